@@ -1,0 +1,110 @@
+"""The settings of every process: one class, read once at the start and passed in."""
+
+from datetime import timedelta
+from functools import cached_property
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings from the environment (prefix `STILLREEL_`), `.env` and secret files.
+
+    Durations are seconds, sizes bytes, lists comma-separated strings.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="STILLREEL_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    database_url: SecretStr = SecretStr("postgresql+psycopg://stillreel@127.0.0.1:5432/stillreel")
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+
+    s3_endpoint: str = "http://127.0.0.1:8333"
+    s3_public_endpoint: str | None = None
+    s3_bucket: str = "stillreel"
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr = SecretStr("")
+    s3_secret_key: SecretStr = SecretStr("")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=7860, ge=1, le=65535)
+    public_url: str | None = None
+    allow_anonymous: bool = False
+
+    max_queued_per_key: int = Field(default=1000, ge=1)
+
+    engines: str = "auto"
+    gpus: str = "all"
+    cpu_workers: int = Field(default=1, ge=1)
+    memory: Literal["auto", "normal", "low"] = "auto"
+    model_dir: Path | None = None
+    hf_endpoint: str | None = None
+    model_source: Literal["huggingface", "modelscope"] = "huggingface"
+    allow_noncommercial_models: bool = True
+
+    worker_id: str | None = None
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+
+    lease_seconds: float = Field(default=60, gt=0)
+    keeper_tick_seconds: float = Field(default=1, gt=0)
+    max_attempts: int = Field(default=3, ge=1)
+    drain_seconds: float = Field(default=60, ge=0)
+    generate_timeout_seconds: float = Field(default=1800, gt=0)
+    webhook_schedule: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
+    outbound_allow: str = ""
+
+    max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
+    max_pixels: int = Field(default=64_000_000, ge=1024)
+    retain_seconds: int = Field(default=30 * 24 * 3600, ge=60)
+
+    data_dir: Path = Path(".data")
+    log_format: Literal["json", "console"] = "json"
+    log_level: str = "INFO"
+
+    @field_validator("webhook_schedule")
+    @classmethod
+    def _schedule_is_numbers(cls, value: str) -> str:
+        try:
+            seconds = [float(part) for part in value.split(",")]
+        except ValueError as error:
+            raise ValueError(
+                "WEBHOOK_SCHEDULE is a comma list of seconds, like 0,5,300"
+            ) from error
+        if not seconds or min(seconds) < 0:
+            raise ValueError("WEBHOOK_SCHEDULE needs at least one number, none below 0")
+        return value
+
+    @field_validator("outbound_allow")
+    @classmethod
+    def _networks_parse(cls, value: str) -> str:
+        for part in filter(None, (part.strip() for part in value.split(","))):
+            ip_network(part)
+        return value
+
+    @model_validator(mode="after")
+    def _public_url_has_no_slash(self) -> Self:
+        if self.public_url and self.public_url.endswith("/"):
+            raise ValueError("PUBLIC_URL ends without a slash, like https://video.example.org")
+        return self
+
+    @property
+    def lease(self) -> timedelta:
+        return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def retain(self) -> timedelta:
+        return timedelta(seconds=self.retain_seconds)
+
+    @cached_property
+    def webhook_delays(self) -> tuple[timedelta, ...]:
+        """The wait before each try; its length is the number of tries."""
+        return tuple(timedelta(seconds=float(part)) for part in self.webhook_schedule.split(","))
+
+    @cached_property
+    def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        parts = (part.strip() for part in self.outbound_allow.split(","))
+        return tuple(ip_network(part) for part in parts if part)

@@ -1,0 +1,53 @@
+"""The engines this build knows, by name; a class is imported only when it is used."""
+
+from collections.abc import Mapping
+from importlib import import_module
+from types import MappingProxyType
+from typing import Final
+
+from shared.errors import InvalidRequest
+from shared.settings import Settings
+from worker.engines.base import VideoEngine
+
+BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "camera": "worker.engines.camera:CameraEngine",
+        "i2vgen-xl": "worker.engines.i2vgen_xl:I2VGenXLEngine",
+    }
+)
+
+
+def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
+    """Return name -> "module:Class" for the ENGINES setting, in its order.
+
+    The setting is `auto`, or a comma list of built-in names and `name=module:Class` entries.
+
+    Raises:
+        InvalidRequest: an entry is neither.
+    """
+    if setting.strip() == "auto":
+        names = ["i2vgen-xl", "camera"] if has_gpu else ["camera"]
+        return {name: BUILT_IN[name] for name in names}
+    engines: dict[str, str] = {}
+    for entry in filter(None, (part.strip() for part in setting.split(","))):
+        name, equals, path = entry.partition("=")
+        if equals and ":" in path:
+            engines[name.strip()] = path.strip()
+        elif entry in BUILT_IN:
+            engines[entry] = BUILT_IN[entry]
+        else:
+            raise InvalidRequest(
+                f"ENGINES names {entry!r}; known are {', '.join(BUILT_IN)},"
+                " or write name=module:Class for your own",
+                param="ENGINES",
+            )
+    if not engines:
+        raise InvalidRequest("ENGINES is empty; try auto, or camera", param="ENGINES")
+    return engines
+
+
+def build(path: str, settings: Settings) -> VideoEngine:
+    """Return the engine at "module:Class", constructed with the settings; nothing is loaded."""
+    module, _, name = path.partition(":")
+    engine: VideoEngine = getattr(import_module(module), name)(settings)
+    return engine

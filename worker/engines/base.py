@@ -1,0 +1,84 @@
+"""The port every engine fills: one model, loaded once, rendering one request at a time."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.catalogue import EngineSpec, Parameters
+from shared.lifecycle import Stage
+
+Image = npt.NDArray[np.uint8]
+"""RGB, shape (height, width, 3)."""
+
+Frames = npt.NDArray[np.uint8]
+"""RGB, shape (frames, height, width, 3)."""
+
+Plan = Mapping[str, str | int | float | bool | tuple[str, ...]]
+"""What a render will do, in words a client can read: kept in the job's metrics."""
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """One picture and the settled parameters of its clip.
+
+    `image` is the normalised upload in its own size; the engine fits it to the clip's
+    (`worker.engines.framing`).
+    """
+
+    image: Image
+    parameters: Parameters
+
+
+@dataclass(frozen=True)
+class Step:
+    """Work the device has finished: `index` of `total`, counted from 1 within its stage."""
+
+    index: int
+    total: int
+    stage: Stage = Stage.DENOISING
+    preview: Image | None = None
+
+
+class OnStep(Protocol):
+    def __call__(self, step: Step) -> None:
+        """Report a step; may raise LeaseLost or Drained, which the engine lets through."""
+
+
+class OnProgress(Protocol):
+    def __call__(self, fraction: float, what: str) -> None:
+        """Report how far a load is, 0 to 1; may raise, like OnStep."""
+
+
+class VideoEngine(Protocol):
+    """One model, loaded once, rendering one request at a time."""
+
+    spec: EngineSpec
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        """Bring the model to `device` ("cpu" or "cuda:0"); a second call does nothing.
+
+        Raises:
+            MissingWeights: the weights are not there or not safetensors.
+            OutOfMemory: the card is too small for the model.
+        """
+
+    def plan(self, request: RenderRequest) -> Plan:
+        """Return how this request will be rendered; quick, no device work."""
+
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        """Yield uint8 RGB chunks of shape (n, height, width, 3), in order.
+
+        `on_step` is called for steps the device has finished (at most two are in flight), and
+        may raise to stop the render. The chunks sum to exactly `num_frames`.
+
+        Raises:
+            OutOfMemory: the clip does not fit; the message names a smaller one.
+            NonFiniteFrames: the model produced NaN or infinity.
+            DevicePoisoned: the device is unusable until the process restarts.
+        """
+
+    def unload(self) -> None:
+        """Free the device's memory; `load` may follow."""
