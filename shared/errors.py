@@ -159,7 +159,7 @@ class StorageUnavailable(Unavailable):
 
 
 class OutboundRefused(AppError):
-    """An outgoing request was refused before or while connecting, or the other side broke rules."""
+    """An outgoing request was refused, before or while connecting."""
 
     code = "outbound_refused"
     status = 422
