@@ -1,0 +1,28 @@
+"""Run the migrations on the database of the settings, one migrator at a time."""
+
+from logging.config import dictConfig
+
+from alembic import context
+from sqlalchemy import Connection, create_engine, pool, text
+
+from shared.settings import Settings
+from shared.tables import metadata
+
+MIGRATION_LOCK = 7_860_001  # Two gateways started at once must not both migrate.
+
+
+def run(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=metadata, compare_server_default=True)
+    with context.begin_transaction():
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        context.run_migrations()
+
+
+dictConfig({"version": 1, "disable_existing_loggers": False})
+given: Connection | None = context.config.attributes.get("connection")
+if given is not None:
+    run(given)
+else:
+    url = Settings().database_url.get_secret_value()
+    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
+        run(connection)

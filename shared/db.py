@@ -1,0 +1,175 @@
+"""The one database path: short transactions, each under a deadline that a frozen server meets."""
+
+import heapq
+import itertools
+import json
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+from sqlalchemy import Connection, PoolProxiedConnection, create_engine, event, exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from shared.errors import DatabaseUnavailable
+
+CONNECT_SECONDS: Final = 2
+POOL_WAIT_SECONDS: Final = 2
+IDLE_IN_TRANSACTION_MS: Final = 15_000  # A frozen process must not sit on row locks for ever.
+
+
+class Database:
+    """A pool of Postgres connections whose every use ends within `deadline`.
+
+    statement_timeout, keepalives and tcp_user_timeout together were measured not to free a
+    client from a frozen server; closing the socket does, so a watchdog shuts it.
+    """
+
+    def __init__(
+        self, url: str, *, deadline: timedelta, pool_size: int = 5, name: str = "stillreel"
+    ) -> None:
+        self._deadline = deadline.total_seconds()
+        self._watchdog = _Watchdog()
+        self._engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=POOL_WAIT_SECONDS,
+            json_serializer=_to_json,
+            connect_args={
+                "connect_timeout": CONNECT_SECONDS,
+                "application_name": name,
+                "options": (
+                    f"-c statement_timeout={int(self._deadline * 1000)}"
+                    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
+                    " -c timezone=UTC"
+                ),
+            },
+        )
+        self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._engine, "checkout", _refuse_a_closed_connection)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Yield a connection in a transaction that is committed at the end.
+
+        Raises:
+            DatabaseUnavailable: the server is away, frozen or too slow. A commit may then have
+                happened or not: read again before acting again.
+        """
+        with self._watched(autocommit=False) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Yield a connection in autocommit, for single statements.
+
+        Raises:
+            DatabaseUnavailable: as `begin`.
+        """
+        with self._watched(autocommit=True) as connection:
+            yield connection
+
+    def close(self) -> None:
+        self._engine.dispose()
+        self._watchdog.stop()
+
+    @contextmanager
+    def _watched(self, *, autocommit: bool) -> Iterator[Connection]:
+        ends_at = time.monotonic() + self._deadline
+        engine = self._autocommit if autocommit else self._engine
+        try:
+            with (
+                engine.connect() as connection,
+                self._watchdog.watch(connection.connection, ends_at),
+            ):
+                yield connection
+        except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+            raise DatabaseUnavailable("the database did not answer in time; try again") from error
+        except exc.DBAPIError as error:
+            if error.connection_invalidated:
+                raise DatabaseUnavailable("the database closed the connection") from error
+            raise
+
+
+class _Watchdog:
+    """One thread that shuts the socket of any connection held past its deadline."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._order = itertools.count()
+        self._held: list[tuple[float, int]] = []
+        self._connections: dict[int, PoolProxiedConnection] = {}
+        self._stopped = False
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watch(self, connection: PoolProxiedConnection, ends_at: float) -> Iterator[None]:
+        ticket = next(self._order)
+        with self._condition:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="db-deadline", daemon=True)
+                self._thread.start()
+            self._connections[ticket] = connection
+            heapq.heappush(self._held, (ends_at, ticket))
+            if self._held[0][1] == ticket:
+                self._condition.notify()
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._connections.pop(ticket, None)
+
+    def stop(self) -> None:
+        with self._condition:
+            self._stopped = True
+            self._condition.notify()
+
+    def _run(self) -> None:
+        with self._condition:
+            while not self._stopped:
+                while self._held and self._held[0][1] not in self._connections:
+                    heapq.heappop(self._held)
+                if not self._held:
+                    self._condition.wait()
+                    continue
+                wait = self._held[0][0] - time.monotonic()
+                if wait > 0:
+                    self._condition.wait(wait)
+                    continue
+                _, ticket = heapq.heappop(self._held)
+                _shut(self._connections.pop(ticket))
+
+
+def _shut(connection: PoolProxiedConnection) -> None:
+    """Shut the socket under a connection; whoever waits on it gets an OperationalError."""
+    driver: Any = connection.dbapi_connection
+    try:
+        with socket.socket(fileno=os.dup(driver.fileno())) as duplicate:
+            duplicate.shutdown(socket.SHUT_RDWR)
+    except (OSError, AttributeError, exc.DBAPIError, driver.__class__.OperationalError):
+        return  # Closed in the meantime: the wait is over already.
+
+
+def _refuse_a_closed_connection(
+    connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
+) -> None:
+    """Have the pool replace a connection that its server closed, without asking the server.
+
+    An idle connection has nothing to say: one that is readable holds an end-of-file or a
+    goodbye. A ping would cost a round trip and hang on a frozen server.
+    """
+    driver: Any = connection
+    readable, _, _ = select.select([driver.fileno()], [], [], 0)
+    if readable:
+        raise exc.DisconnectionError("the server closed an idle connection")
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

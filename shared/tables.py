@@ -1,0 +1,284 @@
+"""The tables, in their final form; `migrations/` makes them and a test compares the two."""
+
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from shared.lifecycle import Status
+
+ANONYMOUS: Final = UUID(int=0)
+"""The one owner while no key exists."""
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "%(table_name)s_pkey",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+    }
+)
+
+
+def _time(name: str, *, now: bool = False, null: bool = True) -> Column[datetime]:
+    default = func.clock_timestamp() if now else None
+    return Column(name, DateTime(timezone=True), nullable=null and not now, server_default=default)
+
+
+def _json(name: str) -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=text("'{}'"))
+
+
+def _id() -> Column[UUID]:
+    return Column("id", Uuid, primary_key=True)
+
+
+def _owner() -> Column[UUID]:
+    return Column("owner_id", Uuid, nullable=False)
+
+
+_STATUSES = ", ".join(f"'{status}'" for status in Status)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    _id(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("prefix", Text, nullable=False, unique=True),
+    Column("key_sha256", Text, nullable=False),
+    Column("is_admin", Boolean, nullable=False, server_default=text("false")),
+    Column("max_queued", Integer),
+    Column("max_running", Integer),
+    _time("created_at", now=True),
+    _time("last_used_at"),
+    _time("revoked_at"),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    _id(),
+    _owner(),
+    _json("metadata"),
+    Column("idempotency_key", Text),
+    Column("idempotency_fingerprint", Text),
+    _time("created_at", now=True),
+    _time("canceled_at"),
+    Index(
+        "batches_idempotency_idx",
+        "owner_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    _owner(),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("version", BigInteger, nullable=False, server_default=text("1")),
+    Column("engine", Text, nullable=False),
+    Column("engine_revision", Text, nullable=False),
+    Column("parameters", JSONB, nullable=False),
+    Column("outputs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("priority", Text, nullable=False),
+    Column("image_sha256", Text, nullable=False),
+    Column("image_width", Integer, nullable=False),
+    Column("image_height", Integer, nullable=False),
+    Column("keyframes", JSONB),
+    Column("source", Text, nullable=False),
+    Column("request_id", Text),
+    Column("batch_id", Uuid, ForeignKey("batches.id")),
+    Column("parent_id", Uuid),
+    Column("idempotency_key", Text),
+    Column("idempotency_fingerprint", Text),
+    Column("webhook_url", Text),
+    Column("webhook_event_types", ARRAY(Text)),
+    _json("metadata"),
+    Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
+    _time("created_at", now=True),
+    _time("claim_at", null=False),
+    _time("due_at", null=False),
+    _time("queue_deadline"),
+    Column("worker", Text),
+    _time("lease_until"),
+    _time("started_at"),
+    _time("finished_at"),
+    Column("stage", Text),
+    Column("step", Integer),
+    Column("total_steps", Integer),
+    Column("eta_seconds", Double),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("error_retryable", Boolean),
+    Column("result", JSONB),
+    _json("metrics"),
+    Column("retain_seconds", Integer, nullable=False),
+    _time("expires_at"),
+    _time("expired_at"),
+    _time("deleted_at"),
+    _time("sweep_at"),
+    CheckConstraint(f"status IN ({_STATUSES})", name="status"),
+    CheckConstraint("attempt >= 0 AND failures >= 0 AND failures <= attempt", name="attempts"),
+    CheckConstraint("(status = 'running') = (lease_until IS NOT NULL)", name="lease"),
+    CheckConstraint("(status = 'succeeded') = (result IS NOT NULL)", name="result"),
+    CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="error"),
+    # Beats rewrite a row once a second: no index may hold what they write, and the page keeps
+    # room for the next version, so that they stay HOT.
+    Index("jobs_queued_idx", "engine", "claim_at", postgresql_where=text("status = 'queued'")),
+    Index(
+        "jobs_owner_queued_idx",
+        "owner_id",
+        "claim_at",
+        postgresql_where=text("status = 'queued'"),
+    ),
+    Index("jobs_running_idx", "id", postgresql_where=text("status = 'running'")),
+    Index("jobs_owner_idx", "owner_id", "id"),
+    Index("jobs_batch_id_idx", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
+    Index(
+        "jobs_idempotency_idx",
+        "owner_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    Index("jobs_sweep_at_idx", "sweep_at", postgresql_where=text("sweep_at IS NOT NULL")),
+    Index(
+        "jobs_finished_idx",
+        "engine",
+        "finished_at",
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    postgresql_with={"fillfactor": "70"},
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    _id(),
+    _owner(),
+    Column("max_bytes", BigInteger, nullable=False),
+    _time("created_at", now=True),
+    _time("received_at"),
+    _time("expires_at", null=False),
+    Index("uploads_expires_at_idx", "expires_at"),
+)
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    _id(),
+    _owner(),
+    Column("name", Text, nullable=False),
+    # NULL on the one default endpoint of an owner, whose secret signs the jobs' own webhooks.
+    Column("url", Text),
+    Column("event_types", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("secret", Text, nullable=False),
+    Column("previous_secret", Text),
+    _time("previous_secret_until"),
+    _time("created_at", now=True),
+    _time("updated_at", now=True),
+    _time("failing_since"),
+    _time("disabled_at"),
+    Column("disabled_reason", Text),
+    _time("deleted_at"),
+    Index(
+        "webhook_endpoints_default_idx",
+        "owner_id",
+        unique=True,
+        postgresql_where=text("url IS NULL"),
+    ),
+    Index("webhook_endpoints_owner_idx", "owner_id", "id"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    _id(),
+    _owner(),
+    # NULL for a test event, which belongs to no job.
+    Column("job_id", Uuid, ForeignKey("jobs.id")),
+    Column("endpoint_id", Uuid, ForeignKey("webhook_endpoints.id"), nullable=False),
+    Column("event", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'pending'")),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    # Tries since the last replay: the place in the schedule.
+    Column("round_tries", Integer, nullable=False, server_default=text("0")),
+    _time("created_at", now=True),
+    _time("next_at"),
+    _time("lease_until"),
+    _time("delivered_at"),
+    Column("dead_reason", Text),
+    UniqueConstraint("job_id", "endpoint_id", "event"),
+    CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
+    CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="next"),
+    Index("deliveries_due_idx", "next_at", postgresql_where=text("status = 'pending'")),
+    Index("deliveries_endpoint_idx", "endpoint_id", "id"),
+)
+
+delivery_attempts = Table(
+    "delivery_attempts",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("delivery_id", Uuid, ForeignKey("deliveries.id", ondelete="CASCADE"), nullable=False),
+    _time("at", now=True),
+    Column("status_code", Integer),
+    Column("latency_ms", Integer, nullable=False),
+    Column("error", Text),
+    Column("excerpt", Text),
+    Index("delivery_attempts_delivery_idx", "delivery_id", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("device", Text, nullable=False),
+    Column("device_name", Text),
+    Column("vram_bytes", BigInteger),
+    Column("engines", ARRAY(Text), nullable=False),
+    Column("resident_engine", Text),
+    Column("state", Text, nullable=False),
+    Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
+    _time("started_at", now=True),
+    _time("beat_at", now=True),
+    postgresql_with={"fillfactor": "70"},
+)
+
+engines = Table(
+    "engines",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("rank", Integer, nullable=False, server_default=text("0")),
+    _time("updated_at", now=True),
+)
