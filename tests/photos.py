@@ -1,0 +1,47 @@
+"""Real photographs that scikit-image ships inside its wheel; nothing is ever downloaded."""
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import skimage
+from PIL import Image as PillowImage
+
+Photo = npt.NDArray[np.uint8]
+
+SHIPPED = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_deep_field.jpg")
+
+
+def photo(name: str, *, short_side: int | None = None) -> Photo:
+    """Return a shipped photograph as RGB, (height, width, 3), optionally resized.
+
+    Read straight from the installed package: `skimage.data` itself would fetch a missing file.
+    """
+    path = Path(skimage.__file__).parent / "data" / name
+    with PillowImage.open(path) as opened:
+        picture = opened.convert("RGB")
+    if short_side is not None:
+        scale = short_side / min(picture.size)
+        size = (round(picture.width * scale), round(picture.height * scale))
+        picture = picture.resize(size, PillowImage.Resampling.LANCZOS)
+    return np.array(picture)
+
+
+def astronaut() -> Photo:
+    """Return a portrait, 512 x 512."""
+    return photo("astronaut.png")
+
+
+def cat() -> Photo:
+    """Return a cat's face with fine fur, 451 x 300."""
+    return photo("chelsea.png")
+
+
+def coffee() -> Photo:
+    """Return a cup on a table, 600 x 400."""
+    return photo("coffee.png")
+
+
+def rocket() -> Photo:
+    """Return a rocket on its pad, 640 x 427."""
+    return photo("rocket.jpg")
