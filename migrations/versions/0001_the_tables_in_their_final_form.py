@@ -234,7 +234,7 @@ def upgrade() -> None:
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("sweep_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "(status = 'failed') = (error_code IS NOT NULL)", name=op.f("jobs_error_check")
+            "status <> 'failed' OR error_code IS NOT NULL", name=op.f("jobs_error_check")
         ),
         sa.CheckConstraint(
             "(status = 'running') = (lease_until IS NOT NULL)", name=op.f("jobs_lease_check")

@@ -1,0 +1,119 @@
+"""Who serves what: the workers' own word on themselves, and the engines they have offered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+
+from shared.catalogue import EngineSpec
+from shared.db import Database
+from shared.errors import UnknownModel
+from shared.ledger import WORKER_ALIVE_SECONDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerCard:
+    """A worker as it shows itself; for show, admission and metrics, never for the reaper."""
+
+    name: str
+    host: str
+    pid: int
+    device: str
+    device_name: str | None
+    vram_bytes: int | None
+    engines: Sequence[str]
+    resident_engine: str | None
+    state: str
+    model_loads: int
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An engine this installation has served, and how many live workers serve it now."""
+
+    spec: EngineSpec
+    workers: int
+    updated_at: datetime
+
+
+class Fleet:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def offer(self, specs: Sequence[EngineSpec]) -> None:
+        """Make these engines known to the gateway, best first."""
+        with self._db.begin() as connection:
+            for rank, spec in enumerate(specs):
+                connection.execute(
+                    _OFFER, {"name": spec.name, "spec": spec.model_dump_json(), "rank": rank}
+                )
+
+    def beat(self, card: WorkerCard) -> None:
+        values = {**card.__dict__, "engines": list(card.engines)}
+        with self._db.read() as connection:
+            connection.execute(_BEAT, values)
+
+    def offers(self) -> list[Offer]:
+        """Return every engine known here, those that are served now first, best first."""
+        with self._db.read() as connection:
+            rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
+        return [Offer(EngineSpec.model_validate(row[0]), row[1], row[2]) for row in rows]
+
+    def choose(self, name: str | None) -> Offer:
+        """Return the offer of that name, or the best this installation serves.
+
+        Raises:
+            UnknownModel: no worker has ever offered it; the message names those that exist.
+        """
+        offers = self.offers()
+        for offer in offers:
+            if name is None or offer.spec.name == name:
+                return offer
+        if not offers:
+            raise UnknownModel(
+                "no worker has started yet, so no model is known; start one and try again",
+                param="model",
+            )
+        known = ", ".join(offer.spec.name for offer in offers)
+        raise UnknownModel(f"there is no model {name!r} here; known are {known}", param="model")
+
+    def live_workers(self) -> int:
+        with self._db.read() as connection:
+            return int(connection.execute(_LIVE, {"alive": WORKER_ALIVE_SECONDS}).scalar_one())
+
+
+_OFFER: Final = text(
+    "INSERT INTO engines (name, spec, rank) VALUES (:name, CAST(:spec AS jsonb), :rank)"
+    " ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, rank = excluded.rank,"
+    " updated_at = clock_timestamp()"
+)
+
+_BEAT: Final = text("""
+INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
+                     resident_engine, state, model_loads)
+VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
+        :resident_engine, :state, :model_loads)
+ON CONFLICT (name) DO UPDATE SET
+    host = excluded.host, pid = excluded.pid, device = excluded.device,
+    device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
+    engines = excluded.engines, resident_engine = excluded.resident_engine,
+    state = excluded.state, model_loads = excluded.model_loads,
+    started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
+                      ELSE clock_timestamp() END,
+    beat_at = clock_timestamp()
+""")
+
+_OFFERS: Final = text("""
+SELECT e.spec, count(w.name), e.updated_at
+FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines) AND w.state <> 'stopped'
+    AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
+GROUP BY e.name, e.spec, e.rank, e.updated_at
+ORDER BY (count(w.name) > 0) DESC, e.rank, e.name
+""")
+
+_LIVE: Final = text(
+    "SELECT count(*) FROM workers WHERE state <> 'stopped'"
+    " AND beat_at > clock_timestamp() - make_interval(secs => :alive)"
+)

@@ -1,0 +1,339 @@
+"""The only place that writes a job's status: one guarded statement per transition."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause
+
+from shared import statements as sql
+from shared.catalogue import Parameters
+from shared.db import Database
+from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
+from shared.job import Job, Priority, Result, no_such_job
+from shared.lifecycle import WEBHOOK_EVENTS, Stage, Status
+from shared.signing import new_secret
+
+PRIORITY_BONUS: Final[Mapping[Priority, timedelta]] = {
+    Priority.LOW: -timedelta(minutes=10),
+    Priority.NORMAL: timedelta(0),
+    Priority.HIGH: timedelta(minutes=10),
+}
+SHARE: Final = timedelta(minutes=2)
+"""How far apart one owner's queued jobs stand: others' jobs go between them."""
+
+SWEEP_GRACE: Final = timedelta(seconds=60)
+"""Longer than any upload still in flight after its lease ended."""
+
+
+_PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
+
+_PLAIN: Final = (
+    "id",
+    "owner_id",
+    "engine",
+    "engine_revision",
+    "image_sha256",
+    "image_width",
+    "image_height",
+    "source",
+    "priority",
+    "request_id",
+    "idempotency_key",
+    "idempotency_fingerprint",
+    "webhook_url",
+    "parent_id",
+)
+
+
+class Announcer(Protocol):
+    def announce(self, job_id: UUID, version: int) -> None:
+        """Tell whoever waits that a job has changed; may be lost, must not block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """Everything a submit writes; the picture is stored under `input_key(id)` already."""
+
+    id: UUID
+    owner_id: UUID
+    engine: str
+    engine_revision: str
+    parameters: Parameters
+    image_sha256: str
+    image_width: int
+    image_height: int
+    source: str
+    retain: timedelta
+    outputs: Sequence[str] = ()
+    priority: Priority = Priority.NORMAL
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    idempotency_fingerprint: str | None = None
+    webhook_url: str | None = None
+    webhook_event_types: Sequence[str] = ()
+    metadata: Mapping[str, str] | None = None
+    warnings: Sequence[str] = ()
+    queue_ttl: timedelta | None = None
+    parent_id: UUID | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a job: `attempt` is the fence that every write names."""
+
+    job_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a running job is, for show; `eta_seconds` is what is left of the whole job."""
+
+    stage: Stage
+    step: int | None = None
+    total_steps: int | None = None
+    eta_seconds: float | None = None
+
+
+class Jobs:
+    """The transitions of the lifecycle, each in one transaction of its own.
+
+    After the commit each announces the new version. A method that names a claim raises
+    LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
+    """
+
+    def __init__(self, db: Database, announcer: Announcer, *, lease: timedelta) -> None:
+        self._db = db
+        self._announcer = announcer
+        self._lease = lease
+
+    def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
+        """Queue a job; return it, and whether the key had made it before.
+
+        Raises:
+            QueueFull: the owner has `max_queued` jobs waiting.
+            IdempotencyConflict: the key belongs to another request.
+        """
+        with self._db.begin() as connection:
+            if new.webhook_url is not None:
+                _ensure_default_endpoint(connection, new.owner_id)
+            row = (
+                connection.execute(sql.SUBMIT, _submit_values(new, max_queued)).mappings().first()
+            )
+            if row is None:
+                return self._replay_or_refuse(connection, new, max_queued), True
+            job = Job.from_row(row)
+        self._announcer.announce(job.id, job.version)
+        return job, False
+
+    def claim(self, engines: Sequence[str], *, worker: str) -> Job | None:
+        """Take the best queued job of these engines, or None when there is none."""
+        with self._db.begin() as connection:
+            row = (
+                connection.execute(
+                    sql.CLAIM, {"engines": list(engines), "worker": worker, "lease": self._lease}
+                )
+                .mappings()
+                .first()
+            )
+            if row is None:
+                return None
+            job = Job.from_row(row)
+            _add_deliveries(connection, job)
+        self._announcer.announce(job.id, job.version)
+        return job
+
+    def beat(self, claim: Claim, progress: Progress) -> None:
+        """Renew the lease and show progress."""
+        values = {
+            "stage": progress.stage,
+            "step": progress.step,
+            "total_steps": progress.total_steps,
+            "eta_seconds": progress.eta_seconds,
+            "lease": self._lease,
+        }
+        with self._db.read() as connection:
+            version = connection.execute(sql.BEAT, _fenced(claim, values)).scalar()
+        if version is None:
+            raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
+        self._announcer.announce(claim.job_id, version)
+
+    def hand_back(self, claim: Claim) -> Job:
+        """Queue the job again in its old place, uncharged: the worker is stopping."""
+        return self._fenced_transition(sql.HAND_BACK, claim, {})
+
+    def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
+        """Queue the job again after `backoff`, and charge a failure."""
+        values = {"code": error.code, "message": error.message, "backoff": backoff}
+        return self._fenced_transition(sql.RETRY, claim, values)
+
+    def complete(self, claim: Claim, result: Result, metrics: Mapping[str, Any]) -> Job:
+        """Publish the result of this attempt."""
+        values = {
+            "result": result.model_dump_json(),
+            "metrics": json.dumps(metrics),
+            "grace": self._lease + SWEEP_GRACE,
+        }
+        return self._fenced_transition(sql.COMPLETE, claim, values)
+
+    def fail(
+        self, claim: Claim, error: AppError, *, retryable: bool, metrics: Mapping[str, Any]
+    ) -> Job:
+        """End the job with an error its client can read."""
+        values = {
+            "code": error.code,
+            "message": error.message,
+            "retryable": retryable,
+            "metrics": json.dumps(metrics),
+            "grace": self._lease + SWEEP_GRACE,
+        }
+        return self._fenced_transition(sql.FAIL, claim, values)
+
+    def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
+        """End a live job at its owner's wish; a canceled one is returned as it is.
+
+        Raises:
+            NotFound: the owner has no such job.
+            JobTerminal: it has already succeeded or failed.
+        """
+        with self._db.begin() as connection:
+            job = self._cancel(connection, job_id, owner_id)
+            if job is None:
+                job = _require(connection, job_id, owner_id)
+                if job.status is Status.CANCELED:
+                    return job
+                raise JobTerminal(f"the job has already {_PAST[job.status]}")
+        self._announcer.announce(job.id, job.version)
+        return job
+
+    def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
+        """Cancel the job if it lives and bury it: it answers 404 from now on.
+
+        Raises:
+            NotFound: the owner has no such job.
+        """
+        values = {"id": job_id, "owner_id": owner_id}
+        with self._db.begin() as connection:
+            self._cancel(connection, job_id, owner_id)
+            row = connection.execute(sql.BURY, values).mappings().first()
+            if row is None:
+                raise no_such_job()
+            job = Job.from_row(row)
+        self._announcer.announce(job.id, job.version)
+        return job
+
+    def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
+        """Take back what a dead worker held, at once: its successor says it is dead."""
+        return self._lose(sql.HELD_BY, {"worker": worker}, max_attempts)
+
+    def reap(self, *, max_attempts: int) -> list[Job]:
+        """Take back the jobs whose lease ran out: queued again, or failed as worker_lost."""
+        return self._lose(sql.LATE, {}, max_attempts)
+
+    def time_out(self) -> list[Job]:
+        """Fail the queued jobs that waited past their queue_ttl_seconds."""
+        return self._bulk(sql.TIME_OUT, {"grace": self._lease + SWEEP_GRACE})
+
+    def _lose(self, where: str, values: dict[str, Any], max_attempts: int) -> list[Job]:
+        values = {**values, "max_attempts": max_attempts, "grace": self._lease + SWEEP_GRACE}
+        lost = self._bulk(sql.lose(where), values)
+        return lost + self._bulk(sql.fail_lost(where), values)
+
+    def _bulk(self, statement: TextClause, values: Mapping[str, Any]) -> list[Job]:
+        with self._db.begin() as connection:
+            rows = connection.execute(statement, values).mappings().all()
+            jobs = [Job.from_row(row) for row in rows]
+            for job in jobs:
+                _add_deliveries(connection, job)
+        for job in jobs:
+            self._announcer.announce(job.id, job.version)
+        return jobs
+
+    def _fenced_transition(
+        self, statement: TextClause, claim: Claim, values: Mapping[str, Any]
+    ) -> Job:
+        with self._db.begin() as connection:
+            row = connection.execute(statement, _fenced(claim, values)).mappings().first()
+            if row is None:
+                raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
+            job = Job.from_row(row)
+            _add_deliveries(connection, job)
+        self._announcer.announce(job.id, job.version)
+        return job
+
+    def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
+        values = {"id": job_id, "owner_id": owner_id, "grace": self._lease + SWEEP_GRACE}
+        row = connection.execute(sql.CANCEL, values).mappings().first()
+        if row is None:
+            return None
+        job = Job.from_row(row)
+        _add_deliveries(connection, job)
+        return job
+
+    def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:
+        """Say why the insert made no row: the key exists, or the owner's queue is full."""
+        values = {"owner_id": new.owner_id, "key": new.idempotency_key}
+        row = connection.execute(sql.BY_KEY, values).mappings().first()
+        if row is None:
+            raise QueueFull(
+                f"you have {max_queued} jobs waiting, which is the limit; wait for some to end",
+                retry_after_seconds=30,
+            )
+        return same_request(Job.from_row(row), new.idempotency_fingerprint)
+
+
+def same_request(job: Job, fingerprint: str | None) -> Job:
+    """Return the job a repeated Idempotency-Key belongs to.
+
+    Raises:
+        IdempotencyConflict: the key came with another body.
+    """
+    if job.idempotency_fingerprint != fingerprint:
+        raise IdempotencyConflict(
+            "this Idempotency-Key was used for another request; send a new key",
+            param="Idempotency-Key",
+        )
+    return job
+
+
+def _fenced(claim: Claim, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": claim.job_id, "attempt": claim.attempt, **values}
+
+
+def _require(connection: Connection, job_id: UUID, owner_id: UUID) -> Job:
+    row = connection.execute(sql.BY_ID, {"id": job_id, "owner_id": owner_id}).mappings().first()
+    if row is None:
+        raise no_such_job()
+    return Job.from_row(row)
+
+
+def _ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
+    """Make the endpoint whose secret signs an owner's one-off webhooks, if it is missing."""
+    connection.execute(sql.DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
+
+
+def _add_deliveries(connection: Connection, job: Job) -> None:
+    """Write, with the transition, who must hear of it; replays meet the unique key."""
+    event = WEBHOOK_EVENTS.get(job.status)
+    if event is not None:
+        connection.execute(sql.DELIVERIES, {"job_id": job.id, "event": event})
+
+
+def _submit_values(new: NewJob, max_queued: int) -> dict[str, Any]:
+    return {
+        **{name: getattr(new, name) for name in _PLAIN},
+        "parameters": new.parameters.model_dump_json(),
+        "outputs": list(new.outputs),
+        "webhook_event_types": list(new.webhook_event_types) or None,
+        "metadata": json.dumps(dict(new.metadata or {})),
+        "warnings": json.dumps(list(new.warnings)),
+        "retain_seconds": int(new.retain.total_seconds()),
+        "bonus": PRIORITY_BONUS[new.priority],
+        "share": SHARE,
+        "queue_ttl": new.queue_ttl,
+        "max_queued": max_queued,
+    }

@@ -1,0 +1,196 @@
+"""The store of pictures and clips: S3 through boto3, always SigV4 and path style."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import boto3
+from botocore.client import BaseClient
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from shared.errors import Gone, RangeNotSatisfiable, StorageUnavailable
+from shared.settings import Settings
+
+CHUNK_BYTES: Final = 256 * 1024
+DELETE_BATCH: Final = 1000  # What one DeleteObjects call takes.
+
+
+@dataclass(frozen=True)
+class Content:
+    """An object's bytes as they arrive; `range` is the Content-Range of a partial answer."""
+
+    chunks: Iterator[bytes]
+    bytes: int
+    range: str | None
+
+
+class Storage:
+    """Objects by key; keys carry the job and the attempt, so nothing is ever overwritten."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        connect: timedelta = timedelta(seconds=2),
+        read: timedelta = timedelta(seconds=10),
+        tries: int = 1,
+    ) -> None:
+        self._bucket = settings.s3_bucket
+        self._client = _client(settings, settings.s3_endpoint, connect, read, tries)
+        public = settings.s3_public_endpoint
+        self._public = _client(settings, public, connect, read, tries) if public else None
+
+    def create_bucket(self) -> None:
+        """Make the bucket if it is missing."""
+        with _translated():
+            try:
+                self._client.create_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+    def put(self, key: str, body: bytes | Path, *, content_type: str) -> None:
+        """Store the bytes, or the file at a path, whole or not at all.
+
+        Raises:
+            StorageUnavailable: the store is away, slow or refused.
+        """
+        with _translated():
+            if isinstance(body, bytes):
+                self._put(key, body, content_type)
+                return
+            with body.open("rb") as file:
+                self._put(key, file, content_type)
+
+    def get(self, key: str) -> bytes:
+        """Return an object's bytes.
+
+        Raises:
+            Gone: there is no such object.
+            StorageUnavailable: as `put`.
+        """
+        with _translated():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key)
+            return bytes(answer["Body"].read())
+
+    def open(self, key: str, *, byte_range: str | None = None) -> Content:
+        """Start reading an object, or the part of it an HTTP Range header names.
+
+        Raises:
+            RangeNotSatisfiable: the range begins behind the end.
+            Gone, StorageUnavailable: as `get`.
+        """
+        wanted = {} if byte_range is None else {"Range": byte_range}
+        with _translated():
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, **wanted)
+        return Content(
+            chunks=_chunks(answer["Body"]),
+            bytes=answer["ContentLength"],
+            range=answer.get("ContentRange"),
+        )
+
+    def delete(self, key: str) -> None:
+        with _translated():
+            self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    def delete_prefix(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> int:
+        """Delete every object below the prefix but those kept; return how many went."""
+        with _translated():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            keys = [item["Key"] for page in pages for item in page.get("Contents", ())]
+            doomed = [key for key in keys if key not in keep]
+            for start in range(0, len(doomed), DELETE_BATCH):
+                batch = [{"Key": key} for key in doomed[start : start + DELETE_BATCH]]
+                self._client.delete_objects(
+                    Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True}
+                )
+            return len(doomed)
+
+    def presign(
+        self, key: str, *, content_type: str, file_name: str, expires: timedelta
+    ) -> str | None:
+        """Return a link a browser can open, or None where the store is not public."""
+        if self._public is None:
+            return None
+        return str(
+            self._public.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": self._bucket,
+                    "Key": key,
+                    "ResponseContentType": content_type,
+                    "ResponseContentDisposition": f'inline; filename="{file_name}"',
+                },
+                ExpiresIn=int(expires.total_seconds()),
+            )
+        )
+
+    def check(self) -> None:
+        """Raise StorageUnavailable unless the bucket answers."""
+        with _translated():
+            self._client.head_bucket(Bucket=self._bucket)
+
+    def close(self) -> None:
+        self._client.close()
+        if self._public is not None:
+            self._public.close()
+
+    def _put(self, key: str, body: Any, content_type: str) -> None:
+        self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
+
+
+def _client(
+    settings: Settings, endpoint: str, connect: timedelta, read: timedelta, tries: int
+) -> Any:
+    client: BaseClient = boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=settings.s3_region,
+        aws_access_key_id=settings.s3_access_key.get_secret_value() or None,
+        aws_secret_access_key=settings.s3_secret_key.get_secret_value() or None,
+        config=Config(
+            signature_version="s3v4",  # boto3 would presign with SigV2, which stores refuse.
+            s3={"addressing_style": "path"},
+            connect_timeout=connect.total_seconds(),
+            read_timeout=read.total_seconds(),
+            retries={"mode": "standard", "total_max_attempts": tries},
+            max_pool_connections=20,
+        ),
+    )
+    return client
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the library's errors into ours; their texts may hold addresses and keys."""
+    try:
+        yield
+    except ClientError as error:
+        code = _code(error)
+        if code in {"NoSuchKey", "404"}:
+            raise Gone("the file is no longer stored") from error
+        if code in {"InvalidRange", "416"}:
+            raise RangeNotSatisfiable("the range begins behind the end of the file") from error
+        raise StorageUnavailable(f"the storage refused with {code}; try again") from error
+    except (BotoCoreError, OSError) as error:
+        raise StorageUnavailable("the storage did not answer; try again") from error
+
+
+def _code(error: ClientError) -> str:
+    response: Mapping[str, Any] = error.response
+    return str(response.get("Error", {}).get("Code", "unknown"))
+
+
+def _chunks(body: Any) -> Iterator[bytes]:
+    """Yield the body in pieces, and close it however the reader leaves."""
+    try:
+        with _translated():
+            yield from body.iter_chunks(CHUNK_BYTES)
+    finally:
+        body.close()
