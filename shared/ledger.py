@@ -181,9 +181,7 @@ def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
     if narrow.batch_id is not None:
         conditions.append(jobs.c.batch_id == narrow.batch_id)
     if narrow.metadata:
-        conditions.append(
-            jobs.c.metadata.contains(cast(literal(dict(narrow.metadata), JSONB), JSONB))
-        )
+        conditions.append(jobs.c.metadata.contains(literal(dict(narrow.metadata), JSONB)))
     return select(jobs).where(and_(*conditions))
 
 
