@@ -1,0 +1,49 @@
+"""Free ports on loopback, and who holds a busy one."""
+
+import secrets
+import socket
+from collections.abc import Callable
+
+import psutil
+
+MOVED = range(20000, 32000)
+"""Where a service goes when its usual port is taken: below the range (32768 and up on Linux) from
+which the kernel lends ports to outgoing connections, which could take it between two starts."""
+
+
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Say whether a server could listen there now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # Without it, connections of a server stopped a moment ago would make its port look taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen()
+        except OSError:
+            return False
+    return True
+
+
+def choose(wanted: int, taken: set[int], usable: Callable[[int], bool] = is_free) -> int:
+    """Return `wanted` if it can be had, else another port; never one of `taken`."""
+    port = wanted
+    while port in taken or not usable(port):
+        port = secrets.choice(MOVED)
+    return port
+
+
+def holder(port: int) -> str | None:
+    """Return who listens on the port, as "name (pid 123)", if this user may know."""
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if (
+                connection.status == psutil.CONN_LISTEN
+                and connection.laddr
+                and connection.laddr.port == port
+                and connection.pid
+            ):
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        return None
+    return None

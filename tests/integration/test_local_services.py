@@ -1,0 +1,74 @@
+"""The embedded servers keep what they were given, and each test finds them whole and empty."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from local.part import CannotStart
+from local.services import connect
+from tests.stack import Server, Stack
+
+
+@pytest.fixture
+def valkey(stack: Stack) -> Redis:
+    return Redis.from_url(
+        stack.settings().redis_url.get_secret_value(), socket_timeout=1, decode_responses=True
+    )
+
+
+@pytest.mark.parametrize("end", [Server.stop, Server.kill])
+def test_the_servers_keep_everything_however_they_ended(
+    stack: Stack, valkey: Redis, end: Callable[[Server], None]
+) -> None:
+    with connect(stack.servers.state, stack.database) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+    valkey.set("kept", "7")
+    stack.servers.storage.put("kept", b"7", content_type="text/plain")
+
+    for server in stack.servers:
+        end(server)
+    for server in stack.servers:
+        server.restart()
+
+    with connect(stack.servers.state, stack.database) as connection:
+        assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+    assert valkey.get("kept") == "7"
+    assert stack.servers.storage.get("kept") == b"7"
+
+
+def test_a_frozen_server_does_not_answer_and_is_whole_after_healing(
+    stack: Stack, valkey: Redis
+) -> None:
+    stack.valkey.freeze()
+    with pytest.raises(RedisError):
+        valkey.ping()
+
+    stack.servers.heal()
+
+    assert valkey.ping()
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_each_test_starts_from_nothing(stack: Stack, valkey: Redis, turn: str) -> None:
+    with connect(stack.servers.state, stack.database) as connection:
+        assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+        connection.execute("DROP TABLE jobs CASCADE")
+    assert valkey.dbsize() == 0
+    valkey.set("left", turn)
+    assert stack.servers.storage.delete_prefix("") == 0
+    stack.servers.storage.put("left", b"", content_type="text/plain")
+
+
+def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
+    broken = replace(
+        stack.valkey.part,
+        argv=(*stack.valkey.part.argv, "--port", "nonsense"),
+        log=tmp_path / "log",
+        ready=lambda: False,
+    )
+    with pytest.raises(CannotStart, match=r"^valkey did not start: argument couldn't be parsed"):
+        Server(broken).restart()
