@@ -13,16 +13,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from secrets import choice  # pytest-randomly seeds `random` alike in every worker.
 from typing import Any
 
 import pytest
 from psycopg import sql
 from redis import Redis
 
+from local import ports
 from local.part import Part, Process
-from local.ports import MOVED
-from local.services import PORTS, choose_ports, connect, service_env, services, sweep_sockets
+from local.postgres import connect
+from local.seaweed import sweep_sockets
+from local.services import PORTS, choose_ports, service_env, services
 from local.state import State
 from shared.settings import Settings
 from shared.storage import Storage
@@ -96,7 +97,7 @@ class Servers:
     def __init__(self, folder: Path) -> None:
         (folder / "logs").mkdir()
         self.folder = folder
-        self.state = State(ports=choose_ports({name: choice(MOVED) for name in PORTS}))
+        self.state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
         self.postgres, self.valkey, self.s3 = (
             Server(part) for part in services(folder, self.state, is_durable=False)
         )

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from local.part import CannotStart
-from local.services import connect
+from local.postgres import connect
 from tests.stack import Server, Stack
 
 
