@@ -11,12 +11,14 @@ AppError
 ├── Gone                      410
 ├── QueueFull                 429
 ├── Unavailable               503  database, storage: try again later
+├── OutboundRefused           422  a URL that no request of ours may follow
+├── OutboundFailed            502  an outgoing request got no answer
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back
 └── RenderFailed                   the job's own end; `retryable` says whether again may help
     ├── OutOfMemory, NonFiniteFrames, BlankFrames, BadVideo
     ├── MissingWeights, ModelLoading, DevicePoisoned
-    └── StorageFailed, WorkerLost, Stalled, QueueTimeout
+    └── StorageFailed, WorkerLost, Stalled, QueueTimeout, Unforeseen
 """
 
 from typing import ClassVar
@@ -166,6 +168,14 @@ class OutboundRefused(AppError):
     title = "Address refused"
 
 
+class OutboundFailed(AppError):
+    """An outgoing request got no answer: name, network, TLS, or its deadline."""
+
+    code = "outbound_failed"
+    status = 502
+    title = "No answer"
+
+
 class LeaseLost(AppError):
     """This worker no longer owns the job: throw the work away and delete your own keys."""
 
@@ -236,4 +246,11 @@ class Stalled(RenderFailed):
 
 class QueueTimeout(RenderFailed):
     code = "queue_timeout"
+    retryable = True
+
+
+class Unforeseen(RenderFailed):
+    """Something no engine named: the log has it, the client a plain sentence."""
+
+    code = "internal"
     retryable = True

@@ -227,8 +227,13 @@ class Jobs:
         return job
 
     def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
-        """Take back what a dead worker held, at once: its successor says it is dead."""
+        """Take back at once what a worker held that is known to be dead."""
         return self._lose(sql.HELD_BY, {"worker": worker}, max_attempts)
+
+    def give_up_earlier(self, *, worker: str, max_attempts: int) -> list[Job]:
+        """Take back what earlier children held in this one's place (`place#incarnation`)."""
+        values = {"worker": worker, "place": worker.partition("#")[0]}
+        return self._lose(sql.HELD_BY_EARLIER, values, max_attempts)
 
     def reap(self, *, max_attempts: int) -> list[Job]:
         """Take back the jobs whose lease ran out: queued again, or failed as worker_lost."""

@@ -104,6 +104,7 @@ TIME_OUT: Final = _transition(
 
 LATE: Final = "lease_until < clock_timestamp()"
 HELD_BY: Final = "worker = :worker"
+HELD_BY_EARLIER: Final = "split_part(worker, '#', 1) = :place AND worker <> :worker"
 
 
 def lose(where: str) -> TextClause:

@@ -1,0 +1,66 @@
+"""The Celery app of one worker; each setting with its reason."""
+
+from typing import Any
+
+from celery import signals
+
+from shared.bell import celery_app, queue_name
+from shared.logs import set_up
+from shared.settings import Settings
+from worker.render import Workshop
+from worker.slot import Place
+from worker.workshop import close_workshop, open_workshop
+
+settings = Settings()
+place = Place.from_environment()
+
+app = celery_app(settings.redis_url.get_secret_value(), socket_seconds=3)
+app.conf.update(
+    imports=["worker.tasks"],
+    # The model lives in the one child; the parent never touches CUDA, which a fork would break.
+    worker_pool="prefork",
+    worker_concurrency=1,
+    worker_pool_start_method="spawn",
+    # A bell held behind a render of minutes would be answered by nobody.
+    worker_disable_prefetch=True,
+    worker_prefetch_multiplier=1,
+    # Postgres holds the job and its lease; a bell that is lost is rung again by the keeper.
+    task_acks_late=False,
+    # By default a replacement child that is not up in 4 s is killed, again and again.
+    worker_proc_alive_timeout=900,
+    # A worker outlives any outage of Redis.
+    broker_connection_retry=True,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_send_task_events=False,
+    worker_enable_remote_control=False,
+    worker_hijack_root_logger=False,
+    worker_redirect_stdouts=False,
+    task_queues=None,
+    task_default_queue=queue_name(next(iter(place.engines))),
+)
+
+_open: list[Workshop] = []
+
+
+def workshop() -> Workshop:
+    """Return this child's workshop, made when the child came up."""
+    return _open[0]
+
+
+@signals.setup_logging.connect
+def _set_up_logging(**_: Any) -> None:
+    set_up(settings, process=place.worker)
+
+
+@signals.worker_process_init.connect
+def _child_came_up(**_: Any) -> None:
+    set_up(settings, process=place.worker)
+    _open.append(open_workshop(settings, place))
+
+
+@signals.worker_process_shutdown.connect
+def _child_goes_down(**_: Any) -> None:
+    if _open:
+        close_workshop(_open.pop())

@@ -1,0 +1,123 @@
+"""`python -m worker.keeper`: four loops that mend what processes leave behind when they die.
+
+Each loop has its own thread and starts every round from Postgres, so replicas are safe and a
+crash loses nothing. A loop that falls silent ends the process: whoever runs it starts it anew.
+"""
+
+import contextlib
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from shared.bell import Bell
+from shared.db import Database
+from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.fleet import Fleet
+from shared.jobs import Jobs
+from shared.ledger import Ledger
+from shared.logs import set_up
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.ringer import Ringer
+from worker.sweep import Sweeper
+
+DATABASE_DEADLINE: Final = timedelta(seconds=10)
+SILENCE_SECONDS: Final = 120.0
+EXPIRE_EVERY_SECONDS: Final = 5.0
+DELIVER_EVERY_SECONDS: Final = 0.25
+
+_log = structlog.get_logger(__name__)
+
+
+class Loop:
+    """One round again and again in a thread, and when it last ended."""
+
+    def __init__(
+        self, name: str, act: Callable[[], object], *, every: float, stop: threading.Event
+    ) -> None:
+        self.name = name
+        self.ended_at = time.monotonic()
+        self._act = act
+        self._every = every
+        self._stop = stop
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._act()
+            except (DatabaseUnavailable, StorageUnavailable) as error:
+                _log.warning("round_missed", loop=self.name, code=error.code)
+            except Exception:  # The edge of a keeper loop: the next round starts afresh.
+                _log.exception("round_failed", loop=self.name)
+            self.ended_at = time.monotonic()
+            self._stop.wait(self._every)
+
+
+def main() -> int:
+    settings = Settings()
+    set_up(settings, process="keeper")
+    stop = threading.Event()
+
+    def ask_to_stop(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, ask_to_stop)
+    with contextlib.ExitStack() as opened:
+        return _watch(_loops(settings, stop, opened), stop)
+
+
+def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
+    """Return the four loops, each on a connection of its own."""
+
+    def database(name: str) -> Database:
+        url = settings.database_url.get_secret_value()
+        db = Database(url, deadline=DATABASE_DEADLINE, pool_size=1, name=f"keeper-{name}")
+        return opened.enter_context(contextlib.closing(db))
+
+    bell = opened.enter_context(contextlib.closing(Bell(settings.redis_url.get_secret_value())))
+    storage = opened.enter_context(contextlib.closing(Storage(settings)))
+    reaping, ringing, sweeping = database("reap"), database("ring"), database("expire")
+    jobs = Jobs(reaping, bell, lease=settings.lease)
+    ringer = Ringer(ringing, Ledger(ringing), Fleet(ringing), bell)
+    sweeper = Sweeper(sweeping, storage, settings)
+
+    def reap() -> None:
+        for job in jobs.reap(max_attempts=settings.max_attempts):
+            _log.warning("lease_ran_out", job=job.public_id, status=job.status)
+        for job in jobs.time_out():
+            _log.warning("waited_too_long", job=job.public_id)
+
+    tick = settings.keeper_tick_seconds
+    return [
+        Loop("reap", reap, every=tick, stop=stop),
+        Loop("ring", ringer.top_up, every=tick, stop=stop),
+        Loop("expire", sweeper.sweep, every=EXPIRE_EVERY_SECONDS, stop=stop),
+    ]
+
+
+def _watch(loops: list[Loop], stop: threading.Event) -> int:
+    for loop in loops:
+        loop.thread.start()
+    _log.info("keeper_ready", loops=[loop.name for loop in loops])
+    while not stop.wait(1):
+        for loop in loops:
+            if time.monotonic() - loop.ended_at > SILENCE_SECONDS:
+                _log.error("loop_is_silent", loop=loop.name)
+                return 1
+    for loop in loops:
+        loop.thread.join(timeout=20)
+    _log.info("keeper_stopped")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Answering a bell: claim, render, hand over to the tail, and claim again."""
+
+import io
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import PIL.Image
+import structlog
+
+from shared.errors import DatabaseUnavailable, DevicePoisoned
+from shared.fleet import Fleet, WorkerCard
+from shared.job import Job, input_key
+from shared.jobs import Jobs
+from shared.lifecycle import Stage
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.engines.base import Image, RenderRequest
+from worker.lease import Lease, Leases
+from worker.resident import Resident
+from worker.settle import settle
+from worker.slot import Slot
+from worker.tail import Clip, Tail
+
+POISONED_EXIT: Final = 70
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Everything one worker process renders with, built once."""
+
+    name: str
+    settings: Settings
+    slot: Slot
+    jobs: Jobs
+    fleet: Fleet
+    storage: Storage
+    resident: Resident
+    leases: Leases
+    tail: Tail
+    card: Callable[[str], WorkerCard]
+    die: Callable[[int], None] = os._exit
+
+
+def answer_bell(workshop: Workshop) -> int:
+    """Render until neither the queue nor the tail holds a job; return how many were rendered."""
+    rendered = 0
+    while not workshop.slot.is_draining:
+        job = _claim(workshop)
+        if job is not None:
+            serve(workshop, job)
+            rendered += 1
+        elif not workshop.tail.wait():
+            break
+    workshop.tail.wait()
+    return rendered
+
+
+def serve(workshop: Workshop, job: Job) -> None:
+    """Render one claimed job and hand it to the tail, or settle what went wrong."""
+    structlog.contextvars.bind_contextvars(
+        job=job.public_id, attempt=job.attempt, request_id=job.request_id
+    )
+    lease = workshop.leases.hold(job)
+    _log.info("job_started", engine=job.engine)
+    try:
+        render(workshop, job, lease)
+    except Exception as error:  # The edge of the task: every claimed job is settled.
+        settle(
+            workshop.jobs,
+            workshop.storage,
+            lease,
+            error,
+            max_attempts=workshop.settings.max_attempts,
+        )
+        workshop.leases.release(lease)
+        if isinstance(error, DevicePoisoned):
+            _end_process(workshop)
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def render(workshop: Workshop, job: Job, lease: Lease) -> None:
+    """Run the engine over a job's picture, and hand the clip to the tail."""
+    engine = workshop.resident.use(job.engine, lease.on_load)
+    lease.enter(Stage.ENCODING_INPUTS)
+    image = read_input(workshop.storage, job)
+    request = RenderRequest(image=image, parameters=job.parameters)
+    clip = Clip(
+        job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
+    )
+    try:
+        for frames in engine.render(request, lease.on_step):
+            clip.write(frames)
+        clip.rendered()
+        workshop.tail.finish(clip)
+    except BaseException:
+        clip.discard()
+        raise
+
+
+def read_input(storage: Storage, job: Job) -> Image:
+    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3)."""
+    with PIL.Image.open(io.BytesIO(storage.get(input_key(job.id))), formats=["PNG"]) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def _claim(workshop: Workshop) -> Job | None:
+    try:
+        return workshop.jobs.claim(workshop.resident.names, worker=workshop.name)
+    except DatabaseUnavailable:
+        _log.warning("claim_missed")  # The keeper rings again when the database is back.
+        return None
+
+
+def _end_process(workshop: Workshop) -> None:
+    """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
+    workshop.tail.wait()
+    workshop.fleet.beat(workshop.card("restarting"))
+    workshop.die(POISONED_EXIT)
+
+
+class Herald:
+    """Shows the worker to the gateway every few seconds; called by the lease thread."""
+
+    PERIOD_SECONDS: Final = 5.0
+
+    def __init__(self, fleet: Fleet, card: Callable[[str], WorkerCard], slot: Slot) -> None:
+        self._fleet = fleet
+        self._card = card
+        self._slot = slot
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            if time.monotonic() < self._next:
+                return
+            self._next = time.monotonic() + self.PERIOD_SECONDS
+        try:
+            self._fleet.beat(self._card("draining" if self._slot.is_draining else "ready"))
+        except DatabaseUnavailable:
+            _log.warning("worker_beat_missed")

@@ -1,0 +1,47 @@
+"""Topping up the bells: lost ones are rung again, but never one for every waiting job."""
+
+from typing import Final
+
+from sqlalchemy import text
+
+from shared.bell import Bell
+from shared.db import Database
+from shared.fleet import Fleet
+from shared.ledger import Ledger
+
+BELLS_PER_WORKER: Final = 2
+_RINGER_LOCK: Final = 7_860_002  # Two keepers must not both top up.
+
+
+class Ringer:
+    def __init__(self, db: Database, ledger: Ledger, fleet: Fleet, bell: Bell) -> None:
+        self._db = db
+        self._ledger = ledger
+        self._fleet = fleet
+        self._bell = bell
+
+    def top_up(self) -> int:
+        """Ring until each engine has min(due jobs, 2 x live workers) bells; return how many."""
+        due = self._ledger.due()
+        if not due:
+            return 0
+        workers = {offer.spec.name: offer.workers for offer in self._fleet.offers()}
+        with self._db.begin() as connection:
+            if not connection.execute(_TRY_LOCK, {"lock": _RINGER_LOCK}).scalar():
+                return 0
+            return sum(
+                self._ring(engine, min(count, BELLS_PER_WORKER * workers.get(engine, 0)))
+                for engine, count in due.items()
+            )
+
+    def _ring(self, engine: str, wanted: int) -> int:
+        waiting = self._bell.waiting(engine)
+        if waiting is None:
+            return 0
+        missing = max(0, wanted - waiting)
+        for _ in range(missing):
+            self._bell.ring(engine)
+        return missing
+
+
+_TRY_LOCK: Final = text("SELECT pg_try_advisory_xact_lock(:lock)")

@@ -1,0 +1,308 @@
+"""The end of a job: mux, check, upload, complete, while the next job already renders."""
+
+import hashlib
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from shared.errors import (
+    DatabaseUnavailable,
+    LeaseLost,
+    StorageFailed,
+    StorageUnavailable,
+)
+from shared.job import Artifact, Job, Result, Variant, output_key
+from shared.jobs import Jobs
+from shared.ledger import Ledger
+from shared.lifecycle import Stage, Status
+from shared.storage import Storage
+from worker.engines.base import Frames, Image, Plan
+from worker.inspect_video import VideoFacts, check_video, is_one_colour
+from worker.lease import Lease
+from worker.previews import gif, poster, sprite_sheet
+from worker.tags import Tags
+from worker.video import Mp4Writer
+
+UPLOAD_SECONDS: Final = 300.0
+"""How long an outage of the storage is waited out, rather than rendering again."""
+
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Clip:
+    """One job's clip on its way from the engine to storage; owns a temporary folder."""
+
+    def __init__(
+        self, job: Job, lease: Lease, plan: Plan, *, source: Image, ai_generated: bool
+    ) -> None:
+        self.job = job
+        self.lease = lease
+        self.plan = plan
+        self.ai_generated = ai_generated
+        self.first_frame: Image | None = None
+        self.started_at = time.monotonic()
+        self.rendered_seconds = 0.0
+        self._source_is_flat = is_one_colour(source[None])
+        self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
+        parameters = job.parameters
+        self._writer = Mp4Writer(
+            self._folder / "video.mp4",
+            width=parameters.width,
+            height=parameters.height,
+            fps=parameters.fps,
+            tags=_tags(job, plan, ai_generated),
+        )
+
+    def write(self, frames: Frames) -> None:
+        """Append frames as they are decoded."""
+        if self.first_frame is None and len(frames):
+            self.first_frame = frames[0].copy()
+        self._writer.write(frames)
+
+    def rendered(self) -> None:
+        self.rendered_seconds = time.monotonic() - self.started_at
+
+    def close(self) -> VideoFacts:
+        """Finish the MP4 and check that it holds what was asked for.
+
+        Raises:
+            BadVideo, BlankFrames: it does not.
+        """
+        self._writer.close()
+        parameters = self.job.parameters
+        return check_video(
+            self.path,
+            width=parameters.width,
+            height=parameters.height,
+            num_frames=parameters.num_frames,
+            fps=parameters.fps,
+            allow_one_colour=self._source_is_flat or not self.ai_generated,
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._writer.path
+
+    def discard(self) -> None:
+        """Stop ffmpeg and remove the folder; idempotent."""
+        self._writer.abort()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    variant: Variant
+    suffix: str
+    content_type: str
+    body: bytes | Path
+    artifact: Mapping[str, Any]
+
+
+class Tail:
+    """One slot: a clip is finished in its thread, and the next one waits for it."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        ledger: Ledger,
+        storage: Storage,
+        *,
+        settle: Callable[[Lease, Exception], None],
+        release: Callable[[Lease], None],
+    ) -> None:
+        """`settle` ends a job whose tail failed; `release` lets its lease go, always."""
+        self._jobs = jobs
+        self._ledger = ledger
+        self._storage = storage
+        self._settle = settle
+        self._release = release
+        self._free = threading.Semaphore(1)
+
+    def finish(self, clip: Clip) -> None:
+        """Hand over a rendered clip; waits, its lease alive, while the slot is taken."""
+        clip.lease.enter(Stage.MUXING)
+        clip.lease.keep_to_the_end()
+        while not self._free.acquire(timeout=1):
+            clip.lease.touch()
+            clip.lease.check()
+        threading.Thread(target=self._run, args=[clip], name="tail").start()
+
+    def wait(self) -> bool:
+        """Wait until the slot is empty; tell whether there was anything to wait for."""
+        was_busy = not self._free.acquire(blocking=False)
+        if was_busy:
+            self._free.acquire()
+        self._free.release()
+        return was_busy
+
+    def _run(self, clip: Clip) -> None:
+        structlog.contextvars.bind_contextvars(
+            job=clip.job.public_id, attempt=clip.job.attempt, request_id=clip.job.request_id
+        )
+        try:
+            self._complete(clip)
+        except Exception as error:  # The edge of this thread: a job must not vanish with it.
+            self._settle(clip.lease, error)
+        finally:
+            clip.discard()
+            self._release(clip.lease)
+            self._free.release()
+
+    def _complete(self, clip: Clip) -> None:
+        started = time.monotonic()
+        facts = clip.close()
+        uploads = _uploads(clip, facts)
+        clip.lease.enter(Stage.UPLOADING, total=len(uploads))
+        artifacts = {upload.variant: self._upload(clip, upload) for upload in uploads}
+        metrics = _metrics(clip, tail_seconds=time.monotonic() - started)
+        result = Result(ai_generated=clip.ai_generated, artifacts=artifacts)
+        self._publish(clip, result, metrics)
+        _log.info("job_succeeded", engine=clip.job.engine, **metrics)
+
+    def _upload(self, clip: Clip, upload: _Upload) -> Artifact:
+        """Store one file, waiting out an outage; the lease lives on meanwhile."""
+        key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
+        ends_at = time.monotonic() + UPLOAD_SECONDS
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                self._storage.put(key, upload.body, content_type=upload.content_type)
+            except StorageUnavailable as error:
+                if time.monotonic() > ends_at:
+                    raise StorageFailed(
+                        "the finished clip could not be stored for five minutes"
+                    ) from error
+                _log.warning("upload_again", key=key, pause_seconds=pause)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                clip.lease.check()
+            else:
+                clip.lease.touch()
+                clip.lease.check()
+                return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
+
+    def _publish(self, clip: Clip, result: Result, metrics: Mapping[str, Any]) -> None:
+        """Complete the job; where an answer was lost, read what became of it."""
+        ends_at = time.monotonic() + UPLOAD_SECONDS
+        answer_lost = False
+        while True:
+            try:
+                self._jobs.complete(clip.lease.claim, result, metrics)
+                return
+            except DatabaseUnavailable:
+                answer_lost = True
+                if time.monotonic() > ends_at:
+                    raise
+                time.sleep(FIRST_PAUSE_SECONDS)
+            except LeaseLost:
+                if answer_lost and self._is_ours(clip.job):
+                    return
+                raise
+
+    def _is_ours(self, job: Job) -> bool:
+        now = self._ledger.many([job.id]).get(job.id)
+        return now is not None and now.status is Status.SUCCEEDED and now.attempt == job.attempt
+
+
+def _uploads(clip: Clip, facts: VideoFacts) -> list[_Upload]:
+    """Return the video and whatever else the job asked for."""
+    video = {
+        "bytes": facts.bytes,
+        "sha256": facts.sha256,
+        "width": facts.width,
+        "height": facts.height,
+        "fps": facts.fps,
+        "num_frames": facts.num_frames,
+        "duration_seconds": facts.duration_seconds,
+    }
+    uploads = [_Upload(Variant.VIDEO, ".mp4", "video/mp4", clip.path, video)]
+    makers = {Variant.POSTER: _poster, Variant.GIF: _gif, Variant.SPRITESHEET: _sprites}
+    for variant, make in makers.items():
+        if variant in clip.job.outputs:
+            clip.lease.touch()
+            uploads.append(make(clip, facts))
+    return uploads
+
+
+def _poster(clip: Clip, facts: VideoFacts) -> _Upload:
+    assert clip.first_frame is not None
+    body = poster(clip.first_frame)
+    height, width, _ = clip.first_frame.shape
+    return _Upload(
+        Variant.POSTER,
+        ".webp",
+        "image/webp",
+        body,
+        {**_bytes(body), "width": width, "height": height},
+    )
+
+
+def _gif(clip: Clip, facts: VideoFacts) -> _Upload:
+    body = gif(clip.path, facts)
+    return _Upload(
+        Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), "num_frames": facts.num_frames}
+    )
+
+
+def _sprites(clip: Clip, facts: VideoFacts) -> _Upload:
+    sheet = sprite_sheet(clip.path, facts)
+    layout = {
+        "columns": sheet.columns,
+        "rows": sheet.rows,
+        "width": sheet.columns * sheet.tile_width,
+        "height": sheet.rows * sheet.tile_height,
+        "num_frames": sheet.num_frames,
+    }
+    return _Upload(
+        Variant.SPRITESHEET,
+        ".sprites.webp",
+        "image/webp",
+        sheet.image,
+        {**_bytes(sheet.image), **layout},
+    )
+
+
+def _bytes(body: bytes) -> dict[str, Any]:
+    return {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
+    waited = (clip.job.started_at or clip.job.created_at) - clip.job.created_at
+    return {
+        "queue_seconds": round(waited.total_seconds(), 3),
+        "render_seconds": round(clip.rendered_seconds, 3),
+        "tail_seconds": round(tail_seconds, 3),
+        "worker": clip.job.worker,
+        "engine_revision": clip.job.engine_revision,
+        "plan": {name: _plain(value) for name, value in clip.plan.items()},
+    }
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tags(job: Job, plan: Plan, ai_generated: bool) -> Tags:
+    """Return what lets anybody make this clip again from its file alone."""
+    parameters = job.parameters.model_dump(mode="json")
+    return Tags(
+        settings={
+            "engine": job.engine,
+            "engine_revision": job.engine_revision,
+            "ai_generated": ai_generated,
+            **parameters,
+            "plan": {name: _plain(value) for name, value in plan.items()},
+        },
+        title=parameters["prompt"],
+        description=f"Made by Stillreel's {job.engine} engine with seed {parameters['seed']}",
+    )
