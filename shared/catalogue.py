@@ -86,7 +86,8 @@ class EngineSpec(BaseModel):
     """All the gateway and the page need to know of an engine they never import.
 
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
-    the card; `revision` the weights' commit, or the code's version where there are none.
+    the card; `revision` the weights' commit, or the code's version where there are none;
+    `prompt_languages` what the text encoder was taught.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -98,6 +99,7 @@ class EngineSpec(BaseModel):
     ai_generated: bool
     uses_prompt: bool
     prompt_required: bool = False
+    prompt_languages: tuple[str, ...] = ("en",)
     uses_negative_prompt: bool = False
     uses_steps: bool = True
     uses_guidance: bool = True

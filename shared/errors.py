@@ -5,12 +5,15 @@ AppError
 │   ├── UnknownModel          404
 │   ├── InvalidImage          422  and its kinds: truncated, animated, …
 │   ├── ImageTooLarge         413
+│   ├── BodyTooLarge          413
+│   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, transition_refused
 ├── Gone                      410
 ├── QueueFull                 429
-├── Unavailable               503  database, storage: try again later
+├── Unavailable               503  database, storage, busy: try again later
+├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow
 ├── OutboundFailed            502  an outgoing request got no answer
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
@@ -86,6 +89,12 @@ class BodyTooLarge(InvalidRequest):
     title = "Body too large"
 
 
+class UnsupportedBody(InvalidRequest):
+    code = "unsupported_media_type"
+    status = 415
+    title = "Unsupported content type"
+
+
 class IdempotencyConflict(InvalidRequest):
     code = "idempotency_conflict"
     title = "Idempotency key used for another request"
@@ -158,6 +167,18 @@ class DatabaseUnavailable(Unavailable):
 
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
+
+
+class Busy(Unavailable):
+    """Every slot for this kind of work was taken for too long."""
+
+    code = "busy"
+
+
+class StillRendering(AppError):
+    code = "still_rendering"
+    status = 504
+    title = "Still rendering"
 
 
 class OutboundRefused(AppError):

@@ -93,6 +93,15 @@ class Storage:
             range=answer.get("ContentRange"),
         )
 
+    def size(self, key: str) -> int:
+        """Return an object's length in bytes.
+
+        Raises:
+            Gone, StorageUnavailable: as `get`.
+        """
+        with _translated():
+            return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
+
     def delete(self, key: str) -> None:
         with _translated():
             self._client.delete_object(Bucket=self._bucket, Key=key)
