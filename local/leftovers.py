@@ -5,12 +5,14 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import psutil
 
 from local.part import MARK, wait_gone
 
-STOP_SECONDS = 6
+SERVERS: Final = ("postgres", "valkey-server", "weed")
+STOP_SECONDS: Final = 4
 
 
 def end_leftovers(folder: Path) -> list[str]:
@@ -19,9 +21,13 @@ def end_leftovers(folder: Path) -> list[str]:
     A process is ours by the mark in its environment, not by a remembered pid, which may be
     another's by now. Call it only while holding the folder's lock.
     """
-    ours = _find(lambda process: process.environ().get(MARK) == str(folder))
-    ours += _find(lambda process: _is_postgres_in(process, folder / "pg"))
-    return _end(ours)
+    ours = _find(
+        lambda process: (
+            process.environ().get(MARK) == str(folder) or _is_postgres_in(process, folder / "pg")
+        )
+    )
+    # A worker hands its job back to the database, so the servers go last.
+    return _end(ours, lambda name: name not in SERVERS) + _end(ours, SERVERS.__contains__)
 
 
 def end_postgres_in(pg: Path) -> None:
@@ -43,17 +49,26 @@ def _find(is_ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     return found
 
 
-def _end(processes: list[psutil.Process]) -> list[str]:
-    names = []
+def _end(
+    processes: list[psutil.Process], is_meant: Callable[[str], bool] = lambda name: True
+) -> list[str]:
+    meant = {}
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            name = process.name()
-            names.append(name)
+            if is_meant(process.name()):
+                meant[process] = process.name()
+    for process in meant:
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.resume()  # A frozen one could not stop.
-            process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
-    wait_gone(processes, STOP_SECONDS)
-    for process in processes:
+    pids = {process.pid for process in meant}
+    for process, name in meant.items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            # Only heads: SIGINT makes a living server's checkpointer shut the log under it.
+            if process.ppid() not in pids:
+                process.send_signal(signal.SIGINT if name == "postgres" else signal.SIGTERM)
+    wait_gone(meant, STOP_SECONDS)
+    for process in meant:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    wait_gone(processes, STOP_SECONDS)
-    return names
+    wait_gone(meant, STOP_SECONDS)
+    return list(meant.values())

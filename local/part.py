@@ -1,5 +1,6 @@
 """One process of the system as data, and the process it becomes once started."""
 
+import json
 import os
 import signal
 import subprocess
@@ -152,7 +153,16 @@ def last_line(log: Path) -> str:
     except OSError:
         return "it wrote no log"
     said = [line.strip() for line in lines if line.strip()]
-    return said[-1][:300] if said else "it wrote nothing to its log"
+    return _in_words(said[-1])[:300] if said else "it wrote nothing to its log"
+
+
+def _in_words(line: str) -> str:
+    """Return a structured line's event and reason; any other line as it is."""
+    try:
+        fields = json.loads(line)
+        return f"{fields['event']}: {fields['reason']}"
+    except (ValueError, TypeError, KeyError):
+        return line
 
 
 def _kill(process: psutil.Process) -> None:

@@ -1,0 +1,148 @@
+"""`make run`: the whole system in one data folder, until somebody asks it to stop."""
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from local import ports
+from local.console import print_addresses, say
+from local.crew import Crew
+from local.leftovers import end_leftovers
+from local.part import MARK, CannotStart, Part
+from local.processes import processes
+from local.seaweed import sweep_sockets
+from local.services import choose_ports, services
+from local.state import State
+from shared.settings import Settings
+
+ROUND_SECONDS: Final = 0.05
+LOG_BYTES: Final = 10_000_000
+ONE_REQUEST_SECONDS: Final = 0.5
+"""Signals this close together are one request: `make` passes on what its group already got."""
+
+
+class StopRequests:
+    """How often a person, or the system, asked the launcher to stop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last = float("-inf")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._note)
+
+    def is_hurried(self) -> bool:
+        return self.count > 1
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now - self._last > ONE_REQUEST_SECONDS:
+            self.count += 1
+        self._last = now
+
+
+def launch(settings: Settings) -> None:
+    """Run everything until asked to stop.
+
+    Raises:
+        CannotStart: it cannot start, or a part fails again and again; nothing is left running.
+    """
+    requests = StopRequests()
+    folder = make_folder(settings.data_dir)
+    with hold(folder):
+        if left := end_leftovers(folder):
+            say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
+        refuse_busy_port(settings)
+        state = State.load(folder)
+        sweep_sockets(state)
+        state = replace(state, ports=choose_ports(state.ports))
+        state.save(folder)
+        parts = (*services(folder, state), *processes(folder, state, settings))
+        run(parts, folder, requests, on_ready=lambda: print_addresses(parts))
+
+
+def run(
+    parts: Sequence[Part], folder: Path, requests: StopRequests, *, on_ready: Callable[[], None]
+) -> None:
+    """Start the parts, restart what ends, and stop them all when asked or when one gives up."""
+    for part in parts:
+        _rotate(part.log)
+    crew = Crew([_marked(part, folder) for part in parts], say)
+    is_announced = False
+    try:
+        while not requests.count:
+            crew.advance()
+            if crew.is_ready and not is_announced:
+                is_announced = True
+                on_ready()
+            time.sleep(ROUND_SECONDS)
+    finally:
+        say("stopping; once more to hurry" if requests.count else "stopping")
+        crew.stop(requests.is_hurried)
+
+
+def make_folder(path: Path) -> Path:
+    """Return the data folder, made if missing; a folder that was there keeps its mode and owner.
+
+    Raises:
+        CannotStart: the folder belongs to another user.
+    """
+    folder = path.absolute()
+    # Others may pass through, no more: Postgres may have to run as another user than root.
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    folder = folder.resolve()
+    for name in ("lock", "state.json"):
+        if (folder / name).exists() and (folder / name).stat().st_uid != os.geteuid():
+            raise CannotStart(
+                f"{folder} was made by user {(folder / name).stat().st_uid} and this is user"
+                f" {os.geteuid()}; run as that user, or set STILLREEL_DATA_DIR to another folder"
+            )
+    (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system drops however the launcher ends.
+
+    Raises:
+        CannotStart: another launcher holds it.
+    """
+    with (folder / "lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise CannotStart(
+                f"another `make run` (pid {lock.read().strip()}) is using {folder}; stop it with"
+                " Ctrl-C, or set STILLREEL_DATA_DIR and PORT to run a second one beside it"
+            ) from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def refuse_busy_port(settings: Settings) -> None:
+    if ports.is_free(settings.port, settings.host):
+        return
+    holder = ports.holder(settings.port)
+    raise CannotStart(
+        f"port {settings.port} is in use{f' by {holder}' if holder else ''};"
+        f" stop that, or choose another port: make run PORT={settings.port + 1}"
+    )
+
+
+def _marked(part: Part, folder: Path) -> Part:
+    return replace(part, env={**part.env, MARK: str(folder)})
+
+
+def _rotate(log: Path) -> None:
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        log.replace(log.with_suffix(".log.1"))
