@@ -141,12 +141,11 @@ class _Stream(httpcore2.NetworkStream):
         self._received = 0
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        room = self._max_bytes - self._received
-        if room <= 0:
+        if self._received >= self._max_bytes:
             raise OutboundFailed(f"{self._host} answered with more than {self._max_bytes} bytes")
         try:
             self._socket.settimeout(self._deadline.left())
-            chunk = self._socket.recv(min(max_bytes, room, READ_BYTES))
+            chunk = self._socket.recv(min(max_bytes, READ_BYTES))
         except TimeoutError as error:
             raise self._deadline.passed() from error
         except OSError as error:

@@ -100,6 +100,16 @@ def endless_body(code: int = 200) -> Behaviour:
     return lambda peer: _flood(peer, f"HTTP/1.1 {code} Big\r\n\r\n".encode(), b"x" * 65536)
 
 
+def stalled_body(size: int) -> Behaviour:
+    """Answer, send this much of a larger body, and no more."""
+
+    def behave(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * size)
+        peer.wait_until_gone()
+
+    return behave
+
+
 def endless_head() -> Behaviour:
     return lambda peer: _flood(peer, b"HTTP/1.1 200 OK\r\n", b"X-More: " + b"x" * 500 + b"\r\n")
 

@@ -97,6 +97,8 @@ def test_no_spelling_of_this_machine_is_connected_to(receiver: Receiver, host: s
         "http://127.0.0.1:0/",
         "http://127.0.0.1:65536/",
         "http://127.0.0.1:web/",
+        "http://user@127.0.0.1/",
+        "http://user:word@127.0.0.1/",
         "http://a b/",
         "http://a\r\nHost: b/",
         "ftp://127.0.0.1/",
@@ -242,6 +244,16 @@ def test_an_endless_body_is_cut_at_the_cap(receiver: Receiver) -> None:
 
     assert answer.status_code == 500
     assert answer.excerpt == b"x" * MAX_BYTES
+
+
+def test_nothing_is_waited_for_past_the_cap(receiver: Receiver) -> None:
+    receiver.script("/", twin.stalled_body(MAX_BYTES))
+    began = time.monotonic()
+
+    answer = door(deadline=timedelta(seconds=30)).post(receiver.url(), b"{}", {})
+
+    assert answer.excerpt == b"x" * MAX_BYTES
+    assert time.monotonic() - began < PATIENCE
 
 
 def test_the_cap_counts_what_is_sent_and_not_only_the_content(receiver: Receiver) -> None:
