@@ -30,6 +30,8 @@ STALL_SECONDS: Final = MappingProxyType(
 )
 """How long each stage may go without a sign of progress."""
 
+_FINISHING: Final = frozenset({Stage.DECODING, Stage.MUXING, Stage.UPLOADING})
+
 STEP_FACTOR: Final = 10  # A step may take ten times the median of its render.
 MEDIAN_OF: Final = 32
 BEATS_PER_LEASE: Final = 4
@@ -55,7 +57,6 @@ class Lease:
         self._total: int | None = None
         self._progressed_at = time.monotonic()
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
-        self._may_be_handed_back = True
         self.touch()
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -101,12 +102,8 @@ class Lease:
         if self._lost is not None:
             raise self._lost
         left = self._slot.drain_seconds_left
-        if left is not None and self._may_be_handed_back and not self._ends_within(left):
+        if left is not None and not self._ends_within(left):
             raise Drained("the worker is stopping; the job goes back to the queue")
-
-    def keep_to_the_end(self) -> None:
-        """From here on a drain waits: what is left is shorter than doing it all again."""
-        self._may_be_handed_back = False
 
     def lose(self, reason: LeaseLost | Stalled) -> None:
         self._lost = reason
@@ -141,9 +138,14 @@ class Lease:
         return (self._total - self._step) * statistics.median(self._step_seconds)
 
     def _ends_within(self, seconds: float) -> bool:
+        """Tell whether a drain may wait for this job; what is past denoising is nearly done."""
         with self._lock:
+            if self._stage in _FINISHING:
+                return True
             eta = self._eta()
-        return seconds > 0 and eta is not None and eta < seconds
+            if self._stage is Stage.DENOISING and eta is None:
+                return seconds > 0  # The next step tells how long the rest takes.
+            return eta is not None and eta < seconds
 
 
 class Leases:

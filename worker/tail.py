@@ -131,7 +131,6 @@ class Tail:
     def finish(self, clip: Clip) -> None:
         """Hand over a rendered clip; waits, its lease alive, while the slot is taken."""
         clip.lease.enter(Stage.MUXING)
-        clip.lease.keep_to_the_end()
         while not self._free.acquire(timeout=1):
             clip.lease.touch()
             clip.lease.check()
