@@ -1,15 +1,16 @@
 """The Celery app of one worker; each setting with its reason."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import signals
 
 from shared.bell import celery_app, queue_name
 from shared.logs import set_up
 from shared.settings import Settings
-from worker.render import Workshop
 from worker.slot import Place
-from worker.workshop import close_workshop, open_workshop
+
+if TYPE_CHECKING:
+    from worker.render import Workshop
 
 settings = Settings()
 place = Place.from_environment()
@@ -41,10 +42,10 @@ app.conf.update(
     task_default_queue=queue_name(next(iter(place.engines))),
 )
 
-_open: list[Workshop] = []
+_open: list["Workshop"] = []
 
 
-def workshop() -> Workshop:
+def workshop() -> "Workshop":
     """Return this child's workshop, made when the child came up."""
     return _open[0]
 
@@ -56,11 +57,16 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _child_came_up(**_: Any) -> None:
+    # The parent only hands out bells: it starts without numpy, boto3 and engines.
+    from worker.workshop import open_workshop
+
     set_up(settings, process=place.worker)
     _open.append(open_workshop(settings, place))
 
 
 @signals.worker_process_shutdown.connect
 def _child_goes_down(**_: Any) -> None:
+    from worker.workshop import close_workshop
+
     if _open:
         close_workshop(_open.pop())

@@ -2,9 +2,10 @@
 
 from shared.bell import TASK
 from worker.app import app, workshop
-from worker.render import answer_bell
 
 
 @app.task(name=TASK, ignore_result=True)
 def answer() -> None:
+    from worker.render import answer_bell  # The parent registers the task, the child runs it.
+
     answer_bell(workshop())

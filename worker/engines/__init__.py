@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from shared.errors import InvalidRequest
 from shared.settings import Settings
-from worker.engines.base import VideoEngine
+
+if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
+    from worker.engines.base import VideoEngine
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -46,7 +48,7 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
     return engines
 
 
-def build(path: str, settings: Settings) -> VideoEngine:
+def build(path: str, settings: Settings) -> "VideoEngine":
     """Return the engine at "module:Class", constructed with the settings; nothing is loaded."""
     module, _, name = path.partition(":")
     engine: VideoEngine = getattr(import_module(module), name)(settings)
