@@ -1,0 +1,98 @@
+"""`make demo`: one sample photo through the running service, its clip kept in `outputs/`."""
+
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from local.part import CannotStart
+from local.processes import ROOT, gateway_address
+from local.settings import read_settings
+from shared.lifecycle import TERMINAL
+
+PROMPT: Final = "Slow push in while the camera pans gently to the right"
+WAIT_SECONDS: Final = 10
+OUTPUTS: Final = Path("outputs")
+
+
+class DemoFailed(Exception):
+    """The message is one sentence for the person who ran it."""
+
+
+def main() -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        address = gateway_address(read_settings())
+        with httpx2.Client(base_url=address, timeout=30, trust_env=False) as client:
+            photo = min((ROOT / "samples").glob("*.jpg"))
+            clip = make_clip(client, photo, PROMPT, console)
+    except httpx2.ConnectError:
+        console.print(f"nothing answers at {address}; start it in another terminal: make run")
+        return 1
+    except (CannotStart, DemoFailed, httpx2.HTTPError) as error:
+        console.print(f"stillreel: {error}", markup=False)
+        return 1
+    console.print(str(clip), markup=False)
+    return 0
+
+
+def make_clip(client: httpx2.Client, photo: Path, prompt: str, console: Console) -> Path:
+    """Submit the photo, show the job's progress, and return where its clip was saved."""
+    console.print(f"{photo.name}: {prompt}", markup=False)
+    with photo.open("rb") as image:
+        job = _json(client.post("/v1/jobs", files={"image": image}, data={"prompt": prompt}))
+    job = _follow(client, job["id"], console)
+    if job["status"] != "succeeded":
+        raise DemoFailed(f"the job {job['status']}: {(job['error'] or {}).get('message', '')}")
+    OUTPUTS.mkdir(exist_ok=True)
+    clip = OUTPUTS / f"{job['id']}.mp4"
+    content = client.get(f"/v1/jobs/{job['id']}/content", follow_redirects=True)
+    content.raise_for_status()
+    clip.write_bytes(content.content)
+    return clip
+
+
+def _follow(client: httpx2.Client, job_id: str, console: Console) -> dict[str, Any]:
+    """Return the job once it has ended; each answer comes when there is something new to show."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    seen = ""
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("queued", total=100)
+        while True:
+            answer = client.get(
+                f"/v1/jobs/{job_id}",
+                params={"wait": WAIT_SECONDS if seen else 0},
+                headers={"If-None-Match": seen},
+            )
+            if answer.status_code == httpx2.codes.NOT_MODIFIED:
+                continue
+            job = _json(answer)
+            seen = answer.headers.get("ETag", "")
+            doing = f"{job['status']} {job['stage'] or ''}".strip()
+            progress.update(bar, description=doing, completed=job["progress"]["percent"])
+            if job["status"] in TERMINAL:
+                return job
+
+
+def _json(answer: httpx2.Response) -> dict[str, Any]:
+    """Return the body.
+
+    Raises:
+        DemoFailed: the service refused, for the reason it gives.
+    """
+    try:
+        body: dict[str, Any] = answer.json()
+    except ValueError as error:
+        raise DemoFailed(
+            f"{answer.url} answered {answer.status_code}, and not in JSON; is it Stillreel?"
+        ) from error
+    if answer.is_error:
+        raise DemoFailed(str(body.get("detail") or body.get("title") or answer.status_code))
+    return body
+
+
+if __name__ == "__main__":
+    sys.exit(main())

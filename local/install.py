@@ -1,0 +1,187 @@
+"""Make `.venv` and install what is asked for; a second run finds it done and ends at once.
+
+Runs under the system's Python, before anything is installed: standard library only, and readable
+by interpreters (3.6 and up) too old for the rest, which are told so.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "stillreel.json"
+NEEDED = (3, 11)
+NEWEST = 14
+SETS = {
+    "worker": ("worker.txt", "local.txt"),
+    "models": ("models.txt", "local.txt"),
+    "dev": ("dev.txt",),
+}
+"""Each holds the one before it."""
+
+MODEL_FREE = ("", "auto", "camera")
+
+
+class InstallError(Exception):
+    """The message is one sentence for the person who ran it."""
+
+
+def main(wanted: str) -> int:
+    """Install "run" (what this machine can use) or "dev" (everything, tests and tools too)."""
+    try:
+        restart_if_old(wanted)
+        install(choose_set(wanted))
+    except InstallError as error:
+        print(f"stillreel: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stillreel: interrupted; the next run goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def restart_if_old(wanted: str) -> None:
+    """Go on under a newer Python where this one is too old.
+
+    Raises:
+        InstallError: there is none.
+    """
+    if sys.version_info >= NEEDED:
+        return
+    for minor in range(NEWEST, NEEDED[1] - 1, -1):
+        newer = shutil.which(f"python3.{minor}")
+        if newer and not subprocess.call([newer, "-c", ""], stderr=subprocess.DEVNULL):
+            os.execv(newer, [newer, "-m", "local.install", wanted])  # noqa: S606  its own name
+    raise InstallError(
+        f"Python 3.11 or newer is needed, and {sys.executable} is"
+        f" {sys.version_info[0]}.{sys.version_info[1]}; install one, or name it:"
+        " make run PYTHON=/path/to/python3.11"
+    )
+
+
+def choose_set(wanted: str) -> str:
+    if wanted == "dev":
+        return "dev"
+    return "models" if names_a_model(engines_setting()) or sees_gpu() else "worker"
+
+
+def engines_setting() -> str:
+    """Return STILLREEL_ENGINES from the environment, else from `.env`."""
+    name = "STILLREEL_ENGINES"
+    if name in os.environ:
+        return os.environ[name]
+    dotenv = ROOT / ".env"
+    lines = dotenv.read_text().splitlines() if dotenv.exists() else []
+    values = [line.partition("=")[2] for line in lines if line.partition("=")[0].strip() == name]
+    return values[-1].strip().strip("'\"") if values else ""
+
+
+def names_a_model(engines: str) -> bool:
+    """Say whether a built-in engine is named that needs torch; one's own bring what they need."""
+    entries = [entry.strip() for entry in engines.split(",")]
+    return any("=" not in entry and entry not in MODEL_FREE for entry in entries)
+
+
+def sees_gpu() -> bool:
+    try:
+        found = subprocess.run(
+            ["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return found.returncode == 0 and "GPU 0" in found.stdout
+
+
+def install(name: str) -> None:
+    """Install one of SETS, unless it or a larger one is there from the same pins."""
+    fingerprint = pins()
+    if is_installed(name, fingerprint):
+        return
+    STAMP.unlink(missing_ok=True)
+    make_venv()
+    if name != "worker":
+        say("installing torch, the largest part (with CUDA about 3 GB)")
+        pip("torch")
+    say(f"installing the libraries ({name})")
+    pip(*(part for file in SETS[name] for part in ("-r", f"requirements/{file}")))
+    STAMP.write_text(json.dumps({"set": name, "pins": fingerprint}))
+
+
+def is_installed(name: str, fingerprint: str) -> bool:
+    try:
+        stamp = json.loads(STAMP.read_text())
+    except (OSError, ValueError):
+        return False
+    order = list(SETS)
+    has = stamp.get("set")
+    return (
+        has in order
+        and stamp.get("pins") == fingerprint
+        and order.index(has) >= order.index(name)
+        and runs("-c", "pass")
+    )
+
+
+def pins() -> str:
+    """Return a fingerprint of every requirement and of the Python that will run them."""
+    digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+    for path in (ROOT / "constraints.txt", *sorted((ROOT / "requirements").glob("*.txt"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def make_venv() -> None:
+    version = f"import sys, pip; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
+    if runs("-c", version):
+        return
+    say(f"making .venv with Python {sys.version_info[0]}.{sys.version_info[1]}")
+    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
+    if made.returncode:
+        raise InstallError(
+            "Python could not make a virtual environment (its lines above say why); on Debian and"
+            f" Ubuntu it takes the package python3.{sys.version_info[1]}-venv"
+        )
+
+
+def pip(*arguments: str) -> None:
+    """Install with pip, which shows its progress.
+
+    Raises:
+        InstallError: it failed.
+    """
+    argv = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*argv, "-c", "constraints.txt", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PIP_USER": "0"},
+        check=False,
+    )
+    if done.returncode:
+        raise InstallError(
+            "pip could not install everything (its lines above say why); check the network and"
+            " the free disk space, then run this again"
+        )
+
+
+def runs(*arguments: str) -> bool:
+    """Say whether the environment's Python runs this without a complaint."""
+    try:
+        return not subprocess.run(
+            [str(PYTHON), *arguments], capture_output=True, check=False
+        ).returncode
+    except OSError:
+        return False
+
+
+def say(line: str) -> None:
+    print(f"stillreel: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
