@@ -85,11 +85,15 @@ def probe(path: Path) -> Probe:
         )
 
 
-def decode_rgb(path: Path) -> npt.NDArray[np.float64]:
-    """Return the frames as RGB by the BT.709 formulas themselves: limited range, left chroma."""
+def decode_rgb(path: Path, *, chroma_column: float = 0.0) -> npt.NDArray[np.float64]:
+    """Return the frames as RGB by the BT.709 formulas themselves, of limited range.
+
+    Args:
+        chroma_column: where between two columns their colour lies; 0 is on the left one.
+    """
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
-    return np.stack([_to_rgb(frame) for frame in frames])
+    return np.stack([_to_rgb(frame, chroma_column) for frame in frames])
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
@@ -103,11 +107,10 @@ def resized(frame: Image, width: int, height: int) -> Image:
     return np.asarray(PIL.Image.fromarray(frame).resize(size, PIL.Image.Resampling.LANCZOS))
 
 
-def _to_rgb(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+def _to_rgb(planes: npt.NDArray[np.uint8], chroma_column: float) -> npt.NDArray[np.float64]:
     height, width = planes.shape[0] * 2 // 3, planes.shape[1]
     luma, chroma = planes[:height], planes[height:].reshape(2, height // 2, width // 2)
-    # Chroma lies between two rows, and on the left one of two columns.
-    blue, red = (_double(_double(plane, 0, 0.5), 1, 0.0) - 128 for plane in chroma)
+    blue, red = (_double(_double(plane, 0, 0.5), 1, chroma_column) - 128 for plane in chroma)
     y = (luma - 16.0) * 255 / 219
     r, b = y + 1.5748 * red * 255 / 224, y + 1.8556 * blue * 255 / 224
     return np.clip(np.stack([r, (y - 0.2126 * r - 0.0722 * b) / 0.7152, b], -1), 0, 255)

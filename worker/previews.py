@@ -19,7 +19,7 @@ GIF_SIDE: Final = 480
 GIF_FPS: Final = 50  # Browsers show a delay below 2/100 s as 10/100.
 TILE_SIDE: Final = 256
 
-_RESIZE_FLAGS: Final = "flags=lanczos+accurate_rnd+full_chroma_int+full_chroma_inp"
+_RESIZE_FLAGS: Final = "flags=lanczos+accurate_rnd+full_chroma_int"
 
 
 @dataclass(frozen=True)
