@@ -117,7 +117,7 @@ def changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping[str, Any] | 
         redis.RedisError: the connection is lost; call again after a pause.
     """
     connection = client(redis_url, socket_seconds=wait.total_seconds() + 1)
-    with contextlib.closing(connection), connection.pubsub() as subscription:  # type: ignore[no-untyped-call]
+    with contextlib.closing(connection), connection.pubsub() as subscription:
         subscription.subscribe(CHANNEL)
         while True:
             message = subscription.get_message(

@@ -60,7 +60,7 @@ class Desk:
         if picture is not None:
             self.storage.put(input_key(job_id), png(image), content_type="image/png")
         parameters = settle(spec, asked or Asked(), image_width=width, image_height=height, seed=7)
-        values = {
+        values: dict[str, Any] = {
             "owner_id": ANONYMOUS,
             "engine": spec.name,
             "engine_revision": spec.revision,

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 
@@ -102,7 +102,12 @@ def crew(stack: Stack, folder: Path) -> Iterator[Crew]:
         people.end()
 
 
-def until(probe: Callable[[], T], what: str, *, within: float = PATIENCE_SECONDS) -> T:
+def until(
+    probe: Callable[[], T | Literal[False] | None],
+    what: str,
+    *,
+    within: float = PATIENCE_SECONDS,
+) -> T:
     """Return the probe's first true answer; the wait is bounded, and its end is a failure."""
     ends_at = time.monotonic() + within
     while True:

@@ -50,15 +50,15 @@ class Bench(Desk):
         return job
 
     def ended(self, job: Job) -> Job:
-        return until(lambda: self._if(job, lambda now: now.is_terminal), f"{job.id} ends")
+        return until(lambda: self.when(job, lambda now: now.is_terminal), f"{job.id} ends")
 
     def denoising(self, job: Job) -> Job:
         """Wait until a step of this job was shown."""
         return until(
-            lambda: self._if(job, lambda now: now.stage is Stage.DENOISING), "a step was shown"
+            lambda: self.when(job, lambda now: now.stage is Stage.DENOISING), "a step was shown"
         )
 
-    def _if(self, job: Job, is_so: Any) -> Job | None:
+    def when(self, job: Job, is_so: Any) -> Job | None:
         now = self.get(job)
         return now if is_so(now) else None
 
@@ -260,7 +260,7 @@ def test_each_gpu_has_its_own_child_and_only_a_dead_one_restarts(
     before = {index: main.pid for index, main in mains.items()}
     mains["2"].send_signal(signal.SIGKILL)
     again = until(
-        lambda: (now := bench.get(victim)).attempt == 2 and now.status is Status.RUNNING and now,
+        lambda: bench.when(victim, lambda now: now.attempt == 2 and now.status is Status.RUNNING),
         "the job runs again",
     )
     assert again.failures == 1

@@ -1,0 +1,87 @@
+"""Rules people would forget, read from the code itself."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("api", "worker", "shared", "local", "client", "bench")
+MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
+ONLY_IN = {
+    "boto3": {"shared/storage.py"},
+    "botocore": {"shared/storage.py"},
+    "celery": {"shared/bell.py", "worker/app.py", "worker/tasks.py", "bench/plain_celery.py"},
+}
+WRITES_A_STATUS = {"shared/statements.py"}
+
+
+def sources() -> Iterator[tuple[str, ast.Module]]:
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> set[str]:
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_the_folder_named_alembic_does_not_hide_the_library() -> None:
+    assert not (ROOT / "alembic" / "__init__.py").exists()
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_IN))
+def test_a_foreign_library_is_met_at_its_port_only(library: str) -> None:
+    users = {path for path, tree in sources() if library in imported(tree)}
+    assert users <= ONLY_IN[library]
+
+
+def test_only_engines_and_benches_import_model_libraries() -> None:
+    users = {path for path, tree in sources() if imported(tree) & MODEL_LIBRARIES}
+    assert {u for u in users if not u.startswith(("worker/engines/", "bench/"))} == set()
+
+
+def test_a_status_is_written_in_one_place_only() -> None:
+    """Any SQL that sets jobs.status, and any assignment to `.status`, outside of it."""
+    guilty = set()
+    for path, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = " ".join(node.value.split()).lower()
+                if "update jobs set status" in text or "insert into jobs" in text:
+                    guilty.add(path)
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                owners = (t for t in targets if isinstance(t, ast.Attribute))
+                guilty |= {path for t in owners if t.attr == "status"}
+    assert guilty == WRITES_A_STATUS
+
+
+def test_nothing_unpickles() -> None:
+    users = {path for path, tree in sources() if imported(tree) & {"pickle", "cPickle", "dill"}}
+    assert users == set()
+
+
+@pytest.mark.parametrize("module", ["api.app", "worker.keeper", "worker.__main__"])
+def test_it_starts_without_the_model_libraries(module: str) -> None:
+    script = f"import sys, {module}; print([m for m in {MODEL_LIBRARIES!r} if m in sys.modules])"
+    answer = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (answer.stdout.strip(), answer.stderr) == ("[]", "")
+
+
+def test_the_gateway_never_meets_the_worker() -> None:
+    guilty = {
+        path for path, tree in sources() if path.startswith("api/") and "worker" in imported(tree)
+    }
+    assert guilty == set()
