@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from shared.errors import BadVideo
-from tests.clips import moving_clip
+from tests.clips import flat_clip, moving_clip
 from worker.engines.base import Frames
 from worker.ffmpeg import Ffmpeg
 from worker.tags import Tags
@@ -88,10 +88,12 @@ def test_an_ffmpeg_that_takes_no_frames_is_ended(
 
 
 def test_an_ffmpeg_that_never_ends_is_ended(tmp_path: Path, children: set[psutil.Process]) -> None:
-    writer = _writer(tmp_path / "clip.mp4", stall_seconds=0.2)
+    writer = Mp4Writer(
+        tmp_path / "clip.mp4", width=64, height=64, fps=8, tags=Tags({}), stall_seconds=0.2
+    )
     (ffmpeg,) = set(psutil.Process().children()) - children
-    writer.write(_noise()[:1, :, :])
     ffmpeg.suspend()
+    writer.write(flat_clip([128]))  # The pipe alone holds so small a frame.
 
     with pytest.raises(BadVideo, match=r"no progress for 0\.2 s"):
         writer.close()
@@ -146,7 +148,7 @@ def test_ctrl_c_does_not_reach_ffmpeg(ffmpeg: psutil.Process) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_ffmpeg_ends_when_its_worker_dies(tmp_path: Path, how: signal.Signals) -> None:
     script = (
-        "import psutil, sys; from pathlib import Path; from tests.clips import moving_clip;"
+        "import psutil, sys; from pathlib import Path; from tests.clips import flat_clip, moving_clip;"
         "from worker.tags import Tags; from worker.video import Mp4Writer;"
         "w = Mp4Writer(Path(sys.argv[1]), width=128, height=96, fps=8, tags=Tags({}));"
         "w.write(moving_clip());"
