@@ -3,7 +3,7 @@
 from logging.config import dictConfig
 
 from alembic import context
-from sqlalchemy import Connection, create_engine, pool, text
+from sqlalchemy import Connection, Engine, create_engine, pool, text
 
 from shared.settings import Settings
 from shared.tables import metadata
@@ -19,10 +19,7 @@ def run(connection: Connection) -> None:
 
 
 dictConfig({"version": 1, "disable_existing_loggers": False})
-given: Connection | None = context.config.attributes.get("connection")
-if given is not None:
-    run(given)
-else:
-    url = Settings().database_url.get_secret_value()
-    with create_engine(url, poolclass=pool.NullPool).connect() as connection:
-        run(connection)
+given: Engine | None = context.config.attributes.get("connection")
+url = Settings().database_url.get_secret_value()
+with (given or create_engine(url, poolclass=pool.NullPool)).connect() as connection:
+    run(connection)
