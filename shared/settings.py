@@ -1,13 +1,23 @@
 """The settings of every process: one class, read once at the start and passed in."""
 
+import os
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
+"""Names a folder of files called like the fields; what is set elsewhere wins over them."""
 
 
 class Settings(BaseSettings):
@@ -64,6 +74,22 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".data")
     log_format: Literal["json", "console"] = "json"
     log_level: str = "INFO"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        folder = os.environ.get(SECRETS_DIR_VARIABLE)
+        if folder and not Path(folder).is_dir():
+            # The library only warns; a process would then run on with the defaults' passwords.
+            raise SettingsError(f"{SECRETS_DIR_VARIABLE} names {folder}, which is not a folder")
+        files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
+        return init_settings, env_settings, dotenv_settings, files
 
     @field_validator("webhook_schedule")
     @classmethod

@@ -1,0 +1,61 @@
+"""Where settings come from, and which source wins."""
+
+from pathlib import Path
+
+import pytest
+from pydantic_settings import SettingsError
+
+from shared.settings import SECRETS_DIR_VARIABLE, Settings
+
+
+@pytest.fixture
+def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of secret files that the settings are told of."""
+    (tmp_path / "database_url").write_text("postgresql+psycopg://from-a-file\n")
+    (tmp_path / "s3_secret_key").write_text("key-from-a-file\n")
+    monkeypatch.setenv(SECRETS_DIR_VARIABLE, str(tmp_path))
+    return tmp_path
+
+
+def settings(**given: str) -> Settings:
+    """Return the settings of this environment, without the `.env` of whoever runs the tests."""
+    return Settings(_env_file=None, **given)  # type: ignore[arg-type]  # pydantic parses strings
+
+
+def test_a_secret_file_is_named_like_its_field_and_read_without_its_newline(
+    secrets: Path,
+) -> None:
+    assert settings().database_url.get_secret_value() == "postgresql+psycopg://from-a-file"
+    assert settings().s3_secret_key.get_secret_value() == "key-from-a-file"
+
+
+def test_the_environment_wins_over_a_secret_file(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLREEL_DATABASE_URL", "postgresql+psycopg://from-the-environment")
+    assert settings().database_url.get_secret_value().endswith("from-the-environment")
+    assert settings().s3_secret_key.get_secret_value() == "key-from-a-file"
+
+
+def test_what_is_given_wins_over_everything(
+    secrets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLREEL_S3_SECRET_KEY", "from-the-environment")
+    assert settings(s3_secret_key="given").s3_secret_key.get_secret_value() == "given"
+
+
+def test_without_a_folder_nothing_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECRETS_DIR_VARIABLE, "")
+    assert settings().s3_secret_key.get_secret_value() == ""
+
+
+def test_a_missing_folder_is_refused_rather_than_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRETS_DIR_VARIABLE, str(tmp_path / "nowhere"))
+    with pytest.raises(SettingsError, match="which is not a folder"):
+        settings()
+
+
+def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
+    assert "from-a-file" not in repr(settings())
