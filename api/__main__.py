@@ -1,0 +1,101 @@
+"""Run the gateway: `python -m api`."""
+
+import errno
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+
+from api.app import create_app
+from shared import logs
+from shared.settings import Settings
+
+GRACE_SECONDS: Final = 10
+"""Longer than any create takes; waiting requests are released at once."""
+
+KEEP_ALIVE_SECONDS: Final = 75  # Above the idle time of the usual proxies, which then close first.
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class Server(uvicorn.Server):
+    """Lets those who wait for a job go as soon as the process is told to stop."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.state.ports.waiters.release()
+        await super().shutdown(sockets)
+
+
+def main() -> int:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        # Never the values: they may be secrets.
+        wrong = [f"{_variable(found['loc'])}: {found['msg']}" for found in error.errors()]
+        return _refuse(f"the settings are wrong: {'; '.join(wrong)}")
+    except SettingsError as error:
+        return _refuse(f"the settings are wrong: {error}")
+    if settings.host not in LOOPBACK and not settings.allow_anonymous:
+        return _refuse(
+            f"HOST {settings.host} is not loopback, and everybody who reaches it could render;"
+            " set STILLREEL_ALLOW_ANONYMOUS=1 if that is meant"
+        )
+    logs.set_up(settings, process="gateway")
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        return _refuse(_why_not(error, settings))
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,  # The edge writes one line per request, with its id.
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # The server raises the signal again once it has stopped; that is an orderly end.
+        signal.signal(number, _ignore)
+    Server(config, app).run(sockets=[listener])
+    return 0
+
+
+def _variable(loc: Sequence[int | str]) -> str:
+    return "_".join(("STILLREEL", *map(str, loc))).upper()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=2048)
+
+
+def _why_not(error: OSError, settings: Settings) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {settings.port} is in use; stop what holds it, or set STILLREEL_PORT"
+    return f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    return None
+
+
+def _refuse(reason: str) -> int:
+    print(reason, file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,75 @@
+"""A job as the body and headers of an answer."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from api.deps import Ports
+from shared.job import Job
+from shared.ledger import QueuePlace
+from shared.lifecycle import LIVE, Status
+from shared.wire import JobView, etag, job_view
+
+POLL_SECONDS: Final = (1, 10)
+"""The least and the most we ask a client to wait before it asks again."""
+
+_TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
+
+
+class JobList(BaseModel):
+    """One page of a listing; the next one starts `after` its `last_id`."""
+
+    object: str = "list"
+    data: list[JobView]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class JobAnswer:
+    """A job as this moment shows it, with its validator."""
+
+    def __init__(self, job: Job, place: QueuePlace | None, *, base_url: str) -> None:
+        self._job = job
+        self._place = place
+        self._view = job_view(job, base_url=base_url, place=place)
+        self._etag = etag(self._view)
+
+    def is_known_by(self, if_none_match: str | None) -> bool:
+        """Say whether the client has this very body; validators compare weakly here."""
+        tags = {tag.removeprefix("W/") for tag in _TAG.findall(if_none_match or "")}
+        return "*" in tags or self._etag.removeprefix("W/") in tags
+
+    def response(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        return Response(
+            self._view.model_dump_json(),
+            status,
+            headers={**self._headers(), **(headers or {})},
+            media_type="application/json",
+        )
+
+    def not_modified(self) -> Response:
+        return Response(status_code=304, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"ETag": self._etag, "Cache-Control": "private, no-cache"}
+        if self._job.status in LIVE:
+            seconds = poll_seconds(self._job, self._place)
+            headers["Retry-After"] = str(seconds)
+            headers["openai-poll-after-ms"] = str(seconds * 1000)
+        return headers
+
+
+def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
+    """Return the job with its place in the queue, which is read now."""
+    return JobAnswer(job, ports.ledger.place(job), base_url=base_url)
+
+
+def poll_seconds(job: Job, place: QueuePlace | None) -> int:
+    """Return when to ask again: a quarter of what is left, as far as that is known."""
+    left = job.eta_seconds if job.status is Status.RUNNING else place and place.eta_seconds
+    least, most = POLL_SECONDS
+    return max(least, min(most, round((left or 0) / 4)))

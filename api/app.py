@@ -1,0 +1,53 @@
+"""The gateway as an ASGI app."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from fastapi import FastAPI
+
+from api import openapi, problems
+from api.deps import open_ports
+from api.edge import Edge
+from api.metrics import Telemetry
+from api.routes import docs, health, jobs, legacy, models
+from shared.settings import Settings
+
+VERSION: Final = "0.1.0"
+FORM_SLACK_BYTES: Final = 1024 * 1024
+"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
+
+DESCRIPTION: Final = (
+    "One image and one sentence in, one short MP4 out. Every error is RFC 9457 problem+json"
+    " with a stable `code`."
+)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Build the gateway; its ports open when the server starts and close when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with open_ports(settings) as ports:
+            app.state.ports = ports
+            yield
+
+    max_body_bytes = settings.max_upload_bytes + FORM_SLACK_BYTES
+    app = FastAPI(
+        title="Stillreel",
+        version=VERSION,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page loads its parts from a CDN.
+        redoc_url=None,
+        redirect_slashes=False,
+        max_body_size=max_body_bytes,
+    )
+    app.state.telemetry = Telemetry()
+    app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
+    problems.install(app, max_body_bytes=max_body_bytes)
+    for routes in (jobs, models, legacy, health, docs):
+        app.include_router(routes.router)
+    app.mount("/docs/ui", docs.swagger_ui)
+    openapi.describe(app)
+    return app

@@ -1,0 +1,124 @@
+"""What handlers are given: the ports, built once per process, and the request's own facts."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, Request
+
+from api.lanes import Lanes
+from api.metrics import Census, take_census
+from api.readiness import Readiness
+from api.snapshot import Snapshot
+from api.waiting import Waiters
+from api.wording import unknown_field
+from shared.bell import Bell
+from shared.db import Database
+from shared.fleet import Fleet
+from shared.jobs import Jobs
+from shared.ledger import Ledger
+from shared.settings import Settings
+from shared.storage import Storage
+
+DATABASE_DEADLINE: Final = timedelta(seconds=4)
+CONNECTIONS: Final = 10
+STORAGE_READ: Final = timedelta(seconds=5)
+CENSUS_FRESH: Final = timedelta(seconds=5)
+CENSUS_PATIENCE: Final = timedelta(seconds=2)
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything outside that a handler may use."""
+
+    settings: Settings
+    db: Database
+    jobs: Jobs
+    ledger: Ledger
+    fleet: Fleet
+    storage: Storage
+    bell: Bell
+    waiters: Waiters
+    lanes: Lanes
+    readiness: Readiness
+    census: Snapshot[Census]
+
+
+@contextmanager
+def open_ports(settings: Settings) -> Iterator[Ports]:
+    """Build the ports and close them; none of the services need be up."""
+    redis_url = settings.redis_url.get_secret_value()
+    db = Database(
+        settings.database_url.get_secret_value(),
+        deadline=DATABASE_DEADLINE,
+        pool_size=CONNECTIONS,
+        name="gateway",
+    )
+    bell = Bell(redis_url)
+    storage = Storage(settings, read=STORAGE_READ)
+    ledger, fleet = Ledger(db), Fleet(db)
+    waiters = Waiters(ledger, redis_url)
+    readiness = Readiness(db, fleet, storage, redis_url)
+    try:
+        yield Ports(
+            settings=settings,
+            db=db,
+            jobs=Jobs(db, bell, lease=settings.lease),
+            ledger=ledger,
+            fleet=fleet,
+            storage=storage,
+            bell=bell,
+            waiters=waiters,
+            lanes=Lanes(connections=CONNECTIONS),
+            readiness=readiness,
+            census=Snapshot(
+                lambda: take_census(db, ledger, fleet),
+                fresh=CENSUS_FRESH,
+                patience=CENSUS_PATIENCE,
+            ),
+        )
+    finally:
+        waiters.close()
+        bell.close()
+        readiness.close()
+        storage.close()
+        db.close()
+
+
+def ports_of(request: Request) -> Ports:
+    return cast(Ports, request.app.state.ports)
+
+
+def base_url(request: Request) -> str:
+    """Return where this request's links begin, without a slash at the end.
+
+    PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
+    relative links. Forwarded headers are anybody's to write and not believed.
+    """
+    public = ports_of(request).settings.public_url
+    if public is not None:
+        return public
+    host = request.headers.get("host", "")
+    return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
+
+
+def known_query(request: Request) -> None:
+    """Refuse query names the route does not have: a misspelled filter would find everything.
+
+    Raises:
+        UnknownParameter: names the nearest known one.
+    """
+    route = request.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known and not name.startswith("metadata["):
+            raise unknown_field(name, known)
+
+
+Given = Annotated[Ports, Depends(ports_of)]
+BaseUrl = Annotated[str, Depends(base_url)]

@@ -1,0 +1,124 @@
+"""What Prometheus scrapes: the gateway's own traffic, and the queue as Postgres knows it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import func, select
+
+from shared.db import Database
+from shared.fleet import Fleet
+from shared.ledger import Ledger, QueueState
+from shared.tables import deliveries
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
+
+
+class Traffic:
+    """Counts what the gateway answered, by route template and never by path."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "stillreel_http_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "stillreel_http_request_seconds",
+            "Time to the end of an answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "other"  # Clients may invent any.
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+@dataclass(frozen=True)
+class Census:
+    """The system as Postgres knows it at one moment."""
+
+    jobs: list[tuple[str, str, int]]
+    queues: list[QueueState]
+    deliveries: Mapping[str, int]
+    workers: int
+
+
+def take_census(db: Database, ledger: Ledger, fleet: Fleet) -> Census:
+    unsettled = (
+        select(deliveries.c.status, func.count())
+        .where(deliveries.c.status.in_(("pending", "dead")))
+        .group_by(deliveries.c.status)
+    )
+    with db.read() as connection:
+        counted = {row[0]: row[1] for row in connection.execute(unsettled)}
+    return Census(
+        jobs=ledger.counts(),
+        queues=[ledger.queue(offer.spec.name) for offer in fleet.offers()],
+        deliveries={"pending": 0, "dead": 0} | counted,
+        workers=fleet.live_workers(),
+    )
+
+
+class CensusCollector(Collector):
+    """Shows the newest census; None, while Postgres is away, shows only that it is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.census: Census | None = None
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        census = self.census
+        yield GaugeMetricFamily(
+            "stillreel_database_up",
+            "Whether Postgres answered the last census.",
+            value=0 if census is None else 1,
+        )
+        if census is None:
+            return
+        jobs = GaugeMetricFamily(
+            "stillreel_jobs", "Jobs by status and engine.", labels=("status", "engine")
+        )
+        for status, engine, count in census.jobs:
+            jobs.add_metric((status, engine), count)
+        yield jobs
+        yield from _queues(census.queues)
+        webhooks = GaugeMetricFamily(
+            "stillreel_webhook_deliveries", "Deliveries not yet delivered.", labels=("status",)
+        )
+        for status, count in census.deliveries.items():
+            webhooks.add_metric((status,), count)
+        yield webhooks
+        yield GaugeMetricFamily(
+            "stillreel_workers_alive", "Workers heard of lately.", value=census.workers
+        )
+
+
+class Telemetry:
+    """The registry of one app, and what fills it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.traffic = Traffic(self.registry)
+        self.collector = CensusCollector(self.registry)
+
+
+def _queues(queues: list[QueueState]) -> Iterable[Metric]:
+    length = GaugeMetricFamily("stillreel_queue_jobs", "Queued jobs.", labels=("engine",))
+    age = GaugeMetricFamily(
+        "stillreel_queue_oldest_seconds", "Age of the oldest queued job.", labels=("engine",)
+    )
+    for queue in queues:
+        length.add_metric((queue.engine,), queue.queued)
+        age.add_metric((queue.engine,), queue.oldest_seconds or 0.0)
+    yield length
+    yield age

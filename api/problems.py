@@ -1,0 +1,143 @@
+"""Errors as clients see them: RFC 9457 problem+json, which OpenAI's clients read too."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Scope
+
+from api.wording import explain
+from shared.errors import AppError, BodyTooLarge, Conflict
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class ErrorBody(BaseModel):
+    """The same error where OpenAI's clients look for it."""
+
+    code: str
+    message: str
+    type: str
+    param: str | None
+
+
+class Problem(BaseModel):
+    """An error: `code` is stable, `detail` is a sentence, `param` names the field."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    param: str | None
+    request_id: str
+    error: ErrorBody
+
+
+def problem_response(
+    error: AppError,
+    scope: Scope,
+    *,
+    code: str | None = None,
+    members: Mapping[str, Any] | None = None,
+) -> JSONResponse:
+    """Return the answer that tells a client of an error.
+
+    Args:
+        code: in place of the class's own, where a job brings its own.
+        members: more members for the body, such as the id of a job that goes on.
+    """
+    problem = _problem(
+        scope, error.status, code or error.code, error.title, error.message, error.param
+    )
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Conflict):
+        # OpenAI's clients try a 409 again three times unless they are told not to.
+        headers["x-should-retry"] = "false"
+    return _response(problem, headers, members or {})
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id that the outermost layer gave this request."""
+    return str(scope["state"]["request_id"])
+
+
+def install(app: FastAPI, *, max_body_bytes: int) -> None:
+    """Have every error of the app answered as a problem."""
+
+    async def refused(request: Request, error: AppError) -> JSONResponse:
+        return problem_response(error, request.scope)
+
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(explain(error.errors()), request.scope)
+
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return problem_response(body_too_large(max_body_bytes), request.scope)
+        return _framework_error(error, request.scope)
+
+    app.exception_handler(AppError)(refused)
+    app.exception_handler(RequestValidationError)(invalid)
+    app.exception_handler(HTTPException)(http)
+
+
+def body_too_large(max_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(
+        f"the request's body is larger than {max_bytes} bytes; send a smaller image"
+    )
+
+
+def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
+    """Return the answer to what never reached a handler of ours, such as 404 and 405."""
+    phrase = HTTPStatus(error.status_code).phrase
+    headers = dict(error.headers or {})
+    path = scope["path"]
+    detail = str(error.detail)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = f"there is nothing at {path}; /docs lists what there is"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{path} does not take {scope['method']}, but {headers.get('Allow')}"
+    code = phrase.lower().replace(" ", "_")
+    return _response(_problem(scope, error.status_code, code, phrase, detail, None), headers, {})
+
+
+def _problem(
+    scope: Scope, status: int, code: str, title: str, detail: str, param: str | None
+) -> Problem:
+    return Problem(
+        type=f"urn:stillreel:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        instance=scope["path"],
+        code=code,
+        param=param,
+        request_id=request_id(scope),
+        error=ErrorBody(code=code, message=detail, type=_openai_type(status), param=param),
+    )
+
+
+def _response(
+    problem: Problem, headers: Mapping[str, str], members: Mapping[str, Any]
+) -> JSONResponse:
+    return JSONResponse(
+        {**problem.model_dump(), **members},
+        status_code=problem.status,
+        headers={"Cache-Control": "no-store", **headers},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def _openai_type(status: int) -> str:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "server_error"

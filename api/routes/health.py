@@ -1,0 +1,49 @@
+"""Whether the gateway lives, whether it can accept a job, and what it counts."""
+
+from dataclasses import asdict
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from api.deps import Given
+from api.readiness import NEEDED
+from shared.errors import DatabaseUnavailable
+
+router = APIRouter(tags=["health"])
+
+_log = structlog.get_logger(__name__)
+
+
+@router.get("/livez")
+async def livez() -> dict[str, str]:
+    """Answer as long as the process turns; touches nothing."""
+    return {"status": "alive"}
+
+
+@router.get("/readyz", responses={503: {"description": "A part that jobs need is away."}})
+async def readyz(ports: Given) -> JSONResponse:
+    """Say whether a job would be accepted now, and how each part is.
+
+    Without Redis the gateway is `degraded` but ready: jobs are accepted and run.
+    """
+    parts = await ports.readiness.parts()
+    is_ready = all(parts[name].ok for name in NEEDED)
+    is_whole = all(health.ok for health in parts.values())
+    status = "ready" if is_whole else "degraded" if is_ready else "unavailable"
+    body = {"status": status, "parts": {name: asdict(health) for name, health in parts.items()}}
+    headers = {"Cache-Control": "no-store"} | ({} if is_ready else {"Retry-After": "2"})
+    return JSONResponse(body, 200 if is_ready else 503, headers)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request, ports: Given) -> Response:
+    """Prometheus metrics; while Postgres is away, the gateway's own only."""
+    telemetry = request.app.state.telemetry
+    try:
+        telemetry.collector.census = await ports.census.get()
+    except (DatabaseUnavailable, TimeoutError) as error:
+        _log.warning("census_failed", reason=type(error).__name__)
+        telemetry.collector.census = None
+    return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)

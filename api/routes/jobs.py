@@ -1,0 +1,190 @@
+"""Jobs: create, look, list, cancel, delete, and fetch what they made."""
+
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from api.answers import JobAnswer, JobList, answer
+from api.auth import Authenticated
+from api.bodies import refuse_nul
+from api.deps import BaseUrl, Given, known_query
+from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
+from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
+from api.serving import serve
+from api.submitting import submit
+from shared.errors import AppError, InvalidRequest, NotFound
+from shared.job import Job, Variant, input_key, output_prefix, parse_id
+from shared.ledger import Filter
+from shared.lifecycle import Status
+from shared.storage import Storage
+from shared.wire import JobView, job_view
+
+router = APIRouter(
+    prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
+)
+
+BATCH_PREFIX: Final = "batch_"
+
+
+@router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
+async def create_job(
+    request: Request,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    key: Idempotency,
+    prefer: Preferring,
+) -> Response:
+    """Queue a clip of the picture; 202, or 200 where `Prefer: wait` saw its end."""
+    submitted = await submit(request, ports, caller, key=key, source="api")
+    job = submitted.job
+    if prefer.wait is not None:
+        job = await ports.waiters.until(job, has_ended, within=prefer.wait)
+    shown = await ports.lanes.database.run(partial(answer, ports, job, base_url))
+    headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
+    if submitted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    if prefer.wait is not None:
+        headers["Preference-Applied"] = f"wait={int(prefer.wait.total_seconds())}"
+    has_waited = prefer.wait is not None and job.is_terminal
+    return shown.response(200 if has_waited else 202, headers)
+
+
+@router.get("", response_model=JobList, openapi_extra=METADATA_QUERY)
+def list_jobs(
+    request: Request,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+    status: Status | None = None,
+    model: Annotated[str | None, Query(max_length=100)] = None,
+    batch_id: Annotated[str | None, Query(max_length=100)] = None,
+) -> JobList:
+    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given."""
+    refuse_nul(model, "model")
+    page = ports.ledger.page(
+        owner_id=caller.owner_id,
+        narrow=Filter(
+            status=status,
+            engine=model,
+            batch_id=None if batch_id is None else _batch(batch_id),
+            metadata=_metadata(request),
+        ),
+        limit=limit,
+        after=None if after is None else _cursor(after),
+        newest_first=order == "desc",
+    )
+    views = [job_view(job, base_url=base_url) for job in page.jobs]
+    return JobList(
+        data=views,
+        first_id=views[0].id if views else None,
+        last_id=views[-1].id if views else None,
+        has_more=page.has_more,
+    )
+
+
+@router.get("/{job_id}", response_model=JobView)
+async def get_job(
+    job_id: str,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    wait: Annotated[
+        int,
+        Query(
+            ge=0,
+            le=MAX_WAIT_SECONDS,
+            description="Seconds to wait for the end, or with If-None-Match for any change.",
+        ),
+    ] = 0,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """Show a job; 304 where the client has seen this version."""
+
+    def look() -> tuple[Job, JobAnswer]:
+        job = ports.ledger.get(parse_id(job_id), owner_id=caller.owner_id)
+        return job, answer(ports, job, base_url)
+
+    job, shown = await ports.lanes.database.run(look)
+    is_known = shown.is_known_by(if_none_match)
+    if wait and not job.is_terminal and (is_known or if_none_match is None):
+        seen = job.version if is_known else None
+        await ports.waiters.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
+        job, shown = await ports.lanes.database.run(look)
+    return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
+
+
+@router.post("/{job_id}/cancel", response_model=JobView)
+def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl) -> Response:
+    """End a live job for good; a canceled one stays as it is, 409 for other ended ones."""
+    job = ports.jobs.cancel(parse_id(job_id), owner_id=caller.owner_id)
+    return answer(ports, job, base_url).response()
+
+
+@router.delete("/{job_id}", status_code=204, response_class=Response)
+async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
+    """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
+    bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
+    job = await ports.lanes.database.run(bury)
+    await ports.lanes.storing.run(partial(_remove_files, ports.storage, job.id))
+
+
+@router.head("/{job_id}/content", include_in_schema=False)
+@router.get("/{job_id}/content", response_class=Response, responses=FILE)
+async def content(
+    request: Request,
+    job_id: str,
+    ports: Given,
+    caller: Authenticated,
+    variant: Variant = Variant.VIDEO,
+) -> Response:
+    """Fetch a file of the job, whole or by Range, here or from the storage's own address."""
+    return await serve(request, ports, caller, job_id, variant)
+
+
+def has_ended(job: Job) -> bool:
+    return job.is_terminal
+
+
+def _is_news(seen: int | None, job: Job) -> bool:
+    return job.is_terminal or (seen is not None and job.version != seen)
+
+
+def _remove_files(storage: Storage, job_id: UUID) -> None:
+    """Remove what is stored now; the keeper comes again for what fails or arrives late."""
+    with suppress(AppError):
+        storage.delete(input_key(job_id))
+        storage.delete_prefix(output_prefix(job_id))
+
+
+def _cursor(after: str) -> UUID:
+    try:
+        return parse_id(after)
+    except NotFound as error:
+        raise InvalidRequest("after is not the id of one of your jobs", param="after") from error
+
+
+def _batch(batch_id: str) -> UUID:
+    try:
+        return UUID(hex=batch_id.removeprefix(BATCH_PREFIX))
+    except ValueError as error:
+        raise InvalidRequest("batch_id is not the id of a batch", param="batch_id") from error
+
+
+def _metadata(request: Request) -> dict[str, str]:
+    pairs = {
+        name.removeprefix("metadata[").removesuffix("]"): value
+        for name, value in request.query_params.items()
+        if name.startswith("metadata[")
+    }
+    for name, value in pairs.items():
+        refuse_nul(name, "metadata")
+        refuse_nul(value, "metadata")
+    return pairs

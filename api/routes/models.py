@@ -1,0 +1,131 @@
+"""What this installation can render with, and how long its queues are."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from api.deps import Given, known_query
+from api.openapi import PROBLEMS
+from api.parameters import parameters_schema
+from shared.catalogue import Licence, Preset, Resolution, Shape, buckets
+from shared.fleet import Offer
+
+router = APIRouter(
+    prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS
+)
+
+
+class ModelView(BaseModel):
+    """A model: `parameters` is the JSON Schema of a create, narrowed to what this one takes.
+
+    `buckets` are the (width, height) pairs it renders at, by resolution; empty where it keeps
+    the picture's own shape. `workers` are those alive now.
+    """
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "stillreel"
+    title: str
+    description: str
+    revision: str
+    ai_generated: bool
+    uses_prompt: bool
+    needs_gpu: bool
+    vram_bytes: int
+    licence: Licence
+    workers: int
+    parameters: dict[str, Any]
+    presets: tuple[Preset, ...]
+    buckets: dict[Resolution, tuple[tuple[int, int], ...]]
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ModelView]
+
+
+class QueueLine(BaseModel):
+    """One model's queue; seconds are None where nothing is known yet."""
+
+    model: str
+    queued: int
+    running: int
+    workers: int
+    oldest_seconds: float | None
+    render_seconds: float | None
+    wait_seconds: float | None
+
+
+class QueueTotals(BaseModel):
+    queued: int
+    running: int
+    workers: int
+
+
+class QueueOverview(BaseModel):
+    object: Literal["queue"] = "queue"
+    data: list[QueueLine]
+    totals: QueueTotals
+
+
+@router.get("/models")
+def list_models(ports: Given) -> ModelList:
+    """List the models, the one used by default first."""
+    return ModelList(data=[_view(offer) for offer in ports.fleet.offers()])
+
+
+@router.get("/models/{model}")
+def get_model(model: str, ports: Given) -> ModelView:
+    """Show one model."""
+    return _view(ports.fleet.choose(model))
+
+
+@router.get("/queue")
+def show_queue(ports: Given) -> QueueOverview:
+    """Show what waits and what runs, by model."""
+    states = [ports.ledger.queue(offer.spec.name) for offer in ports.fleet.offers()]
+    lines = [
+        QueueLine(
+            model=state.engine,
+            queued=state.queued,
+            running=state.running,
+            workers=state.workers,
+            oldest_seconds=state.oldest_seconds,
+            render_seconds=state.render_seconds,
+            wait_seconds=state.wait_seconds,
+        )
+        for state in states
+    ]
+    totals = QueueTotals(
+        queued=sum(line.queued for line in lines),
+        running=sum(line.running for line in lines),
+        workers=ports.fleet.live_workers(),
+    )
+    return QueueOverview(data=lines, totals=totals)
+
+
+def _view(offer: Offer) -> ModelView:
+    spec = offer.spec
+    shapes = (
+        {resolution: buckets(spec, resolution) for resolution in Resolution}
+        if spec.shape is Shape.BUCKETS
+        else {}
+    )
+    return ModelView(
+        id=spec.name,
+        created=int(offer.updated_at.timestamp()),
+        title=spec.title,
+        description=spec.description,
+        revision=spec.revision,
+        ai_generated=spec.ai_generated,
+        uses_prompt=spec.uses_prompt,
+        needs_gpu=spec.needs_gpu,
+        vram_bytes=spec.vram_bytes,
+        licence=spec.licence,
+        workers=offer.workers,
+        parameters=parameters_schema(spec),
+        presets=spec.presets,
+        buckets=shapes,
+    )

@@ -1,0 +1,176 @@
+"""From a client's request to a queued job: read, settle, store, commit, ring."""
+
+import secrets
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from uuid import UUID
+
+import structlog
+from starlette.requests import Request
+
+from api.advice import advise
+from api.auth import Caller
+from api.bodies import Create, read_create, receive
+from api.deps import Ports
+from api.preferences import fingerprint
+from api.problems import request_id
+from api.uploads import Picture, read_image
+from shared.catalogue import MAX_SEED, settle
+from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.fleet import Offer
+from shared.job import Job, input_key, new_id
+from shared.jobs import NewJob, same_request
+from shared.settings import Settings
+from shared.storage import Storage
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A job, and whether an earlier request with the same key had made it."""
+
+    job: Job
+    is_replay: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """A create request with everything but its picture decided."""
+
+    create: Create
+    offer: Offer
+    owner_id: UUID
+    source: str
+    request_id: str
+    key: str | None
+    fingerprint: str
+
+
+async def submit(
+    request: Request, ports: Ports, caller: Caller, *, key: str | None, source: str
+) -> Submitted:
+    """Turn a request into a queued job, each slow part in its own lane.
+
+    Raises:
+        InvalidRequest: the fields or the picture; nothing was stored.
+        QueueFull: the owner has too many jobs waiting.
+        Unavailable: the database or the storage. The job may exist if the commit's answer was
+            lost: a client that sent a key finds out by sending it again.
+    """
+    settings, lanes = ports.settings, ports.lanes
+    received = await receive(request, max_bytes=settings.max_upload_bytes)
+
+    def look_up() -> Order | Job:
+        create = _checked(read_create(received), settings)
+        order = _order(create, ports, caller, key, source, request_id(request.scope))
+        return _earlier(ports, order) or order
+
+    order = await lanes.database.run(look_up)
+    if isinstance(order, Job):
+        return Submitted(order, is_replay=True)
+    picture = await lanes.decoding.run(
+        partial(read_image, order.create.image, max_pixels=settings.max_pixels)
+    )
+    return await lanes.storing.run(partial(_accept, ports, order, picture))
+
+
+def _checked(create: Create, settings: Settings) -> Create:
+    if len(create.image) > settings.max_upload_bytes:
+        raise ImageTooLarge(
+            f"the image has {len(create.image)} bytes; the limit is {settings.max_upload_bytes}",
+            param="image",
+        )
+    retain = create.fields.retain_seconds
+    if retain is not None and retain > settings.retain_seconds:
+        raise InvalidRequest(
+            f"retain_seconds {retain} is longer than files are kept here;"
+            f" it takes 60 to {settings.retain_seconds}",
+            param="retain_seconds",
+        )
+    return create
+
+
+def _order(
+    create: Create, ports: Ports, caller: Caller, key: str | None, source: str, request_id: str
+) -> Order:
+    return Order(
+        create=create,
+        offer=ports.fleet.choose(create.fields.model),
+        owner_id=caller.owner_id,
+        source=source,
+        request_id=request_id,
+        key=key,
+        fingerprint=fingerprint(create.fields, create.image),
+    )
+
+
+def _earlier(ports: Ports, order: Order) -> Job | None:
+    """Return the job the key has made already, before anything is decoded or stored."""
+    if order.key is None:
+        return None
+    job = ports.ledger.by_key(order.key, owner_id=order.owner_id)
+    return None if job is None else same_request(job, order.fingerprint)
+
+
+def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
+    """Settle the values, store the picture, commit the job, and ring for a worker."""
+    new = _new_job(order, picture, ports.settings)
+    key = input_key(new.id)
+    ports.storage.put(key, picture.png, content_type="image/png")
+    try:
+        job, is_replay = ports.jobs.submit(new, max_queued=ports.settings.max_queued_per_key)
+    except DatabaseUnavailable:
+        raise  # The commit may have happened: the picture may belong to a job.
+    except AppError:
+        _discard(ports.storage, key)
+        raise
+    if is_replay:
+        _discard(ports.storage, key)
+        return Submitted(job, is_replay=True)
+    ports.bell.ring(job.engine)
+    _log.info("job_submitted", job_id=job.public_id, engine=job.engine, source=job.source)
+    return Submitted(job, is_replay=False)
+
+
+def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
+    fields, spec = order.create.fields, order.offer.spec
+    parameters = settle(
+        spec,
+        fields,
+        image_width=picture.width,
+        image_height=picture.height,
+        seed=secrets.randbelow(MAX_SEED + 1),
+    )
+    ttl = fields.queue_ttl_seconds
+    webhook = fields.webhook
+    return NewJob(
+        id=new_id(),
+        owner_id=order.owner_id,
+        engine=spec.name,
+        engine_revision=spec.revision,
+        parameters=parameters,
+        image_sha256=picture.sha256,
+        image_width=picture.width,
+        image_height=picture.height,
+        source=order.source,
+        retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
+        outputs=tuple(dict.fromkeys(fields.outputs)),
+        priority=fields.priority,
+        request_id=order.request_id,
+        idempotency_key=order.key,
+        idempotency_fingerprint=order.fingerprint,
+        webhook_url=None if webhook is None else str(webhook.url),
+        webhook_event_types=() if webhook is None else webhook.event_types,
+        metadata=fields.metadata,
+        warnings=(*advise(order.offer, fields), *picture.warnings),
+        queue_ttl=None if ttl is None else timedelta(seconds=ttl),
+    )
+
+
+def _discard(storage: Storage, key: str) -> None:
+    """Remove a picture that no job refers to; what fails here the sweep finds later."""
+    with suppress(AppError):
+        storage.delete(key)

@@ -1,0 +1,101 @@
+"""Validation errors in sentences: which field, what is wrong, what would be right."""
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from shared.errors import InvalidRequest, UnknownParameter
+
+SHOWN_CHARACTERS: Final = 60
+SENTENCES: Final = 3
+SOURCES: Final = frozenset({"query", "path", "header", "cookie", "body"})
+
+
+def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
+    """Return pydantic's findings as one error; its `param` is the first field's.
+
+    Args:
+        errors: as `ValidationError.errors()` gives them, at least one.
+        known: the names a field may have, for the nearest one to a misspelled name.
+    """
+    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
+    if unknown:
+        return unknown_field(_name(unknown[0]["loc"]), known)
+    sentences = [_sentence(error) for error in errors[:SENTENCES]]
+    more = len(errors) - len(sentences)
+    if more:
+        sentences.append(f"and {more} more")
+    return InvalidRequest("; ".join(sentences), param=_name(errors[0]["loc"]))
+
+
+def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
+    nearest = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
+    return UnknownParameter(
+        f"there is no field {_shown(name)}{hint if known else ''}", param=name[:SHOWN_CHARACTERS]
+    )
+
+
+def _name(loc: Sequence[str | int]) -> str:
+    """Return a field's name as clients write it: `metadata[k]` is `metadata.k`."""
+    parts = [str(part) for part in loc if part != "[key]"]
+    if len(parts) > 1 and parts[0] in SOURCES:
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    name = _name(error["loc"])
+    say = _WORDS.get(error["type"])
+    if say is None:
+        message = str(error["msg"])
+        return f"{name}: {message[:1].lower()}{message[1:]}"
+    return f"{name} {say(_shown(error.get('input')), error.get('ctx') or {})}"
+
+
+_Say = Callable[[str, Mapping[str, Any]], str]
+
+
+def _whole(shown: str, _: Mapping[str, Any]) -> str:
+    return f"must be a whole number, not {shown}"
+
+
+def _number(shown: str, _: Mapping[str, Any]) -> str:
+    return f"must be a number, not {shown}"
+
+
+def _choice(shown: str, context: Mapping[str, Any]) -> str:
+    return f"{shown} is not known; it takes {context['expected']}"
+
+
+_WORDS: Final[Mapping[str, _Say]] = {
+    "int_parsing": _whole,
+    "int_type": _whole,
+    "int_from_float": _whole,
+    "int_parsing_size": lambda shown, _: f"{shown} is too long for a number",
+    "float_parsing": _number,
+    "float_type": _number,
+    "finite_number": _number,
+    "enum": _choice,
+    "literal_error": _choice,
+    "greater_than_equal": lambda shown, c: f"{shown} is too small; it takes {c['ge']} or more",
+    "less_than_equal": lambda shown, c: f"{shown} is too large; it takes {c['le']} at most",
+    "string_type": lambda shown, _: f"must be text, not {shown}",
+    "string_too_long": lambda _, c: f"is too long; it takes {c['max_length']} characters at most",
+    "string_too_short": lambda _, c: (
+        f"is too short; it takes {c['min_length']} characters or more"
+    ),
+    "too_long": lambda _, c: (
+        f"has {c['actual_length']} entries; it takes {c['max_length']} at most"
+    ),
+    "dict_type": lambda shown, _: f"must be an object of names and values, not {shown}",
+    "model_type": lambda shown, _: f"must be an object of names and values, not {shown}",
+    "tuple_type": lambda shown, _: f"must be a list, not {shown}",
+    "list_type": lambda shown, _: f"must be a list, not {shown}",
+    "missing": lambda _, __: "is missing",
+}

@@ -1,0 +1,221 @@
+"""A gateway on a free port in a thread, and a worker without a model that does as a test says."""
+
+import base64
+import contextlib
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import uvicorn
+from PIL import Image as PillowImage
+
+from api.__main__ import Server
+from api.app import create_app
+from shared.bell import Bell
+from shared.catalogue import EngineSpec, Licence, Preset, Shape
+from shared.db import Database
+from shared.errors import AppError
+from shared.fleet import Fleet, WorkerCard
+from shared.job import Artifact, Job, Result, Variant, output_key
+from shared.jobs import Claim, Jobs, Progress
+from shared.lifecycle import Stage
+from shared.settings import Settings
+from shared.storage import Storage
+from tests.photos import cat
+from tests.stack import Stack
+
+LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
+
+MOVES = EngineSpec(
+    name="moves",
+    title="Moves",
+    description="Stands in for an engine that reads text and uses no model.",
+    revision="1",
+    ai_generated=False,
+    uses_prompt=True,
+    needs_gpu=False,
+    shape=Shape.KEEP,
+    multiple=2,
+    licence=LICENCE,
+    presets=(Preset(name="draft", num_frames=8),),
+)
+MODEL = MOVES.model_copy(
+    update={
+        "name": "model",
+        "title": "Model",
+        "ai_generated": True,
+        "prompt_required": True,
+        "shape": Shape.BUCKETS,
+        "multiple": 64,
+    }
+)
+
+
+class Hand:
+    """A worker played by the test: it claims, beats and completes when told to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._bell = Bell(settings.redis_url.get_secret_value())
+        self.db = Database(
+            settings.database_url.get_secret_value(), deadline=settings.lease, name="hand"
+        )
+        self.jobs = Jobs(self.db, self._bell, lease=settings.lease)
+        self.fleet = Fleet(self.db)
+        self.storage = Storage(settings)
+
+    def offer(self, *specs: EngineSpec) -> None:
+        """Be a live worker that serves these engines, best first."""
+        self.fleet.offer(specs)
+        self.fleet.beat(
+            WorkerCard(
+                name="hand",
+                host="here",
+                pid=1,
+                device="cpu",
+                device_name=None,
+                vram_bytes=None,
+                engines=[spec.name for spec in specs],
+                resident_engine=None,
+                state="ready",
+                model_loads=0,
+            )
+        )
+
+    def claim(self, engine: str = MOVES.name) -> Job:
+        job = self.jobs.claim([engine], worker="hand")
+        assert job is not None, "nothing is queued"
+        return job
+
+    def beat(self, job: Job, step: int, total: int = 10) -> None:
+        progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
+        self.jobs.beat(Claim(job.id, job.attempt), progress)
+
+    def complete(self, job: Job, video: bytes = b"an mp4") -> Job:
+        """Store a file for the video and each output asked for, and publish them."""
+        artifacts = {Variant.VIDEO: self._store(job, ".mp4", "video/mp4", video)}
+        for output in job.outputs:
+            kind = "image/gif" if output == "gif" else "image/webp"
+            artifacts[Variant(output)] = self._store(job, f".{output}", kind, output.encode())
+        result = Result(ai_generated=False, artifacts=artifacts)
+        return self.jobs.complete(Claim(job.id, job.attempt), result, {"render_seconds": 1.0})
+
+    def fail(self, job: Job, error: AppError) -> Job:
+        return self.jobs.fail(Claim(job.id, job.attempt), error, retryable=False, metrics={})
+
+    def close(self) -> None:
+        self._bell.close()
+        self.storage.close()
+        self.db.close()
+
+    def _store(self, job: Job, suffix: str, content_type: str, body: bytes) -> Artifact:
+        key = output_key(job.id, job.attempt, suffix)
+        self.storage.put(key, body, content_type=content_type)
+        return Artifact(
+            key=key,
+            content_type=content_type,
+            bytes=len(body),
+            sha256=hashlib.sha256(body).hexdigest(),
+            width=job.parameters.width,
+            height=job.parameters.height,
+            fps=job.parameters.fps,
+            num_frames=job.parameters.num_frames,
+        )
+
+
+class Gateway:
+    """A gateway that answers at `url`; paths begin with a slash."""
+
+    def __init__(self, settings: Settings) -> None:
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            port=0,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=5,
+        )
+        self._server = Server(config, app)
+        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self._thread.start()
+        ends_at = time.monotonic() + 20
+        while not self._server.started:
+            assert self._thread.is_alive(), "the gateway ended while it started"
+            assert time.monotonic() < ends_at
+            self._thread.join(0.01)
+        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = requests.Session()
+
+    def get(self, path: str, **options: Any) -> requests.Response:
+        return self.http.get(f"{self.url}{path}", timeout=30, **options)
+
+    def post(self, path: str, **options: Any) -> requests.Response:
+        return self.http.post(f"{self.url}{path}", timeout=30, **options)
+
+    def create(self, image: bytes | None = None, **fields: Any) -> requests.Response:
+        """POST /v1/jobs as a multipart form."""
+        headers = fields.pop("headers", {})
+        files = {"image": ("photo.png", photo_png() if image is None else image)}
+        return self.post("/v1/jobs", data=fields, files=files, headers=headers)
+
+    def created(self, **fields: Any) -> dict[str, Any]:
+        """Create a job that must be accepted, and return its body."""
+        answer = self.create(**fields)
+        assert answer.status_code == 202, answer.text
+        body: dict[str, Any] = answer.json()
+        return body
+
+    def begin_to_stop(self) -> None:
+        self._server.should_exit = True
+
+    def close(self) -> None:
+        self.begin_to_stop()
+        self._thread.join(timeout=20)
+        self.http.close()
+        assert not self._thread.is_alive(), "the gateway did not stop"
+
+
+@contextlib.contextmanager
+def running_gateway(settings: Settings) -> Iterator[Gateway]:
+    gateway = Gateway(settings)
+    try:
+        yield gateway
+    finally:
+        gateway.close()
+
+
+@pytest.fixture(scope="module")
+def hand(module_stack: Stack) -> Iterator[Hand]:
+    """A live worker that serves `moves` and `model`, and works when told to."""
+    hand = Hand(module_stack.settings())
+    hand.offer(MOVES, MODEL)
+    yield hand
+    hand.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(module_stack: Stack, hand: Hand) -> Iterator[Gateway]:
+    with running_gateway(module_stack.settings()) as gateway:
+        yield gateway
+
+
+def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
+    """Return a photograph as PNG, by default 96 x 64."""
+    picture = PillowImage.fromarray(cat()).resize(size or (96, 64))
+    return encoded(picture, "PNG")
+
+
+def encoded(picture: PillowImage.Image, kind: str, **options: Any) -> bytes:
+    body = io.BytesIO()
+    picture.save(body, kind, **options)
+    return body.getvalue()
+
+
+def data_uri(body: bytes, kind: str = "image/png") -> str:
+    return f"data:{kind};base64,{base64.b64encode(body).decode()}"
