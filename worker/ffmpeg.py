@@ -3,7 +3,6 @@
 import os
 import re
 import select
-import signal
 import subprocess
 import threading
 from collections.abc import Sequence
@@ -146,12 +145,14 @@ class Ffmpeg:
         raise BadVideo(f"ffmpeg made no progress for {self._stall_seconds:g} s and was ended")
 
     def _fail(self) -> NoReturn:
+        with suppress(subprocess.TimeoutExpired):  # On its way out, it may still say why.
+            self._process.wait(_REAP_SECONDS)
         self.kill()
         raise BadVideo(f"ffmpeg failed: {self._complaint or self._end()}")
 
     def _end(self) -> str:
-        code = self._process.returncode
-        return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+        code = self._process.poll()
+        return f"exit {code}" if code is None or code >= 0 else f"it was ended by signal {-code}"
 
     def _listen(self) -> None:
         for line in self._stderr:

@@ -46,7 +46,7 @@ def test_an_ffmpeg_killed_between_chunks_ends_the_clip(
     writer.write(_noise())
     ffmpeg.kill()
 
-    with pytest.raises(BadVideo, match="ended by SIGKILL"):
+    with pytest.raises(BadVideo, match="ended by signal 9"):
         writer.write(_noise())
 
     assert not writer.path.exists()
@@ -58,7 +58,7 @@ def test_an_ffmpeg_killed_before_the_end_ends_the_clip(
     writer.write(_noise())
     ffmpeg.kill()
 
-    with pytest.raises(BadVideo, match="ended by SIGKILL"):
+    with pytest.raises(BadVideo, match="ended by signal 9"):
         writer.close()
 
     assert not writer.path.exists()
@@ -148,7 +148,7 @@ def test_ctrl_c_does_not_reach_ffmpeg(ffmpeg: psutil.Process) -> None:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_ffmpeg_ends_when_its_worker_dies(tmp_path: Path, how: signal.Signals) -> None:
     script = (
-        "import psutil, sys; from pathlib import Path; from tests.clips import flat_clip, moving_clip;"
+        "import psutil, sys; from pathlib import Path; from tests.clips import moving_clip;"
         "from worker.tags import Tags; from worker.video import Mp4Writer;"
         "w = Mp4Writer(Path(sys.argv[1]), width=128, height=96, fps=8, tags=Tags({}));"
         "w.write(moving_clip());"
