@@ -57,7 +57,6 @@ class Settings(BaseSettings):
     allow_noncommercial_models: bool = True
 
     worker_id: str | None = None
-    metrics_port: int | None = Field(default=None, ge=0, le=65535)
 
     lease_seconds: float = Field(default=60, gt=0)
     keeper_tick_seconds: float = Field(default=1, gt=0)
@@ -116,6 +115,12 @@ class Settings(BaseSettings):
         if self.public_url and self.public_url.endswith("/"):
             raise ValueError("PUBLIC_URL ends without a slash, like https://video.example.org")
         return self
+
+    @property
+    def own_url(self) -> str:
+        """Where links begin that are made without a request, as in webhooks."""
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 (compared)
+        return self.public_url or f"http://{host}:{self.port}"
 
     @property
     def lease(self) -> timedelta:

@@ -23,15 +23,19 @@ from shared.fleet import Fleet
 from shared.jobs import Jobs
 from shared.ledger import Ledger
 from shared.logs import set_up
+from shared.outbound import Outbound
 from shared.settings import Settings
 from shared.storage import Storage
+from worker import webhook
 from worker.ringer import Ringer
 from worker.sweep import Sweeper
+from worker.webhook import Deliverer
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 SILENCE_SECONDS: Final = 120.0
 EXPIRE_EVERY_SECONDS: Final = 5.0
-DELIVER_EVERY_SECONDS: Final = 0.25
+DELIVER_CONNECTIONS: Final = 4
+DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
 
@@ -78,9 +82,13 @@ def main() -> int:
 def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
     """Return the four loops, each on a connection of its own."""
 
-    def database(name: str) -> Database:
-        url = settings.database_url.get_secret_value()
-        db = Database(url, deadline=DATABASE_DEADLINE, pool_size=1, name=f"keeper-{name}")
+    def database(name: str, connections: int = 1) -> Database:
+        db = Database(
+            settings.database_url.get_secret_value(),
+            deadline=DATABASE_DEADLINE,
+            pool_size=connections,
+            name=f"keeper-{name}",
+        )
         return opened.enter_context(contextlib.closing(db))
 
     bell = opened.enter_context(contextlib.closing(Bell(settings.redis_url.get_secret_value())))
@@ -97,11 +105,28 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
             _log.warning("waited_too_long", job=job.public_id)
 
     tick = settings.keeper_tick_seconds
+    deliverer = opened.enter_context(
+        contextlib.closing(_deliverer(settings, database("deliver", DELIVER_CONNECTIONS)))
+    )
     return [
         Loop("reap", reap, every=tick, stop=stop),
         Loop("ring", ringer.top_up, every=tick, stop=stop),
+        Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
         Loop("expire", sweeper.sweep, every=EXPIRE_EVERY_SECONDS, stop=stop),
     ]
+
+
+def _deliverer(settings: Settings, db: Database) -> Deliverer:
+    outbound = Outbound(
+        settings.outbound_networks, deadline=webhook.DEADLINE, max_bytes=webhook.MAX_ANSWER_BYTES
+    )
+    return Deliverer(
+        db,
+        outbound,
+        delays=settings.webhook_delays,
+        base_url=settings.own_url,
+        on_try=lambda outcome: None,
+    )
 
 
 def _watch(loops: list[Loop], stop: threading.Event) -> int:
