@@ -53,13 +53,11 @@ def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
     inner = PillowImage.fromarray(image).resize(
         (placement.width, placement.height), PillowImage.Resampling.LANCZOS, box=placement.box
     )
-    if (placement.width, placement.height) == (width, height):
-        return np.array(inner)
     return pad(np.asarray(inner), placement, width=width, height=height)
 
 
 def pad(inner: Image, placement: Placement, *, width: int, height: int) -> Image:
-    """Return `inner` on a black frame, where `placement` puts it."""
+    """Return `inner` on a new black frame of its own, where `placement` puts it."""
     frame = np.zeros((height, width, 3), dtype=np.uint8)
     bottom, right = placement.top + placement.height, placement.left + placement.width
     frame[placement.top : bottom, placement.left : right] = inner

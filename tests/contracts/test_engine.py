@@ -1,0 +1,442 @@
+"""What every engine keeps, whatever its model; a new one is a line in SUBJECTS.
+
+The checks are plain functions, so that the second half can hold each of them against an engine
+that breaks it.
+"""
+
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from shared.catalogue import Asked, Defaults, EngineSpec, Fit, Licence, Parameters, Preset, settle
+from shared.errors import LeaseLost
+from shared.settings import Settings
+from tests import photos
+from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest, Step, VideoEngine
+from worker.engines.camera import SPEC, CameraEngine
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An engine under test and what it can render in moments.
+
+    `build` gets an empty folder that outlives the engine, for a checkpoint; `cases` are
+    (width, height, num_frames).
+    """
+
+    name: str
+    build: Callable[[Path], VideoEngine]
+    cases: tuple[tuple[int, int, int], ...]
+    prompt: str = "slowly push in, handheld"
+    steps: int = 2
+
+
+def settings() -> Settings:
+    return Settings(_env_file=None)
+
+
+SUBJECTS: Final = (
+    Subject(
+        "camera",
+        lambda folder: CameraEngine(settings()),
+        cases=((96, 64, 8), (64, 96, 9), (130, 66, 32), (512, 288, 16)),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A loaded engine and requests it can answer."""
+
+    engine: VideoEngine
+    subject: Subject
+
+    def request(self, case: int = 0) -> RenderRequest:
+        width, height, num_frames = self.subject.cases[case]
+        return RenderRequest(
+            image=photos.coffee(),
+            parameters=Parameters(
+                prompt=self.subject.prompt,
+                negative_prompt="",
+                resolution=None,
+                width=width,
+                height=height,
+                fit=Fit.CROP,
+                num_frames=num_frames,
+                fps=8,
+                num_inference_steps=self.subject.steps,
+                guidance_scale=3.0,
+                seed=7,
+            ),
+        )
+
+    def frames(self, request: RenderRequest) -> Frames:
+        return np.concatenate(list(self.engine.render(request, ignore)))
+
+
+def ignore(step: Step) -> None:
+    pass
+
+
+def ignore_progress(fraction: float, what: str) -> None:
+    pass
+
+
+def check_the_spec_survives_json(bench: Bench) -> None:
+    spec = bench.engine.spec
+    assert EngineSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+def check_the_spec_says_what_people_need_to_know(bench: Bench) -> None:
+    spec = bench.engine.spec
+    assert all((spec.name, spec.title, spec.description, spec.revision))
+    assert spec.licence.name.strip()
+    assert spec.licence.url is None or spec.licence.url.startswith("https://")
+    assert spec.licence.commercial_use != "conditions" or spec.licence.note
+
+
+def check_defaults_and_presets_lie_within_the_limits(bench: Bench) -> None:
+    spec = bench.engine.spec
+    settled = partial(settle, spec, image_width=1024, image_height=768, seed=1)
+    for values in (spec.defaults, *spec.presets):
+        chosen = values.model_dump(exclude={"name"}, exclude_none=True)
+        try:
+            parameters = settled(Asked(prompt="a cat", **chosen))
+        except Exception as error:
+            raise AssertionError(f"{values!r} is refused: {error}") from error
+        assert parameters.width % spec.multiple == 0
+        assert parameters.height % spec.multiple == 0
+
+
+def check_frames_come_in_the_number_and_shape_asked_for(bench: Bench) -> None:
+    for case, (width, height, num_frames) in enumerate(bench.subject.cases):
+        chunks = list(bench.engine.render(bench.request(case), ignore))
+        assert all(chunk.dtype == np.uint8 for chunk in chunks)
+        assert all(chunk.shape[1:] == (height, width, 3) for chunk in chunks)
+        assert all(len(chunk) > 0 and chunk.flags.c_contiguous for chunk in chunks)
+        assert sum(len(chunk) for chunk in chunks) == num_frames
+
+
+def check_a_chunk_stays_as_it_was_yielded(bench: Bench) -> None:
+    kept: list[tuple[Frames, Frames]] = []
+    for chunk in bench.engine.render(bench.request(), ignore):
+        kept.append((chunk, chunk.copy()))
+    assert all(np.array_equal(chunk, copy) for chunk, copy in kept)
+
+
+def check_the_same_seed_gives_the_same_frames(bench: Bench) -> None:
+    assert np.array_equal(bench.frames(bench.request()), bench.frames(bench.request()))
+
+
+def check_steps_count_up_to_their_total(bench: Bench) -> None:
+    steps: list[Step] = []
+
+    def keep(step: Step) -> None:
+        steps.append(step)
+
+    list(bench.engine.render(bench.request(), keep))
+    assert steps
+    for stage in {step.stage for step in steps}:
+        own = [step for step in steps if step.stage is stage]
+        indexes = [step.index for step in own]
+        assert len({step.total for step in own}) == 1
+        assert indexes == sorted(set(indexes))
+        assert indexes[0] >= 1
+        assert indexes[-1] == own[0].total
+
+
+def check_a_lost_lease_stops_the_render(bench: Bench) -> None:
+    calls: list[Step] = []
+    lost = LeaseLost("a newer attempt took the job")
+
+    def lose(step: Step) -> None:
+        calls.append(step)
+        raise lost
+
+    frames = bench.engine.render(bench.request(), lose)
+    caught: LeaseLost | None = None
+    try:
+        for _ in frames:
+            assert not calls, "a chunk came after the stop"
+    except LeaseLost as error:
+        caught = error
+    assert caught is lost
+    assert len(calls) == 1
+    assert list(frames) == []
+    assert len(bench.frames(bench.request())) == bench.subject.cases[0][2]
+
+
+def check_a_second_load_does_nothing(bench: Bench) -> None:
+    before = bench.frames(bench.request())
+    fractions: list[float] = []
+    bench.engine.load("cpu", lambda fraction, what: fractions.append(fraction))
+    assert fractions == []
+    assert np.array_equal(bench.frames(bench.request()), before)
+
+
+def check_an_unloaded_engine_loads_again(bench: Bench) -> None:
+    before = bench.frames(bench.request())
+    fractions: list[float] = []
+    bench.engine.unload()
+    bench.engine.load("cpu", lambda fraction, what: fractions.append(fraction))
+    assert fractions == sorted(fractions)
+    assert all(0 <= fraction <= 1 for fraction in fractions)
+    assert np.array_equal(bench.frames(bench.request()), before)
+
+
+def check_the_plan_is_quick_and_plain(bench: Bench) -> None:
+    request = bench.request(-1)
+    seconds = math.inf
+    for _ in range(5):
+        began = time.perf_counter()
+        plan = bench.engine.plan(request)
+        seconds = min(seconds, time.perf_counter() - began)
+    assert seconds < 0.05
+    try:
+        assert json.loads(json.dumps(plan)).keys() == plan.keys()
+    except TypeError as error:
+        raise AssertionError("the plan does not fit into JSON") from error
+    assert bench.engine.plan(request) == plan
+
+
+def check_the_picture_is_left_as_it_was(bench: Bench) -> None:
+    request = bench.request()
+    picture = request.image.copy()
+    bench.frames(request)
+    assert np.array_equal(request.image, picture)
+
+
+def check_no_file_is_left_behind(bench: Bench) -> None:
+    kept = tempfile.tempdir
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        tempfile.tempdir = folder
+        try:
+            bench.frames(bench.request())
+        finally:
+            tempfile.tempdir = kept
+        assert list(Path(folder).iterdir()) == []
+
+
+CHECKS: Final = tuple(
+    value for name, value in list(globals().items()) if name.startswith("check_")
+)
+
+
+@pytest.fixture(scope="module", params=SUBJECTS, ids=lambda subject: str(subject.name))
+def bench(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Bench]:
+    subject: Subject = request.param
+    engine = subject.build(tmp_path_factory.mktemp(subject.name))
+    engine.load("cpu", ignore_progress)
+    yield Bench(engine, subject)
+    engine.unload()
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: str(check.__name__))
+def test_an_engine_keeps_the_contract(bench: Bench, check: Callable[[Bench], None]) -> None:
+    check(bench)
+
+
+class DropsAFrame(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        *rest, last = super().render(request, on_step)
+        yield from (*rest, last[:-1])
+
+
+class CropsTheFrame(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        for frames in super().render(request, on_step):
+            yield np.ascontiguousarray(frames[:, :-2])
+
+
+class YieldsViews(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        for frames in super().render(request, on_step):
+            yield frames[:, ::-1]
+
+
+class YieldsFloats(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        for frames in super().render(request, on_step):
+            yield (frames / 255).astype(np.float32)
+
+
+class YieldsNothingFirst(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        for frames in super().render(request, on_step):
+            yield frames[:0]
+            yield frames
+
+
+class ReusesItsBuffer(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        buffer: npt.NDArray[np.uint8] | None = None
+        for frames in super().render(request, on_step):
+            buffer = frames.copy() if buffer is None else buffer
+            buffer[:] = frames
+            yield buffer
+
+
+class ForgetsTheSeed(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        seed = int.from_bytes(os.urandom(4))
+        parameters = request.parameters.model_copy(update={"seed": seed})
+        return super().render(replace(request, parameters=parameters), on_step)
+
+
+class CountsFromZero(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        return super().render(request, lambda step: on_step(replace(step, index=step.index - 4)))
+
+
+class CountsOneStepTwice(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        def twice(step: Step) -> None:
+            on_step(step)
+            on_step(step)
+
+        return super().render(request, twice)
+
+
+class TellsNoSteps(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        return super().render(request, ignore)
+
+
+class IgnoresTheStop(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        def deaf(step: Step) -> None:
+            try:
+                on_step(step)
+            except LeaseLost:
+                return
+
+        return super().render(request, deaf)
+
+
+class EndsQuietly(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        try:
+            yield from super().render(request, on_step)
+        except LeaseLost:
+            return
+
+
+class LoadsTwice(CameraEngine):
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        on_progress(0.5, "weights")
+
+
+class CannotComeBack(CameraEngine):
+    is_gone = False
+
+    def unload(self) -> None:
+        self.is_gone = True
+
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        for frames in super().render(request, on_step):
+            yield np.zeros_like(frames) if self.is_gone else frames
+
+
+class PlansByRendering(CameraEngine):
+    def plan(self, request: RenderRequest) -> Plan:
+        list(self.render(request, ignore))
+        return super().plan(request)
+
+
+class PlansInBytes(CameraEngine):
+    def plan(self, request: RenderRequest) -> Plan:
+        return {"moves": b"push_in"}  # type: ignore[dict-item]  # The fault itself.
+
+
+class PaintsOnThePicture(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        request.image[0, 0] = 255 - request.image[0, 0]
+        return super().render(request, on_step)
+
+
+class LeavesATemporaryFile(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        handle, _ = tempfile.mkstemp()
+        os.close(handle)
+        return super().render(request, on_step)
+
+
+class LeavesAFileHere(CameraEngine):
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        Path("frames.raw").write_bytes(b"")
+        return super().render(request, on_step)
+
+
+class KeepsASecret(CameraEngine):
+    class Spec(EngineSpec):
+        secret: str = "only in this process"
+
+    spec = Spec(**SPEC.model_dump())
+
+
+class HasNoLicence(CameraEngine):
+    spec = SPEC.model_copy(update={"licence": Licence(name=" ", commercial_use="yes")})
+
+
+class DefaultsTooFar(CameraEngine):
+    spec = SPEC.model_copy(update={"defaults": Defaults(num_frames=33)})
+
+
+class PresetTooFar(CameraEngine):
+    spec = SPEC.model_copy(update={"presets": (Preset(name="film", fps=120),)})
+
+
+FAULTS: Final = (
+    (DropsAFrame, check_frames_come_in_the_number_and_shape_asked_for),
+    (CropsTheFrame, check_frames_come_in_the_number_and_shape_asked_for),
+    (YieldsViews, check_frames_come_in_the_number_and_shape_asked_for),
+    (YieldsFloats, check_frames_come_in_the_number_and_shape_asked_for),
+    (YieldsNothingFirst, check_frames_come_in_the_number_and_shape_asked_for),
+    (ReusesItsBuffer, check_a_chunk_stays_as_it_was_yielded),
+    (ForgetsTheSeed, check_the_same_seed_gives_the_same_frames),
+    (CountsFromZero, check_steps_count_up_to_their_total),
+    (CountsOneStepTwice, check_steps_count_up_to_their_total),
+    (TellsNoSteps, check_steps_count_up_to_their_total),
+    (IgnoresTheStop, check_a_lost_lease_stops_the_render),
+    (EndsQuietly, check_a_lost_lease_stops_the_render),
+    (TellsNoSteps, check_a_lost_lease_stops_the_render),
+    (LoadsTwice, check_a_second_load_does_nothing),
+    (CannotComeBack, check_an_unloaded_engine_loads_again),
+    (PlansByRendering, check_the_plan_is_quick_and_plain),
+    (PlansInBytes, check_the_plan_is_quick_and_plain),
+    (PaintsOnThePicture, check_the_picture_is_left_as_it_was),
+    (LeavesATemporaryFile, check_no_file_is_left_behind),
+    (LeavesAFileHere, check_no_file_is_left_behind),
+    (KeepsASecret, check_the_spec_survives_json),
+    (HasNoLicence, check_the_spec_says_what_people_need_to_know),
+    (DefaultsTooFar, check_defaults_and_presets_lie_within_the_limits),
+    (PresetTooFar, check_defaults_and_presets_lie_within_the_limits),
+)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"), FAULTS, ids=[f"{f.__name__}-{c.__name__}" for f, c in FAULTS]
+)
+def test_an_engine_that_breaks_the_contract_is_caught(
+    fault: type[CameraEngine], check: Callable[[Bench], None]
+) -> None:
+    with pytest.raises(AssertionError):
+        check(Bench(fault(settings()), SUBJECTS[0]))
+
+
+def test_every_check_has_an_engine_that_breaks_it() -> None:
+    assert {check for _, check in FAULTS} == set(CHECKS)
