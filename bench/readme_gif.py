@@ -23,7 +23,7 @@ from worker.video import Mp4Writer
 ROOT: Final = Path(__file__).parents[1]
 PHOTO: Final = ROOT / "samples" / "coffee.jpg"
 GIF: Final = ROOT / "docs" / "readme.gif"
-ASKED: Final = Asked(prompt="Push in slowly while arcing to the right", num_frames=30, fps=10)
+ASKED: Final = Asked(prompt="Pull out while arcing to the left", width=432, num_frames=28, fps=10)
 MAX_BYTES: Final = 2_500_000  # What a project page should cost a phone.
 
 
