@@ -1,6 +1,7 @@
 """The README's GIF: the sample photo through the camera engine and the worker's own video code.
 
-Run `python -m bench.readme_gif`. It needs no service and no GPU, and writes `docs/readme.gif`.
+It shows what `make demo` asks for, smaller and longer. Run `python -m bench.readme_gif`: it needs
+no service and no GPU, and writes `docs/readme.gif`.
 """
 
 import tempfile
@@ -11,6 +12,7 @@ from typing import Final
 import numpy as np
 import PIL.Image
 
+from local.demo import PROMPT
 from shared.catalogue import Asked, settle
 from shared.settings import Settings
 from worker.engines import BUILT_IN, build
@@ -23,7 +25,7 @@ from worker.video import Mp4Writer
 ROOT: Final = Path(__file__).parents[1]
 PHOTO: Final = ROOT / "samples" / "coffee.jpg"
 GIF: Final = ROOT / "docs" / "readme.gif"
-ASKED: Final = Asked(prompt="Pull out while arcing to the left", width=432, num_frames=28, fps=10)
+ASKED: Final = Asked(prompt=PROMPT, width=432, num_frames=28, fps=10)
 MAX_BYTES: Final = 2_500_000  # What a project page should cost a phone.
 
 
