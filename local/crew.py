@@ -91,7 +91,8 @@ class Crew:
     def _mark_ready(self, member: Member, took: float) -> None:
         member.is_ready = True
         member.ready_at = time.monotonic()
-        self._say(f"  {member.part.name:<9} ready after {took:.1f} s")
+        what = "done" if member.part.runs_once else "ready"
+        self._say(f"  {member.part.name:<9} {what} after {took:.1f} s")
 
     def _count_end(self, member: Member, what: str) -> None:
         now = time.monotonic()

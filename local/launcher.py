@@ -47,8 +47,11 @@ class StopRequests:
         self._last = now
 
 
-def launch(settings: Settings) -> None:
-    """Run everything until asked to stop.
+def launch(
+    settings: Settings,
+    ours: Callable[[Path, State, Settings], tuple[Part, ...]] = processes,
+) -> None:
+    """Run the servers, and on them our own processes, until asked to stop.
 
     Raises:
         CannotStart: it cannot start, or a part fails again and again; nothing is left running.
@@ -63,7 +66,7 @@ def launch(settings: Settings) -> None:
         sweep_sockets(state)
         state = replace(state, ports=choose_ports(state.ports))
         state.save(folder)
-        parts = (*services(folder, state), *processes(folder, state, settings))
+        parts = (*services(folder, state), *ours(folder, state, settings))
         run(parts, folder, requests, on_ready=lambda: print_addresses(parts))
 
 

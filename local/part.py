@@ -18,6 +18,8 @@ MARK = "STILLREEL_LAUNCHED_FROM"
 """Names the data folder in the environment of everything started from it."""
 
 TETHER = Path(__file__).with_name("tether.py")
+KILL_SECONDS = 10
+HURRIED_SECONDS = 2
 
 
 class CannotStart(AppError):
@@ -60,7 +62,8 @@ class Process:
             part.prepare()
         argv = part.argv
         if part.death_signal:
-            argv = (sys.executable, "-IS", str(TETHER), str(int(part.death_signal)), *argv)
+            tether = (str(TETHER), str(int(part.death_signal)), str(os.getpid()))
+            argv = (sys.executable, "-IS", *tether, *argv)
         with part.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 argv,
@@ -71,6 +74,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops in order.
             )
+        self._head = psutil.Process(self._popen.pid)  # Knows its own from a reused pid.
         self.started = time.monotonic()
 
     @property
@@ -85,8 +89,7 @@ class Process:
     def tree(self) -> list[psutil.Process]:
         """Return the process and its descendants, the head first."""
         try:
-            head = psutil.Process(self.pid)
-            return [head, *head.children(recursive=True)]
+            return [self._head, *self._head.children(recursive=True)]
         except psutil.NoSuchProcess:
             return []
 
@@ -104,7 +107,7 @@ class Process:
         for process in tree:
             _kill(process)
         self._popen.wait()
-        wait_gone(tree, 10)
+        wait_gone(tree, KILL_SECONDS)
 
     def signal_stop(self) -> None:
         if self.exit_status is None:
@@ -120,14 +123,18 @@ class Process:
         self.signal_stop()
         asked = time.monotonic()
         while self.exit_status is None:
-            grace = min(self.part.grace_seconds, 2) if is_hurried() else self.part.grace_seconds
+            grace = self.part.grace_seconds
+            if is_hurried():
+                grace = min(grace, HURRIED_SECONDS)
             if time.monotonic() > asked + grace:
                 break
             time.sleep(0.01)
         went = self.exit_status is not None
-        for process in {*tree, *self.tree()}:
+        left = {*tree, *self.tree()}
+        for process in left:
             _kill(process)
         self._popen.wait()
+        wait_gone(left, KILL_SECONDS)
         return went
 
     def wait_ready(self) -> None:

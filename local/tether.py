@@ -1,4 +1,4 @@
-"""Run a command that receives a signal when its launcher dies: `tether.py SIGNAL COMMAND ...`.
+"""Run a command that is signalled when its launcher dies: `tether.py SIGNAL LAUNCHER COMMAND ...`.
 
 A wrapper rather than subprocess' `preexec_fn`, which is unsafe in a process with threads.
 """
@@ -11,4 +11,6 @@ PR_SET_PDEATHSIG = 1
 
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(sys.argv[1]), 0, 0, 0)
-os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  the argv comes from local.part.Process
+if os.getppid() != int(sys.argv[2]):
+    sys.exit("the launcher died first")
+os.execvp(sys.argv[3], sys.argv[3:])  # noqa: S606  the argv comes from local.part.Process

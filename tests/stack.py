@@ -126,7 +126,7 @@ class Servers:
     @cached_property
     def storage(self) -> Storage:
         """A client of the one bucket that all tests share, one after another."""
-        return Storage(_settings(service_env(self.state)))
+        return Storage(settings_from(service_env(self.state)))
 
     def heal(self) -> None:
         for server in self:
@@ -164,7 +164,7 @@ class Stack:
 
     def settings(self, **overrides: Any) -> Settings:
         """Return the settings of a process of this stack; nothing of the caller's environment."""
-        return _settings(self._env, **(self._usual | overrides))
+        return settings_from(self._env, **(self._usual | overrides))
 
     def env(self, **overrides: Any) -> dict[str, str]:
         """Return the environment of a subprocess with these settings, like `port=7861`."""
@@ -216,7 +216,8 @@ def module_stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
         yield stack
 
 
-def _settings(env: dict[str, str], **values: Any) -> Settings:
+def settings_from(env: dict[str, str], **values: Any) -> Settings:
+    """Return the settings that a process with this environment would read, and nothing else."""
     named: dict[str, Any] = {
         name.removeprefix("STILLREEL_").lower(): value for name, value in env.items()
     }

@@ -1,5 +1,7 @@
 """The embedded servers keep what they were given, and each test finds them whole and empty."""
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +10,12 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from local.part import CannotStart
-from local.postgres import connect
+from local import ports
+from local.part import CannotStart, Process
+from local.postgres import connect, postgres
+from local.seaweed import is_blocked
+from local.services import PORTS, choose_ports
+from local.state import State
 from tests.stack import Server, Stack
 
 
@@ -72,3 +78,42 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
     )
     with pytest.raises(CannotStart, match=r"^valkey did not start: argument couldn't be parsed"):
         Server(broken).restart()
+
+
+def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container started with other rights: no `unshare`, so another user takes over."""
+    folder = Path(tempfile.mkdtemp(prefix="stillreel-pg-"))
+    folder.chmod(0o711)
+    (folder / "logs").mkdir()
+    state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
+    try:
+        first = Process(postgres(folder, state, is_durable=False))
+        first.wait_ready()
+        with connect(state) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+        first.stop()
+        for program in ("sh", "setpriv"):
+            (tmp_path / program).symlink_to(shutil.which(program) or "")
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        second = Process(postgres(folder, state, is_durable=False))
+        second.wait_ready()
+        with connect(state) as connection:
+            assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+        second.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_port_with_another_users_socket_is_not_given_to_seaweedfs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = ports.another()
+    (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
+    monkeypatch.setattr("local.seaweed.SOCKETS", tmp_path)
+    assert not is_blocked(port)
+    monkeypatch.setattr("local.seaweed.os.geteuid", lambda: 12345)
+    assert is_blocked(port)
+    assert not is_blocked(port + 1)
