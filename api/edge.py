@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.metrics import Traffic
 from api.problems import body_too_large, problem_response
-from shared.errors import AppError, Unavailable
+from shared.errors import AppError
 from shared.job import new_id
 
 HEADER: Final = "X-Request-ID"
@@ -21,6 +21,10 @@ CLIENT_GONE: Final = 499
 _GOOD_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 _log = structlog.get_logger(__name__)
+
+
+class AnswerCut(Exception):
+    """The rest of an answer that has begun cannot be had."""
 
 
 class Edge:
@@ -54,14 +58,14 @@ class Edge:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
             exchange.status = CLIENT_GONE
-        except Exception as error:
-            if exchange.has_started:
-                # The server closes the connection of an answer that was left incomplete, so
-                # the client sees that it was cut.
-                level = "warning" if isinstance(error, Unavailable) else "exception"
-                getattr(_log, level)("answer_cut", reason=type(error).__name__)
-                return
+        except AnswerCut as error:
+            # The server closes the connection of an answer that is left incomplete, so that
+            # the client sees it was cut.
+            _log.warning("answer_cut", reason=str(error))
+        except Exception:
             _log.exception("request_failed", path=scope["path"])
+            if exchange.has_started:
+                return
             answer = problem_response(
                 AppError("something went wrong here; the request id finds it in the log"), scope
             )

@@ -74,10 +74,14 @@ class CensusCollector(Collector):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.census: Census | None = None
+        self.waiters = 0
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         census = self.census
+        yield GaugeMetricFamily(
+            "stillreel_http_waiters", "Requests that wait for a job.", value=self.waiters
+        )
         yield GaugeMetricFamily(
             "stillreel_database_up",
             "Whether Postgres answered the last census.",

@@ -14,8 +14,17 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.auth import Caller
 from api.deps import Ports
+from api.edge import AnswerCut
 from api.lanes import Lane
-from shared.errors import Gone, JobNotReady, JobTerminal, NotFound, RangeNotSatisfiable
+from api.problems import problem_response
+from shared.errors import (
+    Gone,
+    JobNotReady,
+    JobTerminal,
+    NotFound,
+    RangeNotSatisfiable,
+    Unavailable,
+)
 from shared.job import Artifact, Job, Variant, input_key, parse_id
 from shared.lifecycle import Status
 from shared.storage import Content, Storage
@@ -61,13 +70,12 @@ class Span:
 async def serve(
     request: Request, ports: Ports, caller: Caller, job_id: str, variant: Variant
 ) -> Response:
-    """Answer with a file of a job, a part of it, a link to it, or 304.
+    """Answer with a file of a job, a part of it, a link to it, 304 or 416.
 
     Raises:
         NotFound: no such job, or it was not asked for such a file.
         JobNotReady, JobTerminal: there is no result yet, or there will be none.
         Gone: the file's time is over.
-        RangeNotSatisfiable: the range begins behind the end.
     """
     find = partial(ports.ledger.get, parse_id(job_id), owner_id=caller.owner_id)
     job = await ports.lanes.database.run(find)
@@ -81,7 +89,12 @@ async def serve(
     )
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
-    span = _span(request, file)
+    try:
+        span = _span(request, file)
+    except RangeNotSatisfiable as error:
+        refusal = problem_response(error, request.scope)
+        refusal.headers["Content-Range"] = f"bytes */{file.bytes}"
+        return refusal
     status = 200
     if span is not None:
         status = 206
@@ -176,4 +189,7 @@ async def _stream(started: tuple[bytes, Iterator[bytes]], lane: Lane) -> AsyncIt
     with closing(rest):  # type: ignore[type-var]
         while chunk:
             yield chunk
-            chunk = await lane.run(partial(next, rest, b""))
+            try:
+                chunk = await lane.run(partial(next, rest, b""))
+            except Unavailable as error:
+                raise AnswerCut(error.message) from error

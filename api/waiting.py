@@ -110,6 +110,11 @@ class Waiters:
                 if not others:
                     del self._watches[job_id]
 
+    def __len__(self) -> int:
+        """Return how many wait."""
+        with self._condition:
+            return sum(map(len, self._watches.values()))
+
     @property
     def is_stopping(self) -> bool:
         return self._stopped.is_set()

@@ -13,9 +13,11 @@ import pytest
 import requests
 import uvicorn
 from PIL import Image as PillowImage
+from sqlalchemy import text
 
 from api.__main__ import Server
 from api.app import create_app
+from api.deps import Ports
 from shared.bell import Bell
 from shared.catalogue import EngineSpec, Licence, Preset, Shape
 from shared.db import Database
@@ -68,6 +70,17 @@ class Hand:
         self.fleet = Fleet(self.db)
         self.storage = Storage(settings)
 
+    @classmethod
+    @contextlib.contextmanager
+    def on(cls, stack: Stack) -> Iterator["Hand"]:
+        """Yield a hand that serves `moves` and `model` on a stack of its own."""
+        hand = cls(stack.settings())
+        hand.offer(MOVES, MODEL)
+        try:
+            yield hand
+        finally:
+            hand.close()
+
     def offer(self, *specs: EngineSpec) -> None:
         """Be a live worker that serves these engines, best first."""
         self.fleet.offer(specs)
@@ -87,8 +100,11 @@ class Hand:
         )
 
     def claim(self, engine: str = MOVES.name) -> Job:
-        job = self.jobs.claim([engine], worker="hand")
-        assert job is not None, "nothing is queued"
+        """Take the next queued job, which may be on its way still."""
+        ends_at = time.monotonic() + 10
+        while (job := self.jobs.claim([engine], worker="hand")) is None:
+            assert time.monotonic() < ends_at, "nothing was queued"
+            time.sleep(0.005)
         return job
 
     def beat(self, job: Job, step: int, total: int = 10) -> None:
@@ -106,6 +122,13 @@ class Hand:
 
     def fail(self, job: Job, error: AppError) -> Job:
         return self.jobs.fail(Claim(job.id, job.attempt), error, retryable=False, metrics={})
+
+    def clear(self) -> None:
+        with self.db.begin() as connection:
+            connection.execute(
+                text("TRUNCATE jobs, deliveries, delivery_attempts, workers, engines CASCADE")
+            )
+        self.storage.delete_prefix("")
 
     def close(self) -> None:
         self._bell.close()
@@ -151,6 +174,7 @@ class Gateway:
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        self.ports: Ports = app.state.ports
 
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.http.get(f"{self.url}{path}", timeout=30, **options)
@@ -158,9 +182,9 @@ class Gateway:
     def post(self, path: str, **options: Any) -> requests.Response:
         return self.http.post(f"{self.url}{path}", timeout=30, **options)
 
-    def create(self, image: bytes | None = None, **fields: Any) -> requests.Response:
-        """POST /v1/jobs as a multipart form."""
-        headers = fields.pop("headers", {})
+    def create(self, **fields: Any) -> requests.Response:
+        """POST /v1/jobs as a multipart form; `image` and `headers` are themselves."""
+        headers, image = fields.pop("headers", {}), fields.pop("image", None)
         files = {"image": ("photo.png", photo_png() if image is None else image)}
         return self.post("/v1/jobs", data=fields, files=files, headers=headers)
 
@@ -191,18 +215,30 @@ def running_gateway(settings: Settings) -> Iterator[Gateway]:
 
 
 @pytest.fixture(scope="module")
-def hand(module_stack: Stack) -> Iterator[Hand]:
-    """A live worker that serves `moves` and `model`, and works when told to."""
+def one_hand(module_stack: Stack) -> Iterator[Hand]:
     hand = Hand(module_stack.settings())
-    hand.offer(MOVES, MODEL)
     yield hand
     hand.close()
 
 
 @pytest.fixture(scope="module")
-def gateway(module_stack: Stack, hand: Hand) -> Iterator[Gateway]:
+def one_gateway(module_stack: Stack) -> Iterator[Gateway]:
     with running_gateway(module_stack.settings()) as gateway:
         yield gateway
+
+
+@pytest.fixture
+def hand(one_hand: Hand) -> Hand:
+    """A live worker that serves `moves` and `model`, with no job and no file in the world."""
+    one_hand.clear()
+    one_hand.offer(MOVES, MODEL)
+    return one_hand
+
+
+@pytest.fixture
+def gateway(one_gateway: Gateway, hand: Hand) -> Gateway:
+    """The gateway of this module, on the services that `hand` works with."""
+    return one_gateway
 
 
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:

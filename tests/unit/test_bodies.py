@@ -1,0 +1,181 @@
+"""A create request means the same however it is spelled, and a wrong one is told what is wrong."""
+
+import json
+from typing import Any
+
+import pytest
+
+from api.bodies import Create, Received, read_create
+from shared.errors import AppError, InvalidRequest
+from tests.gateway import data_uri
+
+PICTURE = b"\x89PNG..."
+
+
+def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> Create:
+    return read_create(Received(pairs, file, None))
+
+
+def body(**values: Any) -> Create:
+    values = {"image": {"data": data_uri(PICTURE)}} | values
+    return read_create(Received((), None, json.dumps(values).encode()))
+
+
+FULL: dict[str, Any] = {
+    "model": "camera",
+    "prompt": "push in, slowly",
+    "resolution": "256p",
+    "num_frames": 24,
+    "guidance_scale": 7.5,
+    "num_inference_steps": 30,
+    "outputs": ["poster", "gif"],
+    "metadata": {"post": "17", "site[1]": ""},
+    "webhook": {"url": "https://cms.example/hook", "event_types": ["job.failed"]},
+}
+
+BRACKETS = (
+    ("model", "camera"),
+    ("prompt", "push in, slowly"),
+    ("resolution", "256p"),
+    ("num_frames", "24"),
+    ("guidance_scale", "7.5"),
+    ("steps", "30"),
+    ("outputs[]", "poster"),
+    ("outputs[]", "gif"),
+    ("metadata[post]", "17"),
+    ("webhook[url]", "https://cms.example/hook"),
+    ("webhook[event_types][]", "job.failed"),
+    ("seed", ""),
+)
+
+JSON_TEXTS = (
+    ("model", "camera"),
+    ("prompt", "push in, slowly"),
+    ("resolution", "256p"),
+    ("num_frames", "24"),
+    ("guidance_scale", "7.5"),
+    ("num_inference_steps", "30"),
+    ("outputs", '["poster", "gif"]'),
+    ("metadata", '{"post": "17"}'),
+    ("webhook", '{"url": "https://cms.example/hook", "event_types": ["job.failed"]}'),
+)
+
+
+def test_a_form_and_json_say_the_same() -> None:
+    full = {**FULL, "metadata": {"post": "17"}}
+    assert form(*BRACKETS) == form(*JSON_TEXTS) == body(**full)
+
+
+def test_outputs_may_be_sent_once_or_again_and_again() -> None:
+    assert form(("outputs", "gif")).fields.outputs == ("gif",)
+    assert form(("outputs", "gif"), ("outputs", "poster")).fields.outputs == ("gif", "poster")
+
+
+def test_empty_metadata_values_are_kept_and_other_empty_fields_are_not_sent() -> None:
+    sent = form(("metadata[note]", ""), ("num_frames", ""), ("model", ""))
+    assert sent.fields.metadata == {"note": ""}
+    assert (sent.fields.num_frames, sent.fields.model) == (None, None)
+
+
+def test_null_is_not_sent() -> None:
+    assert body(fit=None, seed=None, steps=None) == body()
+
+
+@pytest.mark.parametrize(
+    "image", [data_uri(PICTURE), {"data": data_uri(PICTURE)}, {"data": data_uri(PICTURE) + "\n"}]
+)
+def test_a_picture_comes_as_a_data_uri_alone_or_as_data(image: object) -> None:
+    assert body(image=image).image == PICTURE
+
+
+def test_a_form_takes_a_data_uri_too() -> None:
+    assert form(("image", data_uri(PICTURE)), file=None).image == PICTURE
+
+
+REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
+    ({"promt": "x"}, "unknown_parameter", "promt", "did you mean prompt?"),
+    ({"step": 5}, "unknown_parameter", "step", "did you mean steps?"),
+    ({"zzz": 5}, "unknown_parameter", "zzz", "known are image, prompt"),
+    ({"steps": 5, "num_inference_steps": 6}, "invalid_request", "steps", "send one"),
+    ({"num_frames": "many"}, "invalid_request", "num_frames", "a whole number, not 'many'"),
+    ({"num_frames": 8.5}, "invalid_request", "num_frames", "a whole number, not 8.5"),
+    ({"guidance_scale": "hot"}, "invalid_request", "guidance_scale", "a number, not 'hot'"),
+    ({"seed": -1}, "invalid_request", "seed", "it takes 0 or more"),
+    ({"seed": 2**32}, "invalid_request", "seed", "it takes 4294967295 at most"),
+    ({"resolution": "500p"}, "invalid_request", "resolution", "'256p', '512p', '768p' or '1024p'"),
+    ({"priority": "urgent"}, "invalid_request", "priority", "'low', 'normal' or 'high'"),
+    ({"prompt": "x" * 2001}, "invalid_request", "prompt", "2000 characters at most"),
+    ({"prompt": 5}, "invalid_request", "prompt", "must be text, not 5"),
+    ({"prompt": "a\0b"}, "invalid_request", "prompt", "NUL"),
+    ({"metadata": {"a": "b\0"}}, "invalid_request", "a", "NUL"),
+    ({"metadata": "x"}, "invalid_request", "metadata", "an object of names and values"),
+    ({"metadata": {str(n): "" for n in range(51)}}, "invalid_request", "metadata", "50 at most"),
+    ({"metadata": {"k" * 41: ""}}, "invalid_request", f"metadata.{'k' * 41}", "40 characters"),
+    ({"outputs": "gif"}, "invalid_request", "outputs", "must be a list, not 'gif'"),
+    ({"outputs": ["mp3"]}, "invalid_request", "outputs.0", "'poster', 'gif' or 'spritesheet'"),
+    ({"webhook": {"url": "nowhere"}}, "invalid_request", "webhook.url", "url"),
+    ({"webhook": {}}, "invalid_request", "webhook.url", "is missing"),
+    ({"image": None}, "invalid_request", "image", "is missing"),
+    ({"image": "https://example.org/a.png"}, "invalid_request", "image", "data:image/png;base64,"),
+    ({"image": {"url": "https://example.org/a.png"}}, "invalid_request", "image", "multipart"),
+    ({"image": {"upload_id": "up_1"}}, "invalid_request", "image", "multipart"),
+    ({"image": {"data": 5}}, "invalid_request", "image", "data:image/png;base64,"),
+    ({"image": "data:image/png;base64,%%%"}, "invalid_image", "image", "not valid base64"),
+]
+
+
+@pytest.mark.parametrize(
+    ("values", "code", "param", "reason"), REFUSED_JSON, ids=lambda v: str(v)[:30]
+)
+def test_a_wrong_field_is_named_with_what_would_be_right(
+    values: dict[str, Any], code: str, param: str, reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        body(**values)
+    assert (refused.value.code, refused.value.param) == (code, param)
+    assert reason in refused.value.message
+
+
+REFUSED_FORMS: list[tuple[tuple[tuple[str, str], ...], str]] = [
+    ((("prompt", "a"), ("prompt", "b")), "prompt is sent twice"),
+    ((("metadata[a]", "1"), ("metadata[a]", "2")), "metadata is sent twice"),
+    ((("metadata[a]", "1"), ("metadata[]", "2")), "metadata"),
+    ((("metadata", '{"a": "1"}'), ("metadata[][b]", "2")), "metadata is sent in two forms"),
+    ((("prompt", "a"), ("prompt[b]", "c")), "prompt is sent in two forms"),
+    ((("metadata", "{not json"),), "metadata is not JSON"),
+    ((("meta]data", "x"),), "did you mean metadata?"),
+    ((("", "x"),), "there is no field"),
+]
+
+
+@pytest.mark.parametrize(("pairs", "reason"), REFUSED_FORMS, ids=lambda v: str(v)[:40])
+def test_a_muddled_form_is_refused(pairs: tuple[tuple[str, str], ...], reason: str) -> None:
+    with pytest.raises(InvalidRequest, match=reason.replace("?", r"\?")):
+        form(*pairs)
+
+
+def test_a_form_without_a_picture_says_how_to_send_one() -> None:
+    with pytest.raises(InvalidRequest, match="image is missing; it takes a file part") as refused:
+        form(("prompt", "x"), file=None)
+    assert refused.value.param == "image"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"\xff",
+        b"[" * 100_000,
+        b'{"seed": NaN}',
+        b'{"a": "\\ud800"}',
+    ],
+    ids=lambda text: str(text[:20]),
+)
+def test_what_is_no_json_object_is_refused(text: bytes) -> None:
+    with pytest.raises(AppError) as refused:
+        read_create(Received((), None, text))
+    assert refused.value.status == 422

@@ -1,0 +1,295 @@
+"""Whatever a client sends as a picture becomes one plain PNG, or an error it can read."""
+
+import contextlib
+import io
+import itertools
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from api.uploads import MAX_SHORT_SIDE, read_image
+from shared.errors import (
+    AnimatedImage,
+    ImageTooLarge,
+    InvalidImage,
+    TruncatedImage,
+    UnsupportedImage,
+)
+from tests.gateway import encoded
+from tests.photos import Photo, cat
+
+MAX_PIXELS = 2_000_000
+RNG_SEED = 7860
+
+PICTURE = Image.fromarray(cat()).resize((240, 160))
+GREY = PICTURE.convert("L")
+
+
+def read(body: bytes) -> Photo:
+    """Return the pixels that are stored for an upload, (height, width, 3)."""
+    picture = read_image(body, max_pixels=MAX_PIXELS)
+    stored = Image.open(io.BytesIO(picture.png))
+    assert (stored.format, stored.mode, stored.size) == (
+        "PNG",
+        "RGB",
+        (picture.width, picture.height),
+    )
+    return np.asarray(stored)
+
+
+def psnr(first: Photo, second: Photo) -> float:
+    error = np.mean((first.astype(float) - second.astype(float)) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def with_alpha(value: int) -> Image.Image:
+    picture = PICTURE.convert("RGBA")
+    picture.putalpha(value)
+    return picture
+
+
+def png(header: tuple[int, int, int, int], rows: bytes, extra: bytes = b"") -> bytes:
+    """Return a PNG made by hand: (width, height, bit depth, colour type) and its raw rows."""
+    width, height, depth, colour = header
+    ihdr = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", ihdr)
+        + extra
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def chunk(name: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+
+
+def sixteen_bit_rgb() -> bytes:
+    wide = np.asarray(PICTURE).astype(">u2") * 257
+    rows = b"".join(b"\0" + row.tobytes() for row in wide)
+    return png((*PICTURE.size, 16, 2), rows)
+
+
+def sixteen_bit_grey() -> bytes:
+    return encoded(Image.fromarray(np.asarray(GREY).astype(np.uint16) * 257), "PNG")
+
+
+def palette_with_hole() -> bytes:
+    picture = PICTURE.quantize(64)
+    return encoded(picture, "PNG", transparency=0)
+
+
+def phone_mpo() -> bytes:
+    """Return a JPEG with a second picture behind the first, as phones write them."""
+    return encoded(PICTURE, "MPO", save_all=True, append_images=[GREY.convert("RGB")])
+
+
+GOOD: dict[str, Callable[[], bytes]] = {
+    "jpeg": lambda: encoded(PICTURE, "JPEG", quality=95),
+    "progressive jpeg": lambda: encoded(PICTURE, "JPEG", quality=95, progressive=True),
+    "jpeg without chroma subsampling": lambda: encoded(PICTURE, "JPEG", quality=95, subsampling=0),
+    "phone jpeg (mpo)": phone_mpo,
+    "png": lambda: encoded(PICTURE, "PNG"),
+    "lossy webp": lambda: encoded(PICTURE, "WEBP", quality=95),
+    "lossless webp": lambda: encoded(PICTURE, "WEBP", lossless=True),
+    "avif": lambda: encoded(PICTURE, "AVIF", quality=90),
+    "opaque rgba png": lambda: encoded(with_alpha(255), "PNG"),
+    "opaque rgba webp": lambda: encoded(with_alpha(255), "WEBP", lossless=True),
+    "16-bit rgb png": sixteen_bit_rgb,
+    "cmyk jpeg": lambda: encoded(PICTURE.convert("CMYK"), "JPEG", quality=95),
+    "jpeg with a zip behind it": lambda: encoded(PICTURE, "JPEG", quality=95) + b"PK\x03\x04" * 99,
+    "jpeg with broken exif": lambda: encoded(PICTURE, "JPEG", quality=95, exif=b"Exif\0\0junk"),
+    "png with a broken colour profile": lambda: encoded(PICTURE, "PNG", icc_profile=b"junk"),
+}
+
+GOOD_GREY: dict[str, Callable[[], bytes]] = {
+    "grey png": lambda: encoded(GREY, "PNG"),
+    "grey jpeg": lambda: encoded(GREY, "JPEG", quality=95),
+    "16-bit grey png": sixteen_bit_grey,
+    "opaque grey and alpha png": lambda: encoded(with_alpha(255).convert("LA"), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_every_usual_kind_of_colour_picture_keeps_its_look(kind: str) -> None:
+    assert psnr(read(GOOD[kind]()), np.asarray(PICTURE)) > 30
+
+
+@pytest.mark.parametrize("kind", GOOD_GREY)
+def test_every_usual_kind_of_grey_picture_keeps_its_look(kind: str) -> None:
+    assert psnr(read(GOOD_GREY[kind]()), np.asarray(GREY.convert("RGB"))) > 35
+
+
+def test_a_black_and_white_picture_stays_black_and_white() -> None:
+    drawn = PICTURE.convert("1")
+    assert np.array_equal(read(encoded(drawn, "PNG")), np.asarray(drawn.convert("RGB")))
+
+
+def test_a_palette_picture_keeps_its_colours() -> None:
+    drawn = PICTURE.quantize(64)
+    assert np.array_equal(read(encoded(drawn, "PNG")), np.asarray(drawn.convert("RGB")))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        encoded(with_alpha(0), "PNG"),
+        encoded(with_alpha(0), "WEBP", lossless=True, exact=True),
+        encoded(with_alpha(0).convert("LA"), "PNG"),
+    ],
+    ids=["rgba png", "rgba webp", "la png"],
+)
+def test_transparency_becomes_white_and_is_said(body: bytes) -> None:
+    picture = read_image(body, max_pixels=MAX_PIXELS)
+    assert np.all(read(body) == 255)
+    assert picture.warnings == ("the image's transparency was filled with white",)
+
+
+def test_a_hole_in_a_palette_becomes_white() -> None:
+    body = palette_with_hole()
+    hole = np.asarray(Image.open(io.BytesIO(body))) == 0
+    assert hole.any()
+    assert np.all(read(body)[hole] == 255)
+
+
+def test_an_opaque_picture_brings_no_warning() -> None:
+    assert read_image(GOOD["opaque rgba png"](), max_pixels=MAX_PIXELS).warnings == ()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_upright(orientation: int) -> None:
+    lying = Image.Exif()
+    lying[0x0112] = orientation
+    undo: dict[int, list[Image.Transpose]] = {
+        1: [],
+        2: [Image.Transpose.FLIP_LEFT_RIGHT],
+        3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM],
+        5: [Image.Transpose.TRANSPOSE],
+        6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE],
+        8: [Image.Transpose.ROTATE_270],
+    }
+    stored = PICTURE
+    for turn in undo[orientation]:
+        stored = stored.transpose(turn)
+    body = encoded(stored, "JPEG", quality=95, exif=lying)
+    assert psnr(read(body), np.asarray(PICTURE)) > 30
+
+
+def test_colours_come_out_as_srgb() -> None:
+    # A profile whose red primary is sRGB's green and the other way round.
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for old, new in ((b"rXYZ", b"????"), (b"gXYZ", b"rXYZ"), (b"????", b"gXYZ")):
+        srgb = srgb.replace(old, new)
+    red = Image.new("RGB", (64, 64), (255, 0, 0))
+    red_of_that_profile = read(encoded(red, "PNG", icc_profile=srgb)).reshape(-1, 3).mean(axis=0)
+    assert red_of_that_profile[1] > 250
+    assert red_of_that_profile[0] < 5
+
+
+@pytest.mark.parametrize(("kind", "size"), [("JPEG", (4400, 4100)), ("PNG", (2600, 2080))])
+def test_a_large_picture_is_shrunk_to_what_a_clip_can_use(
+    kind: str, size: tuple[int, int]
+) -> None:
+    large = PICTURE.resize(size, Image.Resampling.BILINEAR)
+    picture = read_image(encoded(large, kind), max_pixels=24_000_000)
+    assert picture.height == MAX_SHORT_SIDE
+    assert picture.width == round(size[0] * MAX_SHORT_SIDE / size[1])
+    stored = Image.open(io.BytesIO(picture.png)).resize(PICTURE.size, Image.Resampling.BOX)
+    assert psnr(np.asarray(stored), np.asarray(PICTURE)) > 25
+
+
+def test_nothing_of_the_file_survives_but_its_pixels() -> None:
+    private = Image.Exif()
+    private[0x010E] = "taken at home"
+    body = encoded(PICTURE, "PNG", exif=private, dpi=(300, 300)) + b"a tail"
+    stored = read_image(body, max_pixels=MAX_PIXELS).png
+    names = []
+    at = 8
+    while at < len(stored):
+        size = int.from_bytes(stored[at : at + 4], "big")
+        names.append(stored[at + 4 : at + 8])
+        at += 12 + size
+    assert {name for name, _ in itertools.groupby(names)} == {b"IHDR", b"IDAT", b"IEND"}
+
+
+def test_the_same_pixels_have_the_same_sha256_whatever_came_with_them() -> None:
+    private = Image.Exif()
+    private[0x010E] = "taken at home"
+    plain = read_image(encoded(PICTURE, "PNG"), max_pixels=MAX_PIXELS)
+    tagged = read_image(encoded(PICTURE, "PNG", exif=private), max_pixels=MAX_PIXELS)
+    assert plain.sha256 == tagged.sha256
+
+
+def animated(kind: str) -> bytes:
+    return encoded(PICTURE, kind, save_all=True, append_images=[PICTURE.rotate(90)], duration=100)
+
+
+REFUSED: dict[str, tuple[bytes, type[InvalidImage], str]] = {
+    "nothing": (b"", InvalidImage, "empty"),
+    "text": (b"hello, I am a picture", UnsupportedImage, "not an image"),
+    "random bytes": (bytes(range(256)) * 64, UnsupportedImage, "not an image"),
+    "gif": (encoded(PICTURE, "GIF"), UnsupportedImage, "a GIF"),
+    "bmp": (encoded(PICTURE, "BMP"), UnsupportedImage, "a BMP"),
+    "tiff": (encoded(PICTURE, "TIFF"), UnsupportedImage, "a TIFF"),
+    "postscript": (encoded(PICTURE, "EPS"), UnsupportedImage, "not an image"),
+    "icon": (encoded(PICTURE, "ICO"), UnsupportedImage, "not an image"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
+    "pdf": (b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
+    "heic": (b"\0\0\0\x18ftypheic" + bytes(99), UnsupportedImage, "HEIC"),
+    "video": (b"\0\0\0\x18ftypisom" + bytes(99), UnsupportedImage, "a video"),
+    "web page": (b"<!doctype html><p>404", UnsupportedImage, "a web page"),
+    "animated webp": (animated("WEBP"), AnimatedImage, "2 frames"),
+    "animated png": (animated("PNG"), AnimatedImage, "2 frames"),
+    "animated avif": (animated("AVIF"), AnimatedImage, "2 frames"),
+    "900-megapixel bomb": (png((30_000, 30_000, 8, 2), b""), ImageTooLarge, "900"),
+    "144-megapixel bomb": (png((12_000, 12_000, 8, 2), b""), ImageTooLarge, "144"),
+    "one row": (encoded(Image.new("RGB", (4000, 1)), "PNG"), InvalidImage, "at least 16"),
+    "too small": (encoded(Image.new("RGB", (15, 15)), "PNG"), InvalidImage, "at least 16"),
+    "too long": (encoded(Image.new("RGB", (1700, 160)), "PNG"), InvalidImage, "10 times"),
+    "png without pixels": (png((64, 64, 8, 2), b""), TruncatedImage, "cut off"),
+    "png of an unknown kind": (png((64, 64, 8, 9), b""), InvalidImage, "damaged"),
+    "png with too much text": (
+        png(
+            (64, 64, 8, 2), bytes(64 * 193), chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(10**8)))
+        ),
+        InvalidImage,
+        "damaged",
+    ),
+    "jpeg of nothing but its first bytes": (b"\xff\xd8\xff\xe0", InvalidImage, "damaged"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_no_usable_picture_is_refused_with_a_reason(kind: str) -> None:
+    body, error, reason = REFUSED[kind]
+    with pytest.raises(InvalidImage) as refused:
+        read_image(body, max_pixels=MAX_PIXELS)
+    assert (type(refused.value), refused.value.param) == (error, "image")
+    assert reason in refused.value.message
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("sixteenths", range(1, 16))
+def test_a_picture_that_was_cut_off_is_told_so(kind: str, sixteenths: int) -> None:
+    body = encoded(PICTURE, kind)
+    with pytest.raises(TruncatedImage):
+        read_image(body[: len(body) * sixteenths // 16], max_pixels=MAX_PIXELS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
+def test_a_damaged_picture_is_read_or_refused_and_nothing_else(kind: str) -> None:
+    random = np.random.default_rng(RNG_SEED)
+    whole = np.frombuffer(encoded(PICTURE, kind), dtype=np.uint8)
+    for _ in range(60):
+        damaged = whole.copy()
+        places = random.integers(len(whole), size=6)
+        damaged[places] ^= random.integers(1, 256, size=6, dtype=np.uint8)
+        with contextlib.suppress(InvalidImage):
+            read(damaged.tobytes())

@@ -1,0 +1,83 @@
+"""Headers that say how to answer, and the warnings that come with an answer."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from api.advice import advise
+from api.preferences import Preferences, fingerprint, idempotency_key, preferences
+from shared.catalogue import EngineSpec
+from shared.errors import InvalidRequest
+from shared.fleet import Offer
+from shared.wire import CreateJob
+from tests.gateway import MODEL, MOVES
+
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+CHINESE = "镜头缓慢推进"
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds", "respond_async"),
+    [
+        (None, None, False),
+        ("wait=10", 10, False),
+        ('wait="10"', 10, False),
+        ("WAIT=0", 0, False),
+        ("wait=3600", 60, False),
+        ("respond-async, wait=5", 5, True),
+        ("wait=soon, handling=lenient", None, False),
+        ("wait=-5", None, False),
+    ],
+)
+def test_prefer_is_read_and_what_cannot_be_is_ignored(
+    header: str | None, seconds: int | None, respond_async: bool
+) -> None:
+    wait = None if seconds is None else timedelta(seconds=seconds)
+    assert preferences(header) == Preferences(wait, respond_async)
+
+
+@pytest.mark.parametrize(
+    ("header", "key"), [(None, None), ("abc", "abc"), ('"abc"', "abc"), (" a-1 ", "a-1")]
+)
+def test_an_idempotency_key_comes_bare_or_quoted(header: str | None, key: str | None) -> None:
+    assert idempotency_key(header) == key
+
+
+@pytest.mark.parametrize("header", ["", " ", '""', "a b", "é", "x" * 256, "a\0b"])
+def test_a_key_that_cannot_be_kept_is_refused(header: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        idempotency_key(header)
+    assert refused.value.param == "Idempotency-Key"
+
+
+def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
+    plain = fingerprint(CreateJob(prompt="a"), b"1")
+    assert plain == fingerprint(CreateJob.model_validate({"prompt": "a", "seed": None}), b"1")
+    assert plain != fingerprint(CreateJob(prompt="b"), b"1")
+    assert plain != fingerprint(CreateJob(prompt="a"), b"2")
+
+
+def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
+    sent = CreateJob.model_validate(fields)
+    return " ".join(advise(Offer(spec, workers, NOW), sent))
+
+
+def test_a_field_the_model_ignores_is_said() -> None:
+    deaf = MODEL.model_copy(update={"uses_prompt": False, "uses_guidance": False})
+    assert "prompt was ignored: model does not use it" in warned(deaf, prompt="x")
+    assert "guidance_scale was ignored" in warned(deaf, guidance_scale=1)
+    assert "negative_prompt was ignored" in warned(MODEL, negative_prompt="blur")
+    assert "resolution was ignored: width and height" in warned(MODEL, resolution="256p", width=64)
+    assert warned(MODEL, prompt="x", guidance_scale=1, num_inference_steps=5) == ""
+
+
+def test_a_model_that_reads_english_only_warns_of_another_script() -> None:
+    multilingual = MODEL.model_copy(update={"prompt_languages": ("en", "zh")})
+    assert "English only" in warned(MODEL, prompt=CHINESE)
+    assert warned(MODEL, prompt="a café, 16 frames — naïve!") == ""
+    assert warned(multilingual, prompt=CHINESE) == ""
+    assert warned(MOVES, prompt=CHINESE) == ""
+
+
+def test_a_model_nobody_serves_now_is_said() -> None:
+    assert "no worker serves moves now" in warned(MOVES, workers=0)
