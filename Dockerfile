@@ -1,0 +1,57 @@
+# Three images from one file, each a little more than the one before:
+#   gateway     HTTP, keeper, migrations: no model library
+#   worker-cpu  the camera engine: numpy and ffmpeg, no torch
+#   worker      the model engines: torch with CUDA, some 8 GB
+# The packages come first and our code last, so that a change of code rebuilds seconds of it.
+
+FROM python:3.11-slim-trixie AS base
+# An index of your own: --build-arg PIP_INDEX_URL=... It shows in the image's history, so none
+# with a password in it.
+ARG PIP_INDEX_URL
+ENV HOME=/tmp \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_ROOT_USER_ACTION=ignore \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+RUN groupadd --gid 10001 stillreel \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp stillreel
+WORKDIR /app
+COPY constraints.txt ./
+
+FROM base AS gateway-packages
+COPY requirements/gateway.txt requirements/
+RUN pip install --constraint constraints.txt --requirement requirements/gateway.txt
+
+FROM gateway-packages AS camera-packages
+COPY requirements/worker.txt requirements/
+RUN pip install --constraint constraints.txt --requirement requirements/worker.txt
+
+FROM camera-packages AS model-packages
+# torch first and alone: the largest layer, which no other library's new version rebuilds.
+RUN pip install --constraint constraints.txt torch
+COPY requirements/models.txt requirements/
+RUN pip install --constraint constraints.txt --requirement requirements/models.txt
+
+FROM gateway-packages AS gateway
+COPY . .
+USER 10001:10001
+STOPSIGNAL SIGTERM
+EXPOSE 7860
+CMD ["python", "-m", "api"]
+
+FROM camera-packages AS worker-cpu
+COPY . .
+USER 10001:10001
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "worker"]
+
+FROM model-packages AS worker
+# nvidia-smi, which finds the cards, is of `utility`.
+ENV HF_HOME=/models \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+RUN install --directory --owner=10001 --group=10001 /models
+COPY . .
+USER 10001:10001
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "worker"]

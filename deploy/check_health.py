@@ -1,0 +1,80 @@
+"""`python -m deploy.check_health PART`: exit 0 if this container's process does its work.
+
+A process that is stuck still runs; what counts is what others can see of it.
+"""
+
+import socket
+import sys
+import urllib.error
+import urllib.request
+from datetime import timedelta
+from typing import Final
+
+from sqlalchemy import text
+
+from shared.db import Database
+from shared.errors import DatabaseUnavailable
+from shared.settings import Settings
+
+SECONDS: Final = 5
+SILENCE: Final = timedelta(seconds=60)
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # It is loopback.
+
+
+def is_gateway_ready(settings: Settings) -> bool:
+    try:
+        with _OPENER.open(f"http://127.0.0.1:{settings.port}/readyz", timeout=SECONDS) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def is_keeper_at_work(settings: Settings) -> bool:
+    """Tell whether the keeper of this container has used its connection lately."""
+    return _ask(settings, _KEEPER, silence=SILENCE)
+
+
+def is_every_worker_alive(settings: Settings) -> bool:
+    """Tell whether this container has workers, and all of them have beaten lately."""
+    return _ask(settings, _WORKERS, silence=SILENCE, host=socket.gethostname())
+
+
+CHECKS: Final = {
+    "gateway": is_gateway_ready,
+    "keeper": is_keeper_at_work,
+    "worker": is_every_worker_alive,
+}
+
+
+def _ask(settings: Settings, question: str, **values: object) -> bool:
+    url = settings.database_url.get_secret_value()
+    db = Database(url, deadline=timedelta(seconds=SECONDS), pool_size=1, name="health")
+    try:
+        with db.read() as connection:
+            return bool(connection.execute(text(question), values).scalar())
+    except DatabaseUnavailable:
+        return False
+    finally:
+        db.close()
+
+
+# Two keepers in two containers have two addresses; on one machine without containers, one.
+_KEEPER: Final = """
+SELECT count(*) > 0 FROM pg_stat_activity
+WHERE application_name = 'keeper-reap' AND datname = current_database()
+  AND client_addr = inet_client_addr() AND state_change > clock_timestamp() - :silence
+"""
+
+_WORKERS: Final = """
+SELECT count(*) > 0 AND bool_and(beat_at > clock_timestamp() - :silence)
+FROM workers WHERE host = :host AND state <> 'stopped'
+"""
+
+
+def main(part: str) -> int:
+    return 0 if CHECKS[part](Settings()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,109 @@
+"""`python -m deploy.draw_secrets FOLDER`: the passwords of a compose installation, drawn once.
+
+Each reader gets files of its own, which only it may read. `drawn.json` keeps what was drawn:
+where it exists the same files are written again, so that a new version can add some.
+"""
+
+import json
+import os
+import secrets
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+APP: Final = 10001
+STORE: Final = 10002
+CACHE: Final = 10003
+POSTGRES: Final = 999
+GRAFANA: Final = 472
+"""Who reads: ours and two of our choice, and the users the images of the last two bring."""
+
+ONLY_ITS_OWNER_READS: Final = 0o400
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawn:
+    """What has to stay the same for as long as the data lives."""
+
+    postgres_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    valkey_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10), repr=False)
+    s3_secret_key: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    grafana_password: str = field(default_factory=lambda: secrets.token_hex(12), repr=False)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return what was drawn before; what is missing in it is drawn now."""
+        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+
+
+@dataclass(frozen=True)
+class SecretFile:
+    """One file for one reader: its path in the folder, who may read it, what it says."""
+
+    path: str
+    owner: int
+    content: str = field(repr=False)
+
+
+def files(drawn: Drawn) -> Iterable[SecretFile]:
+    database = f"postgresql+psycopg://stillreel:{drawn.postgres_password}@postgres:5432/stillreel"
+    yield SecretFile("app/database_url", APP, database)
+    yield SecretFile("app/redis_url", APP, f"redis://:{drawn.valkey_password}@valkey:6379/0")
+    yield SecretFile("app/s3_access_key", APP, drawn.s3_access_key)
+    yield SecretFile("app/s3_secret_key", APP, drawn.s3_secret_key)
+    yield SecretFile("postgres/password", POSTGRES, drawn.postgres_password)
+    yield SecretFile("valkey/valkey.conf", CACHE, f"requirepass {drawn.valkey_password}\n")
+    yield SecretFile("valkey/password", CACHE, drawn.valkey_password)
+    yield SecretFile("s3/identities.json", STORE, identities(drawn))
+    yield SecretFile("grafana/password", GRAFANA, drawn.grafana_password)
+
+
+def identities(drawn: Drawn) -> str:
+    """Return SeaweedFS' list of who may do what: without one, everybody may do everything."""
+    key = {"accessKey": drawn.s3_access_key, "secretKey": drawn.s3_secret_key}
+    return json.dumps(
+        {"identities": [{"name": "stillreel", "credentials": [key], "actions": ["Admin"]}]}
+    )
+
+
+def draw(folder: Path, *, owner: int | None = None) -> None:
+    """Write every file anew, each whole or not at all.
+
+    Args:
+        owner: whose all files become, where this is not root.
+    """
+    kept = folder / "drawn.json"
+    drawn = Drawn.load(kept)
+    own = os.geteuid() if owner is None else owner
+    write(kept, json.dumps(asdict(drawn)), own)
+    for file in files(drawn):
+        path = folder / file.path
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        write(path, file.content, file.owner if owner is None else owner)
+
+
+def write(path: Path, content: str, owner: int) -> None:
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    number = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, ONLY_ITS_OWNER_READS)
+    with os.fdopen(number, "w") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(number)
+    os.chown(draft, owner, owner)
+    draft.replace(path)
+
+
+def main(folder: str, *stores: str) -> int:
+    """Draw the secrets, and give the store's folders to the user it runs as."""
+    draw(Path(folder))
+    for store in stores:
+        os.chown(store, STORE, STORE)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,182 @@
+"""The images, as far as they can be judged without being built."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.composed import ROOT, resolved
+
+
+def test_the_dockerfile_is_clean() -> None:
+    done = _hadolint(ROOT / "Dockerfile")
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_fault_in_the_dockerfile_is_found(tmp_path: Path) -> None:
+    faulty = tmp_path / "Dockerfile"
+    shutil.copy(ROOT / "Dockerfile", faulty)
+    with faulty.open("a") as file:
+        file.write("RUN pip install requests\n")
+    assert "DL3013" in _hadolint(faulty).stdout
+
+
+def test_every_image_ends_as_an_ordinary_user() -> None:
+    for target in ("gateway", "worker-cpu", "worker"):
+        assert [line for line in _stages()[target] if line.startswith("USER")] == [
+            "USER 10001:10001"
+        ]
+
+
+def test_torch_is_in_the_worker_image_and_in_no_other() -> None:
+    assert "torch" not in _installed_in("gateway")
+    assert "torch" not in _installed_in("worker-cpu")
+    assert "numpy" in _installed_in("worker-cpu")
+    assert {"torch", "diffusers"} <= _installed_in("worker")
+
+
+def test_torch_is_installed_pinned_and_before_the_models() -> None:
+    runs = [line for line in _stages()["model-packages"] if line.startswith("RUN pip")]
+    assert runs[0] == "RUN pip install --constraint constraints.txt torch"
+    assert "requirements/models.txt" in runs[1]
+    assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("file", ["Dockerfile", "docker-compose.yml", ".dockerignore"])
+def test_no_package_index_is_named(file: str) -> None:
+    text = (ROOT / file).read_text()
+    inside = r"https?://(127\.0\.0\.1|s3)[:/]"
+    assert not re.search(r"https?://", re.sub(inside, "", text))
+    assert "--index-url" not in text
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `COPY . .` copies: the paths that .dockerignore names after a `!`."""
+    copied = tmp_path_factory.mktemp("context")
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    assert "*" in lines
+    for line in lines:
+        if not line.startswith("!"):
+            continue
+        source, target = ROOT / line[1:], copied / line[1:]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copy(source, target)
+    return copied
+
+
+def test_the_images_hold_every_module_that_their_containers_start(
+    context: Path, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "docker-compose.yml", tmp_path)
+    services = resolved(tmp_path).values()
+    ours = [service for service in services if service["image"].startswith("stillreel")]
+    started = {service["command"][2] for service in ours}
+    started |= {s["healthcheck"]["test"][3] for s in ours if "healthcheck" in s}
+    assert {"api", "worker", "worker.keeper", "deploy.check_health", "alembic"} <= started
+    program = (
+        "import importlib.util, sys\n"
+        "for name in sys.argv[1:]:\n"
+        "    spec = importlib.util.find_spec(name)\n"
+        "    if spec.submodule_search_locations: name += '.__main__'\n"
+        "    importlib.import_module(name)\n"
+    )
+    _python(context, "-c", program, *sorted(started - {"alembic"}))
+    assert "0001" in _python(context, "-m", "alembic", "heads")
+
+
+def test_the_images_hold_no_tests_secrets_or_data(context: Path) -> None:
+    names = {path.name for path in context.iterdir()}
+    assert not names & {"tests", "local", "bench", "docs", ".env", ".git", ".data", ".venv"}
+
+
+def _hadolint(file: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("hadolint")), str(file)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@cache
+def _stages() -> Mapping[str, list[str]]:
+    """Return the Dockerfile's stages by name, each with its lines, `FROM` first."""
+    stages: dict[str, list[str]] = {}
+    for line in (ROOT / "Dockerfile").read_text().splitlines():
+        if line.startswith("FROM"):
+            stages[line.split()[-1]] = [line]
+        elif stages:
+            stages[list(stages)[-1]].append(line)
+    return stages
+
+
+def _installed_in(stage: str) -> set[str]:
+    """Return the packages of an image with all that they depend on, by the installed ones."""
+    asked: set[str] = set()
+    while stage in _stages():
+        lines = _stages()[stage]
+        for line in filter(re.compile("RUN pip").match, lines):
+            files = re.findall(r"--requirement (\S+)", line)
+            asked |= set().union(*map(_required, files)) if files else {line.split()[-1]}
+        stage = lines[0].split()[1]
+    return _closure(asked)
+
+
+def _required(file: str) -> set[str]:
+    names: set[str] = set()
+    for line in (ROOT / file).read_text().splitlines():
+        if line.startswith("-r "):
+            names |= _required(f"requirements/{line[3:].strip()}")
+        elif line and not line.startswith("#"):
+            names.add(line)
+    return names
+
+
+def _closure(asked: set[str]) -> set[str]:
+    found: set[str] = set()
+    left = [Requirement(line) for line in asked]
+    while left:
+        wanted = left.pop()
+        name = wanted.name.lower().replace("_", "-")
+        if name not in found:
+            found.add(name)
+            left.extend(_dependencies(wanted))
+    return found
+
+
+def _dependencies(wanted: Requirement) -> Iterator[Requirement]:
+    try:
+        lines = requires(wanted.name) or []
+    except PackageNotFoundError:
+        return
+    for line in lines:
+        needed = Requirement(line)
+        extras = wanted.extras or {""}
+        if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in extras):
+            yield needed
+
+
+def _python(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
