@@ -47,11 +47,26 @@ def settings() -> Settings:
     return Settings(_env_file=None)
 
 
+def small_i2vgen_xl(folder: Path) -> VideoEngine:
+    # Imported here, because torch takes seconds that the camera's checks need not wait for.
+    from tests import checkpoints
+    from worker.engines.i2vgen_xl import I2VGenXLEngine
+
+    checkpoint = checkpoints.small_i2vgen_xl(folder)
+    return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
+
+
 SUBJECTS: Final = (
     Subject(
         "camera",
         lambda folder: CameraEngine(settings()),
         cases=((96, 64, 8), (64, 96, 9), (130, 66, 32), (512, 288, 16)),
+    ),
+    Subject(
+        "i2vgen-xl",
+        small_i2vgen_xl,
+        cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
+        prompt="the steam rises",
     ),
 )
 

@@ -1,0 +1,115 @@
+"""One clip from its request to its frames: encode, denoise, decode."""
+
+import logging
+from collections.abc import Iterator
+
+import torch
+
+from shared.catalogue import Parameters
+from shared.errors import BlankFrames
+from shared.lifecycle import Stage
+from worker.engines.base import Frames, OnStep, RenderRequest, Step
+from worker.engines.framing import frame_image
+from worker.engines.i2vgen.conditions import (
+    Conditions,
+    Noise,
+    draw_noise,
+    encode_latents,
+    encode_picture,
+    encode_prompts,
+    with_unguided,
+)
+from worker.engines.i2vgen.ddim import ddim_steps
+from worker.engines.i2vgen.decode import decode, one_colour
+from worker.engines.i2vgen.denoise import Denoiser, Guidance, denoise
+from worker.engines.i2vgen.faults import release
+from worker.engines.i2vgen.weights import Model
+
+log = logging.getLogger(__name__)
+
+
+def render_clip(
+    model: Model, request: RenderRequest, on_step: OnStep, *, decode_frames: int
+) -> Iterator[Frames]:
+    """Yield the clip's frames, `decode_frames` at a time.
+
+    Raises:
+        NonFiniteFrames: the model produced NaN or infinity.
+        BlankFrames: every frame is one flat colour, and the picture is not.
+    """
+    parameters = request.parameters
+    noise = clip_noise(model, parameters)
+    conditions = encode(model, request, noise, on_step)
+    latents = denoised(model, parameters, conditions, noise, on_step)
+    blank = not one_colour(request.image)
+    for frames in _decoded(model, latents, on_step, decode_frames):
+        blank = blank and one_colour(frames)
+        yield frames
+    if blank:
+        raise BlankFrames(
+            "every frame came out as one flat colour: try another seed or a lower guidance_scale"
+        )
+
+
+def clip_noise(model: Model, parameters: Parameters) -> Noise:
+    return draw_noise(
+        parameters.seed,
+        frames=parameters.num_frames,
+        height=parameters.height // model.pixels_per_latent,
+        width=parameters.width // model.pixels_per_latent,
+    )
+
+
+def encode(model: Model, request: RenderRequest, noise: Noise, on_step: OnStep) -> Conditions:
+    parameters = request.parameters
+    is_guided = parameters.guidance_scale > 1
+    prompts = [parameters.negative_prompt] if is_guided else []
+    text = encode_prompts(model, [*prompts, parameters.prompt])
+    on_step(Step(1, 3, Stage.ENCODING_INPUTS))
+    picture = encode_picture(model, request.image)
+    on_step(Step(2, 3, Stage.ENCODING_INPUTS))
+    frame = frame_image(
+        request.image, width=parameters.width, height=parameters.height, fit=parameters.fit
+    )
+    latents = encode_latents(model, frame, noise.picture, parameters.num_frames)
+    on_step(Step(3, 3, Stage.ENCODING_INPUTS))
+    return Conditions(
+        text=text,
+        picture=with_unguided(picture) if is_guided else picture,
+        latents=latents,
+        fps=parameters.fps,
+    )
+
+
+def denoised(
+    model: Model, parameters: Parameters, conditions: Conditions, noise: Noise, on_step: OnStep
+) -> torch.Tensor:
+    """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
+    steps = ddim_steps(model.scheduler, parameters.num_inference_steps)
+    denoiser = Denoiser(model.unet)
+    return denoise(
+        Guidance(denoiser, parameters.guidance_scale),
+        denoiser.constants(conditions, steps),
+        steps,
+        noise.clip.to(model.device),
+        lambda done: on_step(Step(done, len(steps), Stage.DENOISING)),
+    )
+
+
+def _decoded(
+    model: Model, latents: torch.Tensor, on_step: OnStep, at_once: int
+) -> Iterator[Frames]:
+    done, total = 0, latents.shape[2]
+    while done < total:
+        try:
+            frames = decode(model, latents[:, :, done : done + at_once])
+        except torch.OutOfMemoryError as error:
+            if at_once == 1:
+                raise
+            release(model.device, error)
+            log.warning("decoding_one_frame_at_a_time_for_memory")
+            at_once = 1
+            continue
+        done += len(frames)
+        on_step(Step(done, total, Stage.DECODING))
+        yield frames

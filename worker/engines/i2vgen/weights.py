@@ -1,0 +1,122 @@
+"""The model in memory: every part loaded from a checked folder onto one device."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
+from transformers.utils import logging as transformers_logging
+
+from shared.errors import MissingWeights
+from worker.engines.base import OnProgress
+from worker.engines.i2vgen.checkpoint import Checkpoint
+
+CLASSES: Final[tuple[tuple[str, Any, float], ...]] = (
+    # Each part's class, and its share of the bytes: how far a load is once it is in.
+    ("vae", AutoencoderKL, 0.04),
+    ("text_encoder", CLIPTextModel, 0.18),
+    ("image_encoder", CLIPVisionModelWithProjection, 0.43),
+    ("unet", I2VGenXLUNet, 1.0),
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of I2VGen-XL on one device; the scheduler and the tokenizer stay on the host."""
+
+    tokenizer: Any
+    text_encoder: Any
+    image_encoder: Any
+    vae: Any
+    unet: Any
+    scheduler: Any
+    pixel_mean: tuple[float, ...]
+    pixel_std: tuple[float, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def pixels_per_latent(self) -> int:
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+
+def precision(device: torch.device) -> torch.dtype:
+    """Return bfloat16 where the card computes in it, float16 on older cards, float32 without."""
+    if device.type == "cpu":
+        return torch.float32
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if native else torch.float16
+
+
+def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:
+    """Return the model on `device`, in that device's precision.
+
+    Raises:
+        MissingWeights: a part cannot be read, or some of its weights are not in the file.
+    """
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
+    dtype = precision(device)
+    parts: dict[str, Any] = {}
+    for name, kind, share in CLASSES:
+        parts[name] = _weighted(checkpoint, name, kind, dtype).to(device)
+        on_progress(share, f"loading {name}")
+    mean, std = _normalisation(checkpoint)
+    return Model(
+        tokenizer=_read("tokenizer", CLIPTokenizer.from_pretrained, checkpoint),
+        scheduler=_read("scheduler", DDIMScheduler.from_pretrained, checkpoint),
+        pixel_mean=mean,
+        pixel_std=std,
+        device=device,
+        dtype=dtype,
+        **parts,
+    )
+
+
+def _weighted(checkpoint: Checkpoint, name: str, kind: Any, dtype: torch.dtype) -> Any:
+    model, report = _read(
+        name,
+        kind.from_pretrained,
+        checkpoint,
+        dtype=dtype,
+        variant=checkpoint.variant(name),
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    # The libraries only warn and go on with random numbers in the place of a missing weight.
+    if missing := sorted(report["missing_keys"]):
+        raise MissingWeights(
+            f"{name} lacks {len(missing)} of its weights, {missing[0]} among them:"
+            " get the whole checkpoint again"
+        )
+    return model.eval().requires_grad_(False)
+
+
+def _read(name: str, read: Callable[..., Any], checkpoint: Checkpoint, **options: Any) -> Any:
+    try:
+        return read(checkpoint.part(name), local_files_only=True, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise MissingWeights(f"{name} cannot be read: get the checkpoint again") from error
+
+
+def _normalisation(checkpoint: Checkpoint) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation that CLIP's pixels are normalised with.
+
+    Read from the file, because the library's image processor is another one with another
+    resampling where torchvision happens to be installed.
+    """
+    path = checkpoint.part("feature_extractor") / "preprocessor_config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        return tuple(config["image_mean"]), tuple(config["image_std"])
+    except (OSError, ValueError, KeyError) as error:
+        raise MissingWeights(
+            "feature_extractor/preprocessor_config.json has no image_mean and image_std:"
+            " get the checkpoint again"
+        ) from error

@@ -1,0 +1,128 @@
+"""I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from shared.catalogue import EngineSpec, Licence, Preset, Resolution, Shape
+from shared.errors import ModelLoading
+from shared.settings import Settings
+from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
+from worker.engines.i2vgen.checkpoint import NAME, REVISION, find, revision
+
+if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.i2vgen.weights import Model
+
+DECODE_FRAMES: Final = 2  # 0.38 GiB of the card for each frame of a 512 x 512 chunk.
+
+SPEC: Final = EngineSpec(
+    name=NAME,
+    title="I2VGen-XL",
+    description=(
+        "Brings a still to life from a sentence that says what moves;"
+        " it reads the first 75 tokens of the prompt, some 50 words."
+    ),
+    revision=REVISION,
+    ai_generated=True,
+    uses_prompt=True,
+    uses_negative_prompt=True,
+    needs_gpu=True,
+    shape=Shape.BUCKETS,
+    multiple=64,
+    max_side=2048,
+    presets=(
+        Preset(
+            name="person",
+            resolution=Resolution.P512,
+            num_frames=16,
+            fps=8,
+            num_inference_steps=60,
+            guidance_scale=10.0,
+        ),
+        Preset(
+            name="landscape",
+            resolution=Resolution.P768,
+            num_frames=24,
+            fps=12,
+            num_inference_steps=80,
+            guidance_scale=9.5,
+        ),
+        Preset(
+            name="product",
+            resolution=Resolution.P512,
+            num_frames=16,
+            fps=8,
+            num_inference_steps=50,
+            guidance_scale=8.0,
+        ),
+    ),
+    # 4.64 GiB of half-precision weights, 2.59 of activations, about one for the CUDA context.
+    vram_bytes=int(8.2 * 2**30),
+    licence=Licence(
+        name="MIT",
+        url="https://huggingface.co/ali-vilab/i2vgen-xl",
+        commercial_use="ask",
+        note=(
+            "The model card says MIT. Its maintainers wrote in December 2023 that their models"
+            " are limited to academic use and do not support commercial use"
+            " (github.com/ali-vilab/VGen, issue 10). Ask them before using it commercially."
+        ),
+    ),
+)
+
+
+class I2VGenXLEngine:
+    """The model on one device; it holds no state between clips."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.spec = SPEC.model_copy(update={"revision": revision(settings)})
+        self.model: Model | None = None
+        self._settings = settings
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        if self.model is not None:
+            return
+        checkpoint = find(self._settings, lambda done, what: on_progress(done / 2, what))
+        on_progress(0.5, "starting torch")
+        import torch
+
+        from worker.engines.i2vgen.faults import device_faults
+        from worker.engines.i2vgen.weights import load_model
+
+        where = torch.device(device)
+        with device_faults(where, "this card is too small: I2VGen-XL's weights take 4.7 GiB"):
+            self.model = load_model(
+                checkpoint, where, lambda done, what: on_progress(0.5 + done / 2, what)
+            )
+
+    def plan(self, request: RenderRequest) -> Plan:
+        parameters = request.parameters
+        plan: dict[str, str | int | float | bool | tuple[str, ...]] = {
+            "mode": "eager",
+            "sampler": "ddim",
+            "is_guided": parameters.guidance_scale > 1,
+            "decode_frames": DECODE_FRAMES,
+        }
+        if self.model is not None:
+            from worker.engines.i2vgen.conditions import is_cut
+
+            plan["precision"] = str(self.model.dtype).removeprefix("torch.")
+            plan["is_prompt_cut"] = is_cut(self.model, parameters.prompt)
+        return plan
+
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        if self.model is None:
+            raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
+        from worker.engines.i2vgen.clip import render_clip
+        from worker.engines.i2vgen.faults import device_faults, smaller_clip
+
+        with device_faults(self.model.device, smaller_clip(request.parameters)):
+            yield from render_clip(self.model, request, on_step, decode_frames=DECODE_FRAMES)
+
+    def unload(self) -> None:
+        if self.model is None:
+            return
+        from worker.engines.i2vgen.faults import release
+
+        device = self.model.device
+        self.model = None
+        release(device)
