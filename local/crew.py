@@ -57,21 +57,27 @@ class Crew:
     def stop(self, is_hurried: Callable[[], bool]) -> None:
         """Stop every part that runs, the last one started first."""
         for member in reversed(self._members.values()):
-            if member.process is None or member.process.exit_status is not None:
+            if member.process is None:
                 continue
             asked = time.monotonic()
             went = member.process.stop(is_hurried)
-            how = "stopped" if went else "killed"
-            self._say(f"  {member.part.name:<9} {how} after {time.monotonic() - asked:.1f} s")
+            how = "" if went else " (cut short)"
+            self._say(
+                f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}"
+            )
 
     def _start_if_due(self, member: Member) -> None:
         waits = any(not self._members[name].is_ready for name in member.part.needs)
-        if not waits and not member.is_ready and time.monotonic() >= member.start_at:
+        if member.is_ready or waits or time.monotonic() < member.start_at:
+            return
+        if member.part.runs_once and member.part.ready and member.part.ready():
+            member.is_ready = True
+        else:
             member.process = Process(member.part)
 
     def _note_readiness(self, member: Member, process: Process) -> None:
         took = time.monotonic() - process.started
-        if member.part.ready():
+        if member.part.ready is None or member.part.ready():
             self._mark_ready(member, took)
         elif took > member.part.ready_seconds:
             process.kill()

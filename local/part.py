@@ -32,9 +32,10 @@ class CannotStart(AppError):
 class Part:
     """A process of the system: how it starts, when it serves, how it stops.
 
-    `ready` answers within about a second and never raises. A part with `runs_once` is a step: it
-    is ready when it has ended with status 0. `death_signal` reaches the process when its launcher
-    dies without stopping it (Linux only).
+    `ready` answers within about a second and never raises; without it a part serves as soon as it
+    runs. A part with `runs_once` is a step: left out if it is `ready` already, else ready when it
+    has ended with status 0. `death_signal` reaches the process when its launcher dies without
+    stopping it (Linux only).
     """
 
     name: str
@@ -44,7 +45,7 @@ class Part:
     env: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
-    ready: Callable[[], bool] = lambda: True
+    ready: Callable[[], bool] | None = None
     ready_seconds: float = 60
     runs_once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
@@ -87,11 +88,13 @@ class Process:
         return self._popen.poll()
 
     def tree(self) -> list[psutil.Process]:
-        """Return the process and its descendants, the head first."""
+        """Return the process and its descendants, the head first; of a dead head, its session."""
         try:
             return [self._head, *self._head.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return []
+            orphans = [it for it in psutil.process_iter() if _session(it) == self.pid]
+        # If there is a process with the head's own pid again, the session is another's.
+        return [] if any(it.pid == self.pid for it in orphans) else orphans
 
     def freeze(self) -> None:
         for process in self.tree():
@@ -144,7 +147,7 @@ class Process:
             CannotStart: it ended or took longer than `ready_seconds`.
         """
         deadline = time.monotonic() + self.part.ready_seconds
-        while not self.part.ready():
+        while self.part.ready and not self.part.ready():
             if self.exit_status is not None or time.monotonic() > deadline:
                 self.kill()
                 raise CannotStart(f"{self.part.name} did not start: {last_line(self.part.log)}")
@@ -172,6 +175,13 @@ def _in_words(line: str) -> str:
         return line
 
 
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
 def _kill(process: psutil.Process) -> None:
     try:
         process.kill()
@@ -180,7 +190,7 @@ def _kill(process: psutil.Process) -> None:
 
 
 def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Wait until they have ended; an orphan that nobody has reaped yet has."""
+    """Wait until they have ended and closed their ports; an orphan need not have been reaped."""
     deadline = time.monotonic() + seconds
     while any(_is_running(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -188,6 +198,9 @@ def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
 
 def _is_running(process: psutil.Process) -> bool:
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if not process.is_running():
+            return False
+        # A zombie with more than one thread still holds its ports.
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
     except psutil.NoSuchProcess:
         return False

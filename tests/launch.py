@@ -41,7 +41,7 @@ def stand_ins(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             cwd=folder / "logs",
             needs=("postgres", "valkey", "s3"),
             death_signal=signal.SIGTERM,
-            ready=(lambda: answers(address)) if name == "gateway" else (lambda: True),
+            ready=(lambda: answers(address)) if name == "gateway" else None,
             address=address,
         )
 

@@ -95,12 +95,22 @@ def test_a_part_starts_once_what_it_needs_serves_and_stops_before_it(
     ]  # fmt: skip
 
 
+def test_a_step_that_is_done_already_is_left_out(
+    part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
+) -> None:
+    crew = crew_of(
+        part("step", ENDS, runs_once=True, ready=lambda: True), part("user", needs=("step",))
+    )
+    advance_until(crew, lambda: crew.is_ready)
+    assert first_words(said) == ["user ready"]
+
+
 def test_a_part_that_dies_is_started_again(
     part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str], tmp_path: Path
 ) -> None:
     counts = "open('starts', 'a').write('x'); "
     crew = crew_of(part(script=counts + SLEEP))
-    advance_until(crew, (tmp_path / "starts").exists)
+    advance_until(crew, lambda: _text(tmp_path / "starts"))
     (dies,) = leftovers._find(lambda process: process.environ().get(MARK) == str(tmp_path))
     dies.kill()
 
@@ -163,6 +173,19 @@ def test_nothing_below_a_part_outlives_its_stop(part: Callable[..., Part], tmp_p
     child = process.tree()[1]
 
     assert process.stop()
+
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_dead_part_leaves_no_child_running(part: Callable[..., Part], tmp_path: Path) -> None:
+    process = Process(part(script=PARENT, ready=(tmp_path / "child").exists))
+    process.wait_ready()
+    head, child = process.tree()
+    head.kill()
+    while process.exit_status is None:
+        time.sleep(0.005)
+
+    process.kill()
 
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
 
