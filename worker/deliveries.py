@@ -15,9 +15,6 @@ from shared.job import Job
 PATIENCE: Final = timedelta(days=5)
 """How long an endpoint may fail every try before it is disabled."""
 
-DUE_SAMPLE: Final = 1000
-"""How many due rows one claim looks at; lanes that are full do not count."""
-
 
 class Outcome(StrEnum):
     DELIVERED = "delivered"
@@ -103,7 +100,6 @@ class Deliveries:
             "per_lane": per_lane,
             "retries": retries,
             "lease": self._lease,
-            "sample": DUE_SAMPLE,
         }
         with self._db.begin() as connection:
             rows = connection.execute(_CLAIM, values).mappings().all()
@@ -176,12 +172,7 @@ WITH due AS (
     CROSS JOIN LATERAL (SELECT CASE
         WHEN e.url IS NULL THEN lower(substring(d.url FROM '://(\[[^]]*\]|[^/?#:]*)'))
         ELSE e.id::text END) AS lane(name)
-    WHERE {_DUE}
-      AND e.disabled_at IS NULL AND e.deleted_at IS NULL
-      AND (d.round_tries > 0 OR e.failing_since IS NOT NULL) = :retries
-      AND cardinality(array_positions(CAST(:busy AS text[]), lane.name)) < :per_lane
-    ORDER BY d.next_at
-    LIMIT :sample
+    WHERE {_DUE} AND (d.round_tries > 0 OR e.failing_since IS NOT NULL) = :retries
 ), mine AS (
     SELECT d.id, due.lane
     FROM deliveries d JOIN due ON due.id = d.id
