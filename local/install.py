@@ -25,6 +25,10 @@ SETS = {
 }
 """Each holds the one before it."""
 
+PIP_FAILED = (
+    "pip could not install everything (its lines above say why); check the network and the free"
+    " disk space, then run this again"
+)
 MODEL_FREE = ("", "auto", "camera")
 
 
@@ -109,7 +113,7 @@ def install(name: str) -> None:
         say("installing torch, the largest part (with CUDA about 3 GB)")
         pip("torch")
     say(f"installing the libraries ({name})")
-    pip(*(part for file in SETS[name] for part in ("-r", f"requirements/{file}")))
+    pip_in_one_line(*(part for file in SETS[name] for part in ("-r", f"requirements/{file}")))
     STAMP.write_text(json.dumps({"set": name, "pins": fingerprint}))
 
 
@@ -150,23 +154,46 @@ def make_venv() -> None:
 
 
 def pip(*arguments: str) -> None:
-    """Install with pip, which shows its progress.
-
-    Raises:
-        InstallError: it failed.
-    """
-    argv = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*argv, "-c", "constraints.txt", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PIP_USER": "0"},
-        check=False,
-    )
+    """Install with pip; on a terminal its own bars show how a large download goes."""
+    done = subprocess.run(pip_argv(*arguments), cwd=ROOT, env=pip_env(), check=False)
     if done.returncode:
-        raise InstallError(
-            "pip could not install everything (its lines above say why); check the network and"
-            " the free disk space, then run this again"
-        )
+        raise InstallError(PIP_FAILED)
+
+
+def pip_in_one_line(*arguments: str) -> None:
+    """Install many small things with pip, whose hundreds of lines shrink to one that changes."""
+    lines = []
+    with subprocess.Popen(
+        pip_argv(*arguments),
+        cwd=ROOT,
+        env=pip_env(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as running:
+        assert running.stdout
+        for line in running.stdout:
+            lines.append(line)
+            if line.startswith(("Collecting", "Installing")):
+                show_in_place(" ".join(line.split()[:2]))
+    show_in_place("")
+    if running.returncode:
+        sys.stderr.write("".join(lines[-20:]))
+        raise InstallError(PIP_FAILED)
+
+
+def show_in_place(text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r\033[K  {text}" if text else "\r\033[K", end="", flush=True)
+
+
+def pip_argv(*arguments: str) -> "list[str]":
+    argv = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
+    return [*argv, "-c", "constraints.txt", *arguments]
+
+
+def pip_env() -> "dict[str, str]":
+    return {**os.environ, "PIP_USER": "0"}
 
 
 def runs(*arguments: str) -> bool:
