@@ -163,14 +163,16 @@ FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND (e.disabled_at IS NOT NULL OR e.deleted_at IS NOT NULL) AND {_DUE}
 """)  # noqa: S608 (only constants)
 
-_CLAIM: Final = text(rf"""
+# The host by split_part: a regular expression took ten times as long on 20,000 due rows. IPv6
+# literals are cut at their first colon, so that some share a lane.
+_CLAIM: Final = text(f"""
 WITH due AS (
     SELECT d.id, d.next_at, lane.name AS lane,
            row_number() OVER (PARTITION BY lane.name ORDER BY d.next_at) AS place
     FROM deliveries d
     JOIN webhook_endpoints e ON e.id = d.endpoint_id
     CROSS JOIN LATERAL (SELECT CASE
-        WHEN e.url IS NULL THEN lower(substring(d.url FROM '://(\[[^]]*\]|[^/?#:]*)'))
+        WHEN e.url IS NULL THEN split_part(lower(split_part(d.url, '/', 3)), ':', 1)
         ELSE e.id::text END) AS lane(name)
     WHERE {_DUE} AND (d.round_tries > 0 OR e.failing_since IS NOT NULL) = :retries
 ), mine AS (
