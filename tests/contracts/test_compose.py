@@ -23,7 +23,12 @@ COMBINATIONS = [
 ONE_SHOTS = frozenset({"secrets", "migrate", "bucket", "models"})
 OURS = frozenset({"migrate", "bucket", "gateway", "keeper", "worker-cpu", "worker", "models"})
 SERVING = ("gateway", "keeper", "worker-cpu", "worker")
-BESIDE_SETTINGS = frozenset({SECRETS_DIR_VARIABLE, "STILLREEL_BIND", "STILLREEL_MODELS"})
+BESIDE_SETTINGS = frozenset(
+    {
+        SECRETS_DIR_VARIABLE,
+        *("STILLREEL_BIND", "STILLREEL_MODELS", "STILLREEL_CLOSE_INSIDE"),
+    }
+)
 """Names that only the compose file reads, or that lead to the settings."""
 
 
@@ -253,6 +258,20 @@ def test_the_servers_cannot_reach_out_and_only_ours_reach_them(folder: Path) -> 
     for name, service in resolved(folder).items():
         inside = "inside" in service.get("networks", {})
         assert inside == (name in {"postgres", "valkey", "s3"} | (OURS - {"models"})), name
+
+
+def test_servers_of_ones_own_can_be_reached(folder: Path) -> None:
+    (folder / ".env").write_text(
+        "STILLREEL_DATABASE_URL=postgresql+psycopg://db.example/stillreel\n"
+        "STILLREEL_SECRETS_DIR=\nSTILLREEL_CLOSE_INSIDE=false\n"
+    )
+    done = compose(folder, "--profile", "gpu", "config", "--format", "json")
+    found = json.loads(done.stdout)
+    assert not found["networks"]["inside"].get("internal", False)
+    for name in OURS:
+        environment = found["services"][name]["environment"]
+        assert "db.example" in environment["STILLREEL_DATABASE_URL"], name
+        assert environment[SECRETS_DIR_VARIABLE] == "", name
 
 
 def test_the_store_does_not_report_home(services: dict[str, Service]) -> None:

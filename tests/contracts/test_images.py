@@ -139,8 +139,8 @@ def _required(file: str) -> set[str]:
     for line in (ROOT / file).read_text().splitlines():
         if line.startswith("-r "):
             names |= _required(f"requirements/{line[3:].strip()}")
-        elif line and not line.startswith("#"):
-            names.add(line)
+        elif stated := line.partition("#")[0].strip():
+            names.add(stated)
     return names
 
 
