@@ -20,7 +20,10 @@ check:  ## Check format, lint, types, borders and architecture
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
 
+env:  ## Write a .env for docker compose that fits this machine
+	@$(PYTHON) -m local.env_file
+
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo test check clean
+.PHONY: help run demo test check env clean

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -15,12 +16,13 @@ def read_settings() -> Settings:
     Raises:
         CannotStart: a setting has a value it cannot have.
     """
+    given: dict[str, Any] = {}
     if port := os.environ.get("PORT"):
-        os.environ["STILLREEL_PORT"] = port
+        given["port"] = port
     if (host := os.environ.get("HOST")) and _is_address(host):
-        os.environ["STILLREEL_HOST"] = host
+        given["host"] = host
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

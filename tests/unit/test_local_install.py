@@ -1,0 +1,90 @@
+"""What `make run` and `make test` install, and when they find it done."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from local import install
+
+
+@pytest.fixture(autouse=True)
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keep this run's own environment and `.env` out of reach."""
+    venv = tmp_path / ".venv"
+    venv.mkdir()
+    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(install, "STAMP", venv / "stillreel.json")
+    monkeypatch.setattr(install, "ROOT", tmp_path)
+    return venv
+
+
+@pytest.mark.parametrize(
+    ("engines", "needs_torch"),
+    [
+        ("", False),
+        ("auto", False),
+        ("camera", False),
+        ("noop=bench.noop:NoopEngine, camera", False),
+        ("i2vgen-xl", True),
+        ("camera,i2vgen-xl", True),
+    ],
+)
+def test_torch_is_installed_only_where_a_built_in_model_is_named(
+    engines: str, needs_torch: bool
+) -> None:
+    assert install.names_a_model(engines) is needs_torch
+
+
+def test_the_engines_come_from_the_environment_before_the_env_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert install.engines_setting() == ""
+    (tmp_path / ".env").write_text("OTHER=1\nSTILLREEL_ENGINES='i2vgen-xl'\n")
+    assert install.engines_setting() == "i2vgen-xl"
+    monkeypatch.setenv("STILLREEL_ENGINES", "camera")
+    assert install.engines_setting() == "camera"
+
+
+@pytest.mark.parametrize(
+    ("has", "wanted", "is_there"),
+    [
+        ("dev", "worker", True),
+        ("models", "models", True),
+        ("worker", "models", False),
+        ("models", "dev", False),
+    ],
+)
+def test_a_larger_set_serves_for_a_smaller_one(
+    venv: Path, has: str, wanted: str, is_there: bool
+) -> None:
+    (venv / "stillreel.json").write_text(json.dumps({"set": has, "pins": "these"}))
+    assert install.is_installed(wanted, "these") is is_there
+
+
+def test_other_pins_or_no_stamp_mean_another_install(venv: Path) -> None:
+    assert not install.is_installed("worker", "these")
+    (venv / "stillreel.json").write_text(json.dumps({"set": "worker", "pins": "those"}))
+    assert not install.is_installed("worker", "these")
+    (venv / "stillreel.json").write_text("half a st")
+    assert not install.is_installed("worker", "these")
+
+
+def test_a_changed_pin_changes_the_fingerprint(tmp_path: Path) -> None:
+    (tmp_path / "requirements").mkdir()
+    (tmp_path / "constraints.txt").write_text("numpy==1\n")
+    before = install.pins()
+    (tmp_path / "constraints.txt").write_text("numpy==2\n")
+    assert install.pins() != before
+
+
+def test_an_old_python_is_told_what_is_needed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "version_info", (3, 8))
+    monkeypatch.setenv("PATH", "")
+
+    assert install.main("run") == 1
+
+    assert "Python 3.11 or newer is needed, and" in capsys.readouterr().err
