@@ -40,12 +40,6 @@ def answers(*addresses: str) -> Resolve:
     return lambda host, port: [ip_address(address) for address in addresses]
 
 
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
-        yield receiver
-
-
 # Who may be reached.
 
 

@@ -1,0 +1,153 @@
+"""The outbox of webhooks as tests see it: jobs that end, a sender to drive, rows to look at."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Final
+from uuid import UUID, uuid4
+
+import pytest
+
+from shared.job import Artifact, Job, Result, Variant
+from shared.jobs import Claim
+from shared.outbound import Outbound
+from shared.signing import new_secret
+from shared.tables import ANONYMOUS
+from tests.factory import Desk
+from tests.receiver import Receiver
+from tests.stack import Stack
+from worker.deliveries import Outcome
+from worker.webhook import MAX_ANSWER_BYTES, Deliverer
+
+LOOPBACK: Final = (ip_network("127.0.0.0/8"),)
+AT_ONCE: Final = (timedelta(0),) * 3
+HOURLY: Final = (timedelta(0), timedelta(hours=1), timedelta(hours=1))
+BASE_URL: Final = "https://video.example.org"
+TICK: Final = timedelta(milliseconds=50)
+PATIENCE: Final = 20.0
+ENDS: Final = ("job.succeeded", "job.failed", "job.canceled")
+VIDEO: Final = Artifact(key="videos/x/1.mp4", content_type="video/mp4", bytes=1, sha256="0")
+RESULT: Final = Result(ai_generated=False, artifacts={Variant.VIDEO: VIDEO})
+
+
+class Sender:
+    """A deliverer as the keeper runs it, driven by the test; it counts what it was told."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        delays: Sequence[timedelta],
+        deadline: timedelta,
+        allow: Sequence[IPv4Network | IPv6Network],
+    ) -> None:
+        self.outbound = Outbound(allow, deadline=deadline, max_bytes=MAX_ANSWER_BYTES)
+        self.outcomes: Counter[Outcome] = Counter()
+        self.deliverer = Deliverer(
+            desk.db, self.outbound, delays=delays, base_url=BASE_URL, on_try=self._count
+        )
+
+    def _count(self, outcome: Outcome) -> None:
+        self.outcomes[outcome] += 1
+
+    def step(self) -> int:
+        return self.deliverer.step(TICK)
+
+    def until(self, reached: Callable[[], bool]) -> None:
+        """Step until something is so, or fail."""
+        ends_at = time.monotonic() + PATIENCE
+        while not reached():
+            assert time.monotonic() < ends_at, f"gave up after {dict(self.outcomes)}"
+            self.step()
+
+    def tried(self, count: int) -> None:
+        """Step until so many tries were recorded, and once more for what may follow."""
+        self.until(lambda: self.outcomes.total() >= count)
+        self.step()
+
+
+class Outbox:
+    """Ends jobs, drives senders and reads the rows, on a database of its own."""
+
+    def __init__(self, desk: Desk, opened: contextlib.ExitStack) -> None:
+        self.run = desk.run
+        self.db = desk.db
+        self._desk = desk
+        self._opened = opened
+
+    def sender(
+        self,
+        *,
+        delays: Sequence[timedelta] = AT_ONCE,
+        deadline: timedelta = timedelta(seconds=10),
+        allow: Sequence[IPv4Network | IPv6Network] = LOOPBACK,
+    ) -> Sender:
+        sender = Sender(self._desk, delays=delays, deadline=deadline, allow=allow)
+        self._opened.callback(sender.deliverer.close)
+        return sender
+
+    def finish(self, *, webhook_url: str | None = None, types: Sequence[str] = ENDS) -> Job:
+        """Queue, start and complete a job, so that its deliveries are due."""
+        job = self._desk.submit(webhook_url=webhook_url, webhook_event_types=types)
+        claimed = self._desk.jobs.claim(["noop"], worker="w#1")
+        assert claimed is not None
+        assert claimed.id == job.id
+        return self._desk.jobs.complete(Claim(job.id, claimed.attempt), RESULT, {})
+
+    def endpoint(self, url: str) -> UUID:
+        """Register an endpoint for the ends of jobs."""
+        endpoint_id = uuid4()
+        self.run(
+            "INSERT INTO webhook_endpoints (id, owner_id, name, url, event_types, secret)"
+            " VALUES (:id, :owner, 'mine', :url, :types, :secret)",
+            id=endpoint_id,
+            owner=ANONYMOUS,
+            url=url,
+            types=list(ENDS),
+            secret=new_secret(),
+        )
+        return endpoint_id
+
+    def rows(self) -> list[Any]:
+        return list(self.run("SELECT * FROM deliveries ORDER BY created_at, id"))
+
+    def row(self) -> Any:
+        (only,) = self.rows()
+        return only
+
+    def attempts(self) -> list[Any]:
+        return list(self.run("SELECT * FROM delivery_attempts ORDER BY id"))
+
+    def endpoint_row(self) -> Any:
+        (only,) = self.run("SELECT * FROM webhook_endpoints")
+        return only
+
+    def secret(self) -> str:
+        return str(self.endpoint_row()["secret"])
+
+    def end_leases(self) -> None:
+        self.run("UPDATE deliveries SET lease_until = clock_timestamp() - interval '1 s'")
+
+
+@pytest.fixture(scope="module")
+def outbox_desk(module_stack: Stack) -> Iterator[Desk]:
+    desk = Desk(module_stack.settings())
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def outbox(outbox_desk: Desk) -> Iterator[Outbox]:
+    """An outbox without deliveries, endpoints or jobs."""
+    outbox_desk.run("TRUNCATE jobs, webhook_endpoints, deliveries CASCADE")
+    with contextlib.ExitStack() as opened:
+        yield Outbox(outbox_desk, opened)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as receiver:
+        yield receiver
