@@ -40,9 +40,6 @@ def answers(*addresses: str) -> Resolve:
     return lambda host, port: [ip_address(address) for address in addresses]
 
 
-# Who may be reached.
-
-
 @pytest.mark.parametrize(
     "host",
     [
@@ -171,9 +168,6 @@ def test_a_redirect_is_an_answer_and_is_not_followed(receiver: Receiver) -> None
         assert private.connects == 0
 
 
-# How long.
-
-
 @pytest.mark.parametrize(
     "behaviour",
     [twin.hang(), twin.late(60), twin.drip_head(0.05)],
@@ -228,9 +222,6 @@ def test_a_name_server_that_hangs_is_left_at_the_deadline() -> None:
     released.set()
 
 
-# How much.
-
-
 def test_an_endless_body_is_cut_at_the_cap(receiver: Receiver) -> None:
     receiver.script("/", twin.endless_body(500))
 
@@ -275,9 +266,6 @@ def test_a_compressed_answer_is_not_unpacked(receiver: Receiver) -> None:
     assert receiver.requests[0].headers["accept-encoding"] == "identity"
 
 
-# What goes wrong, in words.
-
-
 @pytest.mark.parametrize(
     ("behaviour", "words"),
     [
@@ -316,9 +304,6 @@ def test_a_closed_port_and_an_unknown_name_are_told_apart() -> None:
         door().post(gone.url(), b"{}", {})
     with pytest.raises(OutboundFailed, match="does not resolve"):
         door(resolve=unknown).post("http://no-such-name.invalid/", b"{}", {})
-
-
-# TLS.
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,6 @@ def verified(request: Received, signing_secret: str) -> Any:
     return Webhook(signing_secret).verify(request.body, request.headers)
 
 
-# What arrives.
-
-
 def test_a_finished_job_is_told_with_a_signature_that_verifies(
     outbox: Outbox, receiver: Receiver
 ) -> None:
@@ -98,9 +95,6 @@ def test_during_a_rotation_both_secrets_sign_and_afterwards_one(
         assert len(receiver.requests[-1].headers["webhook-signature"].split(" ")) == signatures
         verified(receiver.requests[-1], outbox.secret())
     verified(receiver.requests[0], old)
-
-
-# What the answers mean.
 
 
 def test_the_next_try_waits_as_the_schedule_says(outbox: Outbox, receiver: Receiver) -> None:

@@ -14,8 +14,6 @@ from tests.receiver import Peer, Receiver
 from worker.deliveries import Deliveries, Outcome, Try, Verdict
 from worker.webhook import PER_LANE, RETRY_THREADS, prepare, send
 
-# Crashes, leases and other keepers.
-
 
 def test_a_sender_that_dies_between_send_and_record_sends_again(
     outbox: Outbox, receiver: Receiver
@@ -121,9 +119,6 @@ def test_no_transaction_is_open_while_a_receiver_thinks(
     sender.tried(1)
 
     assert open_transactions == [0]
-
-
-# One dead receiver delays no other.
 
 
 def test_a_dead_receiver_delays_no_other(outbox: Outbox, receiver: Receiver) -> None:
