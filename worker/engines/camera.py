@@ -32,7 +32,7 @@ SPEC: Final = EngineSpec(
     needs_gpu=False,
     shape=Shape.KEEP,
     multiple=2,
-    max_side=4096,
+    max_side=3072,
     presets=(
         Preset(name="standard", resolution=Resolution.P512, num_frames=16, fps=8),
         Preset(name="smooth", resolution=Resolution.P512, num_frames=32, fps=16),

@@ -79,7 +79,7 @@ class Travel:
 DISTANCE: Final = 1.5  # Of the orbit, in long sides: the view of a 50 mm lens, 37 degrees.
 SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
 TURN: Final = math.radians(4)
-ORBIT: Final = math.radians(12)
+ORBIT: Final = math.radians(15)
 CLOSER: Final = 1.2
 
 TRAVELS: Final[Mapping[MoveName, Travel]] = MappingProxyType(
@@ -111,8 +111,7 @@ def follow(
     All moves run together over the whole clip. What they would show past the edge is avoided
     by one constant zoom over all frames, the least that suffices: it adds no motion.
     """
-    turns = max(1, num_frames - 1)
-    poses = [_pose(moves, ease(index / turns)) for index in range(num_frames)]
+    poses = [_pose(moves, ease(index / (num_frames - 1))) for index in range(num_frames)]
     for move in moves:
         if move.name is MoveName.HANDHELD:
             sway = _sway(num_frames, fps=fps, seed=seed, aspect=width / height)
