@@ -5,7 +5,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -25,10 +24,21 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Server(uvicorn.Server):
-    """Lets those who wait for a job go as soon as the process is told to stop."""
+    """Serves the app; lets those who wait for a job go as soon as it is told to stop."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,  # The edge writes one line per request, with its id.
+                server_header=False,
+                proxy_headers=False,
+                ws="none",
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -50,26 +60,17 @@ def main() -> int:
             f"HOST {settings.host} is not loopback, and everybody who reaches it could render;"
             " set STILLREEL_ALLOW_ANONYMOUS=1 if that is meant"
         )
-    logs.set_up(settings, process="gateway")
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
     except OSError as error:
         return _refuse(_why_not(error, settings))
-    app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,  # The edge writes one line per request, with its id.
-        server_header=False,
-        proxy_headers=False,
-        ws="none",
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
+    logs.set_up(settings, process="gateway")
+    server = Server(create_app(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
-        # The server raises the signal again once it has stopped; that is an orderly end.
-        signal.signal(number, _ignore)
-    Server(config, app).run(sockets=[listener])
+        # Also before the server listens to signals itself, and after it has stopped, when it
+        # raises them again: by then that is an orderly end.
+        signal.signal(number, server.handle_exit)
+    server.run(sockets=[listener])
     return 0
 
 
@@ -77,7 +78,7 @@ def _variable(loc: Sequence[int | str]) -> str:
     return "_".join(("STILLREEL", *map(str, loc))).upper()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.create_server((host, port), family=family, backlog=2048)
 
@@ -86,10 +87,6 @@ def _why_not(error: OSError, settings: Settings) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {settings.port} is in use; stop what holds it, or set STILLREEL_PORT"
     return f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
-
-
-def _ignore(number: int, frame: FrameType | None) -> None:
-    return None
 
 
 def _refuse(reason: str) -> int:

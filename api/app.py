@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from api import openapi, problems
 from api.deps import open_ports
@@ -41,9 +42,10 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads its parts from a CDN.
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=max_body_bytes,
     )
     app.state.telemetry = Telemetry()
+    # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
     problems.install(app, max_body_bytes=max_body_bytes)
     for routes in (jobs, models, legacy, health, docs):

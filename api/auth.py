@@ -16,7 +16,7 @@ class Caller:
     owner_id: UUID
 
 
-def authenticate() -> Caller:
+async def authenticate() -> Caller:
     return Caller(ANONYMOUS)
 
 

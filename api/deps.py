@@ -1,4 +1,8 @@
-"""What handlers are given: the ports, built once per process, and the request's own facts."""
+"""What handlers are given: the ports, built once per process, and the request's own facts.
+
+Dependencies are `async` although they wait for nothing: FastAPI gives each plain one a thread
+of the pool that handlers use, and a frozen database may have taken them all.
+"""
 
 import re
 from collections.abc import Iterator
@@ -90,24 +94,24 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         db.close()
 
 
-def ports_of(request: Request) -> Ports:
+async def ports_of(request: Request) -> Ports:
     return cast(Ports, request.app.state.ports)
 
 
-def base_url(request: Request) -> str:
+async def base_url(request: Request) -> str:
     """Return where this request's links begin, without a slash at the end.
 
     PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
     relative links. Forwarded headers are anybody's to write and not believed.
     """
-    public = ports_of(request).settings.public_url
+    public = (await ports_of(request)).settings.public_url
     if public is not None:
         return public
     host = request.headers.get("host", "")
     return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
 
 
-def known_query(request: Request) -> None:
+async def known_query(request: Request) -> None:
     """Refuse query names the route does not have: a misspelled filter would find everything.
 
     Raises:

@@ -25,7 +25,7 @@ class Preferences:
     respond_async: bool
 
 
-def preferences(
+async def preferences(
     prefer: Annotated[
         str | None,
         Header(
@@ -44,7 +44,7 @@ def preferences(
     return Preferences(wait, respond_async)
 
 
-def idempotency_key(
+async def idempotency_key(
     idempotency_key: Annotated[
         str | None, Header(description="The same key and request give the same job.")
     ] = None,

@@ -31,6 +31,8 @@ class Snapshot(Generic[T]):
         """
         if self._reading is None or self._is_stale():
             self._reading = asyncio.create_task(self._run())
+            # A failure that nobody waited for is not worth the loop's complaint.
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.wait_for(asyncio.shield(self._reading), self._patience)
 
     def _is_stale(self) -> bool:

@@ -6,16 +6,16 @@ import hashlib
 import io
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import pytest
 import requests
-import uvicorn
 from PIL import Image as PillowImage
 from sqlalchemy import text
 
-from api.__main__ import Server
+from api.__main__ import Server, listen
 from api.app import create_app
 from api.deps import Ports
 from shared.bell import Bell
@@ -155,23 +155,18 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         app = create_app(settings)
-        config = uvicorn.Config(
-            app,
-            port=0,
-            log_config=None,
-            access_log=False,
-            ws="none",
-            timeout_graceful_shutdown=5,
+        listener = listen("127.0.0.1", 0)
+        self.port: int = listener.getsockname()[1]
+        self._server = Server(app)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )
-        self._server = Server(config, app)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         ends_at = time.monotonic() + 20
         while not self._server.started:
             assert self._thread.is_alive(), "the gateway ended while it started"
             assert time.monotonic() < ends_at
             self._thread.join(0.01)
-        self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
         self.ports: Ports = app.state.ports
@@ -239,6 +234,33 @@ def hand(one_hand: Hand) -> Hand:
 def gateway(one_gateway: Gateway, hand: Hand) -> Gateway:
     """The gateway of this module, on the services that `hand` works with."""
     return one_gateway
+
+
+T = TypeVar("T")
+
+
+def beside(work: Callable[[], T]) -> "Future[T]":
+    """Run the work in a thread of its own."""
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def without_storage(stack: Stack) -> Settings:
+    """Return settings whose storage refuses every connection."""
+    return stack.settings(s3_endpoint="http://127.0.0.1:9")
+
+
+def without_database(stack: Stack) -> Settings:
+    """Return settings whose Postgres refuses every connection."""
+    return stack.settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 
 
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:

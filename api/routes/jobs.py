@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated, Final, Literal
 from uuid import UUID
 
+import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api.answers import JobAnswer, JobList, answer
@@ -28,6 +29,8 @@ router = APIRouter(
 )
 
 BATCH_PREFIX: Final = "batch_"
+
+_log = structlog.get_logger(__name__)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
@@ -125,6 +128,7 @@ async def get_job(
 def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl) -> Response:
     """End a live job for good; a canceled one stays as it is, 409 for other ended ones."""
     job = ports.jobs.cancel(parse_id(job_id), owner_id=caller.owner_id)
+    _log.info("job_canceled", job_id=job_id, attempt=job.attempt)
     return answer(ports, job, base_url).response()
 
 
@@ -133,6 +137,7 @@ async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
     job = await ports.lanes.database.run(bury)
+    _log.info("job_deleted", job_id=job_id, attempt=job.attempt)
     await ports.lanes.storing.run(partial(_remove_files, ports.storage, job.id))
 
 

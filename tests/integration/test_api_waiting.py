@@ -1,34 +1,15 @@
 """Waiting for a job over HTTP: heard at once, within bounds, and holding nothing meanwhile."""
 
 import socket
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
 
 import pytest
 import requests
 
-from tests.gateway import Gateway, Hand, running_gateway
+from tests.gateway import Gateway, Hand, beside, running_gateway
 from tests.processes import until
 from tests.stack import Stack
-
-T = TypeVar("T")
-
-
-def beside(work: Callable[[], T]) -> "Future[T]":
-    """Run the work in a thread of its own."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except Exception as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return future
 
 
 def waiting(

@@ -1,5 +1,6 @@
 """Headers that say how to answer, and the warnings that come with an answer."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -33,20 +34,20 @@ def test_prefer_is_read_and_what_cannot_be_is_ignored(
     header: str | None, seconds: int | None, respond_async: bool
 ) -> None:
     wait = None if seconds is None else timedelta(seconds=seconds)
-    assert preferences(header) == Preferences(wait, respond_async)
+    assert asyncio.run(preferences(header)) == Preferences(wait, respond_async)
 
 
 @pytest.mark.parametrize(
     ("header", "key"), [(None, None), ("abc", "abc"), ('"abc"', "abc"), (" a-1 ", "a-1")]
 )
 def test_an_idempotency_key_comes_bare_or_quoted(header: str | None, key: str | None) -> None:
-    assert idempotency_key(header) == key
+    assert asyncio.run(idempotency_key(header)) == key
 
 
 @pytest.mark.parametrize("header", ["", " ", '""', "a b", "é", "x" * 256, "a\0b"])
 def test_a_key_that_cannot_be_kept_is_refused(header: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
-        idempotency_key(header)
+        asyncio.run(idempotency_key(header))
     assert refused.value.param == "Idempotency-Key"
 
 
