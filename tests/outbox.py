@@ -19,7 +19,7 @@ from shared.tables import ANONYMOUS
 from tests.factory import Desk
 from tests.receiver import Receiver
 from tests.stack import Stack
-from worker.deliveries import Outcome
+from worker.deliveries import Delivery, Outcome
 from worker.webhook import MAX_ANSWER_BYTES, Deliverer
 
 LOOPBACK: Final = (ip_network("127.0.0.0/8"),)
@@ -33,8 +33,19 @@ VIDEO: Final = Artifact(key="videos/x/1.mp4", content_type="video/mp4", bytes=1,
 RESULT: Final = Result(ai_generated=False, artifacts={Variant.VIDEO: VIDEO})
 
 
+class Counting(Deliverer):
+    """A deliverer that counts what became of its tries."""
+
+    outcomes: Counter[Outcome]
+
+    def deliver(self, delivery: Delivery) -> Outcome:
+        outcome = super().deliver(delivery)
+        self.outcomes[outcome] += 1
+        return outcome
+
+
 class Sender:
-    """A deliverer as the keeper runs it, driven by the test; it counts what it was told."""
+    """A deliverer as the keeper runs it, driven by the test."""
 
     def __init__(
         self,
@@ -46,12 +57,8 @@ class Sender:
     ) -> None:
         self.outbound = Outbound(allow, deadline=deadline, max_bytes=MAX_ANSWER_BYTES)
         self.outcomes: Counter[Outcome] = Counter()
-        self.deliverer = Deliverer(
-            desk.db, self.outbound, delays=delays, base_url=BASE_URL, on_try=self._count
-        )
-
-    def _count(self, outcome: Outcome) -> None:
-        self.outcomes[outcome] += 1
+        self.deliverer = Counting(desk.db, self.outbound, delays=delays, base_url=BASE_URL)
+        self.deliverer.outcomes = self.outcomes
 
     def step(self) -> int:
         return self.deliverer.step(TICK)

@@ -125,7 +125,6 @@ def _deliverer(settings: Settings, db: Database) -> Deliverer:
         outbound,
         delays=settings.webhook_delays,
         base_url=settings.own_url,
-        on_try=lambda outcome: None,
     )
 
 

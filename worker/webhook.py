@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -69,13 +69,11 @@ class Deliverer:
         *,
         delays: Sequence[timedelta],
         base_url: str,
-        on_try: Callable[[Outcome], None],
     ) -> None:
         self._rows = Deliveries(db, lease=outbound.deadline + RECORD_MARGIN)
         self._outbound = outbound
         self._delays = delays
         self._base_url = base_url
-        self._on_try = on_try
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
         self._in_flight: dict[UUID, tuple[str, bool]] = {}
@@ -136,7 +134,7 @@ class Deliverer:
     def _run(self, delivery: Delivery) -> None:
         name = webhook_id(delivery.id)
         try:
-            self._on_try(self.deliver(delivery))
+            self.deliver(delivery)
         except DatabaseUnavailable as error:
             _log.warning("webhook_not_recorded", delivery=name, code=error.code)
         except Exception:  # The edge of a keeper loop: the lease runs out and it is tried again.
