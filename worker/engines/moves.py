@@ -97,9 +97,9 @@ def read_moves(prompt: str) -> Understood:
                 denied.update(mention.moves)
             else:
                 name = mention.moves[0] if mention.moves else MoveName.STILL
-                move = named.setdefault(OPPOSITES.get(name, name), Move(name, speed))
-                if move == Move(name, Speed.NORMAL):
-                    named[OPPOSITES.get(name, name)] = Move(name, speed)
+                axis = OPPOSITES.get(name, name)
+                if named.setdefault(axis, Move(name, speed)) == Move(name):
+                    named[axis] = Move(name, speed)  # Named again, now with its speed.
     if len(named) > 1:
         named.pop(MoveName.STILL, None)
     if named:
@@ -111,7 +111,8 @@ def read_moves(prompt: str) -> Understood:
 
 def _plain(prompt: str) -> str:
     """Return the prompt in lower case, half-width, simplified characters and single spaces."""
-    text = unicodedata.normalize("NFKC", prompt).lower().replace("’", "'")
+    text = unicodedata.normalize("NFKC", prompt).lower()
+    text = text.replace("’", "'").replace("_", " ")
     return re.sub(r"[^\S\n]+", " ", text).translate(_SIMPLIFIED)
 
 

@@ -117,6 +117,7 @@ def _tilts() -> list[Phrase]:
 def _rolls() -> list[Phrase]:
     phrases = [
         phrase(rf"(?<!my\scamera\s){ROLL}{ENDS}", OPENING, ROLL_RIGHT, ROLL_LEFT),
+        phrase(rf"\brotat(?:es|ing)\b{ENDS}", CAMERA, ROLL_RIGHT, ROLL_LEFT),
         phrase(ROLL, DENIED, ROLL_RIGHT, ROLL_LEFT),
     ]
     for turn, side, move in (
