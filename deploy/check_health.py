@@ -66,8 +66,9 @@ WHERE application_name = 'keeper-reap' AND datname = current_database()
   AND client_addr = inet_client_addr() AND state_change > clock_timestamp() - :silence
 """
 
+# NULL where there is no worker, which is as bad.
 _WORKERS: Final = """
-SELECT count(*) > 0 AND bool_and(beat_at > clock_timestamp() - :silence)
+SELECT bool_and(beat_at > clock_timestamp() - :silence)
 FROM workers WHERE host = :host AND state <> 'stopped'
 """
 

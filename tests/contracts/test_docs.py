@@ -41,7 +41,7 @@ def test_the_engine_of_the_page_keeps_the_contract(
     engine = build(paths["fade"], Settings(_env_file=None))
     assert import_module("fade").__file__ == str(fade)
     engine.load("cpu", contract.ignore_progress)
-    subject = contract.Subject("fade", lambda folder: engine, cases=((96, 64, 8), (66, 130, 32)))
+    subject = contract.Subject("fade", lambda folder: engine, cases=((96, 64, 8), (66, 130, 9)))
     check(contract.Bench(engine, subject))
 
 

@@ -1,12 +1,13 @@
 """The images, as far as they can be judged without being built."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,43 @@ def test_the_images_hold_every_module_that_their_containers_start(
     )
     _python(context, "-c", program, *sorted(started - {"alembic"}))
     assert "0001" in _python(context, "-m", "alembic", "heads")
+
+
+@pytest.mark.parametrize(
+    ("target", "modules"),
+    [
+        (
+            "gateway",
+            [
+                *("api.__main__", "worker.keeper", "alembic.config"),
+                *("deploy.draw_secrets", "deploy.make_bucket", "deploy.check_health"),
+            ],
+        ),
+        (
+            "worker-cpu",
+            [
+                *("worker.__main__", "worker.workshop", "worker.engines.camera"),
+                *("celery.bin.worker", "deploy.check_health"),
+            ],
+        ),
+        ("worker", ["deploy.fetch_models", "worker.engines.i2vgen.weights"]),
+    ],
+)
+def test_each_image_has_the_packages_its_processes_import(
+    context: Path, target: str, modules: list[str]
+) -> None:
+    installed = _installed_in(target)
+    missing = [
+        module
+        for module, packages in packages_distributions().items()
+        if not {name.lower().replace("_", "-") for name in packages} & installed
+    ]
+    program = (
+        "import importlib, json, sys\n"
+        "sys.modules.update(dict.fromkeys(json.loads(sys.argv[1])))\n"  # None: not importable
+        "for name in sys.argv[2:]: importlib.import_module(name)\n"
+    )
+    _python(context, "-c", program, json.dumps(missing), *modules)
 
 
 def test_the_images_hold_no_tests_secrets_or_data(context: Path) -> None:
