@@ -23,9 +23,6 @@ check:  ## Check format, lint, types, borders and architecture
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file
 
-env:  ## Write a .env for Docker Compose that fits this machine
-	@$(PYTHON) -m local.env_file
-
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
