@@ -6,26 +6,24 @@ that breaks it.
 
 import json
 import math
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import chdir
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
-from shared.catalogue import Asked, Defaults, EngineSpec, Fit, Licence, Parameters, Preset, settle
+from shared.catalogue import Asked, EngineSpec, Fit, Parameters, settle
 from shared.errors import LeaseLost
 from shared.settings import Settings
-from tests import photos
-from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest, Step, VideoEngine
-from worker.engines.camera import SPEC, CameraEngine
+from tests import faulty_engines, photos
+from worker.engines.base import Frames, RenderRequest, Step, VideoEngine
+from worker.engines.camera import CameraEngine
 
 
 @dataclass(frozen=True)
@@ -265,181 +263,31 @@ def test_an_engine_keeps_the_contract(bench: Bench, check: Callable[[Bench], Non
     check(bench)
 
 
-class DropsAFrame(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        *rest, last = super().render(request, on_step)
-        yield from (*rest, last[:-1])
-
-
-class CropsTheFrame(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        for frames in super().render(request, on_step):
-            yield np.ascontiguousarray(frames[:, :-2])
-
-
-class YieldsViews(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        for frames in super().render(request, on_step):
-            yield frames[:, ::-1]
-
-
-class YieldsFloats(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        for frames in super().render(request, on_step):
-            yield (frames / 255).astype(np.float32)
-
-
-class YieldsNothingFirst(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        for frames in super().render(request, on_step):
-            yield frames[:0]
-            yield frames
-
-
-class ReusesItsBuffer(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        buffer: npt.NDArray[np.uint8] | None = None
-        for frames in super().render(request, on_step):
-            buffer = frames.copy() if buffer is None else buffer
-            buffer[:] = frames
-            yield buffer
-
-
-class ForgetsTheSeed(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        seed = int.from_bytes(os.urandom(4))
-        parameters = request.parameters.model_copy(update={"seed": seed})
-        return super().render(replace(request, parameters=parameters), on_step)
-
-
-class CountsFromZero(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        return super().render(request, lambda step: on_step(replace(step, index=step.index - 4)))
-
-
-class CountsOneStepTwice(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        def twice(step: Step) -> None:
-            on_step(step)
-            on_step(step)
-
-        return super().render(request, twice)
-
-
-class TellsNoSteps(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        return super().render(request, ignore)
-
-
-class IgnoresTheStop(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        def deaf(step: Step) -> None:
-            try:
-                on_step(step)
-            except LeaseLost:
-                return
-
-        return super().render(request, deaf)
-
-
-class EndsQuietly(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        try:
-            yield from super().render(request, on_step)
-        except LeaseLost:
-            return
-
-
-class LoadsTwice(CameraEngine):
-    def load(self, device: str, on_progress: OnProgress) -> None:
-        on_progress(0.5, "weights")
-
-
-class CannotComeBack(CameraEngine):
-    is_gone = False
-
-    def unload(self) -> None:
-        self.is_gone = True
-
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        for frames in super().render(request, on_step):
-            yield np.zeros_like(frames) if self.is_gone else frames
-
-
-class PlansByRendering(CameraEngine):
-    def plan(self, request: RenderRequest) -> Plan:
-        list(self.render(request, ignore))
-        return super().plan(request)
-
-
-class PlansInBytes(CameraEngine):
-    def plan(self, request: RenderRequest) -> Plan:
-        return {"moves": b"push_in"}  # type: ignore[dict-item]  # The fault itself.
-
-
-class PaintsOnThePicture(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        request.image[0, 0] = 255 - request.image[0, 0]
-        return super().render(request, on_step)
-
-
-class LeavesATemporaryFile(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        handle, _ = tempfile.mkstemp()
-        os.close(handle)
-        return super().render(request, on_step)
-
-
-class LeavesAFileHere(CameraEngine):
-    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        Path("frames.raw").write_bytes(b"")
-        return super().render(request, on_step)
-
-
-class KeepsASecret(CameraEngine):
-    class Spec(EngineSpec):
-        secret: str = "only in this process"
-
-    spec = Spec(**SPEC.model_dump())
-
-
-class HasNoLicence(CameraEngine):
-    spec = SPEC.model_copy(update={"licence": Licence(name=" ", commercial_use="yes")})
-
-
-class DefaultsTooFar(CameraEngine):
-    spec = SPEC.model_copy(update={"defaults": Defaults(num_frames=33)})
-
-
-class PresetTooFar(CameraEngine):
-    spec = SPEC.model_copy(update={"presets": (Preset(name="film", fps=120),)})
-
-
 FAULTS: Final = (
-    (DropsAFrame, check_frames_come_in_the_number_and_shape_asked_for),
-    (CropsTheFrame, check_frames_come_in_the_number_and_shape_asked_for),
-    (YieldsViews, check_frames_come_in_the_number_and_shape_asked_for),
-    (YieldsFloats, check_frames_come_in_the_number_and_shape_asked_for),
-    (YieldsNothingFirst, check_frames_come_in_the_number_and_shape_asked_for),
-    (ReusesItsBuffer, check_a_chunk_stays_as_it_was_yielded),
-    (ForgetsTheSeed, check_the_same_seed_gives_the_same_frames),
-    (CountsFromZero, check_steps_count_up_to_their_total),
-    (CountsOneStepTwice, check_steps_count_up_to_their_total),
-    (TellsNoSteps, check_steps_count_up_to_their_total),
-    (IgnoresTheStop, check_a_lost_lease_stops_the_render),
-    (EndsQuietly, check_a_lost_lease_stops_the_render),
-    (TellsNoSteps, check_a_lost_lease_stops_the_render),
-    (LoadsTwice, check_a_second_load_does_nothing),
-    (CannotComeBack, check_an_unloaded_engine_loads_again),
-    (PlansByRendering, check_the_plan_is_quick_and_plain),
-    (PlansInBytes, check_the_plan_is_quick_and_plain),
-    (PaintsOnThePicture, check_the_picture_is_left_as_it_was),
-    (LeavesATemporaryFile, check_no_file_is_left_behind),
-    (LeavesAFileHere, check_no_file_is_left_behind),
-    (KeepsASecret, check_the_spec_survives_json),
-    (HasNoLicence, check_the_spec_says_what_people_need_to_know),
-    (DefaultsTooFar, check_defaults_and_presets_lie_within_the_limits),
-    (PresetTooFar, check_defaults_and_presets_lie_within_the_limits),
+    (faulty_engines.DropsAFrame, check_frames_come_in_the_number_and_shape_asked_for),
+    (faulty_engines.CropsTheFrame, check_frames_come_in_the_number_and_shape_asked_for),
+    (faulty_engines.YieldsViews, check_frames_come_in_the_number_and_shape_asked_for),
+    (faulty_engines.YieldsFloats, check_frames_come_in_the_number_and_shape_asked_for),
+    (faulty_engines.YieldsNothingFirst, check_frames_come_in_the_number_and_shape_asked_for),
+    (faulty_engines.ReusesItsBuffer, check_a_chunk_stays_as_it_was_yielded),
+    (faulty_engines.ForgetsTheSeed, check_the_same_seed_gives_the_same_frames),
+    (faulty_engines.CountsFromZero, check_steps_count_up_to_their_total),
+    (faulty_engines.CountsOneStepTwice, check_steps_count_up_to_their_total),
+    (faulty_engines.TellsNoSteps, check_steps_count_up_to_their_total),
+    (faulty_engines.IgnoresTheStop, check_a_lost_lease_stops_the_render),
+    (faulty_engines.EndsQuietly, check_a_lost_lease_stops_the_render),
+    (faulty_engines.TellsNoSteps, check_a_lost_lease_stops_the_render),
+    (faulty_engines.LoadsTwice, check_a_second_load_does_nothing),
+    (faulty_engines.CannotComeBack, check_an_unloaded_engine_loads_again),
+    (faulty_engines.PlansByRendering, check_the_plan_is_quick_and_plain),
+    (faulty_engines.PlansInBytes, check_the_plan_is_quick_and_plain),
+    (faulty_engines.PaintsOnThePicture, check_the_picture_is_left_as_it_was),
+    (faulty_engines.LeavesATemporaryFile, check_no_file_is_left_behind),
+    (faulty_engines.LeavesAFileHere, check_no_file_is_left_behind),
+    (faulty_engines.KeepsASecret, check_the_spec_survives_json),
+    (faulty_engines.HasNoLicence, check_the_spec_says_what_people_need_to_know),
+    (faulty_engines.DefaultsTooFar, check_defaults_and_presets_lie_within_the_limits),
+    (faulty_engines.PresetTooFar, check_defaults_and_presets_lie_within_the_limits),
 )
 
 

@@ -14,7 +14,7 @@ from shared.settings import Settings
 from tests import photos
 from tests.motion import psnr, shift_between
 from worker.engines.base import Frames, Image, RenderRequest, Step
-from worker.engines.camera import CHUNK, SPEC, CameraEngine
+from worker.engines.camera import SPEC, CameraEngine
 from worker.engines.camera_path import TRAVELS, Pose, follow
 from worker.engines.framing import frame_image, place
 from worker.engines.move_names import Move, MoveName, Speed
@@ -274,7 +274,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
     chunks: list[Frames] = []
     with pytest.raises(LeaseLost):
         chunks.extend(engine.render(request, stop_at_the_second))
-    assert [step.index for step in seen] == [CHUNK, 2 * CHUNK]
+    assert [step.index for step in seen] == [4, 8]
     assert [step.total for step in seen] == [32, 32]
 
 
