@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 
+from api.app import create_app
+from shared.settings import Settings
 from tests.gateway import Gateway, Hand, encoded, photo_png, running_gateway
 from tests.photos import cat
 from tests.processes import until
@@ -188,6 +191,20 @@ def test_what_is_not_there_is_a_problem_too(
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["Content-Type"] == "application/problem+json"
     assert (status != 405) or answer.headers["Allow"]
+
+
+def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None:
+    app = create_app(Settings(_env_file=None))
+
+    def explode() -> None:
+        raise RuntimeError("the password is hunter2")
+
+    app.add_api_route("/explode", explode)
+    answer = TestClient(app).get("/explode", headers={"X-Request-ID": "trace-8"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert answer.json()["request_id"] == answer.headers["X-Request-ID"] == "trace-8"
+    assert answer.json()["error"]["type"] == "server_error"
+    assert "hunter2" not in answer.text
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "x:y:z", '"><script>', "a/../b"])

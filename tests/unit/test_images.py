@@ -208,7 +208,7 @@ def test_a_large_picture_is_shrunk_to_what_a_clip_can_use(
 def test_nothing_of_the_file_survives_but_its_pixels() -> None:
     private = Image.Exif()
     private[0x010E] = "taken at home"
-    body = encoded(PICTURE, "PNG", exif=private, dpi=(300, 300)) + b"a tail"
+    body = encoded(PICTURE, "PNG", exif=private, dpi=(300, 300), icc_profile=b"me") + b"a tail"
     stored = read_image(body, max_pixels=MAX_PIXELS).png
     names = []
     at = 8
