@@ -177,10 +177,16 @@ def test_frames_are_yielded_as_they_are_decoded(engine: I2VGenXLEngine) -> None:
     assert len(first) + sum(len(chunk) for chunk in chunks) == 8
 
 
-def test_without_guidance_the_negative_prompt_has_no_say(engine: I2VGenXLEngine) -> None:
-    plain = rendered(engine, brief(guidance_scale=1.0))
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_without_guidance_one_row_is_computed_and_the_negative_prompt_has_no_say(
+    breakable: I2VGenXLEngine, guidance: float
+) -> None:
+    plain = rendered(breakable, brief(guidance_scale=guidance))
+    refuse(breakable, "unet.conv_norm_out", more_than=8)
 
-    assert np.array_equal(plain, rendered(engine, brief(guidance_scale=1.0, negative_prompt="x")))
+    again = rendered(breakable, brief(guidance_scale=guidance, negative_prompt="blurry"))
+
+    assert np.array_equal(plain, again)
 
 
 def test_guidance_that_does_not_fit_is_split_with_the_same_frames(
@@ -236,6 +242,16 @@ def test_numbers_that_are_not_finite_fail_with_what_to_try(
 
     with pytest.raises(NonFiniteFrames, match="another seed or a lower guidance_scale"):
         rendered(breakable, brief())
+
+
+def test_latents_that_are_not_finite_are_not_decoded(breakable: I2VGenXLEngine) -> None:
+    module(breakable, "unet.conv_out").bias.fill_(float("nan"))
+    stages: list[Stage] = []
+
+    with pytest.raises(NonFiniteFrames):
+        rendered(breakable, brief(), lambda step: stages.append(step.stage))
+    assert Stage.DENOISING in stages
+    assert Stage.DECODING not in stages
 
 
 def test_one_flat_colour_from_a_real_picture_is_a_failure(breakable: I2VGenXLEngine) -> None:

@@ -56,7 +56,7 @@ class Denoiser:
     ) -> torch.Tensor:
         unet, rows = self._unet, text.shape[0]
         of_latents = unet.image_latents_context_embedding(latents).flatten(2).transpose(1, 2)
-        of_picture = unet.context_embedding(picture).view(rows, -1, text.shape[2])
+        of_picture = unet.context_embedding(picture).view(len(picture), -1, text.shape[2])
         return torch.cat([text, of_latents.expand(rows, -1, -1), of_picture], dim=1)
 
     def _placed(self, latents: torch.Tensor) -> torch.Tensor:
