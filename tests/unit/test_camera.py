@@ -307,7 +307,7 @@ def test_the_spec_is_honest() -> None:
     assert SPEC.vram_bytes == 0
 
 
-@pytest.mark.parametrize("prompt", ["push in", "roll clockwise", COMBINATIONS[0]])
+@pytest.mark.parametrize("prompt", ["push in", "roll clockwise", "push in, roll clockwise"])
 def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str) -> None:
     image = photos.photo("coffee.png", short_side=2048)
     seconds = []

@@ -46,7 +46,7 @@ SPEC: Final = EngineSpec(
     ),
 )
 CHUNK: Final = 4  # A stop is answered within this many frames: some 0.1 s at 512p.
-# Pillow draws outside the interpreter's lock; more threads than four wait for memory.
+# Pillow draws outside the interpreter's lock. Four at most: the host encodes and serves as well.
 THREADS: Final = min(4, os.cpu_count() or 1)
 
 

@@ -45,7 +45,7 @@ class Pose:
     def matrix(self, width: int, height: int) -> Matrix:
         """Return the homography from the frame's pixels to the whole picture's.
 
-        Both are `width` x `height`, counted from the top left corner's corner.
+        Both are `width` x `height`, counted from their outer top left corner.
         """
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         distance = DISTANCE * max(width, height)
@@ -76,7 +76,7 @@ class Travel:
     anchor: int = FIRST
 
 
-DISTANCE: Final = 1.5  # Of the orbit, in long sides: the view of a 50 mm lens, 37 degrees.
+DISTANCE: Final = 1.5  # Of the orbit, in long sides: 37 degrees, about a 50 mm lens.
 SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
 TURN: Final = math.radians(4)
 ORBIT: Final = math.radians(15)
