@@ -46,7 +46,7 @@ class Edge:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             await self._serve(scope, receive, exchange)
             seconds = time.perf_counter() - began
-            self._record(scope, exchange.status, seconds)
+            self._record(scope, exchange.status_code, seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         if _declared_bytes(scope) > self._max_body_bytes:
@@ -57,7 +57,7 @@ class Edge:
         try:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:
-            exchange.status = CLIENT_GONE
+            exchange.status_code = CLIENT_GONE
         except AnswerCut as error:
             # The server closes the connection of an answer that is left incomplete, so that
             # the client sees it was cut.
@@ -90,12 +90,12 @@ class _Exchange:
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
         self._request_id = request_id
-        self.status = 500
+        self.status_code = 500
         self.has_started = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status_code = message["status"]
             self.has_started = True
             MutableHeaders(scope=message)[HEADER] = self._request_id
         await self._send(message)
