@@ -43,7 +43,17 @@ def set_up(settings: Settings, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    for noisy in ("botocore", "boto3", "urllib3", "s3transfer", "PIL", "httpx2", "httpcore2", "celery", "kombu"):
+    for noisy in (
+        "botocore",
+        "boto3",
+        "urllib3",
+        "s3transfer",
+        "PIL",
+        "httpx2",
+        "httpcore2",
+        "celery",
+        "kombu",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
