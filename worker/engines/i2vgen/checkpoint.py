@@ -15,7 +15,10 @@ from worker.engines.i2vgen.download import download
 
 NAME: Final = "i2vgen-xl"
 HUB_ID: Final = "ali-vilab/i2vgen-xl"
+# The commit that independent users' caches of the repository name, from 2024 to August 2026; it
+# was read in their public notes, not asked of the hub itself.
 REVISION: Final = "39e1979ea27be737b0278c06755e321f2b4360d5"
+# The authors' own repository there. A copy without the diffusers parts is refused by name.
 MODELSCOPE_ID: Final = "iic/i2vgen-xl"
 
 WEIGHTED: Final = ("text_encoder", "image_encoder", "vae", "unet")
