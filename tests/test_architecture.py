@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("api", "worker", "shared", "local", "client", "bench", "deploy")
+PACKAGES = ("api", "worker", "shared", "local", "bench", "deploy")
 MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "accelerate", "safetensors"}
 ONLY_IN = {
     "boto3": {"shared/storage.py"},
