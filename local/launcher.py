@@ -1,6 +1,7 @@
 """`make run`: the whole system in one data folder, until somebody asks it to stop."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -133,12 +134,20 @@ def hold(folder: Path) -> Iterator[None]:
 
 
 def refuse_busy_port(settings: Settings) -> None:
-    if ports.is_free(settings.port, settings.host):
+    """Raise CannotStart if the gateway could not listen where it should."""
+    port, host = settings.port, settings.host
+    obstacle = ports.obstacle(port, host)
+    if obstacle is None:
         return
-    holder = ports.holder(settings.port)
+    if obstacle.errno != errno.EADDRINUSE:
+        raise CannotStart(
+            f"the gateway cannot listen on {host}, port {port} ({obstacle.strerror}); choose"
+            " others with HOST and PORT"
+        )
+    holder = ports.holder(port)
     raise CannotStart(
-        f"port {settings.port} is in use{f' by {holder}' if holder else ''};"
-        f" stop that, or choose another port: make run PORT={settings.port + 1}"
+        f"port {port} is in use{f' by {holder}' if holder else ''};"
+        f" stop that, or choose another port: make run PORT={port + 1}"
     )
 
 

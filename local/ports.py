@@ -12,6 +12,11 @@ which the kernel lends ports to outgoing connections, which could take it betwee
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
     """Say whether a server could listen there now."""
+    return obstacle(port, host) is None
+
+
+def obstacle(port: int, host: str) -> OSError | None:
+    """Return what the system would say to a server that wants to listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # Without it, connections of a server stopped a moment ago would make its port look taken.
@@ -19,9 +24,9 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         try:
             probe.bind((host, port))
             probe.listen()
-        except OSError:
-            return False
-    return True
+        except OSError as error:
+            return error
+    return None
 
 
 def another() -> int:

@@ -94,7 +94,12 @@ def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -
     if not is_durable:
         argv.append("--no-sync")
     done = subprocess.run(
-        [*as_user, *argv], input=password, text=True, capture_output=True, check=False
+        [*as_user, *argv],
+        input=password,
+        text=True,
+        capture_output=True,
+        check=False,
+        start_new_session=True,  # Ctrl-C stops the launcher, which lets this end first.
     )
     if done.returncode:
         raise CannotStart(f"initdb failed: {(done.stderr or done.stdout).strip()[-300:]}")

@@ -218,6 +218,16 @@ def test_a_busy_port_is_named_with_its_holder_and_nothing_is_started(
     assert {path.name for path in folder.iterdir()} == {"lock", "logs"}
 
 
+def test_an_address_of_another_machine_is_not_called_a_busy_port(
+    launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST", "192.0.2.1")
+    assert launch(port=7860).refusal() == (
+        "the gateway cannot listen on 192.0.2.1, port 7860 (Cannot assign requested address);"
+        " choose others with HOST and PORT"
+    )
+
+
 def test_a_lost_state_file_is_told_and_not_drawn_anew(launch: Launch, folder: Path) -> None:
     (folder / "pg").mkdir(parents=True)
     assert launch().refusal() == (
