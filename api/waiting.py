@@ -19,8 +19,11 @@ from shared.ledger import Ledger
 FLOOR: Final = timedelta(seconds=2)
 """How often every watched job is read again, heard of or not: announcements may be lost."""
 
-LISTEN: Final = timedelta(seconds=0.5)
-"""How often the listener looks up from a silent subscription, and how soon it tries anew."""
+LISTEN: Final = timedelta(seconds=0.1)
+"""How often the listener looks up from a silent subscription, to see whether it should stop."""
+
+RETRY: Final = timedelta(seconds=1)
+"""How soon it tries anew where Redis or Postgres did not answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -131,19 +134,23 @@ class Waiters:
     def close(self) -> None:
         self.release()
         for thread in self._threads:
-            thread.join(timeout=2 * LISTEN.total_seconds())
+            thread.join(timeout=RETRY.total_seconds())
 
     def _listen(self) -> None:
+        is_deaf = False
         while not self._stopped.is_set():
             try:
                 for change in changes(self._redis_url, wait=LISTEN):
+                    is_deaf = False
                     if self._stopped.is_set():
                         return
                     if change is not None:
                         self._note(UUID(hex=change["id"]))
             except (redis.RedisError, OSError, ValueError, KeyError, TypeError) as error:
-                _log.warning("announcements_lost", reason=type(error).__name__)
-                self._stopped.wait(LISTEN.total_seconds())
+                if not is_deaf:
+                    _log.warning("announcements_lost", reason=type(error).__name__)
+                is_deaf = True
+                self._stopped.wait(RETRY.total_seconds())
 
     def _note(self, job_id: UUID) -> None:
         with self._condition:
@@ -160,7 +167,7 @@ class Waiters:
                 self._deliver(self._ledger.many(job_ids))
             except Exception as error:  # A reader that died would leave everybody waiting.
                 _log.warning("waiters_unread", waiters=len(job_ids), reason=type(error).__name__)
-                self._floor_at = time.monotonic() + LISTEN.total_seconds()
+                self._floor_at = time.monotonic() + RETRY.total_seconds()
 
     def _next_due(self) -> list[UUID]:
         """Wait for what is announced, or for the floor; return which watched jobs to read."""

@@ -93,11 +93,11 @@ def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) 
     with (
         running_gateway(stack.settings()) as gateway,
         Hand.on(stack),
-        ThreadPoolExecutor(30) as clients,
+        ThreadPoolExecutor(12) as clients,
     ):
         job_id = gateway.created()["id"]
         stack.s3.freeze()
-        creates = [clients.submit(gateway.create) for _ in range(24)]
+        creates = [clients.submit(gateway.create) for _ in range(12)]
         while not all(create.done() for create in creates):
             answer = gateway.get(f"/v1/jobs/{job_id}")
             assert answer.status_code == 200
