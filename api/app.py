@@ -11,7 +11,7 @@ from api import openapi, problems
 from api.deps import open_ports
 from api.edge import Edge
 from api.metrics import Telemetry
-from api.routes import docs, health, jobs, legacy, models
+from api.routes import deliveries, docs, health, jobs, legacy, models, webhooks
 from shared.settings import Settings
 
 VERSION: Final = "0.1.0"
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
     problems.install(app, max_body_bytes=max_body_bytes)
-    for routes in (jobs, models, legacy, health, docs):
+    for routes in (jobs, models, webhooks, deliveries, legacy, health, docs):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
     openapi.describe(app)

@@ -21,15 +21,19 @@ from api.waiting import Waiters
 from api.wording import unknown_field
 from shared.bell import Bell
 from shared.db import Database
+from shared.endpoints import Endpoints
 from shared.fleet import Fleet
 from shared.jobs import Jobs
 from shared.ledger import Ledger
+from shared.outbound import Outbound
+from shared.outbox import Outbox
 from shared.settings import Settings
 from shared.storage import Storage
 
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
 CONNECTIONS: Final = 10
 STORAGE_READ: Final = timedelta(seconds=5)
+URL_CHECK: Final = timedelta(seconds=5)
 CENSUS_FRESH: Final = timedelta(seconds=5)
 CENSUS_PATIENCE: Final = timedelta(seconds=2)
 
@@ -50,6 +54,9 @@ class Ports:
     waiters: Waiters
     lanes: Lanes
     readiness: Readiness
+    endpoints: Endpoints
+    outbox: Outbox
+    outbound: Outbound
     census: Snapshot[Census]
 
 
@@ -80,6 +87,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             waiters=waiters,
             lanes=Lanes(connections=CONNECTIONS),
             readiness=readiness,
+            endpoints=Endpoints(db),
+            outbox=Outbox(db),
+            outbound=Outbound(settings.outbound_networks, deadline=URL_CHECK, max_bytes=0),
             census=Snapshot(
                 lambda: take_census(db, ledger, fleet),
                 fresh=CENSUS_FRESH,

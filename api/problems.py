@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from api.wording import explain
-from shared.errors import AppError, BodyTooLarge, Conflict
+from shared.errors import AppError, BodyTooLarge, Conflict, OutboundFailed
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -60,8 +60,9 @@ def problem_response(
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    if isinstance(error, Conflict):
-        # OpenAI's clients try a 409 again three times unless they are told not to.
+    if isinstance(error, Conflict | OutboundFailed):
+        # OpenAI's clients try these again unless they are told not to; a test send would be
+        # sent three times.
         headers["x-should-retry"] = "false"
     return _response(problem, headers, members or {})
 

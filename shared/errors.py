@@ -9,7 +9,7 @@ AppError
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── NotFound                  404
-├── Conflict                  409  job_terminal, job_not_ready, transition_refused
+├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull                 429
 ├── Unavailable               503  database, storage, busy: try again later
@@ -124,6 +124,11 @@ class JobTerminal(Conflict):
 class JobNotReady(Conflict):
     code = "job_not_ready"
     title = "The job has no result yet"
+
+
+class EndpointDisabled(Conflict):
+    code = "endpoint_disabled"
+    title = "The webhook endpoint is disabled"
 
 
 class Gone(AppError):

@@ -14,7 +14,7 @@ from shared.catalogue import Parameters
 from shared.db import Database
 from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
 from shared.job import Job, Priority, Result, no_such_job
-from shared.lifecycle import WEBHOOK_EVENTS, Stage, Status
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Stage, Status
 from shared.signing import new_secret
 
 PRIORITY_BONUS: Final[Mapping[Priority, timedelta]] = {
@@ -323,9 +323,9 @@ def _ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
 
 def _add_deliveries(connection: Connection, job: Job) -> None:
     """Write, with the transition, who must hear of it; replays meet the unique key."""
-    event = WEBHOOK_EVENTS.get(job.status)
-    if event is not None:
-        connection.execute(sql.DELIVERIES, {"job_id": job.id, "event": event})
+    events = [names[job.status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if job.status in names]
+    if events:
+        connection.execute(sql.DELIVERIES, {"job_id": job.id, "events": events})
 
 
 def _submit_values(new: NewJob, max_queued: int) -> dict[str, Any]:

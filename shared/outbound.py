@@ -13,7 +13,14 @@ import httpx2
 
 from shared.addresses import Network
 from shared.errors import OutboundFailed, OutboundRefused
-from shared.pinned import Deadline, Lookups, PinnedBackend, Resolve, resolve_name
+from shared.pinned import (
+    Deadline,
+    Lookups,
+    PinnedBackend,
+    Resolve,
+    refuse_private,
+    resolve_name,
+)
 
 PORTS: Final = {"http": 80, "https": 443}
 HEAD_BYTES: Final = 16 * 1024
@@ -96,6 +103,18 @@ class Outbound:
     @property
     def deadline(self) -> timedelta:
         return self._deadline
+
+    def check(self, url: str) -> None:
+        """Judge where a URL leads today, without connecting; each request judges it anew.
+
+        Raises:
+            OutboundRefused: as `post`.
+            OutboundFailed: its host does not resolve.
+        """
+        target = Target.parse(url)
+        deadline = Deadline(self._deadline)
+        addresses = self._lookups.addresses(target.host, target.port, deadline)
+        refuse_private(target.host, addresses, self._allow)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a body and return the answer, whatever its status.

@@ -79,6 +79,16 @@ class Lookups:
             self._slots.release()
 
 
+def refuse_private(host: str, addresses: Sequence[Address], allow: Sequence[Network]) -> None:
+    """Refuse a host unless every address of it may be connected to."""
+    # One bad answer among good ones is how a rebinding name looks.
+    if not all(is_public(address, allow) for address in addresses):
+        raise OutboundRefused(
+            f"{host} is not at a public address; whoever runs this service can allow its"
+            " network in OUTBOUND_ALLOW"
+        )
+
+
 class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
@@ -99,12 +109,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         addresses = self._lookups.addresses(host, port, self._deadline)
-        # One bad answer among good ones is how a rebinding name looks.
-        if not all(is_public(address, self._allow) for address in addresses):
-            raise OutboundRefused(
-                f"{host} is not at a public address; whoever runs this service can allow its"
-                " network in OUTBOUND_ALLOW"
-            )
+        refuse_private(host, addresses, self._allow)
         connected = self._connect_to_first(host, port, addresses)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _Stream(connected, host, self._deadline, self._max_bytes)

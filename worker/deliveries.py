@@ -16,6 +16,14 @@ PATIENCE: Final = timedelta(days=5)
 """How long an endpoint may fail every try before it is disabled."""
 
 
+class Kind(StrEnum):
+    """What the rows say of how a receiver will do; each kind has threads of its own."""
+
+    RETRY = "retry"
+    NEW = "new"
+    PROVEN = "proven"
+
+
 class Outcome(StrEnum):
     DELIVERED = "delivered"
     RETRY = "retry"
@@ -27,10 +35,11 @@ class Delivery:
     """A delivery claimed for one try; `tries` is the fence that its record names.
 
     `lane` is what shares a dead receiver's fate: the endpoint, or the host of a one-off URL.
+    A test belongs to no job.
     """
 
     id: UUID
-    job_id: UUID
+    job_id: UUID | None
     endpoint_id: UUID
     event: str
     url: str
@@ -43,7 +52,7 @@ class Delivery:
 class Contents:
     """What a try is made of; `created_at` is the delivery's, `now` Postgres' clock."""
 
-    job: Job
+    job: Job | None
     created_at: datetime
     signing_secrets: tuple[str, ...]
     now: datetime
@@ -85,20 +94,27 @@ class Deliveries:
             return connection.execute(_BURY).rowcount
 
     def claim(
-        self, *, limit: int, busy_lanes: Sequence[str], per_lane: int, retries: bool
+        self,
+        kind: Kind,
+        *,
+        limit: int,
+        busy_lanes: Sequence[str],
+        proven_lanes: Sequence[str],
+        per_lane: int,
     ) -> list[Delivery]:
         """Take up to `limit` due deliveries, the longest due first.
 
         Args:
             busy_lanes: the lane of each try in flight; with these no lane exceeds `per_lane`.
-            retries: take what failed before, or goes to an endpoint that fails now; else the
-                rest.
+            proven_lanes: those that took their last delivery. Of these are the PROVEN, of the
+                others the NEW; a RETRY failed before, or goes to an endpoint that fails now.
         """
         values = {
+            "kind": kind,
             "limit": limit,
             "busy": list(busy_lanes),
+            "proven": list(proven_lanes),
             "per_lane": per_lane,
-            "retries": retries,
             "lease": self._lease,
         }
         with self._db.begin() as connection:
@@ -110,7 +126,7 @@ class Deliveries:
             row = connection.execute(_CONTENTS, {"id": delivery.id}).mappings().one()
         current, previous = row["signing_secret"], row["previous_signing_secret"]
         return Contents(
-            job=Job.from_row(row),
+            job=None if row["id"] is None else Job.from_row(row),
             created_at=row["delivery_created_at"],
             signing_secrets=(current,) if previous is None else (current, previous),
             now=row["now"],
@@ -138,12 +154,15 @@ class Deliveries:
             "dead_reason": verdict.dead_reason,
         }
         endpoint = {"id": delivery.endpoint_id, "gone": verdict.is_gone, "patience": PATIENCE}
-        works = verdict.outcome is Outcome.DELIVERED
         with self._db.begin() as connection:
             connection.execute(_LIST_TRY, listed)
             if connection.execute(_SETTLE, settled).rowcount == 0:
                 return False
-            connection.execute(_ENDPOINT_WORKS if works else _ENDPOINT_FAILS, endpoint)
+            if verdict.outcome is Outcome.DELIVERED:
+                connection.execute(_ENDPOINT_WORKS, endpoint)
+            elif delivery.job_id is not None or verdict.is_gone:
+                # A test that fails while the receiver is being built is no sign of decay.
+                connection.execute(_ENDPOINT_FAILS, endpoint)
         return True
 
 
@@ -160,7 +179,9 @@ SET status = 'dead', next_at = NULL, lease_until = NULL, dead_reason = CASE
     WHEN e.deleted_at IS NOT NULL THEN 'the endpoint was deleted'
     ELSE 'the endpoint is disabled: ' || coalesce(e.disabled_reason, 'by its owner') END
 FROM webhook_endpoints e
-WHERE e.id = d.endpoint_id AND (e.disabled_at IS NOT NULL OR e.deleted_at IS NOT NULL) AND {_DUE}
+WHERE e.id = d.endpoint_id AND {_DUE}
+  -- A test is how its owner sees that a disabled endpoint works again.
+  AND (e.deleted_at IS NOT NULL OR (e.disabled_at IS NOT NULL AND d.job_id IS NOT NULL))
 """)  # noqa: S608 (only constants)
 
 # The host by split_part: a regular expression took ten times as long on 20,000 due rows. IPv6
@@ -174,7 +195,10 @@ WITH due AS (
     CROSS JOIN LATERAL (SELECT CASE
         WHEN e.url IS NULL THEN split_part(lower(split_part(d.url, '/', 3)), ':', 1)
         ELSE e.id::text END) AS lane(name)
-    WHERE {_DUE} AND (d.round_tries > 0 OR e.failing_since IS NOT NULL) = :retries
+    WHERE {_DUE} AND :kind = CASE
+        WHEN d.round_tries > 0 OR e.failing_since IS NOT NULL THEN 'retry'
+        WHEN lane.name = ANY(CAST(:proven AS text[])) THEN 'proven'
+        ELSE 'new' END
 ), mine AS (
     SELECT d.id, due.lane
     FROM deliveries d JOIN due ON due.id = d.id
@@ -196,7 +220,7 @@ SELECT j.*, d.created_at AS delivery_created_at, e.secret AS signing_secret,
        clock_timestamp() AS now
 FROM deliveries d
 JOIN webhook_endpoints e ON e.id = d.endpoint_id
-JOIN jobs j ON j.id = d.job_id
+LEFT JOIN jobs j ON j.id = d.job_id
 WHERE d.id = :id
 """)
 

@@ -1,4 +1,11 @@
-"""Webhooks: prepare, send, record; one dead receiver delays no other."""
+"""Webhooks: prepare, send, record; one dead receiver delays no other.
+
+A dead receiver holds a thread until the deadline, so each kind of try has threads of its own.
+A receiver that took its last delivery (PROVEN) meets no dead one: SPARE_THREADS are never given
+to others. One that nothing is known of (NEW) may wait for others of its kind, but only once
+NEW_THREADS / PER_LANE dead hosts were named for the first time within one deadline: nothing
+tells it from them before it answers. What failed (RETRY) waits for what failed.
+"""
 
 import re
 import threading
@@ -8,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, Literal
 from uuid import UUID
 
 import structlog
@@ -16,19 +23,29 @@ from pydantic import BaseModel
 
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, OutboundFailed, OutboundRefused
-from shared.lifecycle import WEBHOOK_EVENTS, Status
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound import Answer, Outbound
 from shared.signing import sign, webhook_id
 from shared.wire import JobView, job_view
-from worker.deliveries import Contents, Deliveries, Delivery, Outcome, Try, Verdict
+from worker.deliveries import Contents, Deliveries, Delivery, Kind, Outcome, Try, Verdict
+from worker.samples import SAMPLE_ID, Greeting, sample
 
 DEADLINE: Final = timedelta(seconds=15)
 MAX_ANSWER_BYTES: Final = 8 * 1024
 RECORD_MARGIN: Final = timedelta(seconds=30)  # Contents and record, both on a slow database.
 
-THREADS: Final = 16
+# A thread that waits for a receiver costs about 0.1 MB and nothing else: no connection is held.
+NEW_THREADS: Final = 64
+RETRY_THREADS: Final = 32
+SPARE_THREADS: Final = 32
+THREADS: Final = NEW_THREADS + RETRY_THREADS + SPARE_THREADS
 PER_LANE: Final = 2
-RETRY_THREADS: Final = 8  # However many receivers are dead, half the pool is for the others.
+LIMITS: Final = {
+    Kind.PROVEN: THREADS,
+    Kind.NEW: NEW_THREADS,
+    Kind.RETRY: RETRY_THREADS,
+}
+REMEMBERED_LANES: Final = 2000
 
 JITTER: Final = 0.2
 MAX_RETRY_AFTER: Final = timedelta(days=1)
@@ -42,7 +59,21 @@ class Event(BaseModel):
 
     type: str
     timestamp: datetime
-    data: JobView
+    data: JobView | Greeting
+
+
+class VideoReference(BaseModel):
+    id: str
+
+
+class VideoEvent(BaseModel):
+    """The body where an endpoint is registered for OpenAI's names; GET has the rest."""
+
+    id: str
+    object: Literal["event"] = "event"
+    created_at: int
+    type: str
+    data: VideoReference
 
 
 @dataclass(frozen=True)
@@ -76,7 +107,9 @@ class Deliverer:
         self._base_url = base_url
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
-        self._in_flight: dict[UUID, tuple[str, bool]] = {}
+        self._in_flight: dict[UUID, tuple[str, Kind]] = {}
+        # Of this process only: after a restart every receiver is new, and proves itself at once.
+        self._proven: dict[str, None] = {}
         self._freed = threading.Event()
 
     def step(self, wait: timedelta) -> int:
@@ -88,7 +121,7 @@ class Deliverer:
         self._freed.wait(wait.total_seconds())
         self._freed.clear()
         self._rows.bury()
-        started = self._start(retries=True) + self._start(retries=False)
+        started = sum(self._start(kind) for kind in Kind)
         if started:
             self._freed.set()  # There may be more than one claim took.
         return started
@@ -101,7 +134,9 @@ class Deliverer:
         """Make one try and record it."""
         message = prepare(delivery, self._rows.contents(delivery), base_url=self._base_url)
         tried = send(self._outbound, message)
-        verdict = judge(tried, tries=delivery.round_tries + 1, delays=self._delays)
+        # A test is made once: whoever asked for it sees what came of it.
+        delays = self._delays[:1] if delivery.job_id is None else self._delays
+        verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
         is_ours = self._rows.record(delivery, tried, verdict)
         _log.info(
             "webhook_tried",
@@ -113,28 +148,31 @@ class Deliverer:
         )
         return verdict.outcome
 
-    def _start(self, *, retries: bool) -> int:
+    def _start(self, kind: Kind) -> int:
         with self._lock:
-            busy_lanes = [lane for lane, _ in self._in_flight.values()]
-            retrying = sum(is_retry for _, is_retry in self._in_flight.values())
-        room = THREADS - len(busy_lanes)
-        if retries:
-            room = min(room, RETRY_THREADS - retrying)
+            in_flight = list(self._in_flight.values())
+            proven = list(self._proven)
+        alike = sum(each is kind for _, each in in_flight)
+        room = min(THREADS - len(in_flight), LIMITS[kind] - alike)
         if room <= 0:
             return 0
         claimed = self._rows.claim(
-            limit=room, busy_lanes=busy_lanes, per_lane=PER_LANE, retries=retries
+            kind,
+            limit=room,
+            busy_lanes=[lane for lane, _ in in_flight],
+            proven_lanes=proven,
+            per_lane=PER_LANE,
         )
         for delivery in claimed:
             with self._lock:
-                self._in_flight[delivery.id] = (delivery.lane, retries)
+                self._in_flight[delivery.id] = (delivery.lane, kind)
             self._pool.submit(self._run, delivery)
         return len(claimed)
 
     def _run(self, delivery: Delivery) -> None:
         name = webhook_id(delivery.id)
         try:
-            self.deliver(delivery)
+            self._remember(delivery.lane, self.deliver(delivery))
         except DatabaseUnavailable as error:
             _log.warning("webhook_not_recorded", delivery=name, code=error.code)
         except Exception:  # The edge of a keeper loop: the lease runs out and it is tried again.
@@ -144,23 +182,39 @@ class Deliverer:
                 del self._in_flight[delivery.id]
             self._freed.set()
 
+    def _remember(self, lane: str, outcome: Outcome) -> None:
+        with self._lock:
+            self._proven.pop(lane, None)
+            if outcome is Outcome.DELIVERED:
+                self._proven[lane] = None
+            if len(self._proven) > REMEMBERED_LANES:
+                del self._proven[next(iter(self._proven))]
+
 
 def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message:
     """Sign the job as it stands now; the id and the event's time are the same on every try."""
-    job = contents.job
-    # A job that is handed back starts more than once; its end comes once.
-    is_start = delivery.event == WEBHOOK_EVENTS[Status.RUNNING]
-    event = Event(
-        type=delivery.event,
-        timestamp=(None if is_start else job.finished_at) or contents.created_at,
-        data=job_view(job, base_url=base_url),
-    )
-    body = event.model_dump_json().encode()
+    body = _event(delivery, contents, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
     headers["content-type"] = "application/json"
     return Message(delivery.url, headers, body, contents.now)
+
+
+def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | VideoEvent:
+    job = contents.job
+    # A job that is handed back starts more than once; its end comes once.
+    is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
+    at = (job.finished_at if job and is_end else None) or contents.created_at
+    if delivery.event in VIDEO_EVENTS.values():
+        return VideoEvent(
+            id=f"evt_{delivery.id.hex}",
+            created_at=int(at.timestamp()),
+            type=delivery.event,
+            data=VideoReference(id=job.public_id if job else SAMPLE_ID),
+        )
+    data = sample(delivery.event) if job is None else job_view(job, base_url=base_url)
+    return Event(type=delivery.event, timestamp=at, data=data)
 
 
 def send(outbound: Outbound, message: Message) -> Try:

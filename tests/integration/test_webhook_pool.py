@@ -1,9 +1,9 @@
 """Senders that die, freeze or work side by side, and dead receivers that delay no other."""
 
-import contextlib
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
@@ -11,8 +11,8 @@ import pytest
 from tests import receiver as twin
 from tests.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
 from tests.receiver import Peer, Receiver
-from worker.deliveries import Deliveries, Outcome, Try, Verdict
-from worker.webhook import PER_LANE, RETRY_THREADS, prepare, send
+from worker.deliveries import Deliveries, Kind, Outcome, Try, Verdict
+from worker.webhook import NEW_THREADS, PER_LANE, RETRY_THREADS, prepare, send
 
 
 def test_a_sender_that_dies_between_send_and_record_sends_again(
@@ -21,7 +21,7 @@ def test_a_sender_that_dies_between_send_and_record_sends_again(
     outbox.finish(webhook_url=receiver.url())
     sender = outbox.sender()
     dying = Deliveries(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = dying.claim(limit=1, busy_lanes=[], per_lane=1, retries=False)
+    (delivery,) = dying.claim(Kind.NEW, limit=1, busy_lanes=[], proven_lanes=[], per_lane=1)
     message = prepare(delivery, dying.contents(delivery), base_url=BASE_URL)
     assert send(sender.outbound, message).status_code == 200
 
@@ -43,7 +43,7 @@ def test_a_sender_whose_lease_ran_out_cannot_overwrite_the_record(
     outbox.finish()
     receiver.script("/", twin.status(code))
     frozen = Deliveries(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = frozen.claim(limit=1, busy_lanes=[], per_lane=1, retries=False)
+    (delivery,) = frozen.claim(Kind.NEW, limit=1, busy_lanes=[], proven_lanes=[], per_lane=1)
     late = Try(at=frozen.contents(delivery).now, latency=timedelta(0), error="no answer")
     outbox.end_leases()
     outbox.sender(delays=HOURLY).tried(1)
@@ -138,23 +138,85 @@ def test_a_dead_receiver_delays_no_other(outbox: Outbox, receiver: Receiver) -> 
         assert took < 10.0  # Ten times the promise: one second for them all.
 
 
-def test_however_many_are_dead_half_the_pool_is_for_the_others(
-    outbox: Outbox, receiver: Receiver
+@pytest.fixture
+def dead() -> Iterator[Receiver]:
+    """Hosts at every loopback address; what is sent to a path with a number is never answered."""
+    with Receiver("0.0.0.0") as dead:  # noqa: S104 (each loopback address is a host here)
+        for number in range(100):
+            dead.script(f"/{number}", twin.hang())
+        yield dead
+
+
+def fill(outbox: Outbox, dead: Receiver, hosts: int) -> None:
+    """Make two deliveries to one-off URLs of each of so many dead hosts."""
+    for number in range(hosts):
+        for _ in range(PER_LANE):
+            outbox.finish(webhook_url=dead.url(f"/{number}", host=f"127.0.1.{number + 1}"))
+
+
+def test_thirty_dead_hosts_heard_of_for_the_first_time_delay_nobody(
+    outbox: Outbox, dead: Receiver
+) -> None:
+    fill(outbox, dead, 30)
+    for number in range(3):
+        outbox.finish(webhook_url=dead.url("/alive", host=f"127.0.2.{number + 1}"))
+    sender = outbox.sender(deadline=timedelta(seconds=60))
+    began = time.monotonic()
+    sender.tried(3)
+    took = time.monotonic() - began
+
+    assert len(dead.at("/alive")) == 3
+    assert took < 10.0  # Ten times the promise.
+    sender.until(lambda: dead.connects == 30 * PER_LANE + 3)
+
+
+def test_however_many_new_hosts_are_dead_a_proven_receiver_waits_for_none(
+    outbox: Outbox, receiver: Receiver, dead: Receiver
 ) -> None:
     sender = outbox.sender(deadline=timedelta(seconds=60))
-    with contextlib.ExitStack() as opened:
-        dead = [opened.enter_context(Receiver(f"127.0.1.{number}")) for number in range(1, 13)]
-        for each in dead:
-            each.script("/", twin.hang())
-            outbox.endpoint(each.url())
-        outbox.run("UPDATE webhook_endpoints SET failing_since = clock_timestamp()")
-        outbox.finish()
-        sender.until(lambda: sum(each.connects for each in dead) >= RETRY_THREADS)
-        outbox.finish(webhook_url=receiver.url())
-        sender.tried(1)
+    outbox.finish(webhook_url=receiver.url("/first"))
+    sender.tried(1)
+    fill(outbox, dead, NEW_THREADS // PER_LANE + 8)
+    sender.until(lambda: dead.connects >= NEW_THREADS)
 
-        assert len(receiver.requests) == 1
-        assert sum(each.connects for each in dead) == RETRY_THREADS
+    outbox.finish(webhook_url=receiver.url("/again"))
+    sender.tried(2)
+
+    assert [request.path for request in receiver.requests] == ["/first", "/again"]
+    assert dead.connects == NEW_THREADS
+
+
+def test_however_many_endpoints_are_dead_their_retries_keep_to_their_threads(
+    outbox: Outbox, receiver: Receiver, dead: Receiver
+) -> None:
+    sender = outbox.sender(deadline=timedelta(seconds=60))
+    for number in range(RETRY_THREADS + 8):
+        outbox.endpoint(dead.url(f"/{number}", host="127.0.0.1"))
+    outbox.run("UPDATE webhook_endpoints SET failing_since = clock_timestamp()")
+    outbox.finish()
+    sender.until(lambda: dead.connects >= RETRY_THREADS)
+    outbox.finish(webhook_url=receiver.url())
+    sender.tried(1)
+
+    assert len(receiver.requests) == 1
+    assert dead.connects == RETRY_THREADS
+
+
+def test_a_proven_receiver_that_fails_must_prove_itself_again(
+    outbox: Outbox, receiver: Receiver, dead: Receiver
+) -> None:
+    sender = outbox.sender(delays=HOURLY, deadline=timedelta(seconds=60))
+    receiver.script("/", twin.status(200), twin.status(500), twin.status(200))
+    for tries in (1, 2):
+        outbox.finish(webhook_url=receiver.url())
+        sender.tried(tries)
+    fill(outbox, dead, NEW_THREADS // PER_LANE)
+    sender.until(lambda: dead.connects == NEW_THREADS)
+
+    outbox.finish(webhook_url=receiver.url())
+    sender.step()
+
+    assert len(receiver.requests) == 2
 
 
 def test_one_endpoint_is_asked_by_two_at_a_time(outbox: Outbox, receiver: Receiver) -> None:
