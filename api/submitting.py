@@ -18,6 +18,7 @@ from api.preferences import fingerprint
 from api.problems import request_id
 from api.uploads import Picture, read_image
 from shared.catalogue import MAX_SEED, settle
+from shared.crashpoints import crashpoint
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.fleet import Offer
 from shared.job import Job, input_key, new_id
@@ -120,6 +121,7 @@ def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
     new = _new_job(order, picture, ports.settings)
     key = input_key(new.id)
     ports.storage.put(key, picture.png, content_type="image/png")
+    crashpoint("picture_stored")
     try:
         job, is_replay = ports.jobs.submit(new, max_queued=ports.settings.max_queued_per_key)
     except DatabaseUnavailable:
@@ -130,7 +132,9 @@ def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
     if is_replay:
         _discard(ports.storage, key)
         return Submitted(job, is_replay=True)
+    crashpoint("submit_after_commit")
     ports.bell.ring(job.engine)
+    crashpoint("bell_rung")
     _log.info("job_submitted", job_id=job.public_id, engine=job.engine, source=job.source)
     return Submitted(job, is_replay=False)
 

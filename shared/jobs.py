@@ -11,6 +11,7 @@ from sqlalchemy import Connection, TextClause
 
 from shared import statements as sql
 from shared.catalogue import Parameters
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
 from shared.job import Job, Priority, Result, no_such_job
@@ -127,6 +128,7 @@ class Jobs:
             if row is None:
                 return self._replay_or_refuse(connection, new, max_queued), True
             job = Job.from_row(row)
+            crashpoint("submit_before_commit")
         self._announcer.announce(job.id, job.version)
         return job, False
 
@@ -144,6 +146,7 @@ class Jobs:
                 return None
             job = Job.from_row(row)
             _add_deliveries(connection, job)
+            crashpoint("claim_before_commit")
         self._announcer.announce(job.id, job.version)
         return job
 
@@ -193,6 +196,11 @@ class Jobs:
         }
         return self._fenced_transition(sql.FAIL, claim, values)
 
+    def has_published(self, claim: Claim) -> bool:
+        """Tell whether the job's result is this attempt's, after an answer was lost."""
+        with self._db.read() as connection:
+            return bool(connection.execute(sql.PUBLISHED, _fenced(claim, {})).scalar())
+
     def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
         """End a live job at its owner's wish; a canceled one is returned as it is.
 
@@ -207,6 +215,8 @@ class Jobs:
                 if job.status is Status.CANCELED:
                     return job
                 raise JobTerminal(f"the job has already {_PAST[job.status]}")
+            crashpoint("cancel_before_commit")
+        crashpoint("cancel_after_commit")
         self._announcer.announce(job.id, job.version)
         return job
 
@@ -267,6 +277,8 @@ class Jobs:
                 raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
             job = Job.from_row(row)
             _add_deliveries(connection, job)
+            if statement is sql.COMPLETE:
+                crashpoint("complete_before_commit")
         self._announcer.announce(job.id, job.version)
         return job
 

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from shared.bell import Bell
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, DatabaseUnavailable
 from shared.jobs import Jobs
@@ -106,7 +107,9 @@ class _Undertaker:
 
     def __call__(self, worker: str) -> None:
         try:
+            crashpoint("before_give_up")
             lost = self._jobs.give_up(worker=worker, max_attempts=self._max_attempts)
+            crashpoint("given_up")
         except DatabaseUnavailable:
             _log.warning("lease_left_to_run_out", worker=worker)
             return

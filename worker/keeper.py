@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from shared.bell import Bell
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.fleet import Fleet
@@ -99,7 +100,9 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     sweeper = Sweeper(sweeping, storage, settings)
 
     def reap() -> None:
+        crashpoint("before_reap")
         for job in jobs.reap(max_attempts=settings.max_attempts):
+            crashpoint("lease_reaped")
             _log.warning("lease_ran_out", job=job.public_id, status=job.status)
         for job in jobs.time_out():
             _log.warning("waited_too_long", job=job.public_id)

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
 from shared.job import Job
 from shared.jobs import Claim, Jobs, Progress
@@ -73,6 +74,7 @@ class Lease:
 
     def on_step(self, step: Step) -> None:
         """Note a finished step; raises as `enter`."""
+        crashpoint("step")
         now = time.monotonic()
         with self._lock:
             if step.stage is not self._stage:

@@ -12,6 +12,7 @@ import numpy as np
 import PIL.Image
 import structlog
 
+from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, DevicePoisoned
 from shared.fleet import Fleet, WorkerCard
 from shared.job import Job, input_key
@@ -68,6 +69,7 @@ def serve(workshop: Workshop, job: Job) -> None:
         job=job.public_id, attempt=job.attempt, request_id=job.request_id
     )
     lease = workshop.leases.hold(job)
+    crashpoint("claimed")
     _log.info("job_started", engine=job.engine)
     try:
         render(workshop, job, lease)
@@ -89,6 +91,7 @@ def serve(workshop: Workshop, job: Job) -> None:
 def render(workshop: Workshop, job: Job, lease: Lease) -> None:
     """Run the engine over a job's picture, and hand the clip to the tail."""
     engine = workshop.resident.use(job.engine, lease.on_load)
+    crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
     image = read_input(workshop.storage, job)
     request = RenderRequest(image=image, parameters=job.parameters)
@@ -99,6 +102,7 @@ def render(workshop: Workshop, job: Job, lease: Lease) -> None:
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
+        crashpoint("rendered")
         workshop.tail.finish(clip)
     except BaseException:
         clip.discard()

@@ -5,6 +5,7 @@ from typing import Final
 from sqlalchemy import text
 
 from shared.bell import Bell
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.fleet import Fleet
 from shared.ledger import Ledger
@@ -39,8 +40,10 @@ class Ringer:
         if waiting is None:
             return 0
         missing = max(0, wanted - waiting)
+        crashpoint("before_ring")
         for _ in range(missing):
             self._bell.ring(engine)
+        crashpoint("rung")
         return missing
 
 

@@ -5,6 +5,7 @@ from typing import Final
 
 import structlog
 
+from shared.crashpoints import crashpoint
 from shared.errors import (
     AppError,
     DatabaseUnavailable,
@@ -15,7 +16,7 @@ from shared.errors import (
     StorageUnavailable,
     Unforeseen,
 )
-from shared.job import Job, output_prefix
+from shared.job import output_prefix
 from shared.jobs import Jobs
 from shared.storage import Storage
 from worker.lease import Lease
@@ -33,12 +34,13 @@ def settle(
 
     A database that does not answer ends this quietly: the lease runs out and the keeper acts.
     """
+    crashpoint("before_settle")
     try:
-        _act(jobs, storage, lease, error, max_attempts)
-    except LeaseLost:
-        _let_go(storage, lease.job)
+        if isinstance(error, LeaseLost) or not _act(jobs, lease, error, max_attempts):
+            _let_go(jobs, storage, lease)
     except DatabaseUnavailable:
         _log.error("job_not_settled", code=getattr(error, "code", type(error).__name__))
+    crashpoint("after_settle")
 
 
 def backoff(failures: int) -> timedelta:
@@ -47,10 +49,16 @@ def backoff(failures: int) -> timedelta:
     return min(LONGEST_BACKOFF, timedelta(seconds=seconds))
 
 
-def _act(jobs: Jobs, storage: Storage, lease: Lease, error: Exception, max_attempts: int) -> None:
-    if isinstance(error, LeaseLost):
-        _let_go(storage, lease.job)
-        return
+def _act(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> bool:
+    """Make the transition; return False when the job is no longer this attempt's."""
+    try:
+        _end(jobs, lease, error, max_attempts)
+    except LeaseLost:
+        return False
+    return True
+
+
+def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
     if isinstance(error, Drained):
         jobs.hand_back(lease.claim)
         _log.info("job_handed_back")
@@ -77,10 +85,18 @@ def _as_failure(error: Exception) -> RenderFailed:
     return Unforeseen("something unforeseen went wrong while rendering; see the worker's log")
 
 
-def _let_go(storage: Storage, job: Job) -> None:
-    """Throw away what this attempt stored: the job is somebody else's now."""
+def _let_go(jobs: Jobs, storage: Storage, lease: Lease) -> None:
+    """Throw away what this attempt stored: the job is somebody else's now.
+
+    Unless it was published after all, by a commit whose answer was lost: then a client may
+    already be reading it.
+    """
+    if jobs.has_published(lease.claim):
+        _log.warning("published_unheard")
+        return
     _log.warning("lease_lost")
+    crashpoint("lease_let_go")
     try:
-        storage.delete_prefix(f"{output_prefix(job.id)}{job.attempt}.")
+        storage.delete_prefix(f"{output_prefix(lease.job.id)}{lease.job.attempt}.")
     except StorageUnavailable:
         _log.warning("leftovers_kept_for_the_sweep")

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 from sqlalchemy import RowMapping, text
 
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.job import Job, Variant, input_key, output_prefix
 from shared.jobs import SWEEP_GRACE
@@ -42,13 +43,16 @@ class Sweeper:
 
     def _sweep_one(self, row: RowMapping) -> None:
         job = Job.from_row(row)
+        crashpoint("before_sweep")
         if job.deleted_at is not None or row["is_expired"]:
             self._storage.delete(input_key(job.id))
             self._storage.delete_prefix(output_prefix(job.id))
         else:
             self._storage.delete_prefix(output_prefix(job.id), keep=_kept(job))
+        crashpoint("swept_storage")
         with self._db.read() as connection:
             connection.execute(_SWEPT, {"id": job.id, "grace": self._grace})
+        crashpoint("swept")
         _log.info("swept", job=job.public_id, deleted=job.deleted_at is not None)
 
 

@@ -12,16 +12,15 @@ from typing import Any, Final
 
 import structlog
 
+from shared.crashpoints import crashpoint
 from shared.errors import (
     DatabaseUnavailable,
-    LeaseLost,
     StorageFailed,
     StorageUnavailable,
 )
 from shared.job import Artifact, Job, Result, Variant, output_key
 from shared.jobs import Jobs
-from shared.ledger import Ledger
-from shared.lifecycle import Stage, Status
+from shared.lifecycle import Stage
 from shared.storage import Storage
 from worker.engines.base import Frames, Image, Plan
 from worker.inspect_video import VideoFacts, check_video, is_one_colour
@@ -114,7 +113,6 @@ class Tail:
     def __init__(
         self,
         jobs: Jobs,
-        ledger: Ledger,
         storage: Storage,
         *,
         settle: Callable[[Lease, Exception], None],
@@ -122,7 +120,6 @@ class Tail:
     ) -> None:
         """`settle` ends a job whose tail failed; `release` lets its lease go, always."""
         self._jobs = jobs
-        self._ledger = ledger
         self._storage = storage
         self._settle = settle
         self._release = release
@@ -160,12 +157,14 @@ class Tail:
     def _complete(self, clip: Clip) -> None:
         started = time.monotonic()
         facts = clip.close()
+        crashpoint("muxed")
         uploads = _uploads(clip, facts)
         clip.lease.enter(Stage.UPLOADING, total=len(uploads))
         artifacts = {upload.variant: self._upload(clip, upload) for upload in uploads}
         metrics = _metrics(clip, tail_seconds=time.monotonic() - started)
         result = Result(ai_generated=clip.ai_generated, artifacts=artifacts)
         self._publish(clip, result, metrics)
+        crashpoint("completed")
         _log.info("job_succeeded", engine=clip.job.engine, **metrics)
 
     def _upload(self, clip: Clip, upload: _Upload) -> Artifact:
@@ -173,6 +172,7 @@ class Tail:
         key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
         ends_at = time.monotonic() + UPLOAD_SECONDS
         pause = FIRST_PAUSE_SECONDS
+        crashpoint("before_upload")
         while True:
             try:
                 self._storage.put(key, upload.body, content_type=upload.content_type)
@@ -186,31 +186,26 @@ class Tail:
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
                 clip.lease.check()
             else:
+                crashpoint("after_upload")
                 clip.lease.touch()
                 clip.lease.check()
                 return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
 
     def _publish(self, clip: Clip, result: Result, metrics: Mapping[str, Any]) -> None:
-        """Complete the job; where an answer was lost, read what became of it."""
+        """Complete the job; where an answer was lost, read first what became of it."""
+        claim = clip.lease.claim
         ends_at = time.monotonic() + UPLOAD_SECONDS
         answer_lost = False
         while True:
             try:
-                self._jobs.complete(clip.lease.claim, result, metrics)
+                if not (answer_lost and self._jobs.has_published(claim)):
+                    self._jobs.complete(claim, result, metrics)
                 return
             except DatabaseUnavailable:
                 answer_lost = True
                 if time.monotonic() > ends_at:
                     raise
                 time.sleep(FIRST_PAUSE_SECONDS)
-            except LeaseLost:
-                if answer_lost and self._is_ours(clip.job):
-                    return
-                raise
-
-    def _is_ours(self, job: Job) -> bool:
-        now = self._ledger.many([job.id]).get(job.id)
-        return now is not None and now.status is Status.SUCCEEDED and now.attempt == job.attempt
 
 
 def _uploads(clip: Clip, facts: VideoFacts) -> list[_Upload]:

@@ -21,6 +21,7 @@ from uuid import UUID
 import structlog
 from pydantic import BaseModel
 
+from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, OutboundFailed, OutboundRefused
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
@@ -132,12 +133,15 @@ class Deliverer:
 
     def deliver(self, delivery: Delivery) -> Outcome:
         """Make one try and record it."""
+        crashpoint("webhook_claimed")
         message = prepare(delivery, self._rows.contents(delivery), base_url=self._base_url)
         tried = send(self._outbound, message)
+        crashpoint("webhook_sent")
         # A test is made once: whoever asked for it sees what came of it.
         delays = self._delays[:1] if delivery.job_id is None else self._delays
         verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
         is_ours = self._rows.record(delivery, tried, verdict)
+        crashpoint("webhook_recorded")
         _log.info(
             "webhook_tried",
             delivery=webhook_id(delivery.id),

@@ -17,7 +17,6 @@ from shared.db import Database
 from shared.errors import DatabaseUnavailable
 from shared.fleet import Fleet, WorkerCard
 from shared.jobs import Jobs
-from shared.ledger import Ledger
 from shared.settings import Settings
 from shared.storage import Storage
 from worker.lease import Lease, Leases
@@ -62,7 +61,7 @@ def open_workshop(settings: Settings, place: Place) -> Workshop:
     def end(lease: Lease, error: Exception) -> None:
         settle(jobs, storage, lease, error, max_attempts=settings.max_attempts)
 
-    tail = Tail(jobs, Ledger(db), storage, settle=end, release=leases.release)
+    tail = Tail(jobs, storage, settle=end, release=leases.release)
     _wait_for_database(lambda: fleet.beat(card("ready")))
     threading.Thread(target=resident.preload, name="preload", daemon=True).start()
     return Workshop(

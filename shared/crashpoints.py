@@ -1,0 +1,88 @@
+"""Named places where a test has a process die as a crash would: nothing after them runs.
+
+`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass,
+`step:3` at the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each dies once, whichever
+process comes by first. Without the variable a point costs one comparison.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "STILLREEL_CRASHPOINT"
+MARKS_VARIABLE: Final = "STILLREEL_CRASHPOINT_MARKS"
+EXIT: Final = 137  # What a shell shows for SIGKILL.
+
+GATEWAY: Final = (
+    "picture_stored",
+    "submit_before_commit",
+    "submit_after_commit",
+    "bell_rung",
+    "cancel_before_commit",
+    "cancel_after_commit",
+)
+WORKER: Final = (
+    "claim_before_commit",
+    "claimed",
+    "loaded",
+    "step",
+    "rendered",
+    "muxed",
+    "before_upload",
+    "after_upload",
+    "complete_before_commit",
+    "completed",
+    "before_settle",
+    "after_settle",
+    "lease_let_go",
+)
+SUPERVISOR: Final = ("before_give_up", "given_up")
+KEEPER: Final = (
+    "before_reap",
+    "lease_reaped",
+    "before_ring",
+    "rung",
+    "webhook_claimed",
+    "webhook_sent",
+    "webhook_recorded",
+    "before_sweep",
+    "swept_storage",
+    "swept",
+)
+POINTS: Final = GATEWAY + WORKER + SUPERVISOR + KEEPER
+
+
+def _armed(wanted: str) -> dict[str, int]:
+    """Return the pass at which each named point dies."""
+    armed = {}
+    for part in filter(None, wanted.split(",")):
+        name, _, number = part.partition(":")
+        if name not in POINTS:
+            raise ValueError(f"{VARIABLE} names {name!r}, which is no crash point")
+        armed[name] = int(number or 1)
+    return armed
+
+
+_deadly: Final = _armed(os.environ.get(VARIABLE, ""))
+_passes: Final[Counter[str]] = Counter()
+
+
+def crashpoint(name: str) -> None:
+    """End this process here, if a test asked for it."""
+    if not _deadly or name not in _deadly:
+        return
+    _passes[name] += 1
+    if _passes[name] >= _deadly[name] and _is_first(name):
+        os._exit(EXIT)
+
+
+def _is_first(name: str) -> bool:
+    folder = os.environ.get(MARKS_VARIABLE)
+    if folder is None:
+        return True
+    try:
+        Path(folder, name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

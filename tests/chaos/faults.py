@@ -1,0 +1,164 @@
+"""The faults of a storm, each by its name: what it breaks, and how that is mended again."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import psutil
+
+from shared.errors import DatabaseUnavailable
+from tests.chaos.proxy import COMMIT, Proxy
+from tests.chaos.ward import SETTINGS, Ward
+from tests.factory import Desk
+from tests.stack import Server, Stack
+
+PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
+FROZEN_SECONDS: Final = 5.0
+AWAY_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything a fault may reach."""
+
+    stack: Stack
+    desk: Desk
+    people: Ward
+    postgres: Proxy
+    s3: Proxy
+    rng: random.Random
+
+    def pause(self, seconds: float) -> None:
+        time.sleep(seconds)  # An outage lasts as long as it lasts.
+
+    def child(self) -> psutil.Process | None:
+        """Return the pool child that renders, of several one by chance."""
+        with contextlib.suppress(DatabaseUnavailable):
+            rows = self.desk.run(
+                "SELECT w.pid FROM workers w LEFT JOIN jobs j ON j.status = 'running'"
+                " AND split_part(j.worker, '#', 1) = w.name GROUP BY w.pid"
+                " ORDER BY count(j.id) > 0 DESC, random()"
+            )
+            for row in rows:
+                child = self.people.child(row["pid"])
+                if child is not None:
+                    return child
+        return None
+
+
+def _kill(name: str) -> Callable[[Scene], None]:
+    return lambda scene: os.kill(scene.people.program(name).pid, signal.SIGKILL)
+
+
+def _drain(name: str) -> Callable[[Scene], None]:
+    def act(scene: Scene) -> None:
+        program = scene.people.program(name)
+        program.process.terminate()
+        ends_at = time.monotonic() + 20
+        while program.process.poll() is None and time.monotonic() < ends_at:
+            scene.pause(0.05)
+
+    return act
+
+
+def _kill_child(scene: Scene) -> None:
+    child = scene.child()
+    if child is not None:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+
+
+def _kill_celery_main(scene: Scene) -> None:
+    child = scene.child()
+    with contextlib.suppress(psutil.Error):
+        parent = None if child is None else child.parent()
+        if parent is not None:
+            parent.kill()
+
+
+def _freeze_child(scene: Scene) -> None:
+    """SIGSTOP a child until its lease has run out and another may have its job."""
+    child = scene.child()
+    if child is None:
+        return
+    with contextlib.suppress(psutil.Error):
+        child.suspend()
+        scene.pause(PAST_THE_LEASE)
+        child.resume()
+
+
+def _server(
+    choose: Callable[[Stack], Server], act: str, seconds: float
+) -> Callable[[Scene], None]:
+    """Kill or freeze a server, and have it back after a while."""
+
+    def fault(scene: Scene) -> None:
+        server = choose(scene.stack)
+        getattr(server, act)()
+        scene.pause(seconds)
+        server.heal()
+
+    return fault
+
+
+def _wipe_valkey(scene: Scene) -> None:
+    """Kill it and take its data: nothing in it may be missed."""
+    scene.stack.valkey.kill()
+    shutil.rmtree(scene.stack.servers.folder / "valkey", ignore_errors=True)
+    scene.pause(0.5)
+    scene.stack.valkey.heal()
+
+
+def _proxy(
+    choose: Callable[[Scene], Proxy], act: Callable[[Proxy], Any], seconds: float
+) -> Callable[[Scene], None]:
+    def fault(scene: Scene) -> None:
+        proxy = choose(scene)
+        act(proxy)
+        scene.pause(seconds)
+        proxy.heal()
+
+    return fault
+
+
+def _dawdle(proxy: Proxy) -> None:
+    proxy.delay_seconds = 0.3
+
+
+FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
+    "kill supervisor": _kill("worker"),
+    "kill Celery main": _kill_celery_main,
+    "kill pool child": _kill_child,
+    "kill gateway": _kill("gateway"),
+    "kill keeper": _kill("keeper"),
+    "kill Valkey, data lost": _wipe_valkey,
+    "kill Postgres": _server(lambda s: s.postgres, "kill", 0.5),
+    "kill SeaweedFS": _server(lambda s: s.s3, "kill", 0.5),
+    "freeze pool child past its lease": _freeze_child,
+    "freeze Valkey": _server(lambda s: s.valkey, "freeze", FROZEN_SECONDS),
+    "freeze Postgres": _server(lambda s: s.postgres, "freeze", FROZEN_SECONDS),
+    "Postgres refuses": _proxy(lambda s: s.postgres, Proxy.refuse, AWAY_SECONDS),
+    "Postgres cut after COMMIT": _proxy(lambda s: s.postgres, lambda p: p.cut_after(COMMIT, 3), 1),
+    "S3 refuses": _proxy(lambda s: s.s3, Proxy.refuse, AWAY_SECONDS),
+    "S3 slow": _proxy(lambda s: s.s3, _dawdle, AWAY_SECONDS),
+    "S3 cut half-way": _proxy(lambda s: s.s3, lambda p: p.cut_after_bytes(3000, 5), AWAY_SECONDS),
+    "drain worker": _drain("worker"),
+    "drain gateway": _drain("gateway"),
+    "drain keeper": _drain("keeper"),
+}
+
+
+def deck(rng: random.Random, count: int) -> list[str]:
+    """Return the names of `count` faults: every kind once before any comes again."""
+    names: list[str] = []
+    while len(names) < count:
+        kinds = sorted(FAULTS)
+        rng.shuffle(kinds)
+        names += kinds
+    return names[:count]

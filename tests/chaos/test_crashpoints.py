@@ -1,0 +1,134 @@
+"""Every named crash point stands in the code, is fired on real processes, and is survived."""
+
+import ast
+import contextlib
+import random
+import threading
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from shared import crashpoints
+from shared.catalogue import Asked
+from shared.crashpoints import GATEWAY, KEEPER, MARKS_VARIABLE, POINTS, VARIABLE
+from shared.job import Job
+from shared.lifecycle import Stage, Status
+from shared.tables import ANONYMOUS
+from tests.chaos.audit import audit
+from tests.chaos.client import Clients, Ledger
+from tests.chaos.ward import SETTINGS, ward
+from tests.engines import ScriptedEngine
+from tests.factory import Desk
+from tests.processes import until
+from tests.receiver import Receiver
+from tests.stack import Stack
+from tests.test_architecture import sources
+
+PATIENCE_SECONDS = 100.0
+CRASHY = {"max_attempts": 99, "cpu_workers": 2}
+
+
+def placed() -> Counter[str]:
+    names: Counter[str] = Counter()
+    for _, tree in sources():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "crashpoint":
+                (argument,) = node.args
+                assert isinstance(argument, ast.Constant)
+                names[argument.value] += 1
+    return names
+
+
+def test_every_listed_point_stands_in_the_code_once() -> None:
+    assert placed() == Counter(POINTS)
+
+
+def test_an_unknown_point_is_refused_instead_of_never_fired() -> None:
+    with pytest.raises(ValueError, match="no crash point"):
+        crashpoints._armed("claimd")
+
+
+def script(number: int, rng: random.Random) -> str:
+    return "nan" if number == 0 else "steps=3 pause=0.01"
+
+
+@pytest.mark.timeout(240)
+def test_every_point_is_fired_and_survived(
+    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setenv(VARIABLE, ",".join(POINTS))
+    monkeypatch.setenv(MARKS_VARIABLE, str(marks))
+    with (
+        contextlib.closing(Desk(stack.settings(**SETTINGS))) as desk,
+        contextlib.closing(Ledger(tmp_path / "ledger")) as ledger,
+        Receiver() as receiver,
+        ward(stack, tmp_path / "logs", **CRASHY) as people,
+    ):
+        leave_files_to_sweep(desk)
+        people.start()
+        until(lambda: desk.run("SELECT 1 FROM workers"), "a worker is up")
+        clients = Clients(people.url, ledger, 1, [receiver.url("/hook")], script)
+        canceling = threading.Thread(target=cancel_a_long_one, args=(desk, clients))
+        canceling.start()
+        clients.send(6)
+        canceling.join(PATIENCE_SECONDS)
+        until(lambda: unfired(marks) <= {"lease_reaped"}, "all others fire", within=100)
+        until(lambda: haunt(desk), "a dead claim is there to reap")
+        until(lambda: not unfired(marks), "the reaper dies too")
+        until(lambda: is_quiet(desk), "everything ends", within=PATIENCE_SECONDS)
+        findings = audit(desk, ledger, [receiver])
+        ended = {row["status"] for row in desk.run("SELECT status FROM jobs")}
+        assert findings.broken == {}
+        assert ended == {Status.SUCCEEDED, Status.FAILED, Status.CANCELED}
+        assert people.exits["gateway", crashpoints.EXIT] == len(GATEWAY)
+        assert people.exits["keeper", crashpoints.EXIT] == len(KEEPER)
+
+
+def unfired(marks: Path) -> set[str]:
+    return set(POINTS) - {mark.name for mark in marks.iterdir()}
+
+
+def submit(desk: Desk) -> Job:
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    small = Asked(width=64, height=64, num_frames=1)
+    return desk.submit(spec=ScriptedEngine.spec, picture=picture, asked=small)
+
+
+def leave_files_to_sweep(desk: Desk) -> None:
+    desk.jobs.delete(submit(desk).id, owner_id=ANONYMOUS)
+
+
+def haunt(desk: Desk) -> bool:
+    """Claim a job as a worker that is dead since; False when a live one was quicker."""
+    submit(desk)
+    job = desk.jobs.claim(["scripted"], worker="ghost#1")
+    if job is None:
+        return False
+    desk.run("UPDATE jobs SET lease_until = clock_timestamp() WHERE id = :id", id=job.id)
+    return True
+
+
+def cancel_a_long_one(desk: Desk, clients: Clients) -> None:
+    form = clients.form("steps=100000 pause=0.05", random.Random(0))
+    job_id = clients.insist("long", form)
+    assert job_id is not None
+    until(
+        lambda: desk.run(
+            "SELECT 1 FROM jobs WHERE stage = :stage AND idempotency_key = 'long'",
+            stage=Stage.DENOISING,
+        ),
+        "the long job is rendered",
+        within=PATIENCE_SECONDS,
+    )
+    clients.cancel(job_id)
+
+
+def is_quiet(desk: Desk) -> bool:
+    return not desk.run(
+        "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') UNION ALL"
+        " SELECT 1 FROM deliveries WHERE status = 'pending'"
+    )
