@@ -1,6 +1,7 @@
 """The outbox of webhooks as tests see it: jobs that end, a sender to drive, rows to look at."""
 
 import contextlib
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +12,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from shared.errors import OutOfMemory
 from shared.job import Artifact, Job, Result, Variant
 from shared.jobs import Claim
 from shared.outbound import Outbound
 from shared.signing import new_secret
 from shared.tables import ANONYMOUS
 from tests.factory import Desk
+from tests.gateway import Gateway, running_gateway
 from tests.receiver import Receiver
 from tests.stack import Stack
 from worker.deliveries import Delivery, Outcome
@@ -98,11 +101,19 @@ class Outbox:
 
     def finish(self, *, webhook_url: str | None = None, types: Sequence[str] = ENDS) -> Job:
         """Queue, start and complete a job, so that its deliveries are due."""
-        job = self._desk.submit(webhook_url=webhook_url, webhook_event_types=types)
-        claimed = self._desk.jobs.claim(["noop"], worker="w#1")
-        assert claimed is not None
-        assert claimed.id == job.id
-        return self._desk.jobs.complete(Claim(job.id, claimed.attempt), RESULT, {})
+        claimed = self._started(webhook_url=webhook_url, webhook_event_types=types)
+        return self._desk.jobs.complete(Claim(claimed.id, claimed.attempt), RESULT, {})
+
+    def fail(self) -> Job:
+        """Queue, start and fail a job."""
+        claimed = self._started()
+        error = OutOfMemory("too large")
+        claim = Claim(claimed.id, claimed.attempt)
+        return self._desk.jobs.fail(claim, error, retryable=False, metrics={})
+
+    def cancel(self) -> Job:
+        """Queue and cancel a job."""
+        return self._desk.jobs.cancel(self._desk.submit().id, owner_id=ANONYMOUS)
 
     def endpoint(self, url: str) -> UUID:
         """Register an endpoint for the ends of jobs."""
@@ -117,6 +128,13 @@ class Outbox:
             secret=new_secret(),
         )
         return endpoint_id
+
+    def _started(self, **fields: Any) -> Job:
+        job = self._desk.submit(**fields)
+        claimed = self._desk.jobs.claim(["noop"], worker="w#1")
+        assert claimed is not None
+        assert claimed.id == job.id
+        return claimed
 
     def rows(self) -> list[Any]:
         return list(self.run("SELECT * FROM deliveries ORDER BY created_at, id"))
@@ -152,6 +170,31 @@ def outbox(outbox_desk: Desk) -> Iterator[Outbox]:
     outbox_desk.run("TRUNCATE jobs, webhook_endpoints, deliveries CASCADE")
     with contextlib.ExitStack() as opened:
         yield Outbox(outbox_desk, opened)
+
+
+@pytest.fixture(scope="module")
+def post_office(module_stack: Stack) -> Iterator[Gateway]:
+    """A gateway on the outbox's database, whose operator lets webhooks reach loopback."""
+    settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]))
+    with running_gateway(settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def postman(outbox: Outbox) -> Iterator[Sender]:
+    """A sender that steps by itself, as in a keeper."""
+    sender = outbox.sender()
+    done = threading.Event()
+
+    def walk() -> None:
+        while not done.is_set():
+            sender.step()
+
+    thread = threading.Thread(target=walk, name="postman")
+    thread.start()
+    yield sender
+    done.set()
+    thread.join(PATIENCE)
 
 
 @pytest.fixture
