@@ -4,6 +4,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,7 @@ from local.console import print_addresses, say
 from local.crew import Crew
 from local.leftovers import end_leftovers
 from local.part import MARK, CannotStart, Part
-from local.processes import processes
+from local.processes import TEMPORARY, processes
 from local.seaweed import sweep_sockets
 from local.services import choose_ports, services
 from local.state import State
@@ -64,7 +65,7 @@ def launch(
             say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
         state = State.load(folder)
-        sweep_sockets(state)
+        clean_up(folder, state)
         state = replace(state, ports=choose_ports(state.ports))
         state.save(folder)
         parts = (*services(folder, state), *ours(folder, state, settings))
@@ -131,6 +132,13 @@ def hold(folder: Path) -> Iterator[None]:
         lock.write(str(os.getpid()))
         lock.flush()
         yield
+
+
+def clean_up(folder: Path, state: State) -> None:
+    """Remove what killed processes could not: temporary files, and SeaweedFS' sockets."""
+    shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
+    (folder / TEMPORARY).mkdir(mode=0o700, exist_ok=True)
+    sweep_sockets(state)
 
 
 def refuse_busy_port(settings: Settings) -> None:

@@ -18,7 +18,9 @@ from local.state import State
 from shared.settings import Settings
 
 ROOT: Final = Path(__file__).parents[1]
-REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
+REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not boundTEMPORARY: Final = "stillreel-tmp"
+"""Emptied at each start, so its name is one that nobody gives to a folder of their own."""
+
 REVISION: Final = re.compile(r'^revision\b.*"(\w+)"', re.MULTILINE)
 BEFORE: Final = re.compile(r'^down_revision\b.*"(\w+)"', re.MULTILINE)
 
@@ -34,6 +36,7 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
         "STILLREEL_PORT": str(settings.port),
         "STILLREEL_WORKER_ID": worker_id,
         "STILLREEL_DATA_DIR": str(folder),
+        "TMPDIR": str(folder / TEMPORARY),
     }
     address = gateway_address(settings)
 

@@ -20,7 +20,8 @@ from psycopg import sql
 from redis import Redis
 
 from local import ports
-from local.part import Part, Process
+from local.launcher import hold
+from local.part import CannotStart, Part, Process
 from local.postgres import connect
 from local.seaweed import sweep_sockets
 from local.services import PORTS, choose_ports, service_env, services
@@ -30,6 +31,7 @@ from shared.storage import Storage
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = "migrated"
+PREFIX = "stillreel-stack-"
 NUMBERS = itertools.count(1)
 
 
@@ -98,6 +100,7 @@ class Servers:
         (folder / "logs").mkdir()
         self.folder = folder
         self.state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
+        self.state.save(folder)
         self.postgres, self.valkey, self.s3 = (
             Server(part) for part in services(folder, self.state, is_durable=False)
         )
@@ -172,7 +175,9 @@ class Stack:
             f"STILLREEL_{name.upper()}": str(value)
             for name, value in (self._usual | overrides).items()
         }
-        return {**os.environ, "PYTHONPATH": str(ROOT), **self._env, **values}
+        # A process that is killed leaves its temporary files, which then go with the test's own.
+        shared = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.data_dir)}
+        return {**os.environ, **shared, **self._env, **values}
 
     def drop(self) -> None:
         with connect(self.servers.state) as connection:
@@ -184,22 +189,17 @@ class Stack:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     """The servers of this test process; most tests want `stack`."""
-    folder = Path(tempfile.mkdtemp(prefix="stillreel-")).resolve()
-    # One stack at a time chooses its ports and takes them; others may be starting beside it.
-    with Path(tempfile.gettempdir(), f"stillreel-tests-{os.geteuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        servers = Servers(folder)
-        try:
+    with contextlib.ExitStack() as held:
+        with _booting():
+            _remove_what_killed_runs_left()
+            folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+            held.callback(shutil.rmtree, folder, ignore_errors=True)
+            held.enter_context(hold(folder))
+            servers = Servers(folder)
+            held.callback(servers.end)
             servers.start()
-        except BaseException:
-            servers.end()
-            raise
-    try:
         servers.migrate_template()
         yield servers
-    finally:
-        servers.end()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -214,6 +214,21 @@ def module_stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
     """Like `stack`, one for all tests of a module."""
     with _fresh(servers, tmp_path_factory.mktemp("stack")) as stack:
         yield stack
+
+
+@contextlib.contextmanager
+def _booting() -> Iterator[None]:
+    """One stack at a time chooses its ports and takes them; others may be starting beside it."""
+    with Path(tempfile.gettempdir(), f"{PREFIX}{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_what_killed_runs_left() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*/"):
+        with contextlib.suppress(CannotStart, OSError), hold(folder):  # Others are in use.
+            sweep_sockets(State.load(folder))
+            shutil.rmtree(folder)
 
 
 def settings_from(env: dict[str, str], **values: Any) -> Settings:
