@@ -18,7 +18,8 @@ from local.state import State
 from shared.settings import Settings
 
 ROOT: Final = Path(__file__).parents[1]
-REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not boundTEMPORARY: Final = "stillreel-tmp"
+REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
+TEMPORARY: Final = "stillreel-tmp"
 """Emptied at each start, so its name is one that nobody gives to a folder of their own."""
 
 REVISION: Final = re.compile(r'^revision\b.*"(\w+)"', re.MULTILINE)
