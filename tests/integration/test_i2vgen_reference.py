@@ -27,7 +27,8 @@ from worker.engines.i2vgen.clip import clip_noise, denoised, encode
 from worker.engines.i2vgen.conditions import Conditions, Noise, encode_prompts
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import decode
-from worker.engines.i2vgen.denoise import Denoiser, Guidance, advance
+from worker.engines.i2vgen.denoise import Guidance, advance
+from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.weights import Model
 from worker.engines.i2vgen_xl import I2VGenXLEngine
 

@@ -21,7 +21,8 @@ from worker.engines.i2vgen.conditions import (
 )
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import decode, one_colour
-from worker.engines.i2vgen.denoise import Denoiser, Guidance, denoise
+from worker.engines.i2vgen.denoise import Guidance, denoise
+from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.faults import release
 from worker.engines.i2vgen.weights import Model
 

@@ -1,0 +1,31 @@
+"""Convolutions over time, run as flat ones."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class FlatConv3d(nn.Conv3d):
+    """A (3, 1, 1) convolution of (batch, channels, frames, h, w), as (3, 1) over frames x pixels.
+
+    The sums are the same. Flat convolutions have faster kernels on CPUs, and do without those of
+    PyTorch 2.9 for three dimensions, measured by others to be ten times slower than 2.8's.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        flat = F.conv2d(
+            input.flatten(3),
+            self.weight.squeeze(4),
+            self.bias,
+            padding=(1, 0),
+        )
+        return flat.unflatten(3, input.shape[3:])
+
+
+def flatten_temporal_convolutions(unet: Any) -> None:
+    """Run every temporal convolution flat; names and weights stay as they are."""
+    for module in unet.modules():
+        if type(module) is nn.Conv3d and module.kernel_size == (3, 1, 1):
+            module.__class__ = FlatConv3d
