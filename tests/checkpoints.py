@@ -62,7 +62,7 @@ def small_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
     transformers_logging.disable_progress_bar()
     with torch.random.fork_rng():
         torch.manual_seed(20)
-        _unet(shape).save_pretrained(folder / "unet")
+        small_unet(shape).save_pretrained(folder / "unet")
         _vae(shape).save_pretrained(folder / "vae")
         _text_encoder().save_pretrained(folder / "text_encoder")
         _image_encoder().save_pretrained(folder / "image_encoder")
@@ -74,7 +74,7 @@ def small_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
     return folder
 
 
-def _unet(shape: Shape) -> Any:
+def small_unet(shape: Shape) -> Any:
     up = {"CrossAttnDownBlock3D": "CrossAttnUpBlock3D", "DownBlock3D": "UpBlock3D"}
     return _drawn_anew(
         I2VGenXLUNet(
