@@ -99,9 +99,11 @@ class Outbox:
         self._opened.callback(sender.deliverer.close)
         return sender
 
-    def finish(self, *, webhook_url: str | None = None, types: Sequence[str] = ENDS) -> Job:
+    def finish(
+        self, *, webhook_url: str | None = None, types: Sequence[str] = ENDS, **fields: Any
+    ) -> Job:
         """Queue, start and complete a job, so that its deliveries are due."""
-        claimed = self._started(webhook_url=webhook_url, webhook_event_types=types)
+        claimed = self._started(webhook_url=webhook_url, webhook_event_types=types, **fields)
         return self._desk.jobs.complete(Claim(claimed.id, claimed.attempt), RESULT, {})
 
     def fail(self) -> Job:
