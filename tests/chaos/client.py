@@ -57,6 +57,11 @@ class Asked:
     seconds: float
     status: int | None
 
+    @property
+    def was_refused(self) -> bool:
+        """There was no gateway at all just then; a hang would have taken longer."""
+        return self.status is None and self.seconds < 1
+
 
 @dataclass
 class Clients:
@@ -77,6 +82,14 @@ class Clients:
         with ThreadPoolExecutor(self.threads, thread_name_prefix="client") as pool:
             for _ in pool.map(self._one, range(jobs)):
                 pass
+
+    def have(self, accepted: float) -> bool:
+        return len(self.ledger.accepted) >= accepted
+
+    def probe(self) -> None:
+        """Keep looking at the list, so that every outage is met by a read too."""
+        while not self.stopping.wait(0.2):
+            self._ask("GET", "/v1/jobs?limit=1")
 
     def _one(self, number: int) -> None:
         while not self.may_send(number) and not self.stopping.wait(0.05):
@@ -101,7 +114,8 @@ class Clients:
     def insist(self, key: str, form: dict[str, str]) -> str | None:
         """Send until it is accepted; return the job's id, None when stopped."""
         while not self.stopping.is_set():
-            answer = self._post(
+            answer = self._ask(
+                "POST",
                 "/v1/jobs",
                 data=form,
                 files={"image": ("photo.png", PICTURE)},
@@ -119,18 +133,18 @@ class Clients:
     def cancel(self, job_id: str) -> None:
         """Ask until there is an answer; 409 is one."""
         while not self.stopping.is_set():
-            answer = self._post(f"/v1/jobs/{job_id}/cancel")
+            answer = self._ask("POST", f"/v1/jobs/{job_id}/cancel")
             if answer is not None and answer.status_code == 200:
                 self.ledger.cancel(job_id)
             if answer is not None and answer.status_code < 429:
                 return
             self.stopping.wait(0.2)
 
-    def _post(self, path: str, **options: Any) -> requests.Response | None:
+    def _ask(self, method: str, path: str, **options: Any) -> requests.Response | None:
         began = time.time()
         status = None
         with contextlib.suppress(requests.RequestException):
-            answer = requests.post(self.url + path, timeout=REQUEST_SECONDS, **options)
+            answer = requests.request(method, self.url + path, timeout=REQUEST_SECONDS, **options)
             status = answer.status_code
             if not self._is_whole(answer):
                 status = None

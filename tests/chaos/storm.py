@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +30,7 @@ from tests.chaos.proxy import Proxy
 from tests.chaos.ward import SETTINGS, ward
 from tests.factory import Desk
 from tests.processes import until
-from tests.receiver import Peer, Receiver, cut_body, hang, reset, status
+from tests.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
 from tests.stack import Servers, Stack
 
 BACKLOG: Final = 120
@@ -108,36 +110,33 @@ class Storm:
 
     def _rage(self, scene: Scene, clients: Clients, receivers: list[Receiver]) -> Report:
         began = time.monotonic()
-        raging = threading.Thread(target=self._inject, args=(scene, clients), daemon=True)
+        sending = threading.Thread(target=clients.send, args=(self.jobs,), daemon=True)
         counting = threading.Thread(target=self._count_waiting, args=(scene.desk,), daemon=True)
-        raging.start()
-        counting.start()
+        probing = threading.Thread(target=clients.probe, daemon=True)
+        for thread in (sending, counting, probing):
+            thread.start()
         try:
-            clients.send(self.jobs)
-            raging.join()
+            # Not in a thread: the servers it starts again would die with that thread.
+            self._inject(scene, clients)
+            sending.join()
             calm_from = time.monotonic()
-            until(lambda: self._is_quiet(scene.desk), "all is quiet", within=self._patience())
+            until(lambda: self._is_quiet(scene.desk), "all is quiet", within=QUIET_SECONDS)
             quiet = time.monotonic() - calm_from
         finally:
             self.stopping.set()
         return self._report(scene, clients, receivers, time.monotonic() - began, quiet)
 
-    def _patience(self) -> float:
-        return QUIET_SECONDS
-
     def _inject(self, scene: Scene, clients: Clients) -> None:
         for number, kind in enumerate(deck(scene.rng, self.faults)):
-            # Both advance together, with a backlog's start for the jobs.
-            due = self.jobs * (number + 1) / (self.faults + 1) - BACKLOG / 2
-            while len(clients.ledger.accepted) < due and not self.stopping.wait(0.05):
-                pass
-            if self.stopping.wait(scene.rng.uniform(0.2, 1.0)):
-                return
+            due = self.jobs * (number + 0.5) / (self.faults + 1)
+            until(partial(clients.have, due), "jobs are accepted", within=QUIET_SECONDS)
+            scene.pause(scene.rng.uniform(0.2, 1.0))
             at = time.time()
             FAULTS[kind](scene)
             self.happened.append(Happened(kind, at, time.time()))
 
     def _may_send(self, number: int) -> bool:
+        """Keep the clients half a fault ahead of the storm, and the queue short."""
         allowed = self.jobs * (len(self.happened) + 1) / (self.faults + 1) + 1
         return self.waiting < BACKLOG and number < allowed
 
@@ -188,7 +187,7 @@ class Storm:
         )
 
 
-def _moody(rng: random.Random):  # type: ignore[no-untyped-def]
+def _moody(rng: random.Random) -> Behaviour:
     kinds, odds = list(TROUBLE), list(TROUBLE.values())
     kinds.append(status(204))
     odds.append(1 - sum(odds))
@@ -228,12 +227,13 @@ def _recoveries(happened: list[Happened], ends: list[float]) -> Iterator[float]:
 
 def _answers(happened: list[Happened], clients: Clients) -> dict[str, list[float]]:
     """Return how long clients waited for each answer, by what was frozen meanwhile."""
-    waits: dict[str, list[float]] = {"all": [asked.seconds for asked in clients.asked]}
+    answered = [asked for asked in clients.asked if not asked.was_refused]
+    waits = {"all": [asked.seconds for asked in answered]}
     for kind in ("freeze Valkey", "freeze Postgres"):
         spans = [(it.began, it.ended) for it in happened if it.kind == kind]
         waits[kind] = [
             asked.seconds
-            for asked in clients.asked
+            for asked in answered
             if any(asked.at < end and asked.at + asked.seconds > begin for begin, end in spans)
         ]
     return waits
@@ -284,6 +284,7 @@ def main() -> int:
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="stillreel-storm-")).resolve()
     servers = Servers(folder)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Leave no process behind.
     try:
         servers.start()
         servers.migrate_template()

@@ -37,7 +37,7 @@ def placed() -> Counter[str]:
             if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "crashpoint":
                 (argument,) = node.args
                 assert isinstance(argument, ast.Constant)
-                names[argument.value] += 1
+                names[str(argument.value)] += 1
     return names
 
 
