@@ -35,7 +35,7 @@ DEADLINE: Final = timedelta(seconds=15)
 MAX_ANSWER_BYTES: Final = 8 * 1024
 RECORD_MARGIN: Final = timedelta(seconds=30)  # Contents and record, both on a slow database.
 
-# A thread that waits for a receiver costs about 0.1 MB and nothing else: no connection is held.
+# A thread that waits for a receiver was measured at 30 kB, and holds no database connection.
 NEW_THREADS: Final = 64
 RETRY_THREADS: Final = 32
 SPARE_THREADS: Final = 32
