@@ -131,6 +131,11 @@ class EndpointDisabled(Conflict):
     title = "The webhook endpoint is disabled"
 
 
+class DeliveryUnderWay(Conflict):
+    code = "delivery_under_way"
+    title = "The delivery is being sent"
+
+
 class Gone(AppError):
     code = "gone"
     status = 410

@@ -13,7 +13,7 @@ from sqlalchemy import RowMapping, text
 
 from shared.db import Database
 from shared.endpoints import Endpoint, no_such_cursor
-from shared.errors import EndpointDisabled, InvalidRequest, NotFound
+from shared.errors import DeliveryUnderWay, EndpointDisabled, InvalidRequest, NotFound
 from shared.job import new_id
 
 PREFIX: Final = "delivery_"
@@ -152,6 +152,7 @@ class Outbox:
         Raises:
             NotFound: as `get`.
             EndpointDisabled: nothing would be sent.
+            DeliveryUnderWay: what comes of the try would undo the replay.
         """
         values = {"id": delivery_id, "owner_id": owner_id}
         with self._db.begin() as connection:
@@ -159,7 +160,8 @@ class Outbox:
             if found is None:
                 raise no_such_delivery()
             _refuse_disabled(found["disabled_reason"])
-            connection.execute(_REPLAY, values)
+            if connection.execute(_REPLAY, values).rowcount == 0:
+                raise DeliveryUnderWay("a try is under way; look what comes of it, or ask again")
             return Sent.from_row(connection.execute(_BY_ID, values).mappings().one())
 
     def replay_range(self, endpoint: Endpoint, window: Window, *, owner_id: UUID) -> int:
@@ -244,7 +246,7 @@ VALUES (:id, :owner_id, :endpoint_id, :event, :url, clock_timestamp())
 """)
 
 # `tries` goes on counting: it is the fence, and a sender that froze before the replay must not
-# record over it. A try in flight keeps its lease: its answer counts for the replay.
+# record over it.
 _AGAIN: Final = """
 UPDATE deliveries d
 SET status = 'pending', next_at = clock_timestamp(), round_tries = 0, dead_reason = NULL,
@@ -253,7 +255,9 @@ FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND d.owner_id = :owner_id
 """
 
-_REPLAY: Final = text(f"{_AGAIN} AND d.id = :id")
+_REPLAY: Final = text(
+    f"{_AGAIN} AND d.id = :id AND (d.lease_until IS NULL OR d.lease_until <= clock_timestamp())"
+)
 
 _REPLAY_RANGE: Final = text(f"""
 {_AGAIN} AND d.id IN (

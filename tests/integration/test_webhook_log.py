@@ -214,19 +214,19 @@ def test_what_waits_or_is_replayed_goes_to_the_new_url(
     assert [each.path for each in receiver.requests] == ["/new", "/new"]
 
 
-def test_a_replay_while_a_try_is_under_way_sends_no_second_one_beside_it(
+def test_a_replay_while_a_try_is_under_way_is_refused(
     post_office: Gateway, outbox: Outbox, receiver: Receiver
 ) -> None:
     endpoint = registered(post_office, receiver.url())
-    receiver.script("/", twin.late(0.5, 500), twin.status(200))
+    receiver.script("/", twin.late(0.5))
     outbox.finish()
     sender = outbox.sender(delays=HOURLY)
     sender.until(lambda: len(receiver.requests) == 1)
     (shown,) = logged(post_office, endpoint)
-    post_office.post(f"/v1/webhook_deliveries/{shown['id']}/replay")
+    refused = post_office.post(f"/v1/webhook_deliveries/{shown['id']}/replay")
+    assert (refused.status_code, refused.json()["code"]) == (409, "delivery_under_way")
     sender.tried(1)
-    assert receiver.peak["/"] == 1
-    assert logged(post_office, endpoint)[0]["status"] == "pending"
+    assert logged(post_office, endpoint)[0]["status"] == "delivered"
 
 
 @pytest.mark.parametrize("event", [None, "webhook.test", *ENDS, "job.started", "video.failed"])
