@@ -48,7 +48,7 @@ class Ward:
     def start(self, *names: str) -> None:
         """Start these (all by default) and return once the gateway answers and a worker is up."""
         for name in names or MODULES:
-            self._begin(name)
+            self.begin(name)
         self._thread.start()
         if "gateway" in self._programs:
             until(self._answers, "the gateway answers")
@@ -87,7 +87,8 @@ class Ward:
             if program.process.poll() is None:
                 program.kill()
 
-    def _begin(self, name: str) -> None:
+    def begin(self, name: str) -> None:
+        """Start one more; from then on it is kept alive too."""
         program = Program(MODULES[name], self._env, self._folder / f"{name}.log")
         with self._lock:
             self._programs[name] = program
@@ -98,7 +99,7 @@ class Ward:
                 code = program.process.poll()
                 if code is not None:
                     self.exits[name, code] += 1
-                    self._begin(name)
+                    self.begin(name)
             time.sleep(0.05)
 
     def _answers(self) -> bool:

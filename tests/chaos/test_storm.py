@@ -1,0 +1,23 @@
+"""A short seeded storm in every test run; `make soak` runs the long ones."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.storm import Storm, table
+from tests.stack import Stack
+
+SEED = 7
+JOBS = 300
+FAULTS = 19
+
+
+@pytest.mark.timeout(600)
+def test_a_storm_loses_nothing_and_doubles_nothing(stack: Stack, tmp_path: Path) -> None:
+    report = Storm(stack, tmp_path, SEED, JOBS, FAULTS).run()
+    sys.stdout.write(table(report))
+    assert report.findings.broken == {}
+    assert report.jobs == JOBS
+    assert report.faults.total() == FAULTS
+    assert report.dead_letters == 0
