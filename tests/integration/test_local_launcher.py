@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -27,7 +28,7 @@ from local.state import State
 from shared.storage import Storage
 from tests.stack import ROOT, settings_from
 
-READY_SECONDS = 20
+READY_SECONDS = 60  # A hang, on a machine however busy.
 ORDINARY = (
     ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
     ("unshare", "--user", "--map-user=1000", "--map-group=1000"),
@@ -63,12 +64,12 @@ class Launched:
 
     def refusal(self) -> str:
         """Return its one sentence."""
-        assert self.process.wait(20) == 1
+        assert self.process.wait(READY_SECONDS) == 1
         return self.said.strip()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(20) == 0, self.said
+        assert self.process.wait(READY_SECONDS) == 0, self.said
 
     def end(self) -> None:
         self.process.kill()
@@ -190,10 +191,11 @@ def test_a_killed_launcher_is_cleaned_up_after_by_the_next_and_nothing_is_lost(
 
     assert not set(before) & set(processes_of(folder))
     assert sorted(process.name() for process in processes_of(folder)).count("weed") == 1
-    assert State.load(folder) == state
-    with connect(state, "stillreel") as connection:
+    after = State.load(folder)  # Another run's servers may have taken a port meanwhile.
+    assert replace(after, ports=state.ports) == state
+    with connect(after, "stillreel") as connection:
         assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
-    assert storage(state).get("kept") == b"7"
+    assert storage(after).get("kept") == b"7"
     assert (folder / "drained").exists()
 
 
