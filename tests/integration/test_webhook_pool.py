@@ -214,9 +214,8 @@ def test_a_proven_receiver_that_fails_must_prove_itself_again(
     sender.until(lambda: dead.connects == NEW_THREADS)
 
     outbox.finish(webhook_url=receiver.url())
-    sender.step()
 
-    assert len(receiver.requests) == 2
+    assert sender.step() == 0
 
 
 def test_one_endpoint_is_asked_by_two_at_a_time(outbox: Outbox, receiver: Receiver) -> None:
