@@ -88,7 +88,12 @@ COMPLETE: Final = _transition(
 
 PUBLISHED: Final = text(f"SELECT true FROM jobs WHERE {_FENCE} AND status = 'succeeded'")
 
-FAIL: Final = _transition(Event.FAIL, f"{_ERROR}, metrics = CAST(:metrics AS jsonb)", _FENCE)
+# A queued job may fail too, but not by the worker that lost it: its attempt is still the newest.
+FAIL: Final = _transition(
+    Event.FAIL,
+    f"{_ERROR}, metrics = CAST(:metrics AS jsonb)",
+    f"{_FENCE} AND status = 'running'",
+)
 
 CANCEL: Final = _transition(
     Event.CANCEL,

@@ -286,3 +286,13 @@ def test_a_second_start_sends_no_second_started_event(desk: Desk) -> None:
     desk.jobs.hand_back(held)
     claim(desk)
     assert desk.run("SELECT count(*) AS n FROM deliveries")[0]["n"] == 1
+
+
+def test_a_worker_that_lost_its_lease_cannot_fail_the_job_that_waits_again(desk: Desk) -> None:
+    desk.submit()
+    job, mine = claim(desk)
+    lapse(desk, job)
+    desk.jobs.reap(max_attempts=3)
+    with pytest.raises(LeaseLost):
+        desk.jobs.fail(mine, OutOfMemory("too large"), retryable=False, metrics={})
+    assert desk.get(job).status is Status.QUEUED

@@ -26,7 +26,8 @@ def lift_the_fence() -> None:
 
 
 def stop_the_reaper() -> None:
-    from shared.jobs import Job, Jobs
+    from shared.job import Job
+    from shared.jobs import Jobs
 
     def reap(self: Jobs, *, max_attempts: int) -> list[Job]:
         return []
