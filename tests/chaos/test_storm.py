@@ -10,7 +10,7 @@ from tests.stack import Stack
 
 SEED = 7
 JOBS = 300
-FAULTS = 19
+FAULTS = 14
 
 
 @pytest.mark.timeout(600)
