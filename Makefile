@@ -1,8 +1,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
+SOAK_JOBS ?= 10000
+SOAK_FAULTS ?= 200
+SEED ?= 1
+SOAK_TESTS := tests/integration/test_state_machine.py tests/integration/test_process_faults.py
 
 help:  ## Show these lines
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
@@ -15,10 +19,18 @@ test:  ## Run every test, against servers of its own
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
+soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
+	@$(PYTHON) -m local.install dev
+	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
+	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 $(BIN)/python -m pytest -q $(SOAK_TESTS)
+
 check:  ## Check format, lint, types, borders and architecture
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+bench-gpu:  ## Measure rendering at full size on this machine's card, beside diffusers
+	@$(BIN)/python -m bench.render --device cuda
 
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file
@@ -26,4 +38,4 @@ env:  ## Write a .env for docker compose that fits this machine
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo test check env clean
+.PHONY: help run demo test soak check bench-gpu env clean
