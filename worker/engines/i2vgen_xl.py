@@ -10,9 +10,9 @@ from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
 from worker.engines.i2vgen.checkpoint import NAME, REVISION, find, revision
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.i2vgen.encodings import Encodings
+    from worker.engines.i2vgen.memory import MemoryUse
     from worker.engines.i2vgen.weights import Model
-
-DECODE_FRAMES: Final = 2  # 0.38 GiB of the card for each frame of a 512 x 512 chunk.
 
 SPEC: Final = EngineSpec(
     name=NAME,
@@ -71,11 +71,13 @@ SPEC: Final = EngineSpec(
 
 
 class I2VGenXLEngine:
-    """The model on one device; it holds no state between clips."""
+    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
 
     def __init__(self, settings: Settings) -> None:
         self.spec = SPEC.model_copy(update={"revision": revision(settings)})
         self.model: Model | None = None
+        self.memory: MemoryUse | None = None
+        self._encodings: Encodings | None = None
         self._settings = settings
 
     def load(self, device: str, on_progress: OnProgress) -> None:
@@ -85,13 +87,20 @@ class I2VGenXLEngine:
         on_progress(0.5, "starting torch")
         import torch
 
+        from worker.engines.i2vgen.encodings import Encodings
         from worker.engines.i2vgen.faults import device_faults
+        from worker.engines.i2vgen.memory import choose
         from worker.engines.i2vgen.weights import load_model
 
         where = torch.device(device)
+        self.memory = choose(self._settings.memory, where)
+        self._encodings = Encodings()
         with device_faults(where, "this card is too small: I2VGen-XL's weights take 4.7 GiB"):
             self.model = load_model(
-                checkpoint, where, lambda done, what: on_progress(0.5 + done / 2, what)
+                checkpoint,
+                where,
+                lambda done, what: on_progress(0.5 + done / 2, what),
+                encoders_stay=self.memory.encoders_stay,
             )
 
     def plan(self, request: RenderRequest) -> Plan:
@@ -100,8 +109,10 @@ class I2VGenXLEngine:
             "mode": "eager",
             "sampler": "ddim",
             "is_guided": parameters.guidance_scale > 1,
-            "decode_frames": DECODE_FRAMES,
         }
+        if self.memory is not None:
+            plan["memory"] = self.memory.name
+            plan["decode_frames"] = self.memory.decode_frames
         if self.model is not None:
             from worker.engines.i2vgen.conditions import is_cut
 
@@ -110,13 +121,15 @@ class I2VGenXLEngine:
         return plan
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        if self.model is None:
+        if self.model is None or self.memory is None or self._encodings is None:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
         from worker.engines.i2vgen.clip import render_clip
         from worker.engines.i2vgen.faults import device_faults, smaller_clip
 
         with device_faults(self.model.device, smaller_clip(request.parameters)):
-            yield from render_clip(self.model, request, on_step, decode_frames=DECODE_FRAMES)
+            yield from render_clip(
+                self.model, request, on_step, memory=self.memory, encodings=self._encodings
+            )
 
     def unload(self) -> None:
         if self.model is None:
@@ -124,5 +137,5 @@ class I2VGenXLEngine:
         from worker.engines.i2vgen.faults import release
 
         device = self.model.device
-        self.model = None
+        self.model = self.memory = self._encodings = None
         release(device)

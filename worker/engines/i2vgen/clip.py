@@ -8,7 +8,7 @@ import torch
 from shared.catalogue import Parameters
 from shared.errors import BlankFrames
 from shared.lifecycle import Stage
-from worker.engines.base import Frames, OnStep, RenderRequest, Step
+from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.framing import frame_image
 from worker.engines.i2vgen.conditions import (
     Conditions,
@@ -23,16 +23,26 @@ from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import decode, one_colour
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.encodings import Encodings
 from worker.engines.i2vgen.faults import release
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse, on_card
 from worker.engines.i2vgen.weights import Model
 
 log = logging.getLogger(__name__)
 
 
 def render_clip(
-    model: Model, request: RenderRequest, on_step: OnStep, *, decode_frames: int
+    model: Model,
+    request: RenderRequest,
+    on_step: OnStep,
+    *,
+    memory: MemoryUse = NORMAL,
+    encodings: Encodings | None = None,
 ) -> Iterator[Frames]:
-    """Yield the clip's frames, `decode_frames` at a time.
+    """Yield the clip's frames, a few at a time.
+
+    Args:
+        encodings: what earlier clips' texts and pictures became; None keeps nothing.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -40,10 +50,10 @@ def render_clip(
     """
     parameters = request.parameters
     noise = clip_noise(model, parameters)
-    conditions = encode(model, request, noise, on_step)
-    latents = denoised(model, parameters, conditions, noise, on_step)
+    conditions = encode(model, request, noise, on_step, memory=memory, encodings=encodings)
+    latents = denoised(model, parameters, conditions, noise, on_step, memory=memory)
     blank = not one_colour(request.image)
-    for frames in _decoded(model, latents, on_step, decode_frames):
+    for frames in _decoded(model, latents, on_step, memory.decode_frames):
         blank = blank and one_colour(frames)
         yield frames
     if blank:
@@ -61,13 +71,23 @@ def clip_noise(model: Model, parameters: Parameters) -> Noise:
     )
 
 
-def encode(model: Model, request: RenderRequest, noise: Noise, on_step: OnStep) -> Conditions:
+def encode(
+    model: Model,
+    request: RenderRequest,
+    noise: Noise,
+    on_step: OnStep,
+    *,
+    memory: MemoryUse = NORMAL,
+    encodings: Encodings | None = None,
+) -> Conditions:
     parameters = request.parameters
+    kept = Encodings(entries=3) if encodings is None else encodings
     is_guided = parameters.guidance_scale > 1
     prompts = [parameters.negative_prompt] if is_guided else []
-    text = encode_prompts(model, [*prompts, parameters.prompt])
+    encoded = [_text(model, kept, each, memory) for each in [*prompts, parameters.prompt]]
+    text = torch.cat(encoded)
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
-    picture = encode_picture(model, request.image)
+    picture = _picture(model, kept, request.image, memory)
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
     frame = frame_image(
         request.image, width=parameters.width, height=parameters.height, fit=parameters.fit
@@ -82,14 +102,38 @@ def encode(model: Model, request: RenderRequest, noise: Noise, on_step: OnStep) 
     )
 
 
+def _text(model: Model, kept: Encodings, text: str, memory: MemoryUse) -> torch.Tensor:
+    """Return (1, tokens, width), each text encoded alone: so it is the same kept or fresh."""
+
+    def fresh() -> torch.Tensor:
+        with on_card(model.text_encoder, model.device, stays=memory.encoders_stay):
+            return encode_prompts(model, [text])
+
+    return kept.of_text(text, fresh)
+
+
+def _picture(model: Model, kept: Encodings, image: Image, memory: MemoryUse) -> torch.Tensor:
+    def fresh() -> torch.Tensor:
+        with on_card(model.image_encoder, model.device, stays=memory.encoders_stay):
+            return encode_picture(model, image)
+
+    return kept.of_picture(image, fresh)
+
+
 def denoised(
-    model: Model, parameters: Parameters, conditions: Conditions, noise: Noise, on_step: OnStep
+    model: Model,
+    parameters: Parameters,
+    conditions: Conditions,
+    noise: Noise,
+    on_step: OnStep,
+    *,
+    memory: MemoryUse = NORMAL,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
     steps = ddim_steps(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
     return denoise(
-        Guidance(denoiser, parameters.guidance_scale),
+        Guidance(denoiser, parameters.guidance_scale, one_row_at_a_time=memory.one_row_at_a_time),
         denoiser.constants(conditions, steps),
         steps,
         noise.clip.to(model.device),

@@ -20,8 +20,10 @@ IN_FLIGHT: Final = 2  # Enough to keep the card fed; more would make a cancel wa
 class Guidance:
     """Guided predictions: both rows in one pass, or one after the other where memory is short."""
 
-    def __init__(self, denoiser: Denoiser, scale: float) -> None:
-        self.one_row_at_a_time = False
+    def __init__(
+        self, denoiser: Denoiser, scale: float, *, one_row_at_a_time: bool = False
+    ) -> None:
+        self.one_row_at_a_time = one_row_at_a_time
         self._denoiser = denoiser
         self._scale = scale
 

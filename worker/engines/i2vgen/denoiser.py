@@ -35,14 +35,14 @@ class Denoiser:
     """Predicts with a UNet that `weights.prepare` has prepared."""
 
     def __init__(self, unet: Any) -> None:
-        self._unet = unet
+        self.unet = unet
 
     @torch.inference_mode()
     def constants(self, conditions: Conditions, steps: Sequence[DdimStep]) -> Constants:
-        latents = conditions.latents.to(self._unet.dtype)
+        latents = conditions.latents.to(self.unet.dtype)
         context = self._context(conditions.text, conditions.picture, latents[:, :, 0])
         return Constants(
-            context=keys_and_values(self._unet, context),
+            context=self.keep(context),
             latents=self._placed(latents),
             times=self._times(steps, conditions.fps),
         )
@@ -50,21 +50,24 @@ class Denoiser:
     def _context(
         self, text: torch.Tensor, picture: torch.Tensor, latents: torch.Tensor
     ) -> torch.Tensor:
-        unet, rows = self._unet, text.shape[0]
+        unet, rows = self.unet, text.shape[0]
         of_latents = unet.image_latents_context_embedding(latents).flatten(2).transpose(1, 2)
         of_picture = unet.context_embedding(picture).view(len(picture), -1, text.shape[2])
         return torch.cat([text, of_latents.expand(rows, -1, -1), of_picture], dim=1)
 
+    def keep(self, context: torch.Tensor) -> Context:
+        return keys_and_values(self.unet, context)
+
     def _placed(self, latents: torch.Tensor) -> torch.Tensor:
         """Return the picture's latents after every pixel has attended over its frames."""
         _, channels, frames, height, width = latents.shape
-        by_frame = self._unet.image_latents_proj_in(latents[0].transpose(0, 1))
+        by_frame = self.unet.image_latents_proj_in(latents[0].transpose(0, 1))
         by_pixel = by_frame.permute(2, 3, 0, 1).reshape(height * width, frames, channels)
-        mixed = self._unet.image_latents_temporal_encoder(by_pixel)
+        mixed = self.unet.image_latents_temporal_encoder(by_pixel)
         return mixed.reshape(height, width, frames, channels).permute(2, 3, 0, 1)
 
     def _times(self, steps: Sequence[DdimStep], fps: int) -> torch.Tensor:
-        unet = self._unet
+        unet = self.unet
         when = torch.tensor([step.timestep for step in steps], device=unet.device)
         rate = torch.tensor([fps], device=unet.device)
         of_when = unet.time_embedding(unet.time_proj(when).to(unet.dtype))
@@ -78,7 +81,7 @@ class Denoiser:
             latents: (1, 4, frames, h, w), float32.
             step: its place among the steps the constants were made for, from 0.
         """
-        unet, frames, rows = self._unet, latents.shape[2], constants.rows
+        unet, frames, rows = self.unet, latents.shape[2], constants.rows
         # One row of times serves every row and frame: each layer broadcasts it.
         time = constants.times[step : step + 1]
         joined = torch.cat([latents[0].transpose(0, 1).to(unet.dtype), constants.latents], dim=1)
@@ -91,11 +94,11 @@ class Denoiser:
         self, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
     ) -> torch.Tensor:
         count = frames * len(context[0][0])
-        hidden, skips = self._down(hidden, time, context, frames)
-        hidden = self._unet.mid_block(
+        hidden, skips = self.down(hidden, time, context, frames)
+        hidden = self.unet.mid_block(
             for_every_row(hidden, count), time, encoder_hidden_states=context, num_frames=frames
         )
-        for block in self._unet.up_blocks:
+        for block in self.unet.up_blocks:
             taken = tuple(for_every_row(skip, count) for skip in skips[-len(block.resnets) :])
             del skips[-len(block.resnets) :]
             hidden = block(
@@ -109,12 +112,12 @@ class Denoiser:
             )
         return hidden
 
-    def _down(
+    def down(
         self, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Return the smallest images and the skips; the first of them are one row's."""
         skips, have_parted = [hidden], False
-        for block in self._unet.down_blocks:
+        for block in self.unet.down_blocks:
             if _attends(block) and not have_parted:
                 hidden, outputs = through_first_attending(block, hidden, time, context, frames)
                 have_parted = True

@@ -56,8 +56,17 @@ def precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if native else torch.float16
 
 
-def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:
+def load_model(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    on_progress: OnProgress,
+    *,
+    encoders_stay: bool = True,
+) -> Model:
     """Return the model on `device`, in that device's precision.
+
+    Args:
+        encoders_stay: False leaves the two encoders on the host until a clip needs them.
 
     Raises:
         MissingWeights: a part cannot be read, or some of its weights are not in the file.
@@ -67,7 +76,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
     dtype = precision(device)
     parts: dict[str, Any] = {}
     for name, kind, share in CLASSES:
-        parts[name] = _weighted(checkpoint, name, kind, dtype).to(device)
+        stays = encoders_stay or not name.endswith("_encoder")
+        parts[name] = _weighted(checkpoint, name, kind, dtype).to(device if stays else "cpu")
         on_progress(share, f"loading {name}")
     mean, std = _normalisation(checkpoint)
     prepare(parts["unet"])

@@ -1,0 +1,51 @@
+"""What a render keeps on the card at once: all it can, or as little as it can."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+import torch
+
+SMALL_CARD_BYTES: Final = 10 * 2**30
+"""Cards below this take the frugal way by themselves: 8.2 GiB is what the default clip needs."""
+
+
+@dataclass(frozen=True)
+class MemoryUse:
+    """How a render divides its work; the frames are the same in each."""
+
+    name: Literal["normal", "low"]
+    decode_frames: int
+    one_row_at_a_time: bool
+    encoders_stay: bool
+
+
+# 0.38 GiB of the card for each frame of a 512 x 512 chunk.
+NORMAL: Final = MemoryUse("normal", decode_frames=2, one_row_at_a_time=False, encoders_stay=True)
+LOW: Final = MemoryUse("low", decode_frames=1, one_row_at_a_time=True, encoders_stay=False)
+
+
+def choose(asked: Literal["auto", "normal", "low"], device: torch.device) -> MemoryUse:
+    """Return the use that was asked for, or on `auto` the one for the card's size."""
+    if asked == "auto":
+        return LOW if 0 < card_bytes(device) < SMALL_CARD_BYTES else NORMAL
+    return LOW if asked == "low" else NORMAL
+
+
+def card_bytes(device: torch.device) -> int:
+    """Return the card's memory, 0 for a CPU."""
+    if device.type != "cuda":
+        return 0
+    return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+@contextmanager
+def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None]:
+    """Have the encoder on the device inside the block; afterwards too if it stays."""
+    encoder.to(device)
+    try:
+        yield
+    finally:
+        if not stays:
+            encoder.to("cpu")
