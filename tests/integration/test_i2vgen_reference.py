@@ -9,19 +9,18 @@ removed, without which its default call fails. Everything else it computes by it
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers import I2VGenXLPipeline
 from PIL import Image as PillowImage
 
 from shared.catalogue import Fit, Parameters
 from shared.settings import Settings
 from tests.checkpoints import FAITHFUL, small_i2vgen_xl
 from tests.photos import photo
+from tests.stock import GivenSample, shimmed
 from worker.engines.base import RenderRequest, Step
 from worker.engines.i2vgen.clip import clip_noise, denoised, encode
 from worker.engines.i2vgen.conditions import Conditions, Noise, encode_prompts
@@ -37,22 +36,6 @@ SEEN = 20 * BOUND  # Dropping the picture's embedding, the smallest of these, gi
 STEPS = 8
 SIZES = [(64, 64), (128, 64)]
 GUIDANCES = [1.0, 9.0]
-
-
-class GivenSample(I2VGenXLPipeline):
-    """The stock pipeline, handed the VAE's sample of its picture instead of drawing it."""
-
-    given: torch.Tensor
-
-    def prepare_image_latents(self, *given: Any, **options: Any) -> torch.Tensor:
-        self.vae.encode = lambda pixels: SimpleNamespace(latent_dist=self)
-        try:
-            return super().prepare_image_latents(*given, **options)
-        finally:
-            del self.vae.encode
-
-    def sample(self) -> torch.Tensor:
-        return self.given
 
 
 @dataclass(frozen=True)
@@ -130,9 +113,7 @@ def our_model(checkpoint: Path) -> Model:
 
 
 def stock_pipeline(checkpoint: Path, dtype: torch.dtype) -> GivenSample:
-    pipeline = GivenSample.from_pretrained(checkpoint, dtype=dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    object.__setattr__(pipeline.text_encoder, "text_model", pipeline.text_encoder)
+    pipeline: GivenSample = shimmed(GivenSample.from_pretrained(checkpoint, dtype=dtype))
     return pipeline
 
 

@@ -1,0 +1,200 @@
+"""One clip by one arm, from the picture to the MP4 on disk, with the times of its steps."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from diffusers.utils import export_to_video
+from PIL import Image as PillowImage
+
+from tests.stock import GivenSample
+from worker.engines.base import RenderRequest, Step
+from worker.engines.i2vgen.clip import clip_noise, encode, render_clip
+from worker.engines.i2vgen.conditions import Conditions, Noise
+from worker.engines.i2vgen.ddim import ddim_steps
+from worker.engines.i2vgen.denoise import Guidance, denoise
+from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse
+from worker.engines.i2vgen.weights import Model
+from worker.tags import Tags
+from worker.video import Mp4Writer
+
+
+@dataclass
+class Marks:
+    """When the device had finished its first and its last step."""
+
+    device: torch.device
+    total: int
+    seconds: list[float] = field(default_factory=list)
+    count: int = 0
+
+    def step_done(self) -> None:
+        self.count += 1
+        if self.count in {1, self.total}:
+            synchronize(self.device)
+            self.seconds.append(time.perf_counter())
+
+    @property
+    def milliseconds_each(self) -> float:
+        first, last = self.seconds
+        return (last - first) / (self.total - 1) * 1000
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run took; `latents` are what it denoised to, where the arm shows them."""
+
+    step_ms: float
+    seconds: float
+    latents: torch.Tensor | None = None
+
+
+class Arm(Protocol):
+    model: Model
+
+    def run(self, request: RenderRequest, path: Path) -> Figures:
+        """Render the request into an MP4 at `path`."""
+
+
+class Marked:
+    """A scheduler that marks its steps and keeps its last sample."""
+
+    def __init__(self, scheduler: Any, marks: Marks) -> None:
+        self._scheduler = scheduler
+        self._marks = marks
+        self.sample = torch.empty(0)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._scheduler, name)
+
+    def step(self, *given: Any, **options: Any) -> Any:
+        output = self._scheduler.step(*given, **options)
+        self.sample = output.prev_sample
+        self._marks.step_done()
+        return output
+
+
+class StockArm:
+    """Diffusers' pipeline and its own way to a file."""
+
+    def __init__(self, pipeline: GivenSample, model: Model) -> None:
+        self._pipeline = pipeline
+        self.model = model  # Draws the noise and the picture's latents, outside the clock.
+
+    def run(self, request: RenderRequest, path: Path) -> Figures:
+        noise, conditions = drawn(self.model, request)
+        pipeline, scheduler, parameters = (
+            self._pipeline,
+            self._pipeline.scheduler,
+            request.parameters,
+        )
+        marks = Marks(self.model.device, parameters.num_inference_steps)
+        pipeline.scheduler = marked = Marked(scheduler, marks)
+        scaling = self.model.vae.config.scaling_factor
+        pipeline.given = (conditions.latents[:, :, 0] / scaling).to(self.model.dtype)
+        synchronize(self.model.device)
+        began = time.perf_counter()
+        try:
+            frames = pipeline(
+                prompt=parameters.prompt,
+                negative_prompt=parameters.negative_prompt,
+                image=PillowImage.fromarray(request.image),
+                width=parameters.width,
+                height=parameters.height,
+                target_fps=parameters.fps,
+                num_frames=parameters.num_frames,
+                num_inference_steps=parameters.num_inference_steps,
+                guidance_scale=parameters.guidance_scale,
+                latents=noise.clip.to(self.model.device, self.model.dtype),
+            ).frames[0]
+        finally:
+            pipeline.scheduler = scheduler
+        export_to_video(frames, str(path), fps=parameters.fps)
+        seconds = time.perf_counter() - began
+        return Figures(marks.milliseconds_each, seconds, marked.sample[None].transpose(1, 2))
+
+
+class OurArm:
+    """What a worker runs between its claim and its upload."""
+
+    def __init__(self, model: Model, memory: MemoryUse = NORMAL) -> None:
+        self.model = model
+        self._memory = memory
+
+    def run(self, request: RenderRequest, path: Path) -> Figures:
+        parameters = request.parameters
+        marks = Marks(self.model.device, parameters.num_inference_steps)
+
+        def on_step(step: Step) -> None:
+            if step.stage == "denoising":
+                marks.step_done()
+
+        synchronize(self.model.device)
+        began = time.perf_counter()
+        with Mp4Writer(
+            path,
+            width=parameters.width,
+            height=parameters.height,
+            fps=parameters.fps,
+            tags=Tags(settings={}),
+        ) as writer:
+            for frames in render_clip(self.model, request, on_step, memory=self._memory):
+                writer.write(frames)
+        return Figures(marks.milliseconds_each, time.perf_counter() - began)
+
+
+class DenoisingArm:
+    """A denoiser alone: no file, but the latents it ends in."""
+
+    def __init__(self, model: Model, denoiser: Denoiser, memory: MemoryUse = NORMAL) -> None:
+        self.model = model
+        self._denoiser = denoiser
+        self._one_row_at_a_time = memory.one_row_at_a_time
+
+    def run(self, request: RenderRequest, path: Path) -> Figures:
+        noise, conditions = drawn(self.model, request)
+        parameters = request.parameters
+        steps = ddim_steps(self.model.scheduler, parameters.num_inference_steps)
+        marks = Marks(self.model.device, len(steps))
+        began = time.perf_counter()
+        latents = denoise(
+            Guidance(
+                self._denoiser,
+                parameters.guidance_scale,
+                one_row_at_a_time=self._one_row_at_a_time,
+            ),
+            self._denoiser.constants(conditions, steps),
+            steps,
+            noise.clip.to(self.model.device),
+            lambda done: marks.step_done(),
+        )
+        return Figures(marks.milliseconds_each, time.perf_counter() - began, latents)
+
+
+def drawn(model: Model, request: RenderRequest) -> tuple[Noise, Conditions]:
+    noise = clip_noise(model, request.parameters)
+    return noise, encode(model, request, noise, lambda step: None)
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def interleaved(
+    arms: dict[str, Arm], requests: Sequence[RenderRequest], folder: Path
+) -> dict[str, list[Figures]]:
+    """Return each arm's figures; every other round begins with the last arm."""
+    figures: dict[str, list[Figures]] = {name: [] for name in arms}
+    for number, request in enumerate(requests):
+        for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
+            figures[name].append(arms[name].run(request, folder / "clip.mp4"))
+    return figures

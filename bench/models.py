@@ -1,0 +1,174 @@
+"""Random I2VGen-XL models in memory: the real one's size, and one that two cores can step."""
+
+import tempfile
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoencoderKL, I2VGenXLUNet
+from transformers import (
+    CLIPImageProcessor,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionConfig,
+    CLIPVisionModelWithProjection,
+)
+
+from tests.checkpoints import PREPROCESSOR, i2vgen_scheduler, small_i2vgen_xl
+from tests.stock import GivenSample, shimmed
+from worker.engines.i2vgen.weights import Model, prepare
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large a model is; the blocks are the real model's in each."""
+
+    unet_channels: tuple[int, ...]
+    vae_channels: tuple[int, ...]
+    text: tuple[int, int, int]  # width, layers, heads
+    picture: tuple[int, int, int]
+    norm_groups: int = 32
+
+
+FULL: Final = Scale((320, 640, 1280, 1280), (128, 256, 512, 512), (1024, 24, 16), (1280, 32, 16))
+SMALL: Final = Scale((64, 128, 256, 256), (64, 64, 64, 64), (512, 2, 8), (512, 2, 8))
+"""64 M weights in its UNet; on two cores a step of 8 frames takes about two seconds."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Drawn weights, none of them zero. Every arm takes its own copy of the UNet."""
+
+    unet: Any
+    vae: Any
+    text_encoder: Any
+    image_encoder: Any
+    tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+
+
+def draw_parts(scale: Scale, device: torch.device) -> Parts:
+    """Draw a model on the device, bfloat16 on a card and float32 on a CPU."""
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    torch.manual_seed(20)
+    with device:
+        drawn = [_unet(scale), _vae(scale), _text_encoder(scale), _image_encoder(scale)]
+    unet, vae, text_encoder, image_encoder = (_ready(each, dtype) for each in drawn)
+    with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
+        folder = small_i2vgen_xl(Path(name))
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
+    return Parts(unet, vae, text_encoder, image_encoder, tokenizer, device, dtype)
+
+
+def stock(parts: Parts) -> GivenSample:
+    """Return diffusers' pipeline over the parts."""
+    processor = {
+        name: value for name, value in PREPROCESSOR.items() if name != "image_processor_type"
+    }
+    pipeline: GivenSample = shimmed(
+        GivenSample(
+            vae=parts.vae,
+            text_encoder=parts.text_encoder,
+            tokenizer=parts.tokenizer,
+            image_encoder=parts.image_encoder,
+            feature_extractor=CLIPImageProcessor(**processor),
+            unet=deepcopy(parts.unet),
+            scheduler=i2vgen_scheduler(),
+        )
+    )
+    return pipeline
+
+
+def ours(parts: Parts) -> Model:
+    """Return our model over the parts."""
+    unet = deepcopy(parts.unet)
+    prepare(unet)
+    return Model(
+        tokenizer=parts.tokenizer,
+        text_encoder=parts.text_encoder,
+        image_encoder=parts.image_encoder,
+        vae=parts.vae,
+        unet=unet,
+        scheduler=i2vgen_scheduler(),
+        pixel_mean=(0.48145466, 0.4578275, 0.40821073),
+        pixel_std=(0.26862954, 0.26130258, 0.27577711),
+        device=parts.device,
+        dtype=parts.dtype,
+    )
+
+
+def without_encoders(model: Model) -> Model:
+    """Return the model with its own copies of the encoders, waiting on the host."""
+    text, picture = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
+    return replace(model, text_encoder=text, image_encoder=picture)
+
+
+def resident_bytes(model: Model) -> int:
+    """Return the size of the weights that are on the model's device."""
+    parts = (model.unet, model.vae, model.text_encoder, model.image_encoder)
+    weights = [weight for part in parts for weight in part.parameters()]
+    return sum(each.nbytes for each in weights if each.device.type == model.device.type)
+
+
+def _unet(scale: Scale) -> Any:
+    return I2VGenXLUNet(
+        sample_size=32,
+        block_out_channels=scale.unet_channels,
+        cross_attention_dim=scale.text[0],
+        norm_num_groups=scale.norm_groups,
+    )
+
+
+def _vae(scale: Scale) -> Any:
+    blocks = len(scale.vae_channels)
+    return AutoencoderKL(
+        block_out_channels=scale.vae_channels,
+        down_block_types=("DownEncoderBlock2D",) * blocks,
+        up_block_types=("UpDecoderBlock2D",) * blocks,
+        layers_per_block=2,
+        latent_channels=4,
+        scaling_factor=0.18215,
+    )
+
+
+def _text_encoder(scale: Scale) -> Any:
+    width, layers, heads = scale.text
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=49408,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            projection_dim=width,
+            hidden_act="gelu",
+        )
+    )
+
+
+def _image_encoder(scale: Scale) -> Any:
+    width, layers, heads = scale.picture
+    return CLIPVisionModelWithProjection(
+        CLIPVisionConfig(
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            projection_dim=scale.text[0],
+            hidden_act="gelu",
+            image_size=224,
+            patch_size=14,
+        )
+    )
+
+
+def _ready(model: Any, dtype: torch.dtype) -> Any:
+    with torch.no_grad():
+        for weight in model.parameters():
+            if not weight.any():
+                weight.normal_(std=0.02)
+    return model.to(dtype).eval().requires_grad_(False)
