@@ -15,6 +15,7 @@ from shared.errors import NotFound
 from shared.lifecycle import TERMINAL, Stage, Status
 
 PREFIX: Final = "job_"
+INPUTS: Final = "inputs/"
 
 
 class Priority(StrEnum):
@@ -163,7 +164,16 @@ def no_such_job() -> NotFound:
 
 
 def input_key(job_id: UUID) -> str:
-    return f"inputs/{job_id.hex}.png"
+    return f"{INPUTS}{job_id.hex}.png"
+
+
+def input_id(key: str) -> UUID | None:
+    """Return the job an input's key belongs to, or None where the key is not one of ours."""
+    digits = key.removeprefix(INPUTS).removesuffix(".png")
+    try:
+        return UUID(hex=digits) if input_key(UUID(hex=digits)) == key else None
+    except ValueError:
+        return None
 
 
 def output_prefix(job_id: UUID) -> str:

@@ -102,6 +102,14 @@ class Storage:
         with _translated():
             return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
 
+    def keys(self, prefix: str, *, after: str, limit: int) -> list[str]:
+        """Return up to `limit` keys below the prefix that follow `after`, in order."""
+        with _translated():
+            page = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=prefix, StartAfter=after, MaxKeys=limit
+            )
+        return [item["Key"] for item in page.get("Contents", ())]
+
     def delete(self, key: str) -> None:
         with _translated():
             self._client.delete_object(Bucket=self._bucket, Key=key)

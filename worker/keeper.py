@@ -28,6 +28,7 @@ from shared.outbound import Outbound
 from shared.settings import Settings
 from shared.storage import Storage
 from worker import webhook
+from worker.orphans import OrphanSweeper
 from worker.ringer import Ringer
 from worker.sweep import Sweeper
 from worker.webhook import Deliverer
@@ -98,6 +99,7 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     jobs = Jobs(reaping, bell, lease=settings.lease)
     ringer = Ringer(ringing, Ledger(ringing), Fleet(ringing), bell)
     sweeper = Sweeper(sweeping, storage, settings)
+    orphans = OrphanSweeper(sweeping, storage)
 
     def reap() -> None:
         crashpoint("before_reap")
@@ -107,6 +109,10 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
         for job in jobs.time_out():
             _log.warning("waited_too_long", job=job.public_id)
 
+    def expire() -> None:
+        sweeper.sweep()
+        orphans.sweep()
+
     tick = settings.keeper_tick_seconds
     deliverer = opened.enter_context(
         contextlib.closing(_deliverer(settings, database("deliver", DELIVER_CONNECTIONS)))
@@ -115,7 +121,7 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
         Loop("reap", reap, every=tick, stop=stop),
         Loop("ring", ringer.top_up, every=tick, stop=stop),
         Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
-        Loop("expire", sweeper.sweep, every=EXPIRE_EVERY_SECONDS, stop=stop),
+        Loop("expire", expire, every=EXPIRE_EVERY_SECONDS, stop=stop),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
@@ -9,13 +10,15 @@ from bench.noop import NoopEngine
 from shared.bell import Bell
 from shared.errors import Gone
 from shared.fleet import Fleet, WorkerCard
-from shared.job import Artifact, Job, Result, Variant, input_key, output_key
+from shared.job import Artifact, Job, Result, Variant, input_key, new_id, output_key
 from shared.jobs import Claim
 from shared.lifecycle import Status
 from shared.tables import ANONYMOUS
 from tests.factory import Desk
 from tests.processes import until
 from tests.stack import Stack
+from worker import orphans
+from worker.orphans import GRACE, OrphanSweeper
 from worker.ringer import Ringer
 from worker.sweep import Sweeper
 
@@ -172,3 +175,33 @@ def test_an_idempotency_key_is_forgotten_after_a_day(desk: Desk, sweeper: Sweepe
     desk.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
     sweeper.sweep()
     assert desk.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id
+
+
+def drawn(age: timedelta) -> UUID:
+    """Return a uuid7 as it was drawn this long ago."""
+    fresh = new_id()
+    return UUID(int=fresh.int - (int(age.total_seconds() * 1000) << 80))
+
+
+def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(desk: Desk) -> None:
+    orphan, owned, young = drawn(2 * GRACE), drawn(2 * GRACE), new_id()
+    desk.submit(id=owned)
+    for job_id in (orphan, owned, young):
+        desk.storage.put(input_key(job_id), b"picture", content_type="image/png")
+    desk.storage.put("inputs/not-ours.txt", b"?", content_type="text/plain")
+    assert OrphanSweeper(desk.db, desk.storage).sweep() == 1
+    assert [_exists(desk, input_key(job_id)) for job_id in (orphan, owned, young)] == [
+        False,
+        True,
+        True,
+    ]
+    assert _exists(desk, "inputs/not-ours.txt")
+
+
+def test_orphans_are_found_page_by_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orphans, "PAGE", 2)
+    lost = [drawn(2 * GRACE) for _ in range(5)]
+    for job_id in lost:
+        desk.storage.put(input_key(job_id), b"picture", content_type="image/png")
+    sweeper = OrphanSweeper(desk.db, desk.storage)
+    assert [sweeper.sweep() for _ in range(4)] == [2, 2, 1, 0]
