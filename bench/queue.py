@@ -128,7 +128,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = Path(name)
-        servers = Servers(folder)
+        servers = Servers(folder, is_durable=True)
         try:
             servers.start()
             servers.migrate_template()

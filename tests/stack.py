@@ -96,13 +96,14 @@ class Server:
 class Servers:
     """Postgres, Valkey and SeaweedFS on free ports in a folder of their own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_durable: bool = False) -> None:
+        """A killed process does not notice that nothing was synced to the disk; a bench does."""
         (folder / "logs").mkdir()
         self.folder = folder
         self.state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
         self.state.save(folder)
         self.postgres, self.valkey, self.s3 = (
-            Server(part) for part in services(folder, self.state, is_durable=False)
+            Server(part) for part in services(folder, self.state, is_durable=is_durable)
         )
 
     def __iter__(self) -> Iterator[Server]:
