@@ -21,7 +21,7 @@ AppError
 └── RenderFailed                   the job's own end; `retryable` says whether again may help
     ├── OutOfMemory, NonFiniteFrames, BlankFrames, BadVideo
     ├── MissingWeights, ModelLoading, DevicePoisoned
-    └── StorageFailed, WorkerLost, Stalled, QueueTimeout, Unforeseen
+    └── StorageFailed, Stalled, Unforeseen
 """
 
 from typing import ClassVar
@@ -148,12 +148,6 @@ class RangeNotSatisfiable(AppError):
     title = "Range not satisfiable"
 
 
-class Forbidden(AppError):
-    code = "forbidden"
-    status = 403
-    title = "Forbidden"
-
-
 class QueueFull(AppError):
     code = "queue_full"
     status = 429
@@ -265,18 +259,8 @@ class StorageFailed(RenderFailed):
     retryable = True
 
 
-class WorkerLost(RenderFailed):
-    code = "worker_lost"
-    retryable = True
-
-
 class Stalled(RenderFailed):
     code = "render_stalled"
-    retryable = True
-
-
-class QueueTimeout(RenderFailed):
-    code = "queue_timeout"
     retryable = True
 
 

@@ -34,12 +34,11 @@ class Variant(StrEnum):
     INPUT = "input"
 
 
-class Artifact(BaseModel):
-    """A stored file of a finished job; sizes in pixels, what does not apply is None."""
+class FileFacts(BaseModel):
+    """What is known of a finished job's file; sizes in pixels, what does not apply is None."""
 
     model_config = ConfigDict(frozen=True)
 
-    key: str
     content_type: str
     bytes: int
     sha256: str
@@ -50,6 +49,12 @@ class Artifact(BaseModel):
     duration_seconds: float | None = None
     columns: int | None = None
     rows: int | None = None
+
+
+class Artifact(FileFacts):
+    """A finished job's file as it is stored."""
+
+    key: str
 
 
 class Result(BaseModel):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
 from shared.catalogue import Asked
-from shared.job import Artifact, Job, Priority, Variant
+from shared.job import Artifact, FileFacts, Job, Priority, Variant
 from shared.ledger import QueuePlace
 from shared.lifecycle import Stage, Status
 
@@ -73,18 +73,10 @@ class InputView(BaseModel):
     image_height: int
 
 
-class ArtifactView(BaseModel):
+class ArtifactView(FileFacts):
+    """A finished job's file as clients see it."""
+
     url: str
-    content_type: str
-    bytes: int
-    sha256: str
-    width: int | None = None
-    height: int | None = None
-    fps: int | None = None
-    num_frames: int | None = None
-    duration_seconds: float | None = None
-    columns: int | None = None
-    rows: int | None = None
 
 
 class OutputView(BaseModel):
