@@ -66,7 +66,7 @@ def launch(
         refuse_busy_port(settings)
         state = State.load(folder)
         clean_up(folder, state)
-        state = replace(state, ports=choose_ports(state.ports))
+        state = replace(state, ports=choose_ports(state.ports, kept=settings.port))
         state.save(folder)
         parts = (*services(folder, state), *ours(folder, state, settings))
         run(parts, folder, requests, on_ready=lambda: print_addresses(parts))

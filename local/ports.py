@@ -5,9 +5,10 @@ import socket
 
 import psutil
 
-MOVED = range(20000, 32000)
-"""Where a service goes when its usual port is taken: below the range (32768 and up on Linux) from
-which the kernel lends ports to outgoing connections, which could take it between two starts."""
+MOVED = range(10000, 16000)
+"""Where a service goes when its usual port is taken: below the ranges from which kernels lend
+ports to outgoing connections (from 32768 on Linux, 16000 in gVisor), which could take it between
+the look and the start."""
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:

@@ -28,12 +28,17 @@ PORTS: Final = {
 even with its admin page switched off."""
 
 
-def choose_ports(wanted: dict[str, int]) -> dict[str, int]:
-    """Return a free port for each of `PORTS`: the wanted one, else the usual one, else another."""
+def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str, int]:
+    """Return a free port for each of `PORTS`: the wanted one, else the usual one, else another.
+
+    Args:
+        wanted: the numbers of the last start, by name.
+        kept: a port that none may take: the gateway's, which starts last.
+    """
     chosen: dict[str, int] = {}
     for name, usual in PORTS.items():
         port = wanted.get(name, usual)
-        while port in chosen.values() or not ports.is_free(port) or is_blocked(port):
+        while port in {kept, *chosen.values()} or not ports.is_free(port) or is_blocked(port):
             port = ports.another()
         chosen[name] = port
     return chosen

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from api.__main__ import main
+from local import ports
 from tests.processes import Program, until
 from tests.stack import ROOT
 
@@ -19,9 +20,7 @@ SLOW_MACHINE = 10
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    return next(port for port in iter(ports.another, None) if ports.is_free(port))
 
 
 def test_it_serves_soon_without_any_service_and_stops_in_order(tmp_path: Path) -> None:

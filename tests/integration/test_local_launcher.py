@@ -247,3 +247,9 @@ def test_a_service_whose_port_was_taken_moves_to_another() -> None:
         chosen = choose_ports(usual)
     assert chosen["postgres"] != usual["postgres"]
     assert len({*chosen.values()}) == len(PORTS)
+
+
+def test_no_service_takes_the_port_of_the_gateway() -> None:
+    usual = choose_ports({name: ports.another() for name in PORTS})
+    chosen = choose_ports(usual, kept=usual["s3"])
+    assert usual["s3"] not in chosen.values()
