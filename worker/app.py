@@ -1,8 +1,11 @@
 """The Celery app of one worker; each setting with its reason."""
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from celery import signals
+from celery.worker.consumer import Consumer
+from kombu import Connection
 
 from shared.bell import celery_app, queue_name
 from shared.logs import set_up
@@ -33,6 +36,7 @@ app.conf.update(
     broker_connection_retry=True,
     broker_connection_retry_on_startup=True,
     broker_connection_max_retries=None,
+    worker_consumer="worker.app:Listener",
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_send_task_events=False,
     worker_enable_remote_control=False,
@@ -41,6 +45,22 @@ app.conf.update(
     task_queues=None,
     task_default_queue=queue_name(next(iter(place.engines))),
 )
+
+RECONNECT_SECONDS: Final = 1
+
+
+class Listener(Consumer):
+    """Looks for a lost Redis every second: by default the pauses grow to 30 s."""
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        conn.ensure_connection = partial(
+            conn.ensure_connection,
+            interval_start=RECONNECT_SECONDS,
+            interval_step=0,
+            interval_max=RECONNECT_SECONDS,
+        )
+        return super().ensure_connected(conn)
+
 
 _open: list["Workshop"] = []
 

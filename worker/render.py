@@ -22,6 +22,7 @@ from shared.settings import Settings
 from shared.storage import Storage
 from worker.engines.base import Image, RenderRequest
 from worker.lease import Lease, Leases
+from worker.patience import READ_SECONDS, wait_out
 from worker.resident import Resident
 from worker.settle import settle
 from worker.slot import Slot
@@ -93,7 +94,7 @@ def render(workshop: Workshop, job: Job, lease: Lease) -> None:
     engine = workshop.resident.use(job.engine, lease.on_load)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    image = read_input(workshop.storage, job)
+    image = read_input(workshop.storage, job, lease)
     request = RenderRequest(image=image, parameters=job.parameters)
     clip = Clip(
         job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
@@ -109,9 +110,22 @@ def render(workshop: Workshop, job: Job, lease: Lease) -> None:
         raise
 
 
-def read_input(storage: Storage, job: Job) -> Image:
-    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3)."""
-    with PIL.Image.open(io.BytesIO(storage.get(input_key(job.id))), formats=["PNG"]) as picture:
+def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
+    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3).
+
+    Raises:
+        StorageFailed: the storage stayed away.
+        LeaseLost, Stalled, Drained: stop the work.
+    """
+    key = input_key(job.id)
+    body = wait_out(
+        lease,
+        lambda: storage.get(key),
+        within=READ_SECONDS,
+        key=key,
+        failure="the picture could not be read from the storage",
+    )
+    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
         return np.array(picture.convert("RGB"))
 
 

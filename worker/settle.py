@@ -12,7 +12,6 @@ from shared.errors import (
     Drained,
     LeaseLost,
     RenderFailed,
-    StorageFailed,
     StorageUnavailable,
     Unforeseen,
 )
@@ -77,8 +76,6 @@ def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
 def _as_failure(error: Exception) -> RenderFailed:
     if isinstance(error, RenderFailed):
         return error
-    if isinstance(error, StorageUnavailable):
-        return StorageFailed(error.message)
     if isinstance(error, AppError):
         return Unforeseen(error.message)
     _log.error("render_crashed", exc_info=error)

@@ -8,16 +8,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from shared.crashpoints import crashpoint
-from shared.errors import (
-    DatabaseUnavailable,
-    StorageFailed,
-    StorageUnavailable,
-)
+from shared.errors import DatabaseUnavailable
 from shared.job import Artifact, Job, Result, Variant, output_key
 from shared.jobs import Jobs
 from shared.lifecycle import Stage
@@ -25,15 +21,10 @@ from shared.storage import Storage
 from worker.engines.base import Frames, Image, Plan
 from worker.inspect_video import VideoFacts, check_video, is_one_colour
 from worker.lease import Lease
+from worker.patience import FIRST_PAUSE_SECONDS, UPLOAD_SECONDS, wait_out
 from worker.previews import gif, poster, sprite_sheet
 from worker.tags import Tags
 from worker.video import Mp4Writer
-
-UPLOAD_SECONDS: Final = 300.0
-"""How long an outage of the storage is waited out, rather than rendering again."""
-
-FIRST_PAUSE_SECONDS: Final = 0.5
-LONGEST_PAUSE_SECONDS: Final = 10.0
 
 _log = structlog.get_logger(__name__)
 
@@ -170,26 +161,18 @@ class Tail:
     def _upload(self, clip: Clip, upload: _Upload) -> Artifact:
         """Store one file, waiting out an outage; the lease lives on meanwhile."""
         key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
-        ends_at = time.monotonic() + UPLOAD_SECONDS
-        pause = FIRST_PAUSE_SECONDS
         crashpoint("before_upload")
-        while True:
-            try:
-                self._storage.put(key, upload.body, content_type=upload.content_type)
-            except StorageUnavailable as error:
-                if time.monotonic() > ends_at:
-                    raise StorageFailed(
-                        "the finished clip could not be stored for five minutes"
-                    ) from error
-                _log.warning("upload_again", key=key, pause_seconds=pause)
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
-                clip.lease.check()
-            else:
-                crashpoint("after_upload")
-                clip.lease.touch()
-                clip.lease.check()
-                return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
+        wait_out(
+            clip.lease,
+            lambda: self._storage.put(key, upload.body, content_type=upload.content_type),
+            within=UPLOAD_SECONDS,
+            key=key,
+            failure="the finished clip could not be stored for five minutes",
+        )
+        crashpoint("after_upload")
+        clip.lease.touch()
+        clip.lease.check()
+        return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
 
     def _publish(self, clip: Clip, result: Result, metrics: Mapping[str, Any]) -> None:
         """Complete the job; where an answer was lost, read first what became of it."""

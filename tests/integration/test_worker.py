@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -215,6 +216,32 @@ def test_a_finished_clip_waits_out_an_outage_of_the_storage(served: Bench) -> No
     served.people.stack.s3.restart()
     done = served.ended(job)
     assert (done.status, done.attempt) == (Status.SUCCEEDED, 1)
+
+
+def test_a_picture_that_cannot_be_read_yet_is_waited_for(bench: Bench) -> None:
+    job = bench.render()
+    bench.people.stack.s3.kill()
+    worker = bench.people.worker(**SETTINGS)
+    until(lambda: worker.text().count("storage_again") > 1, "the picture is asked for again")
+    bench.people.stack.s3.restart()
+    done = bench.ended(job)
+    assert (done.status, done.attempt, done.failures) == (Status.SUCCEEDED, 1, 0)
+
+
+def test_a_lost_redis_is_looked_for_every_second(bench: Bench) -> None:
+    worker = bench.people.worker(**SETTINGS)
+    bench.people.keeper(**SETTINGS)
+    assert bench.ended(bench.render()).status is Status.SUCCEEDED
+    bench.people.stack.valkey.kill()
+    pauses = until(
+        lambda: (
+            (found := re.findall(r"Trying again in ([0-9.]+) second", worker.text()))[3:] and found
+        ),
+        "the worker looks for it again and again",
+    )
+    bench.people.stack.valkey.restart()
+    assert bench.ended(bench.render()).status is Status.SUCCEEDED
+    assert set(pauses) == {"1.00"}
 
 
 def test_the_next_job_starts_before_the_last_one_is_stored(served: Bench) -> None:
