@@ -1,0 +1,47 @@
+"""The fence is seen to matter: without it a zombie publishes."""
+
+from pathlib import Path
+
+from shared.lifecycle import Stage, Status
+from tests.chaos.faults import PAST_THE_LEASE
+from tests.chaos.trial import Trial, trial
+from tests.processes import freeze, thaw, until
+from tests.stack import Stack
+
+LONG = "steps=60 pause=0.1"
+"""Six seconds: longer than a lease, so that two attempts overlap."""
+
+
+def wake_a_zombie(on: Trial) -> None:
+    """Freeze a child past its lease, and wake it while another renders its job."""
+    on.accept(LONG)
+    (job,) = until(
+        lambda: on.rows(f"stage = '{Stage.DENOISING}' AND step > 2"), "a job is rendered"
+    )
+    assert job.worker is not None
+    place = job.worker.partition("#")[0]
+    pid = on.desk.run("SELECT pid FROM workers WHERE name = :name", name=place)[0]["pid"]
+    freeze(pid)
+    try:
+        until(
+            lambda: on.rows(f"attempt = 2 AND stage = '{Stage.DENOISING}'"),
+            "another worker has the job",
+            within=10 * PAST_THE_LEASE,
+        )
+    finally:
+        thaw(pid)
+    until(lambda: on.rows(f"status = '{Status.SUCCEEDED}'"), "the job ends")
+    until(lambda: not on.desk.run("SELECT 1 FROM deliveries WHERE status = 'pending'"), "told")
+
+
+def test_a_zombie_is_fenced_and_the_newest_attempt_wins(stack: Stack, tmp_path: Path) -> None:
+    with trial(stack, tmp_path, None) as on:
+        wake_a_zombie(on)
+        until(lambda: on.people.counted("worker", "lease_lost") == 1, "one write was fenced")
+        assert on.audit().broken == {}
+
+
+def test_without_the_fence_a_zombie_publishes_an_old_attempt(stack: Stack, tmp_path: Path) -> None:
+    with trial(stack, tmp_path, "fence") as on:
+        wake_a_zombie(on)
+        assert on.audit().broken == {"stale_results": 1}

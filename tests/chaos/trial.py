@@ -1,0 +1,76 @@
+"""One safeguard on trial: with it the audit is clean, without it the audit is not."""
+
+import contextlib
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.fleet import Fleet
+from shared.job import Job
+from tests.chaos.audit import Findings, audit
+from tests.chaos.client import Clients, Ledger
+from tests.chaos.faults import PAST_THE_LEASE
+from tests.chaos.ward import SETTINGS, Ward, ward
+from tests.engines import ScriptedEngine
+from tests.factory import Desk
+from tests.processes import until
+from tests.receiver import Receiver
+from tests.stack import ROOT, Stack
+
+HOPELESS_SECONDS = 2 * PAST_THE_LEASE
+"""What is waited for in vain; with the safeguard the same takes less than a second of it."""
+
+
+class Trial:
+    """One safeguard on trial: a ward, a client, and an audit at the end."""
+
+    def __init__(self, desk: Desk, ledger: Ledger, receiver: Receiver, people: Ward) -> None:
+        self.desk = desk
+        self.people = people
+        self.clients = Clients(people.url, ledger, 1, [receiver.url("/hook")], lambda n, rng: "")
+        self._ledger = ledger
+        self._receiver = receiver
+
+    def accept(self, script: str, key: str = "key") -> str:
+        job_id = self.clients.insist(key, self.clients.form(script, random.Random(1)))
+        assert job_id is not None
+        return job_id
+
+    def rows(self, condition: str) -> list[Job]:
+        rows = self.desk.run(f"SELECT * FROM jobs WHERE {condition}")  # noqa: S608 (of this file)
+        return [Job.from_row(row) for row in rows]
+
+    def ends(self, *, within: float) -> bool:
+        """Tell whether every job ends and is told in that many seconds after a worker is up."""
+        unsettled = (
+            "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') UNION ALL"
+            " SELECT 1 FROM deliveries WHERE status = 'pending'"
+        )
+        until(lambda: self.desk.run("SELECT 1 FROM workers"), "a worker is up")
+        try:
+            until(lambda: not self.desk.run(unsettled), "all is settled", within=within)
+        except AssertionError:
+            return False
+        return True
+
+    def audit(self) -> Findings:
+        return audit(self.desk, self._ledger, [self._receiver])
+
+
+@contextlib.contextmanager
+def trial(stack: Stack, folder: Path, sabotage: str | None, *names: str) -> Iterator[Trial]:
+    """Start the processes named, by default all and two workers."""
+    with contextlib.ExitStack() as opened:
+        desk = opened.enter_context(contextlib.closing(Desk(stack.settings(**SETTINGS))))
+        ledger = opened.enter_context(contextlib.closing(Ledger(folder / "ledger")))
+        receiver = opened.enter_context(Receiver())
+        people = opened.enter_context(ward(stack, folder / "logs", cpu_workers=1 if names else 2))
+        if sabotage is not None:
+            people.environment("STILLREEL_TEST_SABOTAGE", sabotage)
+            people.environment("PYTHONPATH", f"{ROOT / 'tests' / 'sabotage'}{os.pathsep}{ROOT}")
+        Fleet(desk.db).offer([ScriptedEngine.spec])  # The gateway takes what was ever served.
+        people.start(*names)
+        if not names:
+            until(lambda: len(desk.run("SELECT 1 FROM workers")) == 2, "two workers are up")
+        yield Trial(desk, ledger, receiver, people)
