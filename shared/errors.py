@@ -3,11 +3,14 @@
 AppError
 ├── InvalidRequest            422  bad parameters; `param` names the field
 │   ├── UnknownModel          404
-│   ├── InvalidImage          422  and its kinds: truncated, animated, …
+│   ├── InvalidImage          422  and its kinds: truncated, animated, over limits, …
+│   │   └── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
 │   ├── ImageTooLarge         413
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
+├── Unauthenticated           401  MissingKey, InvalidKey
+├── Forbidden                 403  AdminOnly, HostRefused, CrossSiteRefused
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
@@ -15,7 +18,9 @@ AppError
 ├── Unavailable               503  database, storage, busy: try again later
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow
+│   └── InvalidUrl, TooManyRedirects
 ├── OutboundFailed            502  an outgoing request got no answer
+│   └── OutboundTimedOut, UnusableAnswer, AnswerTooLarge
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back
 └── RenderFailed                   the job's own end; `retryable` says whether again may help
@@ -30,7 +35,7 @@ from typing import ClassVar
 class AppError(Exception):
     """An error with a stable `code`; the message says what is wrong and what would be right."""
 
-    code: ClassVar[str] = "internal"
+    code: str = "internal"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
 
@@ -77,10 +82,26 @@ class AnimatedImage(InvalidImage):
     code = "animated_image"
 
 
+class ImageOverLimits(InvalidImage):
+    """Its decoder crashed, hung, or took more than one picture may take."""
+
+    code = "image_over_limits"
+
+
 class ImageTooLarge(InvalidImage):
     code = "image_too_large"
     status = 413
     title = "Image too large"
+
+
+class ImageNotFetched(InvalidImage):
+    """The picture behind a URL did not come, for the reason that an outbound error names."""
+
+    title = "Image not fetched"
+
+    def __init__(self, reason: AppError) -> None:
+        super().__init__(f"image.url: {reason.message}", param="image.url")
+        self.code = reason.code
 
 
 class BodyTooLarge(InvalidRequest):
@@ -98,6 +119,45 @@ class UnsupportedBody(InvalidRequest):
 class IdempotencyConflict(InvalidRequest):
     code = "idempotency_conflict"
     title = "Idempotency key used for another request"
+
+
+class Unauthenticated(AppError):
+    status = 401
+    title = "Not authenticated"
+
+
+class MissingKey(Unauthenticated):
+    code = "missing_api_key"
+    title = "API key missing"
+
+
+class InvalidKey(Unauthenticated):
+    code = "invalid_api_key"
+    title = "API key not valid"
+
+
+class Forbidden(AppError):
+    status = 403
+    title = "Forbidden"
+
+
+class AdminOnly(Forbidden):
+    code = "admin_only"
+    title = "For admins only"
+
+
+class HostRefused(Forbidden):
+    """A name that some page of the web may have pointed here."""
+
+    code = "host_refused"
+    title = "Host refused"
+
+
+class CrossSiteRefused(Forbidden):
+    """A page of another site asks, by the browser of somebody who has access."""
+
+    code = "cross_site_refused"
+    title = "Cross-site request refused"
 
 
 class NotFound(AppError):
@@ -124,6 +184,11 @@ class JobTerminal(Conflict):
 class JobNotReady(Conflict):
     code = "job_not_ready"
     title = "The job has no result yet"
+
+
+class KeyNameTaken(Conflict):
+    code = "key_name_taken"
+    title = "The name of the key is taken"
 
 
 class EndpointDisabled(Conflict):
@@ -193,12 +258,34 @@ class OutboundRefused(AppError):
     title = "Address refused"
 
 
+class InvalidUrl(OutboundRefused):
+    code = "invalid_url"
+
+
+class TooManyRedirects(OutboundRefused):
+    code = "too_many_redirects"
+
+
 class OutboundFailed(AppError):
     """An outgoing request got no answer: name, network, TLS, or its deadline."""
 
     code = "outbound_failed"
     status = 502
     title = "No answer"
+
+
+class OutboundTimedOut(OutboundFailed):
+    code = "outbound_timed_out"
+
+
+class UnusableAnswer(OutboundFailed):
+    """What was asked for is not what came, such as a 404."""
+
+    code = "unusable_answer"
+
+
+class AnswerTooLarge(OutboundFailed):
+    code = "answer_too_large"
 
 
 class LeaseLost(AppError):

@@ -13,7 +13,7 @@ from typing import Final
 import httpcore2
 
 from shared.addresses import Address, Network, is_public
-from shared.errors import OutboundFailed, OutboundRefused
+from shared.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, OutboundTimedOut
 
 READ_BYTES: Final = 4096
 MAX_LOOKUPS: Final = 64  # getaddrinfo cannot be stopped: a dead name server must not pile them up.
@@ -38,15 +38,15 @@ class Deadline:
         """Return the seconds left.
 
         Raises:
-            OutboundFailed: none are.
+            OutboundTimedOut: none are.
         """
         seconds = self._ends_at - time.monotonic()
         if seconds <= 0:
             raise self.passed()
         return seconds
 
-    def passed(self) -> OutboundFailed:
-        return OutboundFailed(f"no answer within {self._length.total_seconds():g} s")
+    def passed(self) -> OutboundTimedOut:
+        return OutboundTimedOut(f"no answer within {self._length.total_seconds():g} s")
 
 
 class Lookups:
@@ -117,13 +117,13 @@ class PinnedBackend(httpcore2.NetworkBackend):
     def _connect_to_first(
         self, host: str, port: int, addresses: Sequence[Address]
     ) -> socket.socket:
-        failure = OutboundFailed(f"{host} does not resolve")
+        failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
         for tried, address in enumerate(addresses):
             seconds = self._deadline.left() / (len(addresses) - tried)
             try:
                 return socket.create_connection((str(address), port), timeout=seconds)
             except TimeoutError:
-                failure = OutboundFailed(f"{host} did not take the connection in time")
+                failure = OutboundTimedOut(f"{host} did not take the connection in time")
             except OSError as error:
                 failure = OutboundFailed(f"{host} {_in_words(error)}")
         raise failure
@@ -147,7 +147,7 @@ class _Stream(httpcore2.NetworkStream):
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
         if self._received >= self._max_bytes:
-            raise OutboundFailed(f"{self._host} answered with more than {self._max_bytes} bytes")
+            raise AnswerTooLarge(f"{self._host} answered with more than {self._max_bytes} bytes")
         try:
             self._socket.settimeout(self._deadline.left())
             chunk = self._socket.recv(min(max_bytes, READ_BYTES))

@@ -1,11 +1,13 @@
 """The settings of every process: one class, read once at the start and passed in."""
 
 import os
+import re
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -18,6 +20,12 @@ from pydantic_settings import (
 
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
+
+_ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
 class Settings(BaseSettings):
@@ -44,6 +52,8 @@ class Settings(BaseSettings):
     port: int = Field(default=7860, ge=1, le=65535)
     public_url: str | None = None
     allow_anonymous: bool = False
+
+    cors_origins: str = ""
 
     max_queued_per_key: int = Field(default=1000, ge=1)
 
@@ -110,6 +120,17 @@ class Settings(BaseSettings):
             ip_network(part)
         return value
 
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_whole(cls, value: str) -> str:
+        for origin in _listed(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"CORS_ORIGINS holds {origin!r}, which is no origin; one is written like"
+                    " https://video.example.org or http://localhost:3000, without a path"
+                )
+        return value
+
     @model_validator(mode="after")
     def _public_url_has_no_slash(self) -> Self:
         if self.public_url and self.public_url.endswith("/"):
@@ -121,6 +142,17 @@ class Settings(BaseSettings):
         """Where links begin that are made without a request, as in webhooks."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 (compared)
         return self.public_url or f"http://{host}:{self.port}"
+
+    @cached_property
+    def own_ports(self) -> frozenset[int]:
+        """Where this service's own parts listen; 80 and 443 are everybody's."""
+        parts = {
+            self.port,
+            _port(self.database_url.get_secret_value(), usual=5432),
+            _port(self.redis_url.get_secret_value(), usual=6379),
+            _port(self.s3_endpoint, usual=80),
+        }
+        return frozenset(parts - {80, 443})
 
     @property
     def lease(self) -> timedelta:
@@ -136,6 +168,19 @@ class Settings(BaseSettings):
         return tuple(timedelta(seconds=float(part)) for part in self.webhook_schedule.split(","))
 
     @cached_property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins whose pages may call the API; `*` alone stands for all."""
+        return _listed(self.cors_origins)
+
+    @cached_property
     def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         parts = (part.strip() for part in self.outbound_allow.split(","))
         return tuple(ip_network(part) for part in parts if part)
+
+
+def _port(url: str, *, usual: int) -> int:
+    """Return the port a service's URL names; its driver reads more spellings than this does."""
+    try:
+        return urlsplit(url).port or usual
+    except ValueError:
+        return usual

@@ -127,7 +127,10 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
 
 def _deliverer(settings: Settings, db: Database) -> Deliverer:
     outbound = Outbound(
-        settings.outbound_networks, deadline=webhook.DEADLINE, max_bytes=webhook.MAX_ANSWER_BYTES
+        settings.outbound_networks,
+        deadline=webhook.DEADLINE,
+        max_bytes=webhook.MAX_ANSWER_BYTES,
+        closed_ports=settings.own_ports,
     )
     return Deliverer(
         db,
