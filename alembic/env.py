@@ -5,7 +5,7 @@ from logging.config import dictConfig
 from alembic import context
 from sqlalchemy import Connection, Engine, create_engine, pool, text
 
-from shared.settings import Settings
+from shared.settings import read_settings
 from shared.tables import metadata
 
 MIGRATION_LOCK = 7_860_001  # Two gateways started at once must not both migrate.
@@ -20,6 +20,6 @@ def run(connection: Connection) -> None:
 
 dictConfig({"version": 1, "disable_existing_loggers": False})
 given: Engine | None = context.config.attributes.get("connection")
-url = Settings().database_url.get_secret_value()
+url = read_settings().database_url.get_secret_value()
 with (given or create_engine(url, poolclass=pool.NullPool)).connect() as connection:
     run(connection)

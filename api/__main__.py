@@ -1,20 +1,20 @@
-"""Run the gateway: `python -m api`."""
+"""Run the gateway: `python -m api`; or manage its keys: `python -m api keys …`."""
 
 import errno
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from typing import Final
 
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 
+from api import commands
 from api.app import create_app
 from shared import logs
-from shared.settings import Settings
+from shared.errors import DatabaseUnavailable
+from shared.keys import Keys
+from shared.settings import Settings, read_settings
 
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; waiting requests are released at once."""
@@ -47,14 +47,7 @@ class Server(uvicorn.Server):
 
 
 def main() -> int:
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        # Never the values: they may be secrets.
-        wrong = [f"{_variable(found['loc'])}: {found['msg']}" for found in error.errors()]
-        return _refuse(f"the settings are wrong: {'; '.join(wrong)}")
-    except SettingsError as error:
-        return _refuse(f"the settings are wrong: {error}")
+    settings = read_settings()
     if settings.host not in LOOPBACK and not settings.allow_anonymous:
         return _refuse(
             f"HOST {settings.host} is not loopback, and everybody who reaches it could render;"
@@ -72,10 +65,6 @@ def main() -> int:
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
     return 0
-
-
-def _variable(loc: Sequence[int | str]) -> str:
-    return "_".join(("STILLREEL", *map(str, loc))).upper()
 
 
 def listen(host: str, port: int) -> socket.socket:

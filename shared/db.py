@@ -40,6 +40,7 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
+            hide_parameters=True,  # Its errors reach the log: prompts and secrets would with them.
             pool_timeout=POOL_WAIT_SECONDS,
             json_serializer=_to_json,
             connect_args={

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +22,8 @@ from pydantic_settings import (
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
 
+_ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
+_RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
 
@@ -35,7 +38,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="STILLREEL_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="STILLREEL_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,  # It may be a secret: one field's error shows all of them.
     )
 
     database_url: SecretStr = SecretStr("postgresql+psycopg://stillreel@127.0.0.1:5432/stillreel")
@@ -52,10 +59,12 @@ class Settings(BaseSettings):
     port: int = Field(default=7860, ge=1, le=65535)
     public_url: str | None = None
     allow_anonymous: bool = False
+    admin_key: SecretStr | None = None
 
     cors_origins: str = ""
 
     max_queued_per_key: int = Field(default=1000, ge=1)
+    rate_limit: str = "50/second"
 
     engines: str = "auto"
     gpus: str = "all"
@@ -100,6 +109,14 @@ class Settings(BaseSettings):
         files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
         return init_settings, env_settings, dotenv_settings, files
 
+    @field_validator("admin_key")
+    @classmethod
+    def _admin_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value()
+        if text and not _ADMIN_KEY.fullmatch(text):
+            raise ValueError("ADMIN_KEY takes 24 visible ASCII characters or more, and no blanks")
+        return value if text else None  # `.env` files have lines that end at the sign.
+
     @field_validator("webhook_schedule")
     @classmethod
     def _schedule_is_numbers(cls, value: str) -> str:
@@ -118,6 +135,16 @@ class Settings(BaseSettings):
     def _networks_parse(cls, value: str) -> str:
         for part in filter(None, (part.strip() for part in value.split(","))):
             ip_network(part)
+        return value
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _rate_is_one(cls, value: str) -> str:
+        if not _RATE.fullmatch(value):
+            raise ValueError(
+                f"RATE_LIMIT is {value!r}; it takes a rate like 50/second, 600/minute or"
+                " 9000/hour, or none"
+            )
         return value
 
     @field_validator("cors_origins")
@@ -184,3 +211,22 @@ def _port(url: str, *, usual: int) -> int:
         return urlsplit(url).port or usual
     except ValueError:
         return usual
+
+
+def read_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        SystemExit: they are wrong; its one sentence names the settings, never their values.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        wrong = [f"{_variable(found['loc'])}: {found['msg']}" for found in error.errors()]
+        raise SystemExit(f"the settings are wrong: {'; '.join(wrong)}") from None
+    except SettingsError as error:
+        raise SystemExit(f"the settings are wrong: {error}") from None
+
+
+def _variable(loc: Sequence[int | str]) -> str:
+    return "_".join(("STILLREEL", *map(str, loc))).upper()

@@ -19,7 +19,7 @@ from shared.db import Database
 from shared.errors import AppError, DatabaseUnavailable
 from shared.jobs import Jobs
 from shared.logs import set_up
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from worker.engines import chosen
 from worker.gpus import choose_gpus, find_gpus
 from worker.slot import Place
@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    settings = Settings()
+    settings = read_settings()
     set_up(settings, process="supervisor")
     asked_to_stop = threading.Event()
 

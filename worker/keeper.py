@@ -25,7 +25,7 @@ from shared.jobs import Jobs
 from shared.ledger import Ledger
 from shared.logs import set_up
 from shared.outbound import Outbound
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 from shared.storage import Storage
 from worker import webhook
 from worker.orphans import OrphanSweeper
@@ -68,7 +68,7 @@ class Loop:
 
 
 def main() -> int:
-    settings = Settings()
+    settings = read_settings()
     set_up(settings, process="keeper")
     stop = threading.Event()
 

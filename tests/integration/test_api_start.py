@@ -74,14 +74,6 @@ def test_an_open_address_is_refused_unless_that_is_meant(
     assert said.count("\n") == 1
 
 
-def test_a_wrong_setting_is_named_and_its_value_is_not_shown(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    said = refused(monkeypatch, capsys, port="a-secret")
-    assert said.startswith("the settings are wrong: STILLREEL_PORT:")
-    assert "a-secret" not in said
-
-
 def answers(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/livez", timeout=5).ok
