@@ -4,6 +4,7 @@ import errno
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import uvicorn
@@ -46,12 +47,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    asked = commands.parse(arguments)
     settings = read_settings()
-    if settings.host not in LOOPBACK and not settings.allow_anonymous:
+    if asked.command == "keys":
+        return commands.manage_keys(asked, settings)
+    if is_open(settings):
         return _refuse(
-            f"HOST {settings.host} is not loopback, and everybody who reaches it could render;"
-            " set STILLREEL_ALLOW_ANONYMOUS=1 if that is meant"
+            f"HOST {settings.host} is not loopback, and there is no API key; make one with"
+            " `python -m api keys create NAME` or set STILLREEL_ADMIN_KEY, or let everybody in"
+            " with STILLREEL_ALLOW_ANONYMOUS=1"
         )
     try:
         listener = listen(settings.host, settings.port)
@@ -65,6 +70,23 @@ def main() -> int:
         signal.signal(number, server.handle_exit)
     server.run(sockets=[listener])
     return 0
+
+
+def is_open(settings: Settings) -> bool:
+    """Say whether others than this machine could ask, without anybody having said they may.
+
+    Where Postgres is away it cannot be known, and the gateway starts: while it is away each
+    request gets a 503, and after that a stranger without a key a 401.
+    """
+    if settings.host in LOOPBACK or settings.allow_anonymous or settings.admin_key is not None:
+        return False
+    db = commands.open_database(settings)
+    try:
+        return Keys(db).ring().is_empty
+    except DatabaseUnavailable:
+        return False
+    finally:
+        db.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -84,4 +106,4 @@ def _refuse(reason: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

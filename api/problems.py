@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from api.wording import explain
-from shared.errors import AppError, BodyTooLarge, Conflict, OutboundFailed
+from shared.errors import AppError, BodyTooLarge, Conflict, OutboundFailed, Unauthenticated
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -60,6 +60,8 @@ def problem_response(
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    if isinstance(error, Unauthenticated):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Conflict | OutboundFailed):
         # OpenAI's clients try these again unless they are told not to; a test send would be
         # sent three times.
@@ -119,7 +121,8 @@ def _problem(
         title=title,
         status=status,
         detail=detail,
-        instance=scope["path"],
+        # The request and not its path: whether an id is another's or nobody's must not show.
+        instance=f"urn:stillreel:request:{request_id(scope)}",
         code=code,
         param=param,
         request_id=request_id(scope),

@@ -1,0 +1,110 @@
+"""`python -m api keys create|list|revoke`: API keys from a shell that reaches the database."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy.exc import ProgrammingError
+
+from shared.db import Database
+from shared.errors import AppError, NotFound
+from shared.keys import ApiKey, Keys
+from shared.settings import Settings
+
+DEADLINE: Final = timedelta(seconds=4)
+HEAD: Final = ("name", "begins with", "admin", "queued", "running", "created", "used", "revoked")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what a command line asks for; `command` is None where it asks to serve."""
+    parser = argparse.ArgumentParser(
+        prog="python -m api", description="Serve, or with a command manage the API keys."
+    )
+    commands = parser.add_subparsers(dest="command")
+    keys = commands.add_parser("keys", help="make, list and revoke API keys")
+    actions = keys.add_subparsers(dest="action", required=True)
+    create = actions.add_parser("create", help="make a key and print it, this once")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument("--admin", action="store_true", help="it may manage keys")
+    create.add_argument("--max-queued", metavar="N", type=_cap, help="jobs it may have waiting")
+    create.add_argument("--max-running", metavar="N", type=_cap, help="jobs it may have running")
+    actions.add_parser("list", help="show the keys without their secrets")
+    revoke = actions.add_parser("revoke", help="end a key for good")
+    revoke.add_argument("name", metavar="NAME")
+    return parser.parse_args(arguments)
+
+
+def manage_keys(asked: argparse.Namespace, settings: Settings) -> int:
+    """Do what was asked; a key goes to stdout and every other word about it to stderr."""
+    db = open_database(settings)
+    try:
+        _ACTIONS[asked.action](Keys(db), asked)
+    except AppError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    except ProgrammingError:
+        print("the database has no tables yet; run `alembic upgrade head`", file=sys.stderr)
+        return 1
+    finally:
+        db.close()
+    return 0
+
+
+def open_database(settings: Settings) -> Database:
+    url = settings.database_url.get_secret_value()
+    return Database(url, deadline=DEADLINE, pool_size=1, name="keys")
+
+
+def _create(keys: Keys, asked: argparse.Namespace) -> None:
+    _, given = keys.create(
+        asked.name,
+        is_admin=asked.admin,
+        max_queued=asked.max_queued,
+        max_running=asked.max_running,
+    )
+    print(given)
+    print("keep it: it is not stored and cannot be shown again", file=sys.stderr)
+
+
+def _list(keys: Keys, asked: argparse.Namespace) -> None:
+    rows = [HEAD, *(_row(key) for key in keys.all())]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _revoke(keys: Keys, asked: argparse.Namespace) -> None:
+    try:
+        key = keys.revoke_named(asked.name)
+    except NotFound as error:
+        known = ", ".join(key.name for key in keys.all() if key.revoked_at is None) or "none"
+        raise NotFound(f"there is no key named {asked.name}; there are: {known}") from error
+    print(f"revoked {key.name} ({key.prefix}…); its jobs go on")
+
+
+def _row(key: ApiKey) -> tuple[str, ...]:
+    return (
+        key.name,
+        key.prefix,
+        "yes" if key.is_admin else "",
+        str(key.max_queued or ""),
+        str(key.max_running or ""),
+        _day(key.created_at),
+        _day(key.last_used_at),
+        _day(key.revoked_at),
+    )
+
+
+def _day(time: datetime | None) -> str:
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M}"
+
+
+def _cap(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError("a whole number from 1 on")
+    return int(text)
+
+
+_ACTIONS: Final = {"create": _create, "list": _list, "revoke": _revoke}

@@ -1,0 +1,95 @@
+"""API keys over HTTP, for admins: make, list, revoke."""
+
+from datetime import datetime
+from typing import Annotated, Literal, Self
+
+import structlog
+from fastapi import APIRouter, Depends, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.auth import require_admin
+from api.deps import Given, known_query
+from api.openapi import PROBLEMS
+from shared.keys import ApiKey, parse_key_id
+
+router = APIRouter(
+    prefix="/v1/keys",
+    tags=["keys"],
+    dependencies=[Depends(require_admin), Depends(known_query)],
+    responses=PROBLEMS,
+)
+
+Cap = Annotated[int, Field(ge=1, le=1_000_000)]
+
+_log = structlog.get_logger(__name__)
+
+
+class NewKey(BaseModel):
+    """A key to make; a cap left out is the settings' own."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(max_length=64)]
+    is_admin: bool = False
+    max_queued: Cap | None = None
+    max_running: Cap | None = None
+
+
+class KeyView(BaseModel):
+    """A key without its secret; `prefix` is how the key itself begins, and `caller` in logs."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    prefix: str
+    is_admin: bool
+    max_queued: int | None
+    max_running: int | None
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, shown: ApiKey, /, **more: str) -> Self:
+        return cls.model_validate({**shown.__dict__, "id": shown.public_id, **more})
+
+
+class KeyWithSecret(KeyView):
+    """A new key; `key` is shown in this answer alone."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[KeyView]
+
+
+@router.post("", status_code=201)
+def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
+    """Make a key; this answer alone shows it."""
+    key, given = ports.keys.create(
+        new.name,
+        is_admin=new.is_admin,
+        max_queued=new.max_queued,
+        max_running=new.max_running,
+    )
+    ports.book.forget()
+    _log.info("api_key_created", key=key.prefix, name=key.name, is_admin=key.is_admin)
+    response.headers["Cache-Control"] = "no-store"
+    return KeyWithSecret.of(key, key=given)
+
+
+@router.get("")
+def list_keys(ports: Given) -> KeyList:
+    """List all keys, the oldest first, with those that were revoked."""
+    return KeyList(data=[KeyView.of(key) for key in ports.keys.all()])
+
+
+@router.delete("/{key_id}")
+def revoke_key(key_id: str, ports: Given) -> KeyView:
+    """End a key for good: the next request with it gets a 401; its jobs go on."""
+    key = ports.keys.revoke(parse_key_id(key_id))
+    ports.book.forget()
+    _log.info("api_key_revoked", key=key.prefix, name=key.name)
+    return KeyView.of(key)
