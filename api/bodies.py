@@ -17,6 +17,7 @@ from api.wording import explain, unknown_field
 from shared.errors import InvalidImage, InvalidRequest, UnsupportedBody
 from shared.wire import CreateJob
 
+MAX_URL: Final = 2000
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
@@ -24,7 +25,10 @@ KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-_HOW: Final = 'a file part of a multipart form, or {"data": "data:image/png;base64,…"} in JSON'
+_HOW: Final = (
+    "a file part of a multipart form, or in JSON"
+    ' {"url": "https://…"} or {"data": "data:image/png;base64,…"}'
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +41,18 @@ class Received:
 
 
 @dataclass(frozen=True)
+class ImageUrl:
+    """Where the client says that its picture lies; nothing is known of the place."""
+
+    url: str
+
+
+@dataclass(frozen=True)
 class Create:
     """A well-formed create request; `image` is still whatever the client sent."""
 
     fields: CreateJob
-    image: bytes
+    image: bytes | ImageUrl
 
 
 async def receive(request: Request, *, max_bytes: int) -> Received:
@@ -86,6 +97,8 @@ def read_create(received: Received) -> Create:
         else:
             values[name] = values.pop(alias)
     sent = values.pop("image", None)
+    if received.file is not None and sent is not None:
+        raise InvalidRequest("image is sent twice; send it once", param="image")
     image = received.file if received.file is not None else _image(sent)
     present = {name: value for name, value in values.items() if value is not None}
     try:
@@ -129,7 +142,7 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
             raise unknown_field(name, KNOWN)
         top = match[1]
         keys = re.findall(r"\[([^\[\]]*)\]", match[2])
-        if not text and not keys:
+        if not text and (not keys or top == "image"):
             continue
         _place(values, [top, *keys], _json_text(top, text) if not keys else text)
     return values
@@ -163,9 +176,11 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         at[last] = value
 
 
-def _image(sent: object) -> bytes:
-    """Return the picture inside a JSON `image`."""
+def _image(sent: object) -> bytes | ImageUrl:
+    """Return the picture inside a JSON `image`, or where it lies."""
     if isinstance(sent, Mapping):
+        if set(sent) == {"url"}:
+            return _image_url(sent["url"])
         if set(sent) != {"data"}:
             raise InvalidRequest(f"image takes {_HOW}", param="image")
         sent = sent["data"]
@@ -178,6 +193,16 @@ def _image(sent: object) -> bytes:
         return base64.b64decode("".join(sent[match.end() :].split()), validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidImage("the data URI of image is not valid base64", param="image") from error
+
+
+def _image_url(url: object) -> ImageUrl:
+    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
+        raise InvalidRequest(
+            f"image.url takes a URL of at most {MAX_URL} characters,"
+            " like https://example.org/cat.jpg",
+            param="image.url",
+        )
+    return ImageUrl(url)
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:

@@ -34,6 +34,7 @@ DATABASE_DEADLINE: Final = timedelta(seconds=4)
 CONNECTIONS: Final = 10
 STORAGE_READ: Final = timedelta(seconds=5)
 URL_CHECK: Final = timedelta(seconds=5)
+IMAGE_FETCH: Final = timedelta(seconds=15)
 CENSUS_FRESH: Final = timedelta(seconds=5)
 CENSUS_PATIENCE: Final = timedelta(seconds=2)
 
@@ -57,6 +58,7 @@ class Ports:
     endpoints: Endpoints
     outbox: Outbox
     outbound: Outbound
+    images: Outbound
     census: Snapshot[Census]
 
 
@@ -89,7 +91,8 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             readiness=readiness,
             endpoints=Endpoints(db),
             outbox=Outbox(db),
-            outbound=Outbound(settings.outbound_networks, deadline=URL_CHECK, max_bytes=0),
+            outbound=_outbound(settings, URL_CHECK, max_bytes=0),
+            images=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=Snapshot(
                 lambda: take_census(db, ledger, fleet),
                 fresh=CENSUS_FRESH,
@@ -102,6 +105,15 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         readiness.close()
         storage.close()
         db.close()
+
+
+def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Outbound:
+    return Outbound(
+        settings.outbound_networks,
+        deadline=deadline,
+        max_bytes=max_bytes,
+        closed_ports=settings.own_ports,
+    )
 
 
 async def ports_of(request: Request) -> Ports:

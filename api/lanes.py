@@ -43,7 +43,8 @@ class Lanes:
     """The lanes of one gateway process.
 
     `database` has a thread per pooled connection, `decoding` one per core, since a large
-    picture takes a core and some hundred megabytes.
+    picture takes a core and some hundred megabytes. `fetching` holds a picture of
+    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes.
     """
 
     def __init__(self, *, connections: int) -> None:
@@ -51,3 +52,5 @@ class Lanes:
         self.decoding = Lane(os.cpu_count() or 2)
         self.storing = Lane(16)
         self.downloads = Lane(32)
+        self.lookups = Lane(16)
+        self.fetching = Lane(8)

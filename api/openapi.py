@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from api.bodies import MAX_URL
 from api.problems import MEDIA_TYPE, Problem
 from shared.wire import CreateJob
 
@@ -41,38 +42,45 @@ METADATA_QUERY: Final[dict[str, Any]] = {
 }
 
 
-def _body(image: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a create body whose picture comes as `image`."""
+_FILE: Final = {"type": "string", "contentMediaType": "image/*"}
+_URL: Final = {"type": "string", "format": "uri", "maxLength": MAX_URL}
+
+
+def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "required": [name], "properties": {name: value}}
+
+
+_DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
+
+
+def _fields(**image: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a create body whose picture comes under one of these names."""
     steps = {"type": "integer", "description": "Another name of num_inference_steps."}
-    properties = {"image": image, **_CREATE["properties"], "steps": steps}
-    return {"type": "object", "required": ["image"], "properties": properties}
-
-
-CREATE_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": _body({"type": "string", "contentMediaType": "image/*"})
-            },
-            "application/json": {
-                "schema": _body(
-                    {
-                        "description": "A data URI, alone or as `data`.",
-                        "oneOf": [
-                            {"type": "string"},
-                            {
-                                "type": "object",
-                                "required": ["data"],
-                                "properties": {"data": {"type": "string"}},
-                            },
-                        ],
-                    }
-                )
-            },
-        },
+    return {
+        "type": "object",
+        "anyOf": [{"required": [name]} for name in image],
+        "properties": {**image, **_CREATE["properties"], "steps": steps},
     }
-}
+
+
+def _body(form: dict[str, Any], json: dict[str, Any]) -> dict[str, Any]:
+    content = {"multipart/form-data": {"schema": form}, "application/json": {"schema": json}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+CREATE_BODY: Final = _body(
+    _fields(image=_FILE, **{"image[url]": _URL}),
+    _fields(
+        image={
+            "description": "A URL to fetch, or a data URI, alone or as `data`.",
+            "oneOf": [_object("url", _URL), *_DATA],
+        }
+    ),
+)
+GENERATE_BODY: Final = _body(
+    _fields(image=_FILE),
+    _fields(image={"description": "A data URI, alone or as `data`.", "oneOf": [*_DATA]}),
+)
 
 
 def describe(app: FastAPI) -> None:

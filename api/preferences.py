@@ -8,6 +8,7 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header
 
+from api.bodies import ImageUrl
 from shared.errors import InvalidRequest
 from shared.wire import CreateJob
 
@@ -67,10 +68,16 @@ async def idempotency_key(
     return key
 
 
-def fingerprint(fields: CreateJob, image: bytes) -> str:
-    """Return what makes two requests the same, however they were spelled."""
+def fingerprint(fields: CreateJob, image: bytes | ImageUrl) -> str:
+    """Return what makes two requests the same, however they were spelled.
+
+    Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
+    """
     digest = hashlib.sha256(fields.model_dump_json().encode())
-    digest.update(hashlib.sha256(image).digest())
+    if isinstance(image, ImageUrl):
+        digest.update(b"url\0" + image.url.encode())
+    else:
+        digest.update(hashlib.sha256(image).digest())
     return digest.hexdigest()
 
 

@@ -12,8 +12,9 @@ from starlette.requests import Request
 
 from api.advice import advise
 from api.auth import Caller
-from api.bodies import Create, read_create, receive
+from api.bodies import Create, ImageUrl, read_create, receive
 from api.deps import Ports
+from api.outgoing import check_webhook, fetch_image
 from api.preferences import fingerprint
 from api.problems import request_id
 from api.uploads import Picture, read_image
@@ -51,12 +52,19 @@ class Order:
 
 
 async def submit(
-    request: Request, ports: Ports, caller: Caller, *, key: str | None, source: str
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    *,
+    key: str | None,
+    source: str,
+    takes_urls: bool = True,
 ) -> Submitted:
     """Turn a request into a queued job, each slow part in its own lane.
 
     Raises:
         InvalidRequest: the fields or the picture; nothing was stored.
+        OutboundRefused: the job's own webhook could not be delivered to.
         QueueFull: the owner has too many jobs waiting.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
@@ -65,21 +73,36 @@ async def submit(
     received = await receive(request, max_bytes=settings.max_upload_bytes)
 
     def look_up() -> Order | Job:
-        create = _checked(read_create(received), settings)
+        create = _checked(read_create(received), settings, takes_urls=takes_urls)
         order = _order(create, ports, caller, key, source, request_id(request.scope))
         return _earlier(ports, order) or order
 
     order = await lanes.database.run(look_up)
     if isinstance(order, Job):
         return Submitted(order, is_replay=True)
+    image = await _image(order, ports)
     picture = await lanes.decoding.run(
-        partial(read_image, order.create.image, max_pixels=settings.max_pixels)
+        partial(read_image, image, max_pixels=settings.max_pixels)
     )
     return await lanes.storing.run(partial(_accept, ports, order, picture))
 
 
-def _checked(create: Create, settings: Settings) -> Create:
-    if len(create.image) > settings.max_upload_bytes:
+async def _image(order: Order, ports: Ports) -> bytes:
+    """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
+    webhook, image = order.create.fields.webhook, order.create.image
+    if webhook is not None:
+        await check_webhook(ports, str(webhook.url), param="webhook.url")
+    return await fetch_image(ports, image.url) if isinstance(image, ImageUrl) else image
+
+
+def _checked(create: Create, settings: Settings, *, takes_urls: bool) -> Create:
+    if isinstance(create.image, ImageUrl):
+        if not takes_urls:
+            raise InvalidRequest(
+                "a URL is fetched by POST /v1/jobs only; send the picture itself here",
+                param="image.url",
+            )
+    elif len(create.image) > settings.max_upload_bytes:
         raise ImageTooLarge(
             f"the image has {len(create.image)} bytes; the limit is {settings.max_upload_bytes}",
             param="image",

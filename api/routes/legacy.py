@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from api.answers import answer
 from api.auth import Authenticated
 from api.deps import BaseUrl, Given, Ports
-from api.openapi import CREATE_BODY, FILE, PROBLEMS
+from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.preferences import Idempotency, Preferring
 from api.problems import problem_response
 from api.routes.jobs import has_ended
@@ -43,7 +43,7 @@ class Generated(BaseModel):
     fps: int
 
 
-@router.post("/generate", response_model=Generated, openapi_extra=CREATE_BODY, deprecated=True)
+@router.post("/generate", response_model=Generated, openapi_extra=GENERATE_BODY, deprecated=True)
 async def generate(
     request: Request,
     ports: Given,
@@ -53,7 +53,7 @@ async def generate(
     prefer: Preferring,
 ) -> Response:
     """Render a clip and answer when it is done; a client that hangs up cancels nothing."""
-    submitted = await submit(request, ports, caller, key=key, source="legacy")
+    submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
     if prefer.respond_async:
         shown = await ports.lanes.database.run(partial(answer, ports, job, base_url))

@@ -15,6 +15,7 @@ from api.auth import Authenticated, Caller
 from api.bodies import refuse_nul
 from api.deps import Given, Ports, known_query
 from api.openapi import PROBLEMS
+from api.outgoing import check_webhook
 from api.webhook_views import (
     DeletedEndpoint,
     EndpointList,
@@ -28,7 +29,7 @@ from api.webhook_views import (
     with_secret,
 )
 from shared.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
-from shared.errors import NotFound, OutboundFailed, OutboundRefused, Unavailable
+from shared.errors import NotFound, OutboundFailed, Unavailable
 from shared.outbox import Attempt
 from shared.signing import webhook_id
 
@@ -88,7 +89,7 @@ async def register_endpoint(
 ) -> EndpointWithSecret:
     """Register a receiver; the answer alone shows its signing secret."""
     refuse_nul(new.name, "name")
-    await _check_url(ports, new.url)
+    await check_webhook(ports, new.url, param="url")
     register = partial(
         ports.endpoints.register,
         owner_id=caller.owner_id,
@@ -140,7 +141,7 @@ async def update_endpoint(
     """Change what the body names; PATCH and POST do the same."""
     refuse_nul(asked.name, "name")
     if asked.url is not None:
-        await _check_url(ports, asked.url)
+        await check_webhook(ports, asked.url, param="url")
     change = Change(
         name=asked.name,
         url=asked.url,
@@ -225,15 +226,6 @@ def rotate_default_secret(
     _log.info("webhook_secret_rotated", endpoint=endpoint.public_id, keep_old=keep_old)
     response.headers["Cache-Control"] = "no-store"
     return secret_view(rotated)
-
-
-async def _check_url(ports: Ports, url: str) -> None:
-    """Refuse a URL that could not be delivered to today; each try judges it anew."""
-    refuse_nul(url, "url")
-    try:
-        await ports.lanes.downloads.run(partial(ports.outbound.check, url))
-    except (OutboundRefused, OutboundFailed) as error:
-        raise OutboundRefused(f"url: {error.message}", param="url") from error
 
 
 async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:

@@ -90,7 +90,7 @@ def scraped(gateway: Gateway) -> dict[tuple[str, ...], float]:
 
 def test_metrics_count_jobs_queues_webhooks_and_requests(module_stack: Stack, hand: Hand) -> None:
     with running_gateway(module_stack.settings()) as gateway:
-        gateway.created(**{"webhook[url]": "https://cms.example/hook"})
+        gateway.created(**{"webhook[url]": "https://203.0.114.7/hook"})
         hand.fail(hand.claim(), OutOfMemory("too large"))
         gateway.created()
         gateway.created(model=MODEL.name, prompt="x")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.bodies import Create, Received, read_create
+from api.bodies import Create, ImageUrl, Received, read_create
 from shared.errors import AppError, InvalidRequest
 from tests.gateway import data_uri
 
@@ -88,6 +88,13 @@ def test_a_picture_comes_as_a_data_uri_alone_or_as_data(image: object) -> None:
     assert body(image=image).image == PICTURE
 
 
+def test_a_picture_may_lie_behind_a_url() -> None:
+    there = ImageUrl("https://example.org/a.png")
+    assert body(image={"url": there.url}).image == there
+    assert form(("image[url]", there.url), file=None).image == there
+    assert form(("image", '{"url": "https://example.org/a.png"}'), file=None).image == there
+
+
 def test_a_form_takes_a_data_uri_too() -> None:
     assert form(("image", data_uri(PICTURE)), file=None).image == PICTURE
 
@@ -117,7 +124,8 @@ REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
     ({"webhook": {}}, "invalid_request", "webhook.url", "is missing"),
     ({"image": None}, "invalid_request", "image", "is missing"),
     ({"image": "https://example.org/a.png"}, "invalid_request", "image", "data:image/png;base64,"),
-    ({"image": {"url": "https://example.org/a.png"}}, "invalid_request", "image", "multipart"),
+    ({"image": {"url": ""}}, "invalid_request", "image.url", "like https://example.org"),
+    ({"image": {"url": "x", "data": "y"}}, "invalid_request", "image", "multipart"),
     ({"image": {"upload_id": "up_1"}}, "invalid_request", "image", "multipart"),
     ({"image": {"data": 5}}, "invalid_request", "image", "data:image/png;base64,"),
     ({"image": "data:image/png;base64,%%%"}, "invalid_image", "image", "not valid base64"),

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.advice import advise
+from api.bodies import ImageUrl
 from api.preferences import Preferences, fingerprint, idempotency_key, preferences
 from shared.catalogue import EngineSpec
 from shared.errors import InvalidRequest
@@ -56,6 +57,10 @@ def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
     assert plain == fingerprint(CreateJob.model_validate({"prompt": "a", "seed": None}), b"1")
     assert plain != fingerprint(CreateJob(prompt="b"), b"1")
     assert plain != fingerprint(CreateJob(prompt="a"), b"2")
+    there = fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/1"))
+    assert there == fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/1"))
+    assert there != fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/2"))
+    assert there != fingerprint(CreateJob(prompt="a"), b"https://example.org/1")
 
 
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:

@@ -1,0 +1,44 @@
+"""The URLs in a request: a webhook's is judged, a picture's fetched, each in its own lane."""
+
+from functools import partial
+from typing import Final
+
+from api.bodies import refuse_nul
+from api.deps import Ports
+from shared.errors import (
+    AnswerTooLarge,
+    ImageNotFetched,
+    ImageTooLarge,
+    OutboundFailed,
+    OutboundRefused,
+)
+
+ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
+
+
+async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
+    """Refuse a URL that could not be delivered to today; each try judges it anew.
+
+    Raises:
+        OutboundRefused: with its reason, for the field `param`.
+    """
+    refuse_nul(url, param)
+    try:
+        await ports.lanes.lookups.run(partial(ports.outbound.check, url))
+    except (OutboundRefused, OutboundFailed) as error:
+        raise OutboundRefused(f"{param}: {error.message}", param=param) from error
+
+
+async def fetch_image(ports: Ports, url: str) -> bytes:
+    """Return what lies behind `image.url`; whether it is a picture, its decoder says.
+
+    Raises:
+        ImageTooLarge: it is larger than an upload may be.
+        ImageNotFetched: with its reason.
+    """
+    try:
+        return await ports.lanes.fetching.run(partial(ports.images.fetch, url, accept=ACCEPT))
+    except AnswerTooLarge as error:
+        raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
+    except (OutboundRefused, OutboundFailed) as error:
+        raise ImageNotFetched(error) from error
