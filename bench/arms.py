@@ -17,7 +17,7 @@ from worker.engines.i2vgen.conditions import Conditions, Noise
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
-from worker.engines.i2vgen.memory import NORMAL, MemoryUse
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
 from worker.engines.i2vgen.weights import Model
 from worker.tags import Tags
 from worker.video import Mp4Writer
@@ -153,7 +153,7 @@ class DenoisingArm:
     def __init__(self, model: Model, denoiser: Denoiser, memory: MemoryUse = NORMAL) -> None:
         self.model = model
         self._denoiser = denoiser
-        self._one_row_at_a_time = memory.one_row_at_a_time
+        self._memory = memory
 
     def run(self, request: RenderRequest, path: Path) -> Figures:
         noise, conditions = drawn(self.model, request)
@@ -162,15 +162,12 @@ class DenoisingArm:
         marks = Marks(self.model.device, len(steps))
         began = time.perf_counter()
         latents = denoise(
-            Guidance(
-                self._denoiser,
-                parameters.guidance_scale,
-                one_row_at_a_time=self._one_row_at_a_time,
-            ),
+            Guidance(self._denoiser, parameters.guidance_scale),
             self._denoiser.constants(conditions, steps),
             steps,
             noise.clip.to(self.model.device),
             lambda done: marks.step_done(),
+            room=Room(self._memory, self.model.device),
         )
         return Figures(marks.milliseconds_each, time.perf_counter() - began, latents)
 

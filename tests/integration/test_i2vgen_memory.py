@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -9,12 +10,13 @@ import pytest
 import torch
 
 from shared.catalogue import Asked, settle
+from shared.errors import OutOfMemory
 from shared.settings import Settings
 from tests.checkpoints import small_i2vgen_xl
 from tests.photos import astronaut
 from worker.engines.base import Frames, RenderRequest
 from worker.engines.i2vgen import memory
-from worker.engines.i2vgen.memory import LOW, NORMAL, choose, on_card
+from worker.engines.i2vgen.memory import LOW, NORMAL, Room, choose, on_card
 from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 
 CPU = torch.device("cpu")
@@ -93,6 +95,124 @@ def test_auto_goes_by_the_cards_size(
     assert choose("normal", CPU) is NORMAL
 
 
+@pytest.mark.parametrize(
+    "part",
+    ["text_encoder.embeddings", "image_encoder.vision_model.embeddings", "vae.encoder", "unet"],
+)
+def test_a_clip_that_runs_out_of_memory_goes_on_with_the_frames_of_low_memory(
+    checkpoint: Path, part: str
+) -> None:
+    engine = loaded(checkpoint, "normal")
+    fails = FullCard(at=1)
+    module(engine, part).register_forward_pre_hook(fails)
+
+    frames = rendered(engine, "a cat")
+
+    assert fails.times == 1
+    assert np.array_equal(frames, rendered(loaded(checkpoint, "low"), "a cat"))
+
+
+@pytest.mark.parametrize(("part", "at"), [("unet", 2), ("vae.decoder", 1), ("vae.decoder", 2)])
+def test_what_was_computed_before_the_card_was_full_is_kept(
+    checkpoint: Path, part: str, at: int
+) -> None:
+    engine, whole = loaded(checkpoint, "normal"), loaded(checkpoint, "normal")
+    calls, fails = Calls(), FullCard(at=at)
+    module(engine, "unet").register_forward_hook(calls)
+    module(engine, part).register_forward_pre_hook(fails)
+
+    frames = rendered(engine, "a cat")
+
+    assert fails.times == 1
+    assert np.abs(frames.astype(np.int16) - rendered(whole, "a cat")).max() <= 1
+    # A step's two rows are one call in normal memory and two in low; none is done twice.
+    assert calls.images == ([16, 8, 8, 8, 8] if part == "unet" else [16, 16, 16])
+
+
+def test_a_clip_that_runs_out_of_memory_twice_fails_and_says_what_to_try(checkpoint: Path) -> None:
+    engine = loaded(checkpoint, "normal")
+    fails = FullCard(at=1, until=2)
+    hook = module(engine, "unet").register_forward_pre_hook(fails)
+
+    with pytest.raises(OutOfMemory, match="256 x 256 with 8 frames does not fit"):
+        rendered(engine, "a cat")
+
+    assert fails.times == 2
+    hook.remove()
+    assert np.array_equal(
+        rendered(engine, "a cat"), rendered(loaded(checkpoint, "normal"), "a cat")
+    )
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), RuntimeError("CUDA error: misaligned")])
+def test_another_error_is_not_tried_again(error: Exception) -> None:
+    tried = []
+
+    def work(use: memory.MemoryUse) -> None:
+        tried.append(use)
+        raise error
+
+    with pytest.raises(type(error)):
+        Room(NORMAL, CPU).within(work)
+
+    assert tried == [NORMAL]
+
+
+def test_an_encoder_that_stayed_on_the_card_makes_room_when_it_is_full() -> None:
+    placed, tried = Placed("cuda"), []
+
+    def work(use: memory.MemoryUse) -> str:
+        tried.append((use.name, placed.device.type))
+        if len(tried) == 1:
+            raise torch.OutOfMemoryError
+        return "done"
+
+    assert Room(NORMAL, CPU, [placed]).within(work) == "done"
+    assert tried == [("normal", "cuda"), ("low", "cpu")]
+
+
+def test_a_clip_in_low_memory_begins_without_encoders_on_the_card() -> None:
+    placed = Placed("cuda")
+
+    Room(LOW, CPU, [placed])
+
+    assert placed.device.type == "cpu"
+
+
+class FullCard:
+    """Is out of memory from a module's n-th call on, until another one."""
+
+    def __init__(self, *, at: int, until: int | None = None) -> None:
+        self._range = range(at, (until or at) + 1)
+        self._calls = self.times = 0
+
+    def __call__(self, module: Any, given: Any) -> None:
+        self._calls += 1
+        if self._calls in self._range:
+            self.times += 1
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class Calls:
+    """Keeps how many images each call of a module gave."""
+
+    def __init__(self) -> None:
+        self.images: list[int] = []
+
+    def __call__(self, module: Any, given: Any, output: torch.Tensor) -> None:
+        self.images.append(len(output))
+
+
+class Placed(SimpleNamespace):
+    """Something that is on a device, and can be moved."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(device=torch.device(device))
+
+    def to(self, device: str) -> None:
+        self.device = torch.device(device)
+
+
 class Most:
     """Keeps the most images that a module was given at once."""
 
@@ -114,6 +234,12 @@ def watched(module: Any) -> list[str]:
 
     module.to = to
     return places
+
+
+def module(engine: I2VGenXLEngine, path: str) -> Any:
+    """Return a part by its dotted name; a UNet is met at its last layer: each call runs it."""
+    part, _, name = path.partition(".")
+    return getattr(engine.model, part).get_submodule("conv_out" if part == "unet" else name)
 
 
 def loaded(checkpoint: Path, use: Literal["auto", "normal", "low"]) -> I2VGenXLEngine:

@@ -26,7 +26,7 @@ from worker.engines.i2vgen.clip import clip_noise, denoised, encode
 from worker.engines.i2vgen.conditions import Conditions, Noise, encode_prompts
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import decode
-from worker.engines.i2vgen.denoise import Guidance, advance
+from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.weights import Model
 from worker.engines.i2vgen_xl import I2VGenXLEngine
@@ -145,7 +145,7 @@ def test_every_single_step_from_the_references_latents_matches(
     constants = denoiser.constants(conditions, steps)
     starts = [noise.clip, *seen.samples[:-1]]
     ends = [
-        advance(start, guidance.predict(start, constants, index), step)
+        step.advance(start, guidance.predict(start, constants, index))
         for index, (start, step) in enumerate(zip(starts, steps, strict=True))
     ]
 

@@ -1,7 +1,7 @@
 """One clip from its request to its frames: encode, denoise, decode."""
 
-import logging
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -24,11 +24,8 @@ from worker.engines.i2vgen.decode import decode, one_colour
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.encodings import Encodings
-from worker.engines.i2vgen.faults import release
-from worker.engines.i2vgen.memory import NORMAL, MemoryUse, on_card
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room, on_card
 from worker.engines.i2vgen.weights import Model
-
-log = logging.getLogger(__name__)
 
 
 def render_clip(
@@ -49,11 +46,12 @@ def render_clip(
         BlankFrames: every frame is one flat colour, and the picture is not.
     """
     parameters = request.parameters
+    room = Room(memory, model.device, (model.text_encoder, model.image_encoder))
     noise = clip_noise(model, parameters)
-    conditions = encode(model, request, noise, on_step, memory=memory, encodings=encodings)
-    latents = denoised(model, parameters, conditions, noise, on_step, memory=memory)
+    conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
+    latents = denoised(model, parameters, conditions, noise, on_step, room=room)
     blank = not one_colour(request.image)
-    for frames in _decoded(model, latents, on_step, memory.decode_frames):
+    for frames in _decoded(model, latents, on_step, room):
         blank = blank and one_colour(frames)
         yield frames
     if blank:
@@ -77,22 +75,25 @@ def encode(
     noise: Noise,
     on_step: OnStep,
     *,
-    memory: MemoryUse = NORMAL,
+    room: Room | None = None,
     encodings: Encodings | None = None,
 ) -> Conditions:
     parameters = request.parameters
+    room = room or Room(NORMAL, model.device)
     kept = Encodings(entries=3) if encodings is None else encodings
     is_guided = parameters.guidance_scale > 1
     prompts = [parameters.negative_prompt] if is_guided else []
-    encoded = [_text(model, kept, each, memory) for each in [*prompts, parameters.prompt]]
-    text = torch.cat(encoded)
+    texts = [partial(_text, model, kept, each) for each in [*prompts, parameters.prompt]]
+    text = torch.cat([room.within(each) for each in texts])
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
-    picture = _picture(model, kept, request.image, memory)
+    picture = room.within(partial(_picture, model, kept, request.image))
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
     frame = frame_image(
         request.image, width=parameters.width, height=parameters.height, fit=parameters.fit
     )
-    latents = encode_latents(model, frame, noise.picture, parameters.num_frames)
+    latents = room.within(
+        lambda use: encode_latents(model, frame, noise.picture, parameters.num_frames)
+    )
     on_step(Step(3, 3, Stage.ENCODING_INPUTS))
     return Conditions(
         text=text,
@@ -102,19 +103,19 @@ def encode(
     )
 
 
-def _text(model: Model, kept: Encodings, text: str, memory: MemoryUse) -> torch.Tensor:
+def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
     """Return (1, tokens, width), each text encoded alone: so it is the same kept or fresh."""
 
     def fresh() -> torch.Tensor:
-        with on_card(model.text_encoder, model.device, stays=memory.encoders_stay):
+        with on_card(model.text_encoder, model.device, stays=use.encoders_stay):
             return encode_prompts(model, [text])
 
     return kept.of_text(text, fresh)
 
 
-def _picture(model: Model, kept: Encodings, image: Image, memory: MemoryUse) -> torch.Tensor:
+def _picture(model: Model, kept: Encodings, image: Image, use: MemoryUse) -> torch.Tensor:
     def fresh() -> torch.Tensor:
-        with on_card(model.image_encoder, model.device, stays=memory.encoders_stay):
+        with on_card(model.image_encoder, model.device, stays=use.encoders_stay):
             return encode_picture(model, image)
 
     return kept.of_picture(image, fresh)
@@ -127,34 +128,29 @@ def denoised(
     noise: Noise,
     on_step: OnStep,
     *,
-    memory: MemoryUse = NORMAL,
+    room: Room | None = None,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
     steps = ddim_steps(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
     return denoise(
-        Guidance(denoiser, parameters.guidance_scale, one_row_at_a_time=memory.one_row_at_a_time),
+        Guidance(denoiser, parameters.guidance_scale),
         denoiser.constants(conditions, steps),
         steps,
         noise.clip.to(model.device),
         lambda done: on_step(Step(done, len(steps), Stage.DENOISING)),
+        room=room or Room(NORMAL, model.device),
     )
 
 
-def _decoded(
-    model: Model, latents: torch.Tensor, on_step: OnStep, at_once: int
-) -> Iterator[Frames]:
+def _decoded(model: Model, latents: torch.Tensor, on_step: OnStep, room: Room) -> Iterator[Frames]:
     done, total = 0, latents.shape[2]
     while done < total:
-        try:
-            frames = decode(model, latents[:, :, done : done + at_once])
-        except torch.OutOfMemoryError as error:
-            if at_once == 1:
-                raise
-            release(model.device, error)
-            log.warning("decoding_one_frame_at_a_time_for_memory")
-            at_once = 1
-            continue
+        frames = room.within(partial(_next_frames, model, latents[:, :, done:]))
         done += len(frames)
         on_step(Step(done, total, Stage.DECODING))
         yield frames
+
+
+def _next_frames(model: Model, latents: torch.Tensor, use: MemoryUse) -> Frames:
+    return decode(model, latents[:, :, : use.decode_frames])

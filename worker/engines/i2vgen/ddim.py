@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Any
 
+import torch
+
 from shared.errors import MissingWeights
 
 
@@ -14,6 +16,10 @@ class DdimStep:
     timestep: int
     keep: float
     follow: float
+
+    @torch.inference_mode()
+    def advance(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
+        return (latents * self.keep).add_(prediction, alpha=self.follow)
 
 
 def ddim_steps(scheduler: Any, count: int) -> tuple[DdimStep, ...]:

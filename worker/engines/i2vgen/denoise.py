@@ -1,18 +1,17 @@
 """The denoising loop: guided predictions, one small step at a time, two of them in flight."""
 
-import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 import torch
 
 from shared.errors import NonFiniteFrames
-from worker.engines.i2vgen.ddim import DdimStep
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
-from worker.engines.i2vgen.faults import NOT_FINITE, release
-
-log = logging.getLogger(__name__)
+from worker.engines.i2vgen.faults import NOT_FINITE
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
+from worker.engines.i2vgen.steps import ClipStep
 
 IN_FLIGHT: Final = 2  # Enough to keep the card fed; more would make a cancel wait longer.
 
@@ -20,30 +19,23 @@ IN_FLIGHT: Final = 2  # Enough to keep the card fed; more would make a cancel wa
 class Guidance:
     """Guided predictions: both rows in one pass, or one after the other where memory is short."""
 
-    def __init__(
-        self, denoiser: Denoiser, scale: float, *, one_row_at_a_time: bool = False
-    ) -> None:
-        self.one_row_at_a_time = one_row_at_a_time
+    def __init__(self, denoiser: Denoiser, scale: float) -> None:
         self._denoiser = denoiser
         self._scale = scale
 
-    def predict(self, latents: torch.Tensor, constants: Constants, step: int) -> torch.Tensor:
-        """Return (1, 4, frames, h, w); after running out of memory once, by the smaller way."""
-        try:
-            return self._combined(self._rows(latents, constants, step))
-        except torch.OutOfMemoryError as error:
-            if self.one_row_at_a_time or constants.rows == 1:
-                raise
-            release(latents.device, error)
-        self.one_row_at_a_time = True
-        log.warning("guidance_split_for_memory")
-        return self._combined(self._rows(latents, constants, step))
-
-    def _rows(self, latents: torch.Tensor, constants: Constants, step: int) -> torch.Tensor:
-        if not self.one_row_at_a_time:
-            return self._denoiser.predict(latents, constants, step)
+    def predict(
+        self,
+        latents: torch.Tensor,
+        constants: Constants,
+        step: int,
+        use: MemoryUse = NORMAL,
+    ) -> torch.Tensor:
+        """Return (1, 4, frames, h, w)."""
+        if not use.one_row_at_a_time:
+            return self._combined(self._denoiser.predict(latents, constants, step))
         each = (constants.row(row) for row in range(constants.rows))
-        return torch.cat([self._denoiser.predict(latents, row, step) for row in each])
+        rows = [self._denoiser.predict(latents, row, step) for row in each]
+        return self._combined(torch.cat(rows))
 
     @torch.inference_mode()
     def _combined(self, rows: torch.Tensor) -> torch.Tensor:
@@ -56,15 +48,18 @@ class Guidance:
 def denoise(
     guidance: Guidance,
     constants: Constants,
-    steps: Sequence[DdimStep],
+    steps: Sequence[ClipStep],
     noise: torch.Tensor,
     on_finished: Callable[[int], None],
+    *,
+    room: Room,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32.
 
     Args:
         noise: the starting latents, on the device.
         on_finished: called with 1, 2, … as the device finishes each step; may raise.
+        room: says how many rows to compute at once.
 
     Raises:
         NonFiniteFrames: the latents are not numbers any more.
@@ -72,18 +67,13 @@ def denoise(
     latents = noise
     in_flight = InFlight(event_recorder(noise.device), on_finished)
     for index, step in enumerate(steps):
-        prediction = guidance.predict(latents, constants, index)
-        latents = advance(latents, prediction, step)
+        prediction = room.within(partial(guidance.predict, latents, constants, index))
+        latents = step.advance(latents, prediction)
         in_flight.launched(index + 1)
     in_flight.drain()
     if not bool(torch.isfinite(latents).all()):
         raise NonFiniteFrames(NOT_FINITE)
     return latents
-
-
-@torch.inference_mode()
-def advance(latents: torch.Tensor, prediction: torch.Tensor, step: DdimStep) -> torch.Tensor:
-    return (latents * step.keep).add_(prediction, alpha=step.follow)
 
 
 class Event(Protocol):

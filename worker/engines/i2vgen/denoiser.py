@@ -8,8 +8,8 @@ import torch
 
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.context import Context, keys_and_values
-from worker.engines.i2vgen.ddim import DdimStep
 from worker.engines.i2vgen.entry import for_every_row, through_first_attending
+from worker.engines.i2vgen.steps import ClipStep
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Denoiser:
         self.unet = unet
 
     @torch.inference_mode()
-    def constants(self, conditions: Conditions, steps: Sequence[DdimStep]) -> Constants:
+    def constants(self, conditions: Conditions, steps: Sequence[ClipStep]) -> Constants:
         latents = conditions.latents.to(self.unet.dtype)
         context = self._context(conditions.text, conditions.picture, latents[:, :, 0])
         return Constants(
@@ -66,7 +66,7 @@ class Denoiser:
         mixed = self.unet.image_latents_temporal_encoder(by_pixel)
         return mixed.reshape(height, width, frames, channels).permute(2, 3, 0, 1)
 
-    def _times(self, steps: Sequence[DdimStep], fps: int) -> torch.Tensor:
+    def _times(self, steps: Sequence[ClipStep], fps: int) -> torch.Tensor:
         unet = self.unet
         when = torch.tensor([step.timestep for step in steps], device=unet.device)
         rate = torch.tensor([fps], device=unet.device)
@@ -81,12 +81,34 @@ class Denoiser:
             latents: (1, 4, frames, h, w), float32.
             step: its place among the steps the constants were made for, from 0.
         """
-        unet, frames, rows = self.unet, latents.shape[2], constants.rows
         # One row of times serves every row and frame: each layer broadcasts it.
         time = constants.times[step : step + 1]
-        joined = torch.cat([latents[0].transpose(0, 1).to(unet.dtype), constants.latents], dim=1)
+        return self._rows(latents, time, constants.latents, constants.context)
+
+    @torch.inference_mode()
+    def guided(
+        self,
+        latents: torch.Tensor,
+        time: torch.Tensor,
+        placed: torch.Tensor,
+        context: Context,
+        scale: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the guided prediction of two rows, (1, 4, frames, h, w), float32.
+
+        All that changes between clips and steps comes in as tensors, and no value decides what
+        is done: so one compiled form serves every step, prompt, seed and scale of a shape.
+        """
+        unguided, guided = self._rows(latents, time, placed, context).chunk(2)
+        return unguided + scale * (guided - unguided)
+
+    def _rows(
+        self, latents: torch.Tensor, time: torch.Tensor, placed: torch.Tensor, context: Context
+    ) -> torch.Tensor:
+        unet, frames, rows = self.unet, latents.shape[2], len(context[0][0])
+        joined = torch.cat([latents[0].transpose(0, 1).to(unet.dtype), placed], dim=1)
         hidden = unet.transformer_in(unet.conv_in(joined), num_frames=frames, return_dict=False)[0]
-        hidden = self._through_blocks(hidden, time, constants.context, frames)
+        hidden = self._through_blocks(hidden, time, context, frames)
         hidden = unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
         return hidden.unflatten(0, (rows, frames)).transpose(1, 2).float()
 

@@ -34,7 +34,7 @@ def device_faults(device: torch.device, too_big: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if _is_memory(error):
+        if is_memory(error):
             release(device, error)
             raise OutOfMemory(too_big) from None
         if _is_device(error):
@@ -76,7 +76,8 @@ def _fewer_frames(parameters: Parameters) -> Iterator[str]:
     yield from (f"num_frames {count}" for count in fewer[-1:])
 
 
-def _is_memory(error: RuntimeError) -> bool:
+def is_memory(error: RuntimeError) -> bool:
+    """Say whether the device failed for want of memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return _is_device(error) and any(word in str(error).upper() for word in MEMORY_WORDS)

@@ -1,11 +1,18 @@
 """What a render keeps on the card at once: all it can, or as little as it can."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import torch
+
+from worker.engines.i2vgen.faults import is_memory, release
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 SMALL_CARD_BYTES: Final = 10 * 2**30
 """Cards below this take the frugal way by themselves: 8.2 GiB is what the default clip needs."""
@@ -49,3 +56,42 @@ def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None
     finally:
         if not stays:
             encoder.to("cpu")
+
+
+class Room:
+    """The room of one clip on the card: as its `use` says, until the card turns out too full.
+
+    Then the clip goes on in low memory, which gives the same frames, and so to its end.
+    """
+
+    def __init__(self, use: MemoryUse, device: torch.device, encoders: Sequence[Any] = ()) -> None:
+        """`encoders` are sent to the host in low memory, wherever another clip left them."""
+        self.use = use
+        self._device = device
+        self._encoders = encoders
+        if not use.encoders_stay:
+            self._send_encoders_away()
+
+    def within(self, work: Callable[[MemoryUse], T]) -> T:
+        """Return what the work gives; if it runs out of memory, once more in low memory.
+
+        Raises:
+            torch.OutOfMemoryError: there is too little even so.
+        """
+        try:
+            return work(self.use)
+        except RuntimeError as error:
+            if not is_memory(error) or self.use == LOW:
+                raise
+            release(self._device, error)
+        self.use = LOW
+        self._send_encoders_away()
+        log.warning("went_on_in_low_memory")
+        return work(self.use)
+
+    def _send_encoders_away(self) -> None:
+        away = [each for each in self._encoders if each.device.type != "cpu"]
+        for encoder in away:
+            encoder.to("cpu")
+        if away:
+            release(self._device)
