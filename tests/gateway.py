@@ -32,6 +32,8 @@ from shared.tables import deliveries, delivery_attempts, engines, jobs, workers
 from tests.photos import cat
 from tests.stack import Stack
 
+ADMIN_KEY = "the-admin-key-of-the-tests"
+
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
 
 MOVES = EngineSpec(
@@ -152,7 +154,7 @@ class Hand:
 
 
 class Gateway:
-    """A gateway that answers at `url`; paths begin with a slash."""
+    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set."""
 
     def __init__(self, settings: Settings) -> None:
         app = create_app(settings)
@@ -170,6 +172,8 @@ class Gateway:
             self._thread.join(0.01)
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        if settings.admin_key is not None:
+            self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
         self.ports: Ports = app.state.ports
 
     def get(self, path: str, **options: Any) -> requests.Response:

@@ -19,7 +19,7 @@ from shared.outbound import Outbound
 from shared.signing import new_secret
 from shared.tables import ANONYMOUS
 from tests.factory import Desk
-from tests.gateway import Gateway, running_gateway
+from tests.gateway import ADMIN_KEY, Gateway, running_gateway
 from tests.receiver import Receiver
 from tests.stack import Stack
 from worker.deliveries import Delivery, Outcome
@@ -177,7 +177,7 @@ def outbox(outbox_desk: Desk) -> Iterator[Outbox]:
 @pytest.fixture(scope="module")
 def post_office(module_stack: Stack) -> Iterator[Gateway]:
     """A gateway on the outbox's database, whose operator lets webhooks reach loopback."""
-    settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]))
+    settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]), admin_key=ADMIN_KEY)
     with running_gateway(settings) as gateway:
         yield gateway
 

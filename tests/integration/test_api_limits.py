@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from pydantic import SecretStr
 
 from api.app import create_app
 from shared.settings import Settings
-from tests.gateway import Gateway, Hand, encoded, photo_png, running_gateway
+from tests.gateway import ADMIN_KEY, Gateway, Hand, encoded, photo_png, running_gateway
 from tests.photos import cat
 from tests.processes import until
 from tests.stack import Stack
@@ -32,6 +33,18 @@ def one_small(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
 def small(one_small: Gateway, hand: Hand) -> Gateway:
     """A gateway that takes 64 KiB and 20,000 pixels."""
     return one_small
+
+
+@pytest.fixture(scope="module")
+def one_locked(module_stack: Stack) -> Iterator[Gateway]:
+    with running_gateway(module_stack.settings(admin_key=ADMIN_KEY)) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def locked(one_locked: Gateway, hand: Hand) -> Gateway:
+    """A gateway that takes a key, and is sent it."""
+    return one_locked
 
 
 def test_a_picture_that_is_too_large_is_refused(small: Gateway) -> None:
@@ -194,13 +207,15 @@ def test_what_is_not_there_is_a_problem_too(
 
 
 def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None:
-    app = create_app(Settings(_env_file=None))
+    app = create_app(Settings(_env_file=None, admin_key=SecretStr(ADMIN_KEY)))
 
     def explode() -> None:
         raise RuntimeError("the password is hunter2")
 
     app.add_api_route("/explode", explode)
-    answer = TestClient(app).get("/explode", headers={"X-Request-ID": "trace-8"})
+    headers = {"X-Request-ID": "trace-8", "Authorization": f"Bearer {ADMIN_KEY}"}
+    with TestClient(app) as client:
+        answer = client.get("/explode", headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (500, "internal")
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"] == "trace-8"
     assert answer.json()["error"]["type"] == "server_error"
@@ -208,19 +223,21 @@ def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None
 
 
 @pytest.mark.parametrize("host", ["[", "a b", "x:y:z", '"><script>', "a/../b"])
-def test_a_malformed_host_gives_relative_links(gateway: Gateway, host: str) -> None:
-    job = gateway.created()
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
-        path = f"/v1/jobs/{job['id']}/cancel"
-        connection.sendall(f"POST {path} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+def test_a_malformed_host_gives_relative_links(locked: Gateway, host: str) -> None:
+    job = locked.created()
+    with socket.create_connection(("127.0.0.1", locked.port), timeout=10) as connection:
+        connection.sendall(
+            f"POST /v1/jobs/{job['id']}/cancel HTTP/1.1\r\nHost: {host}\r\n"
+            f"Authorization: Bearer {ADMIN_KEY}\r\n\r\n".encode()
+        )
         answer = http.client.HTTPResponse(connection)
         answer.begin()
         assert answer.status in (200, 400)
 
 
-def test_forwarded_headers_are_not_believed(gateway: Gateway) -> None:
+def test_forwarded_headers_are_not_believed(locked: Gateway) -> None:
     headers = {"X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "https"}
-    assert gateway.create(headers=headers).headers["Location"].startswith(f"{gateway.url}/v1/")
+    assert locked.create(headers=headers).headers["Location"].startswith(f"{locked.url}/v1/")
 
 
 def test_public_url_is_where_links_begin(module_stack: Stack, hand: Hand) -> None:

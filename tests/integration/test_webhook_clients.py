@@ -11,7 +11,7 @@ from openai import InvalidWebhookSignatureError, NotFoundError, OpenAI
 from replicate.webhook import InvalidSignatureError, Webhooks, WebhookSigningSecret
 
 from tests import receiver as twin
-from tests.gateway import Gateway
+from tests.gateway import ADMIN_KEY, Gateway
 from tests.outbox import Outbox, Sender
 from tests.receiver import Received, Receiver
 
@@ -47,7 +47,7 @@ VERIFIERS = [
 def client(post_office: Gateway) -> Iterator[OpenAI]:
     """OpenAI's client, which raises where an answer is not exactly OpenAI's."""
     with OpenAI(
-        api_key="none",
+        api_key=ADMIN_KEY,
         base_url=f"{post_office.url}/v1",
         max_retries=0,
         _strict_response_validation=True,
