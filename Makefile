@@ -15,6 +15,9 @@ run:  ## Start everything on this machine; PORT=7861 for another port
 demo:  ## Send a sample photo to the running service and keep its clip in outputs/
 	@$(BIN)/python -m local.demo
 
+key:  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
+	@$(BIN)/python -m local.key create "$(NAME)" $(if $(ADMIN),--admin)
+
 test:  ## Run every test, against servers of its own
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
@@ -38,4 +41,4 @@ env:  ## Write a .env for docker compose that fits this machine
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo test soak check bench-gpu env clean
+.PHONY: help run demo key test soak check bench-gpu env clean

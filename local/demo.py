@@ -1,5 +1,6 @@
 """`make demo`: one sample photo through the running service, its clip kept in `outputs/`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +13,7 @@ from local.part import CannotStart
 from local.processes import ROOT, gateway_address
 from local.settings import read_settings
 from shared.lifecycle import TERMINAL
+from shared.settings import Settings
 
 PROMPT: Final = "Slow push in while the camera pans gently to the right"
 WAIT_SECONDS: Final = 10
@@ -25,8 +27,11 @@ class DemoFailed(Exception):
 def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
-        address = gateway_address(read_settings())
-        with httpx2.Client(base_url=address, timeout=30, trust_env=False) as client:
+        settings = read_settings()
+        address, headers = gateway_address(settings), key_header(settings)
+        with httpx2.Client(
+            base_url=address, headers=headers, timeout=30, trust_env=False
+        ) as client:
             photo = min((ROOT / "samples").glob("*.jpg"))
             clip = make_clip(client, photo, PROMPT, console)
     except httpx2.ConnectError:
@@ -37,6 +42,13 @@ def main() -> int:
         return 1
     console.print(str(clip), markup=False)
     return 0
+
+
+def key_header(settings: Settings) -> dict[str, str]:
+    """Return what names the key: KEY of the environment, else the admin's, else none."""
+    admin = settings.admin_key
+    key = os.environ.get("KEY") or (admin and admin.get_secret_value())
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def make_clip(client: httpx2.Client, photo: Path, prompt: str, console: Console) -> Path:

@@ -1,0 +1,30 @@
+"""`make key`: an API key for what `make run` has started: `python -m local.key create NAME`."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from local.part import CannotStart
+from local.processes import ROOT
+from local.services import service_env
+from local.settings import read_settings
+from local.state import FILE, State
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Hand the command to the gateway's own, told where this folder's database is."""
+    try:
+        folder = read_settings().data_dir.absolute()
+        if not (folder / FILE).exists():
+            raise CannotStart(f"nothing has run in {folder} yet; start it first: make run")
+        state = State.load(folder)
+    except CannotStart as error:
+        print(f"stillreel: {error.message}", file=sys.stderr)
+        return 1
+    argv = [sys.executable, "-m", "api", "keys", *arguments]
+    return subprocess.run(argv, cwd=ROOT, env={**os.environ, **service_env(state)}).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
