@@ -7,9 +7,10 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from api import openapi, problems
+from api import cors, openapi, problems
 from api.deps import open_ports
 from api.edge import Edge
+from api.headers import SecurityHeaders
 from api.metrics import Telemetry
 from api.routes import deliveries, docs, health, jobs, legacy, models, webhooks
 from shared.settings import Settings
@@ -47,6 +48,8 @@ def create_app(settings: Settings) -> FastAPI:
     # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
+    cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
+    app.add_middleware(SecurityHeaders)
     problems.install(app, max_body_bytes=max_body_bytes)
     for routes in (jobs, models, webhooks, deliveries, legacy, health, docs):
         app.include_router(routes.router)

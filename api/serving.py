@@ -15,6 +15,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from api.auth import Caller
 from api.deps import Ports
 from api.edge import AnswerCut
+from api.headers import FILE_POLICY
 from api.lanes import Lane
 from api.problems import problem_response
 from shared.errors import (
@@ -142,7 +143,7 @@ def _headers(file: File) -> dict[str, str]:
         "Repr-Digest": f"sha-256=:{digest}:",
         "Content-Disposition": f'inline; filename="{file.name}"',
         "Cache-Control": "private, no-cache",
-        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": FILE_POLICY,
     }
 
 

@@ -14,7 +14,7 @@ AppError
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
-├── QueueFull                 429
+├── QueueFull, RateLimited    429
 ├── Unavailable               503  database, storage, busy: try again later
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow
@@ -217,6 +217,12 @@ class QueueFull(AppError):
     code = "queue_full"
     status = 429
     title = "Queue full"
+
+
+class RateLimited(AppError):
+    code = "rate_limited"
+    status = 429
+    title = "Too many requests"
 
 
 class Unavailable(AppError):

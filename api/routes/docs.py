@@ -1,15 +1,19 @@
 """The API's pages: Swagger UI from an installed package, so that nothing external is loaded."""
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import fastapi_offline
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
+from api.headers import ASSET, page
+
 FOLDER: Final = Path(__file__).parent.parent / "docs"
 SWAGGER_UI: Final = Path(fastapi_offline.__file__).parent / "static"
+POLICY: Final = "connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
+"""Swagger UI's stylesheet holds its images; everything else comes from here."""
 
 router = APIRouter(include_in_schema=False)
 
@@ -21,12 +25,19 @@ async def home() -> RedirectResponse:
 
 @router.get("/docs")
 async def docs() -> FileResponse:
-    return FileResponse(FOLDER / "index.html")
+    return FileResponse(FOLDER / "index.html", headers=page(POLICY))
 
 
 @router.get("/docs/start.js")
 async def start() -> FileResponse:
-    return FileResponse(FOLDER / "start.js", media_type="text/javascript")
+    return FileResponse(FOLDER / "start.js", media_type="text/javascript", headers=ASSET)
 
 
-swagger_ui = StaticFiles(directory=SWAGGER_UI)
+class _Parts(StaticFiles):
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(ASSET)
+        return response
+
+
+swagger_ui = _Parts(directory=SWAGGER_UI)

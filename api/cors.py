@@ -1,0 +1,50 @@
+"""Letting pages of other origins call the API: nobody, until the settings name some."""
+
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+SENT: Final = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Last-Event-ID",
+    "Prefer",
+    "Range",
+    "X-Request-ID",
+)
+"""What a page may send beside the few headers that are always allowed."""
+
+SHOWN: Final = (
+    "Accept-Ranges",
+    "Content-Disposition",
+    "Content-Range",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Preference-Applied",
+    "Repr-Digest",
+    "Retry-After",
+    "X-Request-ID",
+)
+"""What a page may read of an answer."""
+
+PREFLIGHT_SECONDS: Final = 600
+
+
+def allow(app: FastAPI, origins: tuple[str, ...]) -> None:
+    """Answer these origins' preflights; cookies are never let along, and nothing reads any."""
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=METHODS,
+            allow_headers=SENT,
+            expose_headers=SHOWN,
+            allow_credentials=False,
+            max_age=PREFLIGHT_SECONDS,
+        )

@@ -1,0 +1,53 @@
+"""What every answer tells a browser: believe the type, load nothing, show it in no frame."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+"""The policy of answers that are no pages."""
+
+USUAL: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": NOTHING,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+FILE_POLICY: Final = f"{NOTHING}; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
+"""A browser that opens a clip by its address plays it in a page of its own, to which the
+answer's policy applies."""
+
+ASSET: Final[Mapping[str, str]] = {"Cache-Control": "no-cache"}
+"""Of a page's parts: kept by the browser, and asked for again by their ETag."""
+
+
+def page(policy: str) -> dict[str, str]:
+    """Return the headers of an HTML page that needs what `policy` allows beside `NOTHING`."""
+    return {
+        **ASSET,
+        "Content-Security-Policy": f"{NOTHING}; {policy}",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    }
+
+
+class SecurityHeaders:
+    """The outermost layer: an answer's own headers win over the usual ones."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_safely(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in USUAL.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, send_safely if scope["type"] == "http" else send)

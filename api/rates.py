@@ -1,0 +1,101 @@
+"""How often one key, or one address without a good key, may ask; counted by each process."""
+
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Self
+
+from shared.errors import RateLimited
+
+SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600}
+MOST_BUCKETS: Final = 10_000  # About 2 MB; who asked longest ago is forgotten first.
+
+
+@dataclass(frozen=True)
+class Rate:
+    """So many requests in so long, as `50/second`; `50` may also come at once."""
+
+    amount: int
+    unit: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Return the rate a setting names, or None for `none`."""
+        amount, _, unit = text.partition("/")
+        return cls(int(amount), unit) if unit else None
+
+    @property
+    def seconds_each(self) -> float:
+        return SECONDS[self.unit] / self.amount
+
+
+REFUSALS: Final = Rate(10, "second")
+
+
+class Buckets:
+    """One bucket for each name, full at first and refilled evenly; not for several threads.
+
+    What is kept is the time at which a bucket is full again, so a full one need not be kept.
+    """
+
+    def __init__(
+        self,
+        rate: Rate,
+        *,
+        whose: str,
+        most: int = MOST_BUCKETS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`whose` ends the sentence that tells of the limit, like "one key"."""
+        self._rate = rate
+        self._whose = whose
+        self._most = most
+        self._clock = clock
+        self._full_at: OrderedDict[str, float] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._full_at)
+
+    def take(self, name: str) -> None:
+        """Count one request; a refused one costs nothing.
+
+        Raises:
+            RateLimited: the bucket is empty; says when to come again.
+        """
+        now, rate = self._clock(), self._rate
+        before = max(self._full_at.pop(name, now), now)
+        full_at = before + rate.seconds_each
+        early = full_at - now - rate.amount * rate.seconds_each
+        # Floats: sums of tenths miss a whole second by less than this.
+        is_empty = early > rate.seconds_each * 1e-6
+        self._full_at[name] = before if is_empty else full_at
+        if len(self._full_at) > self._most:
+            self._full_at.popitem(last=False)
+        if is_empty:
+            raise RateLimited(
+                f"more than {rate.amount} requests a {rate.unit}, the limit for {self._whose}",
+                retry_after_seconds=max(1, math.ceil(early)),
+            )
+
+
+class Rates:
+    """The limits of one gateway process."""
+
+    def __init__(self, rate: Rate | None) -> None:
+        self._callers = None if rate is None else Buckets(rate, whose="one key")
+        self._refused = Buckets(REFUSALS, whose="requests from one address without a good key")
+
+    def count_caller(self, name: str) -> None:
+        """Raise RateLimited where a key's requests come too fast."""
+        if self._callers is not None:
+            self._callers.take(name)
+
+    def count_refusal(self, address: str) -> None:
+        """Raise RateLimited where an address was refused too often.
+
+        Asked after a refusal only: who has a good key is never kept out by a neighbour's bad
+        ones, as behind a proxy, where all have one address.
+        """
+        self._refused.take(address)

@@ -1,0 +1,55 @@
+"""The pages of the gateway in a real Chromium, under the policies that they are sent with."""
+
+from pathlib import Path
+
+from api.headers import NOTHING
+from tests.browser import open_page
+from tests.clips import moving_clip, write_clip
+from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
+
+__all__ = ["gateway", "hand", "one_gateway", "one_hand"]
+
+VIDEO = "document.querySelector('video')"
+
+
+def test_the_docs_work_and_break_no_policy(gateway: Gateway) -> None:
+    with open_page() as (page, complaints):
+        page.goto(f"{gateway.url}/docs")
+        page.locator(".opblock").first.wait_for()
+        for name in ("jobs-create_job_v1_jobs_post", "health-livez_livez_get"):
+            page.locator(f"#operations-{name} .opblock-summary-control").click()
+            page.locator(f"#operations-{name} .opblock-body").wait_for()
+        alive = page.locator("#operations-health-livez_livez_get")
+        alive.locator(".try-out__btn").click()
+        alive.locator(".execute").click()
+        alive.locator(".live-responses-table .response-col_status").first.wait_for()
+        assert '"status": "alive"' in alive.locator(".live-responses-table").inner_text()
+        assert complaints == []
+
+
+def test_the_policy_of_the_docs_is_in_force(gateway: Gateway) -> None:
+    with open_page() as (page, complaints):
+        page.goto(f"{gateway.url}/docs")
+        went = page.evaluate("fetch('http://localhost:9/').then(() => 1, () => 0)")
+        inline = page.evaluate(
+            "(() => { const s = document.createElement('script'); s.textContent = 'window.x = 1';"
+            " document.body.append(s); return window.x || 0; })()"
+        )
+        assert (went, inline) == (0, 0)
+        assert sum("Content Security Policy" in said for said in complaints) >= 2
+
+
+def test_a_clip_and_its_picture_open_in_a_tab(
+    gateway: Gateway, hand: Hand, tmp_path: Path
+) -> None:
+    job = gateway.created()
+    clip = write_clip(tmp_path / "clip.mp4", moving_clip())
+    hand.complete(hand.claim(), clip.read_bytes())
+    with open_page() as (page, complaints):
+        answer = page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content")
+        assert answer is not None
+        assert answer.headers["content-security-policy"].startswith(NOTHING)
+        page.wait_for_function(f"{VIDEO} && {VIDEO}.videoWidth === 128")
+        page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content?variant=input")
+        page.wait_for_function("document.querySelector('img').naturalWidth === 96")
+        assert not [said for said in complaints if "Policy" in said]
