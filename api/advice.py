@@ -20,6 +20,7 @@ def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
     given = {
         "prompt": (fields.prompt, spec.uses_prompt),
         "negative_prompt": (fields.negative_prompt, spec.uses_negative_prompt),
+        "quality": (fields.quality, spec.uses_steps),
         "num_inference_steps": (fields.num_inference_steps, spec.uses_steps),
         "guidance_scale": (fields.guidance_scale, spec.uses_guidance),
         "resolution": (fields.resolution, fields.width is None and fields.height is None),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.catalogue import EngineSpec
+from shared.catalogue import EngineSpec, Quality
 from shared.wire import CreateJob
 
 
@@ -29,6 +29,13 @@ def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
         "$ref": "#/$defs/Resolution",
         "default": spec.defaults.resolution,
     }
+    taken = [each for each in Quality if each in {Quality.STANDARD, *spec.qualities}]
+    properties["quality"] = {
+        "type": "string",
+        "enum": taken,
+        "default": Quality.STANDARD,
+        "description": properties["quality"]["description"],
+    }
     for name in ("width", "height"):
         properties[name] = {
             "type": "integer",
@@ -48,6 +55,7 @@ def _ignored(spec: EngineSpec) -> list[str]:
     used = {
         "prompt": spec.uses_prompt,
         "negative_prompt": spec.uses_negative_prompt,
+        "quality": spec.uses_steps,
         "num_inference_steps": spec.uses_steps,
         "guidance_scale": spec.uses_guidance,
     }

@@ -18,6 +18,7 @@ from api.outgoing import check_webhook, fetch_image
 from api.preferences import fingerprint
 from api.problems import request_id
 from api.uploads import Picture, read_image
+from shared.admission import admit
 from shared.catalogue import MAX_SEED, settle
 from shared.crashpoints import crashpoint
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
@@ -171,6 +172,14 @@ def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
         image_height=picture.height,
         seed=secrets.randbelow(MAX_SEED + 1),
     )
+    gpu_bytes = admit(
+        spec,
+        fields,
+        parameters,
+        image_width=picture.width,
+        image_height=picture.height,
+        card_bytes=order.offer.card_bytes,
+    )
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
     return NewJob(
@@ -182,6 +191,7 @@ def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
         image_sha256=picture.sha256,
         image_width=picture.width,
         image_height=picture.height,
+        gpu_bytes=gpu_bytes,
         source=order.source,
         retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),

@@ -7,6 +7,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from shared.errors import InvalidRequest
+from shared.footprint import Footprint
 
 MAX_SEED: Final = 2**32 - 1
 
@@ -29,6 +30,14 @@ class Fit(StrEnum):
 
     CROP = "crop"
     PAD = "pad"
+
+
+class Quality(StrEnum):
+    """How much work goes into a clip; a draft alone is approximate."""
+
+    DRAFT = "draft"
+    STANDARD = "standard"
+    HIGH = "high"
 
 
 class Shape(StrEnum):
@@ -82,12 +91,27 @@ class Preset(BaseModel):
     guidance_scale: float | None = None
 
 
+class Recipe(BaseModel):
+    """What a quality means to an engine; steps that a client names itself win over these.
+
+    `approximate` says that the sampler is another than the model's own: the clip is near what
+    the standard one would be, and not the same.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    num_inference_steps: int
+    sampler: str
+    approximate: bool = False
+
+
 class EngineSpec(BaseModel):
     """All the gateway and the page need to know of an engine they never import.
 
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
     the card; `revision` the weights' commit, or the code's version where there are none;
-    `prompt_languages` what the text encoder was taught.
+    `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
+    standard, which is its defaults; `footprint` is None where memory sets no limit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -113,7 +137,9 @@ class EngineSpec(BaseModel):
     guidance_scale: Span = Span(low=0, high=30)
     defaults: Defaults = Defaults()
     presets: tuple[Preset, ...] = ()
+    qualities: dict[Quality, Recipe] = {}
     vram_bytes: int = 0
+    footprint: Footprint | None = None
     licence: Licence
 
 
@@ -130,6 +156,14 @@ class Asked(BaseModel):
     fit: Fit = Fit.CROP
     num_frames: int | None = None
     fps: int | None = None
+    quality: Quality | None = Field(
+        default=None,
+        description=(
+            "How much work goes into the clip. A draft is approximate: fewer steps by another"
+            " sampler. standard, the default, and high are exact. num_inference_steps wins over"
+            " the number of steps that a quality stands for."
+        ),
+    )
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
@@ -148,6 +182,8 @@ class Parameters(BaseModel):
     fit: Fit
     num_frames: int
     fps: int
+    quality: Quality = Quality.STANDARD
+    approximate: bool = False
     num_inference_steps: int
     guidance_scale: float
     seed: int
@@ -171,11 +207,12 @@ def settle(
         raise InvalidRequest(
             f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
         )
+    quality, recipe = _quality(spec, asked.quality)
     chosen = {
         "num_frames": spec.defaults.num_frames if asked.num_frames is None else asked.num_frames,
         "fps": spec.defaults.fps if asked.fps is None else asked.fps,
         "num_inference_steps": (
-            spec.defaults.num_inference_steps
+            recipe.num_inference_steps
             if asked.num_inference_steps is None
             else asked.num_inference_steps
         ),
@@ -193,6 +230,8 @@ def settle(
         width=width,
         height=height,
         fit=asked.fit,
+        quality=quality,
+        approximate=recipe.approximate,
         guidance_scale=guidance_scale,
         seed=seed if asked.seed is None else asked.seed,
         **chosen,
@@ -206,6 +245,19 @@ def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], 
         (_snap(short * w / min(w, h), spec.multiple), _snap(short * h / min(w, h), spec.multiple))
         for w, h in ASPECTS
     )
+
+
+def _quality(spec: EngineSpec, asked: Quality | None) -> tuple[Quality, Recipe]:
+    """Return the quality and what it means; an engine without steps has one and ignores others."""
+    standard = Recipe(num_inference_steps=spec.defaults.num_inference_steps, sampler="")
+    if asked in (None, Quality.STANDARD) or not spec.uses_steps:
+        return Quality.STANDARD, standard
+    if asked not in spec.qualities:
+        known = ", ".join(each for each in Quality if each in {Quality.STANDARD, *spec.qualities})
+        raise InvalidRequest(
+            f"{spec.name} has no quality {asked}; it takes {known}", param="quality"
+        )
+    return asked, spec.qualities[asked]
 
 
 def _check_span(spec: EngineSpec, name: str, value: float) -> None:

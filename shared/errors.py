@@ -3,6 +3,7 @@
 AppError
 ├── InvalidRequest            422  bad parameters; `param` names the field
 │   ├── UnknownModel          404
+│   ├── TooLargeForGpu        422
 │   ├── InvalidImage          422  and its kinds: truncated, animated, over limits, …
 │   │   └── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
 │   ├── ImageTooLarge         413
@@ -62,6 +63,13 @@ class UnknownModel(InvalidRequest):
     code = "unknown_model"
     status = 404
     title = "Unknown model"
+
+
+class TooLargeForGpu(InvalidRequest):
+    """No card at work has the memory for this clip; the message names one that would fit."""
+
+    code = "too_large_for_gpu"
+    title = "Clip too large"
 
 
 class InvalidImage(InvalidRequest):

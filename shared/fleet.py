@@ -31,11 +31,16 @@ class WorkerCard:
 
 @dataclass(frozen=True)
 class Offer:
-    """An engine this installation has served, and how many live workers serve it now."""
+    """An engine this installation has served, and how many live workers serve it now.
+
+    `card_bytes` is the memory of the largest card among them; None while there is none, or one
+    that does not know its own.
+    """
 
     spec: EngineSpec
     workers: int
     updated_at: datetime
+    card_bytes: int | None = None
 
 
 class Fleet:
@@ -59,7 +64,7 @@ class Fleet:
         """Return every engine known here, those that are served now first, best first."""
         with self._db.read() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
-        return [Offer(EngineSpec.model_validate(row[0]), row[1], row[2]) for row in rows]
+        return [Offer(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
 
     def choose(self, name: str | None) -> Offer:
         """Return the offer of that name, or the best this installation serves.
@@ -106,7 +111,8 @@ ON CONFLICT (name) DO UPDATE SET
 """)
 
 _OFFERS: Final = text("""
-SELECT e.spec, count(w.name), e.updated_at
+SELECT e.spec, count(w.name), e.updated_at,
+    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END
 FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines) AND w.state <> 'stopped'
     AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
 GROUP BY e.name, e.spec, e.rank, e.updated_at

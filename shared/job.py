@@ -84,6 +84,7 @@ class Job:
     image_sha256: str
     image_width: int
     image_height: int
+    gpu_bytes: int | None
     source: str
     request_id: str | None
     batch_id: UUID | None

@@ -40,6 +40,7 @@ _PLAIN: Final = (
     "image_sha256",
     "image_width",
     "image_height",
+    "gpu_bytes",
     "source",
     "priority",
     "request_id",
@@ -57,7 +58,10 @@ class Announcer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """Everything a submit writes; the picture is stored under `input_key(id)` already."""
+    """Everything a submit writes; the picture is stored under `input_key(id)` already.
+
+    `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    """
 
     id: UUID
     owner_id: UUID
@@ -69,6 +73,7 @@ class NewJob:
     image_height: int
     source: str
     retain: timedelta
+    gpu_bytes: int | None = None
     outputs: Sequence[str] = ()
     priority: Priority = Priority.NORMAL
     request_id: str | None = None
@@ -132,16 +137,22 @@ class Jobs:
         self._announcer.announce(job.id, job.version)
         return job, False
 
-    def claim(self, engines: Sequence[str], *, worker: str) -> Job | None:
-        """Take the best queued job of these engines, or None when there is none."""
+    def claim(
+        self, engines: Sequence[str], *, worker: str, card_bytes: int | None = None
+    ) -> Job | None:
+        """Take the best queued job of these engines, or None when there is none.
+
+        Args:
+            card_bytes: the memory of the worker's card: what needs more is left to another.
+        """
+        values = {
+            "engines": list(engines),
+            "worker": worker,
+            "lease": self._lease,
+            "card_bytes": card_bytes,
+        }
         with self._db.begin() as connection:
-            row = (
-                connection.execute(
-                    sql.CLAIM, {"engines": list(engines), "worker": worker, "lease": self._lease}
-                )
-                .mappings()
-                .first()
-            )
+            row = connection.execute(sql.CLAIM, values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)

@@ -35,12 +35,13 @@ _ERROR: Final = "error_code = :code, error_message = :message, error_retryable =
 SUBMIT: Final = text("""
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
-    image_sha256, image_width, image_height, source, request_id, parent_id,
+    image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
     idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
     metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
-    :priority, :image_sha256, :image_width, :image_height, :source, :request_id, :parent_id,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
+    :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     greatest(
@@ -61,6 +62,8 @@ CLAIM: Final = _transition(
     "id = (SELECT id FROM jobs WHERE status = 'queued' AND engine = ANY(:engines)"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
+    # A card of unknown size takes all.
+    " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
 )
 

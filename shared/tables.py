@@ -111,6 +111,8 @@ jobs = Table(
     Column("image_sha256", Text, nullable=False),
     Column("image_width", Integer, nullable=False),
     Column("image_height", Integer, nullable=False),
+    # What the clip needs of a card; NULL where its engine does not say.
+    Column("gpu_bytes", BigInteger),
     Column("keyframes", JSONB),
     Column("source", Text, nullable=False),
     Column("request_id", Text),

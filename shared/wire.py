@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
-from shared.catalogue import Asked
+from shared.catalogue import Asked, Quality
 from shared.job import Artifact, FileFacts, Job, Priority, Variant
 from shared.ledger import QueuePlace
 from shared.lifecycle import Stage, Status
@@ -66,6 +66,7 @@ class InputView(BaseModel):
     fit: str
     num_frames: int
     fps: int
+    quality: Quality
     num_inference_steps: int
     guidance_scale: float
     image_sha256: str
@@ -96,7 +97,10 @@ class ErrorView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as clients see it: the body of GET, of a listing's items and of webhooks."""
+    """A job as clients see it: the body of GET, of a listing's items and of webhooks.
+
+    `approximate` is true for a draft; `metrics` then has the plan it was rendered by.
+    """
 
     id: str
     object: Literal["job"] = "job"
@@ -110,6 +114,7 @@ class JobView(BaseModel):
     expires_at: datetime | None
     model: str
     input: InputView
+    approximate: bool
     seed: int
     output: OutputView | None
     error: ErrorView | None
@@ -147,11 +152,12 @@ def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> Job
         expires_at=job.expires_at,
         model=job.engine,
         input=InputView(
-            **job.parameters.model_dump(exclude={"seed"}),
+            **job.parameters.model_dump(exclude={"seed", "approximate"}),
             image_sha256=job.image_sha256,
             image_width=job.image_width,
             image_height=job.image_height,
         ),
+        approximate=job.parameters.approximate,
         seed=job.parameters.seed,
         output=_output(job, base_url),
         error=_error(job),

@@ -35,9 +35,13 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Workshop:
-    """Everything one worker process renders with, built once."""
+    """Everything one worker process renders with, built once.
+
+    `card_bytes` is its card's memory; None without a card, or where it is not known.
+    """
 
     name: str
+    card_bytes: int | None
     settings: Settings
     slot: Slot
     jobs: Jobs
@@ -131,7 +135,9 @@ def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
 
 def _claim(workshop: Workshop) -> Job | None:
     try:
-        return workshop.jobs.claim(workshop.resident.names, worker=workshop.name)
+        return workshop.jobs.claim(
+            workshop.resident.names, worker=workshop.name, card_bytes=workshop.card_bytes
+        )
     except DatabaseUnavailable:
         _log.warning("claim_missed")  # The keeper rings again when the database is back.
         return None

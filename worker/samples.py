@@ -5,6 +5,7 @@ from typing import Final
 
 from pydantic import BaseModel
 
+from shared.catalogue import Quality
 from shared.job import Priority
 from shared.lifecycle import WEBHOOK_EVENTS, Status
 from shared.wire import ArtifactView, ErrorView, InputView, JobView, OutputView, ProgressView
@@ -44,6 +45,7 @@ def _job(status: Status) -> JobView:
         expires_at=AT if is_over else None,
         model="camera",
         input=_INPUT,
+        approximate=False,
         seed=0,
         output=OutputView(ai_generated=False, video=_VIDEO) if is_done else None,
         error=_ERROR if status is Status.FAILED else None,
@@ -67,6 +69,7 @@ _INPUT: Final = InputView(
     fit="crop",
     num_frames=16,
     fps=8,
+    quality=Quality.STANDARD,
     num_inference_steps=50,
     guidance_scale=9.0,
     image_sha256="0" * 64,

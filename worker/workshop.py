@@ -66,6 +66,7 @@ def open_workshop(settings: Settings, place: Place) -> Workshop:
     threading.Thread(target=resident.preload, name="preload", daemon=True).start()
     return Workshop(
         name=name,
+        card_bytes=place.vram_bytes or None,
         settings=settings,
         slot=slot,
         jobs=jobs,

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from api.deps import Given, known_query
 from api.openapi import PROBLEMS
 from api.parameters import parameters_schema
-from shared.catalogue import Licence, Preset, Resolution, Shape, buckets
+from shared.admission import most_frames
+from shared.catalogue import Licence, Preset, Quality, Recipe, Resolution, Shape, buckets
 from shared.fleet import Offer
 
 router = APIRouter(
@@ -20,7 +21,9 @@ class ModelView(BaseModel):
     """A model: `parameters` is the JSON Schema of a create, narrowed to what this one takes.
 
     `buckets` are the (width, height) pairs it renders at, by resolution; empty where it keeps
-    the picture's own shape. `workers` are those alive now.
+    the picture's own shape. `max_frames` has for each the most frames a clip may have on the
+    cards at work now, 0 where it fits none. `workers` are those alive now, `card_bytes` the
+    memory of the largest card among them, null where that is not known.
     """
 
     id: str
@@ -35,10 +38,13 @@ class ModelView(BaseModel):
     needs_gpu: bool
     vram_bytes: int
     licence: Licence
+    qualities: dict[Quality, Recipe]
     workers: int
+    card_bytes: int | None
     parameters: dict[str, Any]
     presets: tuple[Preset, ...]
     buckets: dict[Resolution, tuple[tuple[int, int], ...]]
+    max_frames: dict[Resolution, tuple[int, ...]]
 
 
 class ModelList(BaseModel):
@@ -124,8 +130,17 @@ def _view(offer: Offer) -> ModelView:
         needs_gpu=spec.needs_gpu,
         vram_bytes=spec.vram_bytes,
         licence=spec.licence,
+        qualities=spec.qualities,
         workers=offer.workers,
+        card_bytes=offer.card_bytes,
         parameters=parameters_schema(spec),
         presets=spec.presets,
         buckets=shapes,
+        max_frames={
+            resolution: tuple(
+                most_frames(spec, width=width, height=height, card_bytes=offer.card_bytes)
+                for width, height in sizes
+            )
+            for resolution, sizes in shapes.items()
+        },
     )
