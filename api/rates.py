@@ -75,7 +75,7 @@ class Buckets:
             self._full_at.popitem(last=False)
         if is_empty:
             raise RateLimited(
-                f"more than {rate.amount} requests a {rate.unit}, the limit for {self._whose}",
+                f"the limit for {self._whose} is {rate.amount}/{rate.unit}; send fewer at once",
                 retry_after_seconds=max(1, math.ceil(early)),
             )
 

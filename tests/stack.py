@@ -154,7 +154,13 @@ class Stack:
         number = next(NUMBERS)
         self.database = f"test_{number}"
         self.data_dir = data_dir
-        self._usual = {"data_dir": data_dir, "engines": "camera", "log_format": "console"}
+        # Tests ask as fast as they can; those of the rate limit set one.
+        self._usual = {
+            "data_dir": data_dir,
+            "engines": "camera",
+            "log_format": "console",
+            "rate_limit": "none",
+        }
         self._env = service_env(servers.state, database=self.database, valkey_db=number % 1000)
         with connect(servers.state) as connection:
             connection.execute(

@@ -58,7 +58,7 @@ def test_a_refusal_says_when_to_come_again_and_costs_nothing(clock: Clock) -> No
     found = buckets("2/minute", clock)
     taken(found, "a", 2)
     for _ in range(50):
-        with pytest.raises(RateLimited, match="more than 2 requests a minute") as refused:
+        with pytest.raises(RateLimited, match="one key is 2/minute") as refused:
             found.take("a")
         assert refused.value.retry_after_seconds == 30
     clock.seconds += 30
