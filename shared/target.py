@@ -38,7 +38,7 @@ class Target:
             parsed = httpx2.URL(url)
         except (httpx2.InvalidURL, ValueError) as error:
             raise InvalidUrl(f"this is not a URL, {_EXAMPLE}") from error
-        host = parsed.raw_host.decode("ascii")
+        host = parsed.raw_host.decode("ascii").lower()
         if parsed.scheme not in PORTS:
             raise InvalidUrl("a URL begins with https:// or http://")
         if parsed.userinfo:

@@ -8,38 +8,43 @@ from hypothesis import strategies as st
 
 from shared.addresses import DENIED, Address, is_public
 
+# A range, what lies before and after it (+ public, - special, . nothing), its first address, one
+# in its middle, and its last.
 REFUSED = [
-    ("0.0.0.0/8", "0.0.0.0", "0.255.255.255"),  # noqa: S104 (nothing listens here)
-    ("10.0.0.0/8", "10.0.0.0", "10.255.255.255"),
-    ("100.64.0.0/10", "100.64.0.0", "100.127.255.255"),
-    ("127.0.0.0/8", "127.0.0.0", "127.255.255.255"),
-    ("168.63.129.16/32", "168.63.129.16", "168.63.129.16"),
-    ("169.254.0.0/16", "169.254.0.0", "169.254.255.255"),
-    ("172.16.0.0/12", "172.16.0.0", "172.31.255.255"),
-    ("192.0.0.0/24", "192.0.0.0", "192.0.0.255"),
-    ("192.0.2.0/24", "192.0.2.0", "192.0.2.255"),
-    ("192.88.99.0/24", "192.88.99.0", "192.88.99.255"),
-    ("192.168.0.0/16", "192.168.0.0", "192.168.255.255"),
-    ("198.18.0.0/15", "198.18.0.0", "198.19.255.255"),
-    ("198.51.100.0/24", "198.51.100.0", "198.51.100.255"),
-    ("203.0.113.0/24", "203.0.113.0", "203.0.113.255"),
-    ("224.0.0.0/4", "224.0.0.0", "239.255.255.255"),
-    ("240.0.0.0/4", "240.0.0.0", "255.255.255.255"),
-    ("::/96", "::", "::ffff:ffff"),
-    ("::ffff:0:0/96", "::ffff:0:0", "::ffff:ffff:ffff"),
-    ("::ffff:0:0:0/96", "::ffff:0:0:0", "::ffff:0:ffff:ffff"),
-    ("64:ff9b::/32", "64:ff9b::", "64:ff9b:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("100::/64", "100::", "100::ffff:ffff:ffff:ffff"),
-    ("2001::/23", "2001::", "2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2001:db8::/32", "2001:db8::", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("2002::/16", "2002::", "2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("3ffe::/16", "3ffe::", "3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("3fff::/20", "3fff::", "3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("5f00::/16", "5f00::", "5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fc00::/7", "fc00::", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fe80::/10", "fe80::", "febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("fec0::/10", "fec0::", "feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
-    ("ff00::/8", "ff00::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"),
+    line.split()
+    for line in """
+0.0.0.0/8         .+  0.0.0.0        0.128.0.5         0.255.255.255
+10.0.0.0/8        ++  10.0.0.0       10.128.0.5        10.255.255.255
+100.64.0.0/10     ++  100.64.0.0     100.96.0.5        100.127.255.255
+127.0.0.0/8       ++  127.0.0.0      127.128.0.5       127.255.255.255
+168.63.129.16/32  ++  168.63.129.16  168.63.129.16     168.63.129.16
+169.254.0.0/16    ++  169.254.0.0    169.254.128.5     169.254.255.255
+172.16.0.0/12     ++  172.16.0.0     172.24.0.5        172.31.255.255
+192.0.0.0/24      ++  192.0.0.0      192.0.0.133       192.0.0.255
+192.0.2.0/24      ++  192.0.2.0      192.0.2.133       192.0.2.255
+192.88.99.0/24    ++  192.88.99.0    192.88.99.133     192.88.99.255
+192.168.0.0/16    ++  192.168.0.0    192.168.128.5     192.168.255.255
+198.18.0.0/15     ++  198.18.0.0     198.19.0.5        198.19.255.255
+198.51.100.0/24   ++  198.51.100.0   198.51.100.133    198.51.100.255
+203.0.113.0/24    ++  203.0.113.0    203.0.113.133     203.0.113.255
+224.0.0.0/4       +-  224.0.0.0      232.0.0.5         239.255.255.255
+240.0.0.0/4       -.  240.0.0.0      248.0.0.5         255.255.255.255
+::/96             .-  ::             ::8000:5          ::ffff:ffff
+::ffff:0:0/96     --  ::ffff:0:0     ::ffff:8000:5     ::ffff:ffff:ffff
+::ffff:0:0:0/96   --  ::ffff:0:0:0   ::ffff:0:8000:5   ::ffff:0:ffff:ffff
+64:ff9b::/32      --  64:ff9b::      64:ff9b:8000::5   64:ff9b:ffff:ffff:ffff:ffff:ffff:ffff
+100::/64          --  100::          100::8000:0:0:5   100::ffff:ffff:ffff:ffff
+2001::/23         ++  2001::         2001:100::5       2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff
+2001:db8::/32     ++  2001:db8::     2001:db8:8000::5  2001:db8:ffff:ffff:ffff:ffff:ffff:ffff
+2002::/16         ++  2002::         2002:8000::5      2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+3ffe::/16         +-  3ffe::         3ffe:8000::5      3ffe:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+3fff::/20         -+  3fff::         3fff:800::5       3fff:fff:ffff:ffff:ffff:ffff:ffff:ffff
+5f00::/16         --  5f00::         5f00:8000::5      5f00:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+fc00::/7          --  fc00::         fd00::5           fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+fe80::/10         --  fe80::         fea0::5           febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+fec0::/10         --  fec0::         fee0::5           feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+ff00::/8          -.  ff00::         ff80::5           ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff
+""".strip().splitlines()
 ]
 
 # What attackers aim at, by name; those marked * pass `ipaddress.is_global` on Python 3.11.
@@ -100,18 +105,19 @@ ALL_V4 = st.integers(0, 2**32 - 1).map(IPv4Address)
 ALL_V6 = st.integers(0, 2**128 - 1).map(IPv6Address)
 
 
-@pytest.mark.parametrize(("network", "first", "last"), REFUSED)
-def test_both_ends_of_a_special_range_are_refused(network: str, first: str, last: str) -> None:
-    assert not is_public(ip_address(first))
-    assert not is_public(ip_address(last))
-    assert (ip_network(network)[0], ip_network(network)[-1]) == (
-        ip_address(first),
-        ip_address(last),
-    )
+@pytest.mark.parametrize(("network", "beside", "first", "middle", "last"), REFUSED)
+def test_a_special_range_is_refused_from_end_to_end_and_no_further(
+    network: str, beside: str, first: str, middle: str, last: str
+) -> None:
+    low, high = ip_address(first), ip_address(last)
+    assert (ip_network(network)[0], ip_network(network)[-1]) == (low, high)
+    assert not any(is_public(address) for address in (low, ip_address(middle), high))
+    assert beside[0] == "." or is_public(low - 1) == (beside[0] == "+")
+    assert beside[1] == "." or is_public(high + 1) == (beside[1] == "+")
 
 
 def test_every_range_of_the_table_has_its_line_here() -> None:
-    assert {str(network) for network in DENIED} == {network for network, _, _ in REFUSED}
+    assert [str(network) for network in DENIED] == [line[0] for line in REFUSED]
 
 
 @pytest.mark.parametrize("address", TARGETS)

@@ -1,0 +1,82 @@
+"""Canaries: listeners that nobody may wake, and a witness of every connect this test attempts."""
+
+import contextlib
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, Final
+
+SERVICE_PORTS: Final = (80, 443, 5432, 6379, 8333, 8888, 9000, 9333)
+"""Where web servers, Postgres, Valkey, SeaweedFS and MinIO usually listen."""
+
+
+class Canaries:
+    """Listens on every address of this machine; `woken` counts the connections accepted."""
+
+    def __init__(self) -> None:
+        self.woken = 0
+        self._listeners = [_listen(0)]
+        self.port: int = self._listeners[0].getsockname()[1]
+        for port in SERVICE_PORTS:
+            # A port that something else holds has no canary; the witness still sees its connects.
+            with contextlib.suppress(OSError):
+                self._listeners.append(_listen(port))
+        self.ports = [listener.getsockname()[1] for listener in self._listeners]
+        self._threads = [
+            threading.Thread(target=self._watch, args=(listener,), name="canary", daemon=True)
+            for listener in self._listeners
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+            listener.close()
+        for thread in self._threads:
+            thread.join(10)
+
+    def _watch(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                self.woken += 1
+                with contextlib.suppress(OSError), connection:
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
+class Witness:
+    """Remembers the address of every connect that is attempted, heard by a listener or not."""
+
+    def __init__(self) -> None:
+        self._is_listening = False
+        self._thread = 0
+        self.attempts: list[Any] = []
+        sys.addaudithook(self._hear)  # For good: Python takes no hook away.
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[list[Any]]:
+        """Yield the attempts of this thread from here on."""
+        self.attempts = []
+        self._thread = threading.get_ident()
+        self._is_listening = True
+        try:
+            yield self.attempts
+        finally:
+            self._is_listening = False
+
+    def _hear(self, event: str, args: tuple[Any, ...]) -> None:
+        if (
+            self._is_listening
+            and event == "socket.connect"
+            and threading.get_ident() == self._thread
+        ):
+            self.attempts.append(args[1])
+
+
+def _listen(port: int) -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("0.0.0.0", port))  # noqa: S104 (every address on purpose)
