@@ -17,6 +17,18 @@ ONLY_IN = {
     "celery": {"shared/bell.py", "worker/app.py", "worker/tasks.py", "bench/plain_celery.py"},
 }
 WRITES_A_STATUS = {"shared/statements.py"}
+WEB_CLIENTS = {
+    *("requests", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "aiohttp", "pycurl"),
+    *("http.client", "urllib.request", "xmlrpc", "websockets", "ftplib", "smtplib", "imaplib"),
+}
+DIALS = {"connect_ex", "create_connection", "open_connection", "sock_connect"}
+LATE_IMPORTS = ("import_module", "__import__")
+OUTGOING = {
+    "shared/outbound.py": {"httpcore2", "httpx2"},
+    "shared/pinned.py": {"httpcore2", "create_connection"},
+    "shared/target.py": {"httpx2"},
+    "worker/engines/i2vgen/download.py": {"httpx2"},  # Only to name what the hub's library raises.
+}
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
@@ -85,3 +97,53 @@ def test_the_gateway_never_meets_the_worker() -> None:
         path for path, tree in sources() if path.startswith("api/") and "worker" in imported(tree)
     }
     assert guilty == set()
+
+
+def test_what_clients_name_is_reached_through_one_door() -> None:
+    """Nothing else in the service imports a client of the web, or dials by itself."""
+    met = {
+        path: clients
+        for path, tree in sources()
+        if path.startswith(("api/", "shared/", "worker/")) and (clients := web_clients(tree))
+    }
+    assert met == OUTGOING
+
+
+@pytest.mark.parametrize(
+    ("code", "client"),
+    [
+        ("import requests", "requests"),
+        ("import urllib.request as web", "urllib.request"),
+        ("from urllib import request", "urllib.request"),
+        ("from http.client import HTTPConnection", "http.client"),
+        ("def late(): import httpx", "httpx"),
+        ("httpx = import_module('httpx')", "httpx"),
+        ("http = __import__('http.client')", "http.client"),
+        ("socket.create_connection((host, 80))", "create_connection"),
+        ("from socket import create_connection", "create_connection"),
+        ("await asyncio.open_connection(host, 80)", "open_connection"),
+        ("socket.socket().connect((host, 80))", "connect_ex"),
+    ],
+)
+def test_a_second_door_would_be_seen(code: str, client: str) -> None:
+    assert client in web_clients(ast.parse(code))
+
+
+def web_clients(tree: ast.Module) -> set[str]:
+    """Return the clients of the web that a module imports, early or late, and its own dials."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names=aliases):
+                names |= {alias.name for alias in aliases}
+            case ast.ImportFrom(module=str(module), names=aliases):
+                names |= {module, *(f"{module}.{alias.name}" for alias in aliases)}
+                names |= {alias.name for alias in aliases} & DIALS
+            case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]):
+                names |= {name} if ast.unparse(function).endswith(LATE_IMPORTS) else set()
+            case ast.Call(func=ast.Attribute(attr="connect"), args=[ast.Tuple(), *_]):
+                names.add("connect_ex")  # A socket's: signals and engines take no pair.
+            case ast.Attribute(attr=name) if name in DIALS:
+                names.add(name)
+    tops = {name.partition(".")[0] for name in names}
+    return (names | tops) & (WEB_CLIENTS | DIALS)
