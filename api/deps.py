@@ -13,6 +13,9 @@ from typing import Annotated, Final, cast
 
 from fastapi import Depends, Request
 
+from api.auth import Doorman
+from api.decoders import Decoders
+from api.keybook import KeyBook
 from api.lanes import Lanes
 from api.metrics import Census, take_census
 from api.readiness import Readiness
@@ -24,14 +27,18 @@ from shared.db import Database
 from shared.endpoints import Endpoints
 from shared.fleet import Fleet
 from shared.jobs import Jobs
+from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.outbound import Outbound
 from shared.outbox import Outbox
+from shared.oversight import Oversight
 from shared.settings import Settings
 from shared.storage import Storage
 
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
 CONNECTIONS: Final = 10
+KEY_DEADLINE: Final = timedelta(seconds=2)
+KEY_CONNECTIONS: Final = 2
 STORAGE_READ: Final = timedelta(seconds=5)
 URL_CHECK: Final = timedelta(seconds=5)
 IMAGE_FETCH: Final = timedelta(seconds=15)
@@ -54,12 +61,17 @@ class Ports:
     bell: Bell
     waiters: Waiters
     lanes: Lanes
+    decoders: Decoders
     readiness: Readiness
     endpoints: Endpoints
     outbox: Outbox
     outbound: Outbound
     images: Outbound
     census: Snapshot[Census]
+    keys: Keys
+    book: KeyBook
+    doorman: Doorman
+    oversight: Oversight
 
 
 @contextmanager
@@ -72,11 +84,20 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         pool_size=CONNECTIONS,
         name="gateway",
     )
+    # Of its own: slow queries that hold every other connection must not lock the door.
+    key_db = Database(
+        settings.database_url.get_secret_value(),
+        deadline=KEY_DEADLINE,
+        pool_size=KEY_CONNECTIONS,
+        name="gateway-keys",
+    )
+    book = KeyBook(Keys(key_db))
     bell = Bell(redis_url)
     storage = Storage(settings, read=STORAGE_READ)
     ledger, fleet = Ledger(db), Fleet(db)
     waiters = Waiters(ledger, redis_url)
     readiness = Readiness(db, fleet, storage, redis_url)
+    decoders = Decoders()
     try:
         yield Ports(
             settings=settings,
@@ -88,6 +109,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             bell=bell,
             waiters=waiters,
             lanes=Lanes(connections=CONNECTIONS),
+            decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),
             outbox=Outbox(db),
@@ -98,12 +120,18 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
                 fresh=CENSUS_FRESH,
                 patience=CENSUS_PATIENCE,
             ),
+            keys=Keys(db),
+            book=book,
+            doorman=Doorman(settings, book),
+            oversight=Oversight(db),
         )
     finally:
         waiters.close()
+        decoders.close()
         bell.close()
         readiness.close()
         storage.close()
+        key_db.close()
         db.close()
 
 

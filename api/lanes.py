@@ -42,14 +42,14 @@ class Lane:
 class Lanes:
     """The lanes of one gateway process.
 
-    `database` has a thread per pooled connection, `decoding` one per core, since a large
-    picture takes a core and some hundred megabytes. `fetching` holds a picture of
+    `database` has a thread per pooled connection, `decoding` one per core and four at most, since
+    a large picture takes a core and some hundred megabytes. `fetching` holds a picture of
     MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes.
     """
 
     def __init__(self, *, connections: int) -> None:
         self.database = Lane(connections)
-        self.decoding = Lane(os.cpu_count() or 2)
+        self.decoding = Lane(min(4, os.cpu_count() or 2))
         self.storing = Lane(16)
         self.downloads = Lane(32)
         self.lookups = Lane(16)

@@ -15,9 +15,9 @@ from api.auth import Caller
 from api.bodies import Create, ImageUrl, read_create, receive
 from api.deps import Ports
 from api.outgoing import check_webhook, fetch_image
+from api.picture import Picture
 from api.preferences import fingerprint
 from api.problems import request_id
-from api.uploads import Picture, read_image
 from shared.admission import admit
 from shared.catalogue import MAX_SEED, settle
 from shared.crashpoints import crashpoint
@@ -83,7 +83,7 @@ async def submit(
         return Submitted(order, is_replay=True)
     image = await _image(order, ports)
     picture = await lanes.decoding.run(
-        partial(read_image, image, max_pixels=settings.max_pixels)
+        partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
     )
     return await lanes.storing.run(partial(_accept, ports, order, picture))
 

@@ -1,15 +1,19 @@
-"""Pictures as clients send them, turned into the one PNG that is stored and rendered."""
+"""Pictures as clients send them, turned into the one PNG that is stored and rendered.
+
+The gateway has this done by `api.decoders`, in another process.
+"""
 
 import hashlib
 import io
-from dataclasses import dataclass
 from typing import Final
 
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from api.magic import is_cut, looks_like
+from api.picture import Picture
 from shared.errors import (
     AnimatedImage,
+    ImageOverLimits,
     ImageTooLarge,
     InvalidImage,
     TruncatedImage,
@@ -25,25 +29,11 @@ WHITE: Final = (255, 255, 255)
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
 _NOT_READ: Final = "; send a JPEG, PNG, WEBP or AVIF"
-_ORIENTATION: Final = 0x0112
+ORIENTATION: Final = 0x0112
 
 # Pillow's own guard only warns between one and two times its limit, and raises without a code;
 # ours looks at the same header first.
 Image.MAX_IMAGE_PIXELS = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A normalised picture: PNG, 8-bit sRGB, upright, without alpha or metadata.
-
-    `sha256` is the PNG's; sides are in pixels.
-    """
-
-    png: bytes
-    sha256: str
-    width: int
-    height: int
-    warnings: tuple[str, ...]
 
 
 def read_image(body: bytes, *, max_pixels: int) -> Picture:
@@ -54,6 +44,7 @@ def read_image(body: bytes, *, max_pixels: int) -> Picture:
         TruncatedImage, InvalidImage: it is one, but broken, or of a shape no clip can have.
         AnimatedImage: it has more than one frame.
         ImageTooLarge: it has more than `max_pixels`, known before anything is decoded.
+        ImageOverLimits: this process may not have the memory that it takes.
     """
     if not body:
         raise InvalidImage("the image is empty", param="image")
@@ -191,7 +182,7 @@ def _flatten(image: Image.Image) -> tuple[Image.Image, bool]:
 def _orientation(image: Image.Image) -> Image.Transpose | None:
     """Return how to turn the picture upright; an unreadable EXIF block means not at all."""
     try:
-        value = image.getexif().get(_ORIENTATION)
+        value = image.getexif().get(ORIENTATION)
     except Exception:  # The block is the client's bytes: its parser raises anything.
         return None
     return _TURNS.get(value)
@@ -209,6 +200,12 @@ _TURNS: Final[dict[object, Image.Transpose]] = {
 
 
 def _broken(error: Exception, body: bytes) -> InvalidImage:
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return ImageOverLimits(
+            "the image takes more memory to decode than one may; save it anew as a plain JPEG"
+            " or PNG",
+            param="image",
+        )
     if "truncated" in str(error).lower() or is_cut(body):
         return TruncatedImage(
             "the image ends in the middle; it was cut off on its way: send it again", param="image"

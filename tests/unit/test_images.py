@@ -3,7 +3,6 @@
 import contextlib
 import io
 import itertools
-import struct
 import zlib
 from collections.abc import Callable
 
@@ -19,6 +18,7 @@ from shared.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
+from tests.bombs import chunk, png
 from tests.gateway import encoded
 from tests.photos import Photo, cat
 
@@ -50,23 +50,6 @@ def with_alpha(value: int) -> Image.Image:
     picture = PICTURE.convert("RGBA")
     picture.putalpha(value)
     return picture
-
-
-def png(header: tuple[int, int, int, int], rows: bytes, extra: bytes = b"") -> bytes:
-    """Return a PNG made by hand: (width, height, bit depth, colour type) and its raw rows."""
-    width, height, depth, colour = header
-    ihdr = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", ihdr)
-        + extra
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-def chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
 
 
 def sixteen_bit_rgb() -> bytes:
