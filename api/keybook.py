@@ -13,8 +13,8 @@ from shared.keys import Keyring, Keys
 FRESH_SECONDS: Final = 1.0
 """How long a key that was revoked by another process may go on."""
 
-RETRY_SECONDS: Final = 0.1
-"""How old the keys may be that refuse one: a key made just now works, and guesses cost little."""
+PAUSE_SECONDS: Final = 0.1
+"""From one read to the next, however many guesses ask for one."""
 
 PATIENCE_SECONDS: Final = 2.5
 NOTE_SECONDS: Final = 60.0
@@ -27,6 +27,7 @@ class KeyBook:
         self._keys = keys
         self._ring = Keyring(())
         self._began_at = float("-inf")
+        self._tried_at = float("-inf")
         self._not_before = float("-inf")
         self._reading: asyncio.Task[None] | None = None
         self._reader = anyio.CapacityLimiter(1)
@@ -74,7 +75,8 @@ class KeyBook:
         await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
-        began_at = time.monotonic()
+        await asyncio.sleep(self._tried_at + PAUSE_SECONDS - time.monotonic())
+        began_at = self._tried_at = time.monotonic()
         self._ring = await anyio.to_thread.run_sync(self._keys.ring, limiter=self._reader)
         self._began_at = began_at
 
