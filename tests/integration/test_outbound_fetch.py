@@ -163,10 +163,16 @@ def test_a_picture_as_large_as_the_limit_comes_and_one_byte_more_does_not(
 ) -> None:
     receiver.script("/fits", twin.status(200, bytes(MAX_BYTES)))
     receiver.script("/more", twin.status(200, bytes(MAX_BYTES + 1)))
+    receiver.script("/undeclared", undeclared(MAX_BYTES + 1))
 
     assert len(fetched(receiver.url("/fits"))) == MAX_BYTES
-    with pytest.raises(AnswerTooLarge, match=f"more than {MAX_BYTES} bytes"):
-        fetched(receiver.url("/more"))
+    for path in ("/more", "/undeclared"):
+        with pytest.raises(AnswerTooLarge, match=f"more than {MAX_BYTES} bytes"):
+            fetched(receiver.url(path))
+
+
+def undeclared(size: int) -> Behaviour:
+    return lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(size))
 
 
 def announced_too_large(peer: twin.Peer) -> None:
