@@ -28,6 +28,12 @@ COPY requirements/worker.txt requirements/
 RUN pip install --constraint constraints.txt --requirement requirements/worker.txt
 
 FROM camera-packages AS model-packages
+# torch.compile builds a small launcher in C for each kind of kernel. Any version does, and a
+# pinned one would leave Debian's mirrors some day.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends gcc libc6-dev \
+    && rm -rf /var/lib/apt/lists/*
 # torch first and alone: the largest layer, which no other library's new version rebuilds.
 RUN pip install --constraint constraints.txt torch
 COPY requirements/models.txt requirements/
@@ -48,9 +54,11 @@ CMD ["python", "-m", "worker"]
 
 FROM model-packages AS worker
 # nvidia-smi, which finds the cards, is of `utility`.
+# Compiled code cannot lie in /tmp: a tmpfs runs no code.
 ENV HF_HOME=/models \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility
-RUN install --directory --owner=10001 --group=10001 /models
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    TORCHINDUCTOR_CACHE_DIR=/compiled
+RUN install --directory --owner=10001 --group=10001 /models /compiled
 COPY . .
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -19,6 +19,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
+MOST_WARM_SHAPES: Final = 8
+"""As many forms of one function torch compiles before it gives up on it."""
+
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
 
@@ -71,6 +74,8 @@ class Settings(BaseSettings):
     cpu_workers: int = Field(default=1, ge=1)
     memory: Literal["auto", "normal", "low"] = "auto"
     model_dir: Path | None = None
+    compile: Literal["auto", "on", "off"] = "auto"
+    warm_shapes: str = "512x512x16"
     hf_endpoint: str | None = None
     model_source: Literal["huggingface", "modelscope"] = "huggingface"
     allow_noncommercial_models: bool = True
@@ -131,6 +136,18 @@ class Settings(BaseSettings):
         return value
 
     @field_validator("outbound_allow")
+    @field_validator("warm_shapes")
+    @classmethod
+    def _shapes_parse(cls, value: str) -> str:
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", part) for part in parts):
+            raise ValueError(
+                "WARM_SHAPES is a comma list of width x height x frames, like 512x512x16"
+            )
+        if len(parts) > MOST_WARM_SHAPES:
+            raise ValueError(f"WARM_SHAPES holds at most {MOST_WARM_SHAPES}, which torch keeps")
+        return value
+
     @classmethod
     def _networks_parse(cls, value: str) -> str:
         for part in filter(None, (part.strip() for part in value.split(","))):
@@ -200,6 +217,13 @@ class Settings(BaseSettings):
         return _listed(self.cors_origins)
 
     @cached_property
+    @cached_property
+    def warm_clips(self) -> tuple[tuple[int, int, int], ...]:
+        """Width, height and frames of each clip that is compiled for."""
+        parts = (part.strip() for part in self.warm_shapes.split(","))
+        sizes = ([int(size) for size in part.split("x")] for part in parts if part)
+        return tuple((width, height, frames) for width, height, frames in sizes)
+
     def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         parts = (part.strip() for part in self.outbound_allow.split(","))
         return tuple(ip_network(part) for part in parts if part)

@@ -87,8 +87,15 @@ class Lease:
 
     def on_load(self, fraction: float, what: str) -> None:
         """Note progress of a load; raises as `enter`."""
+        self._note(Stage.LOADING, fraction)
+
+    def on_compile(self, fraction: float, what: str) -> None:
+        """Note progress of what follows a load; raises as `enter`."""
+        self._note(Stage.COMPILING, fraction)
+
+    def _note(self, stage: Stage, fraction: float) -> None:
         with self._lock:
-            self._stage, self._step, self._total = Stage.LOADING, round(fraction * 100), 100
+            self._stage, self._step, self._total = stage, round(fraction * 100), 100
         self.touch()
         self.check()
 

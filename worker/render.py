@@ -95,7 +95,7 @@ def serve(workshop: Workshop, job: Job) -> None:
 
 def render(workshop: Workshop, job: Job, lease: Lease) -> None:
     """Run the engine over a job's picture, and hand the clip to the tail."""
-    engine = workshop.resident.use(job.engine, lease.on_load)
+    engine = workshop.resident.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
     image = read_input(workshop.storage, job, lease)

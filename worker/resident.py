@@ -11,7 +11,7 @@ from shared.catalogue import EngineSpec
 from shared.errors import AppError, ModelLoading
 from shared.settings import Settings
 from worker.engines import build
-from worker.engines.base import OnProgress, VideoEngine
+from worker.engines.base import OnProgress, VideoEngine, Warms
 
 LOAD_WAIT_SECONDS: Final = 900.0
 WAIT_STEP_SECONDS: Final = 1.0
@@ -28,6 +28,7 @@ class Resident:
         self._device = device
         self._lock = threading.Lock()
         self._loaded: set[str] = set()
+        self._warmed: set[str] = set()
         self.loads = 0
 
     @property
@@ -43,18 +44,20 @@ class Resident:
         """The model that holds the device now."""
         return next((name for name in self._loaded if self._holds_device(name)), None)
 
-    def use(self, name: str, on_progress: OnProgress) -> VideoEngine:
-        """Return the engine, loaded; another model on the device is unloaded first.
+    def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
+        """Return the engine, loaded and warmed; another model on the device is unloaded first.
 
         Raises:
             ModelLoading: somebody else's load of it has not ended after 15 minutes.
             MissingWeights, OutOfMemory: as `VideoEngine.load`.
         """
-        self._wait_for_load(on_progress)
+        self._wait_for_load(on_load)
         try:
             engine = self._engines[name]
             if name not in self._loaded:
-                self._load(name, engine, on_progress)
+                self._load(name, engine, on_load)
+            if name not in self._warmed:
+                self._warm(name, engine, on_compile)
             return engine
         finally:
             self._lock.release()
@@ -68,7 +71,7 @@ class Resident:
         if name is None:
             return
         try:
-            self.use(name, lambda fraction, what: None)
+            self.use(name, _unheard, _unheard)
         except AppError as error:
             _log.error("preload_failed", engine=name, code=error.code, reason=error.message)
 
@@ -86,6 +89,7 @@ class Resident:
         if self._holds_device(name) and (other := self.on_device) is not None:
             self._engines[other].unload()
             self._loaded.discard(other)
+            self._warmed.discard(other)
         started = time.monotonic()
         device = self._device if engine.spec.needs_gpu else "cpu"
         engine.load(device, on_progress)
@@ -98,5 +102,16 @@ class Resident:
             seconds=round(time.monotonic() - started, 2),
         )
 
+    def _warm(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
+        if isinstance(engine, Warms):
+            started = time.monotonic()
+            engine.warm(on_progress)
+            _log.info("model_warm", engine=name, seconds=round(time.monotonic() - started, 2))
+        self._warmed.add(name)
+
     def _holds_device(self, name: str) -> bool:
         return self._engines[name].spec.needs_gpu
+
+
+def _unheard(fraction: float, what: str) -> None:
+    """Report to nobody: no job waits yet."""

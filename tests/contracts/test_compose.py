@@ -168,6 +168,12 @@ def test_missing_weights_do_not_keep_the_gpu_worker_from_starting(
     assert not weights["models"].get("read_only", False)
 
 
+def test_compiled_code_outlives_the_container(services: dict[str, Service]) -> None:
+    mount = _mount(services["worker"], "/compiled")
+    assert (mount["type"], mount["source"]) == ("volume", "compiled")
+    assert not mount.get("read_only", False)
+
+
 def test_the_weights_may_lie_in_a_folder_of_the_host(folder: Path) -> None:
     own = resolved(folder, STILLREEL_MODELS="/srv/weights")
     mount = _mount(own["worker"], "/models")

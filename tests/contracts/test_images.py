@@ -50,6 +50,12 @@ def test_torch_is_installed_pinned_and_before_the_models() -> None:
     assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
+def test_the_worker_can_compile_into_a_place_of_its_own() -> None:
+    assert "apt-get install --yes --no-install-recommends gcc" in _said_of("worker")
+    assert "TORCHINDUCTOR_CACHE_DIR=/compiled" in _said_of("worker")
+    assert "gcc" not in _said_of("worker-cpu")
+
+
 @pytest.mark.parametrize("file", ["Dockerfile", "docker-compose.yml", ".dockerignore"])
 def test_no_package_index_is_named(file: str) -> None:
     text = (ROOT / file).read_text()
@@ -158,6 +164,12 @@ def _stages() -> Mapping[str, list[str]]:
         elif stages:
             stages[list(stages)[-1]].append(line)
     return stages
+
+
+def _said_of(stage: str) -> str:
+    """Return the lines of a stage under those of the stages it stands on."""
+    lines = _stages().get(stage)
+    return "" if lines is None else _said_of(lines[0].split()[1]) + "\n".join(lines)
 
 
 def _installed_in(stage: str) -> set[str]:

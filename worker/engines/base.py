@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -82,3 +82,15 @@ class VideoEngine(Protocol):
 
     def unload(self) -> None:
         """Free the device's memory; `load` may follow."""
+
+
+@runtime_checkable
+class Warms(Protocol):
+    """An engine that prepares beyond its load, for what is asked of it most."""
+
+    def warm(self, on_progress: OnProgress) -> None:
+        """Compile or tune; called after `load` and before the first render, again after a stop.
+
+        Takes minutes for each call of `on_progress`, which may raise. What cannot be prepared
+        must render without.
+        """

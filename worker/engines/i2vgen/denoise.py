@@ -16,12 +16,22 @@ from worker.engines.i2vgen.steps import ClipStep
 IN_FLIGHT: Final = 2  # Enough to keep the card fed; more would make a cancel wait longer.
 
 
+class WarmPredictions(Protocol):
+    def predict(
+        self, latents: torch.Tensor, constants: Constants, step: int, scale: float
+    ) -> torch.Tensor | None:
+        """Return a guided prediction of both rows; None for a shape that was not warmed."""
+
+
 class Guidance:
     """Guided predictions: both rows in one pass, or one after the other where memory is short."""
 
-    def __init__(self, denoiser: Denoiser, scale: float) -> None:
+    def __init__(
+        self, denoiser: Denoiser, scale: float, compiled: WarmPredictions | None = None
+    ) -> None:
         self._denoiser = denoiser
         self._scale = scale
+        self._compiled = compiled
 
     def predict(
         self,
@@ -32,6 +42,10 @@ class Guidance:
     ) -> torch.Tensor:
         """Return (1, 4, frames, h, w)."""
         if not use.one_row_at_a_time:
+            if self._compiled is not None:
+                found = self._compiled.predict(latents, constants, step, self._scale)
+                if found is not None:
+                    return found
             return self._combined(self._denoiser.predict(latents, constants, step))
         each = (constants.row(row) for row in range(constants.rows))
         rows = [self._denoiser.predict(latents, row, step) for row in each]

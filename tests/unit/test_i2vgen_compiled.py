@@ -1,0 +1,295 @@
+"""Compiled predictions and frames are the eager ones, and one compile serves a shape's clips.
+
+The real compiler takes minutes here; another backend of it stands in, which runs what was traced.
+"""
+
+import logging
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from shared.settings import Settings
+from tests.checkpoints import (
+    QUICK,
+    WIDTH,
+    Shape,
+    i2vgen_scheduler,
+    small_i2vgen_xl,
+    small_unet,
+)
+from worker.engines.i2vgen.compiled import Compiled, WarmShape, lay_out
+from worker.engines.i2vgen.conditions import Conditions
+from worker.engines.i2vgen.ddim import ddim_steps
+from worker.engines.i2vgen.decode import levels
+from worker.engines.i2vgen.denoise import Guidance, denoise
+from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.launch import Work
+from worker.engines.i2vgen.memory import LOW, NORMAL, Room
+from worker.engines.i2vgen.temporal import FlatConv3d
+from worker.engines.i2vgen.weights import Model, prepare
+from worker.engines.i2vgen_xl import I2VGenXLEngine
+
+# pytest hangs its collectors on every logger, and torch logs each traced call to this one.
+logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
+pytestmark = pytest.mark.timeout(400)  # Tracing takes 10 s of one quiet core.
+
+ONE_BLOCK = Shape(
+    unet_channels=(4,), unet_down=("CrossAttnDownBlock3D",), head_width=4, vae_channels=(2, 4)
+)
+BOUND = 1e-5
+LOOP_BOUND = 1e-4
+SHAPES = (WarmShape(8, 4, 4), WarmShape(8, 6, 4))
+COLD = WarmShape(8, 4, 8)
+
+
+class Traced:
+    """A compiler that runs what it traced, and counts the graphs it was given."""
+
+    def __init__(self) -> None:
+        self.graphs = 0
+
+    def __call__(self, run: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(run, fullgraph=True, dynamic=False, backend=self._take)
+
+    def _take(self, graph: torch.fx.GraphModule, given: list[torch.Tensor]) -> Callable[..., Any]:
+        self.graphs += 1
+        return graph.forward
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return loaded(small_i2vgen_xl(tmp_path_factory.mktemp("one"), ONE_BLOCK))
+
+
+@pytest.fixture(scope="module")
+def traced() -> Traced:
+    return Traced()
+
+
+@pytest.fixture(scope="module")
+def warm(model: Model, traced: Traced) -> Compiled:
+    """Return what both shapes were compiled in, on a device that overwrites its results."""
+    compiled = Compiled(model, compiler=traced, record=into_one_place)
+    for shape in SHAPES:
+        assert compiled.warm(shape, decode_frames=2)
+    return compiled
+
+
+def test_one_compile_serves_every_step_scale_and_condition_of_a_shape(
+    model: Model, warm: Compiled, traced: Traced
+) -> None:
+    before = traced.graphs
+    for shape in (*SHAPES, *SHAPES):
+        for seed, (scale, count) in enumerate([(9.0, 2), (3.5, 3), (1.5, 1)]):
+            given, latents = drawn(shape, seed)
+            error = distance(
+                run(model, given, latents, scale=scale, count=count, compiled=warm),
+                run(model, given, latents, scale=scale, count=count),
+            )
+            assert error <= LOOP_BOUND
+
+    assert before == traced.graphs == 2 * len(SHAPES)  # A prediction and a decoding each.
+
+
+def test_clips_that_take_turns_each_keep_their_own_conditions(
+    model: Model, warm: Compiled
+) -> None:
+    denoiser, steps = Denoiser(model.unet), ddim_steps(model.scheduler, 2)
+    clips = [(drawn(SHAPES[0], seed), 2.0 + seed) for seed in range(2)]
+    constants = [denoiser.constants(given, steps) for (given, _), _ in clips]
+
+    for step in range(2):
+        for ((_, latents), scale), each in zip(clips, constants, strict=True):
+            ours = warm.predict(latents, each, step, scale)
+            assert ours is not None
+            eager = Guidance(denoiser, scale).predict(latents, each, step)
+            assert distance(ours, eager) <= BOUND
+
+
+def test_a_prediction_outlives_the_next_one(model: Model, warm: Compiled) -> None:
+    (given, latents), denoiser = drawn(SHAPES[0], 1), Denoiser(model.unet)
+    constants = denoiser.constants(given, ddim_steps(model.scheduler, 2))
+    first = warm.predict(latents, constants, 0, 9.0)
+    assert first is not None
+    kept = first.clone()
+
+    second = warm.predict(latents, constants, 1, 9.0)
+
+    assert second is not None
+    assert torch.equal(first, kept)
+    assert not torch.equal(first, second)
+
+
+def test_what_was_not_warmed_is_left_to_eager(model: Model, warm: Compiled) -> None:
+    (given, latents), denoiser = drawn(COLD, 1), Denoiser(model.unet)
+    constants = denoiser.constants(given, ddim_steps(model.scheduler, 1))
+    guided, guided_latents = drawn(SHAPES[0], 1)
+    unguided = replace(guided, text=guided.text[1:], picture=guided.picture[1:])
+    one_row = denoiser.constants(unguided, ddim_steps(model.scheduler, 1))
+
+    assert warm.predict(latents, constants, 0, 9.0) is None
+    assert warm.predict(guided_latents, one_row, 0, 1.0) is None
+    assert (warm.serves(SHAPES[0]), warm.serves(COLD)) == (True, False)
+
+
+def test_low_memory_goes_without(model: Model, warm: Compiled, traced: Traced) -> None:
+    given, latents = drawn(SHAPES[0], 1)
+
+    low = run(model, given, latents, compiled=Refusing(), use=LOW)
+
+    assert distance(low, run(model, given, latents, compiled=warm)) <= LOOP_BOUND
+
+
+def test_compiled_frames_are_the_eager_ones(model: Model, warm: Compiled) -> None:
+    latents = torch.randn((2, 4, 4, 4), generator=torch.Generator().manual_seed(3))
+
+    ours, eager = warm.levels(model.vae, latents), levels(model.vae, latents)
+
+    assert bool(ours.finite)
+    assert torch.equal(ours.frames, eager.frames)
+    assert not warm.levels(model.vae, latents * torch.nan).finite
+
+
+def test_every_kind_of_block_is_in_one_graph() -> None:
+    """Fails on a break of the graph: `fullgraph` refuses one."""
+    with torch.random.fork_rng():
+        torch.manual_seed(20)
+        unet = small_unet(QUICK).eval().requires_grad_(False)
+    prepare(unet)
+    denoiser, traced = Denoiser(unet), Traced()
+    latents = torch.randn((1, 4, 8, 8, 8), generator=torch.Generator().manual_seed(1))
+    constants = denoiser.constants(conditions(latents, 2), ddim_steps(i2vgen_scheduler(), 2))
+    scale = torch.tensor(9.0)
+
+    with torch.inference_mode():
+        ours = traced(denoiser.guided)(
+            latents, constants.times[:1], constants.latents, constants.context, scale
+        )
+        eager = Guidance(denoiser, 9.0).predict(latents, constants, 0)
+    assert traced.graphs == 1
+    assert distance(ours, eager) <= BOUND
+
+
+def test_the_layout_of_weights_changes_no_number(model: Model) -> None:
+    laid_out = replace(model, unet=deepcopy(model.unet), vae=deepcopy(model.vae))
+    lay_out(laid_out, by_pixel=True)
+    given, latents = drawn(SHAPES[0], 2)
+
+    flat = next(each for each in laid_out.unet.modules() if isinstance(each, FlatConv3d))
+    assert flat.weight.squeeze(4).is_contiguous(memory_format=torch.channels_last)
+    assert laid_out.unet.conv_out.weight.is_contiguous(memory_format=torch.channels_last)
+    assert all(
+        torch.equal(ours, theirs)
+        for ours, theirs in zip(laid_out.unet.parameters(), model.unet.parameters(), strict=True)
+    )
+    assert distance(run(laid_out, given, latents), run(model, given, latents)) <= LOOP_BOUND
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        RuntimeError("InductorError: no C compiler found"),
+        FileNotFoundError("cc"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_a_compiler_that_fails_leaves_the_shape_to_eager(
+    model: Model, fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(run: Callable[..., Any]) -> Callable[..., Any]:
+        def fail(*_: Any) -> Any:
+            raise fault
+
+        return fail
+
+    compiled = Compiled(model, compiler=broken)
+
+    assert not compiled.warm(SHAPES[0], decode_frames=2)
+    given, latents = drawn(SHAPES[0], 1)
+    assert torch.equal(run(model, given, latents, compiled=compiled), run(model, given, latents))
+    (line,) = caplog.messages
+    assert line.startswith("not_compiled_and_eager: 8 frames of 4 x 4 latents: ")
+
+
+def test_a_compile_that_strays_is_not_used(model: Model, caplog: pytest.LogCaptureFixture) -> None:
+    def wrong(run: Callable[..., Any]) -> Callable[..., Any]:
+        def stray(*given: Any) -> Any:
+            right = run(*given)
+            return right if isinstance(right, tuple) else right * 1.2
+
+        return stray
+
+    compiled = Compiled(model, compiler=wrong)
+
+    assert not compiled.warm(SHAPES[0], decode_frames=2)
+    assert "strays from eager by 2.0e-01" in caplog.text
+
+
+class Refusing:
+    def predict(self, *given: Any) -> torch.Tensor | None:
+        raise AssertionError("low memory asked for both rows at once")
+
+
+def into_one_place(work: Work) -> Work:
+    """Record as a card does: it reads the same places again, and overwrites the same one."""
+    output = work().clone()
+
+    def replay() -> torch.Tensor:
+        return output.copy_(work())
+
+    return replay
+
+
+def loaded(checkpoint: Path) -> Model:
+    engine = I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
+    engine.load("cpu", lambda fraction, what: None)
+    assert engine.model is not None
+    return engine.model
+
+
+def run(
+    model: Model,
+    given: Conditions,
+    latents: torch.Tensor,
+    *,
+    scale: float = 9.0,
+    count: int = 2,
+    compiled: Any = None,
+    use: Any = NORMAL,
+) -> torch.Tensor:
+    """Return what the noise is denoised to."""
+    denoiser, steps = Denoiser(model.unet), ddim_steps(model.scheduler, count)
+    return denoise(
+        Guidance(denoiser, scale, compiled),
+        denoiser.constants(given, steps),
+        steps,
+        latents,
+        lambda done: None,
+        room=Room(use, model.device),
+    )
+
+
+def drawn(shape: WarmShape, seed: int) -> tuple[Conditions, torch.Tensor]:
+    size = (1, 4, shape.frames, shape.height, shape.width)
+    latents = torch.randn(size, generator=torch.Generator().manual_seed(seed))
+    return conditions(latents, seed), latents
+
+
+def conditions(latents: torch.Tensor, seed: int) -> Conditions:
+    generator = torch.Generator().manual_seed(100 + seed)
+    return Conditions(
+        text=torch.randn((2, 77, WIDTH), generator=generator),
+        picture=torch.randn((2, 1, WIDTH), generator=generator),
+        latents=torch.randn(latents.shape, generator=generator),
+        fps=8 + seed,
+    )
+
+
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Return the relative L2 error."""
+    return float((ours - theirs).norm() / theirs.norm())

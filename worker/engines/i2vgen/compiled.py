@@ -1,0 +1,196 @@
+"""Predictions and frames compiled for the shapes that are asked for most."""
+
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+from shared.errors import OutOfMemory
+from worker.engines.i2vgen.conditions import Conditions
+from worker.engines.i2vgen.ddim import DdimStep
+from worker.engines.i2vgen.decode import Levels, levels
+from worker.engines.i2vgen.denoiser import Constants, Denoiser
+from worker.engines.i2vgen.faults import device_faults, release
+from worker.engines.i2vgen.launch import Launch, Recorder, recorder
+from worker.engines.i2vgen.layout import lay_out_convolutions
+from worker.engines.i2vgen.weights import Model
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
+
+STRAYED: Final = 0.1
+"""Rounding in bfloat16 moves a prediction by some 1e-2; a wrong kernel by about its size."""
+
+Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True)
+class WarmShape:
+    """A clip's size in latents; each is compiled by itself, for guided clips."""
+
+    frames: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return f"{self.frames} frames of {self.height} x {self.width} latents"
+
+    @classmethod
+    def of(cls, latents: torch.Tensor) -> "WarmShape":
+        return cls(*latents.shape[2:])
+
+    @classmethod
+    def of_clip(cls, model: Model, width: int, height: int, frames: int) -> "WarmShape":
+        """Return the shape of a clip whose sides are in pixels."""
+        return cls(frames, height // model.pixels_per_latent, width // model.pixels_per_latent)
+
+
+def whole_graph(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `run` compiled, for one fixed shape after another.
+
+    Its own launches are not recorded by the compiler ("reduce-overhead"): that is kept for each
+    thread, and ours warms in one and renders in another; and it would copy the whole context
+    into place at every step.
+    """
+    return torch.compile(run, fullgraph=True, dynamic=False)
+
+
+class Compiled:
+    """What was compiled of one model; shapes that were not warmed are not served."""
+
+    def __init__(
+        self, model: Model, *, compiler: Compiler = whole_graph, record: Recorder | None = None
+    ) -> None:
+        """Lays the model's weights out for compiled code: a new `Compiled` for a new model."""
+        lay_out(model, by_pixel=True)
+        self._model = model
+        self._denoiser = Denoiser(model.unet)
+        self._guided = compiler(self._denoiser.guided)
+        self._levels = compiler(levels)
+        self._record = record or recorder(model.device)
+        self._launches: dict[WarmShape, Launch] = {}
+        self._decodes: set[tuple[int, ...]] = set()
+
+    def serves(self, shape: WarmShape) -> bool:
+        return shape in self._launches
+
+    @property
+    def has_shapes(self) -> bool:
+        return bool(self._launches)
+
+    def undo(self) -> None:
+        """Lay the weights out for eager code again."""
+        lay_out(self._model, by_pixel=False)
+
+    def predict(
+        self, latents: torch.Tensor, constants: Constants, step: int, scale: float
+    ) -> torch.Tensor | None:
+        """Return the guided prediction of both rows; None where it was not compiled."""
+        launch = self._launches.get(WarmShape.of(latents))
+        if launch is None or constants.rows != 2:
+            return None
+        return launch.predict(latents, constants, step, scale)
+
+    def levels(self, vae: Any, latents: torch.Tensor) -> Levels:
+        """Return what `decode.levels` returns."""
+        run = self._levels if tuple(latents.shape) in self._decodes else levels
+        made: Levels = run(vae, latents)
+        return made
+
+    def warm(self, shape: WarmShape, *, decode_frames: int) -> bool:
+        """Compile for a shape; False, and eager from then on, where that fails.
+
+        Raises:
+            DevicePoisoned: the device failed and will until the process ends.
+        """
+        if self.serves(shape):
+            return True
+        with _failures(self._model.device, shape):
+            self._warm_frames(shape, decode_frames)
+            self._launches[shape] = self._warm_prediction(shape)
+        return self.serves(shape)
+
+    def _warm_prediction(self, shape: WarmShape) -> Launch:
+        """Record a launch for the shape and hold its first prediction against the eager one."""
+        model = self._model
+        latents = _draw((1, 4, shape.frames, shape.height, shape.width)).to(model.device)
+        constants = self._denoiser.constants(_conditions(model, latents), [DdimStep(901, 1, 0)])
+        launch = Launch(self._guided, latents, constants, self._record)
+        ours = launch.predict(latents, constants, 0, 1.0)
+        _held_against(ours, self._denoiser.predict(latents, constants, 0)[1:])
+        return launch
+
+    def _warm_frames(self, shape: WarmShape, decode_frames: int) -> None:
+        size = (decode_frames, 4, shape.height, shape.width)
+        latents = _draw(size).to(self._model.device, self._model.dtype)
+        ours, eager = (run(self._model.vae, latents) for run in (self._levels, levels))
+        _held_against(ours.frames.float(), eager.frames.float())
+        self._decodes.add(size)
+
+
+def lay_out(model: Model, *, by_pixel: bool) -> None:
+    """Put the convolutions' weights where compiled kernels want them, or back; no number changes.
+
+    What is rendered eagerly beside compiled shapes has to live with it.
+    """
+    lay_out_convolutions(model.unet, by_pixel=by_pixel)
+    lay_out_convolutions(model.vae.decoder, by_pixel=by_pixel)
+
+
+def keep_on_disk(folder: Path, device: torch.device) -> Path | None:
+    """Have compiled code kept under `folder` for the next start, by torch and device.
+
+    Returns the place, or None where one was set from outside, which then stays.
+    """
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    words = re.sub(r"[^A-Za-z0-9.+]+", "-", f"torch-{torch.__version__}-{name}")
+    place = folder.absolute() / words
+    # torch sets its own default while it is imported, so that being set says nothing yet.
+    if os.environ.get(CACHE_VARIABLE) not in (None, default_cache_dir(), str(place)):
+        return None
+    os.environ[CACHE_VARIABLE] = str(place)
+    return place
+
+
+@contextmanager
+def _failures(device: torch.device, shape: WarmShape) -> Iterator[None]:
+    """Log why a shape could not be compiled, and go on without."""
+    try:
+        with device_faults(device, "too little memory is left to compile in"):
+            yield
+    except (RuntimeError, OSError, ImportError, OutOfMemory) as error:
+        # What the compiler throws are RuntimeErrors; without a C compiler or a folder, OSErrors.
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        log.warning("not_compiled_and_eager: %s: %s", shape, reason)
+        release(device, error)
+
+
+def _held_against(ours: torch.Tensor, eager: torch.Tensor) -> None:
+    error = float((ours - eager).norm() / eager.norm())
+    if not error <= STRAYED:  # NaN is no proof either.
+        raise RuntimeError(f"compiled code strays from eager by {error:.1e}")
+
+
+def _conditions(model: Model, latents: torch.Tensor) -> Conditions:
+    """Return made-up conditions of a guided clip, in the real ones' shapes."""
+    width = model.unet.config.cross_attention_dim
+    tokens = model.text_encoder.config.max_position_embeddings
+    text, picture = _draw((2, tokens, width)), _draw((2, 1, width))
+    return Conditions(
+        text=text.to(model.device, model.dtype),
+        picture=picture.to(model.device, model.dtype),
+        latents=latents,
+        fps=8,
+    )
+
+
+def _draw(size: tuple[int, ...]) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator("cpu").manual_seed(sum(size)))

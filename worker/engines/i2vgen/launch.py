@@ -1,0 +1,87 @@
+"""A guided prediction with its inputs in fixed places, handed to a card as one recorded launch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from worker.engines.i2vgen.denoiser import Constants
+
+Work = Callable[[], torch.Tensor]
+Recorder = Callable[[Work], Work]
+"""Takes work over tensors that stay where they are; returns what does it again."""
+
+
+class Launch:
+    """One shape's guided prediction. A step moves its latents and its time in, and no more."""
+
+    def __init__(
+        self,
+        guided: Callable[..., torch.Tensor],
+        latents: torch.Tensor,
+        constants: Constants,
+        record: Recorder,
+    ) -> None:
+        """`guided` is `Denoiser.guided` or its compiled form; the rest give the shapes."""
+        with torch.inference_mode():
+            self._latents = latents.clone()
+            self._time = constants.times[:1].clone()
+            self._placed = constants.latents.clone()
+            self._context = tuple((keys.clone(), vals.clone()) for keys, vals in constants.context)
+            self._scale = torch.ones((), device=latents.device)
+            self._constants: Constants | None = None  # The clip's whose are in place.
+            self._work = record(
+                lambda: guided(self._latents, self._time, self._placed, self._context, self._scale)
+            )
+
+    @torch.inference_mode()
+    def predict(
+        self, latents: torch.Tensor, constants: Constants, step: int, scale: float
+    ) -> torch.Tensor:
+        """Return (1, 4, frames, h, w), float32."""
+        if self._constants is not constants:
+            self._fill(constants)
+        self._scale.fill_(scale)
+        self._latents.copy_(latents)
+        self._time.copy_(constants.times[step : step + 1])
+        # The next step's prediction comes to the same place, and a sampler may keep this one.
+        return self._work().clone()
+
+    def _fill(self, constants: Constants) -> None:
+        self._placed.copy_(constants.latents)
+        for places, given in zip(self._context, constants.context, strict=True):
+            for place, tensor in zip(places, given, strict=True):
+                place.copy_(tensor)
+        self._constants = constants
+
+
+def recorder(device: torch.device) -> Recorder:
+    """Return what records work on the device; on a CPU, where a launch costs nothing, itself."""
+    if device.type != "cuda":
+        return lambda work: work
+    pool: Any = torch.cuda.graph_pool_handle()
+    return lambda work: _recorded(work, device, pool)
+
+
+def _recorded(work: Work, device: torch.device, pool: Any) -> Work:
+    """Record the work as a CUDA graph.
+
+    All graphs share one pool: no two run at once, and what one leaves there is read before the
+    next begins.
+    """
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(2):  # What compiles, tunes or allocates for good must not be recorded.
+            work()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    # Another thread's copy or allocation is no reason to give this recording up.
+    with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
+        output = work()
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return output
+
+    return replay
