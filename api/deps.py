@@ -102,7 +102,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         yield Ports(
             settings=settings,
             db=db,
-            jobs=Jobs(db, bell, lease=settings.lease),
+            jobs=Jobs(
+                db, bell, lease=settings.lease, max_running=settings.max_running_per_key
+            ),
             ledger=ledger,
             fleet=fleet,
             storage=storage,

@@ -46,6 +46,7 @@ class Order:
     create: Create
     offer: Offer
     owner_id: UUID
+    max_queued: int
     source: str
     request_id: str
     key: str | None
@@ -125,6 +126,7 @@ def _order(
         create=create,
         offer=ports.fleet.choose(create.fields.model),
         owner_id=caller.owner_id,
+        max_queued=caller.max_queued or ports.settings.max_queued_per_key,
         source=source,
         request_id=request_id,
         key=key,
@@ -147,7 +149,7 @@ def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
     ports.storage.put(key, picture.png, content_type="image/png")
     crashpoint("picture_stored")
     try:
-        job, is_replay = ports.jobs.submit(new, max_queued=ports.settings.max_queued_per_key)
+        job, is_replay = ports.jobs.submit(new, max_queued=order.max_queued)
     except DatabaseUnavailable:
         raise  # The commit may have happened: the picture may belong to a job.
     except AppError:

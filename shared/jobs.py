@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Protocol
@@ -9,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, TextClause
 
+from shared import places
 from shared import statements as sql
 from shared.catalogue import Parameters
 from shared.crashpoints import crashpoint
@@ -112,10 +114,19 @@ class Jobs:
     LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
     """
 
-    def __init__(self, db: Database, announcer: Announcer, *, lease: timedelta) -> None:
+    def __init__(
+        self,
+        db: Database,
+        announcer: Announcer,
+        *,
+        lease: timedelta,
+        max_running: int | None = None,
+    ) -> None:
+        """`max_running` is for each owner whose key has no such cap of its own."""
         self._db = db
         self._announcer = announcer
         self._lease = lease
+        self._max_running = max_running
 
     def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
         """Queue a job; return it, and whether the key had made it before.
@@ -124,12 +135,12 @@ class Jobs:
             QueueFull: the owner has `max_queued` jobs waiting.
             IdempotencyConflict: the key belongs to another request.
         """
+        values = _submit_values(new, max_queued) | {"max_running": self._max_running}
         with self._db.begin() as connection:
+            connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
                 _ensure_default_endpoint(connection, new.owner_id)
-            row = (
-                connection.execute(sql.SUBMIT, _submit_values(new, max_queued)).mappings().first()
-            )
+            row = connection.execute(sql.SUBMIT, values).mappings().first()
             if row is None:
                 return self._replay_or_refuse(connection, new, max_queued), True
             job = Job.from_row(row)
@@ -150,12 +161,20 @@ class Jobs:
             "worker": worker,
             "lease": self._lease,
             "card_bytes": card_bytes,
+            "max_running": self._max_running,
         }
+        while True:
+            with suppress(_OneTooMany):
+                return self._claim(values)
+
+    def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
             row = connection.execute(sql.CLAIM, values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)
+            if row["cap"] is not None:
+                _check_cap(connection, job.owner_id, row["cap"])
             _add_deliveries(connection, job)
             crashpoint("claim_before_commit")
         self._announcer.announce(job.id, job.version)
@@ -328,6 +347,20 @@ def same_request(job: Job, fingerprint: str | None) -> Job:
     return job
 
 
+class _OneTooMany(Exception):
+    """Another claim of the same owner came first; the next look sees it."""
+
+
+def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
+    """Undo a claim that, with one that was under way beside it, would break the owner's cap.
+
+    Neither saw the other's job run. In line, the second does.
+    """
+    connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
+    if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:
+        raise _OneTooMany
+
+
 def _fenced(claim: Claim, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": claim.job_id, "attempt": claim.attempt, **values}
 
@@ -360,8 +393,8 @@ def _submit_values(new: NewJob, max_queued: int) -> dict[str, Any]:
         "metadata": json.dumps(dict(new.metadata or {})),
         "warnings": json.dumps(list(new.warnings)),
         "retain_seconds": int(new.retain.total_seconds()),
-        "bonus": PRIORITY_BONUS[new.priority],
-        "share": SHARE,
+        "bonus": places.BONUS[new.priority],
+        "share": places.SHARE,
         "queue_ttl": new.queue_ttl,
         "max_queued": max_queued,
     }

@@ -67,6 +67,7 @@ class Settings(BaseSettings):
     cors_origins: str = ""
 
     max_queued_per_key: int = Field(default=1000, ge=1)
+    max_running_per_key: int | None = Field(default=None, ge=1)
     rate_limit: str = "50/second"
 
     engines: str = "auto"

@@ -5,9 +5,10 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+from shared.places import CAP, NOT_FULL, PLACE
 
 
-def _transition(event: Event, assignments: str, where: str) -> TextClause:
+def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
     """Return the one guarded UPDATE of an event; Postgres' clock is the only clock."""
     transition = TRANSITIONS[event]
     sources = ", ".join(f"'{status}'" for status in sorted(transition.sources))
@@ -25,14 +26,20 @@ def _transition(event: Event, assignments: str, where: str) -> TextClause:
     if assignments:
         sets.append(assignments)
     return text(
-        f"UPDATE jobs SET {', '.join(sets)} WHERE status IN ({sources}) AND {where} RETURNING *"
+        f"UPDATE jobs SET {', '.join(sets)} WHERE status IN ({sources}) AND {where}"
+        f" RETURNING {returning}"
     )
 
 
 _FENCE: Final = "id = :id AND attempt = :attempt"
 _ERROR: Final = "error_code = :code, error_message = :message, error_retryable = :retryable"
 
-SUBMIT: Final = text("""
+# One owner's submits and claims stand in line, so that turns and caps are exact.
+LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_id AS text)))")
+SUBMITS: Final = 7_860_003
+CLAIMS: Final = 7_860_004
+
+SUBMIT: Final = text(f"""
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
@@ -44,12 +51,8 @@ SELECT
     :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
-    greatest(
-        clock_timestamp() - :bonus,
-        (SELECT max(claim_at) + :share FROM jobs
-         WHERE owner_id = :owner_id AND status = 'queued' AND priority = :priority)),
-    clock_timestamp(),
-    clock_timestamp() + :queue_ttl
+    place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
+FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING *
@@ -60,11 +63,17 @@ CLAIM: Final = _transition(
     "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
     " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
     "id = (SELECT id FROM jobs WHERE status = 'queued' AND engine = ANY(:engines)"
+    f" AND {NOT_FULL}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
     # A card of unknown size takes all.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
+    f"*, {CAP} AS cap",
+)
+
+RUNNING: Final = text(
+    "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"
 )
 
 BEAT: Final = text(

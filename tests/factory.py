@@ -40,7 +40,12 @@ class Desk:
             settings.database_url.get_secret_value(), deadline=timedelta(seconds=20), name="tests"
         )
         self.announcer = announcer or Silence()
-        self.jobs = Jobs(self.db, self.announcer, lease=settings.lease)
+        self.jobs = Jobs(
+            self.db,
+            self.announcer,
+            lease=settings.lease,
+            max_running=settings.max_running_per_key,
+        )
         self.ledger = Ledger(self.db)
         self.storage = Storage(settings)
 

@@ -97,7 +97,13 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     storage = opened.enter_context(contextlib.closing(Storage(settings)))
     reaping, ringing, sweeping = database("reap"), database("ring"), database("expire")
     jobs = Jobs(reaping, bell, lease=settings.lease)
-    ringer = Ringer(ringing, Ledger(ringing), Fleet(ringing), bell)
+    ringer = Ringer(
+        ringing,
+        Ledger(ringing),
+        Fleet(ringing),
+        bell,
+        max_running=settings.max_running_per_key,
+    )
     sweeper = Sweeper(sweeping, storage, settings)
     orphans = OrphanSweeper(sweeping, storage)
 

@@ -15,15 +15,25 @@ _RINGER_LOCK: Final = 7_860_002  # Two keepers must not both top up.
 
 
 class Ringer:
-    def __init__(self, db: Database, ledger: Ledger, fleet: Fleet, bell: Bell) -> None:
+    def __init__(
+        self,
+        db: Database,
+        ledger: Ledger,
+        fleet: Fleet,
+        bell: Bell,
+        *,
+        max_running: int | None = None,
+    ) -> None:
         self._db = db
         self._ledger = ledger
         self._fleet = fleet
         self._bell = bell
+        self._max_running = max_running
 
     def top_up(self) -> int:
         """Ring until each engine has min(due jobs, 2 x live workers) bells; return how many."""
-        due = self._ledger.due()
+        # Jobs whose owner has enough running ring for nobody: no worker could take them.
+        due = self._ledger.due(max_running=self._max_running)
         if not due:
             return 0
         workers = {offer.spec.name: offer.workers for offer in self._fleet.offers()}

@@ -44,7 +44,12 @@ def open_workshop(settings: Settings, place: Place) -> Workshop:
     db = Database(
         settings.database_url.get_secret_value(), deadline=DATABASE_DEADLINE, name="worker"
     )
-    jobs = Jobs(db, Bell(settings.redis_url.get_secret_value()), lease=settings.lease)
+    jobs = Jobs(
+        db,
+        Bell(settings.redis_url.get_secret_value()),
+        lease=settings.lease,
+        max_running=settings.max_running_per_key,
+    )
     fleet = Fleet(db)
     storage = Storage(settings, read=STORAGE_READ)
     resident = Resident(place.engines, settings, device=place.device)

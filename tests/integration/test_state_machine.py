@@ -33,6 +33,10 @@ EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30"))
 MAX_ATTEMPTS = 3
 WORKERS = st.sampled_from(["a#1", "a#2", "b#1"])
 KEYS = st.sampled_from(["k1", "k2", None])
+CAPPED = UUID(int=7)
+"""An owner whose key lets one job run at a time."""
+
+OWNERS = st.sampled_from([ANONYMOUS, CAPPED])
 
 
 class Lives(RuleBasedStateMachine):
@@ -44,29 +48,33 @@ class Lives(RuleBasedStateMachine):
 
     @initialize()
     def begin_empty(self) -> None:
-        self.desk.run("TRUNCATE jobs, deliveries, delivery_attempts CASCADE")
+        self.desk.run("TRUNCATE jobs, deliveries, delivery_attempts, api_keys CASCADE")
+        self.desk.run(KEY, id=CAPPED)
         self._before: dict[UUID, Job] = {}
-        self._by_key: dict[str, UUID] = {}
+        self._by_key: dict[tuple[UUID, str], UUID] = {}
         self._canceled: set[UUID] = set()
         self._deleted: set[UUID] = set()
 
-    @rule(target=jobs, key=KEYS)
-    def submit(self, key: str | None) -> UUID:
+    @rule(target=jobs, owner=OWNERS, key=KEYS)
+    def submit(self, owner: UUID, key: str | None) -> UUID:
         job = self.desk.submit(
+            owner_id=owner,
             idempotency_key=key,
             idempotency_fingerprint="same",
             webhook_url="http://127.0.0.1/hook",
             webhook_event_types=("job.succeeded", "job.failed", "job.canceled"),
         )
         if key is not None:
-            assert self._by_key.setdefault(key, job.id) == job.id
+            assert self._by_key.setdefault((owner, key), job.id) == job.id
         return job.id
 
     @rule(target=claims, worker=WORKERS)
     def claim(self, worker: str) -> Any:
         job = self.desk.jobs.claim(["noop"], worker=worker)
         if job is None:
-            assert not [j for j in self._now().values() if _is_due(j)]
+            found = self._now().values()
+            is_full = any(_is_running(j) and j.owner_id == CAPPED for j in found)
+            assert all(is_full and j.owner_id == CAPPED for j in found if _is_due(j))
             return multiple()
         assert (job.status, job.worker) == (Status.RUNNING, worker)
         assert job.attempt == self._before[job.id].attempt + 1
@@ -103,7 +111,7 @@ class Lives(RuleBasedStateMachine):
     def cancel(self, job_id: UUID) -> None:
         before = self._before[job_id]
         try:
-            job = self.desk.jobs.cancel(job_id, owner_id=ANONYMOUS)
+            job = self.desk.jobs.cancel(job_id, owner_id=before.owner_id)
         except JobTerminal:
             assert before.status in {Status.SUCCEEDED, Status.FAILED}
         except NotFound:
@@ -115,7 +123,7 @@ class Lives(RuleBasedStateMachine):
     @rule(job_id=jobs)
     def delete(self, job_id: UUID) -> None:
         with contextlib.suppress(NotFound):
-            self.desk.jobs.delete(job_id, owner_id=ANONYMOUS)
+            self.desk.jobs.delete(job_id, owner_id=self._before[job_id].owner_id)
             assert job_id not in self._deleted
         self._deleted.add(job_id)
         self._by_key = {key: id_ for key, id_ in self._by_key.items() if id_ != job_id}
@@ -169,6 +177,7 @@ class Lives(RuleBasedStateMachine):
                 assert key == output_key(job.id, job.attempt, ".mp4")
             assert (job.lease_until is not None) == _is_running(job)
             assert job.failures <= MAX_ATTEMPTS or job.error_code != "worker_lost"
+        assert sum(_is_running(j) for j in self._before.values() if j.owner_id == CAPPED) <= 1
         assert all(self._before[id_].status is Status.CANCELED for id_ in self._canceled)
         assert all(self._before[id_].deleted_at is not None for id_ in self._deleted)
 
@@ -202,6 +211,10 @@ class Lives(RuleBasedStateMachine):
         return {row["id"]: Job.from_row(row) for row in rows}
 
 
+KEY = (
+    "INSERT INTO api_keys (id, name, prefix, key_sha256, max_running)"
+    " VALUES (:id, 'capped', 'capped', 'x', 1)"
+)
 TOLD = "SELECT job_id, array_agg(event) AS events FROM deliveries GROUP BY job_id"
 
 
