@@ -88,7 +88,7 @@ def test_a_url_that_could_not_be_sent_to_is_refused_with_its_reason(
 
 
 def test_a_private_address_is_taken_where_its_network_is_allowed(allowed: Gateway) -> None:
-    assert register(allowed, url="http://127.0.0.1:9/hook").status_code == 200
+    assert register(allowed, url="http://127.0.0.1:8009/hook").status_code == 200
     assert register(allowed, url="http://10.0.0.1/hook").status_code == 422
 
 
