@@ -102,9 +102,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         yield Ports(
             settings=settings,
             db=db,
-            jobs=Jobs(
-                db, bell, lease=settings.lease, max_running=settings.max_running_per_key
-            ),
+            jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
             ledger=ledger,
             fleet=fleet,
             storage=storage,

@@ -20,14 +20,6 @@ from shared.job import Job, Priority, Result, no_such_job
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Stage, Status
 from shared.signing import new_secret
 
-PRIORITY_BONUS: Final[Mapping[Priority, timedelta]] = {
-    Priority.LOW: -timedelta(minutes=10),
-    Priority.NORMAL: timedelta(0),
-    Priority.HIGH: timedelta(minutes=10),
-}
-SHARE: Final = timedelta(minutes=2)
-"""How far apart one owner's queued jobs stand: others' jobs go between them."""
-
 SWEEP_GRACE: Final = timedelta(seconds=60)
 """Longer than any upload still in flight after its lease ended."""
 

@@ -74,9 +74,9 @@ class Settings(BaseSettings):
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1)
     memory: Literal["auto", "normal", "low"] = "auto"
-    model_dir: Path | None = None
     compile: Literal["auto", "on", "off"] = "auto"
     warm_shapes: str = "512x512x16"
+    model_dir: Path | None = None
     hf_endpoint: str | None = None
     model_source: Literal["huggingface", "modelscope"] = "huggingface"
     allow_noncommercial_models: bool = True
@@ -136,7 +136,6 @@ class Settings(BaseSettings):
             raise ValueError("WEBHOOK_SCHEDULE needs at least one number, none below 0")
         return value
 
-    @field_validator("outbound_allow")
     @field_validator("warm_shapes")
     @classmethod
     def _shapes_parse(cls, value: str) -> str:
@@ -149,6 +148,7 @@ class Settings(BaseSettings):
             raise ValueError(f"WARM_SHAPES holds at most {MOST_WARM_SHAPES}, which torch keeps")
         return value
 
+    @field_validator("outbound_allow")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
         for part in filter(None, (part.strip() for part in value.split(","))):
@@ -218,13 +218,13 @@ class Settings(BaseSettings):
         return _listed(self.cors_origins)
 
     @cached_property
-    @cached_property
     def warm_clips(self) -> tuple[tuple[int, int, int], ...]:
         """Width, height and frames of each clip that is compiled for."""
         parts = (part.strip() for part in self.warm_shapes.split(","))
         sizes = ([int(size) for size in part.split("x")] for part in parts if part)
         return tuple((width, height, frames) for width, height, frames in sizes)
 
+    @cached_property
     def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         parts = (part.strip() for part in self.outbound_allow.split(","))
         return tuple(ip_network(part) for part in parts if part)
