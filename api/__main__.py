@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from api import commands
 from api.app import create_app
+from api.connections import BoundedProtocol
 from shared import logs
 from shared.errors import DatabaseUnavailable
 from shared.keys import Keys
@@ -36,6 +37,7 @@ class Server(uvicorn.Server):
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
+                http=BoundedProtocol,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=GRACE_SECONDS,
             )

@@ -13,6 +13,7 @@ from api.edge import Edge
 from api.gate import Gate
 from api.headers import SecurityHeaders
 from api.metrics import Telemetry
+from api.patience import Patience
 from api.rates import Rate, Rates
 from api.routes import admin, deliveries, docs, health, jobs, keys, legacy, models, webhooks
 from shared.settings import Settings
@@ -49,6 +50,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
+    app.add_middleware(Patience)
     app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
     app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.

@@ -5,19 +5,26 @@ import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, Final, cast
 
 from pydantic import ValidationError
-from pydantic_core import from_json
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from api.json_text import read_json
+from api.lanes import Share
 from api.wording import explain, unknown_field
-from shared.errors import InvalidImage, InvalidRequest, UnsupportedBody
+from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
 from shared.wire import CreateJob
 
 MAX_URL: Final = 2000
+MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
+MAX_DEPTH: Final = 5
+SPOOL_BYTES: Final = 1024 * 1024
+MAX_URI_HEAD: Final = 200
+WHITESPACE: Final = b" \t\r\n\f\v"
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
@@ -55,16 +62,25 @@ class Create:
     image: bytes | ImageUrl
 
 
-async def receive(request: Request, *, max_bytes: int) -> Received:
-    """Take in a create request's body.
+async def receive(request: Request, *, max_bytes: int, share: Share) -> Received:
+    """Take in a create request's body; while it arrives, what is large of it lies in a file.
 
     Raises:
         UnsupportedBody: its content type is neither a form nor JSON.
         InvalidRequest: the form is malformed.
+        Busy: too many bodies are in memory.
+        Unavailable: the disk has no room for it.
     """
+    try:
+        return await _receive(request, max_bytes, share)
+    except OSError as error:
+        raise Unavailable("there is no room here for a body so large; try again") from error
+
+
+async def _receive(request: Request, max_bytes: int, share: Share) -> Received:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return Received((), None, await request.body())
+        return Received((), None, await _spool(request, share))
     if kind not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
@@ -74,7 +90,7 @@ async def receive(request: Request, *, max_bytes: int) -> Received:
         async with request.form(
             max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
         ) as form:
-            return await _from_form(form)
+            return await _from_form(form, share)
     except HTTPException as error:
         if error.status_code != 400:
             raise
@@ -107,7 +123,18 @@ def read_create(received: Received) -> Create:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
-async def _from_form(form: FormData) -> Received:
+async def _spool(request: Request, share: Share) -> bytes:
+    """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
+    with SpooledTemporaryFile(SPOOL_BYTES) as file:
+        arriving = UploadFile(cast(BinaryIO, file), size=0)
+        async for chunk in request.stream():
+            await arriving.write(chunk)
+        await arriving.seek(0)
+        share.grow(arriving.size or 0)
+        return await arriving.read()
+
+
+async def _from_form(form: FormData, share: Share) -> Received:
     pairs: list[tuple[str, str]] = []
     file = None
     for name, value in form.multi_items():
@@ -116,15 +143,13 @@ async def _from_form(form: FormData) -> Received:
         elif name != "image":
             raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
         else:
+            share.grow(value.size or 0)
             file = await value.read()
     return Received(pairs, file, None)
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    try:
-        values = from_json(body, allow_inf_nan=False)
-    except ValueError as error:
-        raise InvalidRequest(f"the body is not JSON: {error}") from error
+    values = read_json(body, "the body")
     if not isinstance(values, dict):
         raise InvalidRequest("the body must be a JSON object of names and values")
     return values
@@ -137,11 +162,11 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for name, text in pairs:
-        match = _PATH.fullmatch(name)
-        if match is None:
+        match = _PATH.fullmatch(name) if len(name) <= MAX_NAME else None
+        keys = re.findall(r"\[([^\[\]]*)\]", match[2]) if match else []
+        if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        keys = re.findall(r"\[([^\[\]]*)\]", match[2])
         if not text and (not keys or top == "image"):
             continue
         _place(values, [top, *keys], _json_text(top, text) if not keys else text)
@@ -151,10 +176,7 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 def _json_text(name: str, text: str) -> Any:
     if name not in NESTED or not text.lstrip().startswith(("{", "[")):
         return [text] if name == "outputs" else text
-    try:
-        return from_json(text)
-    except ValueError as error:
-        raise InvalidRequest(f"{name} is not JSON: {error}", param=name) from error
+    return read_json(text.encode(errors="replace"), name, param=name)
 
 
 def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
@@ -186,11 +208,13 @@ def _image(sent: object) -> bytes | ImageUrl:
         sent = sent["data"]
     if sent is None:
         raise InvalidRequest(f"image is missing; it takes {_HOW}", param="image")
-    match = _DATA_URI.match(sent) if isinstance(sent, str) else None
+    # Bounded, since the pattern tries every division of a text that it does not match.
+    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
     if not isinstance(sent, str) or match is None:
         raise InvalidRequest(f"image takes {_HOW}", param="image")
     try:
-        return base64.b64decode("".join(sent[match.end() :].split()), validate=True)
+        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
+        return base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError) as error:
         raise InvalidImage("the data URI of image is not valid base64", param="image") from error
 
@@ -209,6 +233,7 @@ def refuse_nul(value: object, name: str = "the body") -> None:
     """Refuse the one character that Postgres keeps in no text."""
     if isinstance(value, str):
         if "\0" in value:
+            name = name[:MAX_NAME]
             raise InvalidRequest(f"{name} holds a NUL character; remove it", param=name)
     elif isinstance(value, dict):
         for key, inner in value.items():

@@ -76,10 +76,10 @@ def _decode_in_fork(
         _decode(limits, answer, decode)
     os.close(ends_with_fork)
     try:
-        readable, _, _ = select.select([gateway, alive], [], [])
+        readable, _, _ = select.select([gateway.fileno(), alive], [], [])
     finally:
         os.close(alive)
-    if gateway in readable:  # It sends nothing while it waits: that is its end.
+    if gateway.fileno() in readable:  # It sends nothing while it waits: that is its end.
         os.kill(child, signal.SIGKILL)
         raise EOFError
     return os.waitpid(child, 0)[1]

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 import anyio.to_thread
@@ -11,6 +12,9 @@ from shared.errors import Busy
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a request waits for a free thread before it is told to come back."""
+
+ROOM_BYTES: Final = 256 * 1024 * 1024
+"""Eight of the largest bodies; a phone's photo has a tenth of one."""
 
 T = TypeVar("T")
 
@@ -39,6 +43,47 @@ class Lane:
             self._free.release()
 
 
+class Room:
+    """Memory for bodies that have arrived whole; those on their way lie in files.
+
+    A body in JSON takes about four times its own size while it is read, which is not counted.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self.free_bytes = max_bytes
+
+    @contextmanager
+    def share(self) -> Iterator["Share"]:
+        """Yield a share that is empty, and give back what it grew to."""
+        share = Share(self._take)
+        try:
+            yield share
+        finally:
+            self.free_bytes += share.bytes
+
+    def _take(self, count: int) -> None:
+        if count > self.free_bytes:
+            raise Busy("too many large requests are in the works; try again")
+        self.free_bytes -= count
+
+
+class Share:
+    """What one request holds of the room."""
+
+    def __init__(self, take: Callable[[int], None]) -> None:
+        self._take = take
+        self.bytes = 0
+
+    def grow(self, count: int) -> None:
+        """Take more.
+
+        Raises:
+            Busy: others hold too much.
+        """
+        self._take(count)
+        self.bytes += count
+
+
 class Lanes:
     """The lanes of one gateway process.
 
@@ -52,5 +97,6 @@ class Lanes:
         self.decoding = Lane(min(4, os.cpu_count() or 2))
         self.storing = Lane(16)
         self.downloads = Lane(32)
+        self.room = Room(ROOM_BYTES)
         self.lookups = Lane(16)
         self.fetching = Lane(8)

@@ -72,20 +72,21 @@ async def submit(
             lost: a client that sent a key finds out by sending it again.
     """
     settings, lanes = ports.settings, ports.lanes
-    received = await receive(request, max_bytes=settings.max_upload_bytes)
+    with lanes.room.share() as share:
+        received = await receive(request, max_bytes=settings.max_upload_bytes, share=share)
 
-    def look_up() -> Order | Job:
-        create = _checked(read_create(received), settings, takes_urls=takes_urls)
-        order = _order(create, ports, caller, key, source, request_id(request.scope))
-        return _earlier(ports, order) or order
+        def look_up() -> Order | Job:
+            create = _checked(read_create(received), settings, takes_urls=takes_urls)
+            order = _order(create, ports, caller, key, source, request_id(request.scope))
+            return _earlier(ports, order) or order
 
-    order = await lanes.database.run(look_up)
-    if isinstance(order, Job):
-        return Submitted(order, is_replay=True)
-    image = await _image(order, ports)
-    picture = await lanes.decoding.run(
-        partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
-    )
+        order = await lanes.database.run(look_up)
+        if isinstance(order, Job):
+            return Submitted(order, is_replay=True)
+        image = await _image(order, ports)
+        picture = await lanes.decoding.run(
+            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
+        )
     return await lanes.storing.run(partial(_accept, ports, order, picture))
 
 

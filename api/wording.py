@@ -29,7 +29,7 @@ def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
 
 
 def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
-    nearest = difflib.get_close_matches(name, known, n=1)
+    nearest = difflib.get_close_matches(name[:SHOWN_CHARACTERS], known, n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
     return UnknownParameter(
         f"there is no field {_shown(name)}{hint if known else ''}", param=name[:SHOWN_CHARACTERS]
@@ -38,7 +38,7 @@ def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
 
 def _name(loc: Sequence[str | int]) -> str:
     """Return a field's name as clients write it: `metadata[k]` is `metadata.k`."""
-    parts = [str(part) for part in loc if part != "[key]"]
+    parts = [str(part)[:SHOWN_CHARACTERS] for part in loc if part != "[key]"]
     if len(parts) > 1 and parts[0] in SOURCES:
         parts = parts[1:]
     return ".".join(parts)

@@ -1,0 +1,64 @@
+"""Connections that cannot be held open, or made to hold memory, by sending requests slowly."""
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+HEAD_SECONDS: Final = 30.0
+"""From the connection, or the first byte after an answer, to the end of a request's headers."""
+
+MAX_HEAD_BYTES: Final = 64 * 1024
+FRAMING: Final = 8
+"""Bytes on the line for one of a body: chunks of one byte take six."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, which by itself waits for ever for headers and keeps any length of them.
+
+    Its own timer for idle connections is disarmed by the first byte that comes.
+    """
+
+    _closing: asyncio.TimerHandle | None = None
+    _line_bytes = 0
+    _body_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._close_in_time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._let_be()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._line_bytes += len(data)
+        super().data_received(data)
+        if self._line_bytes > MAX_HEAD_BYTES + FRAMING * self._body_bytes:
+            self.transport.abort()
+        # Nobody waits for these bytes: the next request's headers, or a body already refused.
+        elif self._closing is None and (self.cycle is None or self.cycle.response_complete):
+            self._close_in_time()
+
+    def on_message_begin(self) -> None:
+        self._line_bytes = self._body_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._let_be()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def _close_in_time(self) -> None:
+        self._closing = self.loop.call_later(HEAD_SECONDS, self._close)
+
+    def _let_be(self) -> None:
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+
+    def _close(self) -> None:
+        self.transport.close()
