@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import requests
 
-from api.__main__ import main
+from api.__main__ import is_open, main
 from local import ports
+from tests.gateway import ADMIN_KEY
 from tests.processes import Program, until
-from tests.stack import ROOT
+from tests.stack import ROOT, Stack
+from tests.tenants import locksmith_of
 
 START_SECONDS = 2.0
 SLOW_MACHINE = 10
+EVERYWHERE = "0.0.0.0"  # noqa: S104 (what the gateway must not do)
 
 
 def free_port() -> int:
@@ -66,12 +69,47 @@ def test_a_port_in_use_is_one_sentence(
     assert said == f"port {port} is in use; stop what holds it, or set STILLREEL_PORT\n"
 
 
-def test_an_open_address_is_refused_unless_that_is_meant(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_open_address_is_refused_while_there_is_no_key(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = refused(monkeypatch, capsys, host="0.0.0.0", port=free_port())  # noqa: S104
+    url = stack.settings().database_url.get_secret_value()
+    said = refused(monkeypatch, capsys, host=EVERYWHERE, port=free_port(), database_url=url)
+    assert "python -m api keys create NAME" in said
     assert "STILLREEL_ALLOW_ANONYMOUS=1" in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"admin_key": ADMIN_KEY},
+        {"allow_anonymous": True},
+        {"host": "127.0.0.1"},
+        {"database_url": "postgresql+psycopg://nobody@127.0.0.1:9/nothing"},
+    ],
+)
+def test_an_open_address_is_served_where_it_is_said_or_unknown_who_may(
+    module_stack: Stack, said: dict[str, object]
+) -> None:
+    assert is_open(module_stack.settings(host=EVERYWHERE))
+    assert not is_open(module_stack.settings(**{"host": EVERYWHERE} | said))
+
+
+def test_an_open_address_is_served_to_keys_alone_even_after_the_last_was_revoked(
+    stack: Stack, tmp_path: Path
+) -> None:
+    with locksmith_of(stack.settings()) as locksmith:
+        key, _ = locksmith.keys.create("cms")
+        locksmith.keys.revoke(key.id)
+    port = free_port()
+    env = stack.env(host=EVERYWHERE, port=port)
+    program = Program("api", env, tmp_path / "gateway.log")
+    try:
+        until(lambda: answers(port), "the gateway serves")
+        asked = requests.get(f"http://127.0.0.1:{port}/v1/models", timeout=30)
+        assert asked.status_code == 401
+    finally:
+        program.kill()
 
 
 def answers(port: int) -> bool:
