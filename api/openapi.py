@@ -56,9 +56,10 @@ _DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
 def _fields(**image: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a create body whose picture comes under one of these names."""
     steps = {"type": "integer", "description": "Another name of num_inference_steps."}
+    needed = [{"required": [name]} for name in image]
     return {
         "type": "object",
-        "anyOf": [{"required": [name]} for name in image],
+        **(needed[0] if len(needed) == 1 else {"anyOf": needed}),
         "properties": {**image, **_CREATE["properties"], "steps": steps},
     }
 
