@@ -5,6 +5,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from api.bodies import MAX_URL
+from api.gate import is_public
 from api.problems import MEDIA_TYPE, Problem
 from shared.wire import CreateJob
 
@@ -98,6 +99,24 @@ def describe(app: FastAPI) -> None:
                 for name, schema in definitions.items():
                     schemas.setdefault(name, schema)
             schemas.setdefault("Problem", problem)
+            _name_the_lock(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it.
+
+
+def _name_the_lock(document: dict[str, Any]) -> None:
+    """Say that everything takes a key but what the gate lets everybody see."""
+    document["components"]["securitySchemes"] = {
+        "key": {
+            "type": "http",
+            "scheme": "bearer",
+            "bearerFormat": "sr_…",
+            "description": "An API key; not needed on this machine itself while there is none.",
+        }
+    }
+    document["security"] = [{"key": []}]
+    for path, item in document["paths"].items():
+        if is_public(path):
+            for operation in item.values():
+                operation["security"] = []

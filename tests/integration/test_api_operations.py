@@ -165,6 +165,18 @@ def test_every_route_is_described() -> None:
     assert set(described(app)) == set(routes(app)) - hidden
 
 
+def test_the_description_says_what_takes_a_key() -> None:
+    document = openapi()
+    assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    assert document["security"] == [{"key": []}]
+    open_to_all = {
+        path
+        for path, item in document["paths"].items()
+        if any(operation.get("security") == [] for operation in item.values())
+    }
+    assert open_to_all == {"/livez", "/readyz", "/metrics"}
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/queue", "/readyz"])
 def test_an_answer_is_the_json_it_says(gateway: Gateway, path: str) -> None:
     answer = gateway.get(path)
