@@ -3,11 +3,21 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from shared.catalogue import EngineSpec, Licence, Preset, Resolution, Shape
+from shared.catalogue import (
+    EngineSpec,
+    Licence,
+    Parameters,
+    Preset,
+    Quality,
+    Recipe,
+    Resolution,
+    Shape,
+)
 from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
 from worker.engines.i2vgen.checkpoint import NAME, REVISION, find, revision
+from worker.engines.i2vgen.footprint import FOOTPRINT, needed
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
     from worker.engines.i2vgen.encodings import Encodings
@@ -55,8 +65,15 @@ SPEC: Final = EngineSpec(
             guidance_scale=8.0,
         ),
     ),
-    # 4.64 GiB of half-precision weights, 2.59 of activations, about one for the CUDA context.
-    vram_bytes=int(8.2 * 2**30),
+    qualities={
+        # docs/performance.md has what a draft strays, and what more steps would change.
+        Quality.DRAFT: Recipe(
+            num_inference_steps=20, sampler="dpmsolver++ trailing", approximate=True
+        ),
+        Quality.HIGH: Recipe(num_inference_steps=80, sampler="ddim"),
+    },
+    vram_bytes=needed("normal", width=512, height=512, num_frames=16),
+    footprint=FOOTPRINT,
     licence=Licence(
         name="MIT",
         url="https://huggingface.co/ali-vilab/i2vgen-xl",
@@ -108,11 +125,14 @@ class I2VGenXLEngine:
         plan: dict[str, str | int | float | bool | tuple[str, ...]] = {
             "mode": "eager",
             "sampler": "ddim",
+            "approximate": parameters.approximate,
             "is_guided": parameters.guidance_scale > 1,
         }
-        if self.memory is not None:
-            plan["memory"] = self.memory.name
-            plan["decode_frames"] = self.memory.decode_frames
+        if parameters.quality in self.spec.qualities:
+            plan["sampler"] = self.spec.qualities[parameters.quality].sampler
+        if (use := self._use(parameters)) is not None:
+            plan["memory"] = use.name
+            plan["decode_frames"] = use.decode_frames
         if self.model is not None:
             from worker.engines.i2vgen.conditions import is_cut
 
@@ -121,15 +141,25 @@ class I2VGenXLEngine:
         return plan
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        if self.model is None or self.memory is None or self._encodings is None:
+        use = self._use(request.parameters)
+        if self.model is None or use is None or self._encodings is None:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
         from worker.engines.i2vgen.clip import render_clip
         from worker.engines.i2vgen.faults import device_faults, smaller_clip
 
         with device_faults(self.model.device, smaller_clip(request.parameters)):
             yield from render_clip(
-                self.model, request, on_step, memory=self.memory, encodings=self._encodings
+                self.model, request, on_step, memory=use, encodings=self._encodings
             )
+
+    def _use(self, parameters: Parameters) -> "MemoryUse | None":
+        """Return what the clip may keep on the card; None before the model is loaded."""
+        if self.model is None or self.memory is None:
+            return None
+        from worker.engines.i2vgen.memory import for_clip
+
+        is_auto = self._settings.memory == "auto"
+        return for_clip(parameters, self.model.device) if is_auto else self.memory
 
     def unload(self) -> None:
         if self.model is None:

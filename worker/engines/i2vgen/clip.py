@@ -1,11 +1,11 @@
 """One clip from its request to its frames: encode, denoise, decode."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
 
-from shared.catalogue import Parameters
+from shared.catalogue import Parameters, Quality
 from shared.errors import BlankFrames
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
@@ -23,8 +23,10 @@ from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import decode, one_colour
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.draft import draft_steps
 from worker.engines.i2vgen.encodings import Encodings
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room, on_card
+from worker.engines.i2vgen.steps import ClipStep
 from worker.engines.i2vgen.weights import Model
 
 
@@ -131,7 +133,8 @@ def denoised(
     room: Room | None = None,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
-    steps = ddim_steps(model.scheduler, parameters.num_inference_steps)
+    steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
+    steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
     return denoise(
         Guidance(denoiser, parameters.guidance_scale),
