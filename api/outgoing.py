@@ -7,10 +7,12 @@ from api.bodies import refuse_nul
 from api.deps import Ports
 from shared.errors import (
     AnswerTooLarge,
+    Busy,
     ImageNotFetched,
     ImageTooLarge,
     OutboundFailed,
     OutboundRefused,
+    TooManyLookups,
 )
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
@@ -21,10 +23,13 @@ async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
 
     Raises:
         OutboundRefused: with its reason, for the field `param`.
+        Busy: it could not be looked up now, which says nothing of the URL.
     """
     refuse_nul(url, param)
     try:
         await ports.lanes.lookups.run(partial(ports.outbound.check, url))
+    except TooManyLookups as error:
+        raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
         raise OutboundRefused(f"{param}: {error.message}", param=param) from error
 
@@ -35,10 +40,13 @@ async def fetch_image(ports: Ports, url: str) -> bytes:
     Raises:
         ImageTooLarge: it is larger than an upload may be.
         ImageNotFetched: with its reason.
+        Busy: as `check_webhook`.
     """
     try:
         return await ports.lanes.fetching.run(partial(ports.images.fetch, url, accept=ACCEPT))
     except AnswerTooLarge as error:
         raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
+    except TooManyLookups as error:
+        raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
         raise ImageNotFetched(error) from error

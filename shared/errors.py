@@ -21,7 +21,7 @@ AppError
 ├── OutboundRefused           422  a URL that no request of ours may follow
 │   └── InvalidUrl, TooManyRedirects
 ├── OutboundFailed            502  an outgoing request got no answer
-│   └── OutboundTimedOut, UnusableAnswer, AnswerTooLarge
+│   └── OutboundTimedOut, TooManyLookups, UnusableAnswer, AnswerTooLarge
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back
 └── RenderFailed                   the job's own end; `retryable` says whether again may help
@@ -290,6 +290,12 @@ class OutboundFailed(AppError):
 
 class OutboundTimedOut(OutboundFailed):
     code = "outbound_timed_out"
+
+
+class TooManyLookups(OutboundFailed):
+    """The name server keeps so many lookups waiting that this one was not begun."""
+
+    code = "too_many_lookups"
 
 
 class UnusableAnswer(OutboundFailed):

@@ -13,7 +13,13 @@ from typing import Final
 import httpcore2
 
 from shared.addresses import Address, Network, is_public
-from shared.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, OutboundTimedOut
+from shared.errors import (
+    AnswerTooLarge,
+    OutboundFailed,
+    OutboundRefused,
+    OutboundTimedOut,
+    TooManyLookups,
+)
 
 READ_BYTES: Final = 4096
 MAX_LOOKUPS: Final = 64  # getaddrinfo cannot be stopped: a dead name server must not pile them up.
@@ -58,7 +64,7 @@ class Lookups:
 
     def addresses(self, host: str, port: int, deadline: Deadline) -> Sequence[Address]:
         if not self._slots.acquire(timeout=deadline.left()):
-            raise OutboundFailed("too many name lookups are waiting for the name server")
+            raise TooManyLookups("too many name lookups are waiting for the name server")
         found: Future[Sequence[Address]] = Future()
         threading.Thread(
             target=self._look_up, args=(found, host, port), name="lookup", daemon=True

@@ -1,14 +1,19 @@
 """A picture may lie behind a URL: it is fetched while the job is made, or the reason is told."""
 
+import socket
+import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import requests
 
 from shared.job import input_key, parse_id
+from shared.pinned import MAX_LOOKUPS
 from tests import receiver as twin
 from tests.gateway import Gateway, Hand, beside, photo_png, running_gateway
+from tests.processes import until
 from tests.receiver import Behaviour, Receiver
 from tests.stack import Stack
 
@@ -224,3 +229,29 @@ def test_our_own_services_are_no_place_for_pictures_or_webhooks(
         for refused in (asked(fetching, url), fetching.create(**{"webhook[url]": url})):
             assert refused.status_code == 422
             assert f"port {port} is closed" in refused.json()["detail"]
+
+
+def test_a_name_server_that_hangs_makes_us_busy_and_no_url_wrong(
+    fetching: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released, system = threading.Event(), socket.getaddrinfo
+    asked_for: list[str] = []
+
+    def hanging(host: str, *args: Any, **options: Any) -> Any:
+        if host.endswith(".slow.example"):
+            asked_for.append(host)
+            released.wait(60)
+            raise socket.gaierror(socket.EAI_AGAIN, "later")
+        return system(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    check = fetching.ports.outbound.check
+    for number in range(MAX_LOOKUPS):
+        beside(partial(check, f"https://{number}.slow.example/"))
+    until(lambda: len(asked_for) == MAX_LOOKUPS, "every lookup waits")
+
+    answer = fetching.create(**{"webhook[url]": "https://one-more.slow.example/"})
+
+    released.set()
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert "Retry-After" in answer.headers
