@@ -167,7 +167,7 @@ def test_what_another_sites_page_loads_or_sends_is_refused(
 
 
 def test_a_link_that_somebody_follows_is_answered_and_a_form_is_not() -> None:
-    link = {
+    link: dict[str, Any] = {
         "sec_fetch_site": "cross-site",
         "sec_fetch_mode": "navigate",
         "sec_fetch_dest": "document",
