@@ -2,9 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final, TypeVar
+from uuid import UUID
+from weakref import WeakValueDictionary
 
 import anyio.to_thread
 
@@ -32,15 +34,28 @@ class Lane:
         Raises:
             Busy: no thread became free in time.
         """
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                await self._free.acquire()
-        except TimeoutError as error:
-            raise Busy("too many requests of this kind are in the works; try again") from error
-        try:
+        async with _held(self._free):
             return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-        finally:
-            self._free.release()
+
+
+class SharedLane:
+    """A lane of which no owner takes more than a part: one's slow work leaves others room."""
+
+    def __init__(self, threads: int, *, each: int) -> None:
+        self._lane = Lane(threads)
+        self._each = each
+        # An owner's part is forgotten with its last request.
+        self._parts: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
+
+    async def run(self, work: Callable[[], T], *, owner_id: UUID) -> T:
+        """Return what the work returns.
+
+        Raises:
+            Busy: the owner's part or the lane was full for too long.
+        """
+        part = self._parts.setdefault(owner_id, asyncio.Semaphore(self._each))
+        async with _held(part):
+            return await self._lane.run(work)
 
 
 class Room:
@@ -99,4 +114,17 @@ class Lanes:
         self.downloads = Lane(32)
         self.room = Room(ROOM_BYTES)
         self.lookups = Lane(16)
-        self.fetching = Lane(8)
+        self.fetching = SharedLane(8, each=6)
+
+
+@asynccontextmanager
+async def _held(free: asyncio.Semaphore) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await free.acquire()
+    except TimeoutError as error:
+        raise Busy("too many requests of this kind are in the works; try again") from error
+    try:
+        yield
+    finally:
+        free.release()

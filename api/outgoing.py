@@ -2,6 +2,7 @@
 
 from functools import partial
 from typing import Final
+from uuid import UUID
 
 from api.bodies import refuse_nul
 from api.deps import Ports
@@ -34,7 +35,7 @@ async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
         raise OutboundRefused(f"{param}: {error.message}", param=param) from error
 
 
-async def fetch_image(ports: Ports, url: str) -> bytes:
+async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
     """Return what lies behind `image.url`; whether it is a picture, its decoder says.
 
     Raises:
@@ -43,7 +44,8 @@ async def fetch_image(ports: Ports, url: str) -> bytes:
         Busy: as `check_webhook`.
     """
     try:
-        return await ports.lanes.fetching.run(partial(ports.images.fetch, url, accept=ACCEPT))
+        fetch = partial(ports.images.fetch, url, accept=ACCEPT)
+        return await ports.lanes.fetching.run(fetch, owner_id=owner_id)
     except AnswerTooLarge as error:
         raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
     except TooManyLookups as error:

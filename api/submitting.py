@@ -14,6 +14,7 @@ from api.advice import advise
 from api.auth import Caller
 from api.bodies import Create, ImageUrl, read_create, receive
 from api.deps import Ports
+from api.lanes import Share
 from api.outgoing import check_webhook, fetch_image
 from api.picture import Picture
 from api.preferences import fingerprint
@@ -83,19 +84,23 @@ async def submit(
         order = await lanes.database.run(look_up)
         if isinstance(order, Job):
             return Submitted(order, is_replay=True)
-        image = await _image(order, ports)
+        image = await _image(order, ports, share)
         picture = await lanes.decoding.run(
             partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
         )
     return await lanes.storing.run(partial(_accept, ports, order, picture))
 
 
-async def _image(order: Order, ports: Ports) -> bytes:
+async def _image(order: Order, ports: Ports, share: Share) -> bytes:
     """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
     webhook, image = order.create.fields.webhook, order.create.image
     if webhook is not None:
         await check_webhook(ports, str(webhook.url), param="webhook.url")
-    return await fetch_image(ports, image.url) if isinstance(image, ImageUrl) else image
+    if not isinstance(image, ImageUrl):
+        return image
+    fetched = await fetch_image(ports, image.url, owner_id=order.owner_id)
+    share.grow(len(fetched))
+    return fetched
 
 
 def _checked(create: Create, settings: Settings, *, takes_urls: bool) -> Create:

@@ -18,8 +18,8 @@ from tests.receiver import Behaviour, Receiver
 from tests.stack import Stack
 
 MAX_BYTES = 64 * 1024
-FETCHES = 8
-"""How many pictures one gateway fetches at once."""
+FETCHES = 6
+"""How many pictures one gateway fetches at once for one owner."""
 
 WEBHOOK = "https://203.0.114.7/hook"  # A public address; nothing is ever sent there.
 
@@ -156,6 +156,18 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
         answer = each.result(40)
         known = [(422, "outbound_failed"), (503, "busy")]
         assert (answer.status_code, answer.json()["code"]) in known
+
+
+def test_a_fetched_picture_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
+    room = fetching.ports.lanes.room
+    free = room.free_bytes
+    room.free_bytes = 1000  # The request fits, the photo behind its URL does not.
+    refused = asked(fetching, site.url("/cat.png"))
+    room.free_bytes += free - 1000
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
+    assert asked(fetching, site.url("/cat.png")).status_code == 202
+    assert room.free_bytes == free
 
 
 def test_a_key_that_made_a_job_is_answered_without_a_look(
