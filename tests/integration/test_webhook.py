@@ -1,11 +1,14 @@
 """Webhooks on a real Postgres: what arrives at a receiver, and what its answer means."""
 
 import json
+import ssl
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from standardwebhooks import Webhook
 
 from shared.signing import new_secret
@@ -203,6 +206,26 @@ def test_an_excerpt_is_short_text_whatever_came(
 
     (attempt,) = outbox.attempts()
     assert 0 < len(attempt["excerpt"].encode()) <= MAX_ANSWER_BYTES
+
+
+def test_a_certificate_for_another_name_is_a_failed_try(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("hooks.example.org").configure_cert(context)
+    with Receiver(tls=context) as receiver:
+        outbox.finish(webhook_url=receiver.url(host="localhost"))
+
+        outbox.sender(delays=HOURLY).tried(1)
+
+        (attempt,) = outbox.attempts()
+        assert attempt["status_code"] is None
+        assert "does not verify: Hostname mismatch" in attempt["error"]
+        assert outbox.row()["status"] == "pending"
+        assert receiver.requests == []
 
 
 def test_a_private_address_is_not_reached_and_the_attempt_says_so(
