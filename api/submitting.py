@@ -19,6 +19,7 @@ from api.outgoing import check_webhook, fetch_image
 from api.picture import Picture
 from api.preferences import fingerprint
 from api.problems import request_id
+from api.room import check_room
 from shared.admission import admit
 from shared.catalogue import MAX_SEED, settle
 from shared.crashpoints import crashpoint
@@ -69,6 +70,7 @@ async def submit(
         InvalidRequest: the fields or the picture; nothing was stored.
         OutboundRefused: the job's own webhook could not be delivered to.
         QueueFull: the owner has too many jobs waiting.
+        StorageFull, WorkersFull: there is no room for one more clip.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
@@ -79,7 +81,10 @@ async def submit(
         def look_up() -> Order | Job:
             create = _checked(read_create(received), settings, takes_urls=takes_urls)
             order = _order(create, ports, caller, key, source, request_id(request.scope))
-            return _earlier(ports, order) or order
+            earlier = _earlier(ports, order)
+            if earlier is None:
+                check_room(order.offer, settings)
+            return earlier or order
 
         order = await lanes.database.run(look_up)
         if isinstance(order, Job):

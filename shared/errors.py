@@ -16,7 +16,8 @@ AppError
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull, RateLimited    429
-├── Unavailable               503  database, storage, busy: try again later
+├── Unavailable               503  database, storage, busy, workers full: try again later
+│   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow
 │   └── InvalidUrl, TooManyRedirects
@@ -250,6 +251,20 @@ class DatabaseUnavailable(Unavailable):
 
 class StorageUnavailable(Unavailable):
     code = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room for more files, until some expire or the disk grows."""
+
+    code = "storage_full"
+    status = 507
+    title = "Storage full"
+
+
+class WorkersFull(Unavailable):
+    """No worker has room for a clip; those that are being made will free theirs."""
+
+    code = "workers_full"
 
 
 class Busy(Unavailable):

@@ -15,7 +15,10 @@ from shared.ledger import WORKER_ALIVE_SECONDS
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerCard:
-    """A worker as it shows itself; for show, admission and metrics, never for the reaper."""
+    """A worker as it shows itself; for show, admission and metrics, never for the reaper.
+
+    `free_bytes` is the room in the folder where it makes clips.
+    """
 
     name: str
     host: str
@@ -27,20 +30,22 @@ class WorkerCard:
     resident_engine: str | None
     state: str
     model_loads: int
+    free_bytes: int | None = None
 
 
 @dataclass(frozen=True)
 class Offer:
     """An engine this installation has served, and how many live workers serve it now.
 
-    `card_bytes` is the memory of the largest card among them; None while there is none, or one
-    that does not know its own.
+    `card_bytes` is the memory of the largest card among them, `free_bytes` the most room on a
+    disk; None while there is none, or one that does not know its own.
     """
 
     spec: EngineSpec
     workers: int
     updated_at: datetime
     card_bytes: int | None = None
+    free_bytes: int | None = None
 
 
 class Fleet:
@@ -97,14 +102,15 @@ _OFFER: Final = text(
 
 _BEAT: Final = text("""
 INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
-                     resident_engine, state, model_loads)
+                     resident_engine, state, model_loads, free_bytes)
 VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
-        :resident_engine, :state, :model_loads)
+        :resident_engine, :state, :model_loads, :free_bytes)
 ON CONFLICT (name) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, device = excluded.device,
     device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
     engines = excluded.engines, resident_engine = excluded.resident_engine,
     state = excluded.state, model_loads = excluded.model_loads,
+    free_bytes = excluded.free_bytes,
     started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
                       ELSE clock_timestamp() END,
     beat_at = clock_timestamp()
@@ -112,7 +118,8 @@ ON CONFLICT (name) DO UPDATE SET
 
 _OFFERS: Final = text("""
 SELECT e.spec, count(w.name), e.updated_at,
-    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END
+    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
+    CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END
 FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines) AND w.state <> 'stopped'
     AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
 GROUP BY e.name, e.spec, e.rank, e.updated_at

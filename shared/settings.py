@@ -91,6 +91,7 @@ class Settings(BaseSettings):
     webhook_schedule: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     outbound_allow: str = ""
 
+    min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=64_000_000, ge=1024)
     retain_seconds: int = Field(default=30 * 24 * 3600, ge=60)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,11 +13,14 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.errors import Gone, RangeNotSatisfiable, StorageUnavailable
+from shared.errors import Gone, RangeNotSatisfiable, StorageFull, StorageUnavailable
 from shared.settings import Settings
 
 CHUNK_BYTES: Final = 256 * 1024
 DELETE_BATCH: Final = 1000  # What one DeleteObjects call takes.
+
+_FULL: Final = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
+"""What MinIO and Ceph say; SeaweedFS without a writable volume says InternalError."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Storage:
         """Store the bytes, or the file at a path, whole or not at all.
 
         Raises:
-            StorageUnavailable: the store is away, slow or refused.
+            StorageUnavailable: the store is away, slow or refused; StorageFull where it says so.
         """
         with _translated():
             if isinstance(body, bytes):
@@ -190,8 +194,11 @@ def _translated() -> Iterator[None]:
         yield
     except ClientError as error:
         code = _code(error)
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         if code in {"NoSuchKey", "404"}:
             raise Gone("the file is no longer stored") from error
+        if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
+            raise StorageFull("the storage has no room left; delete jobs, or wait") from error
         if code in {"InvalidRange", "416"}:
             raise RangeNotSatisfiable("the range begins behind the end of the file") from error
         raise StorageUnavailable(f"the storage refused with {code}; try again") from error

@@ -267,6 +267,8 @@ workers = Table(
     Column("device", Text, nullable=False),
     Column("device_name", Text),
     Column("vram_bytes", BigInteger),
+    # Room where clips are made; NULL from a worker that does not say.
+    Column("free_bytes", BigInteger),
     Column("engines", ARRAY(Text), nullable=False),
     Column("resident_engine", Text),
     Column("state", Text, nullable=False),

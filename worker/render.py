@@ -2,6 +2,8 @@
 
 import io
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -133,7 +135,19 @@ def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
         return np.array(picture.convert("RGB"))
 
 
+def scratch_bytes() -> int | None:
+    """Return the room in the folder where clips are made, None where it cannot be known."""
+    try:
+        return shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError:
+        return None
+
+
 def _claim(workshop: Workshop) -> Job | None:
+    free = scratch_bytes()
+    if free is not None and free < workshop.settings.min_free_bytes:
+        _log.error("no_room_for_a_clip", free_bytes=free)  # The keeper rings until there is.
+        return None
     try:
         return workshop.jobs.claim(
             workshop.resident.names, worker=workshop.name, card_bytes=workshop.card_bytes

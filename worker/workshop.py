@@ -20,7 +20,7 @@ from shared.jobs import Jobs
 from shared.settings import Settings
 from shared.storage import Storage
 from worker.lease import Lease, Leases
-from worker.render import Herald, Workshop
+from worker.render import Herald, Workshop, scratch_bytes
 from worker.resident import Resident
 from worker.settle import settle
 from worker.slot import Place, Slot
@@ -107,6 +107,7 @@ def _card(place: Place, resident: Resident) -> Callable[[str], WorkerCard]:
             resident_engine=resident.on_device,
             state=state,
             model_loads=resident.loads,
+            free_bytes=scratch_bytes(),
         )
 
     return card

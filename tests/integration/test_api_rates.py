@@ -1,5 +1,6 @@
 """Limits on how often a key, and a stranger, may ask."""
 
+from functools import partial
 from typing import Any
 
 import requests
@@ -41,7 +42,7 @@ def test_a_request_that_waits_for_its_clip_counts_once(module_stack: Stack, hand
     with running_gateway(module_stack.settings(rate_limit="4/hour")) as gateway:
         for _ in range(4):
             files = {"image": ("photo.png", photo_png())}
-            waiting = beside(lambda files=files: gateway.post("/generate", files=files))
+            waiting = beside(partial(gateway.post, "/generate", files=files))
             job = hand.claim()
             for step in range(1, 6):
                 hand.beat(job, step)
