@@ -56,12 +56,17 @@ def draw_parts(scale: Scale, device: torch.device) -> Parts:
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     torch.manual_seed(20)
     with device:
-        drawn = [_unet(scale), _vae(scale), _text_encoder(scale), _image_encoder(scale)]
+        drawn = as_initialised(scale)
     unet, vae, text_encoder, image_encoder = (_ready(each, dtype) for each in drawn)
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = small_i2vgen_xl(Path(name))
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer")
     return Parts(unet, vae, text_encoder, image_encoder, tokenizer, device, dtype)
+
+
+def as_initialised(scale: Scale) -> tuple[Any, Any, Any, Any]:
+    """Return UNet, VAE and the encoders of text and picture, as the libraries make them."""
+    return _unet(scale), _vae(scale), _text_encoder(scale), _image_encoder(scale)
 
 
 def stock(parts: Parts) -> GivenSample:
