@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 MOST_WARM_SHAPES: Final = 8
-"""As many forms of one function torch compiles before it gives up on it."""
+"""Each takes minutes to compile, before its worker takes a job."""
 
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
@@ -146,7 +146,7 @@ class Settings(BaseSettings):
                 "WARM_SHAPES is a comma list of width x height x frames, like 512x512x16"
             )
         if len(parts) > MOST_WARM_SHAPES:
-            raise ValueError(f"WARM_SHAPES holds at most {MOST_WARM_SHAPES}, which torch keeps")
+            raise ValueError(f"WARM_SHAPES holds at most {MOST_WARM_SHAPES} clips")
         return value
 
     @field_validator("outbound_allow")

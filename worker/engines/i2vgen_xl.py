@@ -1,5 +1,6 @@
 """I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +21,12 @@ from worker.engines.i2vgen.checkpoint import NAME, REVISION, find, revision
 from worker.engines.i2vgen.footprint import FOOTPRINT, needed
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.i2vgen.compiled import Compiled
     from worker.engines.i2vgen.encodings import Encodings
     from worker.engines.i2vgen.memory import MemoryUse
     from worker.engines.i2vgen.weights import Model
+
+log = logging.getLogger(__name__)
 
 SPEC: Final = EngineSpec(
     name=NAME,
@@ -95,6 +99,7 @@ class I2VGenXLEngine:
         self.model: Model | None = None
         self.memory: MemoryUse | None = None
         self._encodings: Encodings | None = None
+        self._compiled: Compiled | None = None
         self._settings = settings
 
     def load(self, device: str, on_progress: OnProgress) -> None:
@@ -120,10 +125,45 @@ class I2VGenXLEngine:
                 encoders_stay=self.memory.encoders_stay,
             )
 
+    def warm(self, on_progress: OnProgress) -> None:
+        """Compile for the shapes of WARM_SHAPES; one that fails is rendered eagerly.
+
+        In low memory nothing is compiled: recorded launches hold the memory of their activations.
+        """
+        if self.model is None or self.memory is None or not self._is_to_compile(self.memory):
+            return
+        from worker.engines.i2vgen.compiled import Compiled, WarmShape, keep_on_disk
+
+        if self._compiled is None:
+            keep_on_disk(self._settings.data_dir / "compiled", self.model.device)
+            self._compiled = Compiled(self.model)
+        clips = [clip for clip in self._settings.warm_clips if self._takes(*clip)]
+        for index, (width, height, frames) in enumerate(clips):
+            on_progress(index / len(clips), f"compiling {width} x {height}, {frames} frames")
+            shape = WarmShape.of_clip(self.model, width, height, frames)
+            self._compiled.warm(shape, decode_frames=self.memory.decode_frames)
+        if not self._compiled.has_shapes:
+            self._compiled.undo()
+            self._compiled = None
+
+    def _is_to_compile(self, memory: "MemoryUse") -> bool:
+        if memory.name == "low" or self._settings.compile == "off":
+            return False
+        assert self.model is not None
+        return self._settings.compile == "on" or self.model.device.type == "cuda"
+
+    def _takes(self, width: int, height: int, frames: int) -> bool:
+        spec = self.spec
+        fits = all(side % spec.multiple == 0 and side <= spec.max_side for side in (width, height))
+        if not fits or not spec.num_frames.low <= frames <= spec.num_frames.high:
+            log.warning("warm_shape_is_not_ours: %dx%dx%d", width, height, frames)
+            return False
+        return True
+
     def plan(self, request: RenderRequest) -> Plan:
         parameters = request.parameters
         plan: dict[str, str | int | float | bool | tuple[str, ...]] = {
-            "mode": "eager",
+            "mode": "compiled" if self._is_compiled(request) else "eager",
             "sampler": "ddim",
             "approximate": parameters.approximate,
             "is_guided": parameters.guidance_scale > 1,
@@ -140,6 +180,16 @@ class I2VGenXLEngine:
             plan["is_prompt_cut"] = is_cut(self.model, parameters.prompt)
         return plan
 
+    def _is_compiled(self, request: RenderRequest) -> bool:
+        given = request.parameters
+        use = self._use(given)
+        if self._compiled is None or self.model is None or use is None or use.one_row_at_a_time:
+            return False
+        from worker.engines.i2vgen.compiled import WarmShape
+
+        shape = WarmShape.of_clip(self.model, given.width, given.height, given.num_frames)
+        return given.guidance_scale > 1 and self._compiled.serves(shape)
+
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
         use = self._use(request.parameters)
         if self.model is None or use is None or self._encodings is None:
@@ -149,7 +199,12 @@ class I2VGenXLEngine:
 
         with device_faults(self.model.device, smaller_clip(request.parameters)):
             yield from render_clip(
-                self.model, request, on_step, memory=use, encodings=self._encodings
+                self.model,
+                request,
+                on_step,
+                memory=use,
+                encodings=self._encodings,
+                compiled=self._compiled,
             )
 
     def _use(self, parameters: Parameters) -> "MemoryUse | None":
@@ -167,5 +222,5 @@ class I2VGenXLEngine:
         from worker.engines.i2vgen.faults import release
 
         device = self.model.device
-        self.model = self.memory = self._encodings = None
+        self.model = self.memory = self._encodings = self._compiled = None
         release(device)

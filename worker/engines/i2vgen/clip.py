@@ -10,6 +10,7 @@ from shared.errors import BlankFrames
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.framing import frame_image
+from worker.engines.i2vgen.compiled import Compiled
 from worker.engines.i2vgen.conditions import (
     Conditions,
     Noise,
@@ -20,7 +21,14 @@ from worker.engines.i2vgen.conditions import (
     with_unguided,
 )
 from worker.engines.i2vgen.ddim import ddim_steps
-from worker.engines.i2vgen.decode import decode, one_colour
+from worker.engines.i2vgen.decode import (
+    Chunk,
+    chunks_ahead,
+    in_order,
+    levels,
+    one_colour,
+    start,
+)
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.draft import draft_steps
@@ -37,11 +45,13 @@ def render_clip(
     *,
     memory: MemoryUse = NORMAL,
     encodings: Encodings | None = None,
+    compiled: Compiled | None = None,
 ) -> Iterator[Frames]:
     """Yield the clip's frames, a few at a time.
 
     Args:
         encodings: what earlier clips' texts and pictures became; None keeps nothing.
+        compiled: what serves the shapes that were warmed; None renders all eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -51,9 +61,9 @@ def render_clip(
     room = Room(memory, model.device, (model.text_encoder, model.image_encoder))
     noise = clip_noise(model, parameters)
     conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
-    latents = denoised(model, parameters, conditions, noise, on_step, room=room)
+    latents = denoised(model, parameters, conditions, noise, on_step, room=room, compiled=compiled)
     blank = not one_colour(request.image)
-    for frames in _decoded(model, latents, on_step, room):
+    for frames in _decoded(model, latents, on_step, room, compiled):
         blank = blank and one_colour(frames)
         yield frames
     if blank:
@@ -131,13 +141,14 @@ def denoised(
     on_step: OnStep,
     *,
     room: Room | None = None,
+    compiled: Compiled | None = None,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
     steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
     steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
     return denoise(
-        Guidance(denoiser, parameters.guidance_scale),
+        Guidance(denoiser, parameters.guidance_scale, compiled),
         denoiser.constants(conditions, steps),
         steps,
         noise.clip.to(model.device),
@@ -146,14 +157,18 @@ def denoised(
     )
 
 
-def _decoded(model: Model, latents: torch.Tensor, on_step: OnStep, room: Room) -> Iterator[Frames]:
+def _decoded(
+    model: Model, latents: torch.Tensor, on_step: OnStep, room: Room, compiled: Compiled | None
+) -> Iterator[Frames]:
+    run = levels if compiled is None else compiled.levels
     done, total = 0, latents.shape[2]
-    while done < total:
-        frames = room.within(partial(_next_frames, model, latents[:, :, done:]))
+
+    def begin(first: int) -> Chunk:
+        return room.within(
+            lambda use: start(model, latents[:, :, first : first + use.decode_frames], run)
+        )
+
+    for frames in in_order(begin, total, ahead=chunks_ahead(model.device)):
         done += len(frames)
         on_step(Step(done, total, Stage.DECODING))
         yield frames
-
-
-def _next_frames(model: Model, latents: torch.Tensor, use: MemoryUse) -> Frames:
-    return decode(model, latents[:, :, : use.decode_frames])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+import torch._dynamo
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from shared.errors import OutOfMemory
@@ -29,6 +30,7 @@ CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 STRAYED: Final = 0.1
 """Rounding in bfloat16 moves a prediction by some 1e-2; a wrong kernel by about its size."""
 
+MOST_COMPILES: Final = 64
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -60,6 +62,9 @@ def whole_graph(run: Callable[..., Any]) -> Callable[..., Any]:
     thread, and ours warms in one and renders in another; and it would copy the whole context
     into place at every step.
     """
+    # A compile for each shape, of each model that was loaded since the process began: torch's
+    # own limit of 8 would refuse the ninth.
+    torch._dynamo.config.recompile_limit = max(MOST_COMPILES, torch._dynamo.config.recompile_limit)
     return torch.compile(run, fullgraph=True, dynamic=False)
 
 
