@@ -32,7 +32,7 @@ check:  ## Check format, lint, types, borders and architecture
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
 
-bench-gpu:  ## Measure rendering at full size on this machine's card, beside diffusers
+bench-gpu:  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
 	@$(BIN)/python -m bench.render --device cuda
 
 env:  ## Write a .env for docker compose that fits this machine

@@ -1,15 +1,24 @@
 """Our denoising with some of its techniques taken out, to see what each is worth."""
 
 from copy import deepcopy
-from typing import Any
+from typing import Any, Final
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
+from bench.arms import DenoisingArm, Warm
+from bench.models import apart
+from worker.engines.i2vgen.compiled import Compiler, WarmShape
 from worker.engines.i2vgen.context import Context, KeptContext, attend_to_kept_context
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.entry import for_every_row
+from worker.engines.i2vgen.launch import Work
+from worker.engines.i2vgen.layout import lay_out_convolutions
 from worker.engines.i2vgen.temporal import flatten_temporal_convolutions
+from worker.engines.i2vgen.weights import Model
+
+Arms = dict[str, DenoisingArm]
+COMPILED_TECHNIQUES: Final = ("+ torch.compile", "+ one launch a step")
 
 
 class EachFrameAnew(KeptContext):
@@ -53,8 +62,13 @@ class Hoisted(WithoutKeptContext, Unshared):
     """Only the own loop: conditions and times once a clip, a step as two numbers."""
 
 
-def ablations(unet: Any) -> dict[str, Denoiser]:
-    """Return our denoiser with one technique more each; the last is what ships."""
+def ablations(model: Model, unet: Any, shape: WarmShape, compiler: Compiler | None) -> Arms:
+    """Return our denoiser with one technique more each; the last is what ships.
+
+    Args:
+        unet: as diffusers made it; `model` has the same weights.
+        compiler: None leaves out what is compiled.
+    """
     anew, kept, flat = deepcopy(unet), deepcopy(unet), deepcopy(unet)
     for each in (anew, kept, flat):
         attend_to_kept_context(each)
@@ -62,9 +76,22 @@ def ablations(unet: Any) -> dict[str, Denoiser]:
         if isinstance(processor, KeptContext):
             processor.__class__ = EachFrameAnew
     flatten_temporal_convolutions(flat)
-    return {
-        "own loop, conditions once a clip": Hoisted(anew),
-        "+ keys and values once a clip": Unshared(kept),
-        "+ rows part at the first look": Denoiser(kept),
-        "+ flat temporal convolutions": Denoiser(flat),
+    by_pixel = deepcopy(flat)
+    lay_out_convolutions(by_pixel, by_pixel=True)
+    arms: Arms = {
+        "own loop, conditions once a clip": DenoisingArm(model, Hoisted(anew)),
+        "+ keys and values once a clip": DenoisingArm(model, Unshared(kept)),
+        "+ rows part at the first look": DenoisingArm(model, Denoiser(kept)),
+        "+ flat temporal convolutions": DenoisingArm(model, Denoiser(flat)),
+        "+ weights by pixel": DenoisingArm(model, Denoiser(by_pixel)),
     }
+    if compiler is not None:
+        for name, record in zip(COMPILED_TECHNIQUES, (_as_it_is, None), strict=True):
+            warm = Warm(apart(model), shape, compiler, record)
+            arms[name] = DenoisingArm(warm.model, Denoiser(warm.model.unet), warm=warm)
+    return arms
+
+
+def _as_it_is(work: Work) -> Work:
+    """Record nothing: every kernel is launched at every step."""
+    return work

@@ -1,7 +1,6 @@
 """One clip by one arm, from the picture to the MP4 on disk, with the times of its steps."""
 
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,33 +9,40 @@ import torch
 from diffusers.utils import export_to_video
 from PIL import Image as PillowImage
 
+from bench.gauges import synchronize
 from tests.stock import GivenSample
 from worker.engines.base import RenderRequest, Step
 from worker.engines.i2vgen.clip import clip_noise, encode, render_clip
+from worker.engines.i2vgen.compiled import Compiled, Compiler, WarmShape
 from worker.engines.i2vgen.conditions import Conditions, Noise
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.launch import Recorder
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
 from worker.engines.i2vgen.weights import Model
 from worker.tags import Tags
 from worker.video import Mp4Writer
+
+Clock = Callable[[], float]
 
 
 @dataclass
 class Marks:
     """When the device had finished its first and its last step."""
 
-    device: torch.device
     total: int
+    clock: Clock
     seconds: list[float] = field(default_factory=list)
     count: int = 0
 
-    def step_done(self) -> None:
+    def step_done(self, device: torch.device | None = None) -> None:
+        """Note a step; a `device` that is not known to have finished it is waited for."""
         self.count += 1
         if self.count in {1, self.total}:
-            synchronize(self.device)
-            self.seconds.append(time.perf_counter())
+            if device is not None:
+                synchronize(device)
+            self.seconds.append(self.clock())
 
     @property
     def milliseconds_each(self) -> float:
@@ -56,15 +62,19 @@ class Figures:
 class Arm(Protocol):
     model: Model
 
-    def run(self, request: RenderRequest, path: Path) -> Figures:
+    def warm(self) -> None:
+        """Compile, where the arm is compiled."""
+
+    def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         """Render the request into an MP4 at `path`."""
 
 
 class Marked:
     """A scheduler that marks its steps and keeps its last sample."""
 
-    def __init__(self, scheduler: Any, marks: Marks) -> None:
+    def __init__(self, scheduler: Any, marks: Marks, device: torch.device) -> None:
         self._scheduler = scheduler
+        self._device = device
         self._marks = marks
         self.sample = torch.empty(0)
 
@@ -74,7 +84,7 @@ class Marked:
     def step(self, *given: Any, **options: Any) -> Any:
         output = self._scheduler.step(*given, **options)
         self.sample = output.prev_sample
-        self._marks.step_done()
+        self._marks.step_done(self._device)
         return output
 
 
@@ -85,19 +95,22 @@ class StockArm:
         self._pipeline = pipeline
         self.model = model  # Draws the noise and the picture's latents, outside the clock.
 
-    def run(self, request: RenderRequest, path: Path) -> Figures:
+    def warm(self) -> None:
+        """Its compiler works in the first run."""
+
+    def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         noise, conditions = drawn(self.model, request)
         pipeline, scheduler, parameters = (
             self._pipeline,
             self._pipeline.scheduler,
             request.parameters,
         )
-        marks = Marks(self.model.device, parameters.num_inference_steps)
-        pipeline.scheduler = marked = Marked(scheduler, marks)
+        marks = Marks(parameters.num_inference_steps, clock)
+        pipeline.scheduler = marked = Marked(scheduler, marks, self.model.device)
         scaling = self.model.vae.config.scaling_factor
         pipeline.given = (conditions.latents[:, :, 0] / scaling).to(self.model.dtype)
         synchronize(self.model.device)
-        began = time.perf_counter()
+        began = clock()
         try:
             frames = pipeline(
                 prompt=parameters.prompt,
@@ -114,27 +127,35 @@ class StockArm:
         finally:
             pipeline.scheduler = scheduler
         export_to_video(frames, str(path), fps=parameters.fps)
-        seconds = time.perf_counter() - began
+        seconds = clock() - began
         return Figures(marks.milliseconds_each, seconds, marked.sample[None].transpose(1, 2))
 
 
 class OurArm:
     """What a worker runs between its claim and its upload."""
 
-    def __init__(self, model: Model, memory: MemoryUse = NORMAL) -> None:
+    def __init__(
+        self, model: Model, memory: MemoryUse = NORMAL, warm: "Warm | None" = None
+    ) -> None:
         self.model = model
         self._memory = memory
+        self._warm = warm
 
-    def run(self, request: RenderRequest, path: Path) -> Figures:
+    def warm(self) -> None:
+        if self._warm is not None:
+            self._warm.compile()
+
+    def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         parameters = request.parameters
-        marks = Marks(self.model.device, parameters.num_inference_steps)
+        marks = Marks(parameters.num_inference_steps, clock)
+        compiled = self._warm.compiled if self._warm else None
 
         def on_step(step: Step) -> None:
             if step.stage == "denoising":
                 marks.step_done()
 
         synchronize(self.model.device)
-        began = time.perf_counter()
+        began = clock()
         with Mp4Writer(
             path,
             width=parameters.width,
@@ -142,34 +163,66 @@ class OurArm:
             fps=parameters.fps,
             tags=Tags(settings={}),
         ) as writer:
-            for frames in render_clip(self.model, request, on_step, memory=self._memory):
+            for frames in render_clip(
+                self.model, request, on_step, memory=self._memory, compiled=compiled
+            ):
                 writer.write(frames)
-        return Figures(marks.milliseconds_each, time.perf_counter() - began)
+        return Figures(marks.milliseconds_each, clock() - began)
 
 
 class DenoisingArm:
     """A denoiser alone: no file, but the latents it ends in."""
 
-    def __init__(self, model: Model, denoiser: Denoiser, memory: MemoryUse = NORMAL) -> None:
+    def __init__(
+        self,
+        model: Model,
+        denoiser: Denoiser,
+        memory: MemoryUse = NORMAL,
+        warm: "Warm | None" = None,
+    ) -> None:
         self.model = model
         self._denoiser = denoiser
         self._memory = memory
+        self._warm = warm
 
-    def run(self, request: RenderRequest, path: Path) -> Figures:
+    def warm(self) -> None:
+        if self._warm is not None:
+            self._warm.compile()
+
+    def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         noise, conditions = drawn(self.model, request)
         parameters = request.parameters
         steps = ddim_steps(self.model.scheduler, parameters.num_inference_steps)
-        marks = Marks(self.model.device, len(steps))
-        began = time.perf_counter()
+        marks = Marks(len(steps), clock)
+        compiled = self._warm.compiled if self._warm else None
+        began = clock()
         latents = denoise(
-            Guidance(self._denoiser, parameters.guidance_scale),
+            Guidance(self._denoiser, parameters.guidance_scale, compiled),
             self._denoiser.constants(conditions, steps),
             steps,
             noise.clip.to(self.model.device),
             lambda done: marks.step_done(),
             room=Room(self._memory, self.model.device),
         )
-        return Figures(marks.milliseconds_each, time.perf_counter() - began, latents)
+        return Figures(marks.milliseconds_each, clock() - began, latents)
+
+
+@dataclass
+class Warm:
+    """What an arm is compiled for, and with."""
+
+    model: Model
+    shape: WarmShape
+    compiler: Compiler
+    record: Recorder | None = None
+    compiled: Compiled | None = None
+
+    def compile(self) -> None:
+        """Compile once; a failure ends the bench: an eager arm must not pass for a compiled."""
+        if self.compiled is None:
+            self.compiled = Compiled(self.model, compiler=self.compiler, record=self.record)
+            if not self.compiled.warm(self.shape, decode_frames=NORMAL.decode_frames):
+                raise RuntimeError("our arm could not be compiled; the line above says why")
 
 
 def drawn(model: Model, request: RenderRequest) -> tuple[Noise, Conditions]:
@@ -181,17 +234,12 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours.float() - theirs.float()).norm() / theirs.float().norm())
 
 
-def synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
 def interleaved(
-    arms: dict[str, Arm], requests: Sequence[RenderRequest], folder: Path
+    arms: dict[str, Arm], requests: Sequence[RenderRequest], folder: Path, clock: Clock
 ) -> dict[str, list[Figures]]:
     """Return each arm's figures; every other round begins with the last arm."""
     figures: dict[str, list[Figures]] = {name: [] for name in arms}
     for number, request in enumerate(requests):
         for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
-            figures[name].append(arms[name].run(request, folder / "clip.mp4"))
+            figures[name].append(arms[name].run(request, folder / "clip.mp4", clock))
     return figures

@@ -106,6 +106,11 @@ def ours(parts: Parts) -> Model:
     )
 
 
+def apart(model: Model) -> Model:
+    """Return the model with its own UNet and VAE, whose weights may be laid out otherwise."""
+    return replace(model, unet=deepcopy(model.unet), vae=deepcopy(model.vae))
+
+
 def without_encoders(model: Model) -> Model:
     """Return the model with its own copies of the encoders, waiting on the host."""
     text, picture = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
