@@ -22,6 +22,9 @@ from shared.errors import (
 )
 
 READ_BYTES: Final = 4096
+CONNECT_SECONDS: Final = 5.0
+"""For one address: a lost SYN is sent again after 1 and 3 s, and a dead host costs no more."""
+
 MAX_LOOKUPS: Final = 64  # getaddrinfo cannot be stopped: a dead name server must not pile them up.
 
 Resolve = Callable[[str, int], Sequence[Address]]
@@ -125,7 +128,8 @@ class PinnedBackend(httpcore2.NetworkBackend):
     ) -> socket.socket:
         failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
         for tried, address in enumerate(addresses):
-            seconds = self._deadline.left() / (len(addresses) - tried)
+            share = self._deadline.left() / (len(addresses) - tried)
+            seconds = min(share, CONNECT_SECONDS)
             try:
                 return socket.create_connection((str(address), port), timeout=seconds)
             except TimeoutError:

@@ -1,10 +1,11 @@
 """Webhooks: prepare, send, record; one dead receiver delays no other.
 
-A dead receiver holds a thread until the deadline, so each kind of try has threads of its own.
-A receiver that took its last delivery (PROVEN) meets no dead one: SPARE_THREADS are never given
-to others. One that nothing is known of (NEW) may wait for others of its kind, but only once
-NEW_THREADS / PER_LANE dead hosts were named for the first time within one deadline: nothing
-tells it from them before it answers. What failed (RETRY) waits for what failed.
+A dead receiver holds a thread for the seconds that a connection may take, and one that takes it
+but never answers until the deadline; so each kind of try has threads of its own. A receiver that
+took its last delivery (PROVEN) meets no dead one: SPARE_THREADS are never given to others. One
+that nothing is known of (NEW) may wait for others of its kind, but only once NEW_THREADS /
+PER_LANE dead hosts were named for the first time within that time: nothing tells it from them
+before it answers. What failed (RETRY) waits for what failed.
 """
 
 import re

@@ -1,5 +1,6 @@
 """The outgoing door: who may be reached, for how long, and how much of the answer is read."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -11,8 +12,9 @@ from ipaddress import ip_address, ip_network
 import pytest
 import trustme
 
+from shared import pinned
 from shared.addresses import Address, Network
-from shared.errors import OutboundFailed, OutboundRefused
+from shared.errors import OutboundFailed, OutboundRefused, OutboundTimedOut
 from shared.outbound import Outbound
 from shared.pinned import Resolve, resolve_name
 from tests import receiver as twin
@@ -147,6 +149,24 @@ def test_the_next_address_is_tried_when_one_takes_no_connection() -> None:
         outbound = door(resolve=answers("127.0.0.3", "127.0.0.2"))
 
         assert outbound.post(receiver.url(host="two.example.org"), b"", {}).status_code == 200
+
+
+def test_a_host_that_takes_no_connection_costs_less_than_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pinned, "CONNECT_SECONDS", 0.2)
+    with contextlib.ExitStack() as opened, Receiver("127.0.0.2") as receiver:
+        dead = opened.enter_context(socket.create_server(("127.0.0.1", receiver.port), backlog=0))
+        for _ in range(4):  # A full backlog drops what comes, as a firewall does.
+            waiting = opened.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(dead.getsockname())
+        patient = timedelta(seconds=600)
+
+        with pytest.raises(OutboundTimedOut, match="did not take the connection in time"):
+            door(deadline=patient).post(f"http://127.0.0.1:{receiver.port}/", b"", {})
+        both = door(deadline=patient, resolve=answers("127.0.0.1", "127.0.0.2"))
+        assert both.post(receiver.url(host="two.example.org"), b"", {}).status_code == 200
 
 
 def test_a_proxy_of_the_environment_is_not_used(
