@@ -53,6 +53,7 @@ def test_the_clip_is_kept_in_outputs_under_the_jobs_id(photo: Path) -> None:
             "the job failed: the picture is torn",
         ),
         ([httpx2.Response(429, json={"detail": "the queue is full"})], "the queue is full"),
+        ([httpx2.Response(401, json={"detail": "no key"})], "give it one: KEY=sr_… make demo"),
         ([httpx2.Response(404, text="<html>")], "answered 404, and not in JSON"),
     ],
 )
