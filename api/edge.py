@@ -75,10 +75,12 @@ class Edge:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._traffic.record(scope["method"], route, status, seconds)
         log = _log.debug if route in QUIET else _log.info
+        caller = scope["state"].get("caller")
         log(
             "request",
             method=scope["method"],
             route=route,
+            caller=caller and caller.name,
             status=status,
             milliseconds=round(seconds * 1000, 1),
         )
