@@ -115,6 +115,20 @@ def test_a_drain_stops_what_cannot_end_in_time(slot: Slot) -> None:
         lease.on_load(0.5, "unet")
 
 
+def test_compiling_has_a_stage_and_a_stall_limit_of_its_own(
+    slot: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = Lease(job(), slot)
+    lease.on_load(1.0, "unet")
+    lease.on_compile(0.5, "512 x 512, 16 frames")
+    since = time.monotonic()
+
+    assert lease.progress().stage is Stage.COMPILING
+    for seconds, stalled in ((590, False), (610, True)):
+        monkeypatch.setattr(time, "monotonic", lambda now=since + seconds: now)
+        assert (lease.stalled_seconds > 0) is stalled
+
+
 @pytest.mark.parametrize("stage", [Stage.DECODING, Stage.MUXING, Stage.UPLOADING])
 def test_a_drain_waits_for_what_is_nearly_done(slot: Slot, stage: Stage) -> None:
     lease = Lease(job(), slot)

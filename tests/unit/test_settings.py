@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
@@ -59,3 +60,21 @@ def test_a_missing_folder_is_refused_rather_than_overlooked(
 
 def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
     assert "from-a-file" not in repr(settings())
+
+
+def test_warm_shapes_are_width_height_and_frames() -> None:
+    assert settings().warm_clips == ((512, 512, 16),)
+    assert settings(warm_shapes="").warm_clips == ()
+    asked = settings(warm_shapes="256x256x16, 704x1280x24,")
+    assert asked.warm_clips == ((256, 256, 16), (704, 1280, 24))
+
+
+@pytest.mark.parametrize("wrong", ["512p", "512x512", "0x512x16", "512x512x16;256x256x16"])
+def test_a_warm_shape_that_is_none_is_refused_by_example(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="like 512x512x16"):
+        settings(warm_shapes=wrong)
+
+
+def test_more_warm_shapes_than_anybody_waits_for_are_refused() -> None:
+    with pytest.raises(ValidationError, match="at most 8 clips"):
+        settings(warm_shapes=",".join(["512x512x16"] * 9))

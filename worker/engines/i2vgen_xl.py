@@ -132,11 +132,11 @@ class I2VGenXLEngine:
         """
         if self.model is None or self.memory is None or not self._is_to_compile(self.memory):
             return
-        from worker.engines.i2vgen.compiled import Compiled, WarmShape, keep_on_disk
+        from worker.engines.i2vgen.compiled import Compiled, WarmShape, keep_on_disk, whole_graph
 
         if self._compiled is None:
             keep_on_disk(self._settings.data_dir / "compiled", self.model.device)
-            self._compiled = Compiled(self.model)
+            self._compiled = Compiled(self.model, compiler=whole_graph)
         clips = [clip for clip in self._settings.warm_clips if self._takes(*clip)]
         for index, (width, height, frames) in enumerate(clips):
             on_progress(index / len(clips), f"compiling {width} x {height}, {frames} frames")

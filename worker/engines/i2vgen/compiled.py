@@ -72,9 +72,14 @@ class Compiled:
     """What was compiled of one model; shapes that were not warmed are not served."""
 
     def __init__(
-        self, model: Model, *, compiler: Compiler = whole_graph, record: Recorder | None = None
+        self, model: Model, *, compiler: Compiler, record: Recorder | None = None
     ) -> None:
-        """Lays the model's weights out for compiled code: a new `Compiled` for a new model."""
+        """Lay the model's weights out for compiled code.
+
+        Args:
+            compiler: `whole_graph`, or what stands in for it.
+            record: how work is launched; None is the device's own way.
+        """
         lay_out(model, by_pixel=True)
         self._model = model
         self._denoiser = Denoiser(model.unet)

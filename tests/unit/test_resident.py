@@ -1,0 +1,102 @@
+"""An engine is loaded once, warmed once, and both again after another took its place."""
+
+import pytest
+
+from shared.catalogue import EngineSpec
+from shared.errors import LeaseLost
+from shared.settings import Settings
+from worker.engines.base import OnProgress
+from worker.engines.camera import SPEC
+from worker.resident import Resident
+
+
+class Warming:
+    """Notes what is done to it; warming asks before its second half whether to go on."""
+
+    name = "first"
+
+    def __init__(self, settings: Settings) -> None:
+        self.spec: EngineSpec = SPEC.model_copy(update={"name": self.name, "needs_gpu": True})
+        self.done: list[str] = []
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        on_progress(0.5, "loading")
+        self.done.append(f"load on {device}")
+
+    def warm(self, on_progress: OnProgress) -> None:
+        self.done.append("warm")
+        on_progress(0.5, "compiling")
+        self.done.append("warm to the end")
+
+    def unload(self) -> None:
+        self.done.append("unload")
+
+
+class Other(Warming):
+    name = "second"
+
+
+HERE = "tests.unit.test_resident"
+
+
+@pytest.fixture
+def resident() -> Resident:
+    paths = {"first": f"{HERE}:Warming", "second": f"{HERE}:Other"}
+    return Resident(paths, Settings(_env_file=None), device="cuda:0")
+
+
+def use(resident: Resident, name: str) -> list[str]:
+    """Return what was done to the engine so far."""
+    engine = resident.use(name, quiet, quiet)
+    assert isinstance(engine, Warming)
+    return engine.done
+
+
+def test_an_engine_is_warm_before_it_is_used_and_only_once(resident: Resident) -> None:
+    assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
+    assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
+
+
+def test_loading_and_compiling_are_told_apart(resident: Resident) -> None:
+    told: list[tuple[str, str]] = []
+    resident.use(
+        "first",
+        lambda fraction, what: told.append(("load", what)),
+        lambda fraction, what: told.append(("compile", what)),
+    )
+
+    assert told == [("load", "loading"), ("compile", "compiling")]
+
+
+def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: Resident) -> None:
+    def lose(fraction: float, what: str) -> None:
+        raise LeaseLost("taken")
+
+    with pytest.raises(LeaseLost):
+        resident.use("first", quiet, lose)
+
+    assert resident.on_device == "first"
+    assert use(resident, "first") == ["load on cuda:0", "warm", "warm", "warm to the end"]
+
+
+def test_an_engine_whose_place_was_taken_is_warmed_again(resident: Resident) -> None:
+    use(resident, "first")
+    use(resident, "second")
+
+    assert use(resident, "first")[-4:] == [
+        "unload",
+        "load on cuda:0",
+        "warm",
+        "warm to the end",
+    ]
+
+
+def test_a_preload_warms_too(resident: Resident) -> None:
+    resident.preload()
+
+    assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
+    assert resident.loads == 1
+
+
+def quiet(fraction: float, what: str) -> None:
+    """Report nothing."""
