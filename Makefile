@@ -2,11 +2,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
+SOAK_UPLOADS ?= 5000
 SEED ?= 1
 SOAK_TESTS := tests/integration/test_state_machine.py tests/integration/test_process_faults.py
 
 help:  ## Show these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
@@ -27,10 +28,18 @@ soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SE
 	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
 	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 $(BIN)/python -m pytest -q $(SOAK_TESTS)
 
+soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 SEED=1
+	@$(PYTHON) -m local.install dev
+	@$(BIN)/python -m tests.chaos.upload_storm --requests $(SOAK_UPLOADS) --seed $(SEED)
+
 check:  ## Check format, lint, types, borders and architecture
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+audit:  ## Ask for known vulnerabilities of every pinned library; needs the network
+	@$(PYTHON) -m local.install dev
+	@$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 bench-gpu:  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
 	@$(BIN)/python -m bench.render --device cuda
@@ -41,4 +50,4 @@ env:  ## Write a .env for docker compose that fits this machine
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key test soak check bench-gpu env clean
+.PHONY: help run demo key test soak soak-uploads check audit bench-gpu env clean

@@ -172,7 +172,7 @@ class Decoder:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, json.dumps(asdict(limits))],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
                 cwd="/",

@@ -47,7 +47,7 @@ def read_image(body: bytes, *, max_pixels: int) -> Picture:
         ImageOverLimits: this process may not have the memory that it takes.
     """
     if not body:
-        raise InvalidImage("the image is empty", param="image")
+        raise InvalidImage(f"the image is empty{_NOT_READ}", param="image")
     try:
         with _open(body) as opened:
             _check_header(opened, max_pixels)
@@ -210,4 +210,7 @@ def _broken(error: Exception, body: bytes) -> InvalidImage:
         return TruncatedImage(
             "the image ends in the middle; it was cut off on its way: send it again", param="image"
         )
-    return InvalidImage("the image is damaged and cannot be read", param="image")
+    return InvalidImage(
+        "the image is damaged and cannot be read; save it anew as a plain JPEG or PNG",
+        param="image",
+    )

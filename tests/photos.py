@@ -27,6 +27,18 @@ def photo(name: str, *, short_side: int | None = None) -> Photo:
     return np.array(picture)
 
 
+def phone_photo(width: int = 8064, height: int = 6048) -> PillowImage.Image:
+    """Return a photograph of a phone's size, by default 48 megapixels, with a sensor's noise."""
+    large = PillowImage.fromarray(rocket()).resize(
+        (width, height), PillowImage.Resampling.BILINEAR
+    )
+    noise = np.random.default_rng(48).normal(0, 6, (512, 512)).astype(np.int8)
+    tiled = np.tile(noise, (-(-height // 512), -(-width // 512)))[:height, :width, None]
+    return PillowImage.fromarray(
+        np.clip(np.asarray(large) + tiled.astype(np.int16), 0, 255).astype(np.uint8)
+    )
+
+
 def astronaut() -> Photo:
     """Return a portrait, 512 x 512."""
     return photo("astronaut.png")

@@ -1,0 +1,33 @@
+"""A short seeded storm of uploads in every test run; `make soak-uploads` runs the long one."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.bad_requests import requests
+from tests.chaos.upload_storm import UploadStorm, table
+from tests.stack import Stack
+
+SEED = 7
+REQUESTS = 300
+KINDS = 25
+
+
+@pytest.mark.timeout(600)
+def test_a_storm_of_uploads_breaks_nothing_and_leaves_nothing(
+    stack: Stack, tmp_path: Path
+) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    report = UploadStorm(stack, folder, SEED, REQUESTS).run()
+    sys.stdout.write(table(report))
+    assert report.broken() == []
+    assert report.answers.total() >= REQUESTS
+    assert report.kinds >= KINDS
+
+
+def test_the_same_seed_sends_the_same_requests() -> None:
+    first, again, other = (list(requests(seed, 130)) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len({request.kind for request in first}) > KINDS
