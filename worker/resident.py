@@ -23,8 +23,12 @@ class Resident:
     """Engines by name, built at the start, loaded when first used, kept from then on."""
 
     def __init__(self, paths: Mapping[str, str], settings: Settings, *, device: str) -> None:
-        """`paths` is name -> "module:Class"; `device` is "cpu" or "cuda:0"."""
-        self._engines = {name: build(path, settings) for name, path in paths.items()}
+        """`paths` is name -> "module:Class"; `device` is "cpu" or "cuda:0".
+
+        An engine that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids is left out.
+        """
+        built = {name: build(path, settings) for name, path in paths.items()}
+        self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
         self._lock = threading.Lock()
         self._loaded: set[str] = set()
@@ -115,3 +119,14 @@ class Resident:
 
 def _unheard(fraction: float, what: str) -> None:
     """Report to nobody: no job waits yet."""
+
+
+def _is_allowed(spec: EngineSpec, settings: Settings) -> bool:
+    if spec.licence.commercial_use != "no" or settings.allow_noncommercial_models:
+        return True
+    _log.error(
+        "engine_refused",
+        engine=spec.name,
+        reason=f"{spec.licence.name} forbids commercial use, and ALLOW_NONCOMMERCIAL_MODELS is 0",
+    )
+    return False

@@ -100,3 +100,21 @@ def test_a_preload_warms_too(resident: Resident) -> None:
 
 def quiet(fraction: float, what: str) -> None:
     """Report nothing."""
+
+
+class ForResearch(Warming):
+    name = "research"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        licence = SPEC.licence.model_copy(update={"commercial_use": "no"})
+        self.spec = self.spec.model_copy(update={"licence": licence})
+
+
+@pytest.mark.parametrize(("allowed", "served"), [(True, ["first", "research"]), (False, ["first"])])
+def test_a_licence_without_commercial_use_is_served_only_where_allowed(
+    allowed: bool, served: list[str]
+) -> None:
+    paths = {"first": f"{HERE}:Warming", "research": f"{HERE}:ForResearch"}
+    settings = Settings(_env_file=None, allow_noncommercial_models=allowed)
+    assert Resident(paths, settings, device="cpu").names == served
