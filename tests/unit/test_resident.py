@@ -111,7 +111,9 @@ class ForResearch(Warming):
         self.spec = self.spec.model_copy(update={"licence": licence})
 
 
-@pytest.mark.parametrize(("allowed", "served"), [(True, ["first", "research"]), (False, ["first"])])
+@pytest.mark.parametrize(
+    ("allowed", "served"), [(True, ["first", "research"]), (False, ["first"])]
+)
 def test_a_licence_without_commercial_use_is_served_only_where_allowed(
     allowed: bool, served: list[str]
 ) -> None:
