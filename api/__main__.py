@@ -10,7 +10,7 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from api import commands
+from api import commands, heap
 from api.app import create_app
 from api.connections import BoundedProtocol
 from shared import logs
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     except OSError as error:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
+    heap.give_back()
     server = Server(create_app(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also before the server listens to signals itself, and after it has stopped, when it
