@@ -4,6 +4,7 @@ The real compiler takes minutes here; another backend of it stands in, which run
 """
 
 import logging
+import threading
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch._dynamo
 
 from shared.settings import Settings
 from tests.checkpoints import (
@@ -214,6 +216,25 @@ def test_a_compiler_that_fails_leaves_the_shape_to_eager(
     assert torch.equal(run(model, given, latents, compiled=compiled), run(model, given, latents))
     (line,) = caplog.messages
     assert line.startswith("not_compiled_and_eager: 8 frames of 4 x 4 latents: ")
+
+
+def test_the_ninth_compile_is_not_refused_in_whichever_thread_it_comes(model: Model) -> None:
+    limits: list[int] = []
+
+    def noting(run: Callable[..., Any]) -> Callable[..., Any]:
+        def note(*given: Any) -> Any:
+            limits.append(torch._dynamo.config.recompile_limit)
+            return run(*given)
+
+        return note
+
+    compiled = Compiled(model, compiler=noting)
+    thread = threading.Thread(target=lambda: compiled.warm(SHAPES[0], decode_frames=2))
+    thread.start()
+    thread.join()
+
+    assert compiled.serves(SHAPES[0])
+    assert min(limits) == 64
 
 
 def test_a_compile_that_strays_is_not_used(model: Model, caplog: pytest.LogCaptureFixture) -> None:

@@ -31,6 +31,8 @@ STRAYED: Final = 0.1
 """Rounding in bfloat16 moves a prediction by some 1e-2; a wrong kernel by about its size."""
 
 MOST_COMPILES: Final = 64
+"""For each shape of each model loaded since the process began; torch refuses the ninth."""
+
 Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
@@ -62,9 +64,6 @@ def whole_graph(run: Callable[..., Any]) -> Callable[..., Any]:
     thread, and ours warms in one and renders in another; and it would copy the whole context
     into place at every step.
     """
-    # A compile for each shape, of each model that was loaded since the process began: torch's
-    # own limit of 8 would refuse the ninth.
-    torch._dynamo.config.recompile_limit = max(MOST_COMPILES, torch._dynamo.config.recompile_limit)
     return torch.compile(run, fullgraph=True, dynamic=False)
 
 
@@ -123,7 +122,9 @@ class Compiled:
         """
         if self.serves(shape):
             return True
-        with _failures(self._model.device, shape):
+        # torch keeps its settings for each thread.
+        more = torch._dynamo.config.patch(recompile_limit=MOST_COMPILES)
+        with _failures(self._model.device, shape), more:
             self._warm_frames(shape, decode_frames)
             self._launches[shape] = self._warm_prediction(shape)
         return self.serves(shape)
@@ -133,9 +134,10 @@ class Compiled:
         model = self._model
         latents = _draw((1, 4, shape.frames, shape.height, shape.width)).to(model.device)
         constants = self._denoiser.constants(_conditions(model, latents), [DdimStep(901, 1, 0)])
+        # Eager first: its memory is free again when the recording takes its own for good.
+        eager = self._denoiser.predict(latents, constants, 0)[1:].clone()
         launch = Launch(self._guided, latents, constants, self._record)
-        ours = launch.predict(latents, constants, 0, 1.0)
-        _held_against(ours, self._denoiser.predict(latents, constants, 0)[1:])
+        _held_against(launch.predict(latents, constants, 0, 1.0), eager)
         return launch
 
     def _warm_frames(self, shape: WarmShape, decode_frames: int) -> None:
