@@ -31,7 +31,7 @@ class Rate:
         return SECONDS[self.unit] / self.amount
 
 
-REFUSALS: Final = Rate(10, "second")
+REFUSALS: Final = Rate(60, "minute")
 
 
 class Buckets:
@@ -81,11 +81,11 @@ class Buckets:
 
 
 class Rates:
-    """The limits of one gateway process."""
+    """The limits of one gateway process; without a rate there are none at all."""
 
     def __init__(self, rate: Rate | None) -> None:
         self._callers = None if rate is None else Buckets(rate, whose="one key")
-        self._refused = Buckets(REFUSALS, whose="requests from one address without a good key")
+        self._refused = None if rate is None else Buckets(REFUSALS, whose="bad keys from there")
 
     def count_caller(self, name: str) -> None:
         """Raise RateLimited where a key's requests come too fast."""
@@ -98,4 +98,5 @@ class Rates:
         Asked after a refusal only: who has a good key is never kept out by a neighbour's bad
         ones, as behind a proxy, where all have one address.
         """
-        self._refused.take(address)
+        if self._refused is not None:
+            self._refused.take(address)

@@ -6,10 +6,12 @@ from api.headers import NOTHING
 from tests.browser import open_page
 from tests.clips import moving_clip, write_clip
 from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
+from tests.processes import until
 
 __all__ = ["gateway", "hand", "one_gateway", "one_hand"]
 
 VIDEO = "document.querySelector('video')"
+IMAGE = "document.querySelector('img')"
 
 
 def test_the_docs_work_and_break_no_policy(gateway: Gateway) -> None:
@@ -49,7 +51,7 @@ def test_a_clip_and_its_picture_open_in_a_tab(
         answer = page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content")
         assert answer is not None
         assert answer.headers["content-security-policy"].startswith(NOTHING)
-        page.wait_for_function(f"{VIDEO} && {VIDEO}.videoWidth === 128")
+        until(lambda: page.evaluate(f"{VIDEO}?.videoWidth") == 128, "the clip shows")
         page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content?variant=input")
-        page.wait_for_function("document.querySelector('img').naturalWidth === 96")
+        until(lambda: page.evaluate(f"{IMAGE}?.naturalWidth") == 96, "the picture shows")
         assert not [said for said in complaints if "Policy" in said]
