@@ -4,7 +4,7 @@ SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
 SEED ?= 1
-SOAK_TESTS := tests/integration/test_state_machine.py tests/integration/test_process_faults.py
+SOAK_TESTS := $(addprefix tests/integration/test_,state_machine.py process_faults.py i2vgen_growth.py)
 
 help:  ## Show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,7 +26,7 @@ test:  ## Run every test, against servers of its own
 soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
-	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 $(BIN)/python -m pytest -q $(SOAK_TESTS)
+	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 GROWTH_RENDERS=2000 $(BIN)/python -m pytest -q $(SOAK_TESTS)
 
 soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 SEED=1
 	@$(PYTHON) -m local.install dev

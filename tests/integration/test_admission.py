@@ -8,11 +8,7 @@ import pytest
 from shared.catalogue import EngineSpec
 from shared.fleet import WorkerCard
 from shared.footprint import Footprint, Way
-from tests.gateway import MODEL, Gateway, Hand, one_gateway, one_hand, photo_png
-from tests.gateway import gateway as gateway
-from tests.gateway import hand as hand
-
-__all__ = ["gateway", "hand", "one_gateway", "one_hand"]
+from tests.gateway import MODEL, Gateway, Hand, photo_png
 
 GIB = 2**30
 HEAVY = MODEL.model_copy(
