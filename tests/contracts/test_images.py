@@ -99,7 +99,7 @@ def test_the_images_hold_every_module_that_their_containers_start(
         "    importlib.import_module(name)\n"
     )
     _python(context, "-c", program, *sorted(started - {"alembic"}))
-    assert "0001" in _python(context, "-m", "alembic", "heads")
+    assert _python(context, "-m", "alembic", "heads").endswith(" (head)\n")
 
 
 @pytest.mark.parametrize(
