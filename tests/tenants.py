@@ -86,8 +86,8 @@ def refusal(answer: requests.Response) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def twins(module_stack: Stack) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one database."""
-    settings = module_stack.settings()
+    """Two gateways on one database, which refuse as often as they are asked to."""
+    settings = module_stack.settings(rate_limit="none")
     with running_gateway(settings) as one, running_gateway(settings) as other:
         yield one, other
 
