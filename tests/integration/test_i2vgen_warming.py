@@ -21,6 +21,7 @@ from tests.photos import astronaut
 from worker.engines.base import Frames, RenderRequest
 from worker.engines.i2vgen import compiled
 from worker.engines.i2vgen.compiled import CACHE_VARIABLE, keep_on_disk
+from worker.engines.i2vgen.launch import Work
 from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 
 Run = Callable[..., Any]
@@ -91,6 +92,29 @@ def test_any_other_clip_is_rendered_eagerly_and_says_so(
     assert engine.plan(request)["mode"] == "eager"
     assert len(rendered(engine, request)) == request.parameters.num_frames
     assert "guided" not in compiler.calls
+
+
+def test_a_larger_clip_has_the_recordings_memory_and_a_warmed_one_records_again(
+    checkpoint: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorded: list[Work] = []
+
+    def record(work: Work) -> Work:
+        recorded.append(work)
+        return work
+
+    monkeypatch.setattr(compiled, "recorder", lambda device: record)
+    engine = loaded(checkpoint, compile="on")
+    first = rendered(engine, brief())
+    rendered(engine, brief(num_inference_steps=1))
+    assert len(recorded) == 1
+
+    rendered(engine, brief(width=192))
+    assert np.array_equal(first, rendered(engine, brief()))
+    assert len(recorded) == 1
+    rendered(engine, brief(width=320))
+    assert np.array_equal(first, rendered(engine, brief()))
+    assert len(recorded) == 2
 
 
 @pytest.mark.parametrize(

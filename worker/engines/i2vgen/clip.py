@@ -10,7 +10,7 @@ from shared.errors import BlankFrames
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.framing import frame_image
-from worker.engines.i2vgen.compiled import Compiled
+from worker.engines.i2vgen.compiled import Compiled, WarmShape
 from worker.engines.i2vgen.conditions import (
     Conditions,
     Noise,
@@ -147,6 +147,8 @@ def denoised(
     steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
     steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
+    if compiled is not None:
+        compiled.make_room_for(WarmShape.of(noise.clip))
     return denoise(
         Guidance(denoiser, parameters.guidance_scale, compiled),
         denoiser.constants(conditions, steps),

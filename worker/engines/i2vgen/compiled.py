@@ -47,6 +47,10 @@ class WarmShape:
     def __str__(self) -> str:
         return f"{self.frames} frames of {self.height} x {self.width} latents"
 
+    @property
+    def size(self) -> int:
+        return self.frames * self.height * self.width
+
     @classmethod
     def of(cls, latents: torch.Tensor) -> "WarmShape":
         return cls(*latents.shape[2:])
@@ -84,6 +88,7 @@ class Compiled:
         self._denoiser = Denoiser(model.unet)
         self._guided = compiler(self._denoiser.guided)
         self._levels = compiler(levels)
+        self._given_record = record
         self._record = record or recorder(model.device)
         self._launches: dict[WarmShape, Launch] = {}
         self._decodes: set[tuple[int, ...]] = set()
@@ -107,6 +112,20 @@ class Compiled:
         if launch is None or constants.rows != 2:
             return None
         return launch.predict(latents, constants, step, scale)
+
+    def make_room_for(self, shape: WarmShape) -> None:
+        """Let go of all recordings before a clip that is larger than every warmed one.
+
+        It is rendered eagerly and takes memory of its own, which admission reckons with alone. The
+        next clip of a warmed shape records again, in the time of some three steps.
+        """
+        if not self._launches or shape.size <= max(each.size for each in self._launches):
+            return
+        for launch in self._launches.values():
+            launch.forget()
+        # A pool that has lost its last recording cannot be given to another.
+        self._record = self._given_record or recorder(self._model.device)
+        release(self._model.device)
 
     def levels(self, vae: Any, latents: torch.Tensor) -> Levels:
         """Return what `decode.levels` returns."""
@@ -136,7 +155,7 @@ class Compiled:
         constants = self._denoiser.constants(_conditions(model, latents), [DdimStep(901, 1, 0)])
         # Eager first: its memory is free again when the recording takes its own for good.
         eager = self._denoiser.predict(latents, constants, 0)[1:].clone()
-        launch = Launch(self._guided, latents, constants, self._record)
+        launch = Launch(self._guided, latents, constants, lambda work: self._record(work))
         _held_against(launch.predict(latents, constants, 0, 1.0), eager)
         return launch
 

@@ -29,10 +29,10 @@ class Launch:
             self._placed = constants.latents.clone()
             self._context = tuple((keys.clone(), vals.clone()) for keys, vals in constants.context)
             self._scale = torch.ones((), device=latents.device)
-            self._constants: Constants | None = None  # The clip's whose are in place.
-            self._work = record(
-                lambda: guided(self._latents, self._time, self._placed, self._context, self._scale)
-            )
+        self._constants: Constants | None = None  # The clip's whose are in place.
+        self._guided = guided
+        self._record = record
+        self._work: Work | None = None
 
     @torch.inference_mode()
     def predict(
@@ -44,8 +44,17 @@ class Launch:
         self._scale.fill_(scale)
         self._latents.copy_(latents)
         self._time.copy_(constants.times[step : step + 1])
+        if self._work is None:
+            self._work = self._record(self._once)
         # The next step's prediction comes to the same place, and a sampler may keep this one.
         return self._work().clone()
+
+    def forget(self) -> None:
+        """Let go of the recording and its memory; the next prediction records anew."""
+        self._work = None
+
+    def _once(self) -> torch.Tensor:
+        return self._guided(self._latents, self._time, self._placed, self._context, self._scale)
 
     def _fill(self, constants: Constants) -> None:
         self._placed.copy_(constants.latents)
