@@ -44,53 +44,74 @@ def main(read: Read) -> None:
     with suppress(OSError):
         # Where memory runs out, the kernel then ends a decoder and not the gateway.
         Path("/proc/self/oom_score_adj").write_text(KILL_FIRST)
-    import_codecs()
+    sample = import_codecs()
     with socket.socket(fileno=sys.stdin.fileno()) as gateway, suppress(EOFError, OSError):
         while True:
-            max_pixels, count = REQUEST.unpack(receive(gateway, REQUEST.size))
-            body = receive(gateway, count)
             with mmap.mmap(-1, ANSWER_BYTES) as answer:
-                decode = partial(read, body, max_pixels)
-                status = _decode_in_fork(gateway, limits, answer, decode)
+                decode = partial(_decode, gateway, limits, answer, read, sample)
+                status = _in_fork(decode, gateway)
                 _send(gateway, status, answer)
 
 
-def import_codecs() -> None:
-    """Have Pillow import all that it does when it first meets a kind: a fork may open no file."""
+def import_codecs() -> bytes:
+    """Have Pillow import all that it does when it first meets a kind: a fork may open no file.
+
+    Returns:
+        A small picture, for a fork to warm up with.
+    """
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in FORMATS:
         sample, exif = io.BytesIO(), Image.Exif()
         exif[ORIENTATION] = 1
         Image.new("RGB", (MIN_SIDE, MIN_SIDE)).save(sample, kind, exif=exif, icc_profile=profile)
         read_image(sample.getvalue(), max_pixels=MIN_SIDE**2)
+    return sample.getvalue()
 
 
-def _decode_in_fork(
-    gateway: socket.socket, limits: Limits, answer: mmap.mmap, decode: Callable[[], Picture]
-) -> int:
-    """Return how the fork ended; a hung one is the gateway's to kill, with this process."""
-    alive, ends_with_fork = os.pipe()
+def _in_fork(decode: Callable[[int], NoReturn], gateway: socket.socket) -> int:
+    """Return how a fork ended that took one picture; a hung one is the gateway's to kill.
+
+    Raises:
+        EOFError: the gateway is gone, or the fork was gone before it had read the whole picture.
+    """
+    progress, fork_end = os.pipe()
     child = os.fork()
     if child == 0:
-        gateway.close()
-        _decode(limits, answer, decode)
-    os.close(ends_with_fork)
+        os.close(progress)
+        decode(fork_end)
+    os.close(fork_end)
     try:
-        readable, _, _ = select.select([gateway.fileno(), alive], [], [])
+        if not os.read(progress, 1):
+            raise EOFError
+        readable, _, _ = select.select([gateway.fileno(), progress], [], [])
     finally:
-        os.close(alive)
+        os.close(progress)
     if gateway.fileno() in readable:  # It sends nothing while it waits: that is its end.
         os.kill(child, signal.SIGKILL)
         raise EOFError
     return os.waitpid(child, 0)[1]
 
 
-def _decode(limits: Limits, answer: mmap.mmap, decode: Callable[[], Picture]) -> NoReturn:
+def _decode(
+    gateway: socket.socket,
+    limits: Limits,
+    answer: mmap.mmap,
+    read: Read,
+    sample: bytes,
+    progress: int,
+) -> NoReturn:
+    """Take one picture from the gateway, leave what comes of it in `answer`, and end."""
     status = FAILED
     try:
         confine(limits)
+        # A fork's first picture costs it 8 ms of page faults; it has the time while it waits.
+        read_image(sample, max_pixels=MIN_SIDE**2)
+        max_pixels, count = REQUEST.unpack(receive(gateway, REQUEST.size))
+        body = receive(gateway, count)
+        gateway.close()
+        os.write(progress, b"1")
         try:
-            picture = decode()
+            picture = read(body, max_pixels)
             head, png = picture.head(), picture.png
         except InvalidImage as error:
             head, png = json.dumps([error.code, error.message]).encode(), b""

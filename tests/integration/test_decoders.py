@@ -18,6 +18,7 @@ from api.picture import Limits, Picture
 from api.uploads import read_image
 from shared.errors import AppError, ImageOverLimits, ImageTooLarge, InvalidImage, Unavailable
 from tests.bombs import jpeg_scans, png_bomb, png_flood
+from tests.decoding import is_decoding
 from tests.gateway import beside, photo_png
 from tests.processes import until
 from tests.stack import ROOT
@@ -70,8 +71,8 @@ def _argv(process: psutil.Process) -> list[str]:
 
 
 def forks() -> list[psutil.Process]:
-    found = processes()
-    return [process for process in found if process.ppid() in {parent.pid for parent in found}]
+    """Return the forks that are decoding a picture."""
+    return [process for process in processes() if is_decoding(process)]
 
 
 @pytest.mark.parametrize("kind", ANY)
@@ -188,8 +189,9 @@ def test_nothing_is_left_of_the_decoders_of_a_gateway_that_was_killed() -> None:
     )
     gateway = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     family = psutil.Process(gateway.pid)
-    until(lambda: len(family.children(recursive=True)) == 2, "the picture is being decoded")
+    until(lambda: any(map(is_decoding, family.children(recursive=True))), "it is being decoded")
     children = family.children(recursive=True)
+    assert len(children) == 2
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(timeout=10)
     until(lambda: not any(map(_lives, children)), "both have ended")

@@ -1,0 +1,16 @@
+"""What a decoder's fork is doing, as seen from outside."""
+
+import psutil
+
+
+def is_decoding(process: psutil.Process) -> bool:
+    """Say whether this is a fork that has read its picture: it has closed the gateway's socket."""
+    try:
+        parent = process.parent()
+        return (
+            parent is not None
+            and parent.cmdline() == process.cmdline()
+            and process.num_fds() < parent.num_fds()
+        )
+    except psutil.Error:
+        return False
