@@ -26,9 +26,10 @@ _BONUSES: Final = " ".join(
 _TURN: Final = f"claim_at + CASE priority {_BONUSES} END"
 
 FULL_OWNERS: Final = """
-    SELECT r.owner_id FROM jobs r LEFT JOIN api_keys k ON k.id = r.owner_id
-    WHERE r.status = 'running' GROUP BY r.owner_id, k.max_running
-    HAVING count(*) >= coalesce(k.max_running, CAST(:max_running AS integer))
+    SELECT owner_id FROM jobs r WHERE status = 'running' GROUP BY owner_id
+    HAVING count(*) >= coalesce(
+        (SELECT max_running FROM api_keys WHERE id = r.owner_id),
+        CAST(:max_running AS integer))
 """
 """Whoever has as many jobs running as the key's own cap or the setting's lets them have."""
 
