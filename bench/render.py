@@ -118,7 +118,7 @@ class Bench:
     compiler: Compiler | None
 
     def report(self, case: Case) -> CaseReport:
-        floor = floor_ms(case, self.parts)
+        floor = floor_ms(case, self.parts, self.clock)
         rows = self.measure(case, floor)
         ablation = self.ablate(case, floor) if self.ablation_rounds else []
         in_a_row = self.in_a_row(case) if self.clips_in_a_row else None
@@ -219,7 +219,7 @@ def _compile_seconds(name: str, first: First, figures: Sequence[Figures]) -> flo
     return max(0.0, first.seconds - usual) if name in COMPILED else 0.0
 
 
-def floor_ms(case: Case, parts: Parts) -> float:
+def floor_ms(case: Case, parts: Parts, clock: Clock) -> float:
     """Return what the reference's sums of one step take at this device's rate of products."""
     model = ours(parts)
     noise, conditions = drawn(model, case.request(0))
@@ -237,7 +237,8 @@ def floor_ms(case: Case, parts: Parts) -> float:
             image_embeddings=conditions.picture[:, 0],
             encoder_hidden_states=conditions.text,
         )
-    return counter.get_total_flops() / flops_per_second(parts.device, parts.dtype) * 1000
+    rate = flops_per_second(parts.device, parts.dtype, clock)
+    return counter.get_total_flops() / rate * 1000
 
 
 def goals(case: Case, rows: Sequence[Row], in_a_row: BackToBack | None) -> list[Goal]:
