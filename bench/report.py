@@ -27,6 +27,7 @@ class Row:
     percent_of_floor: float
     peak_bytes: int
     compile_seconds: float
+    estimated_bytes: int | None = None  # of the peak, where the full-size model's estimate applies
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def _case(case: CaseReport) -> str:
 def _table(rows: Sequence[Row]) -> str:
     headings = (
         *("arm", "ms a step", "faster", "than compiled", "s denoising", "s a clip", "faster"),
-        *("error", "% of floor", "peak GiB", "s compiling"),
+        *("error", "% of floor", "peak GiB", "estimated", "s compiling"),
     )
     lines = [headings, ("---", *["--:"] * (len(headings) - 1)), *map(_cells, rows)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
@@ -155,5 +156,6 @@ def _cells(found: Row) -> tuple[str, ...]:
         f"{found.error:.1e}",
         f"{found.percent_of_floor:.0f}",
         f"{found.peak_bytes / 2**30:.2f}",
+        "-" if found.estimated_bytes is None else f"{found.estimated_bytes / 2**30:.2f}",
         f"{found.compile_seconds:.0f}",
     )

@@ -148,7 +148,7 @@ def test_the_report_is_written_for_readers_and_for_programs(
     assert "inf" not in text
     for name in (STOCK, STOCK_COMPILED, OURS, OURS_COMPILED, FRUGAL, *TECHNIQUES):
         (line, *_) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
-        assert len(line.strip("|").split("|")) == 11
+        assert len(line.strip("|").split("|")) == 12
     assert re.search(r"Back to back, 3 clips: the device rests \d+ ms", text)
     read = json.loads((tmp_path / "new" / "bench-cpu.json").read_text())
     assert [each["name"] for each in read["cases"][0]["rows"]] == [e.name for e in case.rows]
