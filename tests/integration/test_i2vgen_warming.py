@@ -184,8 +184,10 @@ def test_what_was_unloaded_is_not_compiled_any_more(checkpoint: Path, compiler: 
     engine.unload()
     assert engine.plan(brief())["mode"] == "eager"
 
+    compiler.calls.clear()
     engine.load("cpu", ignore)
     engine.warm(ignore)
+    assert compiler.calls == ["levels", "guided"]  # What was compiled belonged to the old weights.
 
     assert engine.plan(brief())["mode"] == "compiled"
     assert len(rendered(engine, brief())) == 8
