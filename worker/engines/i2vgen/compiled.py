@@ -199,9 +199,11 @@ def _failures(device: torch.device, shape: WarmShape) -> Iterator[None]:
             yield
     except (RuntimeError, OSError, ImportError, OutOfMemory) as error:
         # What the compiler throws are RuntimeErrors; without a C compiler or a folder, OSErrors.
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = " ".join(lines[:2]) or type(error).__name__
         log.warning("not_compiled_and_eager: %s: %s", shape, reason)
-        release(device, error)
+        # Not its frames: to clear the compiler's leaves torch's dispatcher broken in this thread.
+        release(device)
 
 
 def _held_against(ours: torch.Tensor, eager: torch.Tensor) -> None:
