@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1)
     memory: Literal["auto", "normal", "low"] = "auto"
-    compile: Literal["auto", "on", "off"] = "auto"
+    compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
     model_dir: Path | None = None
     hf_endpoint: str | None = None
