@@ -1,9 +1,11 @@
 """Compiled predictions and frames are the eager ones, and one compile serves a shape's clips.
 
-The real compiler takes minutes here; another backend of it stands in, which runs what was traced.
+The real compiler takes minutes here, so that `make soak` alone asks it (INDUCTOR=1); other
+backends stand in, which run what was traced.
 """
 
 import logging
+import os
 import threading
 from collections.abc import Callable
 from copy import deepcopy
@@ -24,7 +26,7 @@ from tests.checkpoints import (
     small_i2vgen_xl,
     small_unet,
 )
-from worker.engines.i2vgen.compiled import Compiled, WarmShape, lay_out
+from worker.engines.i2vgen.compiled import CACHE_VARIABLE, Compiled, WarmShape, lay_out
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import levels
@@ -43,6 +45,7 @@ pytestmark = pytest.mark.timeout(400)  # Tracing takes 10 s of one quiet core.
 ONE_BLOCK = Shape(
     unet_channels=(4,), unet_down=("CrossAttnDownBlock3D",), head_width=4, vae_channels=(2, 4)
 )
+BACKEND = "inductor" if "INDUCTOR" in os.environ else "aot_eager"
 BOUND = 1e-5
 LOOP_BOUND = 1e-4
 SHAPES = (WarmShape(8, 4, 4), WarmShape(8, 6, 4))
@@ -190,6 +193,29 @@ def test_the_layout_of_weights_changes_no_number(model: Model) -> None:
         for ours, theirs in zip(laid_out.unet.parameters(), model.unet.parameters(), strict=True)
     )
     assert distance(run(laid_out, given, latents), run(model, given, latents)) <= LOOP_BOUND
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own
+def test_what_the_compiler_makes_of_the_graph_is_the_eager_prediction(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trace goes through autograd's, as for a card: tensors of inference mode did not."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+
+    def compiler(run: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.compile(run, fullgraph=True, dynamic=False, backend=BACKEND)
+
+    compiled = Compiled(model, compiler=compiler)
+    if BACKEND != "inductor":
+        # Its kernels are the CPU's own, of which some want the layout they were traced with.
+        lay_out(model, by_pixel=False)
+    try:
+        assert compiled.warm(SHAPES[0], decode_frames=2)
+        given, latents = drawn(SHAPES[0], 1)
+        error = distance(run(model, given, latents, compiled=compiled), run(model, given, latents))
+        assert error <= LOOP_BOUND
+    finally:
+        compiled.undo()
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_prompts(model: Model, prompts: list[str]) -> torch.Tensor:
     """Return (prompts, tokens, width): the last layer but one, through the final norm.
 
@@ -65,7 +65,7 @@ def is_cut(model: Model, prompt: str) -> bool:
     return len(tokens) > model.text_encoder.config.max_position_embeddings
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_picture(model: Model, image: Image) -> torch.Tensor:
     """Return (1, 1, width): CLIP's embedding of the middle square of the whole picture."""
     side = model.image_encoder.config.image_size
@@ -79,7 +79,7 @@ def encode_picture(model: Model, image: Image) -> torch.Tensor:
     return model.image_encoder(channels_first.to(model.device, model.dtype)).image_embeds[:, None]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_latents(model: Model, frame: Image, noise: torch.Tensor, frames: int) -> torch.Tensor:
     """Return (1, 4, frames, h, w): the framed picture's latents, then each frame's position.
 

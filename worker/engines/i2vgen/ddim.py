@@ -17,7 +17,7 @@ class DdimStep:
     keep: float
     follow: float
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         return (latents * self.keep).add_(prediction, alpha=self.follow)
 

@@ -23,7 +23,7 @@ class Levels(NamedTuple):
     finite: torch.Tensor
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def levels(vae: Any, latents: torch.Tensor) -> Levels:
     """Return what the VAE makes of latents (n, 4, h, w), in its own precision."""
     pixels = vae.decode(latents, return_dict=False)[0]

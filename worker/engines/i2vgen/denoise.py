@@ -51,7 +51,7 @@ class Guidance:
         rows = [self._denoiser.predict(latents, row, step) for row in each]
         return self._combined(torch.cat(rows))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _combined(self, rows: torch.Tensor) -> torch.Tensor:
         if rows.shape[0] == 1:
             return rows

@@ -37,7 +37,7 @@ class Denoiser:
     def __init__(self, unet: Any) -> None:
         self.unet = unet
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def constants(self, conditions: Conditions, steps: Sequence[ClipStep]) -> Constants:
         latents = conditions.latents.to(self.unet.dtype)
         context = self._context(conditions.text, conditions.picture, latents[:, :, 0])
@@ -73,7 +73,7 @@ class Denoiser:
         of_when = unet.time_embedding(unet.time_proj(when).to(unet.dtype))
         return of_when + unet.fps_embedding(unet.time_proj(rate).to(unet.dtype))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(self, latents: torch.Tensor, constants: Constants, step: int) -> torch.Tensor:
         """Return what each row predicts, (rows, 4, frames, h, w), float32.
 
@@ -85,7 +85,7 @@ class Denoiser:
         time = constants.times[step : step + 1]
         return self._rows(latents, time, constants.latents, constants.context)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def guided(
         self,
         latents: torch.Tensor,

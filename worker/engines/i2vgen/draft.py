@@ -14,7 +14,7 @@ class DraftStep:
     timestep: int
     scheduler: Any
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self, latents: torch.Tensor, prediction: torch.Tensor) -> torch.Tensor:
         following: torch.Tensor = self.scheduler.step(
             prediction, self.timestep, latents, return_dict=False

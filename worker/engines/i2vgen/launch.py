@@ -23,7 +23,7 @@ class Launch:
         record: Recorder,
     ) -> None:
         """`guided` is `Denoiser.guided` or its compiled form; the rest give the shapes."""
-        with torch.inference_mode():
+        with torch.no_grad():
             self._latents = latents.clone()
             self._time = constants.times[:1].clone()
             self._placed = constants.latents.clone()
@@ -34,7 +34,7 @@ class Launch:
         self._record = record
         self._work: Work | None = None
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def predict(
         self, latents: torch.Tensor, constants: Constants, step: int, scale: float
     ) -> torch.Tensor:
