@@ -175,7 +175,8 @@ def denoising_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: 
         )
         latents = torch.zeros((1, 4, frames, height, width))
         denoiser = Denoiser(unet)
-        with LiveTensors(unet) as alive, torch.no_grad():
+        # Else attention on `meta` comes apart into a matrix that no device's kernel keeps.
+        with LiveTensors(unet) as alive, torch.inference_mode():
             constants = denoiser.constants(conditions, [DdimStep(901, 1.0, 0.0)] * 50)
             Guidance(denoiser, 9.0).predict(latents, constants, 0, use)
     return alive.peak_bytes
