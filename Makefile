@@ -1,6 +1,4 @@
 PYTHON ?= python3
-# One more than there are cores, since many tests wait; each has servers of its own.
-TESTERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 2) + 1))')
 BIN := .venv/bin
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
@@ -23,7 +21,7 @@ key:  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that
 
 test:  ## Run every test, against servers of its own
 	@$(PYTHON) -m local.install dev
-	@$(BIN)/python -m pytest -n $(TESTERS) --dist loadfile
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
 	@$(PYTHON) -m local.install dev
