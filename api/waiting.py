@@ -56,12 +56,13 @@ class Waiters:
     """Everybody in this process who waits for a job; they hold no thread and no connection.
 
     One thread listens to Redis, one reads Postgres: what is announced while a read is under
-    way is in the next one. Without Redis everybody still hears within `FLOOR`.
+    way is in the next one. Without Redis everybody still hears within `floor`.
     """
 
-    def __init__(self, ledger: Ledger, redis_url: str) -> None:
+    def __init__(self, ledger: Ledger, redis_url: str, *, floor: timedelta = FLOOR) -> None:
         self._ledger = ledger
         self._redis_url = redis_url
+        self._floor = floor
         self._condition = threading.Condition()
         self._watches: dict[UUID, set[Watch]] = {}
         self._due: set[UUID] = set()
@@ -175,7 +176,7 @@ class Waiters:
             if not self._due and not self._stopped.is_set():
                 self._condition.wait(max(0.0, self._floor_at - time.monotonic()))
             if time.monotonic() >= self._floor_at:
-                self._floor_at = time.monotonic() + FLOOR.total_seconds()
+                self._floor_at = time.monotonic() + self._floor.total_seconds()
                 self._due = set(self._watches)
             job_ids = [job_id for job_id in self._due if job_id in self._watches]
             self._due = set()

@@ -25,8 +25,9 @@ _ERRORS = {
 class ScriptedEngine(NoopEngine):
     """Does what the prompt says, such as `oom`, `steps=20 pause=0.1` or `exit`.
 
-    A word with `once:` before it acts on the first attempt that this machine sees only: the
-    marker file of that job lies in the folder STILLREEL_TEST_MARKS.
+    A word with `once:` before it acts on the first attempt that this machine sees only, and
+    `again=0.5` is the pause of every later one: the marker file of that job lies in the folder
+    STILLREEL_TEST_MARKS.
     """
 
     spec = NoopEngine.spec.model_copy(
@@ -46,6 +47,8 @@ class ScriptedEngine(NoopEngine):
         for word in script.split():
             self._act(word, parameters.seed)
         steps, pause = _number(script, "steps", 1), _number(script, "pause", 0)
+        if "again=" in script and not _first_time(f"again-{parameters.seed}"):
+            pause = _number(script, "again", pause)
         for index in range(int(steps)):
             time.sleep(pause)
             on_step(Step(index + 1, int(steps)))

@@ -11,10 +11,13 @@ from tests.stack import Stack
 LONG = "steps=60 pause=0.1"
 """Six seconds: longer than a lease, so that two attempts overlap."""
 
+ZOMBIE_FIRST = f"{LONG} again=1"
+"""The second attempt takes a minute, so that the zombie is the first to end."""
 
-def wake_a_zombie(on: Trial) -> None:
+
+def wake_a_zombie(on: Trial, script: str) -> None:
     """Freeze a child past its lease, and wake it while another renders its job."""
-    on.accept(LONG)
+    on.accept(script)
     (job,) = until(
         lambda: on.rows(f"stage = '{Stage.DENOISING}' AND step > 2"), "a job is rendered"
     )
@@ -36,12 +39,12 @@ def wake_a_zombie(on: Trial) -> None:
 
 def test_a_zombie_is_fenced_and_the_newest_attempt_wins(stack: Stack, tmp_path: Path) -> None:
     with trial(stack, tmp_path, None) as on:
-        wake_a_zombie(on)
+        wake_a_zombie(on, LONG)
         until(lambda: on.people.counted("worker", "lease_lost") == 1, "one write was fenced")
         assert on.audit().broken == {}
 
 
 def test_without_the_fence_a_zombie_publishes_an_old_attempt(stack: Stack, tmp_path: Path) -> None:
     with trial(stack, tmp_path, "fence") as on:
-        wake_a_zombie(on)
+        wake_a_zombie(on, ZOMBIE_FIRST)
         assert on.audit().broken == {"stale_results": 1}

@@ -66,6 +66,7 @@ def trial(stack: Stack, folder: Path, sabotage: str | None, *names: str) -> Iter
         ledger = opened.enter_context(contextlib.closing(Ledger(folder / "ledger")))
         receiver = opened.enter_context(Receiver())
         people = opened.enter_context(ward(stack, folder / "logs", cpu_workers=1 if names else 2))
+        people.environment("STILLREEL_TEST_MARKS", str(folder))
         if sabotage is not None:
             people.environment("STILLREEL_TEST_SABOTAGE", sabotage)
             people.environment("PYTHONPATH", f"{ROOT / 'tests' / 'sabotage'}{os.pathsep}{ROOT}")
