@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Final, cast
 from uuid import UUID
 
+import structlog
 from fastapi import Depends, Request
 from starlette.datastructures import Headers
 from starlette.types import Scope
@@ -14,11 +15,13 @@ from starlette.types import Scope
 from api.anonymity import check_anonymous
 from api.keybook import KeyBook
 from shared.errors import AdminOnly, InvalidKey, MissingKey
-from shared.keys import ApiKey, hashed
+from shared.keyring import ApiKey, hashed
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
 _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +72,18 @@ class Doorman:
     async def _holder(self, token: str) -> Caller:
         if self._admin is not None and hmac.compare_digest(hashed(token), self._admin):
             return HOUSE
-        key = (await self._book.read()).find(token)
-        if key is None:
+        match = (await self._book.read()).find(token)
+        if match is None:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
-            key = (await self._book.read(at_most=0)).find(token)
-        if key is None:
+            match = (await self._book.read(at_most=0)).find(token)
+        if match is None:
             raise InvalidKey("there is no such API key")
+        key = match.key
         if key.revoked_at is not None:
             raise InvalidKey("this API key was revoked")
+        if match.is_old:
+            # With the request's id: whoever rotates looks for who has not changed over yet.
+            _log.info("old_api_key_used", key=key.prefix)
         self._book.note_use(key.id)
         return _caller(key)
 

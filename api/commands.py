@@ -1,20 +1,25 @@
-"""`python -m api keys create|list|revoke`: API keys from a shell that reaches the database."""
+"""`python -m api keys …`: API keys from a shell that reaches the database."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy.exc import ProgrammingError
 
 from shared.db import Database
 from shared.errors import AppError, NotFound
-from shared.keys import ApiKey, Keys
+from shared.keyring import ApiKey
+from shared.keys import MOST_OVERLAP, Keys
 from shared.settings import Settings
 
 DEADLINE: Final = timedelta(seconds=4)
-HEAD: Final = ("name", "begins with", "admin", "queued", "running", "created", "used", "revoked")
+HEAD: Final = (
+    *("name", "begins with", "admin", "queued", "running", "created", "used", "rotated"),
+    *("old one until", "revoked"),
+)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -23,7 +28,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         prog="python -m api", description="Serve, or with a command manage the API keys."
     )
     commands = parser.add_subparsers(dest="command")
-    keys = commands.add_parser("keys", help="make, list and revoke API keys")
+    keys = commands.add_parser("keys", help="make, list, rotate and revoke API keys")
     actions = keys.add_subparsers(dest="action", required=True)
     create = actions.add_parser("create", help="make a key and print it, this once")
     create.add_argument("name", metavar="NAME")
@@ -31,6 +36,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     create.add_argument("--max-queued", metavar="N", type=_cap, help="jobs it may have waiting")
     create.add_argument("--max-running", metavar="N", type=_cap, help="jobs it may have running")
     actions.add_parser("list", help="show the keys without their secrets")
+    rotate = actions.add_parser("rotate", help="give a key a new text and print it, this once")
+    rotate.add_argument("name", metavar="NAME")
+    rotate.add_argument(
+        "--overlap",
+        metavar="HOURS",
+        type=_overlap,
+        default=timedelta(),
+        help="how long the old one works too, up to 24; without it the old one stops at once",
+    )
     revoke = actions.add_parser("revoke", help="end a key for good")
     revoke.add_argument("name", metavar="NAME")
     return parser.parse_args(arguments)
@@ -64,8 +78,16 @@ def _create(keys: Keys, asked: argparse.Namespace) -> None:
         max_queued=asked.max_queued,
         max_running=asked.max_running,
     )
-    print(given)
-    print("keep it: it is not stored and cannot be shown again", file=sys.stderr)
+    _show_once(given)
+
+
+def _rotate(keys: Keys, asked: argparse.Namespace) -> None:
+    with _names_known(keys, asked.name):
+        key, given = keys.rotate_named(asked.name, overlap=asked.overlap)
+    _show_once(given)
+    until = key.previous_works_until
+    end = "no longer works" if until is None else f"works until {_minute(until)} UTC"
+    print(f"the old one {end}; jobs, caps and {key.prefix} stay", file=sys.stderr)
 
 
 def _list(keys: Keys, asked: argparse.Namespace) -> None:
@@ -76,12 +98,24 @@ def _list(keys: Keys, asked: argparse.Namespace) -> None:
 
 
 def _revoke(keys: Keys, asked: argparse.Namespace) -> None:
-    try:
+    with _names_known(keys, asked.name):
         key = keys.revoke_named(asked.name)
+    print(f"revoked {key.name} ({key.prefix}…); its jobs go on")
+
+
+@contextlib.contextmanager
+def _names_known(keys: Keys, name: str) -> Iterator[None]:
+    """Have whoever misspells a name told those that there are."""
+    try:
+        yield
     except NotFound as error:
         known = ", ".join(key.name for key in keys.all() if key.revoked_at is None) or "none"
-        raise NotFound(f"there is no key named {asked.name}; there are: {known}") from error
-    print(f"revoked {key.name} ({key.prefix}…); its jobs go on")
+        raise NotFound(f"there is no key named {name}; there are: {known}") from error
+
+
+def _show_once(given: str) -> None:
+    print(given)
+    print("keep it: it is not stored and cannot be shown again", file=sys.stderr)
 
 
 def _row(key: ApiKey) -> tuple[str, ...]:
@@ -91,14 +125,16 @@ def _row(key: ApiKey) -> tuple[str, ...]:
         "yes" if key.is_admin else "",
         str(key.max_queued or ""),
         str(key.max_running or ""),
-        _day(key.created_at),
-        _day(key.last_used_at),
-        _day(key.revoked_at),
+        _minute(key.created_at),
+        _minute(key.last_used_at),
+        _minute(key.rotated_at),
+        _minute(key.previous_works_until),
+        _minute(key.revoked_at),
     )
 
 
-def _day(time: datetime | None) -> str:
-    return "" if time is None else f"{time:%Y-%m-%d %H:%M}"
+def _minute(time: datetime | None) -> str:
+    return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
 
 
 def _cap(text: str) -> int:
@@ -107,4 +143,15 @@ def _cap(text: str) -> int:
     return int(text)
 
 
-_ACTIONS: Final = {"create": _create, "list": _list, "revoke": _revoke}
+def _overlap(text: str) -> timedelta:
+    most = MOST_OVERLAP // timedelta(hours=1)
+    try:
+        hours = float(text)
+    except ValueError:
+        hours = -1
+    if not 0 <= hours <= most:
+        raise argparse.ArgumentTypeError(f"hours from 0 to {most}, like 1 or 0.5")
+    return timedelta(hours=hours)
+
+
+_ACTIONS: Final = {"create": _create, "list": _list, "rotate": _rotate, "revoke": _revoke}

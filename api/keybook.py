@@ -8,7 +8,8 @@ from uuid import UUID
 import anyio.to_thread
 
 from shared.errors import DatabaseUnavailable
-from shared.keys import Keyring, Keys
+from shared.keyring import Keyring
+from shared.keys import Keys
 
 FRESH_SECONDS: Final = 1.0
 """How long a key that was revoked by another process may go on."""

@@ -200,6 +200,18 @@ class KeyNameTaken(Conflict):
     title = "The name of the key is taken"
 
 
+class KeyRevoked(Conflict):
+    code = "key_revoked"
+    title = "The key was revoked"
+
+
+class RotationUnderWay(Conflict):
+    """The key before the last rotation still works, and no third one may beside the two."""
+
+    code = "rotation_under_way"
+    title = "The key is being rotated"
+
+
 class EndpointDisabled(Conflict):
     code = "endpoint_disabled"
     title = "The webhook endpoint is disabled"

@@ -1,85 +1,24 @@
-"""API keys: drawn here, shown once, kept as a hash that only the whole key matches."""
+"""API keys in Postgres: made, rotated and ended, and read all at once."""
 
-import hashlib
-import hmac
 import re
-import secrets
-import string
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
-from datetime import datetime
-from typing import Final, Self
+from datetime import UTC, timedelta
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 
 from shared.db import Database
-from shared.errors import InvalidRequest, KeyNameTaken, NotFound
+from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, NotFound, RotationUnderWay
 from shared.job import new_id
-from shared.tables import ANONYMOUS
+from shared.keyring import ID_PREFIX, ApiKey, Keyring, draw_key, draw_prefix, hashed
 
-MARK: Final = "sr_"
-"""How every key begins, so that a search for leaked ones can find it."""
+MOST_OVERLAP: Final = timedelta(hours=24)
+"""How long a rotated key may work beside the new one, at most."""
 
-ALPHABET: Final = string.ascii_letters + string.digits
-PREFIX_LETTERS: Final = 12
-SECRET_LETTERS: Final = 43
-"""256 bits. So much chance needs no slow hash: nobody tries that many."""
+AT_ONCE: Final = timedelta(0)
 
-ID_PREFIX: Final = "key_"
-
-_KEY: Final = re.compile(
-    f"({MARK}[A-Za-z0-9]{{{PREFIX_LETTERS}}})_[A-Za-z0-9]{{{SECRET_LETTERS}}}"
-)
 _ID: Final = re.compile(f"{ID_PREFIX}([0-9a-f]{{32}})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NOBODY: Final = "0" * 64
-"""Compared where no key has the prefix; no text is known that hashes to it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ApiKey:
-    """A key without its secret; `prefix` is its public part. None is no cap of its own."""
-
-    id: UUID
-    name: str
-    prefix: str
-    is_admin: bool
-    max_queued: int | None
-    max_running: int | None
-    created_at: datetime
-    last_used_at: datetime | None
-    revoked_at: datetime | None
-
-    @classmethod
-    def from_row(cls, row: RowMapping) -> Self:
-        return cls(**{field.name: row[field.name] for field in fields(cls)})
-
-    @property
-    def public_id(self) -> str:
-        return f"{ID_PREFIX}{self.id.hex}"
-
-    @property
-    def owner_id(self) -> UUID:
-        """Whose jobs it works with: each its own, and every admin the house owner's."""
-        return ANONYMOUS if self.is_admin else self.id
-
-
-class Keyring:
-    """Every key there is, revoked ones too, as Postgres had them at one moment."""
-
-    def __init__(self, held: Iterable[tuple[ApiKey, str]]) -> None:
-        self._held = {key.prefix: (key, digest) for key, digest in held}
-
-    @property
-    def is_empty(self) -> bool:
-        return not self._held
-
-    def find(self, given: str) -> ApiKey | None:
-        """Return the key with this text, which may be a revoked one."""
-        match = _KEY.fullmatch(given)
-        key, digest = self._held.get(match[1] if match else "", (None, _NOBODY))
-        return key if hmac.compare_digest(hashed(given), digest) else None
 
 
 class Keys:
@@ -106,8 +45,8 @@ class Keys:
                 " begins with a letter or a digit",
                 param="name",
             )
-        prefix = MARK + _draw(PREFIX_LETTERS)
-        given = f"{prefix}_{_draw(SECRET_LETTERS)}"
+        prefix = draw_prefix()
+        given = draw_key(prefix)
         values = {
             "id": new_id(),
             "name": name,
@@ -134,7 +73,32 @@ class Keys:
     def ring(self) -> Keyring:
         with self._db.read() as connection:
             rows = connection.execute(_ALL).mappings().all()
-        return Keyring((ApiKey.from_row(row), row["key_sha256"]) for row in rows)
+        return Keyring(
+            (ApiKey.from_row(row), row["key_sha256"], row["old_sha256"]) for row in rows
+        )
+
+    def rotate(self, key_id: UUID, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
+        """Give a key a new text and return both; its jobs, caps and prefix stay.
+
+        Args:
+            overlap: how long the old text works beside the new one, up to MOST_OVERLAP. With none
+                it stops at once, and with it what an earlier rotation may have left working.
+
+        Raises:
+            NotFound: there is no such key.
+            KeyRevoked: it has ended for good.
+            RotationUnderWay: two texts work already, and this would make it three.
+        """
+        return self._rotate({"id": key_id, "name": None}, overlap)
+
+    def rotate_named(self, name: str, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
+        """Do as `rotate`, by name."""
+        return self._rotate({"id": None, "name": name}, overlap)
+
+    def forget_previous(self) -> None:
+        """Drop the hashes of texts that have ceased to work."""
+        with self._db.read() as connection:
+            connection.execute(_FORGET_PREVIOUS)
 
     def revoke(self, key_id: UUID) -> ApiKey:
         """End a key for good; a revoked one stays as it is. Its jobs go on.
@@ -153,17 +117,33 @@ class Keys:
         with self._db.read() as connection:
             connection.execute(_NOTE_USE, {"id": key_id})
 
+    def _rotate(self, which: dict[str, object], overlap: timedelta) -> tuple[ApiKey, str]:
+        if not AT_ONCE <= overlap <= MOST_OVERLAP:
+            raise ValueError(f"an overlap lasts from {AT_ONCE} to {MOST_OVERLAP}, not {overlap}")
+        with self._db.begin() as connection:
+            # Locked: of two rotations at once, the second sees what the first has done.
+            row = connection.execute(_LOCK, which).mappings().first()
+            if row is None:
+                raise no_such_key()
+            if row["revoked_at"] is not None:
+                raise KeyRevoked("this key was revoked, which is for good; make a new one")
+            if overlap and row["old_sha256"] is not None:
+                until = row["previous_works_until"].astimezone(UTC)
+                raise RotationUnderWay(
+                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    " after that, or without an overlap, which ends both at once"
+                )
+            given = draw_key(row["prefix"])
+            values = {"id": row["id"], "digest": hashed(given), "overlap": overlap}
+            rotated = connection.execute(_ROTATE, values).mappings().one()
+        return ApiKey.from_row(rotated), given
+
     def _revoke(self, which: dict[str, object]) -> ApiKey:
         with self._db.begin() as connection:
             row = connection.execute(_REVOKE, which).mappings().first()
         if row is None:
             raise no_such_key()
         return ApiKey.from_row(row)
-
-
-def hashed(given: str) -> str:
-    """Return what is kept of a key: its SHA-256 in hex."""
-    return hashlib.sha256(given.encode()).hexdigest()
 
 
 def parse_key_id(name: str) -> UUID:
@@ -182,10 +162,6 @@ def no_such_key() -> NotFound:
     return NotFound("no such key")
 
 
-def _draw(letters: int) -> str:
-    return "".join(secrets.choice(ALPHABET) for _ in range(letters))
-
-
 _CREATE: Final = text("""
 INSERT INTO api_keys (id, name, prefix, key_sha256, is_admin, max_queued, max_running)
 VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running)
@@ -193,7 +169,27 @@ ON CONFLICT (name) DO NOTHING
 RETURNING *
 """)
 
-_ALL: Final = text("SELECT * FROM api_keys ORDER BY id")
+_HELD: Final = """
+SELECT *, CASE WHEN previous_works_until > clock_timestamp() THEN previous_sha256 END AS old_sha256
+FROM api_keys
+"""
+_ALL: Final = text(f"{_HELD} ORDER BY id")
+_LOCK: Final = text(f"{_HELD} WHERE id = :id OR name = :name FOR UPDATE")
+
+_ROTATE: Final = text("""
+UPDATE api_keys SET
+    key_sha256 = :digest, rotated_at = clock_timestamp(),
+    previous_sha256 = CASE WHEN :overlap > interval '0' THEN key_sha256 END,
+    previous_works_until = CASE WHEN :overlap > interval '0'
+                                THEN clock_timestamp() + :overlap END
+WHERE id = :id
+RETURNING *
+""")
+
+_FORGET_PREVIOUS: Final = text("""
+UPDATE api_keys SET previous_sha256 = NULL, previous_works_until = NULL
+WHERE previous_works_until <= clock_timestamp()
+""")
 
 _REVOKE: Final = text("""
 UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp())

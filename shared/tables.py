@@ -73,6 +73,10 @@ api_keys = Table(
     _time("created_at", now=True),
     _time("last_used_at"),
     _time("revoked_at"),
+    # What a rotation replaced, while both work; the keeper forgets it.
+    Column("previous_sha256", Text),
+    _time("previous_works_until"),
+    _time("rotated_at"),
 )
 
 batches = Table(

@@ -11,7 +11,8 @@ import requests
 from sqlalchemy import delete
 
 from shared.db import Database
-from shared.keys import ApiKey, Keys
+from shared.keyring import ApiKey
+from shared.keys import Keys
 from shared.settings import Settings
 from shared.tables import api_keys
 from tests.gateway import Gateway, Hand, photo_png, running_gateway
@@ -53,7 +54,7 @@ class Holder:
 
 
 class Locksmith:
-    """Makes and revokes keys beside the gateways, as the command does."""
+    """Makes, rotates and revokes keys beside the gateways, as the command does."""
 
     def __init__(self, settings: Settings) -> None:
         self.db = Database(
@@ -65,6 +66,12 @@ class Locksmith:
         key, given = self.keys.create(name, **limits)
         gateway.ports.book.forget()
         return key, Holder(gateway, given)
+
+    def rotate(self, gateway: Gateway, key: ApiKey, *, overlap: timedelta = timedelta()) -> Holder:
+        """Return who has the new text."""
+        _, given = self.keys.rotate(key.id, overlap=overlap)
+        gateway.ports.book.forget()
+        return Holder(gateway, given)
 
     def revoke(self, gateway: Gateway, key: ApiKey) -> None:
         self.keys.revoke(key.id)

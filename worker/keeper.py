@@ -22,6 +22,7 @@ from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.fleet import Fleet
 from shared.jobs import Jobs
+from shared.keys import Keys
 from shared.ledger import Ledger
 from shared.logs import set_up
 from shared.outbound import Outbound
@@ -105,7 +106,7 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
         max_running=settings.max_running_per_key,
     )
     sweeper = Sweeper(sweeping, storage, settings)
-    orphans = OrphanSweeper(sweeping, storage)
+    orphans, keys = OrphanSweeper(sweeping, storage), Keys(sweeping)
 
     def reap() -> None:
         crashpoint("before_reap")
@@ -116,6 +117,7 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
             _log.warning("waited_too_long", job=job.public_id)
 
     def expire() -> None:
+        keys.forget_previous()
         sweeper.sweep()
         orphans.sweep()
 

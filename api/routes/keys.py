@@ -1,16 +1,17 @@
-"""API keys over HTTP, for admins: make, list, revoke."""
+"""API keys over HTTP, for admins: make, list, rotate, revoke."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Literal, Self
 
 import structlog
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth import require_admin
 from api.deps import Given, known_query
 from api.openapi import PROBLEMS
-from shared.keys import ApiKey, parse_key_id
+from shared.keyring import ApiKey
+from shared.keys import MOST_OVERLAP, parse_key_id
 
 router = APIRouter(
     prefix="/v1/keys",
@@ -20,6 +21,8 @@ router = APIRouter(
 )
 
 Cap = Annotated[int, Field(ge=1, le=1_000_000)]
+
+Hours = Annotated[float, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1), allow_inf_nan=False)]
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +38,14 @@ class NewKey(BaseModel):
     max_running: Cap | None = None
 
 
+class KeyRotation(BaseModel):
+    """How long the old text of a key works beside the new one."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    overlap_hours: Hours = 0
+
+
 class KeyView(BaseModel):
     """A key without its secret; `prefix` is how the key itself begins, and `caller` in logs."""
 
@@ -47,6 +58,8 @@ class KeyView(BaseModel):
     max_running: int | None
     created_at: datetime
     last_used_at: datetime | None
+    rotated_at: datetime | None
+    previous_works_until: datetime | None
     revoked_at: datetime | None
 
     @classmethod
@@ -55,7 +68,7 @@ class KeyView(BaseModel):
 
 
 class KeyWithSecret(KeyView):
-    """A new key; `key` is shown in this answer alone."""
+    """A new or rotated key; `key` is shown in this answer alone."""
 
     key: str
 
@@ -84,6 +97,22 @@ def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
 def list_keys(ports: Given) -> KeyList:
     """List all keys, the oldest first, with those that were revoked."""
     return KeyList(data=[KeyView.of(key) for key in ports.keys.all()])
+
+
+@router.post("/{key_id}/rotate")
+def rotate_key(
+    key_id: str,
+    ports: Given,
+    response: Response,
+    asked: Annotated[KeyRotation | None, Body()] = None,
+) -> KeyWithSecret:
+    """Draw a new text for a key, which keeps its jobs and caps; this answer alone shows it."""
+    hours = (asked or KeyRotation()).overlap_hours
+    key, given = ports.keys.rotate(parse_key_id(key_id), overlap=timedelta(hours=hours))
+    ports.book.forget()
+    _log.info("api_key_rotated", key=key.prefix, name=key.name, overlap_hours=hours)
+    response.headers["Cache-Control"] = "no-store"
+    return KeyWithSecret.of(key, key=given)
 
 
 @router.delete("/{key_id}")

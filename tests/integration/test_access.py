@@ -94,6 +94,7 @@ EXPECTED: dict[str, Row] = {
     "POST /v1/webhook_deliveries/{delivery_id}/replay": OWNER,
     "POST /v1/keys": Row(Access.ADMIN, 201, json={"name": "made-by-the-matrix"}),
     "GET /v1/keys": ADMIN,
+    "POST /v1/keys/{key_id}/rotate": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
     "GET /v1/admin/workers": ADMIN,
     "GET /v1/admin/failures": ADMIN,
@@ -109,7 +110,7 @@ BY_ACCESS = {
 
 @dataclass(frozen=True)
 class World:
-    """A tenant, another one, an admin, and three who have no good key."""
+    """A tenant, another one, an admin, and four who have no good key."""
 
     tenant: Holder
     other: Holder
@@ -163,9 +164,12 @@ def world(module_stack: Stack, one_hand: Hand) -> Iterator[World]:
         _, admin = locksmith.holder(gateway, "key-of-an-admin", is_admin=True)
         gone, revoked = locksmith.holder(gateway, "key-that-was-revoked")
         locksmith.revoke(gateway, gone)
+        replaced, before = locksmith.holder(gateway, "key-that-was-rotated")
+        locksmith.rotate(gateway, replaced)
         strangers = {
             "none": Holder(gateway, None),
             "revoked": revoked,
+            "rotated": before,
             "garbage": Holder(gateway, f"sr_{'a' * 12}_{'b' * 43}"),
         }
         yield World(tenant, other, admin, strangers, locksmith, one_hand, receiver)
@@ -234,7 +238,7 @@ def test_a_public_route_answers_everybody_alike(world: World, route: str) -> Non
         assert ask(who, route, {}).status_code == EXPECTED[route].status
 
 
-@pytest.mark.parametrize("stranger", ["none", "revoked", "garbage"])
+@pytest.mark.parametrize("stranger", ["none", "revoked", "rotated", "garbage"])
 @pytest.mark.parametrize("route", [r for r in EXPECTED if EXPECTED[r].access is not Access.PUBLIC])
 def test_nobody_without_a_good_key_gets_anything(world: World, route: str, stranger: str) -> None:
     named = world.standing()

@@ -71,6 +71,10 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(
         (("create", "x" * 65), 1, "a key's name has"),
         (("create", "new", "--max-queued", "0"), 2, "a whole number from 1 on"),
         (("revoke", "cmz"), 1, "there is no key named cmz; there are: cms"),
+        (("rotate", "cmz"), 1, "there is no key named cmz; there are: cms"),
+        (("rotate", "cms", "--overlap", "25"), 2, "hours from 0 to 24"),
+        (("rotate", "cms", "--overlap", "nan"), 2, "hours from 0 to 24"),
+        (("rotate", "cms", "--overlap", "-1"), 2, "--overlap"),
         (("destroy", "cms"), 2, "invalid choice"),
         ((), 2, "required"),
     ],
@@ -99,6 +103,33 @@ def test_the_command_revokes_by_name(
     assert (status, key.prefix in out) == (0, True)
     until(lambda: cms.get(EVENTS).status_code == 401, "it is out")
     assert command("create", "cms")[0] == 1
+
+
+def test_the_command_rotates_by_name_and_says_until_when_the_old_one_works(
+    command: Command, locksmith: Locksmith, here: Gateway
+) -> None:
+    key, cms = locksmith.holder(here, "cms")
+    status, out, err = command("rotate", "cms", "--overlap", "0.5")
+    assert status == 0
+    assert KEY.fullmatch(out)
+    assert out.strip() not in err
+    new = Holder(here, out.strip())
+    assert new.get(EVENTS).status_code == cms.get(EVENTS).status_code == 200
+    (kept,) = locksmith.keys.all()
+    assert (kept.id, kept.prefix, kept.previous_works_until is None) == (key.id, key.prefix, False)
+    until_when = f"{kept.previous_works_until:%Y-%m-%d %H:%M}"
+    assert f"the old one works until {until_when} UTC" in err
+    assert until_when in command("list")[1]
+    status, out, err = command("rotate", "cms")
+    assert (status, "the old one no longer works" in err) == (0, True)
+    assert Holder(here, out.strip()).get(EVENTS).status_code == 200
+    ended = (cms, new)
+    until(lambda: {who.get(EVENTS).status_code for who in ended} == {401}, "both are out")
+    command("revoke", "cms")
+    assert command("rotate", "cms")[::2] == (
+        1,
+        "this key was revoked, which is for good; make a new one\n",
+    )
 
 
 def test_without_postgres_or_tables_the_command_says_so(

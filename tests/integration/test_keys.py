@@ -259,9 +259,14 @@ def test_no_log_line_holds_a_key(
     cms.created()
     cms.get(f"/v1/jobs/{cms.text}")
     Holder(here, made["key"][:-1]).get("/v1/jobs")
+    path, overlap = f"/v1/keys/{made['id']}/rotate", {"overlap_hours": 1}
+    rotated = boss.send("POST", path, json=overlap).json()["key"]
+    Holder(here, rotated).get("/v1/jobs")
+    cms.get("/v1/jobs")
     boss.send("DELETE", f"/v1/keys/{made['id']}")
     cms.get("/v1/jobs")
     said = "".join(capfd.readouterr())
     assert made["prefix"] in said  # Who called is told by the public part.
-    for given in (made["key"], str(boss.text)):
+    assert "old_api_key_used" in said
+    for given in (made["key"], rotated, str(boss.text)):
         assert given.rsplit("_", 1)[1][:-1] not in said

@@ -7,11 +7,13 @@ from uuid import uuid4
 import pytest
 
 from shared.errors import NotFound
-from shared.keys import ApiKey, Keyring, hashed, parse_key_id
+from shared.keyring import ApiKey, Keyring, Match, hashed
+from shared.keys import parse_key_id
 from shared.tables import ANONYMOUS
 
 PREFIX = "sr_abcdefGHIJ12"
 GIVEN = f"{PREFIX}_{'s' * 43}"
+OLD = f"{PREFIX}_{'o' * 43}"
 
 
 def key(*, is_admin: bool = False) -> ApiKey:
@@ -24,13 +26,23 @@ def key(*, is_admin: bool = False) -> ApiKey:
         max_running=None,
         created_at=datetime.now(UTC),
         last_used_at=None,
+        rotated_at=None,
+        previous_works_until=None,
         revoked_at=None,
     )
 
 
 def test_the_whole_text_finds_the_key() -> None:
     held = key()
-    assert Keyring([(held, hashed(GIVEN))]).find(GIVEN) is held
+    assert Keyring([(held, hashed(GIVEN), None)]).find(GIVEN) == Match(held)
+
+
+def test_the_text_before_a_rotation_finds_the_key_too_while_its_hash_is_held() -> None:
+    held = key()
+    ring = Keyring([(held, hashed(GIVEN), hashed(OLD))])
+    assert ring.find(OLD) == Match(held, is_old=True)
+    assert ring.find(GIVEN) == Match(held)
+    assert Keyring([(held, hashed(GIVEN), None)]).find(OLD) is None
 
 
 @pytest.mark.parametrize(
@@ -42,22 +54,24 @@ def test_the_whole_text_finds_the_key() -> None:
     ],
 )
 def test_no_other_text_finds_it(given: str) -> None:
-    assert Keyring([(key(), hashed(GIVEN))]).find(given) is None
+    assert Keyring([(key(), hashed(GIVEN), hashed(OLD))]).find(given) is None
 
 
-def test_a_text_without_a_key_of_its_prefix_is_compared_all_the_same(
+def test_every_text_is_compared_as_often_as_any_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     compared: list[str] = []
 
     def compare(one: str, other: str) -> bool:
         compared.append(one)
-        return False
+        return one == other
 
-    monkeypatch.setattr("shared.keys.hmac.compare_digest", compare)
-    Keyring([]).find(GIVEN)
-    Keyring([]).find("garbage")
-    assert compared == [hashed(GIVEN), hashed("garbage")]
+    monkeypatch.setattr("shared.keyring.hmac.compare_digest", compare)
+    ring = Keyring([(key(), hashed(GIVEN), None)])
+    for given in (GIVEN, OLD, GIVEN.replace("a", "b"), "garbage"):
+        compared.clear()
+        ring.find(given)
+        assert compared == [hashed(given)] * 2
 
 
 def test_every_admin_works_with_the_houses_jobs_and_others_with_their_own() -> None:
