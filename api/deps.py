@@ -6,7 +6,7 @@ of the pool that handlers use, and a frozen database may have taken them all.
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final, cast
@@ -76,29 +76,17 @@ class Ports:
 
 @contextmanager
 def open_ports(settings: Settings) -> Iterator[Ports]:
-    """Build the ports and close them; none of the services need be up."""
+    """Build the ports and close them, the last one first; none of the services need be up."""
     redis_url = settings.redis_url.get_secret_value()
-    db = Database(
-        settings.database_url.get_secret_value(),
-        deadline=DATABASE_DEADLINE,
-        pool_size=CONNECTIONS,
-        name="gateway",
-    )
-    # Of its own: slow queries that hold every other connection must not lock the door.
-    key_db = Database(
-        settings.database_url.get_secret_value(),
-        deadline=KEY_DEADLINE,
-        pool_size=KEY_CONNECTIONS,
-        name="gateway-keys",
-    )
-    book = KeyBook(Keys(key_db))
-    bell = Bell(redis_url)
-    storage = Storage(settings, read=STORAGE_READ)
-    ledger, fleet = Ledger(db), Fleet(db)
-    waiters = Waiters(ledger, redis_url)
-    readiness = Readiness(db, fleet, storage, redis_url)
-    decoders = Decoders()
-    try:
+    with ExitStack() as opened:
+        db = opened.enter_context(closing(_database(settings)))
+        book = KeyBook(Keys(opened.enter_context(closing(_key_database(settings)))))
+        storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
+        ledger, fleet = Ledger(db), Fleet(db)
+        readiness = opened.enter_context(closing(Readiness(db, fleet, storage, redis_url)))
+        bell = opened.enter_context(closing(Bell(redis_url)))
+        decoders = opened.enter_context(closing(Decoders()))
+        waiters = opened.enter_context(closing(Waiters(ledger, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
@@ -115,24 +103,29 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             outbox=Outbox(db),
             outbound=_outbound(settings, URL_CHECK, max_bytes=0),
             images=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
-            census=Snapshot(
-                lambda: take_census(db, ledger, fleet),
-                fresh=CENSUS_FRESH,
-                patience=CENSUS_PATIENCE,
-            ),
+            census=_census(db, ledger, fleet),
             keys=Keys(db),
             book=book,
             doorman=Doorman(settings, book),
             oversight=Oversight(db),
         )
-    finally:
-        waiters.close()
-        decoders.close()
-        bell.close()
-        readiness.close()
-        storage.close()
-        key_db.close()
-        db.close()
+
+
+def _database(settings: Settings) -> Database:
+    url = settings.database_url.get_secret_value()
+    return Database(url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS, name="gateway")
+
+
+def _key_database(settings: Settings) -> Database:
+    """Of its own: slow queries that hold every other connection must not lock the door."""
+    url = settings.database_url.get_secret_value()
+    return Database(url, deadline=KEY_DEADLINE, pool_size=KEY_CONNECTIONS, name="gateway-keys")
+
+
+def _census(db: Database, ledger: Ledger, fleet: Fleet) -> Snapshot[Census]:
+    return Snapshot(
+        lambda: take_census(db, ledger, fleet), fresh=CENSUS_FRESH, patience=CENSUS_PATIENCE
+    )
 
 
 def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Outbound:
