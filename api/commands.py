@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy.exc import ProgrammingError
@@ -134,7 +134,7 @@ def _row(key: ApiKey) -> tuple[str, ...]:
 
 
 def _minute(time: datetime | None) -> str:
-    return "" if time is None else f"{time.astimezone(UTC):%Y-%m-%d %H:%M}"
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M}"
 
 
 def _cap(text: str) -> int:

@@ -1,7 +1,7 @@
 """API keys in Postgres: made, rotated and ended, and read all at once."""
 
 import re
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
@@ -128,7 +128,7 @@ class Keys:
             if row["revoked_at"] is not None:
                 raise KeyRevoked("this key was revoked, which is for good; make a new one")
             if overlap and row["old_sha256"] is not None:
-                until = row["previous_works_until"].astimezone(UTC)
+                until = row["previous_works_until"]
                 raise RotationUnderWay(
                     f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
                     " after that, or without an overlap, which ends both at once"
