@@ -6,15 +6,8 @@ from uuid import UUID
 
 from api.bodies import refuse_nul
 from api.deps import Ports
-from shared.errors import (
-    AnswerTooLarge,
-    Busy,
-    ImageNotFetched,
-    ImageTooLarge,
-    OutboundFailed,
-    OutboundRefused,
-    TooManyLookups,
-)
+from shared.errors import Busy, ImageNotFetched, ImageTooLarge
+from shared.outbound_errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
 

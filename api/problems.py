@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from api.wording import explain
-from shared.errors import AppError, BodyTooLarge, Conflict, OutboundFailed, Unauthenticated
+from shared.errors import AppError, BodyTooLarge, Conflict, Unauthenticated
+from shared.outbound_errors import OutboundFailed
 
 MEDIA_TYPE: Final = "application/problem+json"
 

@@ -19,9 +19,9 @@ AppError
 ├── Unavailable               503  database, storage, busy, workers full: try again later
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
-├── OutboundRefused           422  a URL that no request of ours may follow
+├── OutboundRefused           422  a URL that no request of ours may follow (outbound_errors.py)
 │   └── InvalidUrl, TooManyRedirects
-├── OutboundFailed            502  an outgoing request got no answer
+├── OutboundFailed            502  an outgoing request got no answer (outbound_errors.py)
 │   └── OutboundTimedOut, TooManyLookups, UnusableAnswer, AnswerTooLarge
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back
@@ -289,50 +289,6 @@ class StillRendering(AppError):
     code = "still_rendering"
     status = 504
     title = "Still rendering"
-
-
-class OutboundRefused(AppError):
-    """An outgoing request was refused, before or while connecting."""
-
-    code = "outbound_refused"
-    status = 422
-    title = "Address refused"
-
-
-class InvalidUrl(OutboundRefused):
-    code = "invalid_url"
-
-
-class TooManyRedirects(OutboundRefused):
-    code = "too_many_redirects"
-
-
-class OutboundFailed(AppError):
-    """An outgoing request got no answer: name, network, TLS, or its deadline."""
-
-    code = "outbound_failed"
-    status = 502
-    title = "No answer"
-
-
-class OutboundTimedOut(OutboundFailed):
-    code = "outbound_timed_out"
-
-
-class TooManyLookups(OutboundFailed):
-    """The name server keeps so many lookups waiting that this one was not begun."""
-
-    code = "too_many_lookups"
-
-
-class UnusableAnswer(OutboundFailed):
-    """What was asked for is not what came, such as a 404."""
-
-    code = "unusable_answer"
-
-
-class AnswerTooLarge(OutboundFailed):
-    code = "answer_too_large"
 
 
 class LeaseLost(AppError):

@@ -11,7 +11,7 @@ import httpcore2
 import httpx2
 
 from shared.addresses import Network
-from shared.errors import (
+from shared.outbound_errors import (
     AnswerTooLarge,
     OutboundFailed,
     OutboundRefused,

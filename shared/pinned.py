@@ -13,7 +13,7 @@ from typing import Final
 import httpcore2
 
 from shared.addresses import Address, Network, is_public
-from shared.errors import (
+from shared.outbound_errors import (
     AnswerTooLarge,
     OutboundFailed,
     OutboundRefused,

@@ -6,7 +6,7 @@ from typing import Final, Self
 
 import httpx2
 
-from shared.errors import InvalidUrl, OutboundRefused
+from shared.outbound_errors import InvalidUrl, OutboundRefused
 
 PORTS: Final = {"http": 80, "https": 443}
 LOWEST_OTHER_PORT: Final = 1024

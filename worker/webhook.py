@@ -24,9 +24,10 @@ from pydantic import BaseModel
 
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.errors import DatabaseUnavailable, OutboundFailed, OutboundRefused
+from shared.errors import DatabaseUnavailable
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound import Answer, Outbound
+from shared.outbound_errors import OutboundFailed, OutboundRefused
 from shared.signing import sign, webhook_id
 from shared.wire import JobView, job_view
 from worker.deliveries import Contents, Deliveries, Delivery, Kind, Outcome, Try, Verdict

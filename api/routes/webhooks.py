@@ -29,7 +29,8 @@ from api.webhook_views import (
     with_secret,
 )
 from shared.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
-from shared.errors import NotFound, OutboundFailed, Unavailable
+from shared.errors import NotFound, Unavailable
+from shared.outbound_errors import OutboundFailed
 from shared.outbox import Attempt
 from shared.signing import webhook_id
 

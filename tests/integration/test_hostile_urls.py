@@ -14,8 +14,9 @@ from ipaddress import ip_network
 import pytest
 
 from shared import pinned
-from shared.errors import AppError, InvalidUrl, OutboundFailed, OutboundRefused
+from shared.errors import AppError
 from shared.outbound import Outbound
+from shared.outbound_errors import InvalidUrl, OutboundFailed, OutboundRefused
 from tests import hostile
 from tests.canary import SERVICE_PORTS, Canaries, Witness
 from tests.gateway import Gateway, Hand

@@ -14,8 +14,8 @@ import trustme
 
 from shared import pinned
 from shared.addresses import Address, Network
-from shared.errors import OutboundFailed, OutboundRefused, OutboundTimedOut
 from shared.outbound import Outbound
+from shared.outbound_errors import OutboundFailed, OutboundRefused, OutboundTimedOut
 from shared.pinned import Resolve, resolve_name
 from tests import receiver as twin
 from tests.receiver import Behaviour, Receiver

@@ -10,7 +10,8 @@ import pytest
 import trustme
 
 from shared.addresses import Address, Network
-from shared.errors import (
+from shared.outbound import MAX_REDIRECTS, Outbound
+from shared.outbound_errors import (
     AnswerTooLarge,
     InvalidUrl,
     OutboundFailed,
@@ -19,7 +20,6 @@ from shared.errors import (
     TooManyRedirects,
     UnusableAnswer,
 )
-from shared.outbound import MAX_REDIRECTS, Outbound
 from shared.pinned import Resolve, resolve_name
 from tests import receiver as twin
 from tests.receiver import Behaviour, Receiver
