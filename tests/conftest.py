@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import structlog
 
 from tests.stack import module_stack, servers, stack
 
@@ -10,9 +11,22 @@ __all__ = ["module_stack", "servers", "stack"]
 
 
 def pytest_configure() -> None:
-    """Keep the settings of whoever runs the tests out of them."""
+    """Keep the settings of whoever runs the tests out of them, and threads off pytest's stdout.
+
+    A gateway in a thread that prints while pytest reads what it captured crashes Python 3.11:
+    nothing guards a TextIOWrapper. The handlers of `logging` have locks.
+    """
     for name in [name for name in os.environ if name.startswith("STILLREEL_")]:
         del os.environ[name]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
