@@ -21,7 +21,7 @@ key:  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that
 
 test:  ## Run every test, against servers of its own
 	@$(PYTHON) -m local.install dev
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
 	@$(PYTHON) -m local.install dev

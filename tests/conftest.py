@@ -29,6 +29,17 @@ def pytest_configure() -> None:
     )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores, for many tests wait; each has its own servers."""
+    return min(4, (os.cpu_count() or 2) + 1)
+
+
+@pytest.hookimpl(trylast=True)  # After pytest-randomly has shuffled the files.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files: one that began last would leave the other processes idle."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Let a skipped test fail the run where CI is set: there everything is installed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")

@@ -10,6 +10,8 @@ from tests.chaos.trial import HOPELESS_SECONDS, trial
 from tests.processes import PATIENCE_SECONDS, until
 from tests.stack import Stack
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("sabotage", [None, "bells"])
 def test_the_keeper_rings_again_for_a_job_whose_bell_was_lost(

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from shared.lifecycle import Stage, Status
 from tests.chaos.faults import PAST_THE_LEASE
 from tests.chaos.trial import Trial, trial
 from tests.processes import freeze, thaw, until
 from tests.stack import Stack
+
+pytestmark = pytest.mark.long
 
 LONG = "steps=60 pause=0.1"
 """Six seconds: longer than a lease, so that two attempts overlap."""

@@ -27,6 +27,8 @@ from tests.receiver import Receiver
 from tests.stack import Stack
 from tests.test_architecture import sources
 
+pytestmark = pytest.mark.long
+
 PATIENCE_SECONDS = 100.0
 CRASHY = {"max_attempts": 99, "cpu_workers": 2}
 

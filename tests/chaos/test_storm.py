@@ -8,6 +8,8 @@ import pytest
 from tests.chaos.storm import Storm, table
 from tests.stack import Stack
 
+pytestmark = pytest.mark.long
+
 SEED = 7
 JOBS = 300
 FAULTS = 14

@@ -8,6 +8,8 @@ from tests.chaos.bad_requests import requests
 from tests.chaos.upload_storm import UploadStorm, table
 from tests.stack import Stack
 
+pytestmark = pytest.mark.long
+
 SEED = 7
 REQUESTS = 300
 KINDS = 25

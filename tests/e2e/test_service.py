@@ -25,6 +25,8 @@ from tests.processes import until
 from tests.receiver import Receiver
 from tests.stack import ROOT
 
+pytestmark = pytest.mark.long
+
 SECONDS = 60
 
 PERSON = {

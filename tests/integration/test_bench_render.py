@@ -36,7 +36,7 @@ from bench.report import CaseReport, Goal, Report, row
 from worker.engines.i2vgen.context import KeptContext
 from worker.engines.i2vgen.denoiser import Denoiser
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 # Of 32 groups each would norm two numbers where an image is one pixel: that magnifies any error.
 TINY = Scale((64, 64, 64, 64), (32, 32, 32, 32), (32, 2, 2), (32, 2, 2), norm_groups=8)

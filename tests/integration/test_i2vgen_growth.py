@@ -15,7 +15,7 @@ BOUND = 100_000  # bytes a render
 RENDERS = int(os.environ.get("GROWTH_RENDERS", "100"))
 SECONDS = 110 + 3 * RENDERS  # A quarter of a second each where nothing else runs.
 
-pytestmark = pytest.mark.timeout(SECONDS + 10)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS + 10)]
 
 
 def test_memory_does_not_grow_over_a_hundred_renders() -> None:

@@ -13,6 +13,8 @@ from tests.integration.test_worker import SETTINGS, Bench, open_bench
 from tests.processes import Program, until
 from tests.stack import ROOT, Stack
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("REPLACEMENT_KILLS", "1"))
 IMPATIENT = {"STILLREEL_TEST_SABOTAGE": "patience", "PYTHONPATH": f"{ROOT}/tests/sabotage:{ROOT}"}
 

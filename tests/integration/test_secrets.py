@@ -20,6 +20,8 @@ from tests.processes import Crew, crew, until
 from tests.receiver import Receiver
 from tests.stack import ROOT, Stack
 
+pytestmark = pytest.mark.long
+
 PLANTED: Final = "planted-7c1f09e2"
 ADMIN_KEY: Final = "an-admin-key-of-the-tests-51b3f6a7"
 ENDS: Final = frozenset({"succeeded", "failed", "canceled"})

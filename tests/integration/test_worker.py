@@ -25,6 +25,8 @@ from tests.factory import Desk
 from tests.processes import Crew, crew, until
 from tests.stack import Stack
 
+pytestmark = pytest.mark.long
+
 SETTINGS = {
     "engines": "scripted=tests.engines:ScriptedEngine",
     "lease_seconds": 3,

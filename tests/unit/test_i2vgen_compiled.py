@@ -46,7 +46,7 @@ from worker.engines.i2vgen_xl import I2VGenXLEngine
 
 # pytest hangs its collectors on every logger, and torch logs each traced call to this one.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
-pytestmark = pytest.mark.timeout(400)  # Tracing takes 10 s of one quiet core.
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # Tracing takes 10 s of one quiet core.
 
 ONE_BLOCK = Shape(
     unet_channels=(4,), unet_down=("CrossAttnDownBlock3D",), head_width=4, vae_channels=(2, 4)
