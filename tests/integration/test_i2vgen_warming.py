@@ -20,7 +20,7 @@ from tests.checkpoints import small_i2vgen_xl
 from tests.photos import astronaut
 from worker.engines.base import Frames, RenderRequest
 from worker.engines.i2vgen import compiled
-from worker.engines.i2vgen.compiled import CACHE_VARIABLE, keep_on_disk
+from worker.engines.i2vgen.kept_code import CACHE_VARIABLE, keep_on_disk
 from worker.engines.i2vgen.launch import Work
 from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 

@@ -6,7 +6,6 @@ backends stand in, which run what was traced.
 
 import logging
 import os
-import threading
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -17,40 +16,24 @@ import pytest
 import torch
 import torch._dynamo
 
-from shared.settings import Settings
-from tests.checkpoints import (
-    QUICK,
-    WIDTH,
-    Shape,
-    i2vgen_scheduler,
-    small_i2vgen_xl,
-    small_unet,
-)
-from worker.engines.i2vgen.compiled import (
-    CACHE_VARIABLE,
-    MOST_COMPILES,
-    Compiled,
-    WarmShape,
-    lay_out,
-)
-from worker.engines.i2vgen.conditions import Conditions
+from bench.models import apart
+from tests.arms import distance
+from tests.checkpoints import QUICK, i2vgen_scheduler, small_unet
+from tests.drawn import conditions, drawn, one_block, run
+from worker.engines.i2vgen.compiled import MOST_COMPILES, Compiled, WarmShape, lay_out
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import levels
-from worker.engines.i2vgen.denoise import Guidance, denoise
-from worker.engines.i2vgen.denoiser import Denoiser
-from worker.engines.i2vgen.launch import Work
-from worker.engines.i2vgen.memory import LOW, NORMAL, Room
-from worker.engines.i2vgen.temporal import FlatConv3d
+from worker.engines.i2vgen.denoise import Guidance
+from worker.engines.i2vgen.denoiser import Constants, Denoiser
+from worker.engines.i2vgen.kept_code import CACHE_VARIABLE
+from worker.engines.i2vgen.launch import Launch, Work
+from worker.engines.i2vgen.memory import LOW
 from worker.engines.i2vgen.weights import Model, prepare
-from worker.engines.i2vgen_xl import I2VGenXLEngine
 
 # pytest hangs its collectors on every logger, and torch logs each traced call to this one.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # Tracing takes 10 s of one quiet core.
 
-ONE_BLOCK = Shape(
-    unet_channels=(4,), unet_down=("CrossAttnDownBlock3D",), head_width=4, vae_channels=(2, 4)
-)
 BACKEND = "inductor" if "INDUCTOR" in os.environ else "aot_eager"
 BOUND = 1e-5
 LOOP_BOUND = 1e-4
@@ -74,7 +57,7 @@ class Traced:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return loaded(small_i2vgen_xl(tmp_path_factory.mktemp("one"), ONE_BLOCK))
+    return one_block(tmp_path_factory.mktemp("one"))
 
 
 @pytest.fixture(scope="module")
@@ -187,19 +170,24 @@ def test_every_kind_of_block_is_in_one_graph() -> None:
     assert distance(ours, eager) <= BOUND
 
 
-def test_the_layout_of_weights_changes_no_number(model: Model) -> None:
-    laid_out = replace(model, unet=deepcopy(model.unet), vae=deepcopy(model.vae))
-    lay_out(laid_out, by_pixel=True)
-    given, latents = drawn(SHAPES[0], 2)
+def test_no_step_and_no_frame_asks_the_device_for_a_number(model: Model) -> None:
+    """Tensors of `meta` have none: whatever asks, and would wait for a card, raises."""
+    unet, vae = (deepcopy(each).to("meta") for each in (model.unet, model.vae))
+    denoiser = Denoiser(unet)
+    given, latents = drawn(SHAPES[0], 1)
+    steps = ddim_steps(model.scheduler, 2)
+    # A clip's times go to the device once, from the host.
+    constants = on_meta(Denoiser(model.unet).constants(given, steps))
+    latents = latents.to("meta")
 
-    flat = next(each for each in laid_out.unet.modules() if isinstance(each, FlatConv3d))
-    assert flat.weight.squeeze(4).is_contiguous(memory_format=torch.channels_last)
-    assert laid_out.unet.conv_out.weight.is_contiguous(memory_format=torch.channels_last)
-    assert all(
-        torch.equal(ours, theirs)
-        for ours, theirs in zip(laid_out.unet.parameters(), model.unet.parameters(), strict=True)
-    )
-    assert distance(run(laid_out, given, latents), run(model, given, latents)) <= LOOP_BOUND
+    launch = Launch(denoiser.guided, latents, constants, lambda work: work)
+    for index, step in enumerate(steps):
+        latents = step.advance(latents, launch.predict(latents, constants, index, 9.0))
+        latents = step.advance(latents, Guidance(denoiser, 9.0).predict(latents, constants, index))
+    made = levels(vae, latents[0].transpose(0, 1))
+
+    assert made.frames.device.type == "meta"
+    assert made.frames.shape[0] == 8
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own
@@ -212,81 +200,28 @@ def test_what_the_compiler_makes_of_the_graph_is_the_eager_prediction(
     def compiler(run: Callable[..., Any]) -> Callable[..., Any]:
         return torch.compile(run, fullgraph=True, dynamic=False, backend=BACKEND)
 
-    compiled = Compiled(model, compiler=compiler)
+    own = apart(model)
+    compiled = Compiled(own, compiler=compiler)
     if BACKEND != "inductor":
         # Its kernels are the CPU's own, of which some want the layout they were traced with.
-        lay_out(model, by_pixel=False)
-    try:
-        assert compiled.warm(SHAPES[0], decode_frames=2)
-        given, latents = drawn(SHAPES[0], 1)
-        error = distance(run(model, given, latents, compiled=compiled), run(model, given, latents))
-        assert error <= LOOP_BOUND
-    finally:
-        compiled.undo()
-
-
-@pytest.mark.parametrize(
-    "fault",
-    [
-        RuntimeError("InductorError: no C compiler found"),
-        FileNotFoundError("cc"),
-        torch.OutOfMemoryError("CUDA out of memory"),
-    ],
-)
-def test_a_compiler_that_fails_leaves_the_shape_to_eager(
-    model: Model, fault: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken(run: Callable[..., Any]) -> Callable[..., Any]:
-        def fail(*_: Any) -> Any:
-            raise fault
-
-        return fail
-
-    compiled = Compiled(model, compiler=broken)
-
-    assert not compiled.warm(SHAPES[0], decode_frames=2)
+        lay_out(own, by_pixel=False)
+    assert compiled.warm(SHAPES[0], decode_frames=2)
     given, latents = drawn(SHAPES[0], 1)
-    assert torch.equal(run(model, given, latents, compiled=compiled), run(model, given, latents))
-    (line,) = caplog.messages
-    assert line.startswith("not_compiled_and_eager: 8 frames of 4 x 4 latents: ")
-
-
-def test_the_ninth_compile_is_not_refused_in_whichever_thread_it_comes(model: Model) -> None:
-    limits: list[int] = []
-
-    def noting(run: Callable[..., Any]) -> Callable[..., Any]:
-        def note(*given: Any) -> Any:
-            limits.append(torch._dynamo.config.recompile_limit)
-            return run(*given)
-
-        return note
-
-    compiled = Compiled(model, compiler=noting)
-    thread = threading.Thread(target=lambda: compiled.warm(SHAPES[0], decode_frames=2))
-    thread.start()
-    thread.join()
-
-    assert compiled.serves(SHAPES[0])
-    assert min(limits) == 64
-
-
-def test_a_compile_that_strays_is_not_used(model: Model, caplog: pytest.LogCaptureFixture) -> None:
-    def wrong(run: Callable[..., Any]) -> Callable[..., Any]:
-        def stray(*given: Any) -> Any:
-            right = run(*given)
-            return right if isinstance(right, tuple) else right * 1.2
-
-        return stray
-
-    compiled = Compiled(model, compiler=wrong)
-
-    assert not compiled.warm(SHAPES[0], decode_frames=2)
-    assert "strays from eager by 2.0e-01" in caplog.text
+    error = distance(run(own, given, latents, compiled=compiled), run(model, given, latents))
+    assert error <= LOOP_BOUND
 
 
 class Refusing:
     def predict(self, *given: Any) -> torch.Tensor | None:
         raise AssertionError("low memory asked for both rows at once")
+
+
+def on_meta(constants: Constants) -> Constants:
+    return Constants(
+        context=tuple((keys.to("meta"), vals.to("meta")) for keys, vals in constants.context),
+        latents=constants.latents.to("meta"),
+        times=constants.times.to("meta"),
+    )
 
 
 def into_one_place(work: Work) -> Work:
@@ -297,53 +232,3 @@ def into_one_place(work: Work) -> Work:
         return output.copy_(work())
 
     return replay
-
-
-def loaded(checkpoint: Path) -> Model:
-    engine = I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
-    engine.load("cpu", lambda fraction, what: None)
-    assert engine.model is not None
-    return engine.model
-
-
-def run(
-    model: Model,
-    given: Conditions,
-    latents: torch.Tensor,
-    *,
-    scale: float = 9.0,
-    count: int = 2,
-    compiled: Any = None,
-    use: Any = NORMAL,
-) -> torch.Tensor:
-    """Return what the noise is denoised to."""
-    denoiser, steps = Denoiser(model.unet), ddim_steps(model.scheduler, count)
-    return denoise(
-        Guidance(denoiser, scale, compiled),
-        denoiser.constants(given, steps),
-        steps,
-        latents,
-        lambda done: None,
-        room=Room(use, model.device),
-    )
-
-
-def drawn(shape: WarmShape, seed: int) -> tuple[Conditions, torch.Tensor]:
-    size = (1, 4, shape.frames, shape.height, shape.width)
-    latents = torch.randn(size, generator=torch.Generator().manual_seed(seed))
-    return conditions(latents, seed), latents
-
-
-def conditions(latents: torch.Tensor, seed: int) -> Conditions:
-    generator = torch.Generator().manual_seed(100 + seed)
-    return Conditions(
-        text=torch.randn((2, 77, WIDTH), generator=generator),
-        picture=torch.randn((2, 1, WIDTH), generator=generator),
-        latents=torch.randn(latents.shape, generator=generator),
-        fps=8 + seed,
-    )
-
-
-def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Return the relative L2 error."""
-    return float((ours - theirs).norm() / theirs.norm())

@@ -132,7 +132,8 @@ class I2VGenXLEngine:
         """
         if self.model is None or self.memory is None or not self._is_to_compile(self.memory):
             return
-        from worker.engines.i2vgen.compiled import Compiled, WarmShape, keep_on_disk, whole_graph
+        from worker.engines.i2vgen.compiled import Compiled, WarmShape, whole_graph
+        from worker.engines.i2vgen.kept_code import keep_on_disk
 
         if self._compiled is None:
             keep_on_disk(self._settings.data_dir / "compiled", self.model.device)

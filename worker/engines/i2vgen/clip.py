@@ -58,7 +58,8 @@ def render_clip(
         BlankFrames: every frame is one flat colour, and the picture is not.
     """
     parameters = request.parameters
-    room = Room(memory, model.device, (model.text_encoder, model.image_encoder))
+    encoders = (model.text_encoder, model.image_encoder)
+    room = Room(memory, model.device, encoders, compiled)
     noise = clip_noise(model, parameters)
     conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
     latents = denoised(model, parameters, conditions, noise, on_step, room=room, compiled=compiled)

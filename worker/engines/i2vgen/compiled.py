@@ -1,31 +1,25 @@
 """Predictions and frames compiled for the shapes that are asked for most."""
 
 import logging
-import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 import torch._dynamo
-from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
 from shared.errors import OutOfMemory
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.ddim import DdimStep
 from worker.engines.i2vgen.decode import Levels, levels
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
-from worker.engines.i2vgen.faults import device_faults, release
+from worker.engines.i2vgen.faults import device_faults, is_memory, release
 from worker.engines.i2vgen.launch import Launch, Recorder, recorder
 from worker.engines.i2vgen.layout import lay_out_convolutions
 from worker.engines.i2vgen.weights import Model
 
 log = logging.getLogger(__name__)
-
-CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 STRAYED: Final = 0.1
 """Rounding in bfloat16 moves a prediction by some 1e-2; a wrong kernel by about its size."""
@@ -89,16 +83,17 @@ class Compiled:
         self._guided = compiler(self._denoiser.guided)
         self._levels = compiler(levels)
         self._given_record = record
-        self._record = record or recorder(model.device)
-        self._launches: dict[WarmShape, Launch] = {}
+        self._take_new_pool()
+        self._shapes: set[WarmShape] = set()
+        self._launches: dict[WarmShape, Launch] = {}  # Of those shapes, what is recorded now.
         self._decodes: set[tuple[int, ...]] = set()
 
     def serves(self, shape: WarmShape) -> bool:
-        return shape in self._launches
+        return shape in self._shapes
 
     @property
     def has_shapes(self) -> bool:
-        return bool(self._launches)
+        return bool(self._shapes)
 
     def undo(self) -> None:
         """Lay the weights out for eager code again."""
@@ -108,24 +103,50 @@ class Compiled:
         self, latents: torch.Tensor, constants: Constants, step: int, scale: float
     ) -> torch.Tensor | None:
         """Return the guided prediction of both rows; None where it was not compiled."""
-        launch = self._launches.get(WarmShape.of(latents))
-        if launch is None or constants.rows != 2:
+        shape = WarmShape.of(latents)
+        if not self.serves(shape) or constants.rows != 2:
             return None
-        return launch.predict(latents, constants, step, scale)
+        if shape not in self._launches:
+            self._launches[shape] = self._record_anew(shape, latents, constants)
+        return self._launches[shape].predict(latents, constants, step, scale)
+
+    def _record_anew(
+        self, shape: WarmShape, latents: torch.Tensor, constants: Constants
+    ) -> Launch:
+        try:
+            return Launch(self._guided, latents, constants, self._record)
+        except RuntimeError as error:
+            if is_memory(error):
+                # The card is fuller than when it was warmed: each clip would try and fail again.
+                self._shapes.discard(shape)
+                self._take_new_pool()
+                log.warning("no_room_to_record_and_eager: %s", shape)
+            raise
 
     def make_room_for(self, shape: WarmShape) -> None:
         """Let go of all recordings before a clip that is larger than every warmed one.
 
-        It is rendered eagerly and takes memory of its own, which admission reckons with alone. The
-        next clip of a warmed shape records again, in the time of some three steps.
+        It is rendered eagerly and takes memory of its own, which admission reckons with alone.
         """
-        if not self._launches or shape.size <= max(each.size for each in self._launches):
+        if self._launches and shape.size > max(each.size for each in self._shapes):
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Give all recordings' memory back to the device.
+
+        The next clip of a warmed shape records again, in the time of some three steps.
+        """
+        if not self._launches:
             return
-        for launch in self._launches.values():
-            launch.forget()
-        # A pool that has lost its last recording cannot be given to another.
-        self._record = self._given_record or recorder(self._model.device)
+        if self._model.device.type == "cuda":
+            torch.cuda.synchronize(self._model.device)  # A step of theirs may be under way.
+        self._launches.clear()
+        self._take_new_pool()
         release(self._model.device)
+
+    def _take_new_pool(self) -> None:
+        """Record into another pool: one that lost its last recording takes no new one."""
+        self._record = self._given_record or recorder(self._model.device)
 
     def levels(self, vae: Any, latents: torch.Tensor) -> Levels:
         """Return what `decode.levels` returns."""
@@ -146,6 +167,7 @@ class Compiled:
         with _failures(self._model.device, shape), more:
             self._warm_frames(shape, decode_frames)
             self._launches[shape] = self._warm_prediction(shape)
+            self._shapes.add(shape)
         return self.serves(shape)
 
     def _warm_prediction(self, shape: WarmShape) -> Launch:
@@ -155,7 +177,7 @@ class Compiled:
         constants = self._denoiser.constants(_conditions(model, latents), [DdimStep(901, 1, 0)])
         # Eager first: its memory is free again when the recording takes its own for good.
         eager = self._denoiser.predict(latents, constants, 0)[1:].clone()
-        launch = Launch(self._guided, latents, constants, lambda work: self._record(work))
+        launch = Launch(self._guided, latents, constants, self._record)
         _held_against(launch.predict(latents, constants, 0, 1.0), eager)
         return launch
 
@@ -174,21 +196,6 @@ def lay_out(model: Model, *, by_pixel: bool) -> None:
     """
     lay_out_convolutions(model.unet, by_pixel=by_pixel)
     lay_out_convolutions(model.vae.decoder, by_pixel=by_pixel)
-
-
-def keep_on_disk(folder: Path, device: torch.device) -> Path | None:
-    """Have compiled code kept under `folder` for the next start, by torch and device.
-
-    Returns the place, or None where one was set from outside, which then stays.
-    """
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    words = re.sub(r"[^A-Za-z0-9.+]+", "-", f"torch-{torch.__version__}-{name}")
-    place = folder.absolute() / words
-    # torch sets its own default while it is imported, so that being set says nothing yet.
-    if os.environ.get(CACHE_VARIABLE) not in (None, default_cache_dir(), str(place)):
-        return None
-    os.environ[CACHE_VARIABLE] = str(place)
-    return place
 
 
 @contextmanager

@@ -13,8 +13,12 @@ Recorder = Callable[[Work], Work]
 
 
 class Launch:
-    """One shape's guided prediction. A step moves its latents and its time in, and no more."""
+    """One shape's guided prediction, recorded as it is made.
 
+    A step moves its latents and its time in, and no more.
+    """
+
+    @torch.no_grad()
     def __init__(
         self,
         guided: Callable[..., torch.Tensor],
@@ -23,16 +27,14 @@ class Launch:
         record: Recorder,
     ) -> None:
         """`guided` is `Denoiser.guided` or its compiled form; the rest give the shapes."""
-        with torch.no_grad():
-            self._latents = latents.clone()
-            self._time = constants.times[:1].clone()
-            self._placed = constants.latents.clone()
-            self._context = tuple((keys.clone(), vals.clone()) for keys, vals in constants.context)
-            self._scale = torch.ones((), device=latents.device)
+        self._latents = latents.clone()
+        self._time = constants.times[:1].clone()
+        self._placed = constants.latents.clone()
+        self._context = tuple((keys.clone(), vals.clone()) for keys, vals in constants.context)
+        self._scale = torch.ones((), device=latents.device)
         self._constants: Constants | None = None  # The clip's whose are in place.
         self._guided = guided
-        self._record = record
-        self._work: Work | None = None
+        self._work = record(self._once)
 
     @torch.no_grad()
     def predict(
@@ -44,14 +46,8 @@ class Launch:
         self._scale.fill_(scale)
         self._latents.copy_(latents)
         self._time.copy_(constants.times[step : step + 1])
-        if self._work is None:
-            self._work = self._record(self._once)
         # The next step's prediction comes to the same place, and a sampler may keep this one.
         return self._work().clone()
-
-    def forget(self) -> None:
-        """Let go of the recording and its memory; the next prediction records anew."""
-        self._work = None
 
     def _once(self) -> torch.Tensor:
         return self._guided(self._latents, self._time, self._placed, self._context, self._scale)

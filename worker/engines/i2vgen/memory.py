@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 import torch
 
@@ -72,19 +72,31 @@ def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None
             encoder.to("cpu")
 
 
+class Recordings(Protocol):
+    def let_go(self) -> None:
+        """Give the memory of recorded launches back; they are recorded again when next used."""
+
+
 class Room:
     """The room of one clip on the card: as its `use` says, until the card turns out too full.
 
     Then the clip goes on in low memory, which gives the same frames, and so to its end.
     """
 
-    def __init__(self, use: MemoryUse, device: torch.device, encoders: Sequence[Any] = ()) -> None:
-        """`encoders` are sent to the host in low memory, wherever another clip left them."""
+    def __init__(
+        self,
+        use: MemoryUse,
+        device: torch.device,
+        encoders: Sequence[Any] = (),
+        recordings: Recordings | None = None,
+    ) -> None:
+        """In low memory `encoders` go to the host and `recordings` go, whoever left them there."""
         self.use = use
         self._device = device
         self._encoders = encoders
+        self._recordings = recordings
         if not use.encoders_stay:
-            self._send_encoders_away()
+            self._make()
 
     def within(self, work: Callable[[MemoryUse], T]) -> T:
         """Return what the work gives; if it runs out of memory, once more in low memory.
@@ -99,11 +111,13 @@ class Room:
                 raise
             release(self._device, error)
         self.use = LOW
-        self._send_encoders_away()
+        self._make()
         log.warning("went_on_in_low_memory")
         return work(self.use)
 
-    def _send_encoders_away(self) -> None:
+    def _make(self) -> None:
+        if self._recordings is not None:
+            self._recordings.let_go()
         away = [each for each in self._encoders if each.device.type != "cpu"]
         for encoder in away:
             encoder.to("cpu")
