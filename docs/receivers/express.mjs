@@ -1,4 +1,6 @@
-// Receive webhooks in Express: `npm install && PORT=8000 node express.mjs`.
+// Receive webhooks in Express, with package.json beside this file:
+//     npm install
+//     STILLREEL_WEBHOOK_SECRET=whsec_... PORT=8000 node express.mjs
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import fs from "node:fs";
@@ -7,6 +9,7 @@ import express from "express";
 
 const key = Buffer.from(process.env.STILLREEL_WEBHOOK_SECRET.slice("whsec_".length), "base64");
 const clips = process.env.CLIPS_DIR ?? "clips";
+fs.mkdirSync(clips, { recursive: true });
 const TOLERANCE_SECONDS = 300;
 
 const app = express();

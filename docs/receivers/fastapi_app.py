@@ -1,4 +1,8 @@
-"""Receive webhooks in FastAPI: `uvicorn fastapi_app:app --port 8000`."""
+"""Receive webhooks in FastAPI.
+
+pip install fastapi uvicorn standardwebhooks
+STILLREEL_WEBHOOK_SECRET=whsec_... uvicorn fastapi_app:app --port 8000
+"""
 
 import json
 import os
@@ -12,6 +16,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 webhook = Webhook(os.environ["STILLREEL_WEBHOOK_SECRET"])
 clips = Path(os.environ.get("CLIPS_DIR", "clips"))
+clips.mkdir(exist_ok=True)
 one_at_a_time = threading.Lock()
 app = FastAPI()
 

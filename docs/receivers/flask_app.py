@@ -1,4 +1,8 @@
-"""Receive webhooks in Flask: `flask --app flask_app run --port 8000`."""
+"""Receive webhooks in Flask.
+
+pip install flask standardwebhooks
+STILLREEL_WEBHOOK_SECRET=whsec_... flask --app flask_app run --port 8000
+"""
 
 import json
 import os
@@ -11,6 +15,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 webhook = Webhook(os.environ["STILLREEL_WEBHOOK_SECRET"])
 clips = Path(os.environ.get("CLIPS_DIR", "clips"))
+clips.mkdir(exist_ok=True)
 one_at_a_time = threading.Lock()
 app = Flask(__name__)
 

@@ -1,5 +1,6 @@
 <?php
-// Receive webhooks in plain PHP: `php -S 127.0.0.1:8000 plain.php`, or this file on any host.
+// Receive webhooks in plain PHP, on any host, or at http://127.0.0.1:8000/ by:
+//     STILLREEL_WEBHOOK_SECRET=whsec_... php -S 127.0.0.1:8000 plain.php
 
 declare(strict_types=1);
 
@@ -35,6 +36,9 @@ function verifies(string $id, string $body, string $secret): bool
 
 function take(array $event, string $id, string $clips): void
 {
+    if (!is_dir($clips)) {
+        @mkdir($clips); // Another delivery may have made it meanwhile.
+    }
     $one_at_a_time = fopen("$clips/lock", 'c');
     flock($one_at_a_time, LOCK_EX);
     if (file_exists("$clips/$id.seen") || !str_starts_with($event['type'], 'job.')) {
