@@ -28,6 +28,7 @@ WHITESPACE: Final = b" \t\r\n\f\v"
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
+LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
 KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
@@ -158,6 +159,8 @@ def _object(body: bytes) -> dict[str, Any]:
 def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return form fields as the JSON they stand for: `metadata[k]`, `outputs[]`, JSON texts.
 
+    A list may be sent as JSON, by comma, or piece by piece.
+
     A field left empty is a field not sent: browsers send every input of a form.
     """
     values: dict[str, Any] = {}
@@ -167,16 +170,16 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        if not text and (not keys or top == "image"):
+        if not text and (not keys or top == "image" or name in LISTS):
             continue
-        _place(values, [top, *keys], _json_text(top, text) if not keys else text)
+        _place(values, [top, *keys], _meant(name, text))
     return values
 
 
-def _json_text(name: str, text: str) -> Any:
-    if name not in NESTED or not text.lstrip().startswith(("{", "[")):
-        return [text] if name == "outputs" else text
-    return read_json(text.encode(errors="replace"), name, param=name)
+def _meant(name: str, text: str) -> Any:
+    if name in NESTED | LISTS and text.lstrip().startswith(("{", "[")):
+        return read_json(text.encode(errors="replace"), name, param=name)
+    return [part.strip() for part in text.split(",")] if name in LISTS else text
 
 
 def _place(values: dict[str, Any], path: list[str], value: Any) -> None:

@@ -21,6 +21,11 @@ def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
     unknown = [error for error in errors if error["type"] == "extra_forbidden"]
     if unknown:
         return unknown_field(_name(unknown[0]["loc"]), known)
+    # A list whose only entry is wrong is also found to be empty.
+    locs = [tuple(error["loc"]) for error in errors]
+    errors = [
+        e for e, at in zip(errors, locs, strict=True) if not any(_is_in(it, at) for it in locs)
+    ]
     sentences = [_sentence(error) for error in errors[:SENTENCES]]
     more = len(errors) - len(sentences)
     if more:
@@ -34,6 +39,10 @@ def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
     return UnknownParameter(
         f"there is no field {_shown(name)}{hint if known else ''}", param=name[:SHOWN_CHARACTERS]
     )
+
+
+def _is_in(inner: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
+    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _name(loc: Sequence[str | int]) -> str:

@@ -108,6 +108,12 @@ def test_a_wrong_field_names_itself(site: Gateway, fields: dict[str, Any], param
     assert (answer.status_code, answer.json()["param"]) == (422, param)
 
 
+def test_a_wrong_event_is_told_once_and_not_as_an_empty_list_too(site: Gateway) -> None:
+    detail = register(site, event_types=["job.done"]).json()["detail"]
+    assert detail.startswith("event_types.0 'job.done' is not known; it takes 'job.started'")
+    assert detail.count(";") == 1
+
+
 @pytest.mark.parametrize("method", ["POST", "PATCH"])
 def test_an_update_changes_what_it_names_and_nothing_else(site: Gateway, method: str) -> None:
     made = registered(site)

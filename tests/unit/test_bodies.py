@@ -66,6 +66,29 @@ def test_a_form_and_json_say_the_same() -> None:
     assert form(*BRACKETS) == form(*JSON_TEXTS) == body(**full)
 
 
+@pytest.mark.parametrize(
+    ("outputs", "events"),
+    [
+        ([("outputs", "gif,poster")], [("", "job.started, job.failed")]),
+        (
+            [("outputs[]", "gif"), ("outputs[]", "poster")],
+            [("[]", "job.started"), ("[]", "job.failed")],
+        ),
+        ([("outputs", '["gif", "poster"]')], [("", '["job.started", "job.failed"]')]),
+        ([("outputs", "gif"), ("outputs", "poster")], [("", "job.started"), ("", "job.failed")]),
+    ],
+    ids=["by comma", "with brackets", "as JSON", "again and again"],
+)
+def test_a_form_may_hold_a_list_in_any_usual_way(
+    outputs: list[tuple[str, str]], events: list[tuple[str, str]]
+) -> None:
+    named = [(f"webhook[event_types]{brackets}", event) for brackets, event in events]
+    fields = form(*outputs, *named, ("webhook[url]", "https://cms.example/hook")).fields
+    assert fields.outputs == ("gif", "poster")
+    assert fields.webhook is not None
+    assert fields.webhook.event_types == ("job.started", "job.failed")
+
+
 def test_outputs_may_be_sent_once_or_again_and_again() -> None:
     assert form(("outputs", "gif")).fields.outputs == ("gif",)
     assert form(("outputs", "gif"), ("outputs", "poster")).fields.outputs == ("gif", "poster")
