@@ -13,10 +13,10 @@ run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
 	@$(BIN)/python -m local
 
-demo:  ## Send a sample photo to the running service and keep its clip in outputs/
+demo: $(BIN)/python  ## Send a sample photo to the running service and keep its clip in outputs/
 	@$(BIN)/python -m local.demo
 
-key:  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
+key: $(BIN)/python  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
 	@$(BIN)/python -m local.key create "$(NAME)" $(if $(ADMIN),--admin)
 
 test:  ## Run every test, against servers of its own
@@ -42,11 +42,14 @@ audit:  ## Ask for known vulnerabilities of every pinned library; needs the netw
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
-bench-gpu:  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
+bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
 	@$(BIN)/python -m bench.render --device cuda
 
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file
+
+$(BIN)/python:
+	@echo "stillreel: there is no .venv here yet; make run makes it" >&2; exit 1
 
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

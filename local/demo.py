@@ -11,7 +11,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from local.part import CannotStart
 from local.processes import ROOT, gateway_address
-from local.settings import read_settings
+from local.settings import given_place, read_settings
+from local.state import State
 from shared.lifecycle import TERMINAL
 from shared.settings import Settings
 
@@ -28,7 +29,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         settings = read_settings()
-        address, headers = gateway_address(settings), key_header(settings)
+        address, headers = find_gateway(settings), key_header(settings)
         with httpx2.Client(
             base_url=address, headers=headers, timeout=30, trust_env=False
         ) as client:
@@ -42,6 +43,12 @@ def main() -> int:
         return 1
     console.print(str(clip), markup=False)
     return 0
+
+
+def find_gateway(settings: Settings) -> str:
+    """Return where PORT or HOST says, else where `make run` last served from this data folder."""
+    last = "" if given_place() else State.load(settings.data_dir.absolute()).gateway
+    return last or gateway_address(settings)
 
 
 def key_header(settings: Settings) -> dict[str, str]:

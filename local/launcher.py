@@ -18,7 +18,7 @@ from local.console import print_addresses, say
 from local.crew import Crew
 from local.leftovers import end_leftovers
 from local.part import MARK, CannotStart, Part
-from local.processes import TEMPORARY, processes
+from local.processes import TEMPORARY, gateway_address, processes
 from local.seaweed import sweep_sockets
 from local.services import choose_ports, services
 from local.state import State
@@ -66,7 +66,8 @@ def launch(
         refuse_busy_port(settings)
         state = State.load(folder)
         clean_up(folder, state)
-        state = replace(state, ports=choose_ports(state.ports, kept=settings.port))
+        chosen = choose_ports(state.ports, kept=settings.port)
+        state = replace(state, ports=chosen, gateway=gateway_address(settings))
         state.save(folder)
         parts = (*services(folder, state), *ours(folder, state, settings))
         run(parts, folder, requests, on_ready=lambda: print_addresses(parts))

@@ -16,17 +16,20 @@ def read_settings() -> Settings:
     Raises:
         CannotStart: a setting has a value it cannot have.
     """
-    given: dict[str, Any] = {}
-    if port := os.environ.get("PORT"):
-        given["port"] = port
-    if (host := os.environ.get("HOST")) and _is_address(host):
-        given["host"] = host
     try:
-        return Settings(**given)
+        return Settings(**given_place())
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise CannotStart(f"STILLREEL_{name}: {first['msg']}") from error
+
+
+def given_place() -> dict[str, Any]:
+    """Return what PORT and HOST say, as settings; nothing where neither does."""
+    given = {"port": os.environ.get("PORT"), "host": os.environ.get("HOST")}
+    if given["host"] and not _is_address(given["host"]):
+        del given["host"]
+    return {name: value for name, value in given.items() if value}
 
 
 def _is_address(host: str) -> bool:

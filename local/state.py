@@ -23,6 +23,8 @@ class State:
     s3_secret_key: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
     worker_id: str = field(default_factory=lambda: f"local-{secrets.token_hex(3)}")
     ports: dict[str, int] = field(default_factory=dict)
+    gateway: str = ""
+    """Where the last start serves, for `make demo` in another terminal; empty before the first."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:

@@ -156,6 +156,7 @@ def test_it_starts_refuses_a_second_one_and_stops_without_a_trace(
     assert not (folder / TEMPORARY / "left").exists()
     assert stat.S_IMODE((folder / "state.json").stat().st_mode) == 0o600
     assert answers(first.address)
+    assert State.load(folder).gateway == first.address
     assert f"gateway {first.address}" in re.sub(" +", " ", first.said)
     for secret in (State.load(folder).postgres_password, State.load(folder).valkey_password):
         assert not any(secret in " ".join(it.cmdline()) for it in processes_of(folder))

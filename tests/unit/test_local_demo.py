@@ -8,7 +8,9 @@ import pytest
 from rich.console import Console
 
 from local import demo
-from local.demo import DemoFailed, make_clip
+from local.demo import DemoFailed, find_gateway, make_clip
+from local.settings import read_settings
+from local.state import State
 
 JOB = {"id": "job_1", "stage": None, "progress": {"percent": 0}, "error": None}
 
@@ -62,6 +64,24 @@ def test_what_goes_wrong_is_said_in_one_sentence(
 ) -> None:
     with pytest.raises(DemoFailed, match=sentence):
         make_clip(client_of(*answers), photo, "still", Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [({}, "http://127.0.0.1:7961"), ({"PORT": "7962"}, "http://127.0.0.1:7962")],
+    ids=["of itself", "unless PORT is given"],
+)
+def test_it_finds_the_service_that_was_started_on_another_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, str], address: str
+) -> None:
+    monkeypatch.delenv("PORT", raising=False)
+    monkeypatch.setenv("HOST", "a-machine")  # Some shells export its name.
+    monkeypatch.setenv("STILLREEL_DATA_DIR", str(tmp_path))
+    assert find_gateway(read_settings()) == "http://127.0.0.1:7860"
+    State(gateway="http://127.0.0.1:7961").save(tmp_path)
+    for name, value in named.items():
+        monkeypatch.setenv(name, value)
+    assert find_gateway(read_settings()) == address
 
 
 def test_a_service_that_is_not_running_is_said_with_the_way_to_start_it(
