@@ -35,7 +35,7 @@ from shared.oversight import Oversight
 from shared.settings import Settings
 from shared.storage import Storage
 
-DATABASE_DEADLINE: Final = timedelta(seconds=4)
+DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
 KEY_DEADLINE: Final = timedelta(seconds=2)
 KEY_CONNECTIONS: Final = 2

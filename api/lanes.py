@@ -15,6 +15,9 @@ from shared.errors import Busy
 PATIENCE_SECONDS: Final = 5.0
 """How long a request waits for a free thread before it is told to come back."""
 
+DATABASE_PATIENCE_SECONDS: Final = 1.5
+"""With the deadline of what it waits for: a frozen Postgres is answered for within 5 s."""
+
 ROOM_BYTES: Final = 256 * 1024 * 1024
 """Eight of the largest bodies; a phone's photo has a tenth of one."""
 
@@ -24,9 +27,11 @@ T = TypeVar("T")
 class Lane:
     """A number of threads for one kind of work; who waits too long is refused."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, patience_seconds: float | None = None) -> None:
+        """Without a patience of its own the lane has PATIENCE_SECONDS."""
         self._free = asyncio.Semaphore(threads)
         self._limiter = anyio.CapacityLimiter(threads)
+        self._patience_seconds = patience_seconds
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what the work returns.
@@ -34,7 +39,7 @@ class Lane:
         Raises:
             Busy: no thread became free in time.
         """
-        async with _held(self._free):
+        async with _held(self._free, self._patience_seconds):
             return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
@@ -108,7 +113,7 @@ class Lanes:
     """
 
     def __init__(self, *, connections: int) -> None:
-        self.database = Lane(connections)
+        self.database = Lane(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
         self.decoding = Lane(min(4, os.cpu_count() or 2))
         self.storing = Lane(16)
         self.downloads = Lane(32)
@@ -118,9 +123,13 @@ class Lanes:
 
 
 @asynccontextmanager
-async def _held(free: asyncio.Semaphore) -> AsyncIterator[None]:
+async def _held(
+    free: asyncio.Semaphore, patience_seconds: float | None = None
+) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(
+            PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+        ):
             await free.acquire()
     except TimeoutError as error:
         raise Busy("too many requests of this kind are in the works; try again") from error

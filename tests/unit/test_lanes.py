@@ -72,6 +72,22 @@ def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
     asyncio.run(scene())
 
 
+def test_a_lane_may_have_less_patience_than_others() -> None:
+    slow = Slow()
+
+    async def scene() -> None:
+        lane = Lane(1, patience_seconds=0.05)
+        first = asyncio.create_task(lane.run(lambda: slow.begin(MINE)))
+        await until(slow, MINE, 1)
+        async with asyncio.timeout(lanes.PATIENCE_SECONDS / 2):
+            with pytest.raises(Busy):
+                await lane.run(lambda: slow.begin(MINE))
+        slow.released.set()
+        await first
+
+    asyncio.run(scene())
+
+
 def test_a_failure_frees_its_thread() -> None:
     async def scene() -> None:
         lane = Lane(1)
