@@ -1,5 +1,6 @@
 """The settings of every process: one class, read once at the start and passed in."""
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -7,10 +8,10 @@ from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -28,6 +29,10 @@ SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
+
+_PUBLIC_URL: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:/[A-Za-z0-9._~-]+)*"
+)
 
 
 def _listed(value: str) -> tuple[str, ...]:
@@ -116,13 +121,22 @@ class Settings(BaseSettings):
         files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
         return init_settings, env_settings, dotenv_settings, files
 
+    @field_validator(
+        *("s3_public_endpoint", "public_url", "admin_key", "max_running_per_key"),
+        *("model_dir", "hf_endpoint", "worker_id"),
+        mode="before",
+    )
+    @classmethod
+    def _nothing_is_none(cls, value: object) -> object:
+        return None if value == "" else value  # `.env` files have lines that end at the sign.
+
     @field_validator("admin_key")
     @classmethod
     def _admin_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
         text = "" if value is None else value.get_secret_value()
         if text and not _ADMIN_KEY.fullmatch(text):
             raise ValueError("ADMIN_KEY takes 24 visible ASCII characters or more, and no blanks")
-        return value if text else None  # `.env` files have lines that end at the sign.
+        return value if text else None  # A `SecretStr("")` is nothing too.
 
     @field_validator("webhook_schedule")
     @classmethod
@@ -133,14 +147,14 @@ class Settings(BaseSettings):
             raise ValueError(
                 "WEBHOOK_SCHEDULE is a comma list of seconds, like 0,5,300"
             ) from error
-        if not seconds or min(seconds) < 0:
-            raise ValueError("WEBHOOK_SCHEDULE needs at least one number, none below 0")
+        if not all(math.isfinite(each) and each >= 0 for each in seconds):
+            raise ValueError("WEBHOOK_SCHEDULE takes seconds from 0 on, like 0,5,300")
         return value
 
     @field_validator("warm_shapes")
     @classmethod
     def _shapes_parse(cls, value: str) -> str:
-        parts = [part.strip() for part in value.split(",") if part.strip()]
+        parts = _listed(value)
         if not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", part) for part in parts):
             raise ValueError(
                 "WARM_SHAPES is a comma list of width x height x frames, like 512x512x16"
@@ -152,8 +166,14 @@ class Settings(BaseSettings):
     @field_validator("outbound_allow")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
-        for part in filter(None, (part.strip() for part in value.split(","))):
-            ip_network(part)
+        for part in _listed(value):
+            try:
+                ip_network(part)
+            except ValueError as error:
+                raise ValueError(
+                    f"OUTBOUND_ALLOW holds {part!r}, which is no network; one is written like"
+                    " 10.1.0.0/16, 10.1.2.3/32 or fd12:3456::/48"
+                ) from error
         return value
 
     @field_validator("rate_limit")
@@ -177,16 +197,22 @@ class Settings(BaseSettings):
                 )
         return value
 
-    @model_validator(mode="after")
-    def _public_url_has_no_slash(self) -> Self:
-        if self.public_url and self.public_url.endswith("/"):
-            raise ValueError("PUBLIC_URL ends without a slash, like https://video.example.org")
-        return self
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_is_whole(cls, value: str | None) -> str | None:
+        if value is not None and not _PUBLIC_URL.fullmatch(value):
+            raise ValueError(
+                "PUBLIC_URL begins with https:// or http:// and ends without a slash, like"
+                " https://video.example.org or https://example.org/stillreel"
+            )
+        return value
 
     @property
     def own_url(self) -> str:
         """Where links begin that are made without a request, as in webhooks."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 (compared)
+        if ":" in host:
+            host = f"[{host}]"
         return self.public_url or f"http://{host}:{self.port}"
 
     @cached_property
@@ -221,14 +247,12 @@ class Settings(BaseSettings):
     @cached_property
     def warm_clips(self) -> tuple[tuple[int, int, int], ...]:
         """Width, height and frames of each clip that is compiled for."""
-        parts = (part.strip() for part in self.warm_shapes.split(","))
-        sizes = ([int(size) for size in part.split("x")] for part in parts if part)
+        sizes = ([int(size) for size in part.split("x")] for part in _listed(self.warm_shapes))
         return tuple((width, height, frames) for width, height, frames in sizes)
 
     @cached_property
     def outbound_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        parts = (part.strip() for part in self.outbound_allow.split(","))
-        return tuple(ip_network(part) for part in parts if part)
+        return tuple(ip_network(part) for part in _listed(self.outbound_allow))
 
 
 def _port(url: str, *, usual: int) -> int:

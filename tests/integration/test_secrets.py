@@ -66,7 +66,7 @@ def refusal(argv: list[str], settings: Mapping[str, str]) -> str:
         ({"PORT": f"{PLANTED}"}, "STILLREEL_PORT"),
         ({"PUBLIC_URL": "https://video.example.org/"}, "PUBLIC_URL"),
     ],
-    ids=["field", "whole"],
+    ids=["type", "rule"],
 )
 def test_a_wrong_setting_is_named_and_no_value_is_shown(
     argv: list[str], wrong: dict[str, str], named: str

@@ -62,6 +62,69 @@ def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
     assert "from-a-file" not in repr(settings())
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("s3_public_endpoint", "public_url", "admin_key", "max_running_per_key"),
+        *("model_dir", "hf_endpoint", "worker_id"),
+    ],
+)
+def test_a_line_that_ends_at_its_sign_sets_nothing(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"STILLREEL_{name.upper()}", "")
+    assert getattr(settings(), name) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("https://video.example.org", "http://10.0.0.5:7860", "http://[fd12::1]:7860"),
+        *("https://example.org/stillreel", "https://example.org/a/b-c"),
+    ],
+)
+def test_a_public_url_is_where_links_begin(url: str) -> None:
+    assert settings(public_url=url).own_url == url
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7860"),
+        ("0.0.0.0", "http://127.0.0.1:7860"),  # noqa: S104 (a setting, nothing listens)
+        ("::1", "http://[::1]:7860"),
+    ],
+)
+def test_without_a_public_url_links_begin_where_the_gateway_listens(host: str, url: str) -> None:
+    assert settings(host=host).own_url == url
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *("video.example.org", "//video.example.org", "ftp://example.org", "https://"),
+        *("https://example.org/", "https://example.org/a/", "https://example.org?a=b"),
+        *("https://user:secret@example.org", "https://example.org#a", " https://example.org"),
+    ],
+)
+def test_a_public_url_that_no_link_can_begin_with_is_refused_by_example(wrong: str) -> None:
+    with pytest.raises(ValidationError, match=r"like https://video\.example\.org") as refused:
+        settings(public_url=wrong)
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("wrong", ["", "0,five", "0,-1", "0,inf", "nan"])
+def test_a_schedule_that_is_none_is_refused_by_example(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="like 0,5,300"):
+        settings(webhook_schedule=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["10.1.0.0/99", "10.1.2.3/16", "intranet", "10.0.0.0-10.0.0.9"])
+def test_a_network_that_is_none_is_refused_by_example(wrong: str) -> None:
+    with pytest.raises(ValidationError, match=r"like 10\.1\.0\.0/16"):
+        settings(outbound_allow=f"10.2.0.0/16, {wrong}")
+
+
 def test_warm_shapes_are_width_height_and_frames() -> None:
     assert settings().warm_clips == ((512, 512, 16),)
     assert settings(warm_shapes="").warm_clips == ()
