@@ -16,20 +16,26 @@ def advise(offer: Offer, fields: CreateJob) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
-    given = {
-        "prompt": (fields.prompt, spec.uses_prompt),
-        "negative_prompt": (fields.negative_prompt, spec.uses_negative_prompt),
-        "quality": (fields.quality, spec.uses_steps),
-        "num_inference_steps": (fields.num_inference_steps, spec.uses_steps),
-        "guidance_scale": (fields.guidance_scale, spec.uses_guidance),
-        "resolution": (fields.resolution, fields.width is None and fields.height is None),
+def unused(spec: EngineSpec) -> list[str]:
+    """Return which fields of a create an engine takes no notice of."""
+    uses = {
+        "prompt": spec.uses_prompt,
+        "negative_prompt": spec.uses_negative_prompt,
+        "quality": spec.uses_steps,
+        "num_inference_steps": spec.uses_steps,
+        "guidance_scale": spec.uses_guidance,
     }
-    reasons = {"resolution": "width and height decide the size"}
+    return [name for name, is_used in uses.items() if not is_used]
+
+
+def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
+    reasons = dict.fromkeys(unused(spec), f"{spec.name} does not use it")
+    if fields.width is not None or fields.height is not None:
+        reasons["resolution"] = "width and height decide the size"
     return [
-        f"{name} was ignored: {reasons.get(name, f'{spec.name} does not use it')}"
-        for name, (value, is_used) in given.items()
-        if value not in (None, "") and not is_used
+        f"{name} was ignored: {reason}"
+        for name, reason in reasons.items()
+        if getattr(fields, name) not in (None, "")
     ]
 
 

@@ -49,6 +49,11 @@ def check_anonymous(scope: Scope, settings: Settings) -> None:
     _check_page(scope["method"], headers, {_origin(url) for url in ours} - {None})
 
 
+def peer_address(scope: Scope) -> str:
+    """Return where the connection comes from, which behind a proxy is the proxy."""
+    return str((scope.get("client") or ("",))[0])
+
+
 def is_loopback(address: str) -> bool:
     """Say whether an address is this machine's own; what is no address is not."""
     try:
@@ -66,8 +71,7 @@ def _check_peer(scope: Scope, headers: Headers, settings: Settings) -> None:
                 f"this came through a proxy ({name}), behind which nobody is anonymous; send an"
                 " API key, which `python -m api keys create NAME` makes"
             )
-    address = (scope.get("client") or ("",))[0]
-    if not settings.allow_anonymous and not is_loopback(address):
+    if not settings.allow_anonymous and not is_loopback(peer_address(scope)):
         raise MissingKey(
             "without a key only this machine itself is answered; send an API key, which"
             " `python -m api keys create NAME` makes"
@@ -79,7 +83,7 @@ def _check_host(headers: Headers, settings: Settings) -> str:
     given = headers.getlist("host")
     match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     if match is None:
-        raise HostRefused("the Host header is missing or malformed")
+        raise HostRefused("the Host header is missing or malformed; send one, like 127.0.0.1:7860")
     name = match[1].lower().removesuffix(".")
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_address(name) or "." not in name or name.endswith(".localhost") or name == public):

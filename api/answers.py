@@ -1,12 +1,12 @@
 """A job as the body and headers of an answer."""
 
-import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Literal
 
 from fastapi import Response
 from pydantic import BaseModel
 
+from api.conditions import is_known
 from api.deps import Ports
 from shared.job import Job
 from shared.ledger import QueuePlace
@@ -16,13 +16,11 @@ from shared.wire import JobView, etag, job_view
 POLL_SECONDS: Final = (1, 10)
 """The least and the most we ask a client to wait before it asks again."""
 
-_TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
-
 
 class JobList(BaseModel):
     """One page of a listing; the next one starts `after` its `last_id`."""
 
-    object: str = "list"
+    object: Literal["list"] = "list"
     data: list[JobView]
     first_id: str | None
     last_id: str | None
@@ -39,9 +37,8 @@ class JobAnswer:
         self._etag = etag(self._view)
 
     def is_known_by(self, if_none_match: str | None) -> bool:
-        """Say whether the client has this very body; validators compare weakly here."""
-        tags = {tag.removeprefix("W/") for tag in _TAG.findall(if_none_match or "")}
-        return "*" in tags or self._etag.removeprefix("W/") in tags
+        """Say whether the client has this very body."""
+        return is_known(self._etag, if_none_match)
 
     def response(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         return Response(

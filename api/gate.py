@@ -5,6 +5,7 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.anonymity import peer_address
 from api.problems import problem_response
 from api.rates import Rates
 from shared.errors import AppError, RateLimited, Unauthenticated
@@ -41,7 +42,7 @@ class Gate:
         """Return what to answer: who is refused too often hears that instead."""
         if isinstance(error, Unauthenticated):
             try:
-                self._rates.count_refusal((scope.get("client") or ("",))[0])
+                self._rates.count_refusal(peer_address(scope))
             except RateLimited as too_often:
                 return too_often
         return error

@@ -2,6 +2,7 @@
 
 from typing import Any, Final
 
+from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from shared.errors import InvalidRequest
@@ -13,6 +14,12 @@ MAX_MARKS: Final = 100_000
 """
 
 _MARKS: Final = (b",", b"[", b"{")
+
+
+class KnownNames(BaseModel):
+    """A JSON body that may hold no other names than its fields': a misspelled one is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:

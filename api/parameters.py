@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from shared.catalogue import EngineSpec, Quality
+from api.advice import unused
+from shared.catalogue import MIN_SIDE, EngineSpec, Quality
 from shared.wire import CreateJob
 
 
@@ -11,39 +12,18 @@ def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
     schema = CreateJob.model_json_schema()
     properties: dict[str, Any] = schema["properties"]
     properties["model"] = {"const": spec.name}
-    for name in ("num_frames", "fps", "num_inference_steps"):
-        span = getattr(spec, name)
-        properties[name] = {
-            "type": "integer",
-            "minimum": int(span.low),
-            "maximum": int(span.high),
-            "default": getattr(spec.defaults, name),
-        }
-    properties["guidance_scale"] = {
-        "type": "number",
-        "minimum": spec.guidance_scale.low,
-        "maximum": spec.guidance_scale.high,
-        "default": spec.defaults.guidance_scale,
-    }
+    properties |= _numbers(spec) | _sides(spec)
     properties["resolution"] = {
         "$ref": "#/$defs/Resolution",
         "default": spec.defaults.resolution,
     }
-    taken = [each for each in Quality if each in {Quality.STANDARD, *spec.qualities}]
     properties["quality"] = {
         "type": "string",
-        "enum": taken,
+        "enum": [each for each in Quality if each in {Quality.STANDARD, *spec.qualities}],
         "default": Quality.STANDARD,
         "description": properties["quality"]["description"],
     }
-    for name in ("width", "height"):
-        properties[name] = {
-            "type": "integer",
-            "minimum": 64,
-            "maximum": spec.max_side,
-            "multipleOf": spec.multiple,
-        }
-    for name in _ignored(spec):
+    for name in unused(spec):
         properties[name]["description"] = f"{spec.name} does not use it"
         properties[name]["x-ignored"] = True
     schema["required"] = ["prompt"] if spec.prompt_required else []
@@ -51,12 +31,25 @@ def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
     return schema
 
 
-def _ignored(spec: EngineSpec) -> list[str]:
-    used = {
-        "prompt": spec.uses_prompt,
-        "negative_prompt": spec.uses_negative_prompt,
-        "quality": spec.uses_steps,
-        "num_inference_steps": spec.uses_steps,
-        "guidance_scale": spec.uses_guidance,
+def _numbers(spec: EngineSpec) -> dict[str, Any]:
+    whole = {
+        name: {
+            "type": "integer",
+            "minimum": int(getattr(spec, name).low),
+            "maximum": int(getattr(spec, name).high),
+            "default": getattr(spec.defaults, name),
+        }
+        for name in ("num_frames", "fps", "num_inference_steps")
     }
-    return [name for name, is_used in used.items() if not is_used]
+    guidance = {
+        "type": "number",
+        "minimum": spec.guidance_scale.low,
+        "maximum": spec.guidance_scale.high,
+        "default": spec.defaults.guidance_scale,
+    }
+    return {**whole, "guidance_scale": guidance}
+
+
+def _sides(spec: EngineSpec) -> dict[str, Any]:
+    side = {"type": "integer", "minimum": MIN_SIDE, "maximum": spec.max_side}
+    return {name: {**side, "multipleOf": spec.multiple} for name in ("width", "height")}

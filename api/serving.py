@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.auth import Caller
+from api.conditions import is_known
 from api.deps import Ports
 from api.edge import AnswerCut
 from api.headers import FILE_POLICY
@@ -80,16 +81,20 @@ async def serve(
     """
     find = partial(ports.ledger.get, parse_id(job_id), owner_id=caller.owner_id)
     job = await ports.lanes.database.run(find)
-    downloads = ports.lanes.downloads
-    file = await downloads.run(partial(_file, ports.storage, job, variant))
+    file = await ports.lanes.downloads.run(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
-    if _matches(request.headers.get("if-none-match"), file.etag):
+    if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
     link = ports.storage.presign(
         file.key, content_type=file.content_type, file_name=file.name, expires=LINK_LIVES
     )
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
+    return await _send(request, ports, file, headers)
+
+
+async def _send(request: Request, ports: Ports, file: File, headers: dict[str, str]) -> Response:
+    """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
     try:
         span = _span(request, file)
     except RangeNotSatisfiable as error:
@@ -103,6 +108,7 @@ async def serve(
     headers["Content-Length"] = str(file.bytes if span is None else len(span))
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
+    downloads = ports.lanes.downloads
     chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
     return StreamingResponse(
         _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
@@ -111,7 +117,7 @@ async def serve(
 
 def _file(storage: Storage, job: Job, variant: Variant) -> File:
     if job.expired_at is not None:
-        raise Gone("the job's files were kept until their time was over")
+        raise Gone("the job's files were kept until their time was over; a new job makes others")
     if variant is Variant.INPUT:
         key = input_key(job.id)
         size = storage.size(key)
@@ -145,13 +151,6 @@ def _headers(file: File) -> dict[str, str]:
         "Cache-Control": "private, no-cache",
         "Content-Security-Policy": FILE_POLICY,
     }
-
-
-def _matches(condition: str | None, etag: str) -> bool:
-    if condition is None:
-        return False
-    given = [part.strip().removeprefix("W/") for part in condition.split(",")]
-    return etag in given or "*" in given
 
 
 def _span(request: Request, file: File) -> Span | None:

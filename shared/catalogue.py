@@ -10,6 +10,7 @@ from shared.errors import InvalidRequest
 from shared.footprint import Footprint
 
 MAX_SEED: Final = 2**32 - 1
+MIN_SIDE: Final = 64
 
 
 class Resolution(StrEnum):
@@ -310,9 +311,10 @@ def _explicit_size(spec: EngineSpec, asked: Asked, aspect: float) -> tuple[int, 
                 f" try {max(below, spec.multiple)} or {below + spec.multiple}",
                 param=name,
             )
-        if not 64 <= side <= spec.max_side:
+        if not MIN_SIDE <= side <= spec.max_side:
             raise InvalidRequest(
-                f"{name} {side} is out of range for {spec.name}; it takes 64 to {spec.max_side}",
+                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
+                f" {spec.max_side}",
                 param=name,
             )
         sides[name] = side

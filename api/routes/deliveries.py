@@ -5,10 +5,11 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
 from api.auth import Authenticated
 from api.deps import Given, known_query
+from api.json_text import KnownNames
 from api.openapi import PROBLEMS
 from api.webhook_views import DeliveryList, DeliveryView, ReplayView, delivery_view
 from shared.endpoints import no_such_cursor
@@ -23,10 +24,8 @@ router = APIRouter(
 _log = structlog.get_logger(__name__)
 
 
-class ReplayRange(BaseModel):
+class ReplayRange(KnownNames):
     """Which deliveries to send again: by default the dead ones made since then."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     since: AwareDatetime
     until: AwareDatetime | None = None

@@ -5,10 +5,11 @@ from typing import Annotated, Literal, Self
 
 import structlog
 from fastapi import APIRouter, Body, Depends, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from api.auth import require_admin
 from api.deps import Given, known_query
+from api.json_text import KnownNames
 from api.openapi import PROBLEMS
 from shared.keyring import ApiKey
 from shared.keys import MOST_OVERLAP, parse_key_id
@@ -27,10 +28,8 @@ Hours = Annotated[float, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1), allow
 _log = structlog.get_logger(__name__)
 
 
-class NewKey(BaseModel):
+class NewKey(KnownNames):
     """A key to make; a cap left out is the settings' own."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Annotated[str, Field(max_length=64)]
     is_admin: bool = False
@@ -38,10 +37,8 @@ class NewKey(BaseModel):
     max_running: Cap | None = None
 
 
-class KeyRotation(BaseModel):
+class KeyRotation(KnownNames):
     """How long the old text of a key works beside the new one."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     overlap_hours: Hours = 0
 

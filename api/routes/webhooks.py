@@ -9,11 +9,12 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Body, Depends, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field, StringConstraints
 
 from api.auth import Authenticated, Caller
 from api.bodies import refuse_nul
 from api.deps import Given, Ports, known_query
+from api.json_text import KnownNames
 from api.openapi import PROBLEMS
 from api.outgoing import check_webhook
 from api.webhook_views import (
@@ -38,7 +39,6 @@ router = APIRouter(
     prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
 )
 
-TEST_EVENT: Final = "webhook.test"
 TEST_PATIENCE: Final = timedelta(seconds=20)
 """The keeper finds a delivery within a second and gives a receiver fifteen."""
 
@@ -51,17 +51,13 @@ Events = Annotated[tuple[EndpointEvent, ...], Field(min_length=1, max_length=20)
 _log = structlog.get_logger(__name__)
 
 
-class _Asked(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class NewEndpoint(_Asked):
+class NewEndpoint(KnownNames):
     name: Name
     url: Url
     event_types: Events
 
 
-class EndpointChange(_Asked):
+class EndpointChange(KnownNames):
     """What to change; `enabled: true` also forgets why the endpoint was disabled."""
 
     name: Name | None = None
@@ -70,11 +66,11 @@ class EndpointChange(_Asked):
     enabled: bool | None = None
 
 
-class Rotation(_Asked):
+class Rotation(KnownNames):
     keep_old_secret_active_for_24_hours: bool = False
 
 
-class TestSend(_Asked):
+class TestSend(KnownNames):
     event_type: EndpointEvent | Literal["webhook.test"] = "webhook.test"
 
 
