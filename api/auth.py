@@ -77,10 +77,12 @@ class Doorman:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
             match = (await self._book.read(at_most=0)).find(token)
         if match is None:
-            raise InvalidKey("there is no such API key")
+            raise InvalidKey(
+                "there is no such API key; it is mistyped, or another has replaced it"
+            )
         key = match.key
         if key.revoked_at is not None:
-            raise InvalidKey("this API key was revoked")
+            raise InvalidKey("this API key was revoked; ask an admin for another")
         if match.is_old:
             # With the request's id: whoever rotates looks for who has not changed over yet.
             _log.info("old_api_key_used", key=key.prefix)

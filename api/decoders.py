@@ -102,7 +102,7 @@ class Decoders:
         try:
             answer = decoder.ask(body, max_pixels, within=self._limits.wall_seconds)
         except BaseException as error:
-            self._drop(decoder)
+            self._drop(decoder)  # The rest of an answer may still come, and be taken for the next.
             if isinstance(error, TimeoutError):
                 raise self._over_limits("time") from error
             raise
@@ -151,7 +151,7 @@ class Decoders:
                 self._all.add(decoder)
                 return decoder
         decoder.kill()
-        raise Unavailable("the gateway is stopping")
+        raise Unavailable("the gateway is stopping; try again")
 
     def _give_back(self, decoder: "Decoder") -> None:
         with self._lock:

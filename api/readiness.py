@@ -35,6 +35,8 @@ class Health:
 
 
 class Readiness:
+    """One check for each part, shared by all who ask about it within a second."""
+
     def __init__(self, db: Database, fleet: Fleet, storage: Storage, redis_url: str) -> None:
         self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
         checks: Mapping[str, Callable[[], object]] = {

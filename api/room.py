@@ -2,12 +2,13 @@
 
 import shutil
 from pathlib import Path
+from typing import Final
 
 from shared.errors import StorageFull, WorkersFull
 from shared.fleet import Offer
 from shared.settings import Settings
 
-RETRY_SECONDS = 60
+RETRY_SECONDS: Final = 60
 
 
 def check_room(offer: Offer, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from api.preferences import fingerprint
 from api.problems import request_id
 from api.room import check_room
 from shared.admission import admit
-from shared.catalogue import MAX_SEED, settle
+from shared.catalogue import MAX_SEED, Parameters, settle
 from shared.crashpoints import crashpoint
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.fleet import Offer
@@ -86,9 +86,10 @@ async def submit(
                 check_room(order.offer, settings)
             return earlier or order
 
-        order = await lanes.database.run(look_up)
-        if isinstance(order, Job):
-            return Submitted(order, is_replay=True)
+        found = await lanes.database.run(look_up)
+        if isinstance(found, Job):
+            return Submitted(found, is_replay=True)
+        order = found
         image = await _image(order, ports, share)
         picture = await lanes.decoding.run(
             partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
@@ -172,27 +173,13 @@ def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
     crashpoint("submit_after_commit")
     ports.bell.ring(job.engine)
     crashpoint("bell_rung")
-    _log.info("job_submitted", job_id=job.public_id, engine=job.engine, source=job.source)
+    _log.info("job_submitted", job=job.public_id, engine=job.engine, source=job.source)
     return Submitted(job, is_replay=False)
 
 
 def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
     fields, spec = order.create.fields, order.offer.spec
-    parameters = settle(
-        spec,
-        fields,
-        image_width=picture.width,
-        image_height=picture.height,
-        seed=secrets.randbelow(MAX_SEED + 1),
-    )
-    gpu_bytes = admit(
-        spec,
-        fields,
-        parameters,
-        image_width=picture.width,
-        image_height=picture.height,
-        card_bytes=order.offer.card_bytes,
-    )
+    parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
     return NewJob(
@@ -218,6 +205,32 @@ def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
         warnings=(*advise(order.offer, fields), *picture.warnings),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
+
+
+def _settled(order: Order, picture: Picture) -> tuple[Parameters, int | None]:
+    """Return the values to render with, and what they need of a card, if its engine says so.
+
+    Raises:
+        InvalidRequest: the engine does not take these values.
+        TooLargeForGpu: no card at work has the memory.
+    """
+    fields, spec = order.create.fields, order.offer.spec
+    parameters = settle(
+        spec,
+        fields,
+        image_width=picture.width,
+        image_height=picture.height,
+        seed=secrets.randbelow(MAX_SEED + 1),
+    )
+    gpu_bytes = admit(
+        spec,
+        fields,
+        parameters,
+        image_width=picture.width,
+        image_height=picture.height,
+        card_bytes=order.offer.card_bytes,
+    )
+    return parameters, gpu_bytes
 
 
 def _discard(storage: Storage, key: str) -> None:

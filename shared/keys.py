@@ -22,6 +22,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Keys:
+    """The keys as rows; each method is one transaction or one statement."""
+
     def __init__(self, db: Database) -> None:
         self._db = db
 

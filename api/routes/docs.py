@@ -34,6 +34,8 @@ async def start() -> FileResponse:
 
 
 class _Parts(StaticFiles):
+    """Swagger UI's own files, which the browser asks for again by their ETag."""
+
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers.update(ASSET)

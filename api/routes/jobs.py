@@ -128,7 +128,7 @@ async def get_job(
 def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl) -> Response:
     """End a live job for good; a canceled one stays as it is, 409 for other ended ones."""
     job = ports.jobs.cancel(parse_id(job_id), owner_id=caller.owner_id)
-    _log.info("job_canceled", job_id=job_id, attempt=job.attempt)
+    _log.info("job_canceled", job=job.public_id, attempt=job.attempt)
     return answer(ports, job, base_url).response()
 
 
@@ -137,7 +137,7 @@ async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
     job = await ports.lanes.database.run(bury)
-    _log.info("job_deleted", job_id=job_id, attempt=job.attempt)
+    _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
     await ports.lanes.storing.run(partial(_remove_files, ports.storage, job.id))
 
 

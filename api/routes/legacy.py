@@ -26,6 +26,7 @@ router = APIRouter(tags=["legacy"], responses=PROBLEMS)
 
 FOLDER: Final = "outputs/"
 SUFFIX: Final = ".mp4"
+# Deprecated since 22 November 2026, in seconds as RFC 9745 has it.
 SUCCESSOR: Final = {"Deprecation": "@1795305600", "Link": '</v1/jobs>; rel="successor-version"'}
 
 
@@ -73,7 +74,7 @@ async def output(
 ) -> Response:
     """Serve what an `output_path` names."""
     if not file_name.endswith(SUFFIX):
-        raise NotFound("no such file")
+        raise NotFound(f"no such file; a clip is called like its job, with {SUFFIX} at the end")
     job_id = file_name.removesuffix(SUFFIX)
     return await serve(request, ports, caller, job_id, Variant.VIDEO)
 
