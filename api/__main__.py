@@ -21,6 +21,9 @@ from shared.settings import Settings, read_settings
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; waiting requests are released at once."""
 
+WRONG_SETTINGS: Final = 2
+"""The exit status that says: another start would end the same way."""
+
 KEEP_ALIVE_SECONDS: Final = 75  # Above the idle time of the usual proxies, which then close first.
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -56,9 +59,10 @@ def main(arguments: Sequence[str] = ()) -> int:
         return commands.manage_keys(asked, settings)
     if is_open(settings):
         return _refuse(
-            f"HOST {settings.host} is not loopback, and there is no API key; make one with"
-            " `python -m api keys create NAME` or set STILLREEL_ADMIN_KEY, or let everybody in"
-            " with STILLREEL_ALLOW_ANONYMOUS=1"
+            f"STILLREEL_HOST {settings.host} is not loopback, and there is no API key; make one"
+            " (`make key NAME=cms` while it runs on loopback, or `python -m api keys create cms`),"
+            " set STILLREEL_ADMIN_KEY, or let everybody in with STILLREEL_ALLOW_ANONYMOUS=1",
+            status=WRONG_SETTINGS,
         )
     try:
         listener = listen(settings.host, settings.port)
@@ -103,9 +107,9 @@ def _why_not(error: OSError, settings: Settings) -> str:
     return f"cannot listen on {settings.host} port {settings.port}: {error.strerror}"
 
 
-def _refuse(reason: str) -> int:
+def _refuse(reason: str, *, status: int = 1) -> int:
     print(reason, file=sys.stderr)
-    return 1
+    return status
 
 
 if __name__ == "__main__":

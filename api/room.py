@@ -22,8 +22,8 @@ def check_room(offer: Offer, settings: Settings) -> None:
     free = _free_bytes(settings.data_dir)
     if free is not None and free < least:
         raise StorageFull(
-            f"the disk under DATA_DIR has {_mib(free)} left, and keeps {_mib(least)} free;"
-            " delete jobs, or make room",
+            f"the disk under STILLREEL_DATA_DIR has {_mib(free)} left, and keeps {_mib(least)}"
+            " free; delete jobs, or make room",
             retry_after_seconds=RETRY_SECONDS,
         )
     if offer.free_bytes is not None and offer.free_bytes < least:

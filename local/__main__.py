@@ -5,12 +5,15 @@ import sys
 from local.console import say
 from local.launcher import launch
 from local.part import CannotStart
-from local.settings import read_settings
+from local.settings import read_settings, strange_settings
 
 
 def main() -> int:
     try:
-        launch(read_settings())
+        settings = read_settings()
+        for line in strange_settings():
+            say(f"stillreel: {line}")
+        launch(settings)
     except CannotStart as error:
         say(f"stillreel: {error.message}")
         return 1

@@ -97,20 +97,31 @@ def make_folder(path: Path) -> Path:
     """Return the data folder, made if missing; a folder that was there keeps its mode and owner.
 
     Raises:
-        CannotStart: the folder belongs to another user.
+        CannotStart: the folder belongs to another user, or cannot be written to.
     """
     folder = path.absolute()
-    # Others may pass through, no more: Postgres may have to run as another user than root.
-    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
-    folder = folder.resolve()
+    try:
+        # Others may pass through, no more: Postgres may have to run as another user than root.
+        folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        folder = folder.resolve()
+        _refuse_anothers(folder)
+        (folder / "logs").mkdir(mode=0o700, exist_ok=True)
+        (folder / "lock").touch()
+    except OSError as error:
+        raise CannotStart(
+            f"the data folder {folder} cannot be used ({error.strerror}); set STILLREEL_DATA_DIR"
+            " to one that this user may write to"
+        ) from error
+    return folder
+
+
+def _refuse_anothers(folder: Path) -> None:
     for name in ("lock", "state.json"):
         if (folder / name).exists() and (folder / name).stat().st_uid != os.geteuid():
             raise CannotStart(
                 f"{folder} was made by user {(folder / name).stat().st_uid} and this is user"
                 f" {os.geteuid()}; run as that user, or set STILLREEL_DATA_DIR to another folder"
             )
-    (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-    return folder
 
 
 @contextlib.contextmanager

@@ -4,10 +4,12 @@ import ipaddress
 import os
 from typing import Any
 
+from dotenv import dotenv_values
 from pydantic import ValidationError
 
-from local.part import CannotStart
+from local.part import MARK, CannotStart
 from shared.settings import Settings
+from shared.wording import misspelled_settings, wrong_settings
 
 
 def read_settings() -> Settings:
@@ -19,9 +21,13 @@ def read_settings() -> Settings:
     try:
         return Settings(**given_place())
     except ValidationError as error:
-        first = error.errors()[0]
-        name = "_".join(str(part) for part in first["loc"]).upper()
-        raise CannotStart(f"STILLREEL_{name}: {first['msg']}") from error
+        raise CannotStart(wrong_settings(error)) from error
+
+
+def strange_settings() -> list[str]:
+    """Return a line for each variable, here or in `.env`, that only looks like a setting."""
+    given = {*os.environ, *dotenv_values(".env")} - {MARK}
+    return list(misspelled_settings(given, Settings.model_fields))
 
 
 def given_place() -> dict[str, Any]:

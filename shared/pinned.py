@@ -94,7 +94,7 @@ def refuse_private(host: str, addresses: Sequence[Address], allow: Sequence[Netw
     if not all(is_public(address, allow) for address in addresses):
         raise OutboundRefused(
             f"{host} is not at a public address; whoever runs this service can allow its"
-            " network in OUTBOUND_ALLOW"
+            " network in STILLREEL_OUTBOUND_ALLOW"
         )
 
 

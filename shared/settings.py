@@ -3,7 +3,6 @@
 import math
 import os
 import re
-from collections.abc import Sequence
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -20,12 +19,17 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from shared.wording import wrong_settings
+
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
 
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
 
+LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+_ADDRESS: Final = re.compile(r"https?://[^/\s]")
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -135,7 +139,7 @@ class Settings(BaseSettings):
     def _admin_key_is_long(cls, value: SecretStr | None) -> SecretStr | None:
         text = "" if value is None else value.get_secret_value()
         if text and not _ADMIN_KEY.fullmatch(text):
-            raise ValueError("ADMIN_KEY takes 24 visible ASCII characters or more, and no blanks")
+            raise ValueError("it takes 24 visible ASCII characters or more, and no blanks")
         return value if text else None  # A `SecretStr("")` is nothing too.
 
     @field_validator("webhook_schedule")
@@ -144,11 +148,9 @@ class Settings(BaseSettings):
         try:
             seconds = [float(part) for part in value.split(",")]
         except ValueError as error:
-            raise ValueError(
-                "WEBHOOK_SCHEDULE is a comma list of seconds, like 0,5,300"
-            ) from error
+            raise ValueError("it is a comma list of seconds, like 0,5,300") from error
         if not all(math.isfinite(each) and each >= 0 for each in seconds):
-            raise ValueError("WEBHOOK_SCHEDULE takes seconds from 0 on, like 0,5,300")
+            raise ValueError("it takes seconds from 0 on, like 0,5,300")
         return value
 
     @field_validator("warm_shapes")
@@ -156,11 +158,9 @@ class Settings(BaseSettings):
     def _shapes_parse(cls, value: str) -> str:
         parts = _listed(value)
         if not all(re.fullmatch(r"[1-9]\d*x[1-9]\d*x[1-9]\d*", part) for part in parts):
-            raise ValueError(
-                "WARM_SHAPES is a comma list of width x height x frames, like 512x512x16"
-            )
+            raise ValueError("it is a comma list of width x height x frames, like 512x512x16")
         if len(parts) > MOST_WARM_SHAPES:
-            raise ValueError(f"WARM_SHAPES holds at most {MOST_WARM_SHAPES} clips")
+            raise ValueError(f"it holds at most {MOST_WARM_SHAPES} clips")
         return value
 
     @field_validator("outbound_allow")
@@ -171,18 +171,32 @@ class Settings(BaseSettings):
                 ip_network(part)
             except ValueError as error:
                 raise ValueError(
-                    f"OUTBOUND_ALLOW holds {part!r}, which is no network; one is written like"
+                    f"{part!r} is no network;{_nearest_network(part)} one is written like"
                     " 10.1.0.0/16, 10.1.2.3/32 or fd12:3456::/48"
                 ) from error
         return value
+
+    @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint")
+    @classmethod
+    def _address_is_whole(cls, value: str | None) -> str | None:
+        if value and not _ADDRESS.match(value):
+            raise ValueError("it begins with https:// or http://, like https://store.example.org")
+        return value
+
+    @field_validator("log_level")
+    @classmethod
+    def _level_is_one(cls, value: str) -> str:
+        if value.upper() not in LOG_LEVELS:
+            raise ValueError(f"{value!r} is no level; it takes {', '.join(LOG_LEVELS)}")
+        return value.upper()
 
     @field_validator("rate_limit")
     @classmethod
     def _rate_is_one(cls, value: str) -> str:
         if not _RATE.fullmatch(value):
             raise ValueError(
-                f"RATE_LIMIT is {value!r}; it takes a rate like 50/second, 600/minute or"
-                " 9000/hour, or none"
+                f"{value!r} is no rate; it takes one like 50/second, 600/minute or 9000/hour,"
+                " or none"
             )
         return value
 
@@ -192,7 +206,7 @@ class Settings(BaseSettings):
         for origin in _listed(value):
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(
-                    f"CORS_ORIGINS holds {origin!r}, which is no origin; one is written like"
+                    f"{origin!r} is no origin; one is written like"
                     " https://video.example.org or http://localhost:3000, without a path"
                 )
         return value
@@ -202,7 +216,7 @@ class Settings(BaseSettings):
     def _public_url_is_whole(cls, value: str | None) -> str | None:
         if value is not None and not _PUBLIC_URL.fullmatch(value):
             raise ValueError(
-                "PUBLIC_URL begins with https:// or http:// and ends without a slash, like"
+                "it begins with https:// or http:// and ends without a slash, like"
                 " https://video.example.org or https://example.org/stillreel"
             )
         return value
@@ -255,6 +269,13 @@ class Settings(BaseSettings):
         return tuple(ip_network(part) for part in _listed(self.outbound_allow))
 
 
+def _nearest_network(text: str) -> str:
+    try:
+        return f" the nearest is {ip_network(text, strict=False)};"
+    except ValueError:
+        return ""
+
+
 def _port(url: str, *, usual: int) -> int:
     """Return the port a service's URL names; its driver reads more spellings than this does."""
     try:
@@ -272,11 +293,6 @@ def read_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        wrong = [f"{_variable(found['loc'])}: {found['msg']}" for found in error.errors()]
-        raise SystemExit(f"the settings are wrong: {'; '.join(wrong)}") from None
+        raise SystemExit(f"the settings are wrong: {wrong_settings(error)}") from None
     except SettingsError as error:
         raise SystemExit(f"the settings are wrong: {error}") from None
-
-
-def _variable(loc: Sequence[int | str]) -> str:
-    return "_".join(("STILLREEL", *map(str, loc))).upper()

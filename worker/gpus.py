@@ -57,7 +57,8 @@ def choose_gpus(setting: str, found: Sequence[Gpu]) -> Sequence[Gpu]:
     if missing:
         known = ", ".join(by_index) or "none"
         raise InvalidRequest(
-            f"GPUS names {', '.join(missing)}; the cards of this host are: {known}", param="GPUS"
+            f"STILLREEL_GPUS names {', '.join(missing)}; the cards of this host are: {known}",
+            param="GPUS",
         )
     return [by_index[index] for index in named]
 

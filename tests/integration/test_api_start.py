@@ -12,6 +12,7 @@ import requests
 
 from api.__main__ import is_open, main
 from local import ports
+from local.crew import REFUSED
 from tests.gateway import ADMIN_KEY
 from tests.processes import Program, until
 from tests.stack import ROOT, Stack
@@ -51,12 +52,16 @@ def test_it_imports_no_model_library_and_nothing_of_the_worker() -> None:
 
 
 def refused(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **settings: object
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    status: int = 1,
+    **settings: object,
 ) -> str:
     """Return what the gateway says instead of starting."""
     for name, value in bare_env(**settings).items():
         monkeypatch.setenv(name, value)
-    assert main() == 1
+    assert main() == status
     return capsys.readouterr().err
 
 
@@ -73,8 +78,11 @@ def test_an_open_address_is_refused_while_there_is_no_key(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     url = stack.settings().database_url.get_secret_value()
-    said = refused(monkeypatch, capsys, host=EVERYWHERE, port=free_port(), database_url=url)
-    assert "python -m api keys create NAME" in said
+    said = refused(
+        monkeypatch, capsys, status=REFUSED, host=EVERYWHERE, port=free_port(), database_url=url
+    )
+    assert said.startswith("STILLREEL_HOST 0.0.0.0 is not loopback")
+    assert "make key NAME=cms" in said
     assert "STILLREEL_ALLOW_ANONYMOUS=1" in said
     assert said.count("\n") == 1
 

@@ -224,6 +224,16 @@ def test_a_busy_port_is_named_with_its_holder_and_nothing_is_started(
     assert {path.name for path in folder.iterdir()} == {"lock", "logs"}
 
 
+def test_a_folder_that_cannot_be_made_is_named_with_the_setting(
+    launch: Launch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    assert launch(tmp_path / "file" / "data").refusal() == (
+        f"the data folder {tmp_path}/file/data cannot be used (Not a directory);"
+        " set STILLREEL_DATA_DIR to one that this user may write to"
+    )
+
+
 def test_an_address_of_another_machine_is_not_called_a_busy_port(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:

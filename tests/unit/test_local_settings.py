@@ -7,7 +7,7 @@ from pydantic import SecretStr
 
 from local.part import CannotStart
 from local.processes import ROOT
-from local.settings import read_settings
+from local.settings import read_settings, strange_settings
 from shared.settings import Settings
 
 
@@ -50,5 +50,14 @@ def test_a_machines_name_in_host_is_not_an_address(monkeypatch: pytest.MonkeyPat
 
 def test_a_setting_that_cannot_be_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PORT", "seventy")
-    with pytest.raises(CannotStart, match=r"^STILLREEL_PORT: Input should be a valid integer"):
+    with pytest.raises(CannotStart, match=r"^STILLREEL_PORT: it should be a whole number$"):
         read_settings()
+
+
+def test_a_misspelled_setting_is_seen_in_the_env_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(".env").write_text("STILLREEL_ENGINE=camera\nCOMPOSE_PROFILES=gpu\n")
+    monkeypatch.setenv("STILLREEL_PROT", "7861")
+    assert [line.partition(" ")[0] for line in strange_settings()] == [
+        "STILLREEL_ENGINE",
+        "STILLREEL_PROT",
+    ]

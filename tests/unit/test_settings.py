@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
+from shared.wording import misspelled_settings, wrong_settings
 
 
 @pytest.fixture
@@ -141,3 +142,45 @@ def test_a_warm_shape_that_is_none_is_refused_by_example(wrong: str) -> None:
 def test_more_warm_shapes_than_anybody_waits_for_are_refused() -> None:
     with pytest.raises(ValidationError, match="at most 8 clips"):
         settings(warm_shapes=",".join(["512x512x16"] * 9))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"port": "seventy"}, "STILLREEL_PORT: it should be a whole number"),
+        ({"port": "0"}, "STILLREEL_PORT: it should be greater than or equal to 1"),
+        ({"memory": "huge"}, "STILLREEL_MEMORY: it should be 'auto', 'normal' or 'low'"),
+        ({"allow_anonymous": "maybe"}, "STILLREEL_ALLOW_ANONYMOUS: it should be 0 or 1"),
+        ({"public_url": "video.example.org"}, "STILLREEL_PUBLIC_URL: it begins with https://"),
+        ({"max_attempts": "0"}, "STILLREEL_MAX_ATTEMPTS: it should be greater than or equal to 1"),
+        ({"s3_public_endpoint": "s3.example.org"}, "STILLREEL_S3_PUBLIC_ENDPOINT: it begins with"),
+        ({"hf_endpoint": "hf-mirror.com"}, "STILLREEL_HF_ENDPOINT: it begins with https://"),
+        ({"log_level": "loud"}, "STILLREEL_LOG_LEVEL: 'loud' is no level; it takes DEBUG, INFO"),
+        ({"rate_limit": "fast"}, "STILLREEL_RATE_LIMIT: 'fast' is no rate; it takes one like 50/"),
+        (
+            {"outbound_allow": "10.1.2.3/8"},
+            "STILLREEL_OUTBOUND_ALLOW: '10.1.2.3/8' is no network; the nearest is 10.0.0.0/8",
+        ),
+        ({"outbound_allow": "lan"}, "'lan' is no network; one is written like 10.1.0.0/16"),
+        ({"cors_origins": "a.example"}, "STILLREEL_CORS_ORIGINS: 'a.example' is no origin"),
+    ],
+    ids=lambda given: "-".join(given) if isinstance(given, dict) else "",
+)
+def test_a_wrong_setting_is_told_by_its_whole_name_with_what_would_be_right(
+    wrong: dict[str, str], said: str
+) -> None:
+    with pytest.raises(ValidationError) as refused:
+        settings(**wrong)
+    assert said in wrong_settings(refused.value)
+
+
+def test_the_level_of_the_log_may_be_written_small() -> None:
+    assert settings(log_level="debug").log_level == "DEBUG"
+
+
+def test_a_misspelled_setting_is_told_with_the_one_that_was_meant() -> None:
+    given = ["STILLREEL_PROT", "STILLREEL_PORT", "STILLREEL_BIND", "STILLREEL_XYZZY", "PATH"]
+    assert list(misspelled_settings(given, Settings.model_fields)) == [
+        "STILLREEL_PROT is no setting; did you mean STILLREEL_PORT?",
+        "STILLREEL_XYZZY is no setting, and counts for nothing",
+    ]

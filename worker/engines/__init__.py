@@ -39,12 +39,12 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
             engines[entry] = BUILT_IN[entry]
         else:
             raise InvalidRequest(
-                f"ENGINES names {entry!r}; known are {', '.join(BUILT_IN)},"
+                f"STILLREEL_ENGINES names {entry!r}; known are {', '.join(BUILT_IN)},"
                 " or write name=module:Class for your own",
                 param="ENGINES",
             )
     if not engines:
-        raise InvalidRequest("ENGINES is empty; try auto, or camera", param="ENGINES")
+        raise InvalidRequest("STILLREEL_ENGINES is empty; try auto, or camera", param="ENGINES")
     return engines
 
 
