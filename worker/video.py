@@ -14,6 +14,11 @@ from worker.tags import Tags
 
 THREADS: Final = 2
 
+GOP: Final = 64
+"""Frames from one keyframe to the next: more than a clip has. A keyframe is drawn anew, which a
+still picture shows as a pulse (1.4 of 255 levels, where its other frames differ by 0.01), and to
+seek is to decode 31 frames at most."""
+
 # BT.709 and left-sited chroma are what a player assumes of H.264 without asking; ffmpeg's own
 # default centres the chroma, which costs a photo 1.5 dB. Without full_chroma_inp it takes the
 # colour of every second column only (0.5 dB), without accurate_rnd it darkens by 0.1 level.
@@ -70,8 +75,7 @@ class Mp4Writer:
                     *("-protocol_whitelist", "pipe", "-f", "ffmetadata"),
                     *("-i", f"pipe:{tag_file.fileno()}"),
                     *("-map", "0:v", "-map_metadata", "1", "-vf", _TO_YUV, *_X264),
-                    # A keyframe each second, and no oftener than every 8 frames, to seek by.
-                    *("-g", str(max(fps, 8)), "-threads", str(threads)),
+                    *("-g", str(GOP), "-threads", str(threads)),
                     *("-movflags", "+faststart", "-f", "mp4", "-y", f"file:{path.name}"),
                 ],
                 folder=path.parent,
