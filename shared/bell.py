@@ -1,14 +1,16 @@
 """The bell in Redis: "there may be work for this engine", and "this job has changed"."""
 
 import contextlib
+import itertools
 import json
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Any, Final
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import redis
 import structlog
@@ -18,6 +20,10 @@ TASK: Final = "answer_bell"
 CHANNEL: Final = "stillreel:changed"
 SOCKET_SECONDS: Final = 0.3
 MUTE: Final = timedelta(seconds=5)
+
+# A bell starts a job; what is announced can be read already. So bells overtake announcements.
+_BELL, _NEWS, _END = range(3)
+_ANY_ID: Final = "00000000-0000-4000-8000-000000000000"
 
 _log = structlog.get_logger(__name__)
 
@@ -52,21 +58,22 @@ class Bell:
     """
 
     def __init__(self, redis_url: str) -> None:
-        self._app = celery_app(redis_url, socket_seconds=SOCKET_SECONDS)
         self._redis = client(redis_url, socket_seconds=SOCKET_SECONDS)
-        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None]]]
+        self._work = queue.PriorityQueue()
+        self._order = itertools.count()
         self._muted_until = 0.0
         self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
         self._thread.start()
 
     def ring(self, engine: str) -> None:
         """Wake a worker that serves the engine; returns at once."""
-        self._work.put(lambda: self._ring(engine))
+        self._put(_BELL, lambda: self._ring(engine))
 
     def announce(self, job_id: UUID, version: int) -> None:
         """Tell the waiters of every process that a job has changed; returns at once."""
         body = json.dumps({"id": job_id.hex, "version": version})
-        self._work.put(lambda: self._publish(body))
+        self._put(_NEWS, lambda: self._publish(body))
 
     def waiting(self, engine: str) -> int | None:
         """Return the number of bells nobody has answered, or None where Redis does not answer."""
@@ -77,26 +84,47 @@ class Bell:
 
     def close(self) -> None:
         """Send what is left, for a second at most."""
-        self._work.put(None)
+        self._put(_END, lambda: None)
         self._thread.join(timeout=1)
         self._redis.close()
-        self._app.close()
+
+    def _put(self, rank: int, work: Callable[[], None]) -> None:
+        self._work.put((rank, next(self._order), work))
 
     def _ring(self, engine: str) -> None:
-        self._app.send_task(TASK, queue=queue_name(engine), retry=False, ignore_result=True)
+        message = _message(engine).replace(_ANY_ID, str(uuid4()))
+        self._redis.lpush(queue_name(engine), message)
 
     def _publish(self, body: str) -> None:
         self._redis.publish(CHANNEL, body)
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        rank = _BELL
+        while rank != _END:
+            rank, _, work = self._work.get()
             if time.monotonic() < self._muted_until:
                 continue
             try:
                 work()
-            except Exception as error:  # kombu lets errors of several libraries through
+            except Exception as error:  # Nothing may end this thread.
                 self._muted_until = time.monotonic() + MUTE.total_seconds()
                 _log.warning("bell_muted", reason=type(error).__name__)
+
+
+@cache
+def _message(engine: str) -> str:
+    """Return the message with which Celery rings, `_ANY_ID` standing where each has its own id.
+
+    Celery makes it once, for kombu's transport in memory. To have it made and sent anew takes
+    0.4 ms of a busy processor and over 1 ms of one that idled; the push alone takes 0.06 ms.
+    """
+    name = queue_name(engine)
+    in_memory = celery_app("memory://", socket_seconds=SOCKET_SECONDS)
+    with in_memory as app, app.connection_for_write() as connection:
+        app.send_task(TASK, task_id=_ANY_ID, queue=name, connection=connection, ignore_result=True)
+        message = connection.default_channel.queues[name].get_nowait()
+    message["properties"]["delivery_tag"] = _ANY_ID
+    return json.dumps(message)
 
 
 def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:

@@ -4,8 +4,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from celery import signals
+from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer
 from kombu import Connection
+from kombu import Consumer as Queues
 
 from shared.bell import celery_app, queue_name
 from shared.logs import set_up
@@ -18,7 +20,19 @@ if TYPE_CHECKING:
 settings = Settings()
 place = Place.from_environment()
 
+
+class NoReceipts(AMQP):
+    """Takes bells as they come: to note each in Redis first is a round trip before every job.
+
+    Such a note would bring a bell back that died with its worker. The keeper rings again anyway.
+    """
+
+    def TaskConsumer(self, *args: Any, **options: Any) -> Queues:
+        return super().TaskConsumer(*args, no_ack=True, **options)
+
+
 app = celery_app(settings.redis_url.get_secret_value(), socket_seconds=3)
+app.amqp_cls = NoReceipts
 app.conf.update(
     imports=["worker.tasks"],
     # The model lives in the one child; the parent never touches CUDA, which a fork would break.
