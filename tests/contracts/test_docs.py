@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from api.app import FORM_SLACK_BYTES
+from api.preferences import MAX_WAIT_SECONDS
 from shared.lifecycle import TRANSITIONS, Event, Status
 from shared.settings import Settings
 from tests.contracts import test_compose
@@ -57,6 +59,21 @@ def test_the_engine_of_the_page_reads_like_our_code(fade: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, done.stdout
+
+
+def test_the_proxies_of_the_page_let_through_what_the_gateway_takes() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    settings = Settings(_env_file=None)
+
+    def number(pattern: str) -> int:
+        (found,) = re.findall(pattern, page)
+        return int(found)
+
+    most_bytes = settings.max_upload_bytes + FORM_SLACK_BYTES
+    assert number(r"client_max_body_size (\d+)m;") * 2**20 > most_bytes
+    assert number(r"max_size (\d+)MB\n") * 10**6 > most_bytes
+    longest = max(settings.generate_timeout_seconds, MAX_WAIT_SECONDS)
+    assert number(r"proxy_read_timeout (\d+)s;") > longest
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
