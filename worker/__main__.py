@@ -20,7 +20,7 @@ from shared.errors import AppError, DatabaseUnavailable
 from shared.jobs import Jobs
 from shared.logs import set_up
 from shared.settings import Settings, read_settings
-from worker.engines import chosen
+from worker.engines import chosen, find_own
 from worker.gpus import choose_gpus, find_gpus
 from worker.slot import Place
 from worker.supervisor import Supervisor
@@ -63,6 +63,7 @@ def find_places(settings: Settings, folder: Path) -> list[Place]:
     """
     gpus = choose_gpus(settings.gpus, find_gpus() if settings.gpus != "none" else [])
     engines = chosen(settings.engines, has_gpu=bool(gpus))
+    find_own(engines)  # Celery would keep a child whose engines are not there, idle for ever.
     identity = settings.worker_id or socket.gethostname()
     if not gpus:
         return [

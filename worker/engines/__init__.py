@@ -1,6 +1,6 @@
 """The engines this build knows, by name; a class is imported only when it is used."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -48,8 +48,30 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
     return engines
 
 
+def find_own(engines: Mapping[str, str]) -> None:
+    """Import those engines that are not built in, whose import brings no model library.
+
+    Raises:
+        InvalidRequest: there is no such module or class, or importing it failed.
+    """
+    for name, path in engines.items():
+        if path not in BUILT_IN.values():
+            try:
+                _class_at(path)
+            except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+                raise InvalidRequest(
+                    f"STILLREEL_ENGINES names {name}={path}, which could not be imported:"
+                    f" {type(error).__name__}: {error}",
+                    param="ENGINES",
+                ) from error
+
+
 def build(path: str, settings: Settings) -> "VideoEngine":
     """Return the engine at "module:Class", constructed with the settings; nothing is loaded."""
+    return _class_at(path)(settings)
+
+
+def _class_at(path: str) -> "Callable[[Settings], VideoEngine]":
     module, _, name = path.partition(":")
-    engine: VideoEngine = getattr(import_module(module), name)(settings)
-    return engine
+    found: Callable[[Settings], VideoEngine] = getattr(import_module(module), name)
+    return found

@@ -1,0 +1,38 @@
+"""An engine of one's own is found before a worker starts, or the worker says why not."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.errors import InvalidRequest
+from shared.settings import Settings
+from worker.__main__ import find_places
+
+
+def places(engines: str, folder: Path) -> dict[str, str]:
+    settings = Settings(_env_file=None, engines=engines, gpus="none")
+    return dict(find_places(settings, folder)[0].engines)
+
+
+def test_an_engine_of_ones_own_is_served_beside_those_built_in(tmp_path: Path) -> None:
+    found = places("camera, noop=bench.noop:NoopEngine", tmp_path)
+    assert (list(found), found["noop"]) == (["camera", "noop"], "bench.noop:NoopEngine")
+
+
+@pytest.mark.parametrize(
+    ("engines", "reason"),
+    [
+        ("camera,x=no_such_module:X", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("x=json:NoSuchEngine", "AttributeError: module 'json' has no attribute 'NoSuchEngine'"),
+        ("x=:X", "ValueError: Empty module name"),
+    ],
+)
+def test_an_engine_that_is_not_there_is_refused_with_the_reason(
+    engines: str, reason: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        places(engines, tmp_path)
+    name = engines.rpartition(",")[2]
+    assert refused.value.message == (
+        f"STILLREEL_ENGINES names {name}, which could not be imported: {reason}"
+    )
