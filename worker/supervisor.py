@@ -126,7 +126,9 @@ class Supervisor:
 def _start(worker: Worker) -> subprocess.Popen[bytes]:
     queues = ",".join(queue_name(engine) for engine in worker.place.engines)
     command = [
-        *(sys.executable, "-m", "celery", "--app", "worker.app", "worker"),
+        # Its bells are JSON, which root may read; and its banner is no line of a log.
+        *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
+        *("-m", "celery", "--quiet", "--app", "worker.app", "worker"),
         *("--queues", queues, "--hostname", f"{worker.place.worker}@%h"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]

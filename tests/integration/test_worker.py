@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import signal
@@ -117,6 +118,13 @@ def test_a_job_becomes_a_video_whose_bytes_match_its_row(served: Bench) -> None:
         assert len(bench.storage.get(artifact.key)) == artifact.bytes
     with av.open(io.BytesIO(bench.storage.get(job.result.artifacts[Variant.VIDEO].key))) as clip:
         assert len(list(clip.decode(video=0))) == 4
+
+
+def test_every_line_of_a_running_workers_log_is_an_event(bench: Bench) -> None:
+    worker = bench.people.worker(**SETTINGS)
+    assert bench.ended(bench.render()).status is Status.SUCCEEDED
+    lines = worker.text().rpartition("\n")[0].splitlines()  # The last may still be written.
+    assert {"worker_started", "job_started"} <= {json.loads(line)["event"] for line in lines}
 
 
 def test_twenty_jobs_load_the_model_once(bench: Bench) -> None:
