@@ -74,7 +74,10 @@ _ADVERB: Final = re.compile(
     r"\b(?:\w+ly|fast|a (?:little|bit))\b"
     r"(?= ?$| (?:over|across|to|towards?|into|on|at|for|from|through|past)\b)"
 )
-_ALONE: Final = re.compile(r"\W*(?:still|static|fixed|stationary|静止|不动|固定)\W*")
+_ALONE: Final = re.compile(
+    r"\W*(?:still|static|fixed|stationary|freeze|do(?: not|n't) move"
+    r"|静止|不动|固定|定格|别动|不要动)\W*"
+)
 
 
 def read_moves(prompt: str) -> Understood:

@@ -29,6 +29,11 @@ GOES: Final = (
     r"|pull(?:s|ing)?|swing(?:s|ing)?|sweep(?:s|ing)?|turn(?:s|ing)?|look(?:s|ing)?"
     r"|truck(?:s|ing)?|shift(?:s|ing)?|climb(?:s|ing)?|cranes?|boom(?:s|ing)?)\b"
 )
+# Somebody says where to take the camera: move the camera slowly to the left.
+TAKES: Final = (
+    rf"(?:{GOES}|\b(?:take|bring|point|aim)(?:s|ing)?\b)(?:\s+\w+ly)?\s+(?:(?:the|your|our)\s+)?{CAM}\b"
+    rf"{GAP}"
+)
 IN: Final = r"(?:in|into|inwards?|closer|nearer|forwards?|towards?)\b"
 OUT: Final = r"(?:out|outwards?|back|backwards?|away)\b"
 # She pulls back her hair; a car pulls out of the driveway.
@@ -38,6 +43,8 @@ PAN: Final = (
     + r"\bpan(?:s|ning)?\b"
 )
 NO_ARTICLE: Final = r"(?<!\ba\s)(?<!\bthe\s)"  # The truck, the crane: things in the picture.
+AFTER_UP_OR_DOWN: Final = r"(?:(?<=\bup\sand\s)|(?<=\bdown\sand\s))"
+AFTER_A_SIDE: Final = r"(?:(?<=\bleft\sand\s)|(?<=\bright\sand\s))"
 TILT: Final = r"\btilt(?:s|ing)?\b"
 ROLL: Final = r"\broll(?:s|ing)?\b"
 TURN: Final = rf"(?:{ROLL}|\b(?:rotat(?:e|es|ing)|turn(?:s|ing)?|spin(?:s|ning)?)\b)"
@@ -63,6 +70,10 @@ def _zooms() -> tuple[Phrase, ...]:
         phrase(rf"\bpull(?:s|ing)?{GAP}\s+{OUT}{NO_OBJECT}", OPENING, PULL),
         phrase(rf"{GOES}{GAP}\s+{IN}", CAMERA, PUSH),
         phrase(rf"{GOES}{GAP}\s+{OUT}", CAMERA, PULL),
+        phrase(rf"{TAKES}\s+{IN}", OPENING, PUSH),
+        phrase(rf"{TAKES}\s+{OUT}", OPENING, PULL),
+        phrase(rf"{GOES}{GAP}\s+(?:closer|nearer|forwards?)\b", OPENING, PUSH),
+        phrase(rf"{GOES}{GAP}\s+backwards?\b", OPENING, PULL),
         phrase(r"\bclos(?:es|ing)\s+in\b|\bapproach(?:es|ing)?\b", CAMERA, PUSH),
         phrase(r"\bback(?:s|ing)\s+(?:away|up|out)\b|\bretreat(?:s|ing)?\b", CAMERA, PULL),
     )
@@ -91,6 +102,9 @@ def _pans() -> list[Phrase]:
             phrase(rf"\b{side}(?:ward)?\s+pan\b", ANYWHERE, move),
             phrase(rf"\bdoll(?:y|ies|ying)\b{GAP}{to_side}", ANYWHERE, move),
             phrase(rf"{GOES}{GAP}{to_side}", CAMERA, move),
+            phrase(rf"{TAKES}{to_side}", OPENING, move),
+            phrase(rf"\brotat(?:es|ing){GAP}{to_side}", CAMERA, move),
+            phrase(rf"{AFTER_UP_OR_DOWN}(?:to\s+the\s+)?{side}\b", CAMERA, move),
             phrase(rf"{GOES}{GAP}\s+(?:from\s+)?{across}", CAMERA, move),
         ]
     return phrases
@@ -101,6 +115,8 @@ def _tilts() -> list[Phrase]:
         phrase(r"\bris(?:es|ing)\b|\bascend(?:s|ing)?\b", CAMERA, UP),
         phrase(r"\bdescend(?:s|ing)?\b|\blower(?:s|ing)\b", CAMERA, DOWN),
         phrase(rf"{TILT}(?!-shift)", DENIED, UP, DOWN),
+        phrase(rf"{TILT}(?:\s+the)?(?:\s+{CAM})?{ENDS}", OPENING, UP, DOWN),
+        phrase(rf"\bvertical\s+pan\b|{PAN}\s+vertically\b", ANYWHERE, UP, DOWN),
     ]
     for side, move in (("up", UP), ("down", DOWN)):
         to_side = rf"{GAP}[\s-]+{side}(?:wards?)?\b"
@@ -110,6 +126,8 @@ def _tilts() -> list[Phrase]:
             phrase(rf"{PAN}{to_side}", ANYWHERE, move),
             phrase(rf"{NO_ARTICLE}\b(?:pedestal|jib|crane|boom)s?{to_side}", OPENING, move),
             phrase(rf"{GOES}{to_side}", CAMERA, move),
+            phrase(rf"{TAKES}{to_side}", OPENING, move),
+            phrase(rf"{AFTER_A_SIDE}{side}\b", CAMERA, move),
         ]
     return phrases
 
@@ -118,6 +136,7 @@ def _rolls() -> list[Phrase]:
     phrases = [
         phrase(rf"(?<!my\scamera\s){ROLL}{ENDS}", OPENING, ROLL_RIGHT, ROLL_LEFT),
         phrase(rf"\brotat(?:es|ing)\b{ENDS}", CAMERA, ROLL_RIGHT, ROLL_LEFT),
+        phrase(rf"\brotate\s+the\s+{CAM}\b", OPENING, ROLL_RIGHT, ROLL_LEFT),
         phrase(ROLL, DENIED, ROLL_RIGHT, ROLL_LEFT),
     ]
     for turn, side, move in (
@@ -125,7 +144,7 @@ def _rolls() -> list[Phrase]:
         (r"(?:counter|anti)[\s-]?clockwise", "left", ROLL_LEFT),
     ):
         phrases += [
-            phrase(rf"{TURN}{GAP}[\s-]+{turn}\b", OPENING, move),
+            phrase(rf"{TURN}{GAP}(?:\s+\d+\s+degrees)?[\s-]+{turn}\b", OPENING, move),
             phrase(rf"{ROLL}{GAP}{TO}{side}\b", OPENING, move),
             phrase(rf"(?<!-)\b{turn}\s+(?:camera\s+)?roll\b", ANYWHERE, move),
         ]

@@ -22,6 +22,9 @@ def _zooms() -> tuple[Phrase, ...]:
         phrase(r"推近|推进(?![器剂])|拉近|前推|推镜头?|(?<=[缓慢快轻])推", ANYWHERE, PUSH),
         phrase(r"放大(?![镜器])", ANYWHERE, PUSH),
         phrase(r"拉远|推远|后拉|拉镜头?|缩小", ANYWHERE, PULL),
+        phrase(r"由远[及到至]近|从远[及到至]近", ANYWHERE, PUSH),
+        phrase(r"由近[及到至]远|从近[及到至]远", ANYWHERE, PULL),
+        phrase(rf"[向往朝]前{HOW}(?:推|移动?|走)?|靠近|逼近", OPENING, PUSH),
         phrase(r"推拉|变焦|缩放", ANYWHERE, PUSH, PULL),
         phrase(rf"[向往朝]前{HOW}(?:移动?|推|运动|走|进)?|推向|推|前移|前进", CAMERA, PUSH),
         phrase(r"靠近|逼近|接近", CAMERA, PUSH),
@@ -39,6 +42,9 @@ def _pans() -> list[Phrase]:
             phrase(rf"(?:平移|横移|摇)[向往到至]{side}[侧边]?", ANYWHERE, move),
             phrase(rf"{to_side}{HOW}(?:移动?|转动?|滑动?|运动)", CAMERA, move),
             phrase(rf"从{other}[侧边]?[向往到至]{side}", CAMERA, move),
+            phrase(rf"[向往朝]?{side}{HOW}移动?", OPENING, move),
+            phrase(rf"[向往朝]?{side}{HOW}移动?{CAM}", ANYWHERE, move),
+            phrase(rf"[向往朝]{side}(?=[上下]方?{HOW}移)", CAMERA, move),
         ]
     return phrases
 
@@ -47,12 +53,17 @@ def _tilts() -> list[Phrase]:
     phrases = [
         phrase(r"上升|升起|抬升|抬起|升高|上仰|仰起", CAMERA, TILT_UP),
         phrase(r"下降|降低|降落|俯下", CAMERA, TILT_DOWN),
+        phrase(r"(?<!提)升镜头?", ANYWHERE, TILT_UP),
+        phrase(r"降镜头?", ANYWHERE, TILT_DOWN),
         phrase(r"俯仰", DENIED, TILT_UP, TILT_DOWN),
     ]
     for side, move in (("上", TILT_UP), ("下", TILT_DOWN)):
         phrases += [
             phrase(rf"[向往朝]?{side}{HOW}摇(?![头晃摆])", ANYWHERE, move),
             phrase(rf"[向往朝]{side}{HOW}(?:平移|倾斜)", ANYWHERE, move),
+            phrase(rf"[向往朝]?{side}{HOW}移动?", OPENING, move),
+            phrase(rf"[向往朝]?{side}{HOW}移动?{CAM}", ANYWHERE, move),
+            phrase(rf"(?:(?<=[向往朝]左)|(?<=[向往朝]右)){side}方?{HOW}移", ANYWHERE, move),
             phrase(rf"[向往朝]?{side}{HOW}(?:移动?|抬|运动|升|降|扫|倾|转)", CAMERA, move),
         ]
     return phrases
@@ -63,6 +74,7 @@ def _turns() -> list[Phrase]:
     phrases = [
         phrase(r"横滚|滚转|旋转|翻滚|转动", CAMERA, ROLL_RIGHT, ROLL_LEFT),
         phrase(r"旋转|横滚", DENIED, ROLL_RIGHT, ROLL_LEFT),
+        phrase(rf"旋转{CAM}", OPENING, ROLL_RIGHT, ROLL_LEFT),
         phrase(r"环绕(?=镜头|拍摄|运镜)|绕拍", ANYWHERE, *either),
         phrase(r"弧[形线](?=镜头|运镜|运动|移动)", ANYWHERE, *either),
         phrase(r"环绕|围绕|绕着?|弧[形线]", OPENING, *either),
@@ -94,6 +106,7 @@ def _rests() -> tuple[Phrase, ...]:
             HANDHELD,
         ),
         phrase(r"抖动|晃动|摇晃", CAMERA, HANDHELD),
+        phrase(r"晃动|抖动", OPENING, HANDHELD),
         phrase(r"手持|抖动|晃动", DENIED, HANDHELD),
     )
 
