@@ -4,7 +4,7 @@ from pathlib import Path
 
 from api.headers import NOTHING
 from tests.browser import open_page
-from tests.clips import moving_clip, write_clip
+from tests.clips import moving_clip, photo, write_clip
 from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
 from tests.processes import until
 
@@ -26,6 +26,21 @@ def test_the_docs_work_and_break_no_policy(gateway: Gateway) -> None:
         alive.locator(".execute").click()
         alive.locator(".live-responses-table .response-col_status").first.wait_for()
         assert '"status": "alive"' in alive.locator(".live-responses-table").inner_text()
+        assert complaints == []
+
+
+def test_a_photo_chosen_on_the_docs_page_becomes_a_job(gateway: Gateway, tmp_path: Path) -> None:
+    photo().save(tmp_path / "photo.jpg")
+    with open_page() as (page, complaints):
+        page.goto(f"{gateway.url}/docs")
+        create = page.locator("#operations-jobs-create_job_v1_jobs_post")
+        create.locator(".opblock-summary-control").click()
+        create.locator(".try-out__btn").click()
+        create.locator("input[type=file]").set_input_files(tmp_path / "photo.jpg")
+        create.locator(".execute").click()
+        answer = create.locator(".live-responses-table")
+        answer.locator(".response-col_status").first.wait_for()
+        assert '"status": "queued"' in answer.inner_text()
         assert complaints == []
 
 

@@ -24,7 +24,7 @@ SPEC: Final = EngineSpec(
         " still, slowly or quickly, several at once, as the prompt says in English or Chinese."
         " Nothing in the picture moves by itself and nothing is generated."
     ),
-    revision="camera-1",
+    revision="camera-2",
     ai_generated=False,
     uses_prompt=True,
     uses_steps=False,
