@@ -1,9 +1,11 @@
 """Connections that cannot be held open, or made to hold memory, by sending requests slowly."""
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 HEAD_SECONDS: Final = 30.0
 """From the connection, or the first byte after an answer, to the end of a request's headers."""
@@ -13,15 +15,27 @@ FRAMING: Final = 8
 """Bytes on the line for one of a body: chunks of one byte take six."""
 
 
+class _Exit:
+    """A transport as an answer needs it, of which something else is called in place of `close`."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write = transport.write
+        self.is_closing = transport.is_closing
+        self.close = close
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, which by itself waits for ever for headers and keeps any length of them.
 
-    Its own timer for idle connections is disarmed by the first byte that comes.
+    Its own timer for idle connections is disarmed by the first byte that comes. And where a client
+    asks for the close, it closes while a refused body is on its way: that resets the connection,
+    which may take the answer with it, and nginx makes a 502 of a 401.
     """
 
     _closing: asyncio.TimerHandle | None = None
     _line_bytes = 0
     _body_bytes = 0
+    _is_lingering = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -32,6 +46,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_lingering:
+            return
         self._line_bytes += len(data)
         super().data_received(data)
         if self._line_bytes > MAX_HEAD_BYTES + FRAMING * self._body_bytes:
@@ -47,10 +63,23 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._let_be()
         super().on_headers_complete()
+        if self.cycle is not None:
+            close = partial(self._leave, self.cycle)
+            self.cycle.transport = cast(asyncio.Transport, _Exit(self.transport, close))
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
+
+    def _leave(self, cycle: RequestResponseCycle) -> None:
+        """Close; while a body is on its way only our own half, until the client closes too."""
+        if not cycle.more_body or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._is_lingering = True
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._close_in_time()
 
     def _close_in_time(self) -> None:
         self._closing = self.loop.call_later(HEAD_SECONDS, self._close)

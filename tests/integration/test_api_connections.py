@@ -106,6 +106,51 @@ def test_a_body_that_was_refused_cannot_go_on_for_ever(impatient: Gateway) -> No
         assert is_closed(connection)
 
 
+CLOSING = pytest.mark.parametrize(
+    "version", [b"1.1\r\nConnection: close", b"1.0"], ids=["close", "1.0"]
+)
+"""How proxies ask that keep no connection, as nginx does by itself."""
+
+
+def large(version: bytes, length: int, token: bytes = b"none") -> bytes:
+    """Return the head of a request with a large body whose sender asks for the close."""
+    return (
+        b"POST /v1/jobs HTTP/%b\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n" % (version, token, length)
+    )
+
+
+def is_cut(connection: socket.socket) -> bool:
+    try:
+        connection.sendall(bytes(65536))
+    except ConnectionError:
+        return True
+    return False
+
+
+@CLOSING
+def test_a_refusal_reaches_who_sends_the_whole_body_first(
+    gateway: Gateway, version: bytes
+) -> None:
+    for _ in range(5):  # A reset does not always come in time to cost the answer.
+        with connected(gateway) as connection:
+            body = bytes(16 * 2**20)
+            connection.sendall(large(version, len(body)) + body)
+            assert answer_of(connection).status == 401
+            assert is_closed(connection)
+    assert gateway.create().status_code == 202
+
+
+@CLOSING
+def test_a_body_that_goes_on_after_its_refusal_is_cut_in_time(
+    impatient: Gateway, version: bytes
+) -> None:
+    with connected(impatient) as connection:
+        connection.sendall(large(version, 2**40))
+        assert answer_of(connection).status == 413
+        until(lambda: is_cut(connection), "it is cut")
+
+
 @pytest.mark.parametrize(
     ("start", "piece"),
     [
