@@ -87,7 +87,7 @@ class Fleet:
                 param="model",
             )
         known = ", ".join(offer.spec.name for offer in offers)
-        raise UnknownModel(f"there is no model {name!r} here; known are {known}", param="model")
+        raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")
 
     def live_workers(self) -> int:
         with self._db.read() as connection:

@@ -141,7 +141,8 @@ def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> Job
         stage=job.stage,
         progress=ProgressView(
             percent=percent(job),
-            step=job.step,
+            # Beats come once a second at most, so the last steps are seldom among them.
+            step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
             total_steps=job.total_steps,
             eta_seconds=job.eta_seconds,
         ),

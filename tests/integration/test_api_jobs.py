@@ -131,7 +131,9 @@ def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, hand: Hand) -> N
     hand.complete(job, b"the clip")
     done = gateway.get(f"/v1/jobs/{job_id}")
     video = done.json()["output"]["video"]
-    assert (done.json()["status"], done.json()["progress"]["percent"]) == ("succeeded", 100)
+    progress = done.json()["progress"]
+    assert (done.json()["status"], progress["percent"]) == ("succeeded", 100)
+    assert (progress["step"], progress["total_steps"]) == (10, 10)
     assert "Retry-After" not in done.headers
     assert gateway.http.get(video["url"], timeout=10).content == b"the clip"
     assert done.json()["output"]["gif"]["content_type"] == "image/gif"
