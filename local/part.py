@@ -170,7 +170,9 @@ def _in_words(line: str) -> str:
     """Return a structured line's event and reason; any other line as it is."""
     try:
         fields = json.loads(line)
-        return f"{fields['event']}: {fields['reason']}"
+        # Whoever shows this has said already that it refused.
+        event = "" if fields["event"] == "refused_to_start" else f"{fields['event']}: "
+        return f"{event}{fields['reason']}"
     except (ValueError, TypeError, KeyError):
         return line
 

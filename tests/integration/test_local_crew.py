@@ -19,7 +19,11 @@ from local.processes import ROOT
 
 SLEEP = "import signal; signal.pause()"
 ENDS = "import sys; print('the disk is full'); sys.exit(3)"
-REFUSES = """import sys; print('{"event": "refused", "reason": "PORT is a word"}'); sys.exit(2)"""
+REFUSES = """
+import sys
+print('{"event": "refused_to_start", "reason": "PORT is a word"}')
+sys.exit(2)
+"""
 STUBBORN = """
 import pathlib, signal
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -137,7 +141,7 @@ def test_a_part_whose_settings_are_wrong_is_not_tried_again(
     part: Callable[..., Part], crew_of: Callable[..., Crew]
 ) -> None:
     it = crew_of(part(script=REFUSES))
-    with pytest.raises(CannotStart, match=r"^part refused to start: refused: PORT is a word$"):
+    with pytest.raises(CannotStart, match=r"^part refused to start: PORT is a word$"):
         advance_until(it, lambda: False)
 
 
