@@ -1,4 +1,7 @@
-"""`make key`: an API key for what `make run` has started: `python -m local.key create NAME`."""
+"""`make key`: an API key for what `make run` has started: `python -m local.key create NAME`.
+
+What else there is to do with keys (list, rotate, revoke) takes the same way.
+"""
 
 import os
 import subprocess

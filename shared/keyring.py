@@ -91,7 +91,8 @@ class Keyring:
         match = _KEY.fullmatch(given)
         key, *digests = self._held.get(match[1] if match else "", (None, _NOBODY, _NOBODY))
         # Both are compared in any case: the time tells nobody whether a rotation is under way.
-        is_new, is_old = [hmac.compare_digest(hashed(given), digest) for digest in digests]
+        found = hashed(given)
+        is_new, is_old = [hmac.compare_digest(found, digest) for digest in digests]
         return Match(key, is_old=is_old) if key is not None and (is_new or is_old) else None
 
 

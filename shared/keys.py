@@ -41,12 +41,7 @@ class Keys:
             InvalidRequest: the name has other letters than names have.
             KeyNameTaken: another key has it, or had it before it was revoked.
         """
-        if not _NAME.fullmatch(name):
-            raise InvalidRequest(
-                "a key's name has 1 to 64 letters, digits, dots, dashes or underscores, and"
-                " begins with a letter or a digit",
-                param="name",
-            )
+        _check_name(name)
         prefix = draw_prefix()
         given = draw_key(prefix)
         values = {
@@ -158,6 +153,15 @@ def parse_key_id(name: str) -> UUID:
     if match is None:
         raise no_such_key()
     return UUID(hex=match[1])
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            "a key's name has 1 to 64 letters, digits, dots, dashes or underscores, and begins"
+            " with a letter or a digit",
+            param="name",
+        )
 
 
 def no_such_key() -> NotFound:
