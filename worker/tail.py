@@ -1,6 +1,7 @@
 """The end of a job: mux, check, upload, complete, while the next job already renders."""
 
 import hashlib
+import io
 import shutil
 import tempfile
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import structlog
 
 from shared.crashpoints import crashpoint
@@ -226,9 +228,9 @@ def _poster(clip: Clip, facts: VideoFacts) -> _Upload:
 
 def _gif(clip: Clip, facts: VideoFacts) -> _Upload:
     body = gif(clip.path, facts)
-    return _Upload(
-        Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), "num_frames": facts.num_frames}
-    )
+    with PIL.Image.open(io.BytesIO(body)) as image:  # A quick clip's has fewer frames than it.
+        shown = {"width": image.width, "height": image.height, "num_frames": image.n_frames}
+    return _Upload(Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), **shown})
 
 
 def _sprites(clip: Clip, facts: VideoFacts) -> _Upload:

@@ -114,6 +114,8 @@ def test_a_job_becomes_a_video_whose_bytes_match_its_row(served: Bench) -> None:
         Variant.GIF,
         Variant.SPRITESHEET,
     }
+    moving = job.result.artifacts[Variant.GIF]
+    assert (moving.width, moving.height, moving.num_frames) == (96, 64, 4)
     for artifact in job.result.artifacts.values():
         assert len(bench.storage.get(artifact.key)) == artifact.bytes
     with av.open(io.BytesIO(bench.storage.get(job.result.artifacts[Variant.VIDEO].key))) as clip:
