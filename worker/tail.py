@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import structlog
+from PIL.GifImagePlugin import GifImageFile
 
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable
@@ -228,7 +228,7 @@ def _poster(clip: Clip, facts: VideoFacts) -> _Upload:
 
 def _gif(clip: Clip, facts: VideoFacts) -> _Upload:
     body = gif(clip.path, facts)
-    with PIL.Image.open(io.BytesIO(body)) as image:  # A quick clip's has fewer frames than it.
+    with GifImageFile(io.BytesIO(body)) as image:  # A quick clip's has fewer frames than it.
         shown = {"width": image.width, "height": image.height, "num_frames": image.n_frames}
     return _Upload(Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), **shown})
 
