@@ -43,7 +43,7 @@ audit:  ## Ask for known vulnerabilities of every pinned library; needs the netw
 	@$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
-	@$(BIN)/python -m bench.render --device cuda
+	@$(BIN)/python -m bench.render --device cuda --minutes 27 --arm-minutes 6
 
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file

@@ -1,13 +1,14 @@
 """Our denoising with some of its techniques taken out, to see what each is worth."""
 
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from bench.arms import DenoisingArm, Warm
 from bench.models import apart
+from bench.names import COMPILED_TECHNIQUES
 from worker.engines.i2vgen.compiled import Compiler, WarmShape
 from worker.engines.i2vgen.context import Context, KeptContext, attend_to_kept_context
 from worker.engines.i2vgen.denoiser import Denoiser
@@ -18,7 +19,6 @@ from worker.engines.i2vgen.temporal import flatten_temporal_convolutions
 from worker.engines.i2vgen.weights import Model
 
 Arms = dict[str, DenoisingArm]
-COMPILED_TECHNIQUES: Final = ("+ torch.compile", "+ one launch a step")
 
 
 class EachFrameAnew(KeptContext):

@@ -1,13 +1,12 @@
 """One clip by one arm, from the picture to the MP4 on disk, with the times of its steps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from diffusers.utils import export_to_video
-from PIL import Image as PillowImage
 
 from bench.gauges import synchronize
 from tests.stock import GivenSample
@@ -100,33 +99,16 @@ class StockArm:
 
     def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         noise, conditions = drawn(self.model, request)
-        pipeline, scheduler, parameters = (
-            self._pipeline,
-            self._pipeline.scheduler,
-            request.parameters,
-        )
-        marks = Marks(parameters.num_inference_steps, clock)
+        pipeline, scheduler = self._pipeline, self._pipeline.scheduler
+        marks = Marks(request.parameters.num_inference_steps, clock)
         pipeline.scheduler = marked = Marked(scheduler, marks, self.model.device)
-        scaling = self.model.vae.config.scaling_factor
-        pipeline.given = (conditions.latents[:, :, 0] / scaling).to(self.model.dtype)
         synchronize(self.model.device)
         began = clock()
         try:
-            frames = pipeline(
-                prompt=parameters.prompt,
-                negative_prompt=parameters.negative_prompt,
-                image=PillowImage.fromarray(request.image),
-                width=parameters.width,
-                height=parameters.height,
-                target_fps=parameters.fps,
-                num_frames=parameters.num_frames,
-                num_inference_steps=parameters.num_inference_steps,
-                guidance_scale=parameters.guidance_scale,
-                latents=noise.clip.to(self.model.device, self.model.dtype),
-            ).frames[0]
+            frames = pipeline.render(request, noise, conditions.latents)[0]
         finally:
             pipeline.scheduler = scheduler
-        export_to_video(frames, str(path), fps=parameters.fps)
+        export_to_video(frames, str(path), fps=request.parameters.fps)
         seconds = clock() - began
         return Figures(marks.milliseconds_each, seconds, marked.sample[None].transpose(1, 2))
 
@@ -235,11 +217,21 @@ def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def interleaved(
-    arms: dict[str, Arm], requests: Sequence[RenderRequest], folder: Path, clock: Clock
-) -> dict[str, list[Figures]]:
-    """Return each arm's figures; every other round begins with the last arm."""
-    figures: dict[str, list[Figures]] = {name: [] for name in arms}
+    names: Sequence[str],
+    requests: Iterable[RenderRequest],
+    run: Callable[[str, RenderRequest], Figures | None],
+) -> Iterator[dict[str, list[Figures]]]:
+    """Yield what each arm took so far, round by round; every other one begins with the last arm.
+
+    Args:
+        run: renders by the arm of this name; None for one that is lost, with all it took.
+    """
+    figures: dict[str, list[Figures]] = {name: [] for name in names}
     for number, request in enumerate(requests):
-        for name in list(arms)[:: 1 if number % 2 == 0 else -1]:
-            figures[name].append(arms[name].run(request, folder / "clip.mp4", clock))
-    return figures
+        for name in list(figures)[:: 1 if number % 2 == 0 else -1]:
+            took = run(name, request)
+            if took is None:
+                del figures[name]
+            else:
+                figures[name].append(took)
+        yield figures

@@ -47,6 +47,8 @@ def back_to_back(
     requests: Sequence[RenderRequest],
     folder: Path,
     compiled: Compiled | None = None,
+    *,
+    arm: str,
 ) -> BackToBack:
     """Render the requests in a row; each MP4 is finished while the next clip is rendered."""
     watch = Watch(model)
@@ -68,7 +70,7 @@ def back_to_back(
     pairs = zip(watch.spans, watch.spans[1:], strict=False)
     idle = statistics.median(seconds_between(ended, begun) for (_, ended), (begun, _) in pairs)
     growth = float(np.polyfit(range(len(held)), held, 1)[0])
-    return BackToBack(len(requests), idle, 100 * idle / seconds, growth)
+    return BackToBack(arm, len(requests), idle, 100 * idle / seconds, growth)
 
 
 def _writer(request: RenderRequest, path: Path) -> Mp4Writer:

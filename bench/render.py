@@ -2,307 +2,102 @@
 
 Run `python -m bench.render` for small random models on the CPU, or with `--device cuda` for the
 real size. The arms take turns. The reference has the shim that its default call needs since
-transformers 5, and nothing else. The report is printed and kept in outputs/.
+transformers 5, and nothing else. The report is printed at the end, and written to outputs/ after
+every round: what fails or does not fit the time costs its own row, with the reason in its place.
 """
 
 import argparse
+import math
 import os
 import platform
 import shlex
-import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from bench.ablation import COMPILED_TECHNIQUES, ablations
-from bench.arms import (
-    Arm,
-    Clock,
-    DenoisingArm,
-    Figures,
-    OurArm,
-    StockArm,
-    Warm,
-    drawn,
-    interleaved,
-    relative_error,
-)
-from bench.back_to_back import back_to_back
-from bench.gauges import CLOCKS, Peak, flops_per_second
-from bench.models import (
-    FULL,
-    SMALL,
-    Parts,
-    apart,
-    draw_parts,
-    ours,
-    resident_bytes,
-    stock,
-    without_encoders,
-)
-from bench.report import BackToBack, CaseReport, Goal, Report, Row, row
-from shared.catalogue import Fit, Parameters
-from tests.photos import photo
-from worker.engines.base import RenderRequest
-from worker.engines.i2vgen.compiled import Compiler, WarmShape, whole_graph
-from worker.engines.i2vgen.ddim import ddim_steps
-from worker.engines.i2vgen.denoiser import Denoiser
-from worker.engines.i2vgen.footprint import FOOTPRINT, needed
-from worker.engines.i2vgen.memory import LOW
-from worker.engines.i2vgen.weights import Model
+from bench.budget import STARTED, Budget, say
+from bench.case import CASES, Case, chosen
+from bench.gauges import CLOCKS, flops_per_second
+from bench.measure import Bench, Effort, Measured
+from bench.models import FULL, SMALL, Parts, draw_parts
+from bench.report import CaseReport, Report
+from worker.engines.i2vgen.compiled import whole_graph
+from worker.engines.i2vgen.kept_code import keep_on_disk
 
-STOCK: Final = "diffusers"
-STOCK_COMPILED: Final = "diffusers + torch.compile"
-OURS: Final = "stillreel, eager"
-OURS_COMPILED: Final = "stillreel, compiled"
-FRUGAL: Final = "stillreel, low memory"
-COMPILED: Final = (STOCK_COMPILED, OURS_COMPILED, *COMPILED_TECHNIQUES)
-
-
-@dataclass(frozen=True)
-class Case:
-    width: int
-    height: int
-    frames: int
-    steps: int
-
-    def __str__(self) -> str:
-        return f"{self.width} x {self.height}, {self.frames} frames, {self.steps} steps"
-
-    def shape(self, model: Model) -> WarmShape:
-        return WarmShape.of_clip(model, self.width, self.height, self.frames)
-
-    def request(self, number: int) -> RenderRequest:
-        """Return a clip to render; each has another prompt, so that no encoding is kept."""
-        return RenderRequest(
-            photo("rocket.jpg", short_side=self.height),
-            Parameters(
-                prompt=f"the rocket slowly rises, take {number}",
-                negative_prompt=f"blurry, take {number}",
-                resolution=None,
-                width=self.width,
-                height=self.height,
-                fit=Fit.CROP,
-                num_frames=self.frames,
-                fps=8,
-                num_inference_steps=self.steps,
-                guidance_scale=9.0,
-                seed=number,
-            ),
-        )
-
-
-CASES: Final = {
-    "cpu": (Case(192, 192, 8, 3),),
-    "cuda": (Case(256, 256, 16, 50), Case(512, 512, 16, 50), Case(1280, 704, 16, 50)),
+EFFORTS: Final = {
+    "cpu": Effort(rounds=10, ablation_rounds=5, clips_in_a_row=20, half_steps=0),
+    "cuda": Effort(rounds=5, ablation_rounds=3, clips_in_a_row=20, half_steps=8),
 }
 
 
-@dataclass(frozen=True)
-class Bench:
-    """How a case is measured."""
+def measure_all(bench: Bench, cases: Sequence[Case], reports: list[CaseReport]) -> None:
+    """Measure every case; `reports` has what is known at any moment.
 
-    parts: Parts
-    folder: Path
-    rounds: int
-    ablation_rounds: int
-    clips_in_a_row: int
-    clock: Clock
-    compiler: Compiler | None
-
-    def report(self, case: Case) -> CaseReport:
-        floor = floor_ms(case, self.parts, self.clock)
-        rows = self.measure(case, floor)
-        ablation = self.ablate(case, floor) if self.ablation_rounds else []
-        in_a_row = self.in_a_row(case) if self.clips_in_a_row else None
-        return CaseReport(str(case), rows, ablation, in_a_row, goals(case, rows, in_a_row))
-
-    def measure(self, case: Case, floor: float) -> list[Row]:
-        """Return a row for each arm that renders from picture to MP4."""
-        model = ours(self.parts)
-        warm = None
-        arms: dict[str, Arm] = {STOCK: StockArm(stock(self.parts), model)}
-        denoising = {OURS: DenoisingArm(model, Denoiser(model.unet))}
-        if self.compiler is not None:
-            strong = stock(self.parts)
-            strong.unet.forward = self.compiler(strong.unet.forward)
-            arms[STOCK_COMPILED] = StockArm(strong, model)
-        arms[OURS] = OurArm(model)
-        if self.compiler is not None:
-            own = apart(model)
-            warm = Warm(own, case.shape(own), self.compiler)
-            arms[OURS_COMPILED] = OurArm(own, warm=warm)
-            denoising[OURS_COMPILED] = DenoisingArm(own, Denoiser(own.unet), warm=warm)
-        frugal = without_encoders(model)
-        arms[FRUGAL] = OurArm(frugal, LOW)
-        denoising[FRUGAL] = DenoisingArm(frugal, Denoiser(frugal.unet), LOW)
-        return self._rows(case, floor, arms, denoising)
-
-    def ablate(self, case: Case, floor: float) -> list[Row]:
-        """Return a row for each technique, added to the ones above it."""
-        model = ours(self.parts)
-        arms: dict[str, Arm] = {STOCK: StockArm(stock(self.parts), model)}
-        techniques = ablations(model, self.parts.unet, case.shape(model), self.compiler)
-        return self._rows(case, floor, {**arms, **techniques}, techniques, self.ablation_rounds)
-
-    def _rows(
-        self,
-        case: Case,
-        floor: float,
-        arms: dict[str, Arm],
-        denoising: dict[str, DenoisingArm],
-        rounds: int | None = None,
-    ) -> list[Row]:
-        firsts = {name: self._first(case, arm) for name, arm in arms.items()}
-        expected = firsts[STOCK].latents
-        assert expected is not None
-        latents = {
-            name: each.run(case.request(0), self.folder, self.clock).latents
-            for name, each in denoising.items()
-        }
-        requests = [case.request(1 + number) for number in range(rounds or self.rounds)]
-        figures = interleaved(arms, requests, self.folder, self.clock)
-        rows = []
-        for name, first in firsts.items():
-            mine = latents.get(name, first.latents)
-            assert mine is not None
-            rows.append(
-                row(
-                    name,
-                    figures,
-                    against=STOCK,
-                    compiled=STOCK_COMPILED,
-                    floor_ms=floor,
-                    steps=case.steps,
-                    error=relative_error(mine, expected),
-                    peak_bytes=first.peak_bytes,
-                    estimated_bytes=self._estimated(name, case),
-                    compile_seconds=_compile_seconds(name, first, figures[name]),
-                )
-            )
-        return rows
-
-    def _estimated(self, name: str, case: Case) -> int | None:
-        """Return what admission reckons with, less what no count of tensors shows."""
-        way = {OURS: "normal", FRUGAL: "low"}.get(name)
-        if way is None or self.parts.device.type == "cpu":
-            return None
-        size = {"width": case.width, "height": case.height, "num_frames": case.frames}
-        return needed(way, **size) - FOOTPRINT.fixed_bytes
-
-    def _first(self, case: Case, arm: Arm) -> "First":
-        """Warm and run an arm once. A recorded launch allocates only now, so this has its peak."""
-        began = time.perf_counter()
-        with Peak(arm.model.device) as peak:
-            arm.warm()
-            figures = arm.run(case.request(0), self.folder / "clip.mp4", self.clock)
-        seconds = time.perf_counter() - began
-        return First(peak.bytes + resident_bytes(arm.model), seconds, figures.latents)
-
-    def in_a_row(self, case: Case) -> BackToBack:
-        model = ours(self.parts)
-        warm = Warm(model, case.shape(model), self.compiler) if self.compiler else None
-        if warm is not None:
-            warm.compile()
-        requests = [case.request(100 + number) for number in range(self.clips_in_a_row)]
-        return back_to_back(model, requests, self.folder, warm.compiled if warm else None)
-
-
-@dataclass(frozen=True)
-class First:
-    peak_bytes: int
-    seconds: float
-    latents: torch.Tensor | None
-
-
-def _compile_seconds(name: str, first: First, figures: Sequence[Figures]) -> float:
-    """Return what the first run took longer than the others; 0 for an arm that is not compiled."""
-    usual = statistics.median(each.seconds for each in figures)
-    return max(0.0, first.seconds - usual) if name in COMPILED else 0.0
-
-
-def floor_ms(case: Case, parts: Parts, clock: Clock) -> float:
-    """Return what the reference's sums of one step take at this device's rate of products."""
-    model = ours(parts)
-    noise, conditions = drawn(model, case.request(0))
-    pipeline = stock(parts)
-    rows = len(conditions.text)
-    latents = noise.clip.to(parts.device, parts.dtype).repeat(rows, 1, 1, 1, 1)
-    step = ddim_steps(model.scheduler, case.steps)[0]
-    given = conditions.latents.to(parts.dtype).repeat(rows, 1, 1, 1, 1)
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        pipeline.unet(
-            latents,
-            step.timestep,
-            fps=torch.tensor([conditions.fps] * rows, device=parts.device),
-            image_latents=given,
-            image_embeddings=conditions.picture[:, 0],
-            encoder_hidden_states=conditions.text,
-        )
-    rate = flops_per_second(parts.device, parts.dtype, clock)
-    return counter.get_total_flops() / rate * 1000
-
-
-def goals(case: Case, rows: Sequence[Row], in_a_row: BackToBack | None) -> list[Goal]:
-    """Return what issue 5 asks of this case, beside what was measured."""
-    found = {each.name: each for each in rows}
-    best = found.get(OURS_COMPILED, found[OURS])
-    low, reference = found[FRUGAL].peak_bytes, found[STOCK].peak_bytes
-    if (case.width, case.height, case.steps) == (256, 256, 50):
-        return [Goal("clips, times faster than diffusers", 2.0, best.faster_clips)]
-    if (case.width, case.height, case.steps) == (512, 512, 50):
-        rest = None if in_a_row is None else 100 - in_a_row.idle_percent
-        return [
-            Goal("clips, times faster than diffusers", 1.6, best.faster_clips),
-            Goal("steps, times faster than diffusers", 1.35, best.faster_steps),
-            Goal("steps, times faster than compiled diffusers", 1.15, best.faster_than_compiled),
-            Goal("% of the floor", 65, best.percent_of_floor),
-            Goal("% of memory saved by low memory", 35, 100 * (1 - low / reference)),
-            Goal("% of the time the device is busy between clips", 97, rest),
-        ]
-    if case == CASES["cpu"][0]:
-        return [Goal("steps, times faster than diffusers", 1.4, best.faster_steps)]
-    return []
+    The first case's ablation comes before the third case: the time may run out.
+    """
+    measured = [Measured(bench, case) for case in cases]
+    reports.extend(each.report for each in measured)
+    for each in measured[:2]:
+        each.measure()
+    if bench.effort.ablation_rounds:
+        measured[0].ablate()
+    for each in measured[2:]:
+        each.measure()
 
 
 def main() -> None:
+    asked = _parser().parse_args()
+    torch.set_num_threads(asked.threads)
+    device = torch.device(asked.device)
+    is_on_card = device.type == "cuda"
+    stem = asked.out or Path("outputs") / f"bench-{asked.device}"
+    keep_on_disk(stem.parent / "compiled", device)
+    say(f"drawing a model; what is found goes to {stem}.md")
+    parts = draw_parts(FULL if is_on_card else SMALL, device)
+    clock = CLOCKS[asked.clock]
+    report = Report(_command(), ", ".join(_machine(parts, asked.threads, asked.clock)), [])
+    with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
+        bench = Bench(
+            parts=parts,
+            folder=Path(name),
+            effort=_effort(asked),
+            clock=clock,
+            compiler=whole_graph if is_on_card or asked.compile else None,
+            flops_per_second=flops_per_second(device, parts.dtype, clock),
+            budget=Budget(STARTED + 60 * asked.minutes, 60 * asked.arm_minutes),
+            on_found=lambda: report.write(stem),
+        )
+        measure_all(bench, chosen(asked.device, asked.size), report.cases)
+    sys.stdout.write(report.as_markdown())
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", choices=tuple(CASES), default="cpu")
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--ablation-rounds", type=int, default=5)
-    parser.add_argument("--clips-in-a-row", type=int, default=20)
+    parser.add_argument("--size", help="only this one, such as 512x512")
+    for field in fields(Effort):
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, help="0 leaves it out")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of the whole bench")
+    parser.add_argument("--arm-minutes", type=float, default=15, help="of an arm's first clip")
+    parser.add_argument("--out", type=Path, help="the report's name, without .md and .json")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--clock", choices=tuple(CLOCKS), default="wall")
     parser.add_argument(
         "--compile", action="store_true", help="on the CPU too: takes many minutes"
     )
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    device = torch.device(asked.device)
-    is_on_card = device.type == "cuda"
-    parts = draw_parts(FULL if is_on_card else SMALL, device)
-    with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
-        bench = Bench(
-            parts=parts,
-            folder=Path(name),
-            rounds=asked.rounds,
-            ablation_rounds=asked.ablation_rounds,
-            clips_in_a_row=asked.clips_in_a_row,
-            clock=CLOCKS[asked.clock],
-            compiler=whole_graph if is_on_card or asked.compile else None,
-        )
-        cases = [bench.report(case) for case in CASES[asked.device]]
-    report = Report(_command(), ", ".join(_machine(parts, asked.threads, asked.clock)), cases)
-    report.write(Path("outputs") / f"bench-{asked.device}")
-    print(report.as_markdown())
+    return parser
+
+
+def _effort(asked: argparse.Namespace) -> Effort:
+    names = [field.name for field in fields(Effort)]
+    given = {name: getattr(asked, name) for name in names if getattr(asked, name) is not None}
+    return replace(EFFORTS[asked.device], **given)
 
 
 def _command() -> str:

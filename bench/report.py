@@ -1,13 +1,19 @@
 """What a bench found, as a table for a reader and as JSON for a program."""
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench.arms import Figures
+
+HEADINGS: Final = (
+    *("arm", "ms a step", "faster", "than compiled", "s denoising", "s a clip", "faster clips"),
+    *("error", "% of floor", "peak GiB", "estimated", "s compiling"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,9 +37,25 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Halves:
+    """Half precision's relative errors against float32: a step's each, from the same latents."""
+
+    way: str  # "eager" or "compiled", of ours
+    stock: list[float]
+    ours: list[float]
+
+    @property
+    def worst_ratio(self) -> float:
+        """Return the largest of our errors over diffusers' own at its step; NaN is the largest."""
+        ratios = [ours / stock for ours, stock in zip(self.ours, self.stock, strict=True)]
+        return max(math.inf if math.isnan(ratio) else ratio for ratio in ratios)
+
+
+@dataclass(frozen=True)
 class BackToBack:
     """Several clips one after the other, as a worker renders them."""
 
+    arm: str
     clips: int
     idle_seconds: float
     idle_percent: float
@@ -55,30 +77,40 @@ class Goal:
         return f"{self.what}: {self.got:.2f}, {self.at_least:g} asked, {verdict}"
 
 
-@dataclass(frozen=True)
+@dataclass
 class CaseReport:
+    """What is known of a case so far."""
+
     title: str
-    rows: Sequence[Row]
-    ablation: Sequence[Row]
-    back_to_back: BackToBack | None
-    goals: Sequence[Goal]
+    rows: list[Row] = field(default_factory=list)
+    ablation: list[Row] = field(default_factory=list)
+    halves: Halves | None = None
+    back_to_back: BackToBack | None = None
+    goals: list[Goal] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # what was lost or left out, and why
 
 
 @dataclass(frozen=True)
 class Report:
     command: str
     machine: str
-    cases: Sequence[CaseReport]
+    cases: list[CaseReport]
 
     def write(self, stem: Path) -> None:
-        """Write `stem`.md and `stem`.json."""
+        """Write `stem`.md and `stem`.json; one that is cut short leaves the ones before."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_suffix(".md").write_text(self.as_markdown(), encoding="utf-8")
-        stem.with_suffix(".json").write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        _write(stem.with_name(f"{stem.name}.md"), self.as_markdown())
+        _write(stem.with_name(f"{stem.name}.json"), json.dumps(asdict(self), indent=2))
 
     def as_markdown(self) -> str:
         parts = [f"`{self.command}` on {self.machine}", *map(_case, self.cases)]
         return "\n\n".join(parts) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8")
+    new.replace(path)
 
 
 def row(
@@ -119,33 +151,42 @@ def _ratios(theirs: list[Figures], mine: list[Figures], what: str) -> list[float
 
 
 def _case(case: CaseReport) -> str:
-    parts = [f"### {case.title}", _table(case.rows)]
+    parts = [f"### {case.title}"]
+    if case.rows:
+        parts.append(_table(case.rows, HEADINGS))
     if case.ablation:
-        parts += ["Technique by technique, each added to those above it:", _table(case.ablation)]
+        # Its arms only denoise; the reference alone makes a file.
+        headings = [each for each in HEADINGS if each not in ("s a clip", "faster clips")]
+        parts += ["Technique by technique, each added to those above it:"]
+        parts += [_table(case.ablation, headings)]
+    if (halves := case.halves) is not None:
+        parts.append(
+            f"Half precision, {halves.way}, against float32 from the same latents at each of"
+            f" {len(halves.ours)} steps: ours strays by {max(halves.ours):.1e} at most, diffusers"
+            f" by {max(halves.stock):.1e}; at no step more than {halves.worst_ratio:.2f} x as far."
+        )
     if (found := case.back_to_back) is not None:
         parts.append(
-            f"Back to back, {found.clips} clips: the device rests"
+            f"Back to back, {found.clips} clips, {found.arm}: the device rests"
             f" {1000 * found.idle_seconds:.0f} ms between two"
             f" ({found.idle_percent:.1f} % of a clip), and {found.bytes_a_clip:+.0f} bytes stay"
             " held after each."
         )
-    if case.goals:
-        parts.append("\n".join(f"- {goal}" for goal in case.goals))
+    if case.goals or case.missing:
+        parts.append("\n".join(f"- {each}" for each in (*case.goals, *case.missing)))
     return "\n\n".join(parts)
 
 
-def _table(rows: Sequence[Row]) -> str:
-    headings = (
-        *("arm", "ms a step", "faster", "than compiled", "s denoising", "s a clip", "faster"),
-        *("error", "% of floor", "peak GiB", "estimated", "s compiling"),
-    )
-    lines = [headings, ("---", *["--:"] * (len(headings) - 1)), *map(_cells, rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+def _table(rows: Sequence[Row], headings: Sequence[str]) -> str:
+    made = [_cells(each) for each in rows]
+    lines = [[each[heading] for heading in headings] for each in made]
+    rule = ["---", *["--:"] * (len(headings) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (headings, rule, *lines))
 
 
-def _cells(found: Row) -> tuple[str, ...]:
-    strong = found.faster_than_compiled
-    return (
+def _cells(found: Row) -> dict[str, str]:
+    strong, estimated = found.faster_than_compiled, found.estimated_bytes
+    each = (
         found.name,
         f"{found.step_ms:.1f}",
         f"{found.faster_steps:.2f} x ({found.least_faster:.2f}-{found.most_faster:.2f})",
@@ -156,6 +197,7 @@ def _cells(found: Row) -> tuple[str, ...]:
         f"{found.error:.1e}",
         f"{found.percent_of_floor:.0f}",
         f"{found.peak_bytes / 2**30:.2f}",
-        "-" if found.estimated_bytes is None else f"{found.estimated_bytes / 2**30:.2f}",
+        "-" if estimated is None else f"{estimated / 2**30:.2f}",
         f"{found.compile_seconds:.0f}",
     )
+    return dict(zip(HEADINGS, each, strict=True))

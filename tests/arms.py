@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from PIL import Image as PillowImage
 
 from shared.catalogue import Fit, Parameters
 from shared.settings import Settings
@@ -40,22 +39,9 @@ class Arms:
         self, request: RenderRequest, latents: torch.Tensor | None = None
     ) -> torch.Tensor:
         noise, conditions = self.conditions(request)
-        given = (conditions.latents if latents is None else latents)[:, :, 0]
-        self.stock.given = (given / self.ours.vae.config.scaling_factor).to(self.ours.dtype)
-        parameters = request.parameters
-        return self.stock(
-            prompt=parameters.prompt,
-            negative_prompt=parameters.negative_prompt,
-            image=PillowImage.fromarray(request.image),
-            width=parameters.width,
-            height=parameters.height,
-            target_fps=parameters.fps,
-            num_frames=parameters.num_frames,
-            num_inference_steps=parameters.num_inference_steps,
-            guidance_scale=parameters.guidance_scale,
-            latents=noise.clip.to(self.ours.dtype),
-            output_type="latent",
-        ).frames
+        given = conditions.latents if latents is None else latents
+        found: torch.Tensor = self.stock.render(request, noise, given, "latent")
+        return found
 
     def conditions(self, request: RenderRequest) -> tuple[Noise, Conditions]:
         noise = clip_noise(self.ours, request.parameters)

@@ -1,5 +1,6 @@
-"""The growth of a process that renders: `python -m tests.growth WARM_UPS RENDERS LEAKED_BYTES`.
+"""Growth of a process that renders: `python -m tests.growth WARM_UPS RENDERS LEAKS LEAKED_BYTES`.
 
+It prints the bytes each of RENDERS adds, and those each of LEAKS does, which leave LEAKED_BYTES.
 A process of its own, since one that ran other tests takes its memory from what those gave back.
 """
 
@@ -18,16 +19,15 @@ from worker.engines.base import RenderRequest
 from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 
 
-def slope(engine: I2VGenXLEngine, *, warm_ups: int, renders: int, leaked_bytes: int = 0) -> float:
+def slope(engine: I2VGenXLEngine, *, numbers: range, leaked_bytes: int = 0) -> float:
     """Return the bytes of resident memory that one more render takes, by least squares."""
     process, leak, resident = psutil.Process(), [], []
-    for number in range(warm_ups + renders):
+    for number in numbers:
         for _ in engine.render(request(number), lambda step: None):
             pass
         leak.append(np.ones(leaked_bytes, dtype=np.uint8))  # Ones: zeros would take no memory.
-        if number >= warm_ups:
-            resident.append(process.memory_info().rss)
-    return float(np.polyfit(range(renders), resident, 1)[0])
+        resident.append(process.memory_info().rss)
+    return float(np.polyfit(range(len(numbers)), resident, 1)[0])
 
 
 def request(number: int) -> RenderRequest:
@@ -46,13 +46,16 @@ def request(number: int) -> RenderRequest:
 
 
 def main() -> None:
-    warm_ups, renders, leaked_bytes = (int(word) for word in sys.argv[1:])
+    warm_ups, renders, leaks, leaked_bytes = (int(word) for word in sys.argv[1:])
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(model_dir=small_i2vgen_xl(Path(folder)), _env_file=None)
         engine = I2VGenXLEngine(settings)
         engine.load("cpu", lambda fraction, what: None)
-    growth = slope(engine, warm_ups=warm_ups, renders=renders, leaked_bytes=leaked_bytes)
-    sys.stdout.write(f"{growth:.0f}\n")
+    slope(engine, numbers=range(warm_ups))
+    ends = warm_ups + renders
+    growth = slope(engine, numbers=range(warm_ups, ends))
+    leaking = slope(engine, numbers=range(ends, ends + leaks), leaked_bytes=leaked_bytes)
+    sys.stdout.write(f"{growth:.0f} {leaking:.0f}\n")
 
 
 if __name__ == "__main__":

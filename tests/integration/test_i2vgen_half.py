@@ -7,7 +7,6 @@ an error is that step's own, and not what guidance made of the ones before.
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ import torch
 from shared.errors import NonFiniteFrames
 from tests.arms import STEPS, Arms, Recorder, asked, distance, halved, our_model, stock_pipeline
 from tests.checkpoints import FAITHFUL, small_i2vgen_xl
+from tests.stock import stock_prediction
 from worker.engines.i2vgen.clip import render_clip
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.ddim import ddim_steps
@@ -119,12 +119,12 @@ def teacher_forced(exact: Arms, half: Arms, size: tuple[int, int], seed: int) ->
     starts = [noise.clip, *seen.samples[:-1]]
     return Forced(
         exact=[
-            stock_prediction(exact.stock.unet, conditions, start, step.timestep)
+            stock_prediction(exact.stock.unet, conditions, start, step.timestep, GUIDANCE)
             for start, step in zip(starts, steps, strict=True)
         ],
         ours=[guidance.predict(start, constants, index) for index, start in enumerate(starts)],
         stocks=[
-            stock_prediction(half.stock.unet, cast(conditions), start, step.timestep)
+            stock_prediction(half.stock.unet, cast(conditions), start, step.timestep, GUIDANCE)
             for start, step in zip(starts, steps, strict=True)
         ],
     )
@@ -142,21 +142,6 @@ def whole_ratio(forced: Forced) -> float:
         Forced(*([torch.cat(each)] for each in (forced.exact, forced.ours, forced.stocks)))
     )
     return ratio
-
-
-@torch.inference_mode()
-def stock_prediction(unet: Any, given: Conditions, latents: torch.Tensor, when: int) -> Any:
-    """Return the guided prediction, in float32, as the stock pipeline makes it: in its dtype."""
-    rows = len(given.text)
-    unguided, guided = unet(
-        latents.to(unet.dtype).repeat(rows, 1, 1, 1, 1),
-        when,
-        fps=torch.tensor([given.fps] * rows),
-        image_latents=given.latents.to(unet.dtype).repeat(rows, 1, 1, 1, 1),
-        image_embeddings=given.picture[:, 0],
-        encoder_hidden_states=given.text,
-    ).sample.chunk(2)
-    return (unguided + GUIDANCE * (guided - unguided)).float()
 
 
 def cast(conditions: Conditions) -> Conditions:

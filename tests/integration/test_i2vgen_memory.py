@@ -11,7 +11,7 @@ import torch
 
 from shared.catalogue import Asked, settle
 from shared.errors import OutOfMemory
-from shared.settings import Settings
+from tests import small_engine
 from tests.checkpoints import small_i2vgen_xl
 from tests.photos import astronaut
 from worker.engines.base import Frames, RenderRequest
@@ -243,9 +243,7 @@ def module(engine: I2VGenXLEngine, path: str) -> Any:
 
 
 def loaded(checkpoint: Path, use: Literal["auto", "normal", "low"]) -> I2VGenXLEngine:
-    engine = I2VGenXLEngine(Settings(model_dir=checkpoint, memory=use, _env_file=None))
-    engine.load("cpu", lambda fraction, what: None)
-    return engine
+    return small_engine.loaded(checkpoint, memory=use)
 
 
 def brief(prompt: str) -> RenderRequest:
@@ -260,4 +258,4 @@ def brief(prompt: str) -> RenderRequest:
 
 
 def rendered(engine: I2VGenXLEngine, prompt: str) -> Frames:
-    return np.concatenate(list(engine.render(brief(prompt), lambda step: None)))
+    return small_engine.rendered(engine, brief(prompt))

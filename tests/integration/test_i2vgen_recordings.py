@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from shared.catalogue import Asked, settle
-from shared.settings import Settings
 from tests.checkpoints import small_i2vgen_xl
 from tests.photos import astronaut
+from tests.small_engine import loaded, module, rendered
 from worker.engines.base import Frames, RenderRequest
 from worker.engines.i2vgen import compiled, memory
 from worker.engines.i2vgen.kept_code import CACHE_VARIABLE
@@ -179,12 +179,6 @@ def warmed(checkpoint: Path, **settings: Any) -> I2VGenXLEngine:
     return engine
 
 
-def loaded(checkpoint: Path, **settings: Any) -> I2VGenXLEngine:
-    engine = I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None, **settings))
-    engine.load("cpu", lambda fraction, what: None)
-    return engine
-
-
 def eager(checkpoint: Path, prompt: str) -> Frames:
     return rendered(loaded(checkpoint, memory="normal"), other_picture(prompt=prompt))
 
@@ -202,12 +196,3 @@ def other_picture(**changed: Any) -> RenderRequest:
     """Return a request whose picture no encoding is kept of."""
     request = brief(**changed)
     return RenderRequest(request.image[::-1].copy(), request.parameters)
-
-
-def rendered(engine: I2VGenXLEngine, request: RenderRequest) -> Frames:
-    return np.concatenate(list(engine.render(request, lambda step: None)))
-
-
-def module(engine: I2VGenXLEngine, path: str) -> Any:
-    part, _, name = path.partition(".")
-    return getattr(engine.model, part).get_submodule(name)

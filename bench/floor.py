@@ -1,0 +1,28 @@
+"""The sums of a step: what they take at the device's rate of products is the floor."""
+
+from dataclasses import replace
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from bench.arms import drawn
+from bench.case import Case
+from bench.models import Parts, ours
+from tests.stock import stock_prediction
+
+
+def step_flops(case: Case, parts: Parts) -> int:
+    """Return the sums of one guided step of the reference, counted where nothing is computed."""
+    noise, given = drawn(ours(parts), case.request(0))
+    with torch.device("meta"):
+        unet = type(parts.unet).from_config(parts.unet.config).to(parts.dtype)
+    counted = replace(
+        given,
+        text=given.text.to("meta"),
+        picture=given.picture.to("meta"),
+        latents=given.latents.to("meta"),
+    )
+    with FlopCounterMode(display=False) as counter:
+        stock_prediction(unet, counted, noise.clip.to("meta"), 901, 9.0)
+    flops: int = counter.get_total_flops()
+    return flops
