@@ -193,7 +193,7 @@ def test_a_killed_launcher_is_cleaned_up_after_by_the_next_and_nothing_is_lost(
     assert not set(before) & set(processes_of(folder))
     assert sorted(process.name() for process in processes_of(folder)).count("weed") == 1
     after = State.load(folder)  # Another run's servers may have taken a port meanwhile.
-    assert replace(after, ports=state.ports) == state
+    assert replace(after, ports=state.ports, gateway=state.gateway) == state
     with connect(after, "stillreel") as connection:
         assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
     assert storage(after).get("kept") == b"7"
