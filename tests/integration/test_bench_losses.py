@@ -13,19 +13,39 @@ import pytest
 import torch
 
 from bench import back_to_back as rows_of_clips
-from bench.arms import OurArm
+from bench import measure
+from bench.arms import Figures
 from bench.budget import Budget, TooSlow, at_most
+from bench.lineup import Arms
 from bench.measure import Bench, Effort, Measured
-from bench.models import Parts, draw_parts
+from bench.models import Parts, draw_parts, ours
 from bench.names import FRUGAL, OURS, OURS_COMPILED, STOCK, STOCK_COMPILED
 from bench.report import CaseReport, Report
 from tests.benches import CASE, TINY, small_bench
-from tests.stock import GivenSample
-from worker.engines.i2vgen.denoiser import Constants, Denoiser
+from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.weights import Model
 
 pytestmark = pytest.mark.timeout(300)
 
 ROWS_ALONE = Effort(rounds=1, ablation_rounds=0, clips_in_a_row=0, half_steps=0)
+
+
+class Instant:
+    """An arm that takes no time, and fails in the run of this number."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.latents = torch.ones(2)
+        self.fails_at = self._runs = 0
+
+    def warm(self) -> None:
+        """Nothing to compile."""
+
+    def run(self, *given: Any) -> Figures:
+        self._runs += 1
+        if self._runs == self.fails_at:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return Figures(1.0, 2.0, self.latents)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +56,15 @@ def parts() -> Parts:
 @pytest.fixture
 def bench(parts: Parts, tmp_path: Path) -> Bench:
     return replace(small_bench(parts, tmp_path), effort=ROWS_ALONE, compiler=None)
+
+
+@pytest.fixture
+def arms(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> dict[str, Instant]:
+    """Return the arms that every bench of the test lines up; they render nothing."""
+    model = ours(parts)
+    found = {name: Instant(model) for name in (STOCK, OURS, FRUGAL)}
+    monkeypatch.setattr(measure, "line_up", lambda *given: Arms(model, dict(found)))
+    return found
 
 
 def test_a_compile_that_fails_costs_the_compiled_row_alone(bench: Bench) -> None:
@@ -53,17 +82,10 @@ def test_a_compile_that_fails_costs_the_compiled_row_alone(bench: Bench) -> None
 
 
 def test_an_arm_that_fails_in_a_later_round_leaves_the_others(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, arms: dict[str, Instant]
 ) -> None:
-    whole, runs = OurArm.run, []
+    arms[FRUGAL].fails_at = 2  # Its first clip was whole.
 
-    def fails_at_last(self: OurArm, *given: Any) -> Any:
-        runs.append(self)
-        if len(runs) == 4:  # Two first clips, then a round that begins with the reference.
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return whole(self, *given)
-
-    monkeypatch.setattr(OurArm, "run", fails_at_last)
     found = measured(bench)
 
     assert names(found) == [STOCK, OURS]
@@ -72,12 +94,10 @@ def test_an_arm_that_fails_in_a_later_round_leaves_the_others(
 
 
 def test_without_the_reference_there_are_no_rows_and_the_bench_goes_on(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, arms: dict[str, Instant]
 ) -> None:
-    def fail(*given: Any) -> Any:
-        raise RuntimeError("the reference broke")
+    arms[STOCK].fails_at = 1
 
-    monkeypatch.setattr(GivenSample, "render", fail)
     found = measured(replace(bench, effort=replace(ROWS_ALONE, half_steps=1)))
 
     assert names(found) == []
@@ -85,23 +105,17 @@ def test_without_the_reference_there_are_no_rows_and_the_bench_goes_on(
     assert found.halves is not None
 
 
-def test_numbers_that_are_not_finite_are_no_row(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def broken(
-        self: Denoiser, latents: torch.Tensor, constants: Constants, step: int
-    ) -> torch.Tensor:
-        return torch.full((constants.rows, *latents.shape[1:]), torch.nan)
+def test_numbers_that_are_not_finite_are_no_row(bench: Bench, arms: dict[str, Instant]) -> None:
+    arms[OURS].latents = torch.tensor([1.0, torch.nan])
 
-    monkeypatch.setattr(Denoiser, "predict", broken)
     found = measured(bench)
 
-    assert names(found) == [STOCK]
-    assert all("NonFiniteFrames: the model produced numbers" in why for why in found.missing)
+    assert names(found) == [STOCK, FRUGAL]
+    assert found.missing == [f"{OURS}: lost, FloatingPointError: its latents are not finite"]
 
 
 def test_rows_are_on_disk_before_clips_in_a_row_are_rendered(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    bench: Bench, arms: dict[str, Instant], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A bench that is killed there, by whoever lent the card, has lost no row."""
     stem, there = tmp_path / "bench", []
@@ -131,7 +145,7 @@ def test_what_does_not_fit_the_time_is_left_out_and_named(bench: Bench) -> None:
     assert found.missing == ["the arms: left out, the time was over"]
 
 
-def test_rounds_end_where_another_does_not_fit(bench: Bench) -> None:
+def test_rounds_end_where_another_does_not_fit(bench: Bench, arms: dict[str, Instant]) -> None:
     ending = Budget(ends=math.inf, arm_seconds=300)
     rounds: list[int] = []
 
