@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -73,6 +74,15 @@ class ScriptedEngine(NoopEngine):
             np.ones(4 * 2**30, np.uint8)
         if word == "hang":
             time.sleep(3600)
+
+
+class LateEngine(ScriptedEngine):
+    """Cannot be built the first time that this machine tries."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        if _first_time("built"):
+            raise RuntimeError("the card is not there yet")
+        super().__init__(*arguments, **options)
 
 
 def _first_time(mark: str) -> bool:

@@ -1,8 +1,11 @@
 """The Celery app of one worker; each setting with its reason."""
 
+import os
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from celery import signals
 from celery.app.amqp import AMQP
 from celery.worker.consumer import Consumer
@@ -61,6 +64,7 @@ app.conf.update(
 )
 
 RECONNECT_SECONDS: Final = 1
+REOPEN_SECONDS: Final = 5
 
 
 class Listener(Consumer):
@@ -77,6 +81,8 @@ class Listener(Consumer):
 
 
 _open: list["Workshop"] = []
+
+_log = structlog.get_logger(__name__)
 
 
 def workshop() -> "Workshop":
@@ -95,7 +101,13 @@ def _child_came_up(**_: Any) -> None:
     from worker.workshop import open_workshop
 
     set_up(settings, process=place.worker)
-    _open.append(open_workshop(settings, place))
+    try:
+        _open.append(open_workshop(settings, place))
+    except Exception:
+        # Celery would log it and keep a child that can answer no bell.
+        _log.exception("worker_did_not_open", next_try_seconds=REOPEN_SECONDS)
+        time.sleep(REOPEN_SECONDS)
+        os._exit(1)
 
 
 @signals.worker_process_shutdown.connect

@@ -129,6 +129,16 @@ def test_every_line_of_a_running_workers_log_is_an_event(bench: Bench) -> None:
     assert {"worker_started", "job_started"} <= {json.loads(line)["event"] for line in lines}
 
 
+def test_a_worker_that_cannot_open_its_workshop_tries_again(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLREEL_TEST_MARKS", str(tmp_path))
+    late = SETTINGS | {"engines": "scripted=tests.engines:LateEngine"}
+    worker = bench.people.worker(**late)
+    assert bench.ended(bench.render()).status is Status.SUCCEEDED
+    assert worker.text().count("worker_did_not_open") == 1
+
+
 def test_twenty_jobs_load_the_model_once(bench: Bench) -> None:
     bench.people.worker(**SETTINGS)
     jobs = [bench.render(seed=number) for number in range(20)]
