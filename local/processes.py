@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+import psutil
 import psycopg
 
 from local.part import Part
@@ -21,6 +22,9 @@ ROOT: Final = Path(__file__).parents[1]
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
 TEMPORARY: Final = "stillreel-tmp"
 """Emptied at each start, so its name is one that nobody gives to a folder of their own."""
+
+WORKER_SECONDS: Final = 600
+"""A cold disk takes minutes to give up torch; the model is loaded after that, by itself."""
 
 REVISION: Final = re.compile(r'^revision\b.*"(\w+)"', re.MULTILINE)
 BEFORE: Final = re.compile(r'^down_revision\b.*"(\w+)"', re.MULTILINE)
@@ -64,6 +68,8 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             python("worker", "worker"),
             address=worker_id,
             needs=("migrate", "valkey", "s3"),
+            ready=lambda: is_at_work(state, worker_id),
+            ready_seconds=WORKER_SECONDS,
             # The worker's own drain ends ten seconds after DRAIN_SECONDS at the latest.
             grace_seconds=settings.drain_seconds + 15,
         ),
@@ -86,6 +92,20 @@ def is_migrated(state: State) -> bool:
     except psycopg.Error:
         return False
     return {version for (version,) in found} == newest
+
+
+def is_at_work(state: State, worker_id: str) -> bool:
+    """Say whether one of this machine's workers takes jobs."""
+    query = (
+        "SELECT pid FROM workers WHERE starts_with(name, %s) AND state <> 'stopped'"
+        " AND beat_at > clock_timestamp() - interval '30 seconds'"
+    )
+    try:
+        with connect(state, DATABASE) as connection:
+            pids = connection.execute(query, (f"{worker_id}-",)).fetchall()
+    except psycopg.Error:
+        return False
+    return any(psutil.pid_exists(pid) for (pid,) in pids)  # A killed one's last beat outlives it.
 
 
 def gateway_address(settings: Settings) -> str:

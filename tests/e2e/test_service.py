@@ -85,7 +85,7 @@ class Service:
                 start_new_session=True,
             )
         self._starts += 1
-        until(self._is_ready, "the launcher says that it is ready", within=SECONDS)
+        until(self._is_ready, "the launcher says that it is ready", within=2 * SECONDS)
 
     def stop(self) -> int:
         """Press Ctrl-C and return the launcher's exit status."""
@@ -287,6 +287,7 @@ def test_what_was_accepted_survives_a_kill_of_the_launcher(tmp_path: Path) -> No
         jobs = [service.submit(prompt="pan right", num_frames=32)["id"] for _ in range(10)]
         service.kill()
         service.start()
+        assert service.submit(prompt="still")["warnings"] == []  # Ready is the worker too.
         assert {service.ended(job)["status"] for job in jobs} == {"succeeded"}
         assert service.stop() == 0
         assert [p for p in psutil.process_iter() if str(tmp_path) in _command(p)] == []
