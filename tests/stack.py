@@ -19,15 +19,15 @@ import pytest
 from psycopg import sql
 from redis import Redis
 
-from local import ports
 from local.launcher import hold
 from local.part import CannotStart, Part, Process
 from local.postgres import connect
 from local.seaweed import sweep_sockets
-from local.services import PORTS, choose_ports, service_env, services
+from local.services import service_env, services
 from local.state import State
 from shared.settings import Settings
 from shared.storage import Storage
+from tests.ports import service_ports
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = "migrated"
@@ -100,7 +100,7 @@ class Servers:
         """A killed process does not notice that nothing was synced to the disk; a bench does."""
         (folder / "logs").mkdir()
         self.folder = folder
-        self.state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
+        self.state = State(ports=service_ports())
         self.state.save(folder)
         self.postgres, self.valkey, self.s3 = (
             Server(part) for part in services(folder, self.state, is_durable=is_durable)

@@ -22,10 +22,10 @@ from typing import Final
 
 import psutil
 
-from local import ports
 from tests.chaos.bad_requests import Request, requests
 from tests.decoding import is_decoding
 from tests.gateway import Hand
+from tests.ports import free_port
 from tests.processes import Program, crew, until
 from tests.stack import Servers, Stack
 
@@ -114,7 +114,7 @@ class UploadStorm:
         self._stack = stack
         self._folder = folder
         self._report = Report(count, seed)
-        self._port = next(port for port in iter(ports.another, None) if ports.is_free(port))
+        self._port = free_port()
         self._lock = threading.Lock()
         self._kinds: set[str] = set()
 

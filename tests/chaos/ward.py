@@ -12,7 +12,7 @@ from typing import Any, Final
 import psutil
 import requests
 
-from local import ports
+from tests.ports import free_port
 from tests.processes import Program, until
 from tests.stack import Stack
 
@@ -35,7 +35,7 @@ class Ward:
     """Does what an operator's supervisor does: whatever ends is started again at once."""
 
     def __init__(self, stack: Stack, folder: Path, **settings: Any) -> None:
-        self.port = ports.another()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.exits: Counter[tuple[str, int]] = Counter()
         self._env = stack.env(**SETTINGS | {"port": self.port} | settings)

@@ -18,9 +18,9 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
-from local import ports
 from tests.checkpoints import small_i2vgen_xl
 from tests.photos import cat
+from tests.ports import free_port
 from tests.processes import until
 from tests.receiver import Receiver
 from tests.stack import ROOT
@@ -59,7 +59,7 @@ class Service:
     """A service started as `make run` starts it, in a folder of its own."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
-        self.port = ports.another()
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
         named = {f"STILLREEL_{name.upper()}": str(value) for name, value in settings.items()}

@@ -11,9 +11,9 @@ import pytest
 import requests
 
 from api.__main__ import is_open, main
-from local import ports
 from local.crew import REFUSED
 from tests.gateway import ADMIN_KEY
+from tests.ports import free_port
 from tests.processes import Program, until
 from tests.stack import ROOT, Stack
 from tests.tenants import locksmith_of
@@ -21,10 +21,6 @@ from tests.tenants import locksmith_of
 START_SECONDS = 2.0
 SLOW_MACHINE = 10
 EVERYWHERE = "0.0.0.0"  # noqa: S104 (what the gateway must not do)
-
-
-def free_port() -> int:
-    return next(port for port in iter(ports.another, None) if ports.is_free(port))
 
 
 def test_it_serves_soon_without_any_service_and_stops_in_order(tmp_path: Path) -> None:

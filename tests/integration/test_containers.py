@@ -22,7 +22,6 @@ from sqlalchemy import text
 from deploy.check_health import is_every_worker_alive, is_gateway_ready, is_keeper_at_work
 from deploy.draw_secrets import draw
 from deploy.make_bucket import make_bucket
-from local import ports
 from local.packaged import packaged
 from local.part import Part, Process
 from shared.db import Database
@@ -31,6 +30,7 @@ from shared.fleet import Fleet, WorkerCard
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
 from shared.storage import Storage
 from tests.composed import ROOT, resolved
+from tests.ports import free_port
 from tests.processes import crew, until
 from tests.stack import Stack
 
@@ -79,10 +79,6 @@ def running(argv: list[str], folder: Path) -> Iterator[Process]:
         yield process
     finally:
         process.kill()
-
-
-def free_port(host: str) -> int:
-    return next(port for port in iter(ports.another, None) if ports.is_free(port, host))
 
 
 def test_seaweedfs_serves_s3_to_our_key_alone_and_nothing_else_to_anybody(

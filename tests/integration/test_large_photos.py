@@ -12,10 +12,10 @@ import requests
 from api.decoders import Decoders
 from api.picture import Limits
 from api.uploads import MAX_SHORT_SIDE
-from local import ports
 from shared.errors import ImageOverLimits
 from tests.gateway import Hand, encoded
 from tests.photos import phone_photo
+from tests.ports import free_port
 from tests.processes import crew, until
 from tests.stack import Stack
 
@@ -68,7 +68,7 @@ def peak_of(process: psutil.Process) -> Iterator[list[int]]:
 def test_the_gateway_holds_the_file_and_not_its_pixels(
     photo: bytes, stack: Stack, tmp_path: Path
 ) -> None:
-    port = next(port for port in iter(ports.another, None) if ports.is_free(port))
+    port = free_port()
     url = f"http://127.0.0.1:{port}"
     with crew(stack, tmp_path) as people, Hand.on(stack):
         gateway = psutil.Process(people.start("api", port=port).pid)

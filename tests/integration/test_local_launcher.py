@@ -19,13 +19,13 @@ from typing import TypeAlias
 import psutil
 import pytest
 
-from local import ports
 from local.part import MARK
 from local.postgres import connect
 from local.processes import TEMPORARY, answers
 from local.services import PORTS, choose_ports, service_env
 from local.state import State
 from shared.storage import Storage
+from tests.ports import free_port, service_ports
 from tests.stack import ROOT, settings_from
 
 READY_SECONDS = 60  # A hang, on a machine however busy.
@@ -103,10 +103,6 @@ def launch(folder: Path) -> Iterator[Launch]:
             return it
 
         yield launch
-
-
-def free_port() -> int:
-    return next(port for port in iter(ports.another, None) if ports.is_free(port))
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -253,7 +249,7 @@ def test_a_lost_state_file_is_told_and_not_drawn_anew(launch: Launch, folder: Pa
 
 
 def test_a_service_whose_port_was_taken_moves_to_another() -> None:
-    usual = choose_ports({name: ports.another() for name in PORTS})
+    usual = service_ports()
     with socket.create_server(("127.0.0.1", usual["postgres"])):
         chosen = choose_ports(usual)
     assert chosen["postgres"] != usual["postgres"]
@@ -261,6 +257,6 @@ def test_a_service_whose_port_was_taken_moves_to_another() -> None:
 
 
 def test_no_service_takes_the_port_of_the_gateway() -> None:
-    usual = choose_ports({name: ports.another() for name in PORTS})
+    usual = service_ports()
     chosen = choose_ports(usual, kept=usual["s3"])
     assert usual["s3"] not in chosen.values()

@@ -10,12 +10,11 @@ import pytest
 from redis import Redis
 from redis.exceptions import RedisError
 
-from local import ports
 from local.part import CannotStart, Process
 from local.postgres import connect, postgres
 from local.seaweed import is_blocked
-from local.services import PORTS, choose_ports
 from local.state import State
+from tests.ports import free_port, service_ports
 from tests.stack import Server, Stack
 
 
@@ -87,7 +86,7 @@ def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
     folder = Path(tempfile.mkdtemp(prefix="stillreel-pg-"))
     folder.chmod(0o711)
     (folder / "logs").mkdir()
-    state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
+    state = State(ports=service_ports())
     try:
         first = Process(postgres(folder, state, is_durable=False))
         first.wait_ready()
@@ -110,7 +109,7 @@ def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
 def test_a_port_with_another_users_socket_is_not_given_to_seaweedfs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    port = ports.another()
+    port = free_port()
     (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
     monkeypatch.setattr("local.seaweed.SOCKETS", tmp_path)
     assert not is_blocked(port)

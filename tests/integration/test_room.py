@@ -11,16 +11,15 @@ from typing import ClassVar
 
 import pytest
 
-from local import ports
 from local.part import Process
 from local.seaweed import BUCKET, seaweed
-from local.services import PORTS, choose_ports
 from local.state import State
 from shared.errors import StorageUnavailable
 from shared.fleet import WorkerCard
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.gateway import MOVES, Gateway, Hand, running_gateway
+from tests.ports import service_ports
 from tests.processes import crew, until
 from tests.stack import Stack, settings_from
 
@@ -148,7 +147,7 @@ def test_a_store_that_says_it_is_full_is_heard_before_the_job_is_accepted(
 def tiny_store(tmp_path: Path) -> Iterator[Settings]:
     """The settings of a SeaweedFS that may have one volume of a mebibyte, and has filled it."""
     (tmp_path / "logs").mkdir()
-    state = State(ports=choose_ports({name: ports.another() for name in PORTS}))
+    state = State(ports=service_ports())
     part = seaweed(tmp_path, state)
     limits = ("-volume.max=1", "-master.volumeSizeLimitMB=1")
     # Its own probe would wait for room that never comes.

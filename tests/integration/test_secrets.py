@@ -12,10 +12,10 @@ import psutil
 import pytest
 import requests
 
-from local import ports
 from tests.factory import Desk
 from tests.gateway import photo_png
 from tests.integration.test_worker import SETTINGS
+from tests.ports import free_port
 from tests.processes import Crew, crew, until
 from tests.receiver import Receiver
 from tests.stack import ROOT, Stack
@@ -88,7 +88,7 @@ class Service:
     def __init__(self, stack: Stack, people: Crew) -> None:
         self.stack = stack
         self.people = people
-        self.port = ports.another()
+        self.port = free_port()
         self.answers: list[str] = []
         settings = SETTINGS | {"port": self.port, "admin_key": ADMIN_KEY, "log_level": "DEBUG"}
         self.logs = [

@@ -19,12 +19,12 @@ from typing import Any, Final
 import pytest
 import requests
 
-from local import ports
 from shared.job import Job
 from shared.lifecycle import Status
 from shared.signing import new_secret, sign
 from shared.wire import job_view
 from tests.outbox import BASE_URL, Outbox
+from tests.ports import free_port
 from tests.stack import ROOT
 from worker.webhook import Event
 
@@ -119,7 +119,7 @@ def running(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     command: Callable[[int, Path], Sequence[str]] = request.param
-    folder, port = tmp_path_factory.mktemp("receiver"), ports.another()
+    folder, port = tmp_path_factory.mktemp("receiver"), free_port()
     clips = folder / "clips"  # The pages make it themselves; WordPress keeps things elsewhere.
     if command is wordpress:
         clips.mkdir()
