@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from api.wording import explain
@@ -17,6 +18,7 @@ from shared.errors import AppError, BodyTooLarge, Conflict, Unauthenticated
 from shared.outbound_errors import OutboundFailed
 
 MEDIA_TYPE: Final = "application/problem+json"
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class ErrorBody(BaseModel):
@@ -109,9 +111,29 @@ def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {path}; /docs lists what there is"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{path} does not take {scope['method']}, but {headers.get('Allow')}"
+        headers["Allow"] = ", ".join(_methods(scope))
+        detail = f"{path} does not take {scope['method']}, but {headers['Allow']}"
     code = phrase.lower().replace(" ", "_")
     return _response(_problem(scope, error.status_code, code, phrase, detail, None), headers, {})
+
+
+def _methods(scope: Scope) -> list[str]:
+    """Return what the path takes (RFC 9110, 15.5.6); the routers name one route's methods only."""
+    routes: list[BaseRoute] = scope["app"].routes
+    # A mount has made its own path the root by now.
+    whole = {**scope, "root_path": scope.get("app_root_path", scope["root_path"])}
+    return [
+        method
+        for method in METHODS
+        if any(_takes(route, {**whole, "method": method}) for route in routes)
+    ]
+
+
+def _takes(route: BaseRoute, scope: Scope) -> bool:
+    is_file = isinstance(route, Mount)  # A mount matches any method, and its files are only read.
+    return route.matches(scope)[0] is Match.FULL and (
+        not is_file or scope["method"] in ("GET", "HEAD")
+    )
 
 
 def _problem(

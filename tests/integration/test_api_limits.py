@@ -203,7 +203,23 @@ def test_what_is_not_there_is_a_problem_too(
     answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=10)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["Content-Type"] == "application/problem+json"
-    assert (status != 405) or answer.headers["Allow"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("PUT", "/v1/jobs/job_1", "GET, DELETE"),
+        ("POST", "/docs/ui/swagger-ui.css", "GET, HEAD"),
+        ("PROPFIND", "/livez", "GET"),
+    ],
+)
+def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(
+    gateway: Gateway, method: str, path: str, allowed: str
+) -> None:
+    answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=10)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+    assert answer.json()["detail"] == f"{path} does not take {method}, but {allowed}"
 
 
 def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None:
