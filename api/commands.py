@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy.exc import ProgrammingError
-
 from shared.db import Database
-from shared.errors import AppError, NotFound
+from shared.errors import AppError, DatabaseUnavailable, NotFound
 from shared.keyring import ApiKey
 from shared.keys import MOST_OVERLAP, Keys
 from shared.settings import Settings
@@ -55,11 +53,11 @@ def manage_keys(asked: argparse.Namespace, settings: Settings) -> int:
     db = open_database(settings)
     try:
         _ACTIONS[asked.action](Keys(db), asked)
+    except DatabaseUnavailable as error:
+        print(f"the database cannot be used: {error.cause}", file=sys.stderr)
+        return 1
     except AppError as error:
         print(error.message, file=sys.stderr)
-        return 1
-    except ProgrammingError:
-        print("the database has no tables yet; run `alembic upgrade head`", file=sys.stderr)
         return 1
     finally:
         db.close()

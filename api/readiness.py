@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Final
 
 import redis
+import structlog
 from sqlalchemy import text
 
 from api.snapshot import Snapshot
@@ -16,6 +17,8 @@ from shared.db import Database
 from shared.errors import AppError
 from shared.fleet import Fleet
 from shared.storage import Storage
+
+_log = structlog.get_logger(__name__)
 
 FRESH: Final = timedelta(seconds=1)
 PATIENCE: Final = timedelta(seconds=2)
@@ -46,7 +49,7 @@ class Readiness:
             "engines": lambda: fleet.choose(None),
         }
         self._parts = {
-            name: Snapshot(_timed(check), fresh=FRESH, patience=PATIENCE)
+            name: Snapshot(_Check(name, check), fresh=FRESH, patience=PATIENCE)
             for name, check in checks.items()
         }
 
@@ -66,23 +69,37 @@ async def _health(part: Snapshot[Health]) -> Health:
         return Health(False, PATIENCE.total_seconds() * 1000, "no answer in time")
 
 
-def _timed(check: Callable[[], object]) -> Callable[[], Health]:
-    def run() -> Health:
+class _Check:
+    """Asks one part; the log gets what its library said, once for each turn of its health."""
+
+    def __init__(self, name: str, ask: Callable[[], object]) -> None:
+        self._name = name
+        self._ask = ask
+        self._was_ok = True
+
+    def __call__(self) -> Health:
         began = time.perf_counter()
-        reason = _reason(check)
-        return Health(reason is None, round((time.perf_counter() - began) * 1000, 1), reason)
+        reason = self._reason()
+        took = round((time.perf_counter() - began) * 1000, 1)
+        if reason is None and not self._was_ok:
+            _log.info("part_well", part=self._name)
+        self._was_ok = reason is None
+        return Health(self._was_ok, took, reason)
 
-    return run
+    def _reason(self) -> str | None:
+        try:
+            self._ask()
+        except AppError as error:
+            self._note(error.cause)
+            return error.message
+        except redis.RedisError as error:
+            self._note(str(error))
+            return "Redis does not answer; jobs start a second or two later"
+        return None
 
-
-def _reason(check: Callable[[], object]) -> str | None:
-    try:
-        check()
-    except AppError as error:
-        return error.message
-    except redis.RedisError:
-        return "Redis does not answer; jobs start a second or two later"
-    return None
+    def _note(self, cause: str) -> None:
+        if self._was_ok:
+            _log.warning("part_unwell", part=self._name, reason=cause)
 
 
 def _select_one(db: Database) -> None:

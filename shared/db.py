@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
+from psycopg import errors
 from sqlalchemy import Connection, PoolProxiedConnection, create_engine, event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -21,6 +22,7 @@ from shared.errors import DatabaseUnavailable
 
 CONNECT_SECONDS: Final = 2
 POOL_WAIT_SECONDS: Final = 2
+_NOT_MIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn)
 IDLE_IN_TRANSACTION_MS: Final = 15_000  # A frozen process must not sit on row locks for ever.
 
 
@@ -61,8 +63,8 @@ class Database:
         """Yield a connection in a transaction that is committed at the end.
 
         Raises:
-            DatabaseUnavailable: the server is away, frozen or too slow. A commit may then have
-                happened or not: read again before acting again.
+            DatabaseUnavailable: the server is away, frozen or too slow, or lacks our tables. A
+                commit may then have happened or not: read again before acting again.
         """
         with self._watched(autocommit=False) as connection, connection.begin():
             yield connection
@@ -96,6 +98,11 @@ class Database:
         except exc.DBAPIError as error:
             if error.connection_invalidated:
                 raise DatabaseUnavailable("the database closed the connection") from error
+            if isinstance(error.orig, _NOT_MIGRATED):
+                raise DatabaseUnavailable(
+                    f"the database is not this version's ({error.orig.diag.message_primary});"
+                    " run `alembic upgrade head`"
+                ) from None
             raise
 
 

@@ -49,6 +49,12 @@ class AppError(Exception):
         self.param = param
         self.retry_after_seconds = retry_after_seconds
 
+    @property
+    def cause(self) -> str:
+        """What a library said beneath it, in one line: for logs and shells, not for clients."""
+        told = getattr(self.__cause__, "orig", None) or self.__cause__ or self
+        return str(told).strip().partition("\n")[0] or type(told).__name__
+
 
 class InvalidRequest(AppError):
     code = "invalid_request"

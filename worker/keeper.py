@@ -61,7 +61,7 @@ class Loop:
             try:
                 self._act()
             except (DatabaseUnavailable, StorageUnavailable) as error:
-                _log.warning("round_missed", loop=self.name, code=error.code)
+                _log.warning("round_missed", loop=self.name, code=error.code, reason=error.cause)
             except Exception:  # The edge of a keeper loop: the next round starts afresh.
                 _log.exception("round_failed", loop=self.name)
             self.ended_at = time.monotonic()

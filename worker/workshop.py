@@ -119,5 +119,5 @@ def _wait_for_database(act: Callable[[], object]) -> None:
             act()
             return
         except DatabaseUnavailable as error:
-            _log.warning("waiting_for_database", reason=error.message)
+            _log.warning("waiting_for_database", reason=error.cause)
             time.sleep(DATABASE_PAUSE_SECONDS)

@@ -1,11 +1,13 @@
 """What an operator and a page see: models, queues, readiness, metrics, the API's description."""
 
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import make_url
 
 from api.app import create_app
 from shared.errors import OutOfMemory
@@ -77,6 +79,23 @@ def test_without_redis_the_gateway_is_degraded_and_accepts(
         assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
         assert answer.json()["parts"]["redis"]["ok"] is False
         assert gateway.create().status_code == 202
+
+
+def test_why_a_part_is_unwell_is_logged_once_and_told_to_no_client(
+    module_stack: Stack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.readiness.FRESH", timedelta())  # Each request asks anew.
+    url = make_url(module_stack.settings().database_url.get_secret_value())
+    wrong = url.set(password="hunter2").render_as_string(hide_password=False)
+    with running_gateway(module_stack.settings(database_url=wrong)) as gateway:
+        answer, _ = gateway.get("/readyz"), gateway.get("/readyz")
+    (told,) = [line for line in caplog.messages if "part='database'" in line]
+    assert "part_unwell" in told
+    assert "password authentication failed" in told
+    assert "hunter2" not in caplog.text
+    assert answer.json()["parts"]["database"]["reason"] == (
+        "the database did not answer in time; try again"
+    )
 
 
 def scraped(gateway: Gateway) -> dict[tuple[str, ...], float]:

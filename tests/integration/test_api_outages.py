@@ -49,6 +49,15 @@ def test_without_postgres_every_answer_is_a_503(module_stack: Stack) -> None:
         assert gateway.get("/metrics").status_code == 200
 
 
+def test_before_the_migrations_every_answer_is_a_503_that_says_so(module_stack: Stack) -> None:
+    url = module_stack.settings().database_url.get_secret_value()
+    empty = url.replace(module_stack.database, "postgres")
+    with running_gateway(module_stack.settings(database_url=empty)) as gateway:
+        for name in ("create", "get", "models", "ready"):
+            answer = REQUESTS[name](gateway)
+            assert (answer.status_code, "alembic upgrade head" in answer.text) == (503, True), name
+
+
 def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
     with (
         running_gateway(stack.settings()) as gateway,
