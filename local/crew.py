@@ -1,7 +1,7 @@
 """Start the parts in order, keep them running, stop them in the reverse order."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,9 +36,8 @@ class Crew:
         self._members = {part.name: Member(part) for part in parts}
         self._say = say
 
-    @property
-    def is_ready(self) -> bool:
-        return all(member.is_ready for member in self._members.values())
+    def are_ready(self, parts: Iterable[Part]) -> bool:
+        return all(self._members[part.name].is_ready for part in parts)
 
     def advance(self) -> None:
         """Start what is due, note what serves, restart what ended.

@@ -22,6 +22,7 @@ from local.processes import TEMPORARY, gateway_address, processes
 from local.seaweed import sweep_sockets
 from local.services import choose_ports, services
 from local.state import State
+from local.turn import Turn
 from shared.settings import Settings
 
 ROUND_SECONDS: Final = 0.05
@@ -38,6 +39,9 @@ class StopRequests:
         self._last = float("-inf")
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._note)
+
+    def is_asked(self) -> bool:
+        return self.count > 0
 
     def is_hurried(self) -> bool:
         return self.count > 1
@@ -66,27 +70,41 @@ def launch(
         refuse_busy_port(settings)
         state = State.load(folder)
         clean_up(folder, state)
-        chosen = choose_ports(state.ports, kept=settings.port)
-        state = replace(state, ports=chosen, gateway=gateway_address(settings))
-        state.save(folder)
-        parts = (*services(folder, state), *ours(folder, state, settings))
-        run(parts, folder, requests, on_ready=lambda: print_addresses(parts))
+        with Turn(say, requests.is_asked) as turn:
+            chosen = choose_ports(state.ports, kept=settings.port)
+            state = replace(state, ports=chosen, gateway=gateway_address(settings))
+            state.save(folder)
+            servers = services(folder, state)
+            own = ours(folder, state, settings)
+            run(servers, own, folder, requests, on_open=turn.end)
 
 
 def run(
-    parts: Sequence[Part], folder: Path, requests: StopRequests, *, on_ready: Callable[[], None]
+    servers: Sequence[Part],
+    own: Sequence[Part],
+    folder: Path,
+    requests: StopRequests,
+    *,
+    on_open: Callable[[], None],
 ) -> None:
-    """Start the parts, restart what ends, and stop them all when asked or when one gives up."""
+    """Start the parts, restart what ends, and stop them all when asked or when one gives up.
+
+    Args:
+        on_open: called when the servers serve, and again as long as they do.
+    """
+    parts = (*servers, *own)
     for part in parts:
         _rotate(part.log)
     crew = Crew([_marked(part, folder) for part in parts], say)
     is_announced = False
     try:
-        while not requests.count:
+        while not requests.is_asked():
             crew.advance()
-            if crew.is_ready and not is_announced:
+            if crew.are_ready(servers):
+                on_open()
+            if crew.are_ready(parts) and not is_announced:
                 is_announced = True
-                on_ready()
+                print_addresses(parts)
             time.sleep(ROUND_SECONDS)
     finally:
         say("stopping; once more to hurry" if requests.count else "stopping")

@@ -86,12 +86,13 @@ def first_words(said: list[str]) -> list[str]:
 def test_a_part_starts_once_what_it_needs_serves_and_stops_before_it(
     part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
 ) -> None:
-    crew = crew_of(
+    parts = (
         part("step", "pass", needs=("server",), runs_once=True),
         part("server"),
         part("user", needs=("step",)),
     )
-    advance_until(crew, lambda: crew.is_ready)
+    crew = crew_of(*parts)
+    advance_until(crew, lambda: crew.are_ready(parts))
     crew.stop(lambda: False)
 
     assert first_words(said) == [
@@ -102,10 +103,10 @@ def test_a_part_starts_once_what_it_needs_serves_and_stops_before_it(
 def test_a_step_that_is_done_already_is_left_out(
     part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
 ) -> None:
-    crew = crew_of(
-        part("step", ENDS, runs_once=True, ready=lambda: True), part("user", needs=("step",))
-    )
-    advance_until(crew, lambda: crew.is_ready)
+    step = part("step", ENDS, runs_once=True, ready=lambda: True)
+    user = part("user", needs=("step",))
+    crew = crew_of(step, user)
+    advance_until(crew, lambda: crew.are_ready((step, user)))
     assert first_words(said) == ["user ready"]
 
 

@@ -256,6 +256,20 @@ def test_a_service_whose_port_was_taken_moves_to_another() -> None:
     assert len({*chosen.values()}) == len(PORTS)
 
 
+def test_starts_at_the_same_moment_take_different_ports(launch: Launch, folder: Path) -> None:
+    folders = [folder.with_name(name) for name in ("one", "two")]
+    wanted = service_ports()
+    for each in folders:
+        each.mkdir()
+        State(ports=wanted).save(each)
+    starts = [launch(each) for each in folders]
+    for start in starts:
+        start.wait_ready()
+        assert "starting it again" not in start.said
+    taken = [port for each in folders for port in State.load(each).ports.values()]
+    assert len({*taken}) == len(taken)
+
+
 def test_no_service_takes_the_port_of_the_gateway() -> None:
     usual = service_ports()
     chosen = choose_ports(usual, kept=usual["s3"])
