@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from tests.ports import free_port
+
 SECONDS: Final = 20.0
 """How long a test waits for a request that must come."""
 
@@ -249,6 +251,17 @@ class Receiver:
             self.requests.append(request)
             self._changed.notify_all()
         return behaviour
+
+
+@contextlib.contextmanager
+def two_of_a_port() -> Iterator[tuple[Receiver, Receiver]]:
+    """Yield receivers on 127.0.0.2 and 127.0.0.1 that listen on one port.
+
+    One that the kernel lends for the first address may be lent for the second already.
+    """
+    port = free_port()
+    with Receiver("127.0.0.2", port=port) as one, Receiver("127.0.0.1", port=port) as other:
+        yield one, other
 
 
 def _answer(code: int, body: bytes = b"", **headers: str) -> bytes:

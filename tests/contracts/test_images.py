@@ -225,7 +225,7 @@ def _python(folder: Path, *arguments: str) -> str:
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=110,  # Torch and what comes with it take their time on a busy machine.
         check=False,
     )
     assert done.returncode == 0, done.stderr

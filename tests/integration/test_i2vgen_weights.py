@@ -258,7 +258,7 @@ def mirror(checkpoint: Path) -> Iterator[Mirror]:
     (checkpoint / "README.md").write_text("a model")
     mirror = Mirror(checkpoint)
     mirror.hold.set()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), serving(mirror))
+    server = Hub(("127.0.0.1", 0), serving(mirror))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     mirror.url = f"http://127.0.0.1:{server.server_port}"
@@ -268,10 +268,15 @@ def mirror(checkpoint: Path) -> Iterator[Mirror]:
     thread.join(timeout=10)
 
 
+class Hub(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Say nothing of a download that was stopped: its thread is not pytest's."""
+
+
 def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
     resolve = f"/{HUB_ID}/resolve/{REVISION}/"
 
-    class Hub(BaseHTTPRequestHandler):
+    class Files(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
             self.answer(with_body=False)
 
@@ -303,7 +308,7 @@ def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    return Hub
+    return Files
 
 
 @pytest.fixture

@@ -82,6 +82,6 @@ def test_the_gateway_holds_the_file_and_not_its_pixels(
 
 
 def _answers(url: str) -> bool:
-    with contextlib.suppress(requests.ConnectionError):
+    with contextlib.suppress(requests.ConnectionError, requests.Timeout):
         return requests.get(f"{url}/livez", timeout=5).ok
     return False

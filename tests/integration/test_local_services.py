@@ -18,11 +18,17 @@ from tests.ports import free_port, service_ports
 from tests.stack import Server, Stack
 
 
+def client(stack: Stack, *, seconds: float) -> Redis:
+    return Redis.from_url(
+        stack.settings().redis_url.get_secret_value(),
+        socket_timeout=seconds,
+        decode_responses=True,
+    )
+
+
 @pytest.fixture
 def valkey(stack: Stack) -> Redis:
-    return Redis.from_url(
-        stack.settings().redis_url.get_secret_value(), socket_timeout=1, decode_responses=True
-    )
+    return client(stack, seconds=30)
 
 
 @pytest.mark.parametrize("end", [Server.stop, Server.kill])
@@ -49,8 +55,8 @@ def test_a_frozen_server_does_not_answer_and_is_whole_after_healing(
     stack: Stack, valkey: Redis
 ) -> None:
     stack.valkey.freeze()
-    with pytest.raises(RedisError):
-        valkey.ping()
+    with client(stack, seconds=1) as hasty, pytest.raises(RedisError):
+        hasty.ping()
 
     stack.servers.heal()
 

@@ -46,4 +46,4 @@ def alembic_engine(stack: Stack) -> Iterator[Engine]:
     yield engine
     engine.dispose()
     with connect(stack.servers.state) as connection:
-        connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(name)))
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
