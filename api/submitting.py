@@ -26,7 +26,8 @@ from shared.crashpoints import crashpoint
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.fleet import Offer
 from shared.job import Job, input_key, new_id
-from shared.jobs import NewJob, same_request
+from shared.jobs import same_request
+from shared.new_job import NewJob
 from shared.settings import Settings
 from shared.storage import Storage
 

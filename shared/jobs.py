@@ -10,14 +10,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, TextClause
 
-from shared import places
 from shared import statements as sql
-from shared.catalogue import Parameters
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
-from shared.job import Job, Priority, Result, no_such_job
+from shared.job import Job, Result, no_such_job
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Stage, Status
+from shared.new_job import NewJob
 from shared.signing import new_secret
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
@@ -26,59 +25,10 @@ SWEEP_GRACE: Final = timedelta(seconds=60)
 
 _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
-_PLAIN: Final = (
-    "id",
-    "owner_id",
-    "engine",
-    "engine_revision",
-    "image_sha256",
-    "image_width",
-    "image_height",
-    "gpu_bytes",
-    "source",
-    "priority",
-    "request_id",
-    "idempotency_key",
-    "idempotency_fingerprint",
-    "webhook_url",
-    "parent_id",
-)
-
 
 class Announcer(Protocol):
     def announce(self, job_id: UUID, version: int) -> None:
         """Tell whoever waits that a job has changed; may be lost, must not block."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewJob:
-    """Everything a submit writes; the picture is stored under `input_key(id)` already.
-
-    `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
-    """
-
-    id: UUID
-    owner_id: UUID
-    engine: str
-    engine_revision: str
-    parameters: Parameters
-    image_sha256: str
-    image_width: int
-    image_height: int
-    source: str
-    retain: timedelta
-    gpu_bytes: int | None = None
-    outputs: Sequence[str] = ()
-    priority: Priority = Priority.NORMAL
-    request_id: str | None = None
-    idempotency_key: str | None = None
-    idempotency_fingerprint: str | None = None
-    webhook_url: str | None = None
-    webhook_event_types: Sequence[str] = ()
-    metadata: Mapping[str, str] | None = None
-    warnings: Sequence[str] = ()
-    queue_ttl: timedelta | None = None
-    parent_id: UUID | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +77,7 @@ class Jobs:
             QueueFull: the owner has `max_queued` jobs waiting.
             IdempotencyConflict: the key belongs to another request.
         """
-        values = _submit_values(new, max_queued) | {"max_running": self._max_running}
+        values = new.values(max_queued) | {"max_running": self._max_running}
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
@@ -374,19 +324,3 @@ def _add_deliveries(connection: Connection, job: Job) -> None:
     events = [names[job.status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if job.status in names]
     if events:
         connection.execute(sql.DELIVERIES, {"job_id": job.id, "events": events})
-
-
-def _submit_values(new: NewJob, max_queued: int) -> dict[str, Any]:
-    return {
-        **{name: getattr(new, name) for name in _PLAIN},
-        "parameters": new.parameters.model_dump_json(),
-        "outputs": list(new.outputs),
-        "webhook_event_types": list(new.webhook_event_types) or None,
-        "metadata": json.dumps(dict(new.metadata or {})),
-        "warnings": json.dumps(list(new.warnings)),
-        "retain_seconds": int(new.retain.total_seconds()),
-        "bonus": places.BONUS[new.priority],
-        "share": places.SHARE,
-        "queue_ttl": new.queue_ttl,
-        "max_queued": max_queued,
-    }

@@ -14,8 +14,9 @@ from bench.noop import NoopEngine
 from shared.catalogue import Asked, EngineSpec, settle
 from shared.db import Database
 from shared.job import Job, input_key, new_id
-from shared.jobs import Jobs, NewJob
+from shared.jobs import Jobs
 from shared.ledger import Ledger
+from shared.new_job import NewJob
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import ANONYMOUS
