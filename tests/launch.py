@@ -11,11 +11,9 @@ from local.console import say
 from local.launcher import launch
 from local.part import CannotStart, Part
 from local.processes import answers, gateway_address
-from local.services import PORTS
 from local.settings import read_settings
 from local.state import State
 from shared.settings import Settings
-from tests.ports import service_ports
 
 GATEWAY = """
 import http.server, sys
@@ -54,8 +52,6 @@ def stand_ins(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
 
 
 if __name__ == "__main__":
-    # Another launcher of these tests, begun beside this one, would choose the same usual ports.
-    PORTS.update(service_ports())
     try:
         launch(read_settings(), stand_ins)
     except CannotStart as error:

@@ -18,10 +18,9 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
-from local.state import State
 from tests.checkpoints import small_i2vgen_xl
 from tests.photos import cat
-from tests.ports import free_port, service_ports
+from tests.ports import free_port
 from tests.processes import until
 from tests.receiver import Receiver
 from tests.stack import ROOT
@@ -64,15 +63,11 @@ class Service:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.folder = folder
-        data = folder / "data"
-        data.mkdir(mode=0o711)
-        # Another launcher of these tests, begun beside it, would choose the same usual ports.
-        State(ports=service_ports()).save(data)
         named = {f"STILLREEL_{name.upper()}": str(value) for name, value in settings.items()}
         self._env = {
             **os.environ,
             "PORT": str(self.port),
-            "STILLREEL_DATA_DIR": str(data),
+            "STILLREEL_DATA_DIR": str(folder / "data"),
             # Threads of torch that spin wait for each other for seconds on a busy machine.
             "OMP_NUM_THREADS": "1",
             **named,
