@@ -4,15 +4,21 @@ import contextlib
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
+
+import psutil
 
 SERVICE_PORTS: Final = (80, 443, 5432, 6379, 8333, 8888, 9000, 9333)
 """Where web servers, Postgres, Valkey, SeaweedFS and MinIO usually listen."""
 
 
 class Canaries:
-    """Listens on every address of this machine; `woken` counts the connections accepted."""
+    """Listens on every address of this machine; `woken` counts the connections accepted.
+
+    Those of other processes do not count: tests that run beside these may look for a service at
+    its usual port.
+    """
 
     def __init__(self) -> None:
         self.woken = 0
@@ -41,9 +47,12 @@ class Canaries:
     def _watch(self, listener: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while True:
-                connection, _ = listener.accept()
-                self.woken += 1
+                connection, peer = listener.accept()
+                if not _is_anothers(peer[1], connection.getsockname()[1]):
+                    self.woken += 1
                 with contextlib.suppress(OSError), connection:
+                    connection.settimeout(10)
+                    connection.recv(65536)  # To close with it unread would reset the answer.
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
@@ -74,6 +83,21 @@ class Witness:
             and threading.get_ident() == self._thread
         ):
             self.attempts.append(args[1])
+
+
+def _is_anothers(port: int, to: int) -> bool:
+    """Say whether a connection to one of our ports is known to come from another process."""
+    if _is_among(psutil.Process().net_connections("tcp"), port, to):
+        return False
+    return _is_among(psutil.net_connections("tcp"), port, to)
+
+
+def _is_among(connections: Sequence[Any], port: int, to: int) -> bool:
+    """One that its owner has closed is among nobody's."""
+    return any(
+        each.status == psutil.CONN_ESTABLISHED and (each.laddr.port, each.raddr.port) == (port, to)
+        for each in connections
+    )
 
 
 def _listen(port: int) -> socket.socket:
