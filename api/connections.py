@@ -32,6 +32,7 @@ class BoundedProtocol(HttpToolsProtocol):
     which may take the answer with it, and nginx makes a 502 of a 401.
     """
 
+    head_seconds = HEAD_SECONDS
     _closing: asyncio.TimerHandle | None = None
     _line_bytes = 0
     _body_bytes = 0
@@ -82,7 +83,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._close_in_time()
 
     def _close_in_time(self) -> None:
-        self._closing = self.loop.call_later(HEAD_SECONDS, self._close)
+        self._closing = self.loop.call_later(self.head_seconds, self._close)
 
     def _let_be(self) -> None:
         if self._closing is not None:

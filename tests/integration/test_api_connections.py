@@ -1,5 +1,6 @@
 """Requests that are sent slowly, cut, or with lengths that lie hold nothing for long."""
 
+import contextlib
 import http.client
 import socket
 import tempfile
@@ -11,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import api.app
-from api import connections
+from api.connections import BoundedProtocol
 from api.patience import Patience
 from tests.gateway import Gateway, Hand, data_uri, photo_png, running_gateway
 from tests.processes import until
@@ -22,13 +22,18 @@ GRACE_SECONDS = 0.5
 HEAD = b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 
 
+class Impatient(BoundedProtocol):
+    head_seconds = GRACE_SECONDS
+
+
 @pytest.fixture(scope="module")
 def one_impatient(module_stack: Stack) -> Iterator[Gateway]:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(connections, "HEAD_SECONDS", GRACE_SECONDS)
-        patched.setattr(api.app, "Patience", partial(Patience, grace_seconds=GRACE_SECONDS))
-        with running_gateway(module_stack.settings()) as gateway:
-            yield gateway
+    with contextlib.ExitStack() as opened:
+        with pytest.MonkeyPatch.context() as patched:  # The module's other gateway stays patient.
+            patched.setattr("api.__main__.BoundedProtocol", Impatient)
+            patched.setattr("api.app.Patience", partial(Patience, grace_seconds=GRACE_SECONDS))
+            gateway = opened.enter_context(running_gateway(module_stack.settings()))
+        yield gateway
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def impatient(one_impatient: Gateway, hand: Hand) -> Gateway:
 
 
 def connected(gateway: Gateway) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", gateway.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", gateway.port), timeout=60)
 
 
 @dataclass(frozen=True)
