@@ -24,8 +24,9 @@ NOTE_SECONDS: Final = 60.0
 class KeyBook:
     """Belongs to one event loop; a frozen database costs it two threads and no more."""
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._keys = keys
+        self._patience_seconds = patience_seconds
         self._ring = Keyring(())
         self._began_at = float("-inf")
         self._tried_at = float("-inf")
@@ -44,7 +45,7 @@ class KeyBook:
         """
         oldest = time.monotonic() - at_most
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
+            async with asyncio.timeout(self._patience_seconds):
                 while self._began_at < max(oldest, self._not_before):
                     await self._read_once()
         except TimeoutError as error:

@@ -31,7 +31,7 @@ class Lane:
         """Without a patience of its own the lane has PATIENCE_SECONDS."""
         self._free = asyncio.Semaphore(threads)
         self._limiter = anyio.CapacityLimiter(threads)
-        self._patience_seconds = patience_seconds
+        self._patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
 
     async def run(self, work: Callable[[], T]) -> T:
         """Return what the work returns.
@@ -49,6 +49,7 @@ class SharedLane:
     def __init__(self, threads: int, *, each: int) -> None:
         self._lane = Lane(threads)
         self._each = each
+        self._patience_seconds = PATIENCE_SECONDS
         # An owner's part is forgotten with its last request.
         self._parts: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -59,7 +60,7 @@ class SharedLane:
             Busy: the owner's part or the lane was full for too long.
         """
         part = self._parts.setdefault(owner_id, asyncio.Semaphore(self._each))
-        async with _held(part):
+        async with _held(part, self._patience_seconds):
             return await self._lane.run(work)
 
 
@@ -123,13 +124,9 @@ class Lanes:
 
 
 @asynccontextmanager
-async def _held(
-    free: asyncio.Semaphore, patience_seconds: float | None = None
-) -> AsyncIterator[None]:
+async def _held(free: asyncio.Semaphore, patience_seconds: float) -> AsyncIterator[None]:
     try:
-        async with asyncio.timeout(
-            PATIENCE_SECONDS if patience_seconds is None else patience_seconds
-        ):
+        async with asyncio.timeout(patience_seconds):
             await free.acquire()
     except TimeoutError as error:
         raise Busy("too many requests of this kind are in the works; try again") from error

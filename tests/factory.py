@@ -12,7 +12,6 @@ from sqlalchemy import text
 
 from bench.noop import NoopEngine
 from shared.catalogue import Asked, EngineSpec, settle
-from shared.db import Database
 from shared.job import Job, input_key, new_id
 from shared.jobs import Jobs
 from shared.ledger import Ledger
@@ -20,6 +19,7 @@ from shared.new_job import NewJob
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import ANONYMOUS
+from tests.stack import open_database
 
 
 class Silence:
@@ -37,9 +37,7 @@ class Desk:
 
     def __init__(self, settings: Settings, announcer: Any = None) -> None:
         self.settings = settings
-        self.db = Database(
-            settings.database_url.get_secret_value(), deadline=timedelta(seconds=20), name="tests"
-        )
+        self.db = open_database(settings, deadline=timedelta(seconds=20))
         self.announcer = announcer or Silence()
         self.jobs = Jobs(
             self.db,

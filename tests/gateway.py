@@ -8,7 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from datetime import timedelta
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import pytest
 import requests
@@ -18,9 +20,9 @@ from sqlalchemy import delete
 from api.__main__ import Server, listen
 from api.app import create_app
 from api.deps import Ports
+from api.keybook import KeyBook
 from shared.bell import Bell
 from shared.catalogue import EngineSpec, Licence, Preset, Shape
-from shared.db import Database
 from shared.errors import AppError
 from shared.fleet import Fleet, WorkerCard
 from shared.job import Artifact, Job, Result, Variant, output_key
@@ -30,9 +32,14 @@ from shared.settings import Settings
 from shared.storage import Storage
 from shared.tables import deliveries, delivery_attempts, engines, jobs, workers
 from tests.photos import cat
-from tests.stack import Stack
+from tests.processes import until
+from tests.stack import Stack, open_database
 
 ADMIN_KEY = "the-admin-key-of-the-tests"
+
+PATIENCE: Final = timedelta(seconds=25)
+"""How long a gateway waits for a service, a thread or the keys, where the shipped one waits for
+0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
 
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
 
@@ -66,12 +73,10 @@ class Hand:
 
     def __init__(self, settings: Settings) -> None:
         self._bell = Bell(settings.redis_url.get_secret_value())
-        self.db = Database(
-            settings.database_url.get_secret_value(), deadline=settings.lease, name="hand"
-        )
+        self.db = open_database(settings, deadline=settings.lease)
         self.jobs = Jobs(self.db, self._bell, lease=settings.lease)
         self.fleet = Fleet(self.db)
-        self.storage = Storage(settings)
+        self.storage = Storage(settings, read=2 * PATIENCE)
 
     @classmethod
     @contextlib.contextmanager
@@ -104,7 +109,7 @@ class Hand:
 
     def claim(self, engine: str = MOVES.name) -> Job:
         """Take the next queued job, which may be on its way still."""
-        ends_at = time.monotonic() + 10
+        ends_at = time.monotonic() + 60
         while (job := self.jobs.claim([engine], worker="hand")) is None:
             assert time.monotonic() < ends_at, "nothing was queued"
             time.sleep(0.005)
@@ -154,9 +159,27 @@ class Hand:
 
 
 class Gateway:
-    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set."""
+    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set.
 
-    def __init__(self, settings: Settings) -> None:
+    One as shipped gives up on services as soon as users are promised; the others are patient, but
+    for a `storage_read` of less.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        as_shipped: bool = False,
+        storage_read: timedelta = PATIENCE,
+    ) -> None:
+        with contextlib.nullcontext() if as_shipped else _patience(storage_read):
+            self._start(settings)
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.http = requests.Session()
+        if settings.admin_key is not None:
+            self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
+
+    def _start(self, settings: Settings) -> None:
         app = create_app(settings)
         listener = listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
@@ -165,15 +188,11 @@ class Gateway:
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )
         self._thread.start()
-        ends_at = time.monotonic() + 20
+        ends_at = time.monotonic() + 60
         while not self._server.started:
             assert self._thread.is_alive(), "the gateway ended while it started"
             assert time.monotonic() < ends_at
             self._thread.join(0.01)
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.http = requests.Session()
-        if settings.admin_key is not None:
-            self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
         self.ports: Ports = app.state.ports
 
     def get(self, path: str, **options: Any) -> requests.Response:
@@ -195,19 +214,47 @@ class Gateway:
         body: dict[str, Any] = answer.json()
         return body
 
+    def wait_until_idle(self) -> None:
+        """Wait for the end of every request, those of clients who have hung up too."""
+        requests.get(f"{self.url}/livez", timeout=30)  # They were accepted before this one.
+        until(lambda: not self._server.server_state.tasks, "no request is at work")
+
     def begin_to_stop(self) -> None:
         self._server.should_exit = True
 
     def close(self) -> None:
         self.begin_to_stop()
-        self._thread.join(timeout=20)
+        self._thread.join(timeout=60)
         self.http.close()
         assert not self._thread.is_alive(), "the gateway did not stop"
 
 
 @contextlib.contextmanager
-def running_gateway(settings: Settings) -> Iterator[Gateway]:
-    gateway = Gateway(settings)
+def _patience(storage_read: timedelta) -> Iterator[None]:
+    """Have gateways that start meanwhile be patient, for good; others stay as they are."""
+    seconds = PATIENCE.seconds
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("DATABASE_DEADLINE", "KEY_DEADLINE", "CENSUS_PATIENCE"):
+            patched.setattr(f"api.deps.{name}", PATIENCE)
+        patched.setattr("api.deps.STORAGE_READ", storage_read)
+        patched.setattr("api.deps.KeyBook", partial(KeyBook, patience_seconds=seconds))
+        patched.setattr("api.readiness.PATIENCE", PATIENCE)
+        for name in (
+            "api.lanes.DATABASE_PATIENCE_SECONDS",
+            "api.lanes.PATIENCE_SECONDS",
+            "api.readiness.REDIS_SECONDS",
+            "shared.db.CONNECT_SECONDS",
+            "shared.db.POOL_WAIT_SECONDS",
+        ):
+            patched.setattr(name, seconds)
+        yield
+
+
+@contextlib.contextmanager
+def running_gateway(
+    settings: Settings, *, as_shipped: bool = False, storage_read: timedelta = PATIENCE
+) -> Iterator[Gateway]:
+    gateway = Gateway(settings, as_shipped=as_shipped, storage_read=storage_read)
     try:
         yield gateway
     finally:

@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from local.postgres import connect
 from local.seaweed import sweep_sockets
 from local.services import service_env, services
 from local.state import State
+from shared.db import Database
 from shared.settings import Settings
 from shared.storage import Storage
 from tests.ports import service_ports
@@ -124,13 +126,13 @@ class Servers:
             cwd=ROOT,
             env={**os.environ, **service_env(self.state, database=TEMPLATE)},
             check=True,
-            timeout=60,
+            timeout=100,
         )
 
     @cached_property
     def storage(self) -> Storage:
         """A client of the one bucket that all tests share, one after another."""
-        return Storage(settings_from(service_env(self.state)))
+        return Storage(settings_from(service_env(self.state)), read=timedelta(seconds=60))
 
     def heal(self) -> None:
         for server in self:
@@ -236,6 +238,14 @@ def _remove_what_killed_runs_left() -> None:
         with contextlib.suppress(CannotStart, OSError), hold(folder):  # Others are in use.
             sweep_sockets(State.load(folder))
             shutil.rmtree(folder)
+
+
+def open_database(settings: Settings, *, deadline: timedelta) -> Database:
+    """Return a database for what a test itself asks: a machine that stalls may connect slowly."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("shared.db.CONNECT_SECONDS", 20)
+        url = settings.database_url.get_secret_value()
+        return Database(url, deadline=deadline, name="tests")
 
 
 def settings_from(env: dict[str, str], **values: Any) -> Settings:

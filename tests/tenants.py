@@ -10,13 +10,12 @@ import pytest
 import requests
 from sqlalchemy import delete
 
-from shared.db import Database
 from shared.keyring import ApiKey
 from shared.keys import Keys
 from shared.settings import Settings
 from shared.tables import api_keys
 from tests.gateway import Gateway, Hand, photo_png, running_gateway
-from tests.stack import Stack
+from tests.stack import Stack, open_database
 
 PATIENCE = 30
 
@@ -57,9 +56,7 @@ class Locksmith:
     """Makes, rotates and revokes keys beside the gateways, as the command does."""
 
     def __init__(self, settings: Settings) -> None:
-        self.db = Database(
-            settings.database_url.get_secret_value(), deadline=timedelta(seconds=20), name="tests"
-        )
+        self.db = open_database(settings, deadline=timedelta(seconds=60))
         self.keys = Keys(self.db)
 
     def holder(self, gateway: Gateway, name: str, **limits: Any) -> tuple[ApiKey, Holder]:

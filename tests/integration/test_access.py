@@ -180,7 +180,7 @@ def keeper(settings: Settings) -> Iterator[None]:
     """Have what is due delivered meanwhile."""
     done = threading.Event()
     with contextlib.closing(Desk(settings)) as desk:
-        sender = Sender(desk, delays=AT_ONCE, deadline=timedelta(seconds=10), allow=LOOPBACK)
+        sender = Sender(desk, delays=AT_ONCE, deadline=timedelta(seconds=60), allow=LOOPBACK)
 
         def walk() -> None:
             while not done.is_set():
@@ -188,10 +188,12 @@ def keeper(settings: Settings) -> Iterator[None]:
 
         thread = threading.Thread(target=walk)
         thread.start()
-        yield
-        done.set()
-        thread.join()
-        sender.deliverer.close()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            sender.deliverer.close()
 
 
 def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:

@@ -8,6 +8,7 @@ import pytest
 import requests
 from PIL import Image
 
+from api.deps import STORAGE_READ
 from shared.errors import OutOfMemory
 from shared.job import Job
 from tests.gateway import Gateway, Hand, running_gateway, without_storage
@@ -97,7 +98,7 @@ def test_a_file_the_client_has_is_not_sent_again(gateway: Gateway, clip: str) ->
 
 
 def test_head_tells_the_size_and_sends_nothing(gateway: Gateway, clip: str) -> None:
-    answer = gateway.http.head(f"{gateway.url}{clip}", timeout=10)
+    answer = gateway.http.head(f"{gateway.url}{clip}", timeout=60)
     assert (answer.status_code, answer.content) == (200, b"")
     assert answer.headers["Content-Length"] == str(len(CLIP))
     assert answer.headers["Content-Type"] == "video/mp4"
@@ -119,10 +120,10 @@ def test_every_variant_asked_for_is_served_and_no_other(gateway: Gateway, hand: 
 def test_the_input_is_there_before_the_job_has_run(gateway: Gateway) -> None:
     job = gateway.created()
     path = f"{gateway.url}/v1/jobs/{job['id']}/content?variant=input"
-    answer = gateway.http.get(path, timeout=10)
+    answer = gateway.http.get(path, timeout=60)
     assert answer.headers["ETag"] == f'"{job["input"]["image_sha256"]}"'
     assert Image.open(io.BytesIO(answer.content)).size == (96, 64)
-    part = gateway.http.get(path, headers={"Range": "bytes=1-3"}, timeout=10)
+    part = gateway.http.get(path, headers={"Range": "bytes=1-3"}, timeout=60)
     assert (part.status_code, part.content) == (206, b"PNG")
 
 
@@ -175,7 +176,10 @@ def test_a_store_that_is_down_is_a_503(
 
 
 def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack) as hand:
+    with (
+        running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
+        Hand.on(stack) as hand,
+    ):
         path = finished(gateway, hand, LARGE)
         answer = gateway.get(path, stream=True)
         stack.s3.freeze()
@@ -188,7 +192,7 @@ def test_a_slow_reader_holds_no_connection_to_the_database(
     module_stack: Stack, hand: Hand, gateway: Gateway
 ) -> None:
     path = finished(gateway, hand, LARGE)
-    readers = [requests.get(f"{gateway.url}{path}", stream=True, timeout=10) for _ in range(12)]
+    readers = [requests.get(f"{gateway.url}{path}", stream=True, timeout=60) for _ in range(12)]
     # The pool has ten connections: held ones would leave none for this.
     assert gateway.get("/v1/queue").status_code == 200
     for reader in readers:

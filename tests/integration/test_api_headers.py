@@ -52,7 +52,7 @@ def is_guarded(answer: requests.Response) -> bool:
 )
 def test_every_answer_is_guarded(gateway: Gateway, method: str, path: str, status: int) -> None:
     answer = gateway.http.request(
-        method, f"{gateway.url}{path}", timeout=10, allow_redirects=False
+        method, f"{gateway.url}{path}", timeout=60, allow_redirects=False
     )
     assert answer.status_code == status
     assert is_guarded(answer), answer.headers
@@ -131,7 +131,7 @@ def preflight(gateway: Gateway, origin: str) -> requests.Response:
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization,idempotency-key,content-type",
     }
-    return gateway.http.options(f"{gateway.url}/v1/jobs", headers=asked, timeout=10)
+    return gateway.http.options(f"{gateway.url}/v1/jobs", headers=asked, timeout=60)
 
 
 def allowed(answer: requests.Response) -> str | None:

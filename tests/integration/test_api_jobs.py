@@ -135,7 +135,7 @@ def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, hand: Hand) -> N
     assert (done.json()["status"], progress["percent"]) == ("succeeded", 100)
     assert (progress["step"], progress["total_steps"]) == (10, 10)
     assert "Retry-After" not in done.headers
-    assert gateway.http.get(video["url"], timeout=10).content == b"the clip"
+    assert gateway.http.get(video["url"], timeout=60).content == b"the clip"
     assert done.json()["output"]["gif"]["content_type"] == "image/gif"
 
 
@@ -171,7 +171,7 @@ def test_a_deleted_job_and_its_files_are_gone(gateway: Gateway, hand: Hand) -> N
     job_id = gateway.created()["id"]
     done = hand.complete(hand.claim())
     assert done.result is not None
-    answer = gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=10)
+    answer = gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=60)
     assert (answer.status_code, answer.content) == (204, b"")
     for path in ("", "/content", "/cancel"):
         gone = (gateway.post if path == "/cancel" else gateway.get)(f"/v1/jobs/{job_id}{path}")
@@ -183,7 +183,7 @@ def test_a_deleted_job_and_its_files_are_gone(gateway: Gateway, hand: Hand) -> N
 
 def test_a_live_job_is_canceled_by_its_deletion(gateway: Gateway, hand: Hand) -> None:
     job_id = gateway.created()["id"]
-    gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=10)
+    gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=60)
     assert gateway.get("/v1/jobs").json()["data"] == []
     assert hand.jobs.claim([MOVES.name], worker="hand") is None
 

@@ -41,7 +41,7 @@ def test_a_form_comes_back_as_a_path_that_downloads(gateway: Gateway, hand: Hand
     job = hand.claim()
     assert (job.source, job.parameters.num_inference_steps) == ("legacy", 50)
     hand.complete(job, b"the clip")
-    answer = call.result(timeout=30)
+    answer = call.result(timeout=60)
     assert answer.status_code == 200
     assert answer.json() == {
         "output_path": f"outputs/{job.public_id}.mp4",
@@ -66,7 +66,7 @@ def test_a_failed_render_is_a_500_with_its_own_code(gateway: Gateway, hand: Hand
     call = generating(gateway)
     job = hand.claim()
     hand.fail(job, OutOfMemory("the clip needs 20 GB; try 256p"))
-    assert problem(call.result(timeout=30)) == {
+    assert problem(call.result(timeout=60)) == {
         "status": 500,
         "code": "gpu_out_of_memory",
         "detail": "the clip needs 20 GB; try 256p",
@@ -78,7 +78,7 @@ def test_a_job_canceled_meanwhile_is_a_conflict(gateway: Gateway, hand: Hand) ->
     call = generating(gateway)
     job = hand.claim()
     gateway.post(f"/v1/jobs/{job.public_id}/cancel")
-    answer = call.result(timeout=30)
+    answer = call.result(timeout=60)
     assert (answer.status_code, answer.json()["job_id"]) == (409, job.public_id)
 
 
@@ -99,7 +99,7 @@ def test_a_client_that_hangs_up_cancels_nothing(gateway: Gateway, hand: Hand) ->
     ).prepare()
     assert isinstance(request.body, bytes)
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
-    with socket.create_connection(("127.0.0.1", gateway.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
         connection.sendall(f"POST /generate HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
         connection.sendall(request.body)
         until(lambda: len(gateway.ports.waiters), "the request waits")
@@ -134,7 +134,7 @@ def test_a_stopping_gateway_names_the_job_that_goes_on(module_stack: Stack, hand
         call = generating(gateway)
         until(lambda: len(gateway.ports.waiters), "the request waits")
         gateway.begin_to_stop()
-        answer = call.result(timeout=10)
+        answer = call.result(timeout=60)
     assert (answer.status_code, answer.json()["job_id"]) == (503, hand.claim().public_id)
     assert int(answer.headers["Retry-After"]) > 0
 

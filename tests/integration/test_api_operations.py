@@ -114,7 +114,7 @@ def test_metrics_count_jobs_queues_webhooks_and_requests(module_stack: Stack, ha
         gateway.created()
         gateway.created(model=MODEL.name, prompt="x")
         gateway.get("/v1/jobs/job_1")
-        gateway.http.request("PURGE", f"{gateway.url}/secret-token", timeout=10)
+        gateway.http.request("PURGE", f"{gateway.url}/secret-token", timeout=60)
         found = scraped(gateway)
     assert found["stillreel_database_up",] == 1
     assert found["stillreel_jobs", MOVES.name, "failed"] == 1

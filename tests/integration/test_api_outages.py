@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from api.deps import STORAGE_READ
 from tests.gateway import (
     Gateway,
     Hand,
@@ -60,7 +61,7 @@ def test_before_the_migrations_every_answer_is_a_503_that_says_so(module_stack: 
 
 def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
     with (
-        running_gateway(stack.settings()) as gateway,
+        running_gateway(stack.settings(), as_shipped=True) as gateway,
         Hand.on(stack),
         ThreadPoolExecutor(40) as clients,
     ):
@@ -75,6 +76,7 @@ def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
         assert gateway.get("/metrics").status_code == 200
         assert time.monotonic() - began < DEADLINE_SECONDS
         stack.postgres.thaw()
+        stack.postgres.wait_ready()  # First it takes the connections that were given up meanwhile.
         assert gateway.create().status_code == 202
         assert len(gateway.get("/v1/jobs").json()["data"]) == 2
 
@@ -100,7 +102,7 @@ def test_without_storage_a_create_is_a_503_and_leaves_no_job(
 
 def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) -> None:
     with (
-        running_gateway(stack.settings()) as gateway,
+        running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
         Hand.on(stack),
         ThreadPoolExecutor(12) as clients,
     ):

@@ -49,7 +49,7 @@ def test_a_request_that_waits_for_its_clip_counts_once(module_stack: Stack, hand
             for step in range(1, 6):
                 hand.beat(job, step)
             hand.complete(job)
-            assert waiting.result(timeout=30).status_code == 200
+            assert waiting.result(timeout=60).status_code == 200
         assert gateway.get("/v1/jobs").status_code == 429
 
 
@@ -63,7 +63,7 @@ def test_a_stranger_with_bad_keys_is_cut_short_and_a_good_key_is_not(
         bad = {"Authorization": "Bearer sr_" + "x" * 12 + "_" + "y" * 43}
 
         def guess(_: int) -> requests.Response:
-            return requests.get(f"{gateway.url}/v1/jobs", headers=bad, timeout=30)
+            return requests.get(f"{gateway.url}/v1/jobs", headers=bad, timeout=60)
 
         with ThreadPoolExecutor(8) as pool:
             found = list(pool.map(guess, range(160)))

@@ -32,7 +32,7 @@ from shared.storage import Storage
 from tests.composed import ROOT, resolved
 from tests.ports import free_port
 from tests.processes import crew, until
-from tests.stack import Stack
+from tests.stack import Stack, open_database
 
 S3_ADDRESS = "127.0.0.2"
 """Stands for all addresses of the container: what else listens must be on 127.0.0.1."""
@@ -136,10 +136,14 @@ def test_the_bucket_is_made_and_found_again(stack: Stack) -> None:
     assert storage.delete_prefix("") == 0
 
 
-def test_a_container_is_healthy_while_all_its_workers_beat(stack: Stack) -> None:
+def test_a_container_is_healthy_while_all_its_workers_beat(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.db.CONNECT_SECONDS", 20)
+    monkeypatch.setattr("deploy.check_health.SECONDS", 20)
     settings = stack.settings()
     assert not is_every_worker_alive(settings)
-    with contextlib.closing(open_database(stack)) as db:
+    with contextlib.closing(open_database(settings, deadline=timedelta(seconds=20))) as db:
         fleet = Fleet(db)
         fleet.beat(card("here-gpu0", socket.gethostname()))
         fleet.beat(card("here-gpu1", socket.gethostname()))
@@ -220,11 +224,6 @@ def card(name: str, host: str) -> WorkerCard:
         state="ready",
         model_loads=0,
     )
-
-
-def open_database(stack: Stack) -> Database:
-    url = stack.settings().database_url.get_secret_value()
-    return Database(url, deadline=timedelta(seconds=20), name="tests")
 
 
 def silence(db: Database, worker: str) -> None:

@@ -201,7 +201,7 @@ def test_the_use_of_a_key_is_noted_once_a_minute(locksmith: Locksmith, here: Gat
 @pytest.mark.parametrize("who", ["holder", "stranger", "nobody"])
 def test_a_frozen_postgres_lets_nobody_in_and_keeps_nobody_waiting(stack: Stack, who: str) -> None:
     with (
-        running_gateway(stack.settings(rate_limit="none")) as gateway,
+        running_gateway(stack.settings(rate_limit="none"), as_shipped=True) as gateway,
         locksmith_of(stack.settings()) as locksmith,
         ThreadPoolExecutor(40) as clients,
     ):
