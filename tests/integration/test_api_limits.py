@@ -61,7 +61,7 @@ def test_a_picture_with_too_many_pixels_is_refused(small: Gateway) -> None:
 
 
 def test_a_body_that_declares_too_much_is_refused_unread(small: Gateway) -> None:
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
         connection.sendall(
             b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: 99999999999\r\n\r\n{"
@@ -89,7 +89,7 @@ def test_a_chunked_body_is_cut_when_it_has_grown_too_large(
             sent += SLACK // 4
             yield b" " * (SLACK // 4)
 
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
             "Transfer-Encoding: chunked\r\n\r\n".encode()
@@ -157,7 +157,7 @@ def test_a_client_that_hangs_up_while_it_sends_leaves_nothing(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     body = encoded_form(bytes(SLACK))
-    with socket.create_connection(("127.0.0.1", small.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", small.port), timeout=60) as connection:
         connection.sendall(
             b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n"
             b"Content-Type: multipart/form-data; boundary=b\r\n"
@@ -200,7 +200,7 @@ def encoded_form(image: bytes) -> bytes:
 def test_what_is_not_there_is_a_problem_too(
     gateway: Gateway, method: str, path: str, status: int, code: str
 ) -> None:
-    answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=10)
+    answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=60)
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert answer.headers["Content-Type"] == "application/problem+json"
 
@@ -217,13 +217,19 @@ def test_what_is_not_there_is_a_problem_too(
 def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(
     gateway: Gateway, method: str, path: str, allowed: str
 ) -> None:
-    answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=10)
+    answer = gateway.http.request(method, f"{gateway.url}{path}", timeout=60)
     assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
     assert answer.json()["detail"] == f"{path} does not take {method}, but {allowed}"
 
 
 def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None:
-    app = create_app(Settings(_env_file=None, admin_key=SecretStr(ADMIN_KEY)))
+    settings = Settings(
+        _env_file=None,
+        admin_key=SecretStr(ADMIN_KEY),
+        database_url=SecretStr("postgresql+psycopg://nobody@127.0.0.1:9/nothing"),
+        redis_url=SecretStr("redis://127.0.0.1:9/0"),
+    )
+    app = create_app(settings)
 
     def explode() -> None:
         raise RuntimeError("the password is hunter2")
@@ -241,7 +247,7 @@ def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None
 @pytest.mark.parametrize("host", ["[", "a b", "x:y:z", '"><script>', "a/../b"])
 def test_a_malformed_host_gives_relative_links(locked: Gateway, host: str) -> None:
     job = locked.created()
-    with socket.create_connection(("127.0.0.1", locked.port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", locked.port), timeout=60) as connection:
         connection.sendall(
             f"POST /v1/jobs/{job['id']}/cancel HTTP/1.1\r\nHost: {host}\r\n"
             f"Authorization: Bearer {ADMIN_KEY}\r\n\r\n".encode()

@@ -1,5 +1,6 @@
 """Webhook endpoints over HTTP: registered, checked, changed, rotated, and nobody else's."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ from shared.endpoints import MAX_ENDPOINTS, Endpoints
 from shared.job import new_id
 from shared.outbox import Outbox as Log
 from tests.gateway import Gateway, Hand, running_gateway
+from tests.hostile import Resolver
 from tests.stack import Stack
 
 URL = "https://203.0.114.7/hook"  # A public address; nothing is ever sent there.
@@ -75,8 +77,9 @@ def test_only_the_answer_that_makes_a_secret_shows_it(site: Gateway) -> None:
     ],
 )
 def test_a_url_that_could_not_be_sent_to_is_refused_with_its_reason(
-    site: Gateway, url: str, reason: str
+    site: Gateway, monkeypatch: pytest.MonkeyPatch, url: str, reason: str
 ) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", Resolver())  # No name server is asked.
     made = registered(site)
     for answer in (
         register(site, url=url),

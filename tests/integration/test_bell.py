@@ -35,7 +35,9 @@ def valkey(url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def bell(url: str) -> Iterator[Bell]:
+def bell(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
+    """A bell that waits for a stalled machine, where the shipped one soon falls silent."""
+    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
     with contextlib.closing(Bell(url)) as bell:
         yield bell
 

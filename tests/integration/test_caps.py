@@ -146,7 +146,8 @@ def test_claims_at_the_same_moment_never_start_one_too_many(crowded: Desk) -> No
     assert max(found.total() for found in seen) == sum(caps.values())
 
 
-def test_jobs_that_may_not_start_ring_no_bell(desk: Desk) -> None:
+def test_jobs_that_may_not_start_ring_no_bell(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
     fleet, bell = Fleet(desk.db), Bell(desk.settings.redis_url.get_secret_value())
     fleet.beat(
         WorkerCard(

@@ -98,16 +98,9 @@ def test_a_picture_that_hangs_is_refused_and_its_decoder_replaced(
     before = processes()
     with pytest.raises(ImageOverLimits):
         faulty.read_image(fault.encode() + b"\n", max_pixels=MAX_PIXELS)
-    assert [process for process in before if process.is_running()] == []
-    # A busy machine may not give a fresh one its second at once.
-    until(lambda: _reads(faulty, photo_png()), "a fresh decoder reads")
-
-
-def _reads(decoders: Decoders, body: bytes) -> bool:
-    try:
-        return decoders.read_image(body, max_pixels=MAX_PIXELS).width == 96
-    except ImageOverLimits:
-        return False
+    until(lambda: not any(map(_lives, before)), "all of it has ended")
+    faulty._limits = TIGHT  # A busy machine may not give a fresh one its second.
+    assert faulty.read_image(photo_png(), max_pixels=MAX_PIXELS).width == 96
 
 
 def test_pictures_beside_one_that_crashes_are_read(faulty: Decoders) -> None:
@@ -193,7 +186,7 @@ def test_nothing_is_left_of_the_decoders_of_a_gateway_that_was_killed() -> None:
     children = family.children(recursive=True)
     assert len(children) == 2
     gateway.send_signal(signal.SIGKILL)
-    gateway.wait(timeout=10)
+    gateway.wait(timeout=60)
     until(lambda: not any(map(_lives, children)), "both have ended")
 
 
