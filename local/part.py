@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,12 +98,15 @@ class Process:
         return [] if any(it.pid == self.pid for it in orphans) else orphans
 
     def freeze(self) -> None:
+        self._head.suspend()  # First: it would go on to start others.
         for process in self.tree():
-            process.suspend()
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
 
     def thaw(self) -> None:
         for process in self.tree():
-            process.resume()
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
 
     def kill(self) -> None:
         """SIGKILL everything at once, as a crash or the kernel's OOM killer would."""

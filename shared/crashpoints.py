@@ -6,6 +6,7 @@ process comes by first. Without the variable a point costs one comparison.
 """
 
 import os
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -66,15 +67,17 @@ def _armed(wanted: str) -> dict[str, int]:
 
 _deadly: Final = _armed(os.environ.get(VARIABLE, ""))
 _passes: Final[Counter[str]] = Counter()
+_one_at_a_time: Final = threading.Lock()
 
 
 def crashpoint(name: str) -> None:
     """End this process here, if a test asked for it."""
     if not _deadly or name not in _deadly:
         return
-    _passes[name] += 1
-    if _passes[name] >= _deadly[name] and _is_first(name):
-        os._exit(EXIT)
+    with _one_at_a_time:  # Two threads that died together would leave two marks of one death.
+        _passes[name] += 1
+        if _passes[name] >= _deadly[name] and _is_first(name):
+            os._exit(EXIT)
 
 
 def _is_first(name: str) -> bool:

@@ -28,7 +28,7 @@ class ScriptedEngine(NoopEngine):
 
     A word with `once:` before it acts on the first attempt that this machine sees only, and
     `again=0.5` is the pause of every later one: the marker file of that job lies in the folder
-    STILLREEL_TEST_MARKS.
+    STILLREEL_TEST_MARKS. `hold=NAME` stays at its first step until a file of that name lies there.
     """
 
     spec = NoopEngine.spec.model_copy(
@@ -53,6 +53,8 @@ class ScriptedEngine(NoopEngine):
         for index in range(int(steps)):
             time.sleep(pause)
             on_step(Step(index + 1, int(steps)))
+            if index == 0:
+                _hold(script)
         shape = (parameters.num_frames, parameters.height, parameters.width, 3)
         if "black" in script.split():
             yield np.zeros(shape, np.uint8)
@@ -91,6 +93,12 @@ def _first_time(mark: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _hold(script: str) -> None:
+    match = re.search(r"hold=(\w+)", script)
+    while match and not Path(os.environ["STILLREEL_TEST_MARKS"], match[1]).exists():
+        time.sleep(0.01)
 
 
 def _number(script: str, name: str, otherwise: float) -> float:

@@ -30,7 +30,7 @@ AT_ONCE: Final = (timedelta(0),) * 3
 HOURLY: Final = (timedelta(0), timedelta(hours=1), timedelta(hours=1))
 BASE_URL: Final = "https://video.example.org"
 TICK: Final = timedelta(milliseconds=50)
-PATIENCE: Final = 20.0
+PATIENCE: Final = 60.0
 ENDS: Final = ("job.succeeded", "job.failed", "job.canceled")
 VIDEO: Final = Artifact(key="videos/x/1.mp4", content_type="video/mp4", bytes=1, sha256="0")
 RESULT: Final = Result(ai_generated=False, artifacts={Variant.VIDEO: VIDEO})
@@ -92,7 +92,7 @@ class Outbox:
         self,
         *,
         delays: Sequence[timedelta] = AT_ONCE,
-        deadline: timedelta = timedelta(seconds=10),
+        deadline: timedelta = timedelta(seconds=30),
         allow: Sequence[IPv4Network | IPv6Network] = LOOPBACK,
     ) -> Sender:
         sender = Sender(self._desk, delays=delays, deadline=deadline, allow=allow)

@@ -16,7 +16,7 @@ from tests.stack import ROOT, Stack
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 100.0
 POLL_SECONDS = 0.02
 
 
@@ -54,7 +54,7 @@ class Program:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     child.kill()
         self.process.kill()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=PATIENCE_SECONDS)
 
     def text(self) -> str:
         return self.log.read_text(errors="replace")

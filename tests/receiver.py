@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 
 from tests.ports import free_port
 
-SECONDS: Final = 20.0
+SECONDS: Final = 60.0
 """How long a test waits for a request that must come."""
 
 
@@ -36,11 +36,19 @@ class Received:
 class Peer:
     """The other end of one connection, for a behaviour to treat as it likes."""
 
-    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        stopping: threading.Event,
+        answers: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`answers` is called before anything is sent, each time."""
         self._connection = connection
         self._stopping = stopping
+        self._answers = answers
 
     def send(self, data: bytes) -> None:
+        self._answers()
         self._connection.sendall(data)
 
     def pause(self, seconds: float) -> None:
@@ -77,6 +85,17 @@ def hang() -> Behaviour:
 def late(seconds: float, code: int = 204) -> Behaviour:
     def behave(peer: Peer) -> None:
         peer.pause(seconds)
+        peer.send(_answer(code))
+
+    return behave
+
+
+def once(event: threading.Event, code: int = 204) -> Behaviour:
+    """Answer when the test says so; it need not, at its end."""
+
+    def behave(peer: Peer) -> None:
+        while not event.wait(0.01):
+            peer.pause(0)
         peer.send(_answer(code))
 
     return behave
@@ -228,8 +247,10 @@ class Receiver:
                 connection = self._tls.wrap_socket(connection, server_side=True)
                 self._connections.add(connection)
             request = _read_request(connection)
-            with self._counted(request.path):
-                self._behaviour(request)(Peer(connection, self._stopping))
+            with contextlib.ExitStack() as waiting:
+                waiting.enter_context(self._counted(request.path))
+                # Whoever has its answer may send the next before this thread goes on.
+                self._behaviour(request)(Peer(connection, self._stopping, waiting.close))
         self._connections.discard(connection)
         connection.close()
 

@@ -1,10 +1,8 @@
 """The faults of a storm, each by its name: what it breaks, and how that is mended again."""
 
 import contextlib
-import os
 import random
 import shutil
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +51,7 @@ class Scene:
 
 
 def _kill(name: str) -> Callable[[Scene], None]:
-    return lambda scene: os.kill(scene.people.program(name).pid, signal.SIGKILL)
+    return lambda scene: scene.people.program(name).process.kill()
 
 
 def _drain(name: str) -> Callable[[Scene], None]:

@@ -25,16 +25,16 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._thread.start()
-        self._server: asyncio.Server = self._do(self._listen()).result(10)
+        self._server: asyncio.Server = self._do(self._listen()).result(60)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._do(self._close()).result(10)
+        self._do(self._close()).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(60)
         self._loop.close()
 
     def refuse(self) -> None:
@@ -64,7 +64,7 @@ class Proxy:
         self._abort_all()
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if tasks:
-            await asyncio.wait(tasks, timeout=5)
+            await asyncio.wait(tasks, timeout=30)
 
     def _do(self, work: Any) -> "Future[Any]":
         return asyncio.run_coroutine_threadsafe(work, self._loop)

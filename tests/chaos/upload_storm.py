@@ -35,6 +35,9 @@ TRIES: Final = 200
 WARM_UPS: Final = 60
 QUARTERS: Final = 4
 MAX_DECODERS: Final = 4
+LEAVES_WITHIN: Final = 20.0
+"""What is left for good stays longer."""
+
 MAX_REFUSAL_BYTES: Final = 4096
 MAX_GROWTH_BYTES: Final = 150 * 10**6
 NO_ANSWER: Final = 0
@@ -138,7 +141,7 @@ class UploadStorm:
             self._report.seconds = time.monotonic() - began
             over.set()
             watcher.join()
-            self._look_for_leftovers(gateway)
+            self._note_leftovers(gateway)
             self._report.kinds = len(self._kinds)
             self._stop(gateway)
         return self._report
@@ -196,25 +199,36 @@ class UploadStorm:
                     decoders += child.memory_info().rss
             watch.peak_decoders_bytes = max(watch.peak_decoders_bytes, decoders)
 
-    def _look_for_leftovers(self, gateway: Program) -> None:
-        """Note forks that still run, and temporary files, also those without a name."""
+    def _note_leftovers(self, gateway: Program) -> None:
+        """Note what stays; the gateway may still be hearing of the last who hung up."""
+        ends_at = time.monotonic() + LEAVES_WITHIN
+        while left := list(self._leftovers(gateway)):
+            if time.monotonic() > ends_at:
+                break
+            time.sleep(0.05)
+        self._report.left += left
+
+    def _leftovers(self, gateway: Program) -> Iterator[str]:
+        """Yield forks that still run, and temporary files, also those without a name."""
         process = psutil.Process(gateway.pid)
         if any(map(is_decoding, process.children(recursive=True))):
-            self._report.left.append("a picture is still being decoded")
+            yield "a picture is still being decoded"
         if (decoders := len(process.children())) > MAX_DECODERS:
-            self._report.left.append(f"there are {decoders} decoders")
+            yield f"there are {decoders} decoders"
         files = [path for path in self._stack.data_dir.rglob("*") if path.is_file()]
-        self._report.left += [f"a file is left: {path.name}" for path in files]
+        yield from (f"a file is left: {path.name}" for path in files)
         descriptors = Path(f"/proc/{gateway.pid}/fd")
-        if descriptors.exists():
-            targets = (str(link.readlink()) for link in descriptors.iterdir())
-            self._report.left += [f"{t} is open" for t in targets if "(deleted)" in t]
+        for link in descriptors.iterdir() if descriptors.exists() else ():
+            with contextlib.suppress(FileNotFoundError):  # Closed in the meantime.
+                target = str(link.readlink())
+                if "(deleted)" in target:
+                    yield f"{target} is open"
 
     def _stop(self, gateway: Program) -> None:
         decoders = gateway.children()
         if (status := gateway.terminate()) != 0:
             self._report.left.append(f"the gateway ended with status {status}")
-        _, alive = psutil.wait_procs(decoders, timeout=30)
+        _, alive = psutil.wait_procs(decoders, timeout=60)
         self._report.left += [f"process {process.pid} is left" for process in alive]
 
 

@@ -79,6 +79,10 @@ class Ward:
     def counted(self, name: str, event: str) -> int:
         return sum(entry.get("event") == event for entry in self.events(name))
 
+    def is_muted(self) -> bool:
+        """Tell whether the gateway has dropped a bell: Valkey was slow."""
+        return self.counted("gateway", "bell_muted") > 0
+
     def end(self) -> None:
         self._stopping.set()
         if self._thread.is_alive():

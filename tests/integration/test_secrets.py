@@ -136,7 +136,7 @@ class Service:
         try:
             ready = requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=10)
             return ready.json()["status"] == "ready"
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
 

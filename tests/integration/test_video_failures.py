@@ -164,8 +164,8 @@ def test_ffmpeg_ends_when_its_worker_dies(tmp_path: Path, how: signal.Signals) -
 
         worker.send_signal(how)
 
-        worker.wait(10)
-        ffmpeg.wait(10)
+        worker.wait(60)
+        ffmpeg.wait(60)
     assert not ffmpeg.is_running()
 
 

@@ -70,8 +70,9 @@ def test_a_delivery_verifies_before_during_and_after_a_rotation(
     receiver: Receiver,
 ) -> None:
     def delivered() -> Received:
+        count = len(receiver.requests) + 1  # Before the end, which is told at once.
         outbox.finish()
-        return receiver.wait_for(len(receiver.requests) + 1, "/hook")[-1]
+        return receiver.wait_for(count, "/hook")[-1]
 
     made = register(client, receiver, "job.succeeded")
     before = delivered()

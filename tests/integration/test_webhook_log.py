@@ -1,5 +1,6 @@
 """The log of deliveries, replays and tests, over HTTP and on a real Postgres."""
 
+import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -218,13 +219,15 @@ def test_a_replay_while_a_try_is_under_way_is_refused(
     post_office: Gateway, outbox: Outbox, receiver: Receiver
 ) -> None:
     endpoint = registered(post_office, receiver.url())
-    receiver.script("/", twin.late(0.5))
+    asked = threading.Event()
+    receiver.script("/", twin.once(asked))
     outbox.finish()
     sender = outbox.sender(delays=HOURLY)
     sender.until(lambda: len(receiver.requests) == 1)
     (shown,) = logged(post_office, endpoint)
     refused = post_office.post(f"/v1/webhook_deliveries/{shown['id']}/replay")
     assert (refused.status_code, refused.json()["code"]) == (409, "delivery_under_way")
+    asked.set()
     sender.tried(1)
     assert logged(post_office, endpoint)[0]["status"] == "delivered"
 

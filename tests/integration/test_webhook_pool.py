@@ -10,6 +10,7 @@ import pytest
 
 from tests import receiver as twin
 from tests.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
+from tests.processes import until
 from tests.receiver import Peer, Receiver
 from worker.deliveries import Deliveries, Kind, Outcome, Try, Verdict
 from worker.webhook import NEW_THREADS, PER_LANE, RETRY_THREADS, prepare, send
@@ -56,8 +57,14 @@ def test_a_sender_whose_lease_ran_out_cannot_overwrite_the_record(
 
 
 def test_two_keepers_send_each_delivery_once(outbox: Outbox, receiver: Receiver) -> None:
+    def answer(peer: Peer) -> None:
+        # One keeper alone has no more in flight: else a quick one could be done before the other.
+        until(lambda: len(receiver.requests) > PER_LANE, "both keepers send")
+        peer.send(b"HTTP/1.1 204 Fine\r\n\r\n")
+
     for number in range(40):
         outbox.finish(webhook_url=receiver.url(f"/{number}"))
+        receiver.script(f"/{number}", answer)
     senders = [outbox.sender(), outbox.sender()]
 
     def drive(sender: Sender) -> None:
@@ -87,11 +94,12 @@ def test_a_delivery_that_cannot_be_prepared_holds_up_nobody(
 
     sender = outbox.sender()
     sender.tried(1)
+    sender.deliverer.close()  # Waits for the broken one too.
     assert [request.path for request in receiver.requests] == ["/whole"]
 
     outbox.run("UPDATE jobs SET parameters = parameters || CAST('{\"fps\": 8}' AS jsonb)")
     outbox.end_leases()
-    sender.tried(2)
+    outbox.sender().tried(1)
     assert [request.path for request in receiver.requests] == ["/whole", "/broken"]
 
 
@@ -99,9 +107,10 @@ def test_no_transaction_is_open_while_a_receiver_thinks(
     outbox: Outbox, receiver: Receiver
 ) -> None:
     open_transactions: list[int] = []
-    looked = threading.Event()
+    stepped, looked = threading.Event(), threading.Event()
 
     def look(peer: Peer) -> None:
+        assert stepped.wait(PATIENCE)  # A claim is a transaction too.
         (found,) = outbox.run(
             "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()"
             " AND xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = :kind",
@@ -115,7 +124,8 @@ def test_no_transaction_is_open_while_a_receiver_thinks(
     outbox.finish(webhook_url=receiver.url())
     sender = outbox.sender()
     sender.step()
-    assert looked.wait(PATIENCE)  # Nothing steps meanwhile: a claim is a transaction too.
+    stepped.set()
+    assert looked.wait(PATIENCE)
     sender.tried(1)
 
     assert open_transactions == [0]
@@ -219,8 +229,13 @@ def test_a_proven_receiver_that_fails_must_prove_itself_again(
 
 
 def test_one_endpoint_is_asked_by_two_at_a_time(outbox: Outbox, receiver: Receiver) -> None:
+    def answer(peer: Peer) -> None:
+        until(lambda: len(receiver.requests) >= PER_LANE, "two ask at a time")
+        peer.pause(0.05)  # In which a third would be seen.
+        peer.send(b"HTTP/1.1 204 Fine\r\n\r\n")
+
     outbox.endpoint(receiver.url("/mine"))
-    receiver.script("/mine", twin.late(0.05))
+    receiver.script("/mine", answer)
     for _ in range(10):
         outbox.finish()
 

@@ -26,7 +26,10 @@ from tests.factory import Desk
 from tests.processes import Crew, crew, until
 from tests.stack import Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+PATIENCE_SECONDS = 180.0
+"""For what starts processes again and again: each imports for seconds of a busy core."""
 
 SETTINGS = {
     "engines": "scripted=tests.engines:ScriptedEngine",
@@ -54,13 +57,21 @@ class Bench(Desk):
         return job
 
     def ended(self, job: Job) -> Job:
-        return until(lambda: self.when(job, lambda now: now.is_terminal), f"{job.id} ends")
+        return until(
+            lambda: self.when(job, lambda now: now.is_terminal),
+            f"{job.id} ends",
+            within=PATIENCE_SECONDS,
+        )
 
     def denoising(self, job: Job) -> Job:
         """Wait until a step of this job was shown."""
         return until(
             lambda: self.when(job, lambda now: now.stage is Stage.DENOISING), "a step was shown"
         )
+
+    def let_go(self, name: str) -> None:
+        """End what a script's `hold=NAME` waits for."""
+        Path(os.environ["STILLREEL_TEST_MARKS"], name).touch()
 
     def when(self, job: Job, is_so: Any) -> Job | None:
         now = self.get(job)
@@ -74,7 +85,10 @@ class Bench(Desk):
 @contextlib.contextmanager
 def open_bench(stack: Stack, folder: Path) -> Iterator[Bench]:
     with crew(stack, folder) as people:
-        bench = Bench(stack.settings(**SETTINGS), people)
+        with pytest.MonkeyPatch.context() as patch:
+            # A bell that takes longer mutes those after it; most of these tests have no keeper.
+            patch.setattr("shared.bell.SOCKET_SECONDS", 20)
+            bench = Bench(stack.settings(**SETTINGS), people)
         try:
             yield bench
         finally:
@@ -136,7 +150,7 @@ def test_a_worker_that_cannot_open_its_workshop_tries_again(
     late = SETTINGS | {"engines": "scripted=tests.engines:LateEngine"}
     worker = bench.people.worker(**late)
     assert bench.ended(bench.render()).status is Status.SUCCEEDED
-    assert worker.text().count("worker_did_not_open") == 1
+    assert "worker_did_not_open" in worker.text()
 
 
 def test_twenty_jobs_load_the_model_once(bench: Bench) -> None:
@@ -149,13 +163,18 @@ def test_twenty_jobs_load_the_model_once(bench: Bench) -> None:
     assert (card["model_loads"], card["resident_engine"]) == (1, "scripted")
 
 
-def test_a_worker_killed_while_rendering_still_ends_in_one_success(bench: Bench) -> None:
-    worker = bench.people.worker(**SETTINGS)
+def test_a_worker_killed_while_rendering_still_ends_in_one_success(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STILLREEL_TEST_MARKS", str(tmp_path))
+    patient = SETTINGS | {"lease_seconds": 600}  # No lease is lost to a busy machine.
+    worker = bench.people.worker(**patient)
     bench.people.keeper(**SETTINGS)
-    job = bench.render("steps=30 pause=0.1")
+    job = bench.render("steps=3000 pause=0.1 again=0")
     bench.denoising(job)
     worker.kill()
-    bench.people.worker(**SETTINGS)
+    bench.run("UPDATE jobs SET lease_until = clock_timestamp() WHERE status = 'running'")
+    bench.people.worker(**patient)
     done = bench.ended(job)
     assert (done.status, done.attempt, done.failures) == (Status.SUCCEEDED, 2, 1)
 
@@ -223,7 +242,7 @@ def test_a_drain_hands_a_long_job_back_uncharged(bench: Bench) -> None:
 
 
 def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
-    worker = bench.people.worker(**SETTINGS)
+    worker = bench.people.worker(**SETTINGS | {"drain_seconds": 40})
     job = bench.render("steps=40 pause=0.05")
     bench.denoising(job)
     assert worker.terminate() == 0
@@ -231,9 +250,10 @@ def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
 
 
 def test_a_finished_clip_waits_out_an_outage_of_the_storage(served: Bench) -> None:
-    job = served.render("steps=20 pause=0.1")
+    job = served.render("hold=outage")
     served.denoising(job)
     served.people.stack.s3.kill()
+    served.let_go("outage")
     until(lambda: served.get(job).stage is Stage.UPLOADING, "the upload is tried")
     served.people.stack.s3.restart()
     done = served.ended(job)
@@ -267,7 +287,18 @@ def test_a_lost_redis_is_looked_for_every_second(bench: Bench) -> None:
 
 
 def test_the_next_job_starts_before_the_last_one_is_stored(served: Bench) -> None:
-    first, second = served.render("steps=10 pause=0.1"), served.render()
+    first, second = served.render("hold=first"), served.render()
+    served.denoising(first)
+    served.people.stack.s3.freeze()
+    try:
+        served.let_go("first")
+        until(
+            lambda: served.when(second, lambda now: now.status is Status.RUNNING),
+            "the next is begun while the last cannot be stored",
+        )
+        assert served.get(first).status is Status.RUNNING
+    finally:
+        served.people.stack.s3.thaw()
     assert served.ended(first).status is Status.SUCCEEDED
     assert served.ended(second).status is Status.SUCCEEDED
     rows = served.run(
@@ -300,7 +331,11 @@ def test_each_gpu_has_its_own_child_and_only_a_dead_one_restarts(
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     worker = bench.people.worker(**SETTINGS | {"gpus": "0,1,2,3", "lease_seconds": 600})
-    until(lambda: len(bench.run("SELECT 1 FROM workers")) == 4, "four workers are up")
+    until(
+        lambda: len(bench.run("SELECT 1 FROM workers")) == 4,
+        "four workers are up",
+        within=PATIENCE_SECONDS,
+    )
     jobs = [bench.render("steps=3000 pause=0.05", seed=number) for number in range(4)]
     running = [bench.denoising(job) for job in jobs]
     mains = {m.environ()["CUDA_VISIBLE_DEVICES"]: m for m in psutil.Process(worker.pid).children()}
@@ -311,6 +346,7 @@ def test_each_gpu_has_its_own_child_and_only_a_dead_one_restarts(
     again = until(
         lambda: bench.when(victim, lambda now: now.attempt == 2 and now.status is Status.RUNNING),
         "the job runs again",
+        within=PATIENCE_SECONDS,
     )
     assert again.failures == 1
     after = {

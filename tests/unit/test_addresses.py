@@ -3,7 +3,7 @@
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.addresses import DENIED, Address, is_public
@@ -130,6 +130,7 @@ def test_the_neighbours_of_special_ranges_are_public(address: str) -> None:
     assert is_public(ip_address(address))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(ALL_V4, ALL_V6))
 def test_nothing_is_public_that_python_calls_special(address: Address) -> None:
     assert address.is_global or not is_public(address)

@@ -72,7 +72,8 @@ def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
     asyncio.run(scene())
 
 
-def test_a_lane_may_have_less_patience_than_others() -> None:
+def test_a_lane_may_have_less_patience_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 60.0)
     slow = Slow()
 
     async def scene() -> None:
