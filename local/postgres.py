@@ -17,6 +17,7 @@ from local.state import State
 
 USER: Final = "stillreel"
 DATABASE: Final = "stillreel"
+CONNECT_SECONDS: Final = 2
 
 NOBODY: Final = 65534
 # A user namespace needs no chown, and no folder opened to the world on the way to the data.
@@ -51,7 +52,7 @@ def connect(state: State, database: str = "postgres") -> psycopg.Connection:
         user=USER,
         password=state.postgres_password,
         dbname=database,
-        connect_timeout=2,
+        connect_timeout=CONNECT_SECONDS,
         autocommit=True,
     )
 

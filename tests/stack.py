@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import sql
 from redis import Redis
 
+from local import postgres
 from local.launcher import hold
 from local.part import CannotStart, Part, Process
-from local.postgres import connect
 from local.seaweed import sweep_sockets
 from local.services import service_env, services
 from local.state import State
@@ -240,10 +241,18 @@ def _remove_what_killed_runs_left() -> None:
             shutil.rmtree(folder)
 
 
+def connect(state: State, database: str = "postgres") -> psycopg.Connection:
+    """Connect as Postgres' owner, in autocommit; a machine that stalls may do so slowly."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(postgres, "CONNECT_SECONDS", 20)
+        return postgres.connect(state, database)
+
+
 def open_database(settings: Settings, *, deadline: timedelta) -> Database:
     """Return a database for what a test itself asks: a machine that stalls may connect slowly."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("shared.db.CONNECT_SECONDS", 20)
+        patched.setattr("shared.db.POOL_WAIT_SECONDS", 20)  # Twenty at once share five.
         url = settings.database_url.get_secret_value()
         return Database(url, deadline=deadline, name="tests")
 

@@ -34,9 +34,7 @@ RESULT = Result(
 
 
 @pytest.fixture
-def desk(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    # Twenty at once stand in line for five connections.
-    monkeypatch.setattr("shared.db.POOL_WAIT_SECONDS", 20)
+def desk(stack: Stack) -> Iterator[Desk]:
     desk = Desk(stack.settings())
     yield desk
     desk.close()

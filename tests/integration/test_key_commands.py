@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from api.__main__ import main
-from local.postgres import DATABASE, connect
+from local.postgres import DATABASE
 from tests.gateway import Gateway
 from tests.processes import until
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, connect
 from tests.tenants import EVENTS, Holder, Locksmith
 
 KEY = re.compile(r"sr_[A-Za-z0-9]{12}_[A-Za-z0-9]{43}\n")

@@ -233,11 +233,9 @@ def test_without_postgres_nobody_is_anonymous(module_stack: Stack) -> None:
 
 
 def test_slow_requests_that_hold_every_connection_do_not_lock_the_door(
-    locksmith: Locksmith, here: Gateway, monkeypatch: pytest.MonkeyPatch
+    locksmith: Locksmith, here: Gateway
 ) -> None:
     _, cms = locksmith.holder(here, "cms")
-    # Else the first is taken back after 3 s, which a slow machine needs for all of this.
-    monkeypatch.setattr(here.ports.db, "_deadline", 60.0)
     with contextlib.ExitStack() as held:
         for _ in range(CONNECTIONS):
             held.enter_context(here.ports.db.begin())

@@ -20,13 +20,12 @@ import psutil
 import pytest
 
 from local.part import MARK
-from local.postgres import connect
 from local.processes import TEMPORARY, answers
 from local.services import PORTS, choose_ports, service_env
 from local.state import State
 from shared.storage import Storage
 from tests.ports import free_port, service_ports
-from tests.stack import ROOT, settings_from
+from tests.stack import ROOT, connect, settings_from
 
 T = TypeVar("T")
 

@@ -11,11 +11,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from local.part import CannotStart, Process
-from local.postgres import connect, postgres
+from local.postgres import postgres
 from local.seaweed import is_blocked
 from local.state import State
 from tests.ports import free_port, service_ports
-from tests.stack import Server, Stack
+from tests.stack import Server, Stack, connect
 
 
 def client(stack: Stack, *, seconds: float) -> Redis:

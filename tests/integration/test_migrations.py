@@ -13,8 +13,7 @@ from pytest_alembic.tests import (
 )
 from sqlalchemy import Engine, create_engine
 
-from local.postgres import connect
-from tests.stack import ROOT, Stack
+from tests.stack import ROOT, Stack, connect
 
 __all__ = [
     "test_model_definitions_match_ddl",

@@ -20,9 +20,7 @@ IMPATIENT = {"STILLREEL_TEST_SABOTAGE": "patience", "PYTHONPATH": f"{ROOT}/tests
 
 
 @pytest.fixture
-def bench(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    # A bell that Redis takes late is a lost one, and no keeper rings it anew.
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20.0)
+def bench(stack: Stack, tmp_path: Path) -> Iterator[Bench]:
     with open_bench(stack, tmp_path) as bench:
         yield bench
 
