@@ -31,7 +31,7 @@ def wake_a_zombie(on: Trial, script: str) -> None:
     freeze(pid)
     try:
         until(
-            lambda: on.rows(f"attempt = 2 AND stage = '{Stage.DENOISING}'"),
+            lambda: on.rows(f"attempt > {job.attempt} AND stage = '{Stage.DENOISING}'"),
             "another worker has the job",
             within=10 * PAST_THE_LEASE,
         )
