@@ -262,7 +262,7 @@ def test_the_end_of_a_job_reaches_its_webhook_signed_once(
 
 
 def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Service) -> None:
-    job = service.submit(model="i2vgen-xl", num_inference_steps=200, prompt="rain", num_frames=32)
+    job = service.submit(model="i2vgen-xl", num_inference_steps=80, prompt="rain", num_frames=32)
     until(lambda: (service.get(job["id"])["progress"]["step"] or 0) > 3, "the render is under way")
     supervisor = service.worker()
     for process in [*supervisor.children(recursive=True), supervisor]:
