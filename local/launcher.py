@@ -69,14 +69,21 @@ def launch(
             say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
         state = State.load(folder)
-        clean_up(folder, state)
+        remove_temporary(folder)
         with Turn(say, requests.is_asked) as turn:
             chosen = choose_ports(state.ports, kept=settings.port)
             state = replace(state, ports=chosen, gateway=gateway_address(settings))
             state.save(folder)
+            sweep_sockets(state)
             servers = services(folder, state)
             own = ours(folder, state, settings)
-            run(servers, own, folder, requests, on_open=turn.end)
+
+            def let_others_choose() -> None:
+                # SeaweedFS opens its admin ports after it serves.
+                if turn.is_held and all(map(ports.is_open, chosen.values())):
+                    turn.end()
+
+            run(servers, own, folder, requests, on_serving=let_others_choose)
 
 
 def run(
@@ -85,12 +92,12 @@ def run(
     folder: Path,
     requests: StopRequests,
     *,
-    on_open: Callable[[], None],
+    on_serving: Callable[[], None],
 ) -> None:
     """Start the parts, restart what ends, and stop them all when asked or when one gives up.
 
     Args:
-        on_open: called when the servers serve, and again as long as they do.
+        on_serving: called when the servers serve, and again as long as they do.
     """
     parts = (*servers, *own)
     for part in parts:
@@ -101,7 +108,7 @@ def run(
         while not requests.is_asked():
             crew.advance()
             if crew.are_ready(servers):
-                on_open()
+                on_serving()
             if crew.are_ready(parts) and not is_announced:
                 is_announced = True
                 print_addresses(parts)
@@ -164,11 +171,10 @@ def hold(folder: Path) -> Iterator[None]:
         yield
 
 
-def clean_up(folder: Path, state: State) -> None:
-    """Remove what killed processes could not: temporary files, and SeaweedFS' sockets."""
+def remove_temporary(folder: Path) -> None:
+    """Remove the files that killed processes could not."""
     shutil.rmtree(folder / TEMPORARY, ignore_errors=True)
     (folder / TEMPORARY).mkdir(mode=0o700, exist_ok=True)
-    sweep_sockets(state)
 
 
 def refuse_busy_port(settings: Settings) -> None:

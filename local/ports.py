@@ -1,5 +1,6 @@
 """Free ports on loopback, and who holds a busy one."""
 
+import contextlib
 import secrets
 import socket
 
@@ -28,6 +29,13 @@ def obstacle(port: int, host: str) -> OSError | None:
         except OSError as error:
             return error
     return None
+
+
+def is_open(port: int) -> bool:
+    """Say whether something listens there; unlike `is_free`, this takes the port from nobody."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def another() -> int:

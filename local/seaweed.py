@@ -1,7 +1,6 @@
 """SeaweedFS as an S3 store on loopback, from a wheel, with credentials."""
 
 import os
-from collections.abc import Iterable
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import SecretStr
 
 from local.packaged import packaged
 from local.part import Part
+from local.ports import is_free
 from local.state import State
 from shared.errors import AppError
 from shared.settings import Settings
@@ -53,18 +53,31 @@ def seaweed(folder: Path, state: State) -> Part:
 
 def is_blocked(port: int) -> bool:
     """Say whether another user's leftover socket would keep it from ever serving there."""
-    return any(path.stat().st_uid != os.geteuid() != 0 for path in _sockets([port]))
+    ours = (None, os.geteuid())
+    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(port))
 
 
 def sweep_sockets(state: State) -> None:
-    """Remove the gRPC sockets that it leaves behind when it is killed."""
-    for path in _sockets(state.ports.values()):
-        if path.stat().st_uid == os.geteuid():
-            path.unlink(missing_ok=True)
+    """Remove the gRPC sockets that it leaves behind when it is killed.
+
+    Where something listens by now, they belong to that: another SeaweedFS got the port.
+    """
+    for port in filter(is_free, state.ports.values()):
+        for path in _sockets(port):
+            if _owner(path) == os.geteuid():
+                path.unlink(missing_ok=True)
 
 
-def _sockets(numbers: Iterable[int]) -> list[Path]:
-    return [path for port in numbers for path in SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock")]
+def _sockets(port: int) -> list[Path]:
+    return list(SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"))
+
+
+def _owner(path: Path) -> int | None:
+    """Return whose it is, or None if it is gone: others start and stop meanwhile."""
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return None
 
 
 def _store(state: State) -> Storage:

@@ -37,6 +37,10 @@ class Turn:
     ) -> None:
         self.end()
 
+    @property
+    def is_held(self) -> bool:
+        return self._lock is not None
+
     def end(self) -> None:
         """Let the next one choose."""
         if self._lock is not None:

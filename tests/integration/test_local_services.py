@@ -1,6 +1,7 @@
 """The embedded servers keep what they were given, and each test finds them whole and empty."""
 
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from redis.exceptions import RedisError
 
 from local.part import CannotStart, Process
 from local.postgres import postgres
-from local.seaweed import is_blocked
+from local.seaweed import is_blocked, sweep_sockets
 from local.state import State
 from tests.ports import free_port, service_ports
 from tests.stack import Server, Stack, connect
@@ -110,6 +111,19 @@ def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
         second.stop()
     finally:
         shutil.rmtree(folder)
+
+
+def test_only_sockets_that_nothing_serves_any_more_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.seaweed.SOCKETS", tmp_path)
+    state = State(ports=service_ports())
+    dead, alive = state.ports["master.grpc"], state.ports["filer.grpc"]
+    for port in (dead, alive):
+        (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
+    with socket.create_server(("127.0.0.1", alive)):
+        sweep_sockets(state)
+    assert [path.name for path in tmp_path.iterdir()] == [f"seaweedfs-master-grpc-{alive}.sock"]
 
 
 def test_a_port_with_another_users_socket_is_not_given_to_seaweedfs(
