@@ -139,6 +139,7 @@ def _deliverer(settings: Settings, db: Database) -> Deliverer:
         deadline=webhook.DEADLINE,
         max_bytes=webhook.MAX_ANSWER_BYTES,
         closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
     )
     return Deliverer(
         db,
