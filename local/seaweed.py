@@ -92,7 +92,7 @@ def _prepare(data: Path, tls: Path) -> None:
 def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:
     """Say whether each port shows our certificate, and so asks for it.
 
-    SeaweedFS opens a gRPC port to everybody where it could not read its certificate.
+    SeaweedFS opens every port to everybody, without a word, where it did not find the file.
     """
     context = ssl.create_default_context(cafile=tls / AUTHORITY)
     context.load_cert_chain(tls / PAIR)

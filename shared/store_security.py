@@ -17,8 +17,8 @@ SIGNED: Final = ("jwt.signing", "jwt.filer_signing", "jwt.filer_signing.read")
 def security_toml(*, authority: str, pair: str, signing_key: str) -> str:
     """Return the file's text: mutual TLS on every inner port, HTTP and gRPC, and JWT on top.
 
-    Its paths are files of `shared.certificates.Certificates`. A file that SeaweedFS cannot read
-    leaves a gRPC port open to everybody, with a warning in its log: look before it starts.
+    Its paths are files of `shared.certificates.Certificates`. SeaweedFS looks for it in its
+    working folder first; where it finds none, every port is open to everybody.
 
     Args:
         authority, pair: the paths; relative ones begin at the working folder.
