@@ -13,7 +13,7 @@ LIMIT: Final = 4
 """So many ends in a row are answered with a restart, after 0.25, 1, 4 and 16 s; then all stops."""
 STEADY_SECONDS: Final = 60
 """A part that served this long starts again without the backoff of earlier ends."""
-UPKEEP_SECONDS: Final = 3600
+UPKEEP_SECONDS: Final = 3600.0
 REFUSED: Final = 2
 """The exit status of a process whose settings are wrong; another try would end the same way."""
 
