@@ -4,7 +4,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Final
 
-from local.private_file import write_private
+from local.private_file import keep_private, read_private
 from shared.certificates import Certificates
 
 AUTHORITY: Final = "authority.pem"
@@ -13,8 +13,8 @@ PAIR: Final = "store.pem"
 FILES: Final = (AUTHORITY, AUTHORITY_KEY, PAIR)
 
 
-def keep_certificates(folder: Path, *, is_running: bool = False) -> None:
-    """See to it that the folder holds certificates that are whole, ours alone, and last.
+def keep_certificates(folder: Path, *, is_running: bool = False) -> Certificates:
+    """Return certificates that are whole, ours alone, and last, kept in the folder.
 
     What is missing, half-written, damaged, near its end or readable by others is drawn anew.
 
@@ -22,19 +22,9 @@ def keep_certificates(folder: Path, *, is_running: bool = False) -> None:
         is_running: the store runs: it takes a new certificate, but no other authority.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    found = Certificates(*(_text(folder / name) for name in FILES))
+    found = Certificates(*(read_private(folder / name) for name in FILES))
     kept = found.renewed(keep_authority=is_running)
-    texts = zip(FILES, astuple(kept), astuple(found), strict=True)
-    for name, text, old in texts:
-        if text != old:
-            write_private(folder / name, text)
-
-
-def _text(path: Path) -> str:
-    """Return the file's text, "" where there is none, or one that others may have read."""
-    try:
-        if path.stat().st_mode & 0o077:
-            return ""
-        return path.read_text(encoding="ascii", errors="replace")
-    except FileNotFoundError:
-        return ""
+    for name, text in zip(FILES, astuple(kept), strict=True):
+        if text:
+            keep_private(folder / name, text)
+    return kept

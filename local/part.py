@@ -49,7 +49,7 @@ class Part:
     prepare: Callable[[], None] | None = None
     ready: Callable[[], bool] | None = None
     ready_seconds: float = 60
-    upkeep: Callable[[], None] | None = None
+    upkeep: Callable[[], object] | None = None
     runs_once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals | None = None

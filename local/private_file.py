@@ -13,3 +13,19 @@ def write_private(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def read_private(path: Path) -> str:
+    """Return the file's text; "" where there is none, or one that others may have read."""
+    try:
+        if path.stat().st_mode & 0o077:
+            return ""
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def keep_private(path: Path, text: str) -> None:
+    """See to it that the file says this; a full disk does not matter where it does already."""
+    if read_private(path) != text:
+        write_private(path, text)

@@ -1,12 +1,11 @@
 """SeaweedFS as an S3 store on loopback, from a wheel, with credentials and inner mutual TLS."""
 
 import os
-import secrets
 import socket
 import ssl
 from collections.abc import Iterable
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +15,7 @@ from local.certificates import AUTHORITY, PAIR, keep_certificates
 from local.packaged import packaged
 from local.part import Part
 from local.ports import is_free
-from local.private_file import write_private
+from local.private_file import keep_private
 from local.state import State
 from shared.errors import AppError
 from shared.settings import Settings
@@ -70,7 +69,7 @@ def seaweed(folder: Path, state: State) -> Part:
         },
         prepare=lambda: _prepare(data, tls),
         ready=lambda: _keeps_objects(store()) and _is_sealed(tls, [port[it] for it in SEALED]),
-        upkeep=lambda: keep_certificates(tls, is_running=True),
+        upkeep=partial(keep_certificates, tls, is_running=True),
         # It waits up to 30 s for its own idle connections; what it acknowledged is on disk.
         grace_seconds=4,
         address=f"http://127.0.0.1:{port['s3']}",
@@ -79,14 +78,12 @@ def seaweed(folder: Path, state: State) -> Part:
 
 def _prepare(data: Path, tls: Path) -> None:
     data.mkdir(mode=0o700, exist_ok=True)
-    keep_certificates(tls)
+    kept = keep_certificates(tls)
     text = security_toml(
-        authority=str(tls / AUTHORITY),
-        pair=str(tls / PAIR),
-        signing_key=secrets.token_hex(24),  # Its tokens live for ten seconds.
+        authority=str(tls / AUTHORITY), pair=str(tls / PAIR), signing_key=kept.authority_key
     )
     # The first of the places where it looks is its working folder.
-    write_private(data / "security.toml", text)
+    keep_private(data / "security.toml", text)
 
 
 def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:

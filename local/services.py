@@ -32,7 +32,8 @@ INNER: Final = tuple(name for name in PORTS if name not in {"postgres", "valkey"
 
 ADMIN_OFFSET: Final = 10000
 """SeaweedFS' maintenance looks for the admin's gRPC port here above the other, whatever the admin
-was told: it must lie there, or it maintains nothing and logs 10 MB of errors a day."""
+was told: it must lie there, or it maintains nothing and logs 10 MB of errors a day. A moved one
+is so below the ports that Linux lends to outgoing connections, but not below those of gVisor."""
 
 
 def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str, int]:

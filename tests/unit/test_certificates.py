@@ -1,5 +1,6 @@
 """The store's certificates: drawn once, kept while they are whole, renewed in time, ours alone."""
 
+import errno
 import ssl
 import stat
 from collections.abc import Callable
@@ -11,6 +12,9 @@ import pytest
 from cryptography import x509
 
 from local.certificates import AUTHORITY, AUTHORITY_KEY, FILES, PAIR, keep_certificates
+from local.seaweed import seaweed
+from local.services import PORTS
+from local.state import State
 from shared.certificates import AUTHORITY_LIFE, LIFE, Certificates
 
 NOW = datetime.now(UTC)
@@ -64,6 +68,24 @@ def test_a_second_start_keeps_what_the_first_drew(folder: Path) -> None:
     assert texts(folder) == before
 
 
+def test_what_is_whole_is_not_written_again_be_the_disk_full_or_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    state = State(ports=dict.fromkeys(PORTS, 1))
+    prepare = seaweed(folder.parent, state).prepare
+    assert prepare is not None
+    prepare()
+    assert stat.S_IMODE((folder.parent / "s3" / "security.toml").stat().st_mode) == 0o600
+    monkeypatch.setattr("local.private_file.write_private", full)
+    prepare()
+    (folder / PAIR).unlink()
+    with pytest.raises(OSError, match="No space left"):
+        prepare()
+
+
 def write_old(folder: Path, drawn_at: datetime) -> None:
     old = Certificates.draw(drawn_at)
     for name, text in zip(FILES, (old.authority, old.authority_key, old.pair), strict=True):
@@ -72,6 +94,10 @@ def write_old(folder: Path, drawn_at: datetime) -> None:
 
 def cut(name: str) -> Callable[[Path], object]:
     return lambda folder: (folder / name).write_text((folder / name).read_text()[:100])
+
+
+def gone(name: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).unlink()
 
 
 def mixed(name: str) -> Callable[[Path], object]:
@@ -87,7 +113,7 @@ def mixed(name: str) -> Callable[[Path], object]:
 
 DAMAGE: dict[str, Callable[[Path], object]] = {
     **{f"{name} is half-written": cut(name) for name in FILES},
-    **{f"{name} is missing": lambda folder, name=name: (folder / name).unlink() for name in FILES},
+    **{f"{name} is missing": gone(name) for name in FILES},
     **{f"{name} is of another set": mixed(name) for name in FILES},
     "binary rubbish": lambda folder: (folder / PAIR).write_bytes(bytes(range(256))),
     "nothing in it": lambda folder: (folder / PAIR).write_text(""),
