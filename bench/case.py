@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from shared.catalogue import Fit, Parameters
-from tests.photos import photo
+from shared.engines.parameters import Parameters
+from shared.engines.spec import Fit
+from tests.support.photos import photo
 from worker.engines.base import RenderRequest
 from worker.engines.i2vgen.compiled import WarmShape
 from worker.engines.i2vgen.weights import Model

@@ -18,15 +18,16 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.arms import relative_error
-from shared.catalogue import Asked, Parameters, Quality, settle
+from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.spec import Quality
 from shared.settings import Settings
-from tests.checkpoints import FAITHFUL, small_i2vgen_xl
-from tests.photos import astronaut, coffee, rocket
+from tests.support.checkpoints import FAITHFUL, small_i2vgen_xl
+from tests.support.photos import astronaut, coffee, rocket
 from worker.engines.base import Frames, RenderRequest
-from worker.engines.i2vgen.clip import clip_noise, denoised, encode
 from worker.engines.i2vgen.decode import decode
+from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
+from worker.engines.i2vgen.pipeline import clip_noise, denoised, encode
 from worker.engines.i2vgen.weights import Model
-from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 
 PICTURES: Final = (astronaut, rocket, coffee)
 

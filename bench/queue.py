@@ -24,8 +24,8 @@ from rich.table import Table
 from bench import plain_celery
 from bench.noop import NoopEngine
 from shared.bell import Bell
-from tests.factory import Desk
-from tests.stack import Servers, Stack
+from tests.support.factory import Desk
+from tests.support.stack import Servers, Stack
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0

@@ -13,14 +13,14 @@ import numpy as np
 import PIL.Image
 
 from local.demo import PROMPT
-from shared.catalogue import Asked, settle
+from shared.engines.parameters import Asked, settle
 from shared.settings import Settings
 from worker.engines import BUILT_IN, build
 from worker.engines.base import RenderRequest, Step
-from worker.inspect_video import check_video
-from worker.previews import gif
-from worker.tags import Tags
-from worker.video import Mp4Writer
+from worker.video.check import check_video
+from worker.video.metadata import Tags
+from worker.video.previews import gif
+from worker.video.writer import Mp4Writer
 
 ROOT: Final = Path(__file__).parents[1]
 PHOTO: Final = ROOT / "samples" / "coffee.jpg"

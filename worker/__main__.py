@@ -17,13 +17,13 @@ from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, DatabaseUnavailable
-from shared.jobs import Jobs
+from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.settings import Settings, read_settings
 from worker.engines import chosen, find_own
-from worker.gpus import choose_gpus, find_gpus
-from worker.slot import Place
-from worker.supervisor import Supervisor
+from worker.supervisor.gpus import choose_gpus, find_gpus
+from worker.supervisor.supervisor import Supervisor
+from worker.supervisor.worker_config import Place
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)

@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from api.auth import require_admin
-from api.deps import Given, known_query
+from api.auth.caller import require_admin
+from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from shared.job import public_id
+from shared.jobs.job import public_id
 
 router = APIRouter(
     prefix="/v1/admin",

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.deps import Given
-from api.readiness import NEEDED
+from api.dependencies import Given
+from api.monitoring.readiness import NEEDED
 from shared.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])

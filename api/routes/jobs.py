@@ -9,20 +9,21 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from api.answers import JobAnswer, JobList, answer
-from api.auth import Authenticated
-from api.bodies import refuse_nul
-from api.deps import BaseUrl, Given, known_query
+from api.auth.caller import Authenticated
+from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
-from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
-from api.serving import serve
-from api.submitting import submit
+from api.responses.file import serve
+from api.responses.job import JobAnswer, JobList, answer
+from api.submit.body import refuse_nul
+from api.submit.idempotency import Idempotency
+from api.submit.submit import submit
 from shared.errors import AppError, InvalidRequest, NotFound
-from shared.job import Job, Variant, input_key, output_prefix, parse_id
-from shared.ledger import Filter
+from shared.jobs.job import Job, Variant, parse_id
+from shared.jobs.queries import Filter
+from shared.jobs.storage_keys import input_key, output_prefix
+from shared.jobs.view import JobView, job_view
 from shared.lifecycle import Status
 from shared.storage import Storage
-from shared.wire import JobView, job_view
 
 router = APIRouter(
     prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS

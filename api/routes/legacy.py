@@ -8,19 +8,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from api.answers import answer
-from api.auth import Authenticated
-from api.deps import BaseUrl, Given, Ports
+from api.auth.caller import Authenticated
+from api.dependencies import BaseUrl, Given, Preferring
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
-from api.preferences import Idempotency, Preferring
+from api.ports import Ports
 from api.problems import problem_response
+from api.responses.file import serve
+from api.responses.job import answer
 from api.routes.jobs import has_ended
-from api.serving import serve
-from api.submitting import submit
+from api.submit.idempotency import Idempotency
+from api.submit.submit import submit
 from shared.errors import JobTerminal, NotFound, RenderFailed, StillRendering, Unavailable
-from shared.job import Job, Variant
+from shared.jobs.job import Job, Variant
+from shared.jobs.view import content_path
 from shared.lifecycle import Status
-from shared.wire import content_path
 
 router = APIRouter(tags=["legacy"], responses=PROBLEMS)
 

@@ -5,12 +5,13 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from api.deps import Given, known_query
+from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from api.parameters import parameters_schema
-from shared.admission import most_frames
-from shared.catalogue import Licence, Preset, Quality, Recipe, Resolution, Shape, buckets
-from shared.fleet import Offer
+from api.responses.model_schema import parameters_schema
+from api.submit.gpu_fit import most_frames
+from shared.engines.parameters import buckets
+from shared.engines.registry import Offer
+from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
 
 router = APIRouter(
     prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS

@@ -12,12 +12,13 @@ from sqlalchemy import RowMapping
 from standardwebhooks import Webhook
 
 from shared.errors import AppError
-from shared.job import Job, Variant, output_key, parse_id
+from shared.jobs.job import Job, Variant, parse_id
+from shared.jobs.storage_keys import output_key
 from shared.lifecycle import WEBHOOK_EVENTS, Status
-from shared.signing import webhook_id
+from shared.webhooks.signing import webhook_id
 from tests.chaos.client import Ledger
-from tests.factory import Desk
-from tests.receiver import Receiver
+from tests.support.factory import Desk
+from tests.support.receiver import Receiver
 
 TERMINAL_EVENTS = {
     str(status): event for status, event in WEBHOOK_EVENTS.items() if status != Status.RUNNING

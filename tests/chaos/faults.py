@@ -13,8 +13,8 @@ import psutil
 from shared.errors import DatabaseUnavailable
 from tests.chaos.proxy import COMMIT, Proxy
 from tests.chaos.ward import SETTINGS, Ward
-from tests.factory import Desk
-from tests.stack import Server, Stack
+from tests.support.factory import Desk
+from tests.support.stack import Server, Stack
 
 PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
 FROZEN_SECONDS: Final = 5.0

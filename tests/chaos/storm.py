@@ -28,10 +28,10 @@ from tests.chaos.client import Clients, Ledger
 from tests.chaos.faults import FAULTS, Scene, deck
 from tests.chaos.proxy import Proxy
 from tests.chaos.ward import SETTINGS, ward
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
-from tests.stack import Servers, Stack
+from tests.support.factory import Desk
+from tests.support.processes import until
+from tests.support.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
+from tests.support.stack import Servers, Stack
 
 BACKLOG: Final = 120
 """Jobs that may wait: enough to keep the workers busy through every outage."""

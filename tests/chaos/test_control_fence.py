@@ -7,8 +7,8 @@ import pytest
 from shared.lifecycle import Stage, Status
 from tests.chaos.faults import PAST_THE_LEASE
 from tests.chaos.trial import Trial, trial
-from tests.processes import freeze, thaw, until
-from tests.stack import Stack
+from tests.support.processes import freeze, thaw, until
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from shared import crashpoints
-from shared.catalogue import Asked
 from shared.crashpoints import GATEWAY, KEEPER, MARKS_VARIABLE, POINTS, VARIABLE
-from shared.job import Job
+from shared.engines.parameters import Asked
+from shared.jobs.job import Job
 from shared.lifecycle import Stage, Status
 from shared.tables import ANONYMOUS
 from tests.chaos.audit import audit
 from tests.chaos.client import Clients, Ledger
 from tests.chaos.ward import SETTINGS, Ward, ward
-from tests.engines import ScriptedEngine
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Receiver
-from tests.stack import Stack
+from tests.support.engines import ScriptedEngine
+from tests.support.factory import Desk
+from tests.support.processes import until
+from tests.support.receiver import Receiver
+from tests.support.stack import Stack
 from tests.test_architecture import sources
 
 pytestmark = pytest.mark.long

@@ -6,17 +6,17 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.fleet import Fleet
-from shared.job import Job
+from shared.engines.registry import Fleet
+from shared.jobs.job import Job
 from tests.chaos.audit import Findings, audit
 from tests.chaos.client import Clients, Ledger
 from tests.chaos.faults import PAST_THE_LEASE
 from tests.chaos.ward import SETTINGS, Ward, ward
-from tests.engines import ScriptedEngine
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Receiver
-from tests.stack import ROOT, Stack
+from tests.support.engines import ScriptedEngine
+from tests.support.factory import Desk
+from tests.support.processes import until
+from tests.support.receiver import Receiver
+from tests.support.stack import ROOT, Stack
 
 HOPELESS_SECONDS = 2 * PAST_THE_LEASE
 """What is waited for in vain; with the safeguard the same takes less than a second of it."""

@@ -18,12 +18,13 @@ from typing import Final
 import numpy as np
 import pytest
 
-from shared.catalogue import Asked, EngineSpec, Fit, Parameters, settle
+from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.spec import EngineSpec, Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
-from tests import faulty_engines, photos
+from tests.support import faulty_engines, photos
 from worker.engines.base import Frames, RenderRequest, Step, VideoEngine
-from worker.engines.camera import CameraEngine
+from worker.engines.camera.engine import CameraEngine
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def settings() -> Settings:
 
 def small_i2vgen_xl(folder: Path) -> VideoEngine:
     # Imported here, because torch takes seconds that the camera's checks need not wait for.
-    from tests import checkpoints
-    from worker.engines.i2vgen_xl import I2VGenXLEngine
+    from tests.support import checkpoints
+    from worker.engines.i2vgen.engine import I2VGenXLEngine
 
     checkpoint = checkpoints.small_i2vgen_xl(folder)
     return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from api.headers import NOTHING
-from tests.browser import open_page
-from tests.clips import moving_clip, photo, write_clip
-from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
-from tests.processes import until
+from api.middleware.security_headers import NOTHING
+from tests.support.browser import open_page
+from tests.support.clips import moving_clip, photo, write_clip
+from tests.support.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
+from tests.support.processes import until
 
 __all__ = ["gateway", "hand", "one_gateway", "one_hand"]
 

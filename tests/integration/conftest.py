@@ -1,8 +1,8 @@
 """Fixtures of the integration tests."""
 
-from tests.gateway import gateway, hand, one_gateway, one_hand
-from tests.outbox import outbox, outbox_desk, post_office, postman, receiver
-from tests.tenants import here, locksmith, one_locksmith, there, twins
+from tests.support.gateway import gateway, hand, one_gateway, one_hand
+from tests.support.outbox import outbox, outbox_desk, post_office, postman, receiver
+from tests.support.tenants import here, locksmith, one_locksmith, there, twins
 
 __all__ = [
     "gateway",

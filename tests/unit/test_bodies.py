@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from api.bodies import Create, ImageUrl, Received, read_create
+from api.submit.body import Create, ImageUrl, Received, read_create
 from shared.errors import AppError, InvalidRequest
-from tests.gateway import data_uri
+from tests.support.gateway import data_uri
 
 PICTURE = b"\x89PNG..."
 

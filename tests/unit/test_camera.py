@@ -8,17 +8,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
 
-from shared.catalogue import Asked, Fit, Parameters, settle
+from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.spec import Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
-from tests import photos
-from tests.motion import psnr, shift_between
+from tests.support import photos
+from tests.support.motion import psnr, shift_between
 from worker.engines.base import Frames, Image, RenderRequest, Step
-from worker.engines.camera import SPEC, CameraEngine
-from worker.engines.camera_path import TRAVELS, Pose, follow
+from worker.engines.camera.engine import SPEC, CameraEngine
+from worker.engines.camera.moves import Move, MoveName, Speed
+from worker.engines.camera.path import TRAVELS, Pose, follow
+from worker.engines.camera.read_prompt import read_moves
 from worker.engines.framing import frame_image, place
-from worker.engines.move_names import Move, MoveName, Speed
-from worker.engines.moves import read_moves
 
 PROMPTS = {
     MoveName.STILL: "static shot",

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from shared.api_keys.key import ApiKey, Keyring, Match, hashed
+from shared.api_keys.store import parse_key_id
 from shared.errors import NotFound
-from shared.keyring import ApiKey, Keyring, Match, hashed
-from shared.keys import parse_key_id
 from shared.tables import ANONYMOUS
 
 PREFIX = "sr_abcdefGHIJ12"
@@ -66,7 +66,7 @@ def test_every_text_is_compared_as_often_as_any_other(
         compared.append(one)
         return one == other
 
-    monkeypatch.setattr("shared.keyring.hmac.compare_digest", compare)
+    monkeypatch.setattr("shared.api_keys.key.hmac.compare_digest", compare)
     ring = Keyring([(key(), hashed(GIVEN), None)])
     for given in (GIVEN, OLD, GIVEN.replace("a", "b"), "garbage"):
         compared.clear()

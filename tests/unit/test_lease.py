@@ -8,15 +8,15 @@ from uuid import UUID
 
 import pytest
 
-import worker.lease
+import worker.render.lease
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
-from shared.job import Job
-from shared.jobs import Claim, Jobs, Progress
+from shared.jobs.job import Job
+from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
-from tests.processes import until
+from tests.support.processes import until
 from worker.engines.base import Step
-from worker.lease import Lease, Leases
-from worker.slot import Slot
+from worker.render.lease import Lease, Leases
+from worker.supervisor.heartbeat_file import Slot
 
 
 class FakeJob:
@@ -88,7 +88,7 @@ def test_a_stalled_stage_is_no_longer_renewed(
     leases: Leases, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        worker.lease, "STALL_SECONDS", MappingProxyType(dict.fromkeys(Stage, 0.05))
+        worker.render.lease, "STALL_SECONDS", MappingProxyType(dict.fromkeys(Stage, 0.05))
     )
     lease = leases.hold(job())
     until(lambda: lease.is_lost, "the stall was noticed")

@@ -7,7 +7,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from api.patience import Patience
+from api.middleware.body_timeout import Patience
 
 NO_SEND: Send = None  # type: ignore[assignment]
 

@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.advice import advise
-from api.bodies import ImageUrl
-from api.preferences import Preferences, fingerprint, idempotency_key, preferences
-from shared.catalogue import EngineSpec
+from api.dependencies import Preferences, preferences
+from api.submit.body import ImageUrl
+from api.submit.idempotency import fingerprint, idempotency_key
+from api.submit.warnings import advise
+from shared.engines.registry import Offer
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
-from shared.fleet import Offer
-from shared.wire import CreateJob
-from tests.gateway import MODEL, MOVES
+from shared.jobs.create import CreateJob
+from tests.support.gateway import MODEL, MOVES
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CHINESE = "镜头缓慢推进"

@@ -2,12 +2,12 @@
 
 import pytest
 
-from shared.catalogue import EngineSpec
+from shared.engines.spec import EngineSpec
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from worker.engines.base import OnProgress
-from worker.engines.camera import SPEC
-from worker.resident import Resident
+from worker.engines.camera.engine import SPEC
+from worker.render.loaded_engines import Resident
 
 
 class Warming:

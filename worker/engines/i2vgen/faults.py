@@ -8,7 +8,8 @@ from typing import Final
 
 import torch
 
-from shared.catalogue import Parameters, Resolution
+from shared.engines.parameters import Parameters
+from shared.engines.spec import Resolution
 from shared.errors import DevicePoisoned, OutOfMemory
 
 NOT_FINITE: Final = (

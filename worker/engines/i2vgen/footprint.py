@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.footprint import Footprint, Way
+from shared.engines.gpu_memory import Footprint, Way
 
 GIB: Final = 2**30
 

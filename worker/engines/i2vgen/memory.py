@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 import torch
 
-from shared.catalogue import Parameters
+from shared.engines.parameters import Parameters
 from worker.engines.i2vgen.faults import is_memory, release
 from worker.engines.i2vgen.footprint import needed
 
