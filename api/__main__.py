@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.ports.waiters.release()
+        self._app.state.ports.job_watcher.release()
         await super().shutdown(sockets)
 
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     except OSError as error:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
-    malloc.give_back()
+    malloc.limit_heap_growth()
     server = Server(create_app(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also before the server listens to signals itself, and after it has stopped, when it
@@ -90,7 +90,7 @@ def is_open(settings: Settings) -> bool:
         return False
     db = cli.open_database(settings)
     try:
-        return Keys(db).ring().is_empty
+        return Keys(db).load_all().is_empty
     except DatabaseUnavailable:
         return False
     finally:

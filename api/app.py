@@ -10,9 +10,9 @@ from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
 from api.middleware import cors
-from api.middleware.authentication import Gate
-from api.middleware.body_timeout import Patience
-from api.middleware.request_log import Edge
+from api.middleware.authentication import Authentication
+from api.middleware.body_timeout import BodyTimeout
+from api.middleware.request_log import RequestLog
 from api.middleware.security_headers import SecurityHeaders
 from api.monitoring.metrics import Telemetry
 from api.ports import open_ports
@@ -61,9 +61,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
-    app.add_middleware(Patience)
-    app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
+    app.add_middleware(BodyTimeout)
+    app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
+    app.add_middleware(
+        RequestLog, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes
+    )
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app, max_body_bytes=max_body_bytes)

@@ -6,25 +6,25 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from api.auth.caller import Doorman
-from api.auth.key_cache import KeyBook
-from api.concurrency.cached_read import Snapshot
-from api.concurrency.job_waiters import Waiters
-from api.concurrency.thread_pools import Lanes
+from api.auth.caller import Authenticator
+from api.auth.key_cache import ApiKeyCache
+from api.concurrency.cached_read import CachedRead
+from api.concurrency.job_waiters import JobWatcher
+from api.concurrency.thread_pools import ThreadPools
 from api.images.decoder_pool import Decoders
-from api.monitoring.admin_queries import Oversight
+from api.monitoring.admin_queries import AdminQueries
 from api.monitoring.metrics import Census, take_census
 from api.monitoring.readiness import Readiness
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
-from shared.engines.registry import Fleet
-from shared.jobs.queries import Ledger
+from shared.engines.registry import EngineRegistry
+from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.outbound.client import Outbound
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.webhooks.delivery_log import Outbox
+from shared.webhooks.delivery_log import DeliveryLog
 from shared.webhooks.endpoints import Endpoints
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
@@ -45,23 +45,23 @@ class Ports:
     settings: Settings
     db: Database
     jobs: Jobs
-    ledger: Ledger
-    fleet: Fleet
+    queries: JobQueries
+    registry: EngineRegistry
     storage: Storage
     bell: Bell
-    waiters: Waiters
-    lanes: Lanes
+    job_watcher: JobWatcher
+    pools: ThreadPools
     decoders: Decoders
     readiness: Readiness
     endpoints: Endpoints
-    outbox: Outbox
-    outbound: Outbound
-    images: Outbound
-    census: Snapshot[Census]
+    delivery_log: DeliveryLog
+    webhook_url_checker: Outbound
+    image_fetcher: Outbound
+    census: CachedRead[Census]
     keys: Keys
-    book: KeyBook
-    doorman: Doorman
-    oversight: Oversight
+    key_cache: ApiKeyCache
+    authenticator: Authenticator
+    admin_queries: AdminQueries
 
 
 @contextmanager
@@ -70,34 +70,34 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
     redis_url = settings.redis_url.get_secret_value()
     with ExitStack() as opened:
         db = opened.enter_context(closing(_database(settings)))
-        book = KeyBook(Keys(opened.enter_context(closing(_key_database(settings)))))
+        key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
-        ledger, fleet = Ledger(db), Fleet(db)
-        readiness = opened.enter_context(closing(Readiness(db, fleet, storage, redis_url)))
+        queries, registry = JobQueries(db), EngineRegistry(db)
+        readiness = opened.enter_context(closing(Readiness(db, registry, storage, redis_url)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
-        waiters = opened.enter_context(closing(Waiters(ledger, redis_url)))
+        job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
             jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
-            ledger=ledger,
-            fleet=fleet,
+            queries=queries,
+            registry=registry,
             storage=storage,
             bell=bell,
-            waiters=waiters,
-            lanes=Lanes(connections=CONNECTIONS),
+            job_watcher=job_watcher,
+            pools=ThreadPools(connections=CONNECTIONS),
             decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),
-            outbox=Outbox(db),
-            outbound=_outbound(settings, URL_CHECK, max_bytes=0),
-            images=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
-            census=_census(db, ledger, fleet),
+            delivery_log=DeliveryLog(db),
+            webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
+            image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
+            census=_census(db, queries, registry),
             keys=Keys(db),
-            book=book,
-            doorman=Doorman(settings, book),
-            oversight=Oversight(db),
+            key_cache=key_cache,
+            authenticator=Authenticator(settings, key_cache),
+            admin_queries=AdminQueries(db),
         )
 
 
@@ -112,9 +112,9 @@ def _key_database(settings: Settings) -> Database:
     return Database(url, deadline=KEY_DEADLINE, pool_size=KEY_CONNECTIONS, name="gateway-keys")
 
 
-def _census(db: Database, ledger: Ledger, fleet: Fleet) -> Snapshot[Census]:
-    return Snapshot(
-        lambda: take_census(db, ledger, fleet), fresh=CENSUS_FRESH, patience=CENSUS_PATIENCE
+def _census(db: Database, queries: JobQueries, registry: EngineRegistry) -> CachedRead[Census]:
+    return CachedRead(
+        lambda: take_census(db, queries, registry), fresh=CENSUS_FRESH, patience=CENSUS_PATIENCE
     )
 
 

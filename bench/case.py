@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Fit
 from tests.support.photos import photo
 from worker.engines.base import RenderRequest
@@ -28,7 +28,7 @@ class Case:
         """Return a clip to render; each has another prompt, so that no encoding is kept."""
         return RenderRequest(
             photo("rocket.jpg", short_side=self.height),
-            Parameters(
+            RenderParameters(
                 prompt=f"the rocket slowly rises, take {number}",
                 negative_prompt=f"blurry, take {number}",
                 resolution=None,

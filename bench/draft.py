@@ -18,7 +18,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.arms import relative_error
-from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.spec import Quality
 from shared.settings import Settings
 from tests.support.checkpoints import FAITHFUL, small_i2vgen_xl
@@ -75,7 +75,7 @@ def strayed(model: Model, request: RenderRequest) -> list[Strayed]:
 
 
 def rendered(model: Model, request: RenderRequest) -> tuple[torch.Tensor, Frames]:
-    parameters: Parameters = request.parameters
+    parameters: RenderParameters = request.parameters
     noise = clip_noise(model, parameters)
     conditions = encode(model, request, noise, _silent)
     latents = denoised(model, parameters, conditions, noise, _silent)
@@ -87,11 +87,11 @@ def requests(side: int, frames: int, count: int) -> list[RenderRequest]:
     made = []
     for number in range(count):
         picture = PICTURES[number % len(PICTURES)]()
-        asked = Asked(
+        asked = RequestedParameters(
             prompt="a slow, gentle motion", width=side, height=side, num_frames=frames, seed=number
         )
         height, width = picture.shape[:2]
-        settled = settle(SPEC, asked, image_width=width, image_height=height, seed=0)
+        settled = resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=0)
         made.append(RenderRequest(picture, settled))
     return made
 

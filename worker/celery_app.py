@@ -15,13 +15,13 @@ from kombu import Consumer as Queues
 from shared.bell import celery_app, queue_name
 from shared.logs import set_up
 from shared.settings import Settings
-from worker.supervisor.worker_config import Place
+from worker.supervisor.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
-    from worker.render.context import Workshop
+    from worker.render.context import RenderContext
 
 settings = Settings()
-place = Place.from_environment()
+config = WorkerConfig.from_environment()
 
 
 class NoReceipts(AMQP):
@@ -60,7 +60,7 @@ app.conf.update(
     worker_hijack_root_logger=False,
     worker_redirect_stdouts=False,
     task_queues=None,
-    task_default_queue=queue_name(next(iter(place.engines))),
+    task_default_queue=queue_name(next(iter(config.engines))),
 )
 
 RECONNECT_SECONDS: Final = 1
@@ -80,29 +80,29 @@ class Listener(Consumer):
         return super().ensure_connected(conn)
 
 
-_open: list["Workshop"] = []
+_open: list["RenderContext"] = []
 
 _log = structlog.get_logger(__name__)
 
 
-def workshop() -> "Workshop":
-    """Return this child's workshop, made when the child came up."""
+def context() -> "RenderContext":
+    """Return this child's render context, made when the child came up."""
     return _open[0]
 
 
 @signals.setup_logging.connect
 def _set_up_logging(**_: Any) -> None:
-    set_up(settings, process=place.worker)
+    set_up(settings, process=config.worker)
 
 
 @signals.worker_process_init.connect
 def _child_came_up(**_: Any) -> None:
     # The parent only hands out bells: it starts without numpy, boto3 and engines.
-    from worker.render.context import open_workshop
+    from worker.render.context import open_context
 
-    set_up(settings, process=place.worker)
+    set_up(settings, process=config.worker)
     try:
-        _open.append(open_workshop(settings, place))
+        _open.append(open_context(settings, config))
     except Exception:
         # Celery would log it and keep a child that can answer no bell.
         _log.exception("worker_did_not_open", next_try_seconds=REOPEN_SECONDS)
@@ -112,7 +112,7 @@ def _child_came_up(**_: Any) -> None:
 
 @signals.worker_process_shutdown.connect
 def _child_goes_down(**_: Any) -> None:
-    from worker.render.context import close_workshop
+    from worker.render.context import close_context
 
     if _open:
-        close_workshop(_open.pop())
+        close_context(_open.pop())

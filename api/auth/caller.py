@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.auth.anonymous import check_anonymous
-from api.auth.key_cache import KeyBook
+from api.auth.key_cache import ApiKeyCache
 from shared.api_keys.key import ApiKey, hashed
 from shared.errors import AdminOnly, InvalidKey, MissingKey
 from shared.settings import Settings
@@ -44,12 +44,12 @@ HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", is_admin=True)
 """The holder of ADMIN_KEY, which is no row and needs no database."""
 
 
-class Doorman:
+class Authenticator:
     """Tells who sends a request from its headers alone."""
 
-    def __init__(self, settings: Settings, book: KeyBook) -> None:
+    def __init__(self, settings: Settings, key_cache: ApiKeyCache) -> None:
         self._settings = settings
-        self._book = book
+        self._key_cache = key_cache
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
@@ -64,7 +64,7 @@ class Doorman:
         given = Headers(scope=scope).getlist("authorization")
         if given:
             return await self._holder(_token(given))
-        if self._admin is not None or not (await self._book.read()).is_empty:
+        if self._admin is not None or not (await self._key_cache.read()).is_empty:
             raise MissingKey("this takes an API key; send it as `Authorization: Bearer sr_…`")
         check_anonymous(scope, self._settings)
         return NOBODY
@@ -72,10 +72,10 @@ class Doorman:
     async def _holder(self, token: str) -> Caller:
         if self._admin is not None and hmac.compare_digest(hashed(token), self._admin):
             return HOUSE
-        match = (await self._book.read()).find(token)
+        match = (await self._key_cache.read()).match(token)
         if match is None:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
-            match = (await self._book.read(at_most=0)).find(token)
+            match = (await self._key_cache.read(at_most=0)).match(token)
         if match is None:
             raise InvalidKey(
                 "there is no such API key; it is mistyped, or another has replaced it"
@@ -86,7 +86,7 @@ class Doorman:
         if match.is_old:
             # With the request's id: whoever rotates looks for who has not changed over yet.
             _log.info("old_api_key_used", key=key.prefix)
-        self._book.note_use(key.id)
+        self._key_cache.note_use(key.id)
         return _caller(key)
 
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import anyio.to_thread
 
-from shared.api_keys.key import Keyring
+from shared.api_keys.key import ApiKeySet
 from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
 
@@ -21,13 +21,13 @@ PATIENCE_SECONDS: Final = 2.5
 NOTE_SECONDS: Final = 60.0
 
 
-class KeyBook:
+class ApiKeyCache:
     """Belongs to one event loop; a frozen database costs it two threads and no more."""
 
     def __init__(self, keys: Keys, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._keys = keys
         self._patience_seconds = patience_seconds
-        self._ring = Keyring(())
+        self._ring = ApiKeySet(())
         self._began_at = float("-inf")
         self._tried_at = float("-inf")
         self._not_before = float("-inf")
@@ -37,7 +37,7 @@ class KeyBook:
         self._noted: dict[UUID, float] = {}
         self._notes: set[asyncio.Task[None]] = set()
 
-    async def read(self, *, at_most: float = FRESH_SECONDS) -> Keyring:
+    async def read(self, *, at_most: float = FRESH_SECONDS) -> ApiKeySet:
         """Return the keys as they were at most so many seconds ago.
 
         Raises:
@@ -79,7 +79,7 @@ class KeyBook:
     async def _read(self) -> None:
         await asyncio.sleep(self._tried_at + PAUSE_SECONDS - time.monotonic())
         began_at = self._tried_at = time.monotonic()
-        self._ring = await anyio.to_thread.run_sync(self._keys.ring, limiter=self._reader)
+        self._ring = await anyio.to_thread.run_sync(self._keys.load_all, limiter=self._reader)
         self._began_at = began_at
 
     def _forget_note(self, note: asyncio.Task[None]) -> None:

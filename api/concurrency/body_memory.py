@@ -6,11 +6,11 @@ from typing import Final
 
 from shared.errors import Busy
 
-ROOM_BYTES: Final = 256 * 1024 * 1024
+BODY_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Eight of the largest bodies; a phone's photo has a tenth of one."""
 
 
-class Room:
+class MemoryBudget:
     """Memory for bodies that have arrived whole; those on their way lie in files.
 
     A body in JSON takes about four times its own size while it is read, which is not counted.
@@ -20,13 +20,13 @@ class Room:
         self.free_bytes = max_bytes
 
     @contextmanager
-    def share(self) -> Iterator["Share"]:
+    def reserve(self) -> Iterator["Reservation"]:
         """Yield a share that is empty, and give back what it grew to."""
-        share = Share(self._take)
+        reservation = Reservation(self._take)
         try:
-            yield share
+            yield reservation
         finally:
-            self.free_bytes += share.bytes
+            self.free_bytes += reservation.bytes
 
     def _take(self, count: int) -> None:
         if count > self.free_bytes:
@@ -34,7 +34,7 @@ class Room:
         self.free_bytes -= count
 
 
-class Share:
+class Reservation:
     """What one request holds of the room."""
 
     def __init__(self, take: Callable[[int], None]) -> None:

@@ -11,7 +11,7 @@ import anyio.to_thread
 T = TypeVar("T")
 
 
-class Snapshot(Generic[T]):
+class CachedRead(Generic[T]):
     """Reads in one thread of its own, at most once per `fresh`, however many wait."""
 
     def __init__(self, read: Callable[[], T], *, fresh: timedelta, patience: timedelta) -> None:

@@ -12,9 +12,9 @@ from uuid import UUID
 import redis
 import structlog
 
-from shared.bell import changes
+from shared.bell import subscribe_to_changes
 from shared.jobs.job import Job, no_such_job
-from shared.jobs.queries import Ledger
+from shared.jobs.queries import JobQueries
 
 FLOOR: Final = timedelta(seconds=2)
 """How often every watched job is read again, heard of or not: announcements may be lost."""
@@ -52,15 +52,15 @@ class Watch:
         self._changed.clear()
 
 
-class Waiters:
+class JobWatcher:
     """Everybody in this process who waits for a job; they hold no thread and no connection.
 
     One thread listens to Redis, one reads Postgres: what is announced while a read is under
     way is in the next one. Without Redis everybody still hears within `floor`.
     """
 
-    def __init__(self, ledger: Ledger, redis_url: str, *, floor: timedelta = FLOOR) -> None:
-        self._ledger = ledger
+    def __init__(self, queries: JobQueries, redis_url: str, *, floor: timedelta = FLOOR) -> None:
+        self._queries = queries
         self._redis_url = redis_url
         self._floor = floor
         self._condition = threading.Condition()
@@ -141,7 +141,7 @@ class Waiters:
         is_deaf = False
         while not self._stopped.is_set():
             try:
-                for change in changes(self._redis_url, wait=LISTEN):
+                for change in subscribe_to_changes(self._redis_url, wait=LISTEN):
                     is_deaf = False
                     if self._stopped.is_set():
                         return
@@ -165,9 +165,11 @@ class Waiters:
             if not job_ids:
                 continue
             try:
-                self._deliver(self._ledger.many(job_ids))
+                self._deliver(self._queries.many(job_ids))
             except Exception as error:  # A reader that died would leave everybody waiting.
-                _log.warning("waiters_unread", waiters=len(job_ids), reason=type(error).__name__)
+                _log.warning(
+                    "watch_read_failed", waiters=len(job_ids), reason=type(error).__name__
+                )
                 self._floor_at = time.monotonic() + RETRY.total_seconds()
 
     def _next_due(self) -> list[UUID]:

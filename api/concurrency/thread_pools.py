@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 
 import anyio.to_thread
 
-from api.concurrency.body_memory import ROOM_BYTES, Room
+from api.concurrency.body_memory import BODY_MEMORY_BYTES, MemoryBudget
 from shared.errors import Busy
 
 PATIENCE_SECONDS: Final = 5.0
@@ -22,7 +22,7 @@ DATABASE_PATIENCE_SECONDS: Final = 1.5
 T = TypeVar("T")
 
 
-class Lane:
+class ThreadPool:
     """A number of threads for one kind of work; who waits too long is refused."""
 
     def __init__(self, threads: int, *, patience_seconds: float | None = None) -> None:
@@ -41,11 +41,11 @@ class Lane:
             return await anyio.to_thread.run_sync(work, limiter=self._limiter)
 
 
-class SharedLane:
+class SharedThreadPool:
     """A lane of which no owner takes more than a part: one's slow work leaves others room."""
 
     def __init__(self, threads: int, *, each: int) -> None:
-        self._lane = Lane(threads)
+        self._pool = ThreadPool(threads)
         self._each = each
         self._patience_seconds = PATIENCE_SECONDS
         # An owner's part is forgotten with its last request.
@@ -59,10 +59,10 @@ class SharedLane:
         """
         part = self._parts.setdefault(owner_id, asyncio.Semaphore(self._each))
         async with _held(part, self._patience_seconds):
-            return await self._lane.run(work)
+            return await self._pool.run(work)
 
 
-class Lanes:
+class ThreadPools:
     """The lanes of one gateway process.
 
     `database` has a thread per pooled connection, `decoding` one per core and four at most, since
@@ -71,13 +71,13 @@ class Lanes:
     """
 
     def __init__(self, *, connections: int) -> None:
-        self.database = Lane(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
-        self.decoding = Lane(min(4, os.cpu_count() or 2))
-        self.storing = Lane(16)
-        self.downloads = Lane(32)
-        self.room = Room(ROOM_BYTES)
-        self.lookups = Lane(16)
-        self.fetching = SharedLane(8, each=6)
+        self.database = ThreadPool(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
+        self.decoding = ThreadPool(min(4, os.cpu_count() or 2))
+        self.storing = ThreadPool(16)
+        self.downloads = ThreadPool(32)
+        self.body_memory = MemoryBudget(BODY_MEMORY_BYTES)
+        self.lookups = ThreadPool(16)
+        self.fetching = SharedThreadPool(8, each=6)
 
 
 @asynccontextmanager

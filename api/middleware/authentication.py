@@ -16,7 +16,7 @@ PUBLIC: Final = frozenset(
 PUBLIC_FOLDER: Final = "/docs/ui/"
 
 
-class Gate:
+class Authentication:
     """Asks who is there before a byte of the body is read; a new route is closed by default."""
 
     def __init__(self, app: ASGIApp, *, rates: Rates) -> None:
@@ -28,7 +28,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         try:
-            caller = await scope["app"].state.ports.doorman.caller(scope)
+            caller = await scope["app"].state.ports.authenticator.caller(scope)
             self._rates.count_caller(caller.name)
         except AppError as error:
             refusal = self._refusal(error, scope)

@@ -11,7 +11,7 @@ BYTES_PER_SECOND: Final = 16 * 1024
 """Slower than 3G sends (a phone at 200 kbit/s needs 22 minutes for 32 MiB, and has 34)."""
 
 
-class Patience:
+class BodyTimeout:
     """Gives a body the grace, and a second more for each `bytes_per_second` that have arrived.
 
     Only time spent waiting counts: where this process is the slow one, no client pays for it.

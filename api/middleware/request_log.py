@@ -27,7 +27,7 @@ class AnswerCut(Exception):
     """The rest of an answer that has begun cannot be had."""
 
 
-class Edge:
+class RequestLog:
     """Wraps the whole app; nothing that is raised inside leaves it."""
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, max_body_bytes: int) -> None:

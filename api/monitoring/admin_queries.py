@@ -56,7 +56,7 @@ class Stored:
     first_expires_at: datetime | None
 
 
-class Oversight:
+class AdminQueries:
     """Reads over all owners: what it returns is for admins alone."""
 
     def __init__(self, db: Database) -> None:
@@ -64,19 +64,19 @@ class Oversight:
 
     def workers(self) -> list[WorkerState]:
         """Return every worker known, the one heard of last first."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_WORKERS, {"alive": WORKER_ALIVE_SECONDS})
             return [WorkerState(**row) for row in rows.mappings()]
 
     def failures(self, *, limit: int) -> list[Failure]:
         """Return the jobs that failed last, the newest first."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_FAILURES, {"limit": limit})
             return [Failure(**row) for row in rows.mappings()]
 
     def storage(self) -> list[Stored]:
         """Return what each owner's files take, the most first."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return [Stored(**row) for row in connection.execute(_STORAGE).mappings()]
 
 

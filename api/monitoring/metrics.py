@@ -11,8 +11,8 @@ from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement, Connection, Double, func, select
 
 from shared.db import Database
-from shared.engines.registry import Fleet
-from shared.jobs.queries import Ledger, QueueState
+from shared.engines.registry import EngineRegistry
+from shared.jobs.queries import JobQueries, QueueState
 from shared.lifecycle import Status
 from shared.tables import deliveries, delivery_attempts, jobs, workers
 
@@ -66,20 +66,20 @@ class Census:
     workers: int
 
 
-def take_census(db: Database, ledger: Ledger, fleet: Fleet) -> Census:
-    with db.read() as connection:
+def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> Census:
+    with db.autocommit() as connection:
         pending = _count(connection, deliveries.c.status)
         tries = _count(connection, delivery_attempts.c.error.is_(None))
         renders = [Renders(*row) for row in connection.execute(_RENDERS)]
         loads = {row[0]: row[1] for row in connection.execute(_LOADS)}
     return Census(
-        jobs=ledger.counts(),
-        queues=[ledger.queue(offer.spec.name) for offer in fleet.offers()],
+        jobs=queries.counts(),
+        queues=[queries.queue(offer.spec.name) for offer in registry.offers()],
         deliveries={status: pending.get(status, 0) for status in ("pending", "dead")},
         webhook_tries={"delivered": tries.get(True, 0), "failed": tries.get(False, 0)},
         renders=renders,
         model_loads=loads,
-        workers=fleet.live_workers(),
+        workers=registry.live_workers(),
     )
 
 

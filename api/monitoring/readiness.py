@@ -11,10 +11,10 @@ import redis
 import structlog
 from sqlalchemy import text
 
-from api.concurrency.cached_read import Snapshot
+from api.concurrency.cached_read import CachedRead
 from shared import bell
 from shared.db import Database
-from shared.engines.registry import Fleet
+from shared.engines.registry import EngineRegistry
 from shared.errors import AppError
 from shared.storage import Storage
 
@@ -40,16 +40,18 @@ class Health:
 class Readiness:
     """One check for each part, shared by all who ask about it within a second."""
 
-    def __init__(self, db: Database, fleet: Fleet, storage: Storage, redis_url: str) -> None:
+    def __init__(
+        self, db: Database, registry: EngineRegistry, storage: Storage, redis_url: str
+    ) -> None:
         self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
         checks: Mapping[str, Callable[[], object]] = {
             "database": lambda: _select_one(db),
             "redis": self._redis.ping,
             "storage": storage.check,
-            "engines": lambda: fleet.choose(None),
+            "engines": lambda: registry.choose(None),
         }
         self._parts = {
-            name: Snapshot(_Check(name, check), fresh=FRESH, patience=PATIENCE)
+            name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)
             for name, check in checks.items()
         }
 
@@ -62,7 +64,7 @@ class Readiness:
         self._redis.close()
 
 
-async def _health(part: Snapshot[Health]) -> Health:
+async def _health(part: CachedRead[Health]) -> Health:
     try:
         return await part.get()
     except TimeoutError:
@@ -82,7 +84,7 @@ class _Check:
         reason = self._reason()
         took = round((time.perf_counter() - began) * 1000, 1)
         if reason is None and not self._was_ok:
-            _log.info("part_well", part=self._name)
+            _log.info("dependency_up", part=self._name)
         self._was_ok = reason is None
         return Health(self._was_ok, took, reason)
 
@@ -99,9 +101,9 @@ class _Check:
 
     def _note(self, cause: str) -> None:
         if self._was_ok:
-            _log.warning("part_unwell", part=self._name, reason=cause)
+            _log.warning("dependency_down", part=self._name, reason=cause)
 
 
 def _select_one(db: Database) -> None:
-    with db.read() as connection:
+    with db.autocommit() as connection:
         connection.execute(text("SELECT 1"))

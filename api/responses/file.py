@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.auth.caller import Caller
-from api.concurrency.thread_pools import Lane
+from api.concurrency.thread_pools import ThreadPool
 from api.middleware.request_log import AnswerCut
 from api.middleware.security_headers import FILE_POLICY
 from api.ports import Ports
@@ -82,9 +82,9 @@ async def serve(
         JobNotReady, JobTerminal: there is no result yet, or there will be none.
         Gone: the file's time is over.
     """
-    find = partial(ports.ledger.get, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.lanes.database.run(find)
-    file = await ports.lanes.downloads.run(partial(_file, ports.storage, job, variant))
+    find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
+    job = await ports.pools.database.run(find)
+    file = await ports.pools.downloads.run(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -111,7 +111,7 @@ async def _send(request: Request, ports: Ports, file: File, headers: dict[str, s
     headers["Content-Length"] = str(file.bytes if span is None else len(span))
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    downloads = ports.lanes.downloads
+    downloads = ports.pools.downloads
     chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
     return StreamingResponse(
         _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
@@ -187,13 +187,15 @@ def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterat
     return next(content.chunks, b""), content.chunks
 
 
-async def _stream(started: tuple[bytes, Iterator[bytes]], lane: Lane) -> AsyncIterator[bytes]:
+async def _stream(
+    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool
+) -> AsyncIterator[bytes]:
     chunk, rest = started
     with closing(rest):  # type: ignore[type-var]
         while chunk:
             yield chunk
             try:
-                chunk = await lane.run(partial(next, rest, b""))
+                chunk = await pool.run(partial(next, rest, b""))
             except Unavailable as error:
                 raise AnswerCut(error.message) from error
 

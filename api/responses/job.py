@@ -61,7 +61,7 @@ class JobAnswer:
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the job with its place in the queue, which is read now."""
-    return JobAnswer(job, ports.ledger.place(job), base_url=base_url)
+    return JobAnswer(job, ports.queries.place(job), base_url=base_url)
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

@@ -6,7 +6,7 @@ from typing import Final, Literal
 from pydantic import BaseModel
 
 from shared.jobs.job import public_id
-from shared.webhooks.delivery_log import Attempt, DeliveryStatus, Sent
+from shared.webhooks.delivery_log import Attempt, DeliveryRecord, DeliveryStatus
 from shared.webhooks.endpoints import DEFAULT, PREFIX, Endpoint
 from shared.webhooks.signing import webhook_id
 
@@ -136,7 +136,7 @@ def secret_view(endpoint: Endpoint) -> SecretView:
     )
 
 
-def delivery_view(sent: Sent) -> DeliveryView:
+def delivery_view(sent: DeliveryRecord) -> DeliveryView:
     return DeliveryView(
         id=webhook_id(sent.id),
         webhook_endpoint_id=DEFAULT if sent.is_one_off else f"{PREFIX}{sent.endpoint_id.hex}",

@@ -84,7 +84,7 @@ def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
         max_queued=new.max_queued,
         max_running=new.max_running,
     )
-    ports.book.forget()
+    ports.key_cache.forget()
     _log.info("api_key_created", key=key.prefix, name=key.name, is_admin=key.is_admin)
     response.headers["Cache-Control"] = "no-store"
     return KeyWithSecret.of(key, key=given)
@@ -106,7 +106,7 @@ def rotate_key(
     """Draw a new text for a key, which keeps its jobs and caps; this answer alone shows it."""
     hours = (asked or KeyRotation()).overlap_hours
     key, given = ports.keys.rotate(parse_key_id(key_id), overlap=timedelta(hours=hours))
-    ports.book.forget()
+    ports.key_cache.forget()
     _log.info("api_key_rotated", key=key.prefix, name=key.name, overlap_hours=hours)
     response.headers["Cache-Control"] = "no-store"
     return KeyWithSecret.of(key, key=given)
@@ -116,6 +116,6 @@ def rotate_key(
 def revoke_key(key_id: str, ports: Given) -> KeyView:
     """End a key for good: the next request with it gets a 401; its jobs go on."""
     key = ports.keys.revoke(parse_key_id(key_id))
-    ports.book.forget()
+    ports.key_cache.forget()
     _log.info("api_key_revoked", key=key.prefix, name=key.name)
     return KeyView.of(key)

@@ -46,5 +46,5 @@ async def metrics(request: Request, ports: Given) -> Response:
     except (DatabaseUnavailable, TimeoutError) as error:
         _log.warning("census_failed", reason=type(error).__name__)
         telemetry.collector.census = None
-    telemetry.collector.waiters = len(ports.waiters)
+    telemetry.collector.waiters = len(ports.job_watcher)
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)

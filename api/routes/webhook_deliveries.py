@@ -44,7 +44,7 @@ def list_deliveries(
     job_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DeliveryList:
     """List what was sent to an endpoint, or with `default` to jobs' own URLs, newest first."""
-    page = ports.outbox.page(
+    page = ports.delivery_log.page(
         ports.endpoints.named(endpoint_id, owner_id=caller.owner_id),
         owner_id=caller.owner_id,
         status=status,
@@ -69,7 +69,7 @@ def replay_range(
     """Send again what ended between `since` and `until`; `default` stands for jobs' own URLs."""
     endpoint = ports.endpoints.named(endpoint_id, owner_id=caller.owner_id)
     window = Window(since=asked.since, until=asked.until, status=DeliveryStatus(asked.status))
-    replayed = ports.outbox.replay_range(endpoint, window, owner_id=caller.owner_id)
+    replayed = ports.delivery_log.replay_range(endpoint, window, owner_id=caller.owner_id)
     _log.info("webhooks_replayed", endpoint=endpoint.public_id, count=replayed)
     return ReplayView(webhook_endpoint_id=endpoint.public_id, replayed=replayed)
 
@@ -78,14 +78,14 @@ def replay_range(
 def get_delivery(delivery_id: str, ports: Given, caller: Authenticated) -> DeliveryView:
     """Show a delivery with every try."""
     found = parse_delivery_id(delivery_id)
-    return delivery_view(ports.outbox.get(found, owner_id=caller.owner_id))
+    return delivery_view(ports.delivery_log.get(found, owner_id=caller.owner_id))
 
 
 @router.post("/webhook_deliveries/{delivery_id}/replay")
 def replay_delivery(delivery_id: str, ports: Given, caller: Authenticated) -> DeliveryView:
     """Send a delivery again under its own id, whatever became of it."""
     found = parse_delivery_id(delivery_id)
-    replayed = ports.outbox.replay(found, owner_id=caller.owner_id)
+    replayed = ports.delivery_log.replay(found, owner_id=caller.owner_id)
     _log.info("webhook_replayed", delivery=delivery_id)
     return delivery_view(replayed)
 

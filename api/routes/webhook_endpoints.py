@@ -95,7 +95,7 @@ async def register_endpoint(
         url=new.url,
         event_types=tuple(dict.fromkeys(new.event_types)),
     )
-    endpoint = await ports.lanes.database.run(register)
+    endpoint = await ports.pools.database.run(register)
     _log.info("webhook_endpoint_registered", endpoint=endpoint.public_id)
     return with_secret(endpoint)
 
@@ -151,7 +151,7 @@ async def update_endpoint(
         found = parse_endpoint_id(endpoint_id)
         return endpoint_view(ports.endpoints.update(found, change, owner_id=caller.owner_id))
 
-    return await ports.lanes.database.run(update)
+    return await ports.pools.database.run(update)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -189,9 +189,9 @@ async def send_test(
 
     def add() -> UUID:
         endpoint = ports.endpoints.get(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
-        return ports.outbox.add_test(endpoint, event, owner_id=caller.owner_id)
+        return ports.delivery_log.add_test(endpoint, event, owner_id=caller.owner_id)
 
-    delivery_id = await ports.lanes.database.run(add)
+    delivery_id = await ports.pools.database.run(add)
     attempt = await _tried(ports, caller, delivery_id)
     if attempt.status_code is None:
         raise OutboundFailed(f"the endpoint gave no answer: {attempt.error}", param="url")
@@ -228,10 +228,10 @@ def rotate_default_secret(
 
 async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:
     """Return the one try of a test, as soon as the keeper has recorded it."""
-    look = partial(ports.outbox.get, delivery_id, owner_id=caller.owner_id)
+    look = partial(ports.delivery_log.get, delivery_id, owner_id=caller.owner_id)
     ends_at = time.monotonic() + TEST_PATIENCE.total_seconds()
     while time.monotonic() < ends_at:
-        sent = await ports.lanes.database.run(look)
+        sent = await ports.pools.database.run(look)
         if sent.attempts:
             return sent.attempts[0]
         await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -9,7 +9,7 @@ ARENAS: Final = -8
 LARGE_BYTES: Final = 1024 * 1024
 
 
-def give_back() -> None:
+def limit_heap_growth() -> None:
     """Have glibc keep less of what was freed; before any thread starts, and elsewhere nothing.
 
     By itself it raises its threshold to the largest body ever freed, and keeps a heap for each

@@ -13,7 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from api.concurrency.body_memory import Share
+from api.concurrency.body_memory import Reservation
 from api.submit.json_body import read_json
 from api.validation_messages import explain, unknown_field
 from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
@@ -56,14 +56,14 @@ class ImageUrl:
 
 
 @dataclass(frozen=True)
-class Create:
+class CreateRequest:
     """A well-formed create request; `image` is still whatever the client sent."""
 
     fields: CreateJob
     image: bytes | ImageUrl
 
 
-async def receive(request: Request, *, max_bytes: int, share: Share) -> Received:
+async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
     """Take in a create request's body; while it arrives, what is large of it lies in a file.
 
     Raises:
@@ -73,15 +73,15 @@ async def receive(request: Request, *, max_bytes: int, share: Share) -> Received
         Unavailable: the disk has no room for it.
     """
     try:
-        return await _receive(request, max_bytes, share)
+        return await _receive(request, max_bytes, reservation)
     except OSError as error:
         raise Unavailable("there is no room here for a body so large; try again") from error
 
 
-async def _receive(request: Request, max_bytes: int, share: Share) -> Received:
+async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "application/json":
-        return Received((), None, await _spool(request, share))
+        return Received((), None, await _spool(request, reservation))
     if kind not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
@@ -91,14 +91,14 @@ async def _receive(request: Request, max_bytes: int, share: Share) -> Received:
         async with request.form(
             max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
         ) as form:
-            return await _from_form(form, share)
+            return await _from_form(form, reservation)
     except HTTPException as error:
         if error.status_code != 400:
             raise
         raise InvalidRequest(f"the form cannot be read: {error.detail}") from error
 
 
-def read_create(received: Received) -> Create:
+def read_create(received: Received) -> CreateRequest:
     """Check a body field by field.
 
     Raises:
@@ -119,23 +119,23 @@ def read_create(received: Received) -> Create:
     image = received.file if received.file is not None else _image(sent)
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return Create(CreateJob.model_validate(present), image)
+        return CreateRequest(CreateJob.model_validate(present), image)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
-async def _spool(request: Request, share: Share) -> bytes:
+async def _spool(request: Request, reservation: Reservation) -> bytes:
     """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
         arriving = UploadFile(cast(BinaryIO, file), size=0)
         async for chunk in request.stream():
             await arriving.write(chunk)
         await arriving.seek(0)
-        share.grow(arriving.size or 0)
+        reservation.grow(arriving.size or 0)
         return await arriving.read()
 
 
-async def _from_form(form: FormData, share: Share) -> Received:
+async def _from_form(form: FormData, reservation: Reservation) -> Received:
     pairs: list[tuple[str, str]] = []
     file = None
     for name, value in form.multi_items():
@@ -144,7 +144,7 @@ async def _from_form(form: FormData, share: Share) -> Received:
         elif name != "image":
             raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
         else:
-            share.grow(value.size or 0)
+            reservation.grow(value.size or 0)
             file = await value.read()
     return Received(pairs, file, None)
 

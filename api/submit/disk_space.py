@@ -4,14 +4,14 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from shared.engines.registry import Offer
+from shared.engines.registry import OfferedEngine
 from shared.errors import StorageFull, WorkersFull
 from shared.settings import Settings
 
 RETRY_SECONDS: Final = 60
 
 
-def check_room(offer: Offer, settings: Settings) -> None:
+def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
     """Refuse a job whose clip could not be kept, or not be made.
 
     Raises:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.spec import EngineSpec, Resolution
 from shared.errors import TooLargeForGpu
 
@@ -18,8 +18,8 @@ class Size(NamedTuple):
 
 def admit(
     spec: EngineSpec,
-    asked: Asked,
-    parameters: Parameters,
+    asked: RequestedParameters,
+    parameters: RenderParameters,
     *,
     image_width: int,
     image_height: int,
@@ -82,7 +82,11 @@ def _largest(
 
 
 def _sizes(
-    spec: EngineSpec, asked: Asked, parameters: Parameters, image_width: int, image_height: int
+    spec: EngineSpec,
+    asked: RequestedParameters,
+    parameters: RenderParameters,
+    image_width: int,
+    image_height: int,
 ) -> Iterator[Size]:
     """Yield the clip's own size and then those below it, the largest first."""
     yield Size("", parameters.width, parameters.height)
@@ -92,7 +96,7 @@ def _sizes(
     for resolution in reversed(Resolution):
         if resolution.short_side >= parameters.resolution.short_side:
             continue
-        lower = settle(
+        lower = resolve_parameters(
             spec,
             asked.model_copy(update={"resolution": resolution}),
             image_width=image_width,
@@ -102,7 +106,7 @@ def _sizes(
         yield Size(f"resolution {resolution}", lower.width, lower.height)
 
 
-def _scaled_down(spec: EngineSpec, parameters: Parameters) -> Iterator[Size]:
+def _scaled_down(spec: EngineSpec, parameters: RenderParameters) -> Iterator[Size]:
     """Yield smaller clips of about the same aspect, a step of the short side apart."""
     short_side = min(parameters.width, parameters.height)
     for short in range(short_side - spec.multiple, 63, -spec.multiple):

@@ -21,7 +21,7 @@ async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
     """
     refuse_nul(url, param)
     try:
-        await ports.lanes.lookups.run(partial(ports.outbound.check, url))
+        await ports.pools.lookups.run(partial(ports.webhook_url_checker.check, url))
     except TooManyLookups as error:
         raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
@@ -37,8 +37,8 @@ async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
         Busy: as `check_webhook`.
     """
     try:
-        fetch = partial(ports.images.fetch, url, accept=ACCEPT)
-        return await ports.lanes.fetching.run(fetch, owner_id=owner_id)
+        fetch = partial(ports.image_fetcher.fetch, url, accept=ACCEPT)
+        return await ports.pools.fetching.run(fetch, owner_id=owner_id)
     except AnswerTooLarge as error:
         raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
     except TooManyLookups as error:

@@ -11,19 +11,19 @@ import structlog
 from starlette.requests import Request
 
 from api.auth.caller import Caller
-from api.concurrency.body_memory import Share
+from api.concurrency.body_memory import Reservation
 from api.images.protocol import Picture
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import Create, ImageUrl, read_create, receive
-from api.submit.disk_space import check_room
+from api.submit.body import CreateRequest, ImageUrl, read_create, receive
+from api.submit.disk_space import check_disk_space
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
 from api.submit.remote_urls import check_webhook, fetch_image
-from api.submit.warnings import advise
+from api.submit.warnings import warnings_for
 from shared.crashpoints import crashpoint
-from shared.engines.parameters import Parameters, settle
-from shared.engines.registry import Offer
+from shared.engines.parameters import RenderParameters, resolve_parameters
+from shared.engines.registry import OfferedEngine
 from shared.engines.spec import MAX_SEED
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
@@ -46,11 +46,11 @@ class Submitted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class CheckedRequest:
     """A create request with everything but its picture decided."""
 
-    create: Create
-    offer: Offer
+    create: CreateRequest
+    offer: OfferedEngine
     owner_id: UUID
     max_queued: int
     source: str
@@ -78,30 +78,32 @@ async def submit(
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
-    settings, lanes = ports.settings, ports.lanes
-    with lanes.room.share() as share:
-        received = await receive(request, max_bytes=settings.max_upload_bytes, share=share)
+    settings, pools = ports.settings, ports.pools
+    with pools.body_memory.reserve() as reservation:
+        received = await receive(
+            request, max_bytes=settings.max_upload_bytes, reservation=reservation
+        )
 
-        def look_up() -> Order | Job:
+        def look_up() -> CheckedRequest | Job:
             create = _checked(read_create(received), settings, takes_urls=takes_urls)
             order = _order(create, ports, caller, key, source, request_id(request.scope))
             earlier = _earlier(ports, order)
             if earlier is None:
-                check_room(order.offer, settings)
+                check_disk_space(order.offer, settings)
             return earlier or order
 
-        found = await lanes.database.run(look_up)
+        found = await pools.database.run(look_up)
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
-        image = await _image(order, ports, share)
-        picture = await lanes.decoding.run(
+        image = await _image(order, ports, reservation)
+        picture = await pools.decoding.run(
             partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
         )
-    return await lanes.storing.run(partial(_accept, ports, order, picture))
+    return await pools.storing.run(partial(_accept, ports, order, picture))
 
 
-async def _image(order: Order, ports: Ports, share: Share) -> bytes:
+async def _image(order: CheckedRequest, ports: Ports, reservation: Reservation) -> bytes:
     """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
     webhook, image = order.create.fields.webhook, order.create.image
     if webhook is not None:
@@ -109,11 +111,11 @@ async def _image(order: Order, ports: Ports, share: Share) -> bytes:
     if not isinstance(image, ImageUrl):
         return image
     fetched = await fetch_image(ports, image.url, owner_id=order.owner_id)
-    share.grow(len(fetched))
+    reservation.grow(len(fetched))
     return fetched
 
 
-def _checked(create: Create, settings: Settings, *, takes_urls: bool) -> Create:
+def _checked(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
     if isinstance(create.image, ImageUrl):
         if not takes_urls:
             raise InvalidRequest(
@@ -136,11 +138,16 @@ def _checked(create: Create, settings: Settings, *, takes_urls: bool) -> Create:
 
 
 def _order(
-    create: Create, ports: Ports, caller: Caller, key: str | None, source: str, request_id: str
-) -> Order:
-    return Order(
+    create: CreateRequest,
+    ports: Ports,
+    caller: Caller,
+    key: str | None,
+    source: str,
+    request_id: str,
+) -> CheckedRequest:
+    return CheckedRequest(
         create=create,
-        offer=ports.fleet.choose(create.fields.model),
+        offer=ports.registry.choose(create.fields.model),
         owner_id=caller.owner_id,
         max_queued=caller.max_queued or ports.settings.max_queued_per_key,
         source=source,
@@ -150,15 +157,15 @@ def _order(
     )
 
 
-def _earlier(ports: Ports, order: Order) -> Job | None:
+def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
     """Return the job the key has made already, before anything is decoded or stored."""
     if order.key is None:
         return None
-    job = ports.ledger.by_key(order.key, owner_id=order.owner_id)
+    job = ports.queries.by_key(order.key, owner_id=order.owner_id)
     return None if job is None else same_request(job, order.fingerprint)
 
 
-def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
+def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     """Settle the values, store the picture, commit the job, and ring for a worker."""
     new = _new_job(order, picture, ports.settings)
     key = input_key(new.id)
@@ -181,7 +188,7 @@ def _accept(ports: Ports, order: Order, picture: Picture) -> Submitted:
     return Submitted(job, is_replay=False)
 
 
-def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
+def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
     fields, spec = order.create.fields, order.offer.spec
     parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
@@ -206,12 +213,12 @@ def _new_job(order: Order, picture: Picture, settings: Settings) -> NewJob:
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
         metadata=fields.metadata,
-        warnings=(*advise(order.offer, fields), *picture.warnings),
+        warnings=(*warnings_for(order.offer, fields), *picture.warnings),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
 
 
-def _settled(order: Order, picture: Picture) -> tuple[Parameters, int | None]:
+def _settled(order: CheckedRequest, picture: Picture) -> tuple[RenderParameters, int | None]:
     """Return the values to render with, and what they need of a card, if its engine says so.
 
     Raises:
@@ -219,7 +226,7 @@ def _settled(order: Order, picture: Picture) -> tuple[Parameters, int | None]:
         TooLargeForGpu: no card at work has the memory.
     """
     fields, spec = order.create.fields, order.offer.spec
-    parameters = settle(
+    parameters = resolve_parameters(
         spec,
         fields,
         image_width=picture.width,

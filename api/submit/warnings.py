@@ -2,12 +2,12 @@
 
 import unicodedata
 
-from shared.engines.registry import Offer
+from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec
 from shared.jobs.create import CreateJob
 
 
-def advise(offer: Offer, fields: CreateJob) -> tuple[str, ...]:
+def warnings_for(offer: OfferedEngine, fields: CreateJob) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
     warnings = [*_ignored(spec, fields), *_language(spec, fields)]

@@ -73,7 +73,7 @@ class Match:
     is_old: bool = False
 
 
-class Keyring:
+class ApiKeySet:
     """Every key there is, revoked ones too, as Postgres had them at one moment."""
 
     def __init__(self, held: Iterable[tuple[ApiKey, str, str | None]]) -> None:
@@ -86,7 +86,7 @@ class Keyring:
     def is_empty(self) -> bool:
         return not self._held
 
-    def find(self, given: str) -> Match | None:
+    def match(self, given: str) -> Match | None:
         """Return the key with this text, which may be a revoked one."""
         match = _KEY.fullmatch(given)
         key, *digests = self._held.get(match[1] if match else "", (None, _NOBODY, _NOBODY))

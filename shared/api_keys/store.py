@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from shared.api_keys.key import ID_PREFIX, ApiKey, Keyring, draw_key, draw_prefix, hashed
+from shared.api_keys.key import ID_PREFIX, ApiKey, ApiKeySet, draw_key, draw_prefix, hashed
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, NotFound, RotationUnderWay
 from shared.ids import new_id
@@ -64,13 +64,13 @@ class Keys:
 
     def all(self) -> list[ApiKey]:
         """Return every key, the oldest first."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return [ApiKey.from_row(row) for row in connection.execute(_ALL).mappings()]
 
-    def ring(self) -> Keyring:
-        with self._db.read() as connection:
+    def load_all(self) -> ApiKeySet:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_ALL).mappings().all()
-        return Keyring(
+        return ApiKeySet(
             (ApiKey.from_row(row), row["key_sha256"], row["old_sha256"]) for row in rows
         )
 
@@ -94,7 +94,7 @@ class Keys:
 
     def forget_previous(self) -> None:
         """Drop the hashes of texts that have ceased to work."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             connection.execute(_FORGET_PREVIOUS)
 
     def revoke(self, key_id: UUID) -> ApiKey:
@@ -111,7 +111,7 @@ class Keys:
 
     def note_use(self, key_id: UUID) -> None:
         """Write that the key was used now, unless that is known to the minute."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             connection.execute(_NOTE_USE, {"id": key_id})
 
     def _rotate(self, which: dict[str, object], overlap: timedelta) -> tuple[ApiKey, str]:

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 
-class Way(BaseModel):
+class MemoryMode(BaseModel):
     """One way to divide a clip's work; each gives the same frames. Bytes on the card.
 
     `weights_bytes` lie there throughout. While texts and the picture are encoded come
@@ -33,14 +33,14 @@ class Footprint(BaseModel):
 
     fixed_bytes: int
     bytes_per_decoded_pixel: int
-    ways: tuple[Way, ...] = Field(min_length=1)
+    ways: tuple[MemoryMode, ...] = Field(min_length=1)
 
     def least_bytes(self, *, width: int, height: int, num_frames: int) -> int:
         """Return the bytes of the card that a clip needs in the most frugal way."""
         size = {"width": width, "height": height, "num_frames": num_frames}
         return min(self.bytes_in(way, **size) for way in self.ways)
 
-    def bytes_in(self, way: Way, *, width: int, height: int, num_frames: int) -> int:
+    def bytes_in(self, way: MemoryMode, *, width: int, height: int, num_frames: int) -> int:
         """Return the bytes of the card that a clip of this size needs in one way.
 
         The stages of a render follow one another, so the largest of them counts. How far the

@@ -19,7 +19,7 @@ from shared.engines.spec import (
 from shared.errors import InvalidRequest
 
 
-class Asked(BaseModel):
+class RequestedParameters(BaseModel):
     """What a client asked of the renderer; None means "the engine's default"."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,7 +45,7 @@ class Asked(BaseModel):
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
 
 
-class Parameters(BaseModel):
+class RenderParameters(BaseModel):
     """A request settled against one engine: every value fixed, sides in pixels."""
 
     model_config = ConfigDict(frozen=True)
@@ -68,9 +68,9 @@ class Parameters(BaseModel):
 ASPECTS: Final = ((1, 1), (4, 3), (3, 2), (16, 9), (3, 4), (2, 3), (9, 16))
 
 
-def settle(
-    spec: EngineSpec, asked: Asked, *, image_width: int, image_height: int, seed: int
-) -> Parameters:
+def resolve_parameters(
+    spec: EngineSpec, asked: RequestedParameters, *, image_width: int, image_height: int, seed: int
+) -> RenderParameters:
     """Fix every value the client left open, or say which one is out of the engine's range.
 
     Args:
@@ -99,7 +99,7 @@ def settle(
     for name, value in {**chosen, "guidance_scale": guidance_scale}.items():
         _check_span(spec, name, value)
     resolution, (width, height) = _size(spec, asked, image_width, image_height)
-    return Parameters(
+    return RenderParameters(
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
         resolution=resolution,
@@ -147,7 +147,7 @@ def _check_span(spec: EngineSpec, name: str, value: float) -> None:
 
 
 def _size(
-    spec: EngineSpec, asked: Asked, image_width: int, image_height: int
+    spec: EngineSpec, asked: RequestedParameters, image_width: int, image_height: int
 ) -> tuple[Resolution | None, tuple[int, int]]:
     if asked.width is not None or asked.height is not None:
         return None, _explicit_size(spec, asked, image_width / image_height)
@@ -171,7 +171,7 @@ def _size(
     return resolution, size
 
 
-def _explicit_size(spec: EngineSpec, asked: Asked, aspect: float) -> tuple[int, int]:
+def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) -> tuple[int, int]:
     """Return the sides asked for; a missing one follows the picture's aspect."""
     sides: dict[str, int] = {}
     for name, given, derived in (

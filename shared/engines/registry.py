@@ -15,7 +15,7 @@ WORKER_ALIVE_SECONDS: Final = 30
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerCard:
+class WorkerInfo:
     """A worker as it shows itself; for show, admission and metrics, never for the reaper.
 
     `free_bytes` is the room in the folder where it makes clips.
@@ -35,7 +35,7 @@ class WorkerCard:
 
 
 @dataclass(frozen=True)
-class Offer:
+class OfferedEngine:
     """An engine this installation has served, and how many live workers serve it now.
 
     `card_bytes` is the memory of the largest card among them, `free_bytes` the most room on a
@@ -49,7 +49,7 @@ class Offer:
     free_bytes: int | None = None
 
 
-class Fleet:
+class EngineRegistry:
     def __init__(self, db: Database) -> None:
         self._db = db
 
@@ -61,18 +61,18 @@ class Fleet:
                     _OFFER, {"name": spec.name, "spec": spec.model_dump_json(), "rank": rank}
                 )
 
-    def beat(self, card: WorkerCard) -> None:
+    def beat(self, card: WorkerInfo) -> None:
         values = {**card.__dict__, "engines": list(card.engines)}
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             connection.execute(_BEAT, values)
 
-    def offers(self) -> list[Offer]:
+    def offers(self) -> list[OfferedEngine]:
         """Return every engine known here, those that are served now first, best first."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
-        return [Offer(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
+        return [OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
 
-    def choose(self, name: str | None) -> Offer:
+    def choose(self, name: str | None) -> OfferedEngine:
         """Return the offer of that name, or the best this installation serves.
 
         Raises:
@@ -91,7 +91,7 @@ class Fleet:
         raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")
 
     def live_workers(self) -> int:
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return int(connection.execute(_LIVE, {"alive": WORKER_ALIVE_SECONDS}).scalar_one())
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
-from shared.engines.parameters import Asked
+from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Priority
 from shared.webhooks.events import TERMINAL_EVENTS, EventType
 
@@ -23,7 +23,7 @@ class Webhook(BaseModel):
     event_types: tuple[EventType, ...] = TERMINAL_EVENTS
 
 
-class CreateJob(Asked):
+class CreateJob(RequestedParameters):
     """Everything a client may say about a job besides its picture."""
 
     model: str | None = None

@@ -9,7 +9,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import RowMapping
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.errors import NotFound
 from shared.lifecycle import TERMINAL, Stage, Status
 
@@ -76,7 +76,7 @@ class Job:
     version: int
     engine: str
     engine_revision: str
-    parameters: Parameters
+    parameters: RenderParameters
     outputs: tuple[str, ...]
     priority: Priority
     image_sha256: str
@@ -119,7 +119,7 @@ class Job:
         values = {name: row[name] for name in _COLUMNS}
         values["status"] = Status(row["status"])
         values["priority"] = Priority(row["priority"])
-        values["parameters"] = Parameters.model_validate(row["parameters"])
+        values["parameters"] = RenderParameters.model_validate(row["parameters"])
         values["stage"] = None if row["stage"] is None else Stage(row["stage"])
         values["result"] = None if row["result"] is None else Result.model_validate(row["result"])
         for name in ("outputs", "webhook_event_types", "warnings"):

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.jobs import fairness
 from shared.jobs.job import Priority
 
@@ -23,7 +23,7 @@ class NewJob:
     owner_id: UUID
     engine: str
     engine_revision: str
-    parameters: Parameters
+    parameters: RenderParameters
     image_sha256: str
     image_width: int
     image_height: int

@@ -56,7 +56,7 @@ class Filter:
     metadata: Mapping[str, str] | None = None
 
 
-class Ledger:
+class JobQueries:
     """Everything that reads jobs; it never writes."""
 
     def __init__(self, db: Database) -> None:
@@ -71,7 +71,7 @@ class Ledger:
         statement = select(jobs).where(
             jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
         )
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             row = connection.execute(statement).mappings().first()
         if row is None:
             raise no_such_job()
@@ -79,7 +79,7 @@ class Ledger:
 
     def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
         """Return these jobs as they stand, whoever owns them, deleted ones too."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(
                 text("SELECT * FROM jobs WHERE id = ANY(:ids)"), {"ids": list(job_ids)}
             )
@@ -89,7 +89,7 @@ class Ledger:
         statement = select(jobs).where(
             jobs.c.owner_id == owner_id, jobs.c.idempotency_key == idempotency_key
         )
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             row = connection.execute(statement).mappings().first()
         return None if row is None else Job.from_row(row)
 
@@ -111,7 +111,7 @@ class Ledger:
         statement = _narrowed(owner_id, narrow).order_by(order).limit(limit + 1)
         if after is not None:
             statement = statement.where(jobs.c.id < after if newest_first else jobs.c.id > after)
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             if after is not None:
                 _check_cursor(connection, after, owner_id)
             rows = connection.execute(statement).mappings().all()
@@ -130,7 +130,7 @@ class Ledger:
                 jobs.c.claim_at < job.claim_at,
             )
         )
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             ahead = connection.execute(statement).scalar_one()
         state = self.queue(job.engine)
         eta = None
@@ -141,7 +141,7 @@ class Ledger:
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             row = connection.execute(
                 _QUEUE,
                 {"engine": engine, "alive": WORKER_ALIVE_SECONDS, "sample": RENDER_SAMPLE},
@@ -150,7 +150,7 @@ class Ledger:
 
     def due(self, *, max_running: int | None) -> dict[str, int]:
         """Return how many queued jobs each engine could start now, but for their owners' caps."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_DUE, {"max_running": max_running})
             return {engine: count for engine, count in rows}  # noqa: C416 (rows are not pairs)
 
@@ -161,7 +161,7 @@ class Ledger:
             .where(jobs.c.deleted_at.is_(None))
             .group_by(jobs.c.status, jobs.c.engine)
         )
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return [(row[0], row[1], row[2]) for row in connection.execute(statement)]
 
 

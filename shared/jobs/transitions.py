@@ -17,7 +17,7 @@ from shared.jobs import sql
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.new_job import NewJob
 from shared.lifecycle import Stage, Status
-from shared.webhooks.enqueue import _add_deliveries, _ensure_default_endpoint
+from shared.webhooks.enqueue import add_deliveries, ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
 """Longer than any upload still in flight after its lease ended."""
@@ -27,7 +27,7 @@ _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
 
 class Announcer(Protocol):
-    def announce(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int) -> None:
         """Tell whoever waits that a job has changed; may be lost, must not block."""
 
 
@@ -81,13 +81,13 @@ class Jobs:
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
-                _ensure_default_endpoint(connection, new.owner_id)
+                ensure_default_endpoint(connection, new.owner_id)
             row = connection.execute(sql.SUBMIT, values).mappings().first()
             if row is None:
                 return self._replay_or_refuse(connection, new, max_queued), True
             job = Job.from_row(row)
             crashpoint("submit_before_commit")
-        self._announcer.announce(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version)
         return job, False
 
     def claim(
@@ -117,9 +117,9 @@ class Jobs:
             job = Job.from_row(row)
             if row["cap"] is not None:
                 _check_cap(connection, job.owner_id, row["cap"])
-            _add_deliveries(connection, job)
+            add_deliveries(connection, job.id, job.status)
             crashpoint("claim_before_commit")
-        self._announcer.announce(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version)
         return job
 
     def beat(self, claim: Claim, progress: Progress) -> None:
@@ -131,11 +131,11 @@ class Jobs:
             "eta_seconds": progress.eta_seconds,
             "lease": self._lease,
         }
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             version = connection.execute(sql.BEAT, _fenced(claim, values)).scalar()
         if version is None:
             raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
-        self._announcer.announce(claim.job_id, version)
+        self._announcer.publish_change(claim.job_id, version)
 
     def hand_back(self, claim: Claim) -> Job:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
@@ -170,7 +170,7 @@ class Jobs:
 
     def has_published(self, claim: Claim) -> bool:
         """Tell whether the job's result is this attempt's, after an answer was lost."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return bool(connection.execute(sql.PUBLISHED, _fenced(claim, {})).scalar())
 
     def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
@@ -189,7 +189,7 @@ class Jobs:
                 raise JobTerminal(f"the job has already {_PAST[job.status]}")
             crashpoint("cancel_before_commit")
         crashpoint("cancel_after_commit")
-        self._announcer.announce(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version)
         return job
 
     def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
@@ -205,7 +205,7 @@ class Jobs:
             if row is None:
                 raise no_such_job()
             job = Job.from_row(row)
-        self._announcer.announce(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version)
         return job
 
     def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
@@ -235,9 +235,9 @@ class Jobs:
             rows = connection.execute(statement, values).mappings().all()
             jobs = [Job.from_row(row) for row in rows]
             for job in jobs:
-                _add_deliveries(connection, job)
+                add_deliveries(connection, job.id, job.status)
         for job in jobs:
-            self._announcer.announce(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version)
         return jobs
 
     def _fenced_transition(
@@ -248,10 +248,10 @@ class Jobs:
             if row is None:
                 raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
             job = Job.from_row(row)
-            _add_deliveries(connection, job)
+            add_deliveries(connection, job.id, job.status)
             if statement is sql.COMPLETE:
                 crashpoint("complete_before_commit")
-        self._announcer.announce(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version)
         return job
 
     def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
@@ -260,7 +260,7 @@ class Jobs:
         if row is None:
             return None
         job = Job.from_row(row)
-        _add_deliveries(connection, job)
+        add_deliveries(connection, job.id, job.status)
         return job
 
     def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:

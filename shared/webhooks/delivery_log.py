@@ -42,7 +42,7 @@ class Attempt(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
+class DeliveryRecord:
     """A delivery with every try so far; `job_id` is None on a test, which belongs to no job."""
 
     id: UUID
@@ -68,7 +68,7 @@ class Sent:
 
 @dataclass(frozen=True)
 class Page:
-    deliveries: Sequence[Sent]
+    deliveries: Sequence[DeliveryRecord]
     has_more: bool
 
 
@@ -81,24 +81,24 @@ class Window:
     status: DeliveryStatus
 
 
-class Outbox:
+class DeliveryLog:
     """What was and will be sent; every query names the owner."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
-    def get(self, delivery_id: UUID, *, owner_id: UUID) -> Sent:
+    def get(self, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord:
         """Return an owner's delivery.
 
         Raises:
             NotFound: foreign and missing ones, and those of deleted endpoints, alike.
         """
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             values = {"id": delivery_id, "owner_id": owner_id}
             row = connection.execute(_BY_ID, values).mappings().first()
         if row is None:
             raise no_such_delivery()
-        return Sent.from_row(row)
+        return DeliveryRecord.from_row(row)
 
     def page(
         self,
@@ -124,12 +124,12 @@ class Outbox:
             "after": after,
             "limit": limit + 1,
         }
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             if after is not None and connection.execute(_CURSOR, values).first() is None:
                 raise no_such_cursor()
             statement = _NEWEST if newest_first else _OLDEST
             rows = connection.execute(statement, values).mappings().all()
-        found = [Sent.from_row(row) for row in rows[:limit]]
+        found = [DeliveryRecord.from_row(row) for row in rows[:limit]]
         return Page(found, has_more=len(rows) > limit)
 
     def add_test(self, endpoint: Endpoint, event: str, *, owner_id: UUID) -> UUID:
@@ -146,7 +146,7 @@ class Outbox:
             connection.execute(_ADD_TEST, values)
         return delivery_id
 
-    def replay(self, delivery_id: UUID, *, owner_id: UUID) -> Sent:
+    def replay(self, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord:
         """Send a delivery again, under its own id and by the whole schedule, however it ended.
 
         Raises:
@@ -162,7 +162,7 @@ class Outbox:
             _refuse_disabled(found["disabled_reason"])
             if connection.execute(_REPLAY, values).rowcount == 0:
                 raise DeliveryUnderWay("a try is under way; look what comes of it, or ask again")
-            return Sent.from_row(connection.execute(_BY_ID, values).mappings().one())
+            return DeliveryRecord.from_row(connection.execute(_BY_ID, values).mappings().one())
 
     def replay_range(self, endpoint: Endpoint, window: Window, *, owner_id: UUID) -> int:
         """Send again what ended in a window, and return how many; tests stay as they are.

@@ -104,7 +104,7 @@ class Endpoints:
         return Endpoint.from_row(row)
 
     def get(self, endpoint_id: UUID, *, owner_id: UUID) -> Endpoint:
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             values = {"id": endpoint_id, "owner_id": owner_id}
             return _one(connection.execute(_BY_ID, values).mappings().first())
 
@@ -121,7 +121,7 @@ class Endpoints:
             InvalidRequest: `after` is not an endpoint of this owner.
         """
         values = {"owner_id": owner_id, "after": after, "limit": limit + 1}
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             if after is not None:
                 known = connection.execute(_BY_ID, {"id": after, "owner_id": owner_id}).first()
                 if known is None:

@@ -5,8 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.jobs.job import Job
-from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.webhooks.signing import new_secret
 
 DEFAULT_ENDPOINT: Final = text(
@@ -39,13 +38,13 @@ ON CONFLICT (job_id, endpoint_id, event) DO NOTHING
 """)
 
 
-def _ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
+def ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
     """Make the endpoint whose secret signs an owner's one-off webhooks, if it is missing."""
     connection.execute(DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
 
 
-def _add_deliveries(connection: Connection, job: Job) -> None:
+def add_deliveries(connection: Connection, job_id: UUID, status: Status) -> None:
     """Write, with the transition, who must hear of it; replays meet the unique key."""
-    events = [names[job.status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if job.status in names]
+    events = [names[status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if status in names]
     if events:
-        connection.execute(DELIVERIES, {"job_id": job.id, "events": events})
+        connection.execute(DELIVERIES, {"job_id": job_id, "events": events})

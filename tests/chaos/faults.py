@@ -12,8 +12,8 @@ import psutil
 
 from shared.errors import DatabaseUnavailable
 from tests.chaos.proxy import COMMIT, Proxy
-from tests.chaos.ward import SETTINGS, Ward
-from tests.support.factory import Desk
+from tests.chaos.ward import SETTINGS, Service
+from tests.support.factory import JobFixture
 from tests.support.stack import Server, Stack
 
 PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
@@ -26,8 +26,8 @@ class Scene:
     """Everything a fault may reach."""
 
     stack: Stack
-    desk: Desk
-    people: Ward
+    desk: JobFixture
+    people: Service
     postgres: Proxy
     s3: Proxy
     rng: random.Random

@@ -31,7 +31,7 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-class Ward:
+class Service:
     """Does what an operator's supervisor does: whatever ends is started again at once."""
 
     def __init__(self, stack: Stack, folder: Path, **settings: Any) -> None:
@@ -113,9 +113,9 @@ class Ward:
 
 
 @contextlib.contextmanager
-def ward(stack: Stack, folder: Path, **settings: Any) -> Iterator[Ward]:
+def ward(stack: Stack, folder: Path, **settings: Any) -> Iterator[Service]:
     folder.mkdir(parents=True, exist_ok=True)
-    people = Ward(stack, folder, **settings)
+    people = Service(stack, folder, **settings)
     try:
         yield people
     finally:

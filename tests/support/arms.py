@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import torch
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Fit
 from shared.settings import Settings
 from tests.support.photos import photo
@@ -91,7 +91,7 @@ def asked(size: tuple[int, int], guidance: float, **changed: object) -> RenderRe
     The stock pipeline then resamples the picture once on its way to CLIP, as we do.
     """
     width, height = size
-    parameters = Parameters(
+    parameters = RenderParameters(
         prompt="the rocket slowly rises",
         negative_prompt="blurry",
         resolution=None,

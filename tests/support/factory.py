@@ -11,12 +11,12 @@ import PIL.Image
 from sqlalchemy import text
 
 from bench.noop import NoopEngine
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.engines.spec import EngineSpec
 from shared.ids import new_id
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
-from shared.jobs.queries import Ledger
+from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import Jobs
 from shared.settings import Settings
@@ -25,30 +25,30 @@ from shared.tables import ANONYMOUS
 from tests.support.stack import open_database
 
 
-class Silence:
+class NullAnnouncer:
     """An announcer for tests in which nobody waits; it remembers what was said."""
 
     def __init__(self) -> None:
         self.said: list[tuple[UUID, int]] = []
 
-    def announce(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int) -> None:
         self.said.append((job_id, version))
 
 
-class Desk:
+class JobFixture:
     """Submits jobs as the gateway does, and looks at rows as nobody else may."""
 
     def __init__(self, settings: Settings, announcer: Any = None) -> None:
         self.settings = settings
         self.db = open_database(settings, deadline=timedelta(seconds=20))
-        self.announcer = announcer or Silence()
+        self.announcer = announcer or NullAnnouncer()
         self.jobs = Jobs(
             self.db,
             self.announcer,
             lease=settings.lease,
             max_running=settings.max_running_per_key,
         )
-        self.ledger = Ledger(self.db)
+        self.queries = JobQueries(self.db)
         self.storage = Storage(settings)
 
     def submit(
@@ -56,7 +56,7 @@ class Desk:
         *,
         spec: EngineSpec = NoopEngine.spec,
         picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
-        asked: Asked | None = None,
+        asked: RequestedParameters | None = None,
         max_queued: int = 100_000,
         **fields: Any,
     ) -> Job:
@@ -66,7 +66,9 @@ class Desk:
         height, width, _ = image.shape
         if picture is not None:
             self.storage.put(input_key(job_id), png(image), content_type="image/png")
-        parameters = settle(spec, asked or Asked(), image_width=width, image_height=height, seed=7)
+        parameters = resolve_parameters(
+            spec, asked or RequestedParameters(), image_width=width, image_height=height, seed=7
+        )
         values: dict[str, Any] = {
             "owner_id": ANONYMOUS,
             "engine": spec.name,
@@ -82,7 +84,7 @@ class Desk:
         return job
 
     def get(self, job: Job) -> Job:
-        return self.ledger.many([job.id])[job.id]
+        return self.queries.many([job.id])[job.id]
 
     def run(self, statement: str, **values: Any) -> Any:
         """Run SQL of the test's own, such as backdating a lease; return the rows there are."""

@@ -19,10 +19,10 @@ from sqlalchemy import delete
 
 from api.__main__ import Server, listen
 from api.app import create_app
-from api.auth.key_cache import KeyBook
+from api.auth.key_cache import ApiKeyCache
 from api.ports import Ports
 from shared.bell import Bell
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.engines.spec import EngineSpec, Licence, Preset, Shape
 from shared.errors import AppError
 from shared.jobs.job import Artifact, Job, Result, Variant
@@ -69,19 +69,19 @@ MODEL = MOVES.model_copy(
 )
 
 
-class Hand:
+class FakeWorker:
     """A worker played by the test: it claims, beats and completes when told to."""
 
     def __init__(self, settings: Settings) -> None:
         self._bell = Bell(settings.redis_url.get_secret_value())
         self.db = open_database(settings, deadline=settings.lease)
         self.jobs = Jobs(self.db, self._bell, lease=settings.lease)
-        self.fleet = Fleet(self.db)
+        self.registry = EngineRegistry(self.db)
         self.storage = Storage(settings, read=2 * PATIENCE)
 
     @classmethod
     @contextlib.contextmanager
-    def on(cls, stack: Stack) -> Iterator["Hand"]:
+    def on(cls, stack: Stack) -> Iterator["FakeWorker"]:
         """Yield a hand that serves `moves` and `model` on a stack of its own."""
         hand = cls(stack.settings())
         hand.offer(MOVES, MODEL)
@@ -92,9 +92,9 @@ class Hand:
 
     def offer(self, *specs: EngineSpec) -> None:
         """Be a live worker that serves these engines, best first."""
-        self.fleet.offer(specs)
-        self.fleet.beat(
-            WorkerCard(
+        self.registry.offer(specs)
+        self.registry.beat(
+            WorkerInfo(
                 name="hand",
                 host="here",
                 pid=1,
@@ -238,7 +238,7 @@ def _patience(storage_read: timedelta) -> Iterator[None]:
         for name in ("DATABASE_DEADLINE", "KEY_DEADLINE", "CENSUS_PATIENCE"):
             patched.setattr(f"api.ports.{name}", PATIENCE)
         patched.setattr("api.ports.STORAGE_READ", storage_read)
-        patched.setattr("api.ports.KeyBook", partial(KeyBook, patience_seconds=seconds))
+        patched.setattr("api.ports.ApiKeyCache", partial(ApiKeyCache, patience_seconds=seconds))
         patched.setattr("api.monitoring.readiness.PATIENCE", PATIENCE)
         for name in (
             "api.concurrency.thread_pools.DATABASE_PATIENCE_SECONDS",
@@ -263,8 +263,8 @@ def running_gateway(
 
 
 @pytest.fixture(scope="module")
-def one_hand(module_stack: Stack) -> Iterator[Hand]:
-    hand = Hand(module_stack.settings())
+def one_fake_worker(module_stack: Stack) -> Iterator[FakeWorker]:
+    hand = FakeWorker(module_stack.settings())
     yield hand
     hand.close()
 
@@ -276,15 +276,15 @@ def one_gateway(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def hand(one_hand: Hand) -> Hand:
+def fake_worker(one_fake_worker: FakeWorker) -> FakeWorker:
     """A live worker that serves `moves` and `model`, with no job and no file in the world."""
-    one_hand.clear()
-    one_hand.offer(MOVES, MODEL)
-    return one_hand
+    one_fake_worker.clear()
+    one_fake_worker.offer(MOVES, MODEL)
+    return one_fake_worker
 
 
 @pytest.fixture
-def gateway(one_gateway: Gateway, hand: Hand) -> Gateway:
+def gateway(one_gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
     """The gateway of this module, on the services that `hand` works with."""
     return one_gateway
 

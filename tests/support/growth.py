@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.settings import Settings
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import astronaut
@@ -35,7 +35,7 @@ def slope(engine: I2VGenXLEngine, *, numbers: range, leaked_bytes: int = 0) -> f
 def request(number: int) -> RenderRequest:
     """Return a small clip with words of its own, so that every kept encoding is a new one."""
     picture = np.roll(astronaut()[:128, :128], number, axis=0)
-    asked = Asked(
+    asked = RequestedParameters(
         prompt=f"take {number}",
         width=64,
         height=64,
@@ -44,7 +44,9 @@ def request(number: int) -> RenderRequest:
         guidance_scale=1.0,
         seed=number,
     )
-    return RenderRequest(picture, settle(SPEC, asked, image_width=128, image_height=128, seed=1))
+    return RenderRequest(
+        picture, resolve_parameters(SPEC, asked, image_width=128, image_height=128, seed=1)
+    )
 
 
 def main() -> None:

@@ -18,12 +18,12 @@ from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
 from shared.tables import ANONYMOUS
 from shared.webhooks.signing import new_secret
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway
 from tests.support.receiver import Receiver
 from tests.support.stack import Stack
 from worker.keeper.delivery_queue import Delivery, Outcome
-from worker.keeper.webhook_sender import MAX_ANSWER_BYTES, Deliverer
+from worker.keeper.webhook_sender import MAX_ANSWER_BYTES, WebhookSender
 
 LOOPBACK: Final = (ip_network("127.0.0.0/8"),)
 AT_ONCE: Final = (timedelta(0),) * 3
@@ -36,7 +36,7 @@ VIDEO: Final = Artifact(key="videos/x/1.mp4", content_type="video/mp4", bytes=1,
 RESULT: Final = Result(ai_generated=False, artifacts={Variant.VIDEO: VIDEO})
 
 
-class Counting(Deliverer):
+class Counting(WebhookSender):
     """A deliverer that counts what became of its tries."""
 
     outcomes: Counter[Outcome]
@@ -52,7 +52,7 @@ class Sender:
 
     def __init__(
         self,
-        desk: Desk,
+        job_fixture: JobFixture,
         *,
         delays: Sequence[timedelta],
         deadline: timedelta,
@@ -60,7 +60,7 @@ class Sender:
     ) -> None:
         self.outbound = Outbound(allow, deadline=deadline, max_bytes=MAX_ANSWER_BYTES)
         self.outcomes: Counter[Outcome] = Counter()
-        self.deliverer = Counting(desk.db, self.outbound, delays=delays, base_url=BASE_URL)
+        self.deliverer = Counting(job_fixture.db, self.outbound, delays=delays, base_url=BASE_URL)
         self.deliverer.outcomes = self.outcomes
 
     def step(self) -> int:
@@ -82,10 +82,10 @@ class Sender:
 class Outbox:
     """Ends jobs, drives senders and reads the rows, on a database of its own."""
 
-    def __init__(self, desk: Desk, opened: contextlib.ExitStack) -> None:
-        self.run = desk.run
-        self.db = desk.db
-        self._desk = desk
+    def __init__(self, job_fixture: JobFixture, opened: contextlib.ExitStack) -> None:
+        self.run = job_fixture.run
+        self.db = job_fixture.db
+        self._desk = job_fixture
         self._opened = opened
 
     def sender(
@@ -160,22 +160,22 @@ class Outbox:
 
 
 @pytest.fixture(scope="module")
-def outbox_desk(module_stack: Stack) -> Iterator[Desk]:
-    desk = Desk(module_stack.settings())
+def outbox_job_fixture(module_stack: Stack) -> Iterator[JobFixture]:
+    desk = JobFixture(module_stack.settings())
     yield desk
     desk.close()
 
 
 @pytest.fixture
-def outbox(outbox_desk: Desk) -> Iterator[Outbox]:
+def outbox(outbox_job_fixture: JobFixture) -> Iterator[Outbox]:
     """An outbox without deliveries, endpoints or jobs."""
-    outbox_desk.run("TRUNCATE jobs, webhook_endpoints, deliveries CASCADE")
+    outbox_job_fixture.run("TRUNCATE jobs, webhook_endpoints, deliveries CASCADE")
     with contextlib.ExitStack() as opened:
-        yield Outbox(outbox_desk, opened)
+        yield Outbox(outbox_job_fixture, opened)
 
 
 @pytest.fixture(scope="module")
-def post_office(module_stack: Stack) -> Iterator[Gateway]:
+def webhook_gateway(module_stack: Stack) -> Iterator[Gateway]:
     """A gateway on the outbox's database, whose operator lets webhooks reach loopback."""
     settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]), admin_key=ADMIN_KEY)
     with running_gateway(settings) as gateway:
@@ -183,7 +183,7 @@ def post_office(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def postman(outbox: Outbox) -> Iterator[Sender]:
+def running_sender(outbox: Outbox) -> Iterator[Sender]:
     """A sender that steps by itself, as in a keeper."""
     sender = outbox.sender()
     done = threading.Event()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.settings import Settings
 from tests.support.photos import Photo, astronaut
 from worker.engines.base import Frames, OnStep, RenderRequest, Step
@@ -21,7 +21,10 @@ def loaded(checkpoint: Path, **settings: Any) -> I2VGenXLEngine:
 
 def brief(**changed: Any) -> RenderRequest:
     """Return a request that renders in a tenth of a second."""
-    return quick(settled(astronaut(), Asked(resolution="256p", num_frames=8, seed=5)), **changed)
+    return quick(
+        settled(astronaut(), RequestedParameters(resolution="256p", num_frames=8, seed=5)),
+        **changed,
+    )
 
 
 def quick(request: RenderRequest, **changed: Any) -> RenderRequest:
@@ -31,8 +34,8 @@ def quick(request: RenderRequest, **changed: Any) -> RenderRequest:
     return replace(request, parameters=parameters)
 
 
-def settled(picture: Photo, asked: Asked) -> RenderRequest:
-    parameters = settle(
+def settled(picture: Photo, asked: RequestedParameters) -> RenderRequest:
+    parameters = resolve_parameters(
         SPEC, asked, image_width=picture.shape[1], image_height=picture.shape[0], seed=11
     )
     return RenderRequest(picture, parameters)

@@ -14,7 +14,7 @@ from shared.api_keys.key import ApiKey
 from shared.api_keys.store import Keys
 from shared.settings import Settings
 from shared.tables import api_keys
-from tests.support.gateway import Gateway, Hand, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, photo_png, running_gateway
 from tests.support.stack import Stack, open_database
 
 PATIENCE = 30
@@ -52,7 +52,7 @@ class Holder:
         return str(answer.json()["id"])
 
 
-class Locksmith:
+class KeyAdmin:
     """Makes, rotates and revokes keys beside the gateways, as the command does."""
 
     def __init__(self, settings: Settings) -> None:
@@ -61,23 +61,23 @@ class Locksmith:
 
     def holder(self, gateway: Gateway, name: str, **limits: Any) -> tuple[ApiKey, Holder]:
         key, given = self.keys.create(name, **limits)
-        gateway.ports.book.forget()
+        gateway.ports.key_cache.forget()
         return key, Holder(gateway, given)
 
     def rotate(self, gateway: Gateway, key: ApiKey, *, overlap: timedelta = timedelta()) -> Holder:
         """Return who has the new text."""
         _, given = self.keys.rotate(key.id, overlap=overlap)
-        gateway.ports.book.forget()
+        gateway.ports.key_cache.forget()
         return Holder(gateway, given)
 
     def revoke(self, gateway: Gateway, key: ApiKey) -> None:
         self.keys.revoke(key.id)
-        gateway.ports.book.forget()
+        gateway.ports.key_cache.forget()
 
 
 @contextlib.contextmanager
-def locksmith_of(settings: Settings) -> Iterator[Locksmith]:
-    locksmith = Locksmith(settings)
+def key_admin_of(settings: Settings) -> Iterator[KeyAdmin]:
+    locksmith = KeyAdmin(settings)
     try:
         yield locksmith
     finally:
@@ -89,7 +89,7 @@ def refusal(answer: requests.Response) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def twins(module_stack: Stack) -> Iterator[tuple[Gateway, Gateway]]:
+def two_tenants(module_stack: Stack) -> Iterator[tuple[Gateway, Gateway]]:
     """Two gateways on one database, which refuse as often as they are asked to."""
     settings = module_stack.settings(rate_limit="none")
     with running_gateway(settings) as one, running_gateway(settings) as other:
@@ -97,26 +97,28 @@ def twins(module_stack: Stack) -> Iterator[tuple[Gateway, Gateway]]:
 
 
 @pytest.fixture(scope="module")
-def one_locksmith(module_stack: Stack) -> Iterator[Locksmith]:
-    with locksmith_of(module_stack.settings()) as locksmith:
+def one_key_admin(module_stack: Stack) -> Iterator[KeyAdmin]:
+    with key_admin_of(module_stack.settings()) as locksmith:
         yield locksmith
 
 
 @pytest.fixture
-def locksmith(one_locksmith: Locksmith, twins: tuple[Gateway, Gateway], hand: Hand) -> Locksmith:
+def key_admin(
+    one_key_admin: KeyAdmin, two_tenants: tuple[Gateway, Gateway], fake_worker: FakeWorker
+) -> KeyAdmin:
     """A locksmith before the first key; `hand` serves the twins' engines."""
-    with one_locksmith.db.begin() as connection:
+    with one_key_admin.db.begin() as connection:
         connection.execute(delete(api_keys))
-    for each in twins:
-        each.ports.book.forget()
-    return one_locksmith
+    for each in two_tenants:
+        each.ports.key_cache.forget()
+    return one_key_admin
 
 
 @pytest.fixture
-def here(twins: tuple[Gateway, Gateway], locksmith: Locksmith) -> Gateway:
-    return twins[0]
+def tenant_a(two_tenants: tuple[Gateway, Gateway], key_admin: KeyAdmin) -> Gateway:
+    return two_tenants[0]
 
 
 @pytest.fixture
-def there(twins: tuple[Gateway, Gateway], locksmith: Locksmith) -> Gateway:
-    return twins[1]
+def tenant_b(two_tenants: tuple[Gateway, Gateway], key_admin: KeyAdmin) -> Gateway:
+    return two_tenants[1]

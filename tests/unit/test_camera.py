@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
 
-from shared.engines.parameters import Asked, Parameters, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.spec import Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
@@ -54,10 +54,10 @@ def ignore(step: Step) -> None:
 
 
 def asked(image: Image, prompt: str, **values: object) -> RenderRequest:
-    chosen = Asked.model_validate({"prompt": prompt, **values})
+    chosen = RequestedParameters.model_validate({"prompt": prompt, **values})
     height, width = image.shape[:2]
     return RenderRequest(
-        image, settle(SPEC, chosen, image_width=width, image_height=height, seed=11)
+        image, resolve_parameters(SPEC, chosen, image_width=width, image_height=height, seed=11)
     )
 
 
@@ -66,7 +66,7 @@ def rendered(image: Image, prompt: str, **values: object) -> Frames:
     return np.concatenate(list(engine.render(asked(image, prompt, **values), ignore)))
 
 
-def poses_of(chosen: Parameters) -> tuple[Pose, ...]:
+def poses_of(chosen: RenderParameters) -> tuple[Pose, ...]:
     return follow(
         read_moves(chosen.prompt).moves,
         width=chosen.width,

@@ -8,8 +8,8 @@ import pytest
 from api.dependencies import Preferences, preferences
 from api.submit.body import ImageUrl
 from api.submit.idempotency import fingerprint, idempotency_key
-from api.submit.warnings import advise
-from shared.engines.registry import Offer
+from api.submit.warnings import warnings_for
+from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
@@ -66,7 +66,7 @@ def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
 
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
     sent = CreateJob.model_validate(fields)
-    return " ".join(advise(Offer(spec, workers, NOW), sent))
+    return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent))
 
 
 def test_a_field_the_model_ignores_is_said() -> None:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import EngineSpec
 from shared.lifecycle import Stage
 
@@ -30,7 +30,7 @@ class RenderRequest:
     """
 
     image: Image
-    parameters: Parameters
+    parameters: RenderParameters
 
 
 @dataclass(frozen=True)

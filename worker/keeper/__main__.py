@@ -20,9 +20,9 @@ from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.engines.registry import Fleet
+from shared.engines.registry import EngineRegistry
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.jobs.queries import Ledger
+from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
@@ -32,7 +32,7 @@ from worker.keeper import webhook_sender
 from worker.keeper.bells import Ringer
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
-from worker.keeper.webhook_sender import Deliverer
+from worker.keeper.webhook_sender import WebhookSender
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 SILENCE_SECONDS: Final = 120.0
@@ -61,7 +61,9 @@ class Loop:
             try:
                 self._act()
             except (DatabaseUnavailable, StorageUnavailable) as error:
-                _log.warning("round_missed", loop=self.name, code=error.code, reason=error.cause)
+                _log.warning(
+                    "keeper_round_skipped", loop=self.name, code=error.code, reason=error.cause
+                )
             except Exception:  # The edge of a keeper loop: the next round starts afresh.
                 _log.exception("round_failed", loop=self.name)
             self.ended_at = time.monotonic()
@@ -100,8 +102,8 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     jobs = Jobs(reaping, bell, lease=settings.lease)
     ringer = Ringer(
         ringing,
-        Ledger(ringing),
-        Fleet(ringing),
+        JobQueries(ringing),
+        EngineRegistry(ringing),
         bell,
         max_running=settings.max_running_per_key,
     )
@@ -133,14 +135,14 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     ]
 
 
-def _deliverer(settings: Settings, db: Database) -> Deliverer:
+def _deliverer(settings: Settings, db: Database) -> WebhookSender:
     outbound = Outbound(
         settings.outbound_networks,
         deadline=webhook_sender.DEADLINE,
         max_bytes=webhook_sender.MAX_ANSWER_BYTES,
         closed_ports=settings.own_ports,
     )
-    return Deliverer(
+    return WebhookSender(
         db,
         outbound,
         delays=settings.webhook_delays,

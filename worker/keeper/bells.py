@@ -7,8 +7,8 @@ from sqlalchemy import text
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.engines.registry import Fleet
-from shared.jobs.queries import Ledger
+from shared.engines.registry import EngineRegistry
+from shared.jobs.queries import JobQueries
 
 BELLS_PER_WORKER: Final = 2
 _RINGER_LOCK: Final = 7_860_002  # Two keepers must not both top up.
@@ -18,25 +18,25 @@ class Ringer:
     def __init__(
         self,
         db: Database,
-        ledger: Ledger,
-        fleet: Fleet,
+        queries: JobQueries,
+        registry: EngineRegistry,
         bell: Bell,
         *,
         max_running: int | None = None,
     ) -> None:
         self._db = db
-        self._ledger = ledger
-        self._fleet = fleet
+        self._queries = queries
+        self._registry = registry
         self._bell = bell
         self._max_running = max_running
 
     def top_up(self) -> int:
         """Ring until each engine has min(due jobs, 2 x live workers) bells; return how many."""
         # Jobs whose owner has enough running ring for nobody: no worker could take them.
-        due = self._ledger.due(max_running=self._max_running)
+        due = self._queries.due(max_running=self._max_running)
         if not due:
             return 0
-        workers = {offer.spec.name: offer.workers for offer in self._fleet.offers()}
+        workers = {offer.spec.name: offer.workers for offer in self._registry.offers()}
         with self._db.begin() as connection:
             if not connection.execute(_TRY_LOCK, {"lock": _RINGER_LOCK}).scalar():
                 return 0

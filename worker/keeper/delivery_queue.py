@@ -34,7 +34,8 @@ class Outcome(StrEnum):
 class Delivery:
     """A delivery claimed for one try; `tries` is the fence that its record names.
 
-    `lane` is what shares a dead receiver's fate: the endpoint, or the host of a one-off URL.
+    `receiver_key` names what shares a dead receiver's fate: the endpoint, or the host of a
+    one-off URL.
     A test belongs to no job.
     """
 
@@ -45,7 +46,7 @@ class Delivery:
     url: str
     tries: int
     round_tries: int
-    lane: str
+    receiver_key: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Verdict:
     is_gone: bool = False
 
 
-class Deliveries:
+class DeliveryQueue:
     """Claims, contents and records; every statement is safe beside other keepers."""
 
     def __init__(self, db: Database, *, lease: timedelta) -> None:
@@ -98,23 +99,25 @@ class Deliveries:
         kind: Kind,
         *,
         limit: int,
-        busy_lanes: Sequence[str],
-        proven_lanes: Sequence[str],
-        per_lane: int,
+        busy_receiver_keys: Sequence[str],
+        proven_receiver_keys: Sequence[str],
+        per_receiver: int,
     ) -> list[Delivery]:
         """Take up to `limit` due deliveries, the longest due first.
 
         Args:
-            busy_lanes: the lane of each try in flight; with these no lane exceeds `per_lane`.
-            proven_lanes: those that took their last delivery. Of these are the PROVEN, of the
-                others the NEW; a RETRY failed before, or goes to an endpoint that fails now.
+            busy_receiver_keys: the receiver key of each try in flight; with these no
+                receiver exceeds `per_receiver`.
+            proven_receiver_keys: those that took their last delivery. Of these are the
+                PROVEN, of the others the NEW; a RETRY failed before, or goes to an endpoint
+                that fails now.
         """
         values = {
             "kind": kind,
             "limit": limit,
-            "busy": list(busy_lanes),
-            "proven": list(proven_lanes),
-            "per_lane": per_lane,
+            "busy": list(busy_receiver_keys),
+            "proven": list(proven_receiver_keys),
+            "per_receiver": per_receiver,
             "lease": self._lease,
         }
         with self._db.begin() as connection:
@@ -122,7 +125,7 @@ class Deliveries:
         return [Delivery(**row) for row in rows]
 
     def contents(self, delivery: Delivery) -> Contents:
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             row = connection.execute(_CONTENTS, {"id": delivery.id}).mappings().one()
         current, previous = row["signing_secret"], row["previous_signing_secret"]
         return Contents(
@@ -185,24 +188,25 @@ WHERE e.id = d.endpoint_id AND {_DUE}
 """)  # noqa: S608 (only constants)
 
 # The host by split_part: a regular expression took ten times as long on 20,000 due rows. IPv6
-# literals are cut at their first colon, so that some share a lane.
+# literals are cut at their first colon, so that some share a key.
 _CLAIM: Final = text(f"""
 WITH due AS (
-    SELECT d.id, d.next_at, lane.name AS lane,
-           row_number() OVER (PARTITION BY lane.name ORDER BY d.next_at) AS place
+    SELECT d.id, d.next_at, receiver.key AS receiver_key,
+           row_number() OVER (PARTITION BY receiver.key ORDER BY d.next_at) AS place
     FROM deliveries d
     JOIN webhook_endpoints e ON e.id = d.endpoint_id
     CROSS JOIN LATERAL (SELECT CASE
         WHEN e.url IS NULL THEN split_part(lower(split_part(d.url, '/', 3)), ':', 1)
-        ELSE e.id::text END) AS lane(name)
+        ELSE e.id::text END) AS receiver(key)
     WHERE {_DUE} AND :kind = CASE
         WHEN d.round_tries > 0 OR e.failing_since IS NOT NULL THEN 'retry'
-        WHEN lane.name = ANY(CAST(:proven AS text[])) THEN 'proven'
+        WHEN receiver.key = ANY(CAST(:proven AS text[])) THEN 'proven'
         ELSE 'new' END
 ), mine AS (
-    SELECT d.id, due.lane
+    SELECT d.id, due.receiver_key
     FROM deliveries d JOIN due ON due.id = d.id
-    WHERE due.place <= :per_lane - cardinality(array_positions(CAST(:busy AS text[]), due.lane))
+    WHERE due.place <= :per_receiver
+          - cardinality(array_positions(CAST(:busy AS text[]), due.receiver_key))
       AND {_DUE}
     ORDER BY due.next_at
     LIMIT :limit
@@ -210,7 +214,7 @@ WITH due AS (
 )
 UPDATE deliveries d SET tries = d.tries + 1, lease_until = clock_timestamp() + :lease
 FROM mine WHERE d.id = mine.id
-RETURNING d.id, d.job_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries, mine.lane
+RETURNING d.id, d.job_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries, mine.receiver_key
 """)  # noqa: S608 (only constants)
 
 _CONTENTS: Final = text("""

@@ -34,11 +34,11 @@ class Sweeper:
 
         Storage first, then the row: a crash between the two only sweeps again.
         """
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(_DUE, {"limit": BATCH}).mappings().all()
         for row in rows:
             self._sweep_one(row)
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             connection.execute(_FORGET_KEYS, {"age": KEYS_LIVE})
         return len(rows)
 
@@ -51,7 +51,7 @@ class Sweeper:
         else:
             self._storage.delete_prefix(output_prefix(job.id), keep=_kept(job))
         crashpoint("swept_storage")
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             connection.execute(_SWEPT, {"id": job.id, "grace": self._grace})
         crashpoint("swept")
         _log.info("swept", job=job.public_id, deleted=job.deleted_at is not None)

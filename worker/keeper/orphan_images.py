@@ -48,14 +48,14 @@ class OrphanSweeper:
         return len(orphans)
 
     def _now(self) -> datetime:
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             return now
 
     def _orphans(self, keys: list[str]) -> list[str]:
         """Return the keys whose job is not in the table."""
         ids = {key: input_id(key) for key in keys}
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             rows = connection.execute(
                 text("SELECT id FROM jobs WHERE id = ANY(:ids)"),
                 {"ids": [job_id for job_id in ids.values() if job_id is not None]},

@@ -14,18 +14,18 @@ SAMPLE_ID: Final = f"job_{'0' * 32}"
 AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-class Greeting(BaseModel):
+class SampleMessage(BaseModel):
     """The data of webhook.test, which is no job's event."""
 
     message: str = "this is a test of the webhook"
 
 
-def sample(event: str) -> JobView | Greeting:
+def sample(event: str) -> JobView | SampleMessage:
     """Return the data of a test: for a job's event a job in that state, else a greeting."""
     for status, name in WEBHOOK_EVENTS.items():
         if event == name:
             return _job(status)
-    return Greeting()
+    return SampleMessage()
 
 
 def _job(status: Status) -> JobView:

@@ -32,14 +32,14 @@ from shared.outbound.errors import OutboundFailed, OutboundRefused
 from shared.webhooks.signing import sign, webhook_id
 from worker.keeper.delivery_queue import (
     Contents,
-    Deliveries,
     Delivery,
+    DeliveryQueue,
     Kind,
     Outcome,
     Try,
     Verdict,
 )
-from worker.keeper.sample_events import SAMPLE_ID, Greeting, sample
+from worker.keeper.sample_events import SAMPLE_ID, SampleMessage, sample
 
 DEADLINE: Final = timedelta(seconds=15)
 MAX_ANSWER_BYTES: Final = 8 * 1024
@@ -70,7 +70,7 @@ class Event(BaseModel):
 
     type: str
     timestamp: datetime
-    data: JobView | Greeting
+    data: JobView | SampleMessage
 
 
 class VideoReference(BaseModel):
@@ -97,7 +97,7 @@ class Message:
     at: datetime
 
 
-class Deliverer:
+class WebhookSender:
     """Keeps a pool of threads busy with the deliveries that are due.
 
     A crash between send and record leaves a lease that runs out: the delivery is sent again,
@@ -112,7 +112,7 @@ class Deliverer:
         delays: Sequence[timedelta],
         base_url: str,
     ) -> None:
-        self._rows = Deliveries(db, lease=outbound.deadline + RECORD_MARGIN)
+        self._rows = DeliveryQueue(db, lease=outbound.deadline + RECORD_MARGIN)
         self._outbound = outbound
         self._delays = delays
         self._base_url = base_url
@@ -173,20 +173,20 @@ class Deliverer:
         claimed = self._rows.claim(
             kind,
             limit=room,
-            busy_lanes=[lane for lane, _ in in_flight],
-            proven_lanes=proven,
-            per_lane=PER_LANE,
+            busy_receiver_keys=[receiver_key for receiver_key, _ in in_flight],
+            proven_receiver_keys=proven,
+            per_receiver=PER_LANE,
         )
         for delivery in claimed:
             with self._lock:
-                self._in_flight[delivery.id] = (delivery.lane, kind)
+                self._in_flight[delivery.id] = (delivery.receiver_key, kind)
             self._pool.submit(self._run, delivery)
         return len(claimed)
 
     def _run(self, delivery: Delivery) -> None:
         name = webhook_id(delivery.id)
         try:
-            self._remember(delivery.lane, self.deliver(delivery))
+            self._remember(delivery.receiver_key, self.deliver(delivery))
         except DatabaseUnavailable as error:
             _log.warning("webhook_not_recorded", delivery=name, code=error.code)
         except Exception:  # The edge of a keeper loop: the lease runs out and it is tried again.
@@ -196,11 +196,11 @@ class Deliverer:
                 del self._in_flight[delivery.id]
             self._freed.set()
 
-    def _remember(self, lane: str, outcome: Outcome) -> None:
+    def _remember(self, receiver_key: str, outcome: Outcome) -> None:
         with self._lock:
-            self._proven.pop(lane, None)
+            self._proven.pop(receiver_key, None)
             if outcome is Outcome.DELIVERED:
-                self._proven[lane] = None
+                self._proven[receiver_key] = None
             if len(self._proven) > REMEMBERED_LANES:
                 del self._proven[next(iter(self._proven))]
 

@@ -73,7 +73,7 @@ class Clip:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -86,7 +86,7 @@ def _tags(job: Job, plan: Plan, ai_generated: bool) -> Tags:
             "engine_revision": job.engine_revision,
             "ai_generated": ai_generated,
             **parameters,
-            "plan": {name: _plain(value) for name, value in plan.items()},
+            "plan": {name: plain(value) for name, value in plan.items()},
         },
         title=parameters["prompt"],
         description=f"Made by Stillreel's {job.engine} engine with seed {parameters['seed']}",

@@ -17,18 +17,18 @@ import structlog
 
 from shared.bell import Bell
 from shared.db import Database
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
 from shared.jobs.transitions import Jobs
 from shared.settings import Settings
 from shared.storage import Storage
-from worker.render.failure import settle
-from worker.render.finish import Tail
-from worker.render.heartbeat import Herald
+from worker.render.failure import end_failed_attempt
+from worker.render.finish import Finisher
+from worker.render.heartbeat import WorkerHeartbeat
 from worker.render.lease import Lease, Leases
-from worker.render.loaded_engines import Resident
-from worker.supervisor.heartbeat_file import Slot
-from worker.supervisor.worker_config import Place
+from worker.render.loaded_engines import LoadedEngines
+from worker.supervisor.heartbeat_file import HeartbeatFile
+from worker.supervisor.worker_config import WorkerConfig
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 DATABASE_PAUSE_SECONDS: Final = 1.0
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RenderContext:
     """Everything one worker process renders with, built once.
 
     `card_bytes` is its card's memory; None without a card, or where it is not known.
@@ -47,14 +47,14 @@ class Workshop:
     name: str
     card_bytes: int | None
     settings: Settings
-    slot: Slot
+    heartbeat_file: HeartbeatFile
     jobs: Jobs
-    fleet: Fleet
+    registry: EngineRegistry
     storage: Storage
-    resident: Resident
+    loaded_engines: LoadedEngines
     leases: Leases
-    tail: Tail
-    card: Callable[[str], WorkerCard]
+    finisher: Finisher
+    card: Callable[[str], WorkerInfo]
     die: Callable[[int], None] = os._exit
 
 
@@ -66,14 +66,14 @@ def scratch_bytes() -> int | None:
         return None
 
 
-def open_workshop(settings: Settings, place: Place) -> Workshop:
+def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
     """Build a worker's ports, take back what its predecessor held, and show it to the gateway.
 
     Waits for the database as long as it takes: a worker without one has nothing to do.
     """
-    slot = Slot(Path(place.slot_file))
+    heartbeat_file = HeartbeatFile(Path(config.heartbeat_path))
     incarnation = secrets.randbits(32)
-    name = place.name(incarnation)
+    name = config.name(incarnation)
     db = Database(
         settings.database_url.get_secret_value(), deadline=DATABASE_DEADLINE, name="worker"
     )
@@ -83,63 +83,66 @@ def open_workshop(settings: Settings, place: Place) -> Workshop:
         lease=settings.lease,
         max_running=settings.max_running_per_key,
     )
-    fleet = Fleet(db)
+    registry = EngineRegistry(db)
     storage = Storage(settings, read=STORAGE_READ)
-    resident = Resident(place.engines, settings, device=place.device)
-    card = _card(place, resident)
-    _wait_for_database(lambda: fleet.offer(resident.specs))
+    loaded_engines = LoadedEngines(config.engines, settings, device=config.device)
+    card = _card(config, loaded_engines)
+    _wait_for_database(lambda: registry.offer(loaded_engines.specs))
     _wait_for_database(
         lambda: jobs.give_up_earlier(worker=name, max_attempts=settings.max_attempts)
     )
-    slot.move_in(os.getpid(), incarnation)
+    heartbeat_file.register_child(os.getpid(), incarnation)
     leases = Leases(
-        jobs, slot, lease_seconds=settings.lease_seconds, also=Herald(fleet, card, slot)
+        jobs,
+        heartbeat_file,
+        lease_seconds=settings.lease_seconds,
+        also=WorkerHeartbeat(registry, card, heartbeat_file),
     )
 
     def end(lease: Lease, error: Exception) -> None:
-        settle(jobs, storage, lease, error, max_attempts=settings.max_attempts)
+        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
 
-    tail = Tail(jobs, storage, settle=end, release=leases.release)
-    _wait_for_database(lambda: fleet.beat(card("ready")))
-    threading.Thread(target=resident.preload, name="preload", daemon=True).start()
-    return Workshop(
+    finisher = Finisher(jobs, storage, settle=end, release=leases.release)
+    _wait_for_database(lambda: registry.beat(card("ready")))
+    threading.Thread(target=loaded_engines.preload, name="preload", daemon=True).start()
+    return RenderContext(
         name=name,
-        card_bytes=place.vram_bytes or None,
+        card_bytes=config.vram_bytes or None,
         settings=settings,
-        slot=slot,
+        heartbeat_file=heartbeat_file,
         jobs=jobs,
-        fleet=fleet,
+        registry=registry,
         storage=storage,
-        resident=resident,
+        loaded_engines=loaded_engines,
         leases=leases,
-        tail=tail,
+        finisher=finisher,
         card=card,
     )
 
 
-def close_workshop(workshop: Workshop) -> None:
+def close_context(context: RenderContext) -> None:
     """End in order: the tail, the leases, and a last word to the gateway."""
-    workshop.tail.wait()
-    workshop.leases.close()
+    context.finisher.wait()
+    context.leases.close()
     try:
-        workshop.fleet.beat(workshop.card("stopped"))
+        context.registry.beat(context.card("stopped"))
     except DatabaseUnavailable:
         _log.warning("worker_beat_missed")
 
 
-def _card(place: Place, resident: Resident) -> Callable[[str], WorkerCard]:
-    def card(state: str) -> WorkerCard:
-        return WorkerCard(
-            name=place.worker,
+def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str], WorkerInfo]:
+    def card(state: str) -> WorkerInfo:
+        return WorkerInfo(
+            name=config.worker,
             host=socket.gethostname(),
             pid=os.getpid(),
-            device=place.device,
-            device_name=place.device_name,
-            vram_bytes=place.vram_bytes,
-            engines=resident.names,
-            resident_engine=resident.on_device,
+            device=config.device,
+            device_name=config.device_name,
+            vram_bytes=config.vram_bytes,
+            engines=loaded_engines.names,
+            resident_engine=loaded_engines.on_device,
             state=state,
-            model_loads=resident.loads,
+            model_loads=loaded_engines.loads,
             free_bytes=scratch_bytes(),
         )
 

@@ -26,7 +26,7 @@ LONGEST_BACKOFF: Final = timedelta(minutes=5)
 _log = structlog.get_logger(__name__)
 
 
-def settle(
+def end_failed_attempt(
     jobs: Jobs, storage: Storage, lease: Lease, error: Exception, *, max_attempts: int
 ) -> None:
     """Give the job the transition its error asks for.
@@ -89,7 +89,7 @@ def _let_go(jobs: Jobs, storage: Storage, lease: Lease) -> None:
     already be reading it.
     """
     if jobs.has_published(lease.claim):
-        _log.warning("published_unheard")
+        _log.warning("result_already_published")
         return
     _log.warning("lease_lost")
     crashpoint("lease_let_go")

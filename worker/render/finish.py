@@ -19,9 +19,9 @@ from shared.jobs.storage_keys import output_key
 from shared.jobs.transitions import Jobs
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.render.clip import Clip, _plain
+from worker.render.clip import Clip, plain
 from worker.render.lease import Lease
-from worker.render.storage_retry import FIRST_PAUSE_SECONDS, UPLOAD_SECONDS, wait_out
+from worker.render.storage_retry import FIRST_PAUSE_SECONDS, UPLOAD_SECONDS, retry_storage
 from worker.video.check import VideoFacts
 from worker.video.previews import gif, poster, sprite_sheet
 
@@ -37,7 +37,7 @@ class _Upload:
     artifact: Mapping[str, Any]
 
 
-class Tail:
+class Finisher:
     """One slot: a clip is finished in its thread, and the next one waits for it."""
 
     def __init__(
@@ -101,7 +101,7 @@ class Tail:
         """Store one file, waiting out an outage; the lease lives on meanwhile."""
         key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
         crashpoint("before_upload")
-        wait_out(
+        retry_storage(
             clip.lease,
             lambda: self._storage.put(key, upload.body, content_type=upload.content_type),
             within=UPLOAD_SECONDS,
@@ -200,5 +200,5 @@ def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
         "tail_seconds": round(tail_seconds, 3),
         "worker": clip.job.worker,
         "engine_revision": clip.job.engine_revision,
-        "plan": {name: _plain(value) for name, value in clip.plan.items()},
+        "plan": {name: plain(value) for name, value in clip.plan.items()},
     }

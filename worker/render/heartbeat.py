@@ -7,22 +7,27 @@ from typing import Final
 
 import structlog
 
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
-from worker.supervisor.heartbeat_file import Slot
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 _log = structlog.get_logger(__name__)
 
 
-class Herald:
+class WorkerHeartbeat:
     """Shows the worker to the gateway every few seconds; called by the lease thread."""
 
     PERIOD_SECONDS: Final = 5.0
 
-    def __init__(self, fleet: Fleet, card: Callable[[str], WorkerCard], slot: Slot) -> None:
-        self._fleet = fleet
+    def __init__(
+        self,
+        registry: EngineRegistry,
+        card: Callable[[str], WorkerInfo],
+        heartbeat_file: HeartbeatFile,
+    ) -> None:
+        self._registry = registry
         self._card = card
-        self._slot = slot
+        self._heartbeat_file = heartbeat_file
         self._next = 0.0
         self._lock = threading.Lock()
 
@@ -32,6 +37,8 @@ class Herald:
                 return
             self._next = time.monotonic() + self.PERIOD_SECONDS
         try:
-            self._fleet.beat(self._card("draining" if self._slot.is_draining else "ready"))
+            self._registry.beat(
+                self._card("draining" if self._heartbeat_file.is_draining else "ready")
+            )
         except DatabaseUnavailable:
             _log.warning("worker_beat_missed")

@@ -16,7 +16,7 @@ from shared.jobs.job import Job
 from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from worker.engines.base import Step
-from worker.supervisor.heartbeat_file import Slot
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 STALL_SECONDS: Final = MappingProxyType(
     {
@@ -47,10 +47,10 @@ class Lease:
     The thread that renders reports here; the thread of `Leases` writes it to the database.
     """
 
-    def __init__(self, job: Job, slot: Slot) -> None:
+    def __init__(self, job: Job, heartbeat_file: HeartbeatFile) -> None:
         self.job = job
         self.claim = Claim(job.id, job.attempt)
-        self._slot = slot
+        self._heartbeat_file = heartbeat_file
         self._lock = threading.Lock()
         self._lost: LeaseLost | Stalled | None = None
         self._stage = Stage.LOADING
@@ -104,13 +104,13 @@ class Lease:
         with self._lock:
             self._progressed_at = time.monotonic()
             limit = self._limit()
-        self._slot.stamp(limit)
+        self._heartbeat_file.beat(limit)
 
     def check(self) -> None:
         """Raise what ended the right to go on, if anything did."""
         if self._lost is not None:
             raise self._lost
-        left = self._slot.drain_seconds_left
+        left = self._heartbeat_file.drain_seconds_left
         if left is not None and not self._ends_within(left):
             raise Drained("the worker is stopping; the job goes back to the queue")
 
@@ -161,11 +161,16 @@ class Leases:
     """The thread that renews every lease of this process, several times within its length."""
 
     def __init__(
-        self, jobs: Jobs, slot: Slot, *, lease_seconds: float, also: Callable[[], None]
+        self,
+        jobs: Jobs,
+        heartbeat_file: HeartbeatFile,
+        *,
+        lease_seconds: float,
+        also: Callable[[], None],
     ) -> None:
         """`also` is called once per round: the worker's own sign of life."""
         self._jobs = jobs
-        self._slot = slot
+        self._heartbeat_file = heartbeat_file
         self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
         self._also = also
         self._held: dict[Claim, Lease] = {}
@@ -176,7 +181,7 @@ class Leases:
 
     def hold(self, job: Job) -> Lease:
         """Keep this job's lease alive until `release`."""
-        lease = Lease(job, self._slot)
+        lease = Lease(job, self._heartbeat_file)
         with self._lock:
             self._held[lease.claim] = lease
         return lease
@@ -186,7 +191,7 @@ class Leases:
             self._held.pop(lease.claim, None)
             idle = not self._held
         if idle:
-            self._slot.rest()
+            self._heartbeat_file.idle()
 
     def close(self) -> None:
         self._stopped.set()

@@ -19,7 +19,7 @@ WAIT_STEP_SECONDS: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Resident:
+class LoadedEngines:
     """Engines by name, built at the start, loaded when first used, kept from then on."""
 
     def __init__(self, paths: Mapping[str, str], settings: Settings, *, device: str) -> None:

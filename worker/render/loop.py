@@ -15,61 +15,61 @@ from shared.lifecycle import Stage
 from shared.storage import Storage
 from worker.engines.base import Image, RenderRequest
 from worker.render.clip import Clip
-from worker.render.context import Workshop, scratch_bytes
-from worker.render.failure import settle
+from worker.render.context import RenderContext, scratch_bytes
+from worker.render.failure import end_failed_attempt
 from worker.render.lease import Lease
-from worker.render.storage_retry import READ_SECONDS, wait_out
+from worker.render.storage_retry import READ_SECONDS, retry_storage
 
 POISONED_EXIT: Final = 70
 
 _log = structlog.get_logger(__name__)
 
 
-def answer_bell(workshop: Workshop) -> int:
+def answer_bell(context: RenderContext) -> int:
     """Render until neither the queue nor the tail holds a job; return how many were rendered."""
     rendered = 0
-    while not workshop.slot.is_draining:
-        job = _claim(workshop)
+    while not context.heartbeat_file.is_draining:
+        job = _claim(context)
         if job is not None:
-            serve(workshop, job)
+            serve(context, job)
             rendered += 1
-        elif not workshop.tail.wait():
+        elif not context.finisher.wait():
             break
-    workshop.tail.wait()
+    context.finisher.wait()
     return rendered
 
 
-def serve(workshop: Workshop, job: Job) -> None:
+def serve(context: RenderContext, job: Job) -> None:
     """Render one claimed job and hand it to the tail, or settle what went wrong."""
     structlog.contextvars.bind_contextvars(
         job=job.public_id, attempt=job.attempt, request_id=job.request_id
     )
-    lease = workshop.leases.hold(job)
+    lease = context.leases.hold(job)
     crashpoint("claimed")
     _log.info("job_started", engine=job.engine)
     try:
-        render(workshop, job, lease)
+        render(context, job, lease)
     except Exception as error:  # The edge of the task: every claimed job is settled.
-        settle(
-            workshop.jobs,
-            workshop.storage,
+        end_failed_attempt(
+            context.jobs,
+            context.storage,
             lease,
             error,
-            max_attempts=workshop.settings.max_attempts,
+            max_attempts=context.settings.max_attempts,
         )
-        workshop.leases.release(lease)
+        context.leases.release(lease)
         if isinstance(error, DevicePoisoned):
-            _end_process(workshop)
+            _end_process(context)
     finally:
         structlog.contextvars.clear_contextvars()
 
 
-def render(workshop: Workshop, job: Job, lease: Lease) -> None:
+def render(context: RenderContext, job: Job, lease: Lease) -> None:
     """Run the engine over a job's picture, and hand the clip to the tail."""
-    engine = workshop.resident.use(job.engine, lease.on_load, lease.on_compile)
+    engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    image = read_input(workshop.storage, job, lease)
+    image = read_input(context.storage, job, lease)
     request = RenderRequest(image=image, parameters=job.parameters)
     clip = Clip(
         job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
@@ -79,7 +79,7 @@ def render(workshop: Workshop, job: Job, lease: Lease) -> None:
             clip.write(frames)
         clip.rendered()
         crashpoint("rendered")
-        workshop.tail.finish(clip)
+        context.finisher.finish(clip)
     except BaseException:
         clip.discard()
         raise
@@ -93,7 +93,7 @@ def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
         LeaseLost, Stalled, Drained: stop the work.
     """
     key = input_key(job.id)
-    body = wait_out(
+    body = retry_storage(
         lease,
         lambda: storage.get(key),
         within=READ_SECONDS,
@@ -104,22 +104,22 @@ def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
         return np.array(picture.convert("RGB"))
 
 
-def _claim(workshop: Workshop) -> Job | None:
+def _claim(context: RenderContext) -> Job | None:
     free = scratch_bytes()
-    if free is not None and free < workshop.settings.min_free_bytes:
+    if free is not None and free < context.settings.min_free_bytes:
         _log.error("no_room_for_a_clip", free_bytes=free)  # The keeper rings until there is.
         return None
     try:
-        return workshop.jobs.claim(
-            workshop.resident.names, worker=workshop.name, card_bytes=workshop.card_bytes
+        return context.jobs.claim(
+            context.loaded_engines.names, worker=context.name, card_bytes=context.card_bytes
         )
     except DatabaseUnavailable:
         _log.warning("claim_missed")  # The keeper rings again when the database is back.
         return None
 
 
-def _end_process(workshop: Workshop) -> None:
+def _end_process(context: RenderContext) -> None:
     """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
-    workshop.tail.wait()
-    workshop.fleet.beat(workshop.card("restarting"))
-    workshop.die(POISONED_EXIT)
+    context.finisher.wait()
+    context.registry.beat(context.card("restarting"))
+    context.die(POISONED_EXIT)

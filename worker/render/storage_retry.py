@@ -23,7 +23,9 @@ T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
-def wait_out(lease: Lease, work: Callable[[], T], *, within: float, key: str, failure: str) -> T:
+def retry_storage(
+    lease: Lease, work: Callable[[], T], *, within: float, key: str, failure: str
+) -> T:
     """Return what the work returns, trying again while the storage is away.
 
     Args:
@@ -43,7 +45,7 @@ def wait_out(lease: Lease, work: Callable[[], T], *, within: float, key: str, fa
         except StorageUnavailable as error:
             if time.monotonic() > ends_at:
                 raise StorageFailed(failure) from error
-            _log.warning("storage_again", key=key, pause_seconds=pause)
+            _log.warning("storage_retry", key=key, pause_seconds=pause)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             lease.check()

@@ -12,7 +12,7 @@ _LAYOUT: Final = {"drain_until": 0, "stamp": 8, "limit": 16, "pid": 24, "incarna
 _BYTES: Final = 40
 
 
-class Slot:
+class HeartbeatFile:
     """One GPU's place: the supervisor asks for a drain in it, the child leaves its stamp.
 
     Times are CLOCK_MONOTONIC seconds, which all processes of a machine share.
@@ -41,12 +41,12 @@ class Slot:
     def is_draining(self) -> bool:
         return self._read("drain_until") != 0
 
-    def stamp(self, limit_seconds: float) -> None:
+    def beat(self, limit_seconds: float) -> None:
         """Say: there was progress now, and the next is due within the limit."""
         self._write("limit", limit_seconds)
         self._write("stamp", time.monotonic())
 
-    def rest(self) -> None:
+    def idle(self) -> None:
         """Say: nothing is being rendered, so nothing can stall."""
         self._write("stamp", 0.0)
 
@@ -58,15 +58,15 @@ class Slot:
             return 0.0
         return max(0.0, time.monotonic() - stamp - self._read("limit"))
 
-    def move_in(self, pid: int, incarnation: int) -> None:
+    def register_child(self, pid: int, incarnation: int) -> None:
         """Say who renders here now."""
-        self.rest()
+        self.idle()
         self._write("incarnation", float(incarnation))
         self._write("pid", float(pid))
 
-    def move_out(self) -> None:
+    def clear_child(self) -> None:
         """Say that nobody does: the child is dead."""
-        self.rest()
+        self.idle()
         self._write("pid", 0.0)
 
     @property

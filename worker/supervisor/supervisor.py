@@ -15,8 +15,8 @@ import structlog
 
 from shared.bell import queue_name
 from shared.settings import Settings
-from worker.supervisor.heartbeat_file import Slot
-from worker.supervisor.worker_config import Place
+from worker.supervisor.heartbeat_file import HeartbeatFile
+from worker.supervisor.worker_config import WorkerConfig
 
 FIRST_RESTART_SECONDS: Final = 0.5
 LONGEST_RESTART_SECONDS: Final = 30.0
@@ -34,8 +34,8 @@ _log = structlog.get_logger(__name__)
 class Worker:
     """One slot's Celery worker: the place it fills, and how often it died lately."""
 
-    place: Place
-    slot: Slot
+    config: WorkerConfig
+    heartbeat_file: HeartbeatFile
     process: subprocess.Popen[bytes] | None = None
     started_at: float = 0.0
     start_at: float = 0.0
@@ -48,14 +48,16 @@ class Supervisor:
     def __init__(
         self,
         settings: Settings,
-        places: Sequence[Place],
+        configs: Sequence[WorkerConfig],
         *,
         give_up: Callable[[str], None],
     ) -> None:
         """`give_up` takes back the jobs of a dead child, by the name on its claims."""
         self._settings = settings
         self._give_up = give_up
-        self._workers = [Worker(place, Slot.create(Path(place.slot_file))) for place in places]
+        self._workers = [
+            Worker(config, HeartbeatFile.create(Path(config.heartbeat_path))) for config in configs
+        ]
 
     def watch(self) -> None:
         """Do one round: start what is due, note what died, kill what hangs."""
@@ -69,7 +71,7 @@ class Supervisor:
         _log.info("draining", seconds=within)
         running = [worker for worker in self._workers if worker.process is not None]
         for worker in running:
-            worker.slot.ask_to_drain(within)
+            worker.heartbeat_file.ask_to_drain(within)
             _signal(worker, signal.SIGTERM)
         ends_at = time.monotonic() + within + KILL_MARGIN_SECONDS
         for worker in running:
@@ -77,7 +79,7 @@ class Supervisor:
             try:
                 worker.process.wait(timeout=max(0.0, ends_at - time.monotonic()))
             except subprocess.TimeoutExpired:
-                _log.error("killed_at_the_end_of_the_drain", worker=worker.place.worker)
+                _log.error("killed_at_the_end_of_the_drain", worker=worker.config.worker)
                 worker.process.kill()
                 worker.process.wait()
             self._free_jobs_of_the_dead(worker)
@@ -100,43 +102,43 @@ class Supervisor:
         pause = min(LONGEST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2 ** (worker.deaths - 1))
         worker.start_at = now + pause
         _log.error(
-            "worker_died", worker=worker.place.worker, exit_code=code, restart_seconds=pause
+            "worker_died", worker=worker.config.worker, exit_code=code, restart_seconds=pause
         )
 
     def _watch_child(self, worker: Worker) -> None:
         """Free the jobs of a child that died, and kill one that shows no progress."""
         if worker.process is None:
             return
-        pid = worker.slot.pid
+        pid = worker.heartbeat_file.pid
         if not pid:
             return
         if not _is_child_of(pid, worker.process.pid):
             self._free_jobs_of_the_dead(worker)
-        elif worker.slot.overdue_seconds > HUNG_MARGIN_SECONDS:
-            _log.error("child_hangs", worker=worker.place.worker, pid=pid)
+        elif worker.heartbeat_file.overdue_seconds > HUNG_MARGIN_SECONDS:
+            _log.error("child_hangs", worker=worker.config.worker, pid=pid)
             os.kill(pid, signal.SIGKILL)
 
     def _free_jobs_of_the_dead(self, worker: Worker) -> None:
         """Give up what the last child held, at once; its successor would do the same later."""
-        if worker.slot.pid:
-            name = worker.place.name(worker.slot.incarnation)
-            worker.slot.move_out()
+        if worker.heartbeat_file.pid:
+            name = worker.config.name(worker.heartbeat_file.incarnation)
+            worker.heartbeat_file.clear_child()
             self._give_up(name)
 
 
 def _start(worker: Worker) -> subprocess.Popen[bytes]:
-    queues = ",".join(queue_name(engine) for engine in worker.place.engines)
+    queues = ",".join(queue_name(engine) for engine in worker.config.engines)
     command = [
         # Its bells are JSON, which root may read; and its banner is no line of a log.
         *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "worker.celery_app", "worker"),
-        *("--queues", queues, "--hostname", f"{worker.place.worker}@%h"),
+        *("--queues", queues, "--hostname", f"{worker.config.worker}@%h"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {
         **os.environ,
-        **worker.place.to_environment(),
-        "CUDA_VISIBLE_DEVICES": worker.place.cuda_visible_devices,
+        **worker.config.to_environment(),
+        "CUDA_VISIBLE_DEVICES": worker.config.cuda_visible_devices,
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # The order nvidia-smi counts in.
     }
     process = subprocess.Popen(
@@ -144,9 +146,9 @@ def _start(worker: Worker) -> subprocess.Popen[bytes]:
     )
     _log.info(
         "worker_started",
-        worker=worker.place.worker,
+        worker=worker.config.worker,
         pid=process.pid,
-        cuda_visible_devices=worker.place.cuda_visible_devices,
+        cuda_visible_devices=worker.config.cuda_visible_devices,
     )
     return process
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from shared.engines.gpu_memory import Footprint, Way
-from shared.engines.registry import WorkerCard
+from shared.engines.gpu_memory import Footprint, MemoryMode
+from shared.engines.registry import WorkerInfo
 from shared.engines.spec import EngineSpec
-from tests.support.gateway import MODEL, Gateway, Hand, photo_png
+from tests.support.gateway import MODEL, FakeWorker, Gateway, photo_png
 
 GIB = 2**30
 HEAVY = MODEL.model_copy(
@@ -20,14 +20,14 @@ HEAVY = MODEL.model_copy(
             fixed_bytes=GIB,
             bytes_per_decoded_pixel=1600,
             ways=(
-                Way(
+                MemoryMode(
                     name="normal",
                     weights_bytes=5 * GIB,
                     encoding_bytes=GIB // 10,
                     bytes_per_pixel_frame=560,
                     decode_frames=2,
                 ),
-                Way(
+                MemoryMode(
                     name="low",
                     weights_bytes=3 * GIB,
                     encoding_bytes=GIB,
@@ -41,8 +41,8 @@ HEAVY = MODEL.model_copy(
 LANDSCAPE = photo_png(size=(192, 128))
 
 
-def test_what_fits_the_largest_card_is_taken(gateway: Gateway, hand: Hand) -> None:
-    serve(hand, 6, 8)
+def test_what_fits_the_largest_card_is_taken(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    serve(fake_worker, 6, 8)
 
     job = gateway.created(model="heavy", resolution="512p", num_frames=31)
 
@@ -50,9 +50,9 @@ def test_what_fits_the_largest_card_is_taken(gateway: Gateway, hand: Hand) -> No
 
 
 def test_a_clip_too_large_for_every_card_is_refused_with_what_would_fit(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
-    serve(hand, 6, 8)
+    serve(fake_worker, 6, 8)
 
     answer = gateway.create(model="heavy", image=LANDSCAPE, resolution="1024p", num_frames=32)
 
@@ -82,9 +82,9 @@ def test_a_clip_too_large_for_every_card_is_refused_with_what_would_fit(
     ],
 )
 def test_what_would_fit_is_taken_and_the_next_larger_refused(
-    gateway: Gateway, hand: Hand, card_gib: float, sent: dict[str, Any]
+    gateway: Gateway, fake_worker: FakeWorker, card_gib: float, sent: dict[str, Any]
 ) -> None:
-    serve(hand, card_gib)
+    serve(fake_worker, card_gib)
     image = LANDSCAPE if "resolution" in sent else None
     refused = gateway.create(model="heavy", image=image, **sent)
     assert refused.status_code == 422
@@ -99,8 +99,8 @@ def test_what_would_fit_is_taken_and_the_next_larger_refused(
         assert larger.json()["code"] == "too_large_for_gpu"
 
 
-def test_a_card_too_small_for_the_model_says_so(gateway: Gateway, hand: Hand) -> None:
-    serve(hand, 4)
+def test_a_card_too_small_for_the_model_says_so(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    serve(fake_worker, 4)
 
     answer = gateway.create(model="heavy", resolution="256p", num_frames=8)
 
@@ -110,38 +110,40 @@ def test_a_card_too_small_for_the_model_says_so(gateway: Gateway, hand: Hand) ->
 
 @pytest.mark.parametrize("cards", [(), (None,), (6, None), (0,)], ids=str)
 def test_where_no_cards_memory_is_known_everything_is_taken(
-    gateway: Gateway, hand: Hand, cards: tuple[float | None, ...]
+    gateway: Gateway, fake_worker: FakeWorker, cards: tuple[float | None, ...]
 ) -> None:
-    serve(hand, *cards)
+    serve(fake_worker, *cards)
 
     gateway.created(model="heavy", resolution="1024p", num_frames=32)
 
 
-def test_a_stopped_workers_card_does_not_count(gateway: Gateway, hand: Hand) -> None:
-    serve(hand, 6)
-    hand.fleet.beat(card("gone", 80, state="stopped"))
+def test_a_stopped_workers_card_does_not_count(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    serve(fake_worker, 6)
+    fake_worker.registry.beat(card("gone", 80, state="stopped"))
 
     assert gateway.create(model="heavy", resolution="1024p").status_code == 422
 
 
 def test_a_model_that_says_nothing_of_memory_is_never_too_large(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     plain = HEAVY.model_copy(update={"name": "plain", "footprint": None})
-    hand.fleet.offer([plain])
-    hand.fleet.beat(card("small", 1, engines=["plain"]))
+    fake_worker.registry.offer([plain])
+    fake_worker.registry.beat(card("small", 1, engines=["plain"]))
 
     gateway.created(model="plain", resolution="1024p", num_frames=32)
 
 
-def test_a_small_card_leaves_a_large_clip_to_a_larger_one(gateway: Gateway, hand: Hand) -> None:
-    serve(hand, 6, 24)
+def test_a_small_card_leaves_a_large_clip_to_a_larger_one(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    serve(fake_worker, 6, 24)
     large = gateway.created(model="heavy", resolution="768p", num_frames=32)
     small = gateway.created(model="heavy", resolution="512p", num_frames=8)
 
-    by_small = hand.jobs.claim(["heavy"], worker="small", card_bytes=6 * GIB)
-    again = hand.jobs.claim(["heavy"], worker="small", card_bytes=6 * GIB)
-    by_large = hand.jobs.claim(["heavy"], worker="large", card_bytes=24 * GIB)
+    by_small = fake_worker.jobs.claim(["heavy"], worker="small", card_bytes=6 * GIB)
+    again = fake_worker.jobs.claim(["heavy"], worker="small", card_bytes=6 * GIB)
+    by_large = fake_worker.jobs.claim(["heavy"], worker="large", card_bytes=24 * GIB)
 
     assert by_small is not None
     assert by_small.public_id == small["id"]
@@ -151,16 +153,18 @@ def test_a_small_card_leaves_a_large_clip_to_a_larger_one(gateway: Gateway, hand
 
 
 def test_a_worker_that_does_not_know_its_card_takes_what_comes(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
-    serve(hand, None)
+    serve(fake_worker, None)
     gateway.created(model="heavy", resolution="1024p", num_frames=32)
 
-    assert hand.jobs.claim(["heavy"], worker="unknown") is not None
+    assert fake_worker.jobs.claim(["heavy"], worker="unknown") is not None
 
 
-def test_a_model_shows_what_the_cards_at_work_can_render(gateway: Gateway, hand: Hand) -> None:
-    serve(hand, 6, 8)
+def test_a_model_shows_what_the_cards_at_work_can_render(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    serve(fake_worker, 6, 8)
 
     shown = gateway.get("/v1/models/heavy").json()
 
@@ -173,8 +177,10 @@ def test_a_model_shows_what_the_cards_at_work_can_render(gateway: Gateway, hand:
     assert not gateway.create(model="heavy", width=1344, height=768, num_frames=wide + 1).ok
 
 
-def test_without_a_known_card_a_model_shows_its_own_limits(gateway: Gateway, hand: Hand) -> None:
-    serve(hand)
+def test_without_a_known_card_a_model_shows_its_own_limits(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    serve(fake_worker)
 
     shown = gateway.get("/v1/models/heavy").json()
 
@@ -182,17 +188,17 @@ def test_without_a_known_card_a_model_shows_its_own_limits(gateway: Gateway, han
     assert shown["max_frames"]["1024p"] == [32] * 7
 
 
-def serve(hand: Hand, *cards_gib: float | None) -> None:
+def serve(fake_worker: FakeWorker, *cards_gib: float | None) -> None:
     """Have one live worker of `heavy` for each card; None is a card of unknown size."""
-    hand.fleet.offer([HEAVY])
+    fake_worker.registry.offer([HEAVY])
     for number, gib in enumerate(cards_gib):
-        hand.fleet.beat(card(f"worker{number}", gib))
+        fake_worker.registry.beat(card(f"worker{number}", gib))
 
 
 def card(
     name: str, gib: float | None, *, state: str = "ready", engines: list[str] | None = None
-) -> WorkerCard:
-    return WorkerCard(
+) -> WorkerInfo:
+    return WorkerInfo(
         name=name,
         host="here",
         pid=1,

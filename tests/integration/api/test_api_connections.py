@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from api.middleware.body_timeout import Patience
+from api.middleware.body_timeout import BodyTimeout
 from api.server.http_protocol import BoundedProtocol
-from tests.support.gateway import Gateway, Hand, data_uri, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -31,13 +31,15 @@ def one_impatient(module_stack: Stack) -> Iterator[Gateway]:
     with contextlib.ExitStack() as opened:
         with pytest.MonkeyPatch.context() as patched:  # The module's other gateway stays patient.
             patched.setattr("api.__main__.BoundedProtocol", Impatient)
-            patched.setattr("api.app.Patience", partial(Patience, grace_seconds=GRACE_SECONDS))
+            patched.setattr(
+                "api.app.BodyTimeout", partial(BodyTimeout, grace_seconds=GRACE_SECONDS)
+            )
             gateway = opened.enter_context(running_gateway(module_stack.settings()))
         yield gateway
 
 
 @pytest.fixture
-def impatient(one_impatient: Gateway, hand: Hand) -> Gateway:
+def impatient(one_impatient: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway that waits half a second where others wait half a minute."""
     return one_impatient
 
@@ -234,8 +236,8 @@ def test_a_body_for_which_the_disk_has_no_room_is_a_503(
 
 
 def test_bodies_that_fill_the_memory_are_told_to_come_back(gateway: Gateway) -> None:
-    room = gateway.ports.lanes.room
-    with room.share() as share:
+    room = gateway.ports.pools.body_memory
+    with room.reserve() as share:
         share.grow(room.free_bytes - 100)
         for refused in (
             gateway.create(),

@@ -11,21 +11,21 @@ from PIL import Image
 from api.ports import STORAGE_READ
 from shared.errors import OutOfMemory
 from shared.jobs.job import Job
-from tests.support.gateway import Gateway, Hand, running_gateway, without_storage
+from tests.support.gateway import FakeWorker, Gateway, running_gateway, without_storage
 from tests.support.stack import Stack
 
 CLIP = bytes(range(256)) * 40
 
 
 @pytest.fixture
-def clip(gateway: Gateway, hand: Hand) -> str:
+def clip(gateway: Gateway, fake_worker: FakeWorker) -> str:
     """The path of a finished job's content."""
-    return finished(gateway, hand)
+    return finished(gateway, fake_worker)
 
 
-def finished(gateway: Gateway, hand: Hand, video: bytes = CLIP, **fields: str) -> str:
+def finished(gateway: Gateway, fake_worker: FakeWorker, video: bytes = CLIP, **fields: str) -> str:
     job_id = gateway.created(**fields)["id"]
-    hand.complete(hand.claim(), video)
+    fake_worker.complete(fake_worker.claim(), video)
     return f"/v1/jobs/{job_id}/content"
 
 
@@ -104,8 +104,10 @@ def test_head_tells_the_size_and_sends_nothing(gateway: Gateway, clip: str) -> N
     assert answer.headers["Content-Type"] == "video/mp4"
 
 
-def test_every_variant_asked_for_is_served_and_no_other(gateway: Gateway, hand: Hand) -> None:
-    path = finished(gateway, hand, outputs='["poster", "gif"]')
+def test_every_variant_asked_for_is_served_and_no_other(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    path = finished(gateway, fake_worker, outputs='["poster", "gif"]')
     poster = gateway.get(f"{path}?variant=poster")
     assert (poster.content, poster.headers["Content-Type"]) == (b"poster", "image/webp")
     assert poster.headers["Content-Disposition"].endswith('.poster.webp"')
@@ -127,31 +129,35 @@ def test_the_input_is_there_before_the_job_has_run(gateway: Gateway) -> None:
     assert (part.status_code, part.content) == (206, b"PNG")
 
 
-def test_a_job_without_a_result_says_whether_one_will_come(gateway: Gateway, hand: Hand) -> None:
+def test_a_job_without_a_result_says_whether_one_will_come(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     def content(job: Job) -> tuple[int, str, str]:
         answer = gateway.get(f"/v1/jobs/{job.public_id}/content")
         return answer.status_code, answer.json()["code"], answer.headers["x-should-retry"]
 
     gateway.created()
-    job = hand.claim()
+    job = fake_worker.claim()
     assert content(job) == (409, "job_not_ready", "false")
-    hand.fail(job, OutOfMemory("too large"))
+    fake_worker.fail(job, OutOfMemory("too large"))
     assert content(job) == (409, "job_terminal", "false")
 
 
-def test_a_file_whose_time_is_over_is_gone(gateway: Gateway, hand: Hand, clip: str) -> None:
-    hand.storage.delete_prefix("videos/")
+def test_a_file_whose_time_is_over_is_gone(
+    gateway: Gateway, fake_worker: FakeWorker, clip: str
+) -> None:
+    fake_worker.storage.delete_prefix("videos/")
     answer = gateway.get(clip)
     assert (answer.status_code, answer.json()["code"]) == (410, "gone")
 
 
 def test_a_public_store_is_linked_to_for_a_quarter_of_an_hour(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     plain = module_stack.settings()
     public = module_stack.settings(s3_public_endpoint=plain.s3_endpoint)
     with running_gateway(public) as gateway:
-        path = finished(gateway, hand)
+        path = finished(gateway, fake_worker)
         answer = gateway.get(path, allow_redirects=False)
         assert answer.status_code == 307
         assert answer.headers["Location"].startswith(plain.s3_endpoint)
@@ -167,7 +173,7 @@ LARGE = bytes(24 * 1024 * 1024)
 
 
 def test_a_store_that_is_down_is_a_503(
-    module_stack: Stack, gateway: Gateway, hand: Hand, clip: str
+    module_stack: Stack, gateway: Gateway, fake_worker: FakeWorker, clip: str
 ) -> None:
     with running_gateway(without_storage(module_stack)) as cut_off:
         answer = cut_off.get(clip)
@@ -178,7 +184,7 @@ def test_a_store_that_is_down_is_a_503(
 def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
     with (
         running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
-        Hand.on(stack) as hand,
+        FakeWorker.on(stack) as hand,
     ):
         path = finished(gateway, hand, LARGE)
         answer = gateway.get(path, stream=True)
@@ -189,9 +195,9 @@ def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
 
 
 def test_a_slow_reader_holds_no_connection_to_the_database(
-    module_stack: Stack, hand: Hand, gateway: Gateway
+    module_stack: Stack, fake_worker: FakeWorker, gateway: Gateway
 ) -> None:
-    path = finished(gateway, hand, LARGE)
+    path = finished(gateway, fake_worker, LARGE)
     readers = [requests.get(f"{gateway.url}{path}", stream=True, timeout=60) for _ in range(12)]
     # The pool has ten connections: held ones would leave none for this.
     assert gateway.get("/v1/queue").status_code == 200

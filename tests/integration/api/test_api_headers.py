@@ -6,7 +6,7 @@ import pytest
 import requests
 
 from shared.errors import OutOfMemory
-from tests.support.gateway import Gateway, Hand, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, photo_png, running_gateway
 from tests.support.stack import Stack
 
 USUAL = {
@@ -66,11 +66,13 @@ def test_a_refusal_before_the_body_is_read_is_guarded_too(gateway: Gateway) -> N
     assert is_guarded(answer)
 
 
-def test_what_belongs_to_a_job_is_kept_by_no_shared_cache(gateway: Gateway, hand: Hand) -> None:
+def test_what_belongs_to_a_job_is_kept_by_no_shared_cache(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     job = gateway.created()
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     other = gateway.created()
-    hand.fail(hand.claim(), OutOfMemory("no"))
+    fake_worker.fail(fake_worker.claim(), OutOfMemory("no"))
     paths = [
         "/v1/jobs",
         f"/v1/jobs/{job['id']}",
@@ -85,9 +87,9 @@ def test_what_belongs_to_a_job_is_kept_by_no_shared_cache(gateway: Gateway, hand
         assert {"no-store", "private"} & set(answer.headers["Cache-Control"].split(", ")), path
 
 
-def test_a_clip_keeps_its_validators_and_ranges(gateway: Gateway, hand: Hand) -> None:
+def test_a_clip_keeps_its_validators_and_ranges(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job = gateway.created()
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     whole = gateway.get(f"/v1/jobs/{job['id']}/content")
     part = gateway.get(f"/v1/jobs/{job['id']}/content", headers={"Range": "bytes=0-1"})
     known = gateway.get(
@@ -101,11 +103,13 @@ def test_a_clip_keeps_its_validators_and_ranges(gateway: Gateway, hand: Hand) ->
 
 
 @pytest.mark.parametrize("name", ['a"; filename="evil.exe', "a\\", "../../etc/passwd", "é\u202e"])
-def test_the_name_of_an_upload_reaches_no_header(gateway: Gateway, hand: Hand, name: str) -> None:
+def test_the_name_of_an_upload_reaches_no_header(
+    gateway: Gateway, fake_worker: FakeWorker, name: str
+) -> None:
     answer = gateway.post("/v1/jobs", files={"image": (name, photo_png())})
     assert answer.status_code == 202, answer.text
     job = answer.json()
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     for variant, suffix in (("video", ".mp4"), ("input", ".input.png")):
         content = gateway.get(f"/v1/jobs/{job['id']}/content?variant={variant}")
         expected = f'inline; filename="{job["id"]}{suffix}"'
@@ -120,7 +124,7 @@ def one_open(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def opened(one_open: Gateway, hand: Hand) -> Gateway:
+def opened(one_open: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway whose API the pages of two origins may call."""
     return one_open
 
@@ -178,7 +182,7 @@ def test_every_other_origin_stays_out(opened: Gateway, origin: str) -> None:
 
 
 def test_all_origins_are_let_in_where_a_star_was_asked_for(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings(cors_origins="*")) as gateway:
         answer = gateway.get("/livez", headers={"Origin": ELSEWHERE})

@@ -8,7 +8,7 @@ from random import Random
 import requests
 from sqlalchemy import text
 
-from tests.support.gateway import Gateway, Hand, data_uri, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
 from worker.keeper.expiry import Sweeper
@@ -18,7 +18,9 @@ def keyed(gateway: Gateway, key: str, **fields: object) -> requests.Response:
     return gateway.create(headers={"Idempotency-Key": key}, **fields)
 
 
-def test_a_repeated_request_gets_the_job_it_made(gateway: Gateway, hand: Hand) -> None:
+def test_a_repeated_request_gets_the_job_it_made(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     first = keyed(gateway, "one", seed="1")
     again = keyed(gateway, '"one"', seed="1")
     assert (first.status_code, again.status_code) == (202, 202)
@@ -26,7 +28,7 @@ def test_a_repeated_request_gets_the_job_it_made(gateway: Gateway, hand: Hand) -
     assert again.headers["Location"] == first.headers["Location"]
     assert again.headers["Idempotency-Replayed"] == "true"
     assert "Idempotency-Replayed" not in first.headers
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     assert keyed(gateway, "one", seed="1").json()["status"] == "succeeded"
     assert len(gateway.get("/v1/jobs").json()["data"]) == 1
 
@@ -55,7 +57,7 @@ def test_a_deleted_job_frees_its_key(gateway: Gateway) -> None:
 
 
 def test_twenty_parallel_sends_to_two_gateways_make_one_job_and_one_picture(
-    gateway: Gateway, hand: Hand, module_stack: Stack
+    gateway: Gateway, fake_worker: FakeWorker, module_stack: Stack
 ) -> None:
     with running_gateway(module_stack.settings()) as other, ThreadPoolExecutor(20) as senders:
         url = [gateway.url, other.url]
@@ -74,7 +76,7 @@ def test_twenty_parallel_sends_to_two_gateways_make_one_job_and_one_picture(
     replays = [answer.headers.get("Idempotency-Replayed") for answer in answers]
     assert replays.count("true") == 19
     assert len(gateway.get("/v1/jobs").json()["data"]) == 1
-    assert hand.storage.delete_prefix("inputs/") == 1
+    assert fake_worker.storage.delete_prefix("inputs/") == 1
 
 
 def raw_create(gateway: Gateway, key: str) -> bytes:
@@ -100,7 +102,7 @@ def cut(gateway: Gateway, sent: bytes) -> None:
 
 
 def test_requests_cut_before_their_answer_and_sent_again_are_one_job(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     whole = raw_create(gateway, "cut")
     random = Random(7860)
@@ -115,7 +117,7 @@ def test_requests_cut_before_their_answer_and_sent_again_are_one_job(
     gateway.wait_until_idle()
     jobs = gateway.get("/v1/jobs").json()["data"]
     assert [job["id"] for job in jobs] == [answer.json()["id"]] == [again.json()["id"]]
-    assert hand.claim().public_id == answer.json()["id"]
+    assert fake_worker.claim().public_id == answer.json()["id"]
 
 
 def test_a_client_that_never_read_its_answer_gets_the_job_it_made(gateway: Gateway) -> None:
@@ -140,12 +142,14 @@ def test_a_request_that_was_refused_does_not_use_its_key_up(gateway: Gateway) ->
     assert keyed(gateway, "five").status_code == 202
 
 
-def test_a_key_is_free_after_a_day(gateway: Gateway, hand: Hand, module_stack: Stack) -> None:
+def test_a_key_is_free_after_a_day(
+    gateway: Gateway, fake_worker: FakeWorker, module_stack: Stack
+) -> None:
     first = keyed(gateway, "six", prompt="x").json()["id"]
-    sweeper = Sweeper(hand.db, hand.storage, module_stack.settings())
+    sweeper = Sweeper(fake_worker.db, fake_worker.storage, module_stack.settings())
     sweeper.sweep()
     assert keyed(gateway, "six", prompt="x").json()["id"] == first
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.execute(
             text("UPDATE jobs SET created_at = created_at - make_interval(hours => 24)")
         )

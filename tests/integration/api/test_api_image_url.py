@@ -13,7 +13,7 @@ from shared.jobs.job import parse_id
 from shared.jobs.storage_keys import input_key
 from shared.outbound.pinned_connection import MAX_LOOKUPS
 from tests.support import receiver as twin
-from tests.support.gateway import Gateway, Hand, beside, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, beside, photo_png, running_gateway
 from tests.support.hostile import Resolver
 from tests.support.processes import until
 from tests.support.receiver import Behaviour, Receiver
@@ -34,7 +34,7 @@ def one_fetching(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def fetching(one_fetching: Gateway, hand: Hand) -> Gateway:
+def fetching(one_fetching: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway whose operator lets it fetch from 127.0.0.1, and 64 KiB at most."""
     return one_fetching
 
@@ -60,7 +60,7 @@ def asked(gateway: Gateway, url: object, headers: Any = None, **fields: Any) -> 
 
 
 def test_a_picture_behind_a_url_makes_the_same_job_as_a_file(
-    fetching: Gateway, hand: Hand, site: Receiver
+    fetching: Gateway, fake_worker: FakeWorker, site: Receiver
 ) -> None:
     by_file = fetching.created(seed="5")
     by_json = asked(fetching, site.url("/cat.png"), seed=5)
@@ -69,7 +69,7 @@ def test_a_picture_behind_a_url_makes_the_same_job_as_a_file(
     for made in (by_json, by_form):
         assert made.status_code == 202, made.text
         assert made.json()["input"] == by_file["input"]
-        assert hand.storage.get(input_key(parse_id(made.json()["id"])))
+        assert fake_worker.storage.get(input_key(parse_id(made.json()["id"])))
     assert [request.path for request in site.requests] == ["/cat.png"] * 2
 
 
@@ -98,7 +98,7 @@ REFUSED = [
 @pytest.mark.parametrize(("url", "status", "code", "words"), REFUSED, ids=lambda v: str(v)[:30])
 def test_a_url_that_may_not_be_fetched_is_named(
     fetching: Gateway,
-    hand: Hand,
+    fake_worker: FakeWorker,
     resolver: Resolver,
     url: object,
     status: int,
@@ -111,7 +111,7 @@ def test_a_url_that_may_not_be_fetched_is_named(
     assert refused.json()["param"] == "image.url"
     assert words in refused.json()["detail"]
     assert fetching.get("/v1/jobs").json()["data"] == []
-    assert hand.storage.delete_prefix("inputs/") == 0
+    assert fake_worker.storage.delete_prefix("inputs/") == 0
 
 
 ANSWERS = [
@@ -175,7 +175,7 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
 
 
 def test_a_fetched_picture_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
-    room = fetching.ports.lanes.room
+    room = fetching.ports.pools.body_memory
     free = room.free_bytes
     room.free_bytes = 1000  # The request fits, the photo behind its URL does not.
     refused = asked(fetching, site.url("/cat.png"))
@@ -273,7 +273,7 @@ def test_a_name_server_that_hangs_makes_us_busy_and_no_url_wrong(
         return system(host, *args, **options)
 
     monkeypatch.setattr(socket, "getaddrinfo", hanging)
-    check = fetching.ports.outbound.check
+    check = fetching.ports.webhook_url_checker.check
     for number in range(MAX_LOOKUPS):
         beside(partial(check, f"https://{number}.slow.example/"))
     until(lambda: len(asked_for) == MAX_LOOKUPS, "every lookup waits")

@@ -10,7 +10,15 @@ from PIL import Image
 from shared.errors import Gone, OutOfMemory
 from shared.jobs.job import parse_id
 from shared.jobs.storage_keys import input_key
-from tests.support.gateway import MODEL, MOVES, Gateway, Hand, data_uri, photo_png, running_gateway
+from tests.support.gateway import (
+    MODEL,
+    MOVES,
+    FakeWorker,
+    Gateway,
+    data_uri,
+    photo_png,
+    running_gateway,
+)
 from tests.support.stack import Stack
 
 
@@ -43,22 +51,24 @@ def test_a_seed_is_drawn_and_returned_when_none_is_given(gateway: Gateway) -> No
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_the_stored_picture_is_the_one_that_was_sent(gateway: Gateway, hand: Hand) -> None:
+def test_the_stored_picture_is_the_one_that_was_sent(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     sent = photo_png(size=(120, 90))
     job = gateway.created(image=sent)
-    stored = hand.storage.get(input_key(parse_id(job["id"])))
+    stored = fake_worker.storage.get(input_key(parse_id(job["id"])))
     assert hashlib.sha256(stored).hexdigest() == job["input"]["image_sha256"]
     assert np.array_equal(
         np.asarray(Image.open(io.BytesIO(stored))), np.asarray(Image.open(io.BytesIO(sent)))
     )
 
 
-def test_a_hostile_file_name_is_never_used(gateway: Gateway, hand: Hand) -> None:
+def test_a_hostile_file_name_is_never_used(gateway: Gateway, fake_worker: FakeWorker) -> None:
     files = {"image": ("../../etc/passwd\0.png", photo_png())}
     answer = gateway.post("/v1/jobs", files=files)
     assert answer.status_code == 202
     assert "passwd" not in answer.text
-    assert hand.storage.get(input_key(parse_id(answer.json()["id"])))
+    assert fake_worker.storage.get(input_key(parse_id(answer.json()["id"])))
 
 
 def test_the_model_is_chosen_by_name_and_its_own_limits_hold(gateway: Gateway) -> None:
@@ -76,7 +86,9 @@ def test_a_model_that_was_taught_english_warns_of_chinese(gateway: Gateway) -> N
     assert gateway.created(model=MOVES.name, prompt="镜头缓慢推进")["warnings"] == []
 
 
-def test_a_wrong_field_names_itself_and_nothing_is_stored(gateway: Gateway, hand: Hand) -> None:
+def test_a_wrong_field_names_itself_and_nothing_is_stored(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     refused = gateway.create(num_frames="900")
     problem = refused.json()
     assert refused.status_code == 422
@@ -90,7 +102,7 @@ def test_a_wrong_field_names_itself_and_nothing_is_stored(gateway: Gateway, hand
         "param": "num_frames",
     }
     assert gateway.get("/v1/jobs").json()["data"] == []
-    assert hand.storage.delete_prefix("inputs/") == 0
+    assert fake_worker.storage.delete_prefix("inputs/") == 0
 
 
 @pytest.mark.parametrize(
@@ -115,12 +127,12 @@ def test_retention_may_be_shortened_and_not_extended(gateway: Gateway) -> None:
     assert (refused.status_code, refused.json()["param"]) == (422, "retain_seconds")
 
 
-def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, hand: Hand) -> None:
+def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created(model="model", prompt="x", outputs="gif")["id"]
-    job = hand.claim("model")
+    job = fake_worker.claim("model")
     running = gateway.get(f"/v1/jobs/{job_id}").json()
     assert (running["status"], running["attempt"]) == ("running", 1)
-    hand.beat(job, step=5)
+    fake_worker.beat(job, step=5)
     denoising = gateway.get(f"/v1/jobs/{job_id}")
     assert denoising.json()["progress"] == {
         "percent": 47,
@@ -129,7 +141,7 @@ def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, hand: Hand) -> N
         "eta_seconds": 40.0,
     }
     assert denoising.headers["openai-poll-after-ms"] == "10000"
-    hand.complete(job, b"the clip")
+    fake_worker.complete(job, b"the clip")
     done = gateway.get(f"/v1/jobs/{job_id}")
     video = done.json()["output"]["video"]
     progress = done.json()["progress"]
@@ -140,9 +152,9 @@ def test_a_job_is_followed_from_queue_to_clip(gateway: Gateway, hand: Hand) -> N
     assert done.json()["output"]["gif"]["content_type"] == "image/gif"
 
 
-def test_a_failed_job_says_why(gateway: Gateway, hand: Hand) -> None:
+def test_a_failed_job_says_why(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created()["id"]
-    hand.fail(hand.claim(), OutOfMemory("the clip needs 20 GB; try 256p"))
+    fake_worker.fail(fake_worker.claim(), OutOfMemory("the clip needs 20 GB; try 256p"))
     failed = gateway.get(f"/v1/jobs/{job_id}").json()
     assert failed["status"] == "failed"
     assert failed["error"] == {
@@ -152,7 +164,7 @@ def test_a_failed_job_says_why(gateway: Gateway, hand: Hand) -> None:
     }
 
 
-def test_cancel_is_final_and_may_be_said_twice(gateway: Gateway, hand: Hand) -> None:
+def test_cancel_is_final_and_may_be_said_twice(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created()["id"]
     first = gateway.post(f"/v1/jobs/{job_id}/cancel")
     again = gateway.post(f"/v1/jobs/{job_id}/cancel")
@@ -160,17 +172,17 @@ def test_cancel_is_final_and_may_be_said_twice(gateway: Gateway, hand: Hand) -> 
     assert again.json() == first.json()
 
 
-def test_a_finished_job_cannot_be_canceled(gateway: Gateway, hand: Hand) -> None:
+def test_a_finished_job_cannot_be_canceled(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created()["id"]
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     refused = gateway.post(f"/v1/jobs/{job_id}/cancel")
     assert (refused.status_code, refused.json()["code"]) == (409, "job_terminal")
     assert refused.headers["x-should-retry"] == "false"
 
 
-def test_a_deleted_job_and_its_files_are_gone(gateway: Gateway, hand: Hand) -> None:
+def test_a_deleted_job_and_its_files_are_gone(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created()["id"]
-    done = hand.complete(hand.claim())
+    done = fake_worker.complete(fake_worker.claim())
     assert done.result is not None
     answer = gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=60)
     assert (answer.status_code, answer.content) == (204, b"")
@@ -179,14 +191,14 @@ def test_a_deleted_job_and_its_files_are_gone(gateway: Gateway, hand: Hand) -> N
         assert (gone.status_code, gone.json()["code"]) == (404, "not_found")
     for key in (input_key(done.id), *(a.key for a in done.result.artifacts.values())):
         with pytest.raises(Gone):
-            hand.storage.get(key)
+            fake_worker.storage.get(key)
 
 
-def test_a_live_job_is_canceled_by_its_deletion(gateway: Gateway, hand: Hand) -> None:
+def test_a_live_job_is_canceled_by_its_deletion(gateway: Gateway, fake_worker: FakeWorker) -> None:
     job_id = gateway.created()["id"]
     gateway.http.delete(f"{gateway.url}/v1/jobs/{job_id}", timeout=60)
     assert gateway.get("/v1/jobs").json()["data"] == []
-    assert hand.jobs.claim([MOVES.name], worker="hand") is None
+    assert fake_worker.jobs.claim([MOVES.name], worker="hand") is None
 
 
 @pytest.mark.parametrize(
@@ -207,7 +219,9 @@ def test_missing_and_malformed_ids_get_the_same_answer(gateway: Gateway, job_id:
     assert (answer.json()["code"], answer.json()["detail"]) == ("not_found", "no such job")
 
 
-def test_a_full_queue_is_told_and_leaves_no_picture(module_stack: Stack, hand: Hand) -> None:
+def test_a_full_queue_is_told_and_leaves_no_picture(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     settings = module_stack.settings(max_queued_per_key=1)
     with running_gateway(settings) as strict:
         strict.created()
@@ -215,4 +229,4 @@ def test_a_full_queue_is_told_and_leaves_no_picture(module_stack: Stack, hand: H
     assert (answer.status_code, answer.json()["code"]) == (429, "queue_full")
     assert answer.json()["error"]["type"] == "rate_limit_error"
     assert int(answer.headers["Retry-After"]) > 0
-    assert hand.storage.delete_prefix("inputs/") == 1
+    assert fake_worker.storage.delete_prefix("inputs/") == 1

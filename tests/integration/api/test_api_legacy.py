@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from shared.errors import OutOfMemory
-from tests.support.gateway import Gateway, Hand, beside, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, beside, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -36,11 +36,13 @@ def generating(gateway: Gateway) -> "Future[requests.Response]":
     return beside(lambda: generate(gateway))
 
 
-def test_a_form_comes_back_as_a_path_that_downloads(gateway: Gateway, hand: Hand) -> None:
+def test_a_form_comes_back_as_a_path_that_downloads(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     call = generating(gateway)
-    job = hand.claim()
+    job = fake_worker.claim()
     assert (job.source, job.parameters.num_inference_steps) == ("legacy", 50)
-    hand.complete(job, b"the clip")
+    fake_worker.complete(job, b"the clip")
     answer = call.result(timeout=60)
     assert answer.status_code == 200
     assert answer.json() == {
@@ -62,10 +64,12 @@ def test_a_form_comes_back_as_a_path_that_downloads(gateway: Gateway, hand: Hand
     assert (part.status_code, part.content) == (206, b"clip")
 
 
-def test_a_failed_render_is_a_500_with_its_own_code(gateway: Gateway, hand: Hand) -> None:
+def test_a_failed_render_is_a_500_with_its_own_code(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     call = generating(gateway)
-    job = hand.claim()
-    hand.fail(job, OutOfMemory("the clip needs 20 GB; try 256p"))
+    job = fake_worker.claim()
+    fake_worker.fail(job, OutOfMemory("the clip needs 20 GB; try 256p"))
     assert problem(call.result(timeout=60)) == {
         "status": 500,
         "code": "gpu_out_of_memory",
@@ -74,26 +78,28 @@ def test_a_failed_render_is_a_500_with_its_own_code(gateway: Gateway, hand: Hand
     }
 
 
-def test_a_job_canceled_meanwhile_is_a_conflict(gateway: Gateway, hand: Hand) -> None:
+def test_a_job_canceled_meanwhile_is_a_conflict(gateway: Gateway, fake_worker: FakeWorker) -> None:
     call = generating(gateway)
-    job = hand.claim()
+    job = fake_worker.claim()
     gateway.post(f"/v1/jobs/{job.public_id}/cancel")
     answer = call.result(timeout=60)
     assert (answer.status_code, answer.json()["job_id"]) == (409, job.public_id)
 
 
-def test_past_its_time_the_job_goes_on_and_is_named(module_stack: Stack, hand: Hand) -> None:
+def test_past_its_time_the_job_goes_on_and_is_named(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     settings = module_stack.settings(generate_timeout_seconds=0.5)
     with running_gateway(settings) as hasty:
         answer = generate(hasty)
         assert (answer.status_code, answer.json()["code"]) == (504, "still_rendering")
-        job = hand.claim()
+        job = fake_worker.claim()
         assert answer.json()["job_id"] == job.public_id
-        hand.complete(job)
+        fake_worker.complete(job)
         assert hasty.get(f"/outputs/{job.public_id}.mp4").status_code == 200
 
 
-def test_a_client_that_hangs_up_cancels_nothing(gateway: Gateway, hand: Hand) -> None:
+def test_a_client_that_hangs_up_cancels_nothing(gateway: Gateway, fake_worker: FakeWorker) -> None:
     request = requests.Request(
         "POST", f"{gateway.url}/generate", files={"image": photo_png()}, data=FORM
     ).prepare()
@@ -102,10 +108,10 @@ def test_a_client_that_hangs_up_cancels_nothing(gateway: Gateway, hand: Hand) ->
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
         connection.sendall(f"POST /generate HTTP/1.1\r\nHost: x\r\n{head}\r\n".encode())
         connection.sendall(request.body)
-        until(lambda: len(gateway.ports.waiters), "the request waits")
-    job = hand.claim()
+        until(lambda: len(gateway.ports.job_watcher), "the request waits")
+    job = fake_worker.claim()
     assert gateway.get(f"/v1/jobs/{job.public_id}").json()["status"] == "running"
-    hand.complete(job)
+    fake_worker.complete(job)
     assert gateway.get(f"/outputs/{job.public_id}.mp4").status_code == 200
 
 
@@ -123,19 +129,21 @@ def test_bad_input_is_refused_at_once(gateway: Gateway) -> None:
     assert (answer.status_code, answer.json()["param"]) == (422, "fps")
 
 
-def test_a_full_queue_is_a_429(module_stack: Stack, hand: Hand) -> None:
+def test_a_full_queue_is_a_429(module_stack: Stack, fake_worker: FakeWorker) -> None:
     with running_gateway(module_stack.settings(max_queued_per_key=1)) as strict:
         strict.created()
         assert generate(strict).status_code == 429
 
 
-def test_a_stopping_gateway_names_the_job_that_goes_on(module_stack: Stack, hand: Hand) -> None:
+def test_a_stopping_gateway_names_the_job_that_goes_on(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with running_gateway(module_stack.settings()) as gateway:
         call = generating(gateway)
-        until(lambda: len(gateway.ports.waiters), "the request waits")
+        until(lambda: len(gateway.ports.job_watcher), "the request waits")
         gateway.begin_to_stop()
         answer = call.result(timeout=60)
-    assert (answer.status_code, answer.json()["job_id"]) == (503, hand.claim().public_id)
+    assert (answer.status_code, answer.json()["job_id"]) == (503, fake_worker.claim().public_id)
     assert int(answer.headers["Retry-After"]) > 0
 
 

@@ -13,7 +13,14 @@ from pydantic import SecretStr
 
 from api.app import create_app
 from shared.settings import Settings
-from tests.support.gateway import ADMIN_KEY, Gateway, Hand, encoded, photo_png, running_gateway
+from tests.support.gateway import (
+    ADMIN_KEY,
+    FakeWorker,
+    Gateway,
+    encoded,
+    photo_png,
+    running_gateway,
+)
 from tests.support.photos import cat
 from tests.support.processes import until
 from tests.support.stack import Stack
@@ -30,7 +37,7 @@ def one_small(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def small(one_small: Gateway, hand: Hand) -> Gateway:
+def small(one_small: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway that takes 64 KiB and 20,000 pixels."""
     return one_small
 
@@ -42,7 +49,7 @@ def one_locked(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def locked(one_locked: Gateway, hand: Hand) -> Gateway:
+def locked(one_locked: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway that takes a key, and is sent it."""
     return one_locked
 
@@ -153,7 +160,7 @@ def test_parts_beyond_count_or_by_another_name_are_refused(gateway: Gateway) -> 
 
 
 def test_a_client_that_hangs_up_while_it_sends_leaves_nothing(
-    small: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, hand: Hand
+    small: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fake_worker: FakeWorker
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     body = encoded_form(bytes(SLACK))
@@ -262,17 +269,17 @@ def test_forwarded_headers_are_not_believed(locked: Gateway) -> None:
     assert locked.create(headers=headers).headers["Location"].startswith(f"{locked.url}/v1/")
 
 
-def test_public_url_is_where_links_begin(module_stack: Stack, hand: Hand) -> None:
+def test_public_url_is_where_links_begin(module_stack: Stack, fake_worker: FakeWorker) -> None:
     settings = module_stack.settings(public_url="https://video.example.org/stills")
     with running_gateway(settings) as gateway:
         answer = gateway.create()
     assert answer.headers["Location"].startswith("https://video.example.org/stills/v1/jobs/")
 
 
-def test_a_request_id_goes_in_and_out(gateway: Gateway, hand: Hand) -> None:
+def test_a_request_id_goes_in_and_out(gateway: Gateway, fake_worker: FakeWorker) -> None:
     mine = gateway.create(headers={"X-Request-ID": "trace-7"})
     assert mine.headers["X-Request-ID"] == "trace-7"
-    assert hand.claim().request_id == "trace-7"
+    assert fake_worker.claim().request_id == "trace-7"
     refused = gateway.get("/nowhere", headers={"X-Request-ID": "a b\tc"})
     assert refused.headers["X-Request-ID"].startswith("req_")
     assert refused.json()["request_id"] == refused.headers["X-Request-ID"]

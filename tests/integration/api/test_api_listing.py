@@ -6,7 +6,7 @@ import pytest
 
 from shared.errors import OutOfMemory
 from shared.ids import new_id
-from tests.support.gateway import MODEL, Gateway, Hand
+from tests.support.gateway import MODEL, FakeWorker, Gateway
 
 
 def ids(gateway: Gateway, query: str = "") -> list[str]:
@@ -43,9 +43,11 @@ def test_an_empty_page_has_no_ends(gateway: Gateway) -> None:
     }
 
 
-def test_a_listing_is_narrowed_by_status_model_and_metadata(gateway: Gateway, hand: Hand) -> None:
+def test_a_listing_is_narrowed_by_status_model_and_metadata(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     failed = gateway.created(**{"metadata[post]": "1", "metadata[site]": "a"})["id"]
-    hand.fail(hand.claim(), OutOfMemory("too large"))
+    fake_worker.fail(fake_worker.claim(), OutOfMemory("too large"))
     queued = gateway.created(**{"metadata[post]": "1"})["id"]
     other = gateway.created(model=MODEL.name, prompt="x")["id"]
     assert ids(gateway, "?status=failed") == [failed]

@@ -12,7 +12,14 @@ from sqlalchemy import make_url
 from api.app import create_app
 from shared.errors import OutOfMemory
 from shared.settings import Settings
-from tests.support.gateway import MODEL, MOVES, Gateway, Hand, running_gateway, without_database
+from tests.support.gateway import (
+    MODEL,
+    MOVES,
+    FakeWorker,
+    Gateway,
+    running_gateway,
+    without_database,
+)
 from tests.support.routes import described, routes
 from tests.support.stack import Stack
 
@@ -40,11 +47,11 @@ def test_models_tell_their_limits_as_json_schema(gateway: Gateway) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "unknown_model")
 
 
-def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, hand: Hand) -> None:
+def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, fake_worker: FakeWorker) -> None:
     for _ in range(3):
         gateway.created()
-    hand.complete(hand.claim())
-    hand.claim()
+    fake_worker.complete(fake_worker.claim())
+    fake_worker.claim()
     queue = gateway.get("/v1/queue").json()
     moves, model = queue["data"]
     assert (moves["model"], moves["queued"], moves["running"]) == ("moves", 1, 1)
@@ -61,8 +68,10 @@ def test_a_gateway_that_can_accept_jobs_is_ready(gateway: Gateway) -> None:
     assert gateway.get("/livez").json() == {"status": "alive"}
 
 
-def test_a_gateway_that_knows_no_engine_is_not_ready(module_stack: Stack, hand: Hand) -> None:
-    hand.clear()
+def test_a_gateway_that_knows_no_engine_is_not_ready(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
+    fake_worker.clear()
     with running_gateway(module_stack.settings()) as gateway:
         answer = gateway.get("/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
@@ -72,7 +81,7 @@ def test_a_gateway_that_knows_no_engine_is_not_ready(module_stack: Stack, hand: 
 
 
 def test_without_redis_the_gateway_is_degraded_and_accepts(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings(redis_url="redis://127.0.0.1:9/0")) as gateway:
         answer = gateway.get("/readyz")
@@ -90,7 +99,7 @@ def test_why_a_part_is_unwell_is_logged_once_and_told_to_no_client(
     with running_gateway(module_stack.settings(database_url=wrong)) as gateway:
         answer, _ = gateway.get("/readyz"), gateway.get("/readyz")
     (told,) = [line for line in caplog.messages if "part='database'" in line]
-    assert "part_unwell" in told
+    assert "dependency_down" in told
     assert "password authentication failed" in told
     assert "hunter2" not in caplog.text
     assert answer.json()["parts"]["database"]["reason"] == (
@@ -107,10 +116,12 @@ def scraped(gateway: Gateway) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_metrics_count_jobs_queues_webhooks_and_requests(module_stack: Stack, hand: Hand) -> None:
+def test_metrics_count_jobs_queues_webhooks_and_requests(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with running_gateway(module_stack.settings()) as gateway:
         gateway.created(**{"webhook[url]": "https://203.0.114.7/hook"})
-        hand.fail(hand.claim(), OutOfMemory("too large"))
+        fake_worker.fail(fake_worker.claim(), OutOfMemory("too large"))
         gateway.created()
         gateway.created(model=MODEL.name, prompt="x")
         gateway.get("/v1/jobs/job_1")

@@ -8,7 +8,13 @@ import pytest
 import requests
 
 from api.ports import STORAGE_READ
-from tests.support.gateway import Gateway, Hand, running_gateway, without_database, without_storage
+from tests.support.gateway import (
+    FakeWorker,
+    Gateway,
+    running_gateway,
+    without_database,
+    without_storage,
+)
 from tests.support.stack import Stack
 
 PROMISE_SECONDS = 5.0
@@ -56,7 +62,7 @@ def test_before_the_migrations_every_answer_is_a_503_that_says_so(module_stack: 
 def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
     with (
         running_gateway(stack.settings(), as_shipped=True) as gateway,
-        Hand.on(stack),
+        FakeWorker.on(stack),
         ThreadPoolExecutor(40) as clients,
     ):
         gateway.created()
@@ -76,14 +82,14 @@ def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
 
 
 def test_a_restart_of_postgres_costs_no_request_after_it(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack):
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack):
         gateway.created()
         stack.postgres.restart()
         assert gateway.create().status_code == 202
 
 
 def test_without_storage_a_create_is_a_503_and_leaves_no_job(
-    module_stack: Stack, hand: Hand, gateway: Gateway
+    module_stack: Stack, fake_worker: FakeWorker, gateway: Gateway
 ) -> None:
     with running_gateway(without_storage(module_stack)) as cut_off:
         assert refusal(cut_off.create()) == (503, "storage_unavailable")
@@ -97,7 +103,7 @@ def test_without_storage_a_create_is_a_503_and_leaves_no_job(
 def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) -> None:
     with (
         running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
-        Hand.on(stack),
+        FakeWorker.on(stack),
         ThreadPoolExecutor(12) as clients,
     ):
         job_id = gateway.created()["id"]
@@ -116,7 +122,7 @@ def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) 
 
 @pytest.mark.parametrize("outage", ["kill", "freeze"])
 def test_a_lost_redis_delays_no_create(stack: Stack, outage: str) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack) as hand:
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack) as hand:
         getattr(stack.valkey, outage)()
         for _ in range(3):
             answer = gateway.create()

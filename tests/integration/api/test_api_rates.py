@@ -7,7 +7,7 @@ from typing import Any
 import requests
 
 from shared.api_keys.store import Keys
-from tests.support.gateway import Gateway, Hand, beside, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, beside, photo_png, running_gateway
 from tests.support.stack import Stack
 
 
@@ -16,7 +16,7 @@ def statuses(gateway: Gateway, path: str, times: int, **options: Any) -> list[in
 
 
 def test_a_key_that_asks_too_often_is_told_when_to_come_again(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings(rate_limit="5/hour")) as gateway:
         assert statuses(gateway, "/v1/jobs", 5) == [200] * 5
@@ -27,34 +27,38 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_again(
     assert 700 < int(refused.headers["Retry-After"]) <= 720
 
 
-def test_health_and_figures_are_never_limited(module_stack: Stack, hand: Hand) -> None:
+def test_health_and_figures_are_never_limited(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with running_gateway(module_stack.settings(rate_limit="1/hour")) as gateway:
         assert statuses(gateway, "/v1/jobs", 2) == [200, 429]
         for path in ("/livez", "/readyz", "/metrics"):
             assert statuses(gateway, path, 20) == [200] * 20
 
 
-def test_the_limit_can_be_switched_off(module_stack: Stack, hand: Hand) -> None:
+def test_the_limit_can_be_switched_off(module_stack: Stack, fake_worker: FakeWorker) -> None:
     with running_gateway(module_stack.settings(rate_limit="none")) as gateway:
         assert statuses(gateway, "/v1/jobs?limit=1", 120) == [200] * 120
 
 
-def test_a_request_that_waits_for_its_clip_counts_once(module_stack: Stack, hand: Hand) -> None:
+def test_a_request_that_waits_for_its_clip_counts_once(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     """As from a script that posts a folder of pictures, one after another."""
     with running_gateway(module_stack.settings(rate_limit="4/hour")) as gateway:
         for _ in range(4):
             files = {"image": ("photo.png", photo_png())}
             waiting = beside(partial(gateway.post, "/generate", files=files))
-            job = hand.claim()
+            job = fake_worker.claim()
             for step in range(1, 6):
-                hand.beat(job, step)
-            hand.complete(job)
+                fake_worker.beat(job, step)
+            fake_worker.complete(job)
             assert waiting.result(timeout=60).status_code == 200
         assert gateway.get("/v1/jobs").status_code == 429
 
 
 def test_a_stranger_with_bad_keys_is_cut_short_and_a_good_key_is_not(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     settings = module_stack.settings(
         admin_key="the-admin-key-of-this-test", rate_limit="50/second"
@@ -78,7 +82,7 @@ def test_a_stranger_with_bad_keys_is_cut_short_and_a_good_key_is_not(
 
 def test_each_key_has_a_limit_and_a_queue_of_its_own(stack: Stack) -> None:
     settings = stack.settings(rate_limit="5/hour", max_queued_per_key=3)
-    with Hand.on(stack) as hand, running_gateway(settings) as gateway:
+    with FakeWorker.on(stack) as hand, running_gateway(settings) as gateway:
         keys = Keys(hand.db)
         found = {}
         for name, max_queued in (("usual", None), ("small", 1)):

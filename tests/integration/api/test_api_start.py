@@ -16,7 +16,7 @@ from tests.support.gateway import ADMIN_KEY
 from tests.support.ports import free_port
 from tests.support.processes import Program, until
 from tests.support.stack import ROOT, Stack
-from tests.support.tenants import locksmith_of
+from tests.support.tenants import key_admin_of
 
 START_SECONDS = 2.0
 SLOW_MACHINE = 10
@@ -109,7 +109,7 @@ def test_an_open_address_is_served_where_it_is_said_or_unknown_who_may(
 def test_an_open_address_is_served_to_keys_alone_even_after_the_last_was_revoked(
     stack: Stack, tmp_path: Path
 ) -> None:
-    with locksmith_of(stack.settings()) as locksmith:
+    with key_admin_of(stack.settings()) as locksmith:
         key, _ = locksmith.keys.create("cms")
         locksmith.keys.revoke(key.id)
     port = free_port()

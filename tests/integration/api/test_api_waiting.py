@@ -13,9 +13,9 @@ import pytest
 import requests
 from redis import Redis
 
-from api.concurrency.job_waiters import Waiters
+from api.concurrency.job_waiters import JobWatcher
 from shared.lifecycle import Status
-from tests.support.gateway import Gateway, Hand, beside, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, beside, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -41,7 +41,7 @@ def open_poll(gateway: Gateway, job_id: str) -> socket.socket:
 
 
 def watchers(gateway: Gateway) -> int:
-    return len(gateway.ports.waiters)
+    return len(gateway.ports.job_watcher)
 
 
 def listeners(stack: Stack) -> int:
@@ -52,21 +52,23 @@ def listeners(stack: Stack) -> int:
 
 
 @pytest.fixture
-def announcer(module_stack: Stack, hand: Hand, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hand]:
+def announcer(
+    module_stack: Stack, fake_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[FakeWorker]:
     """A hand whose announcements are all that the next gateway's waiters hear.
 
     It is given the time that a busy machine needs, where the shipped bell soon gives up; the
     module's own gateway and hand stay as they are.
     """
-    monkeypatch.setattr("api.ports.Waiters", partial(Waiters, floor=timedelta(minutes=10)))
+    monkeypatch.setattr("api.ports.JobWatcher", partial(JobWatcher, floor=timedelta(minutes=10)))
     monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
     monkeypatch.setattr("shared.bell.CHANNEL", ALONE)
-    with contextlib.closing(Hand(module_stack.settings())) as one:
+    with contextlib.closing(FakeWorker(module_stack.settings())) as one:
         yield one
 
 
 def test_a_long_poll_ends_with_the_job_because_that_is_announced(
-    module_stack: Stack, announcer: Hand
+    module_stack: Stack, announcer: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings()) as gateway:
         until(lambda: listeners(module_stack), "the gateway listens")
@@ -78,12 +80,14 @@ def test_a_long_poll_ends_with_the_job_because_that_is_announced(
         assert poll.result(timeout=30).json()["status"] == "succeeded"
 
 
-def test_what_happened_before_the_wait_began_is_seen(module_stack: Stack, announcer: Hand) -> None:
+def test_what_happened_before_the_wait_began_is_seen(
+    module_stack: Stack, announcer: FakeWorker
+) -> None:
     with running_gateway(module_stack.settings()) as gateway:
         gateway.created()
         stale = announcer.claim()
         announcer.complete(stale)
-        waiters = gateway.ports.waiters
+        waiters = gateway.ports.job_watcher
         # Once through, so that the reader's own first look is behind it.
         for _ in range(2):
             wait = waiters.until(stale, lambda job: job.is_terminal, within=timedelta(seconds=30))
@@ -92,7 +96,7 @@ def test_what_happened_before_the_wait_began_is_seen(module_stack: Stack, announ
 
 
 def test_a_long_poll_gives_the_newest_state_when_its_time_is_up(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     job_id = gateway.created()["id"]
     began = time.monotonic()
@@ -101,21 +105,25 @@ def test_a_long_poll_gives_the_newest_state_when_its_time_is_up(
     assert (answer.status_code, answer.json()["status"]) == (200, "queued")
 
 
-def test_a_long_poll_of_an_ended_job_does_not_wait(gateway: Gateway, hand: Hand) -> None:
+def test_a_long_poll_of_an_ended_job_does_not_wait(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     job_id = gateway.created()["id"]
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     etag = gateway.get(f"/v1/jobs/{job_id}").headers["ETag"]
     assert gateway.get(f"/v1/jobs/{job_id}?wait=60").json()["status"] == "succeeded"
     known = gateway.get(f"/v1/jobs/{job_id}?wait=60", headers={"If-None-Match": etag})
     assert (known.status_code, known.content) == (304, b"")
 
 
-def test_a_client_that_knows_this_version_waits_for_the_next(gateway: Gateway, hand: Hand) -> None:
+def test_a_client_that_knows_this_version_waits_for_the_next(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
-    job = hand.claim()
+    job = fake_worker.claim()
     etag = gateway.get(path).headers["ETag"]
     poll = waiting(gateway, f"{path}?wait=60", headers={"If-None-Match": etag})
-    hand.beat(job, step=7)
+    fake_worker.beat(job, step=7)
     answer = poll.result(timeout=30)
     assert (answer.status_code, answer.json()["progress"]["step"]) == (200, 7)
     assert answer.headers["ETag"] != etag
@@ -123,9 +131,9 @@ def test_a_client_that_knows_this_version_waits_for_the_next(gateway: Gateway, h
     assert stale.json()["progress"]["step"] == 7
 
 
-def test_an_unchanged_job_is_not_sent_again(gateway: Gateway, hand: Hand) -> None:
+def test_an_unchanged_job_is_not_sent_again(gateway: Gateway, fake_worker: FakeWorker) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
-    hand.claim()
+    fake_worker.claim()
     etag = gateway.get(path).headers["ETag"]
     for condition in (etag, etag.removeprefix("W/"), f'"other", {etag}', "*"):
         answer = gateway.get(path, headers={"If-None-Match": condition})
@@ -136,9 +144,11 @@ def test_an_unchanged_job_is_not_sent_again(gateway: Gateway, hand: Hand) -> Non
     assert waited.status_code == 304
 
 
-def test_the_etag_is_the_same_under_every_address(gateway: Gateway, hand: Hand) -> None:
+def test_the_etag_is_the_same_under_every_address(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     here = gateway.get(path)
     there = gateway.get(path, headers={"Host": "studio"})
     assert "http://studio/v1/jobs/" in there.json()["output"]["video"]["url"]
@@ -146,10 +156,10 @@ def test_the_etag_is_the_same_under_every_address(gateway: Gateway, hand: Hand) 
 
 
 def test_a_create_that_prefers_to_wait_returns_the_finished_job(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     create = beside(lambda: gateway.create(headers={"Prefer": "wait=60"}))
-    hand.complete(hand.claim())
+    fake_worker.complete(fake_worker.claim())
     answer = create.result(timeout=30)
     assert (answer.status_code, answer.json()["status"]) == (200, "succeeded")
     assert answer.headers["Preference-Applied"] == "wait=60"
@@ -170,14 +180,16 @@ def test_a_deleted_job_ends_the_wait_for_it(gateway: Gateway) -> None:
     assert create.result(timeout=30).status_code == 404
 
 
-def test_two_hundred_waiters_hold_no_thread_and_all_hear(gateway: Gateway, hand: Hand) -> None:
+def test_two_hundred_waiters_hold_no_thread_and_all_hear(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
     job_id = gateway.created()["id"]
-    job = hand.claim()
+    job = fake_worker.claim()
     sockets = [open_poll(gateway, job_id) for _ in range(200)]
     until(lambda: watchers(gateway) == 200, "all wait")
     # Handlers have 40 threads and 10 connections; 200 waiters would hold them all.
     assert gateway.get("/v1/queue").status_code == 200
-    hand.complete(job)
+    fake_worker.complete(job)
     for one in sockets:
         with one:
             one.settimeout(60)
@@ -186,7 +198,7 @@ def test_two_hundred_waiters_hold_no_thread_and_all_hear(gateway: Gateway, hand:
 
 
 def test_without_redis_a_waiter_still_hears(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack) as hand:
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack) as hand:
         job_id = gateway.created()["id"]
         job = hand.claim()
         poll = waiting(gateway, f"/v1/jobs/{job_id}?wait=60")
@@ -196,7 +208,7 @@ def test_without_redis_a_waiter_still_hears(stack: Stack) -> None:
 
 
 def test_a_frozen_redis_delays_a_waiter_by_the_floor_only(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack) as hand:
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack) as hand:
         job_id = gateway.created()["id"]
         job = hand.claim()
         poll = waiting(gateway, f"/v1/jobs/{job_id}?wait=60")
@@ -206,7 +218,7 @@ def test_a_frozen_redis_delays_a_waiter_by_the_floor_only(stack: Stack) -> None:
 
 
 def test_a_waiter_outlives_a_restart_of_postgres(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack) as hand:
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack) as hand:
         job_id = gateway.created()["id"]
         job = hand.claim()
         poll = waiting(gateway, f"/v1/jobs/{job_id}?wait=60")
@@ -216,7 +228,7 @@ def test_a_waiter_outlives_a_restart_of_postgres(stack: Stack) -> None:
 
 
 def test_a_stopping_gateway_lets_waiters_go_with_what_they_have(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings()) as gateway:
         job_id = gateway.created()["id"]

@@ -8,9 +8,9 @@ import pytest
 import requests
 
 from shared.ids import new_id
-from shared.webhooks.delivery_log import Outbox as Log
+from shared.webhooks.delivery_log import DeliveryLog as Log
 from shared.webhooks.endpoints import MAX_ENDPOINTS, Endpoints
-from tests.support.gateway import Gateway, Hand, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, running_gateway
 from tests.support.hostile import Resolver
 from tests.support.stack import Stack
 
@@ -19,9 +19,9 @@ EVENTS = ["job.succeeded", "video.failed"]
 
 
 @pytest.fixture
-def site(gateway: Gateway, hand: Hand) -> Gateway:
+def site(gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway without endpoints."""
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.exec_driver_sql("TRUNCATE webhook_endpoints CASCADE")
     return gateway
 
@@ -126,21 +126,23 @@ def test_an_update_changes_what_it_names_and_nothing_else(site: Gateway, method:
     assert (changed.json()["name"], changed.json()["url"]) == ("mine", URL)
 
 
-def test_an_owner_disables_and_enables_an_endpoint(site: Gateway, hand: Hand) -> None:
+def test_an_owner_disables_and_enables_an_endpoint(site: Gateway, fake_worker: FakeWorker) -> None:
     path = f"/v1/webhook_endpoints/{registered(site)['id']}"
     disabled = site.post(path, json={"enabled": False}).json()
     assert (disabled["status"], disabled["disabled_reason"]) == ("disabled", "by its owner")
     assert disabled["disabled_at"] > 0
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.exec_driver_sql("UPDATE webhook_endpoints SET failing_since = now()")
     enabled = site.post(path, json={"enabled": True}).json()
     facts = ("status", "disabled_reason", "disabled_at", "failing_since")
     assert [enabled[fact] for fact in facts] == ["enabled", None, None, None]
 
 
-def test_a_change_has_its_time_and_no_change_has_none(site: Gateway, hand: Hand) -> None:
+def test_a_change_has_its_time_and_no_change_has_none(
+    site: Gateway, fake_worker: FakeWorker
+) -> None:
     path = f"/v1/webhook_endpoints/{registered(site)['id']}"
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.exec_driver_sql("UPDATE webhook_endpoints SET updated_at = 'epoch'")
     assert site.post(path, json={"name": "mine", "url": URL}).json()["updated_at"] == 0
     assert site.post(path, json={"enabled": False}).json()["updated_at"] == 0
@@ -194,14 +196,14 @@ def asked(site: Gateway, endpoint: str, delivery: str) -> dict[str, tuple[int, A
 
 
 def test_foreign_deleted_malformed_and_missing_ids_get_the_same_answer(
-    site: Gateway, hand: Hand
+    site: Gateway, fake_worker: FakeWorker
 ) -> None:
-    foreign = Endpoints(hand.db).register(
+    foreign = Endpoints(fake_worker.db).register(
         owner_id=new_id(), name="theirs", url=URL, event_types=EVENTS
     )
-    with hand.db.read() as connection:
+    with fake_worker.db.autocommit() as connection:
         owner = connection.exec_driver_sql("SELECT owner_id FROM webhook_endpoints").scalar_one()
-    delivery = Log(hand.db).add_test(foreign, "webhook.test", owner_id=owner)
+    delivery = Log(fake_worker.db).add_test(foreign, "webhook.test", owner_id=owner)
     mine = registered(site)
     deleted = asked(site, mine["id"], f"delivery_{delivery.hex}")
     assert [status for status, _ in deleted.values()][:4] == [200, 200, 200, 200]
@@ -211,7 +213,7 @@ def test_foreign_deleted_malformed_and_missing_ids_get_the_same_answer(
     assert asked(site, foreign.public_id, f"delivery_{delivery.hex}") == missing
     assert asked(site, mine["id"], f"delivery_{new_id().hex}") == missing
     assert asked(site, "we_1", "delivery_1") == missing
-    assert Endpoints(hand.db).get(foreign.id, owner_id=owner) == foreign
+    assert Endpoints(fake_worker.db).get(foreign.id, owner_id=owner) == foreign
 
 
 def test_the_default_secret_is_made_once_and_rotated(site: Gateway) -> None:

@@ -13,7 +13,7 @@ from api.images.decoder_pool import Decoders
 from api.images.normalize import MAX_SHORT_SIDE
 from api.images.protocol import Limits
 from shared.errors import ImageOverLimits
-from tests.support.gateway import Hand, encoded
+from tests.support.gateway import FakeWorker, encoded
 from tests.support.photos import phone_photo
 from tests.support.ports import free_port
 from tests.support.processes import crew, until
@@ -70,7 +70,7 @@ def test_the_gateway_holds_the_file_and_not_its_pixels(
 ) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with crew(stack, tmp_path) as people, Hand.on(stack):
+    with crew(stack, tmp_path) as people, FakeWorker.on(stack):
         gateway = psutil.Process(people.start("api", port=port).pid)
         until(lambda: _answers(url), "the gateway serves")
         before = gateway.memory_info().rss

@@ -16,13 +16,13 @@ from sqlalchemy import text
 
 from api.app import create_app
 from shared.settings import Settings
-from tests.support.factory import Desk
-from tests.support.gateway import MODEL, MOVES, Hand, photo_png, running_gateway
+from tests.support.factory import JobFixture
+from tests.support.gateway import MODEL, MOVES, FakeWorker, photo_png, running_gateway
 from tests.support.outbox import AT_ONCE, LOOPBACK, Sender
 from tests.support.receiver import Receiver
 from tests.support.routes import described, routes
 from tests.support.stack import Stack
-from tests.support.tenants import Holder, Locksmith, locksmith_of, refusal
+from tests.support.tenants import Holder, KeyAdmin, key_admin_of, refusal
 
 REQUEST_ID = "the-same-for-both"
 
@@ -116,8 +116,8 @@ class World:
     other: Holder
     admin: Holder
     strangers: dict[str, Holder]
-    locksmith: Locksmith
-    hand: Hand
+    locksmith: KeyAdmin
+    hand: FakeWorker
     receiver: Receiver
     seen: dict[str, str] = field(default_factory=dict)
 
@@ -150,13 +150,13 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(module_stack: Stack, one_hand: Hand) -> Iterator[World]:
+def world(module_stack: Stack, one_fake_worker: FakeWorker) -> Iterator[World]:
     settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]), rate_limit="none")
-    one_hand.clear()
-    one_hand.offer(MOVES, MODEL)
+    one_fake_worker.clear()
+    one_fake_worker.offer(MOVES, MODEL)
     with (
         running_gateway(settings) as gateway,
-        locksmith_of(settings) as locksmith,
+        key_admin_of(settings) as locksmith,
         Receiver() as receiver,
     ):
         _, tenant = locksmith.holder(gateway, "key-of-the-tenant")
@@ -172,14 +172,14 @@ def world(module_stack: Stack, one_hand: Hand) -> Iterator[World]:
             "rotated": before,
             "garbage": Holder(gateway, f"sr_{'a' * 12}_{'b' * 43}"),
         }
-        yield World(tenant, other, admin, strangers, locksmith, one_hand, receiver)
+        yield World(tenant, other, admin, strangers, locksmith, one_fake_worker, receiver)
 
 
 @contextlib.contextmanager
 def keeper(settings: Settings) -> Iterator[None]:
     """Have what is due delivered meanwhile."""
     done = threading.Event()
-    with contextlib.closing(Desk(settings)) as desk:
+    with contextlib.closing(JobFixture(settings)) as desk:
         sender = Sender(desk, delays=AT_ONCE, deadline=timedelta(seconds=60), allow=LOOPBACK)
 
         def walk() -> None:

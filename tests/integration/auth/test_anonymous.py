@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import Gateway, Hand, beside, photo_png
+from tests.support.gateway import FakeWorker, Gateway, beside, photo_png
 from tests.support.tenants import refusal
 
 PATIENCE = 60
@@ -26,19 +26,19 @@ FORM: dict[str, Any] = {"files": {"image": ("a.png", photo_png())}}
 )
 @pytest.mark.parametrize("path", ["/generate", "/v1/jobs"])
 def test_a_web_page_cannot_use_the_anonymity_of_the_machine_it_is_shown_on(
-    here: Gateway, path: str, headers: dict[str, str], status: int, code: str
+    tenant_a: Gateway, path: str, headers: dict[str, str], status: int, code: str
 ) -> None:
-    assert refusal(here.post(path, headers=headers, **FORM)) == (status, code)
-    assert refusal(here.get("/v1/jobs", headers=headers)) == (status, code)
-    assert here.get("/v1/jobs").json()["data"] == []
+    assert refusal(tenant_a.post(path, headers=headers, **FORM)) == (status, code)
+    assert refusal(tenant_a.get("/v1/jobs", headers=headers)) == (status, code)
+    assert tenant_a.get("/v1/jobs").json()["data"] == []
 
 
 def test_the_pages_own_requests_and_the_plain_clients_are_answered(
-    here: Gateway, hand: Hand
+    tenant_a: Gateway, fake_worker: FakeWorker
 ) -> None:
-    own = {"Origin": here.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
-    assert here.post("/v1/jobs", headers=own, **FORM).status_code == 202
-    hand.complete(hand.claim())
-    legacy = beside(lambda: here.post("/generate", **FORM))
-    hand.complete(hand.claim())
+    own = {"Origin": tenant_a.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+    assert tenant_a.post("/v1/jobs", headers=own, **FORM).status_code == 202
+    fake_worker.complete(fake_worker.claim())
+    legacy = beside(lambda: tenant_a.post("/generate", **FORM))
+    fake_worker.complete(fake_worker.claim())
     assert legacy.result(timeout=PATIENCE).status_code == 200

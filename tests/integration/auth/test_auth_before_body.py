@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.gateway import Gateway
 from tests.support.processes import until
-from tests.support.tenants import Locksmith
+from tests.support.tenants import KeyAdmin
 
 MEBIBYTE = 1024 * 1024
 BODY_BYTES = 32 * MEBIBYTE
@@ -37,8 +37,8 @@ FORM = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
     "authorization", ["", f"Authorization: Bearer sr_{'a' * 12}_{'b' * 43}\r\n"]
 )
 def test_a_large_body_with_a_bad_key_is_refused_unread(
-    locksmith: Locksmith,
-    here: Gateway,
+    key_admin: KeyAdmin,
+    tenant_a: Gateway,
     path: str,
     kind: str,
     authorization: str,
@@ -46,8 +46,8 @@ def test_a_large_body_with_a_bad_key_is_refused_unread(
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    locksmith.holder(here, "cms")
-    with socket.create_connection(("127.0.0.1", here.port), timeout=PATIENCE) as connection:
+    key_admin.holder(tenant_a, "cms")
+    with socket.create_connection(("127.0.0.1", tenant_a.port), timeout=PATIENCE) as connection:
         connection.sendall(request(path, kind, authorization) + FORM)
         answer = http.client.HTTPResponse(connection)
         answer.begin()  # Of the body only these few bytes have been sent.
@@ -57,16 +57,16 @@ def test_a_large_body_with_a_bad_key_is_refused_unread(
         with contextlib.suppress(OSError):  # The gateway may have hung up.
             connection.sendall(bytes(SENT_BYTES))
         assert files_in(tmp_path) == []
-    assert here.http.get(f"{here.url}/livez", timeout=PATIENCE).status_code == 200
+    assert tenant_a.http.get(f"{tenant_a.url}/livez", timeout=PATIENCE).status_code == 200
 
 
 def test_the_same_body_with_a_good_key_goes_to_a_file(
-    locksmith: Locksmith, here: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    key_admin: KeyAdmin, tenant_a: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The watch over the folder sees what the test above must not find."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    _, cms = locksmith.holder(here, "cms")
-    with socket.create_connection(("127.0.0.1", here.port), timeout=PATIENCE) as connection:
+    _, cms = key_admin.holder(tenant_a, "cms")
+    with socket.create_connection(("127.0.0.1", tenant_a.port), timeout=PATIENCE) as connection:
         head = request("/v1/jobs", MULTIPART, f"Authorization: Bearer {cms.text}\r\n")
         connection.sendall(head + FORM + bytes(SENT_BYTES))
         until(lambda: files_in(tmp_path), "the part goes to a file")

@@ -17,7 +17,7 @@ from local.servers.postgres import DATABASE
 from tests.support.gateway import Gateway
 from tests.support.processes import until
 from tests.support.stack import ROOT, Stack, connect
-from tests.support.tenants import EVENTS, Holder, Locksmith
+from tests.support.tenants import EVENTS, Holder, KeyAdmin
 
 KEY = re.compile(r"sr_[A-Za-z0-9]{12}_[A-Za-z0-9]{43}\n")
 Command = Callable[..., tuple[int, str, str]]
@@ -44,19 +44,19 @@ def command(
 
 
 def test_a_key_is_printed_once_and_only_its_hash_is_kept(
-    command: Command, locksmith: Locksmith, here: Gateway
+    command: Command, key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
     status, out, err = command("create", "cms", "--max-queued", "7", "--max-running", "2")
     assert status == 0
     assert KEY.fullmatch(out)
     given = out.strip()
     assert given not in err
-    with locksmith.db.read() as connection:
+    with key_admin.db.autocommit() as connection:
         (row,) = connection.execute(text("SELECT * FROM api_keys")).mappings().all()
     assert row["key_sha256"] == hashlib.sha256(given.encode()).hexdigest()
     assert given.rsplit("_", 1)[1] not in str(row)
     assert (row["is_admin"], row["max_queued"], row["max_running"]) == (False, 7, 2)
-    assert Holder(here, given).get(EVENTS).status_code == 200
+    assert Holder(tenant_a, given).get(EVENTS).status_code == 200
     _, listed, _ = command("list")
     assert re.search(rf"^cms +{row['prefix']} +7 +2 ", listed, re.MULTILINE)
     assert given not in listed
@@ -81,23 +81,23 @@ def test_a_key_is_printed_once_and_only_its_hash_is_kept(
 )
 def test_a_command_that_cannot_be_done_says_why_in_one_line(
     command: Command,
-    locksmith: Locksmith,
+    key_admin: KeyAdmin,
     arguments: tuple[str, ...],
     status: int,
     sentence: str,
 ) -> None:
-    locksmith.keys.create("cms")
+    key_admin.keys.create("cms")
     found, out, err = command(*arguments)
     assert (found, out) == (status, "")
     assert sentence in err
     assert status == 2 or err.count("\n") == 1  # With 2 the usage stands above it.
-    assert [key.name for key in locksmith.keys.all()] == ["cms"]
+    assert [key.name for key in key_admin.keys.all()] == ["cms"]
 
 
 def test_the_command_revokes_by_name(
-    command: Command, locksmith: Locksmith, here: Gateway
+    command: Command, key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
-    key, cms = locksmith.holder(here, "cms")
+    key, cms = key_admin.holder(tenant_a, "cms")
     assert cms.get(EVENTS).status_code == 200
     status, out, _ = command("revoke", "cms")
     assert (status, key.prefix in out) == (0, True)
@@ -106,23 +106,23 @@ def test_the_command_revokes_by_name(
 
 
 def test_the_command_rotates_by_name_and_says_until_when_the_old_one_works(
-    command: Command, locksmith: Locksmith, here: Gateway
+    command: Command, key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
-    key, cms = locksmith.holder(here, "cms")
+    key, cms = key_admin.holder(tenant_a, "cms")
     status, out, err = command("rotate", "cms", "--overlap", "0.5")
     assert status == 0
     assert KEY.fullmatch(out)
     assert out.strip() not in err
-    new = Holder(here, out.strip())
+    new = Holder(tenant_a, out.strip())
     assert new.get(EVENTS).status_code == cms.get(EVENTS).status_code == 200
-    (kept,) = locksmith.keys.all()
+    (kept,) = key_admin.keys.all()
     assert (kept.id, kept.prefix, kept.previous_works_until is None) == (key.id, key.prefix, False)
     until_when = f"{kept.previous_works_until:%Y-%m-%d %H:%M}"
     assert f"the old one works until {until_when} UTC" in err
     assert until_when in command("list")[1]
     status, out, err = command("rotate", "cms")
     assert (status, "the old one no longer works" in err) == (0, True)
-    assert Holder(here, out.strip()).get(EVENTS).status_code == 200
+    assert Holder(tenant_a, out.strip()).get(EVENTS).status_code == 200
     ended = (cms, new)
     until(lambda: {who.get(EVENTS).status_code for who in ended} == {401}, "both are out")
     command("revoke", "cms")

@@ -13,10 +13,10 @@ from sqlalchemy import text
 from api.auth.key_cache import FRESH_SECONDS
 from api.ports import CONNECTIONS
 from shared.errors import OutOfMemory
-from tests.support.gateway import ADMIN_KEY, Gateway, Hand, running_gateway, without_database
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway, without_database
 from tests.support.processes import until
 from tests.support.stack import Stack
-from tests.support.tenants import EVENTS, Holder, Locksmith, locksmith_of, refusal
+from tests.support.tenants import EVENTS, Holder, KeyAdmin, key_admin_of, refusal
 
 SOON_SECONDS = 2.0
 """Until when every gateway knows that a key was revoked."""
@@ -29,32 +29,32 @@ DEADLINE_SECONDS = 50.0
 
 
 @pytest.fixture
-def admin(module_stack: Stack, locksmith: Locksmith) -> Iterator[Holder]:
+def admin(module_stack: Stack, key_admin: KeyAdmin) -> Iterator[Holder]:
     """The holder of ADMIN_KEY, on a gateway that knows it."""
     with running_gateway(module_stack.settings(admin_key=ADMIN_KEY)) as gateway:
         yield Holder(gateway, ADMIN_KEY)
 
 
-def test_two_keys_have_nothing_in_common(locksmith: Locksmith, here: Gateway) -> None:
-    _, one = locksmith.holder(here, "one")
-    _, other = locksmith.holder(here, "other")
+def test_two_keys_have_nothing_in_common(key_admin: KeyAdmin, tenant_a: Gateway) -> None:
+    _, one = key_admin.holder(tenant_a, "one")
+    _, other = key_admin.holder(tenant_a, "other")
     assert one.text is not None
     assert other.text is not None
     assert not set(one.text.split("_")[1:]) & set(other.text.split("_")[1:])
 
 
 def test_the_first_key_ends_anonymity_and_revoking_it_does_not_bring_it_back(
-    locksmith: Locksmith, here: Gateway
+    key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
-    assert here.get(EVENTS).status_code == 200
-    key, cms = locksmith.holder(here, "cms")
-    answer = here.get(EVENTS)
+    assert tenant_a.get(EVENTS).status_code == 200
+    key, cms = key_admin.holder(tenant_a, "cms")
+    answer = tenant_a.get(EVENTS)
     assert refusal(answer) == (401, "missing_api_key")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert cms.get(EVENTS).status_code == 200
-    locksmith.revoke(here, key)
+    key_admin.revoke(tenant_a, key)
     assert refusal(cms.get(EVENTS)) == (401, "invalid_api_key")
-    assert refusal(here.get(EVENTS)) == (401, "missing_api_key")
+    assert refusal(tenant_a.get(EVENTS)) == (401, "missing_api_key")
 
 
 @pytest.mark.parametrize(
@@ -65,29 +65,29 @@ def test_the_first_key_ends_anonymity_and_revoking_it_does_not_bring_it_back(
     ],
 )
 def test_a_key_that_is_none_is_refused_where_none_at_all_would_do(
-    here: Gateway, header: str
+    tenant_a: Gateway, header: str
 ) -> None:
-    assert here.get(EVENTS).status_code == 200
-    answer = here.get(EVENTS, headers={"Authorization": header})
+    assert tenant_a.get(EVENTS).status_code == 200
+    answer = tenant_a.get(EVENTS, headers={"Authorization": header})
     assert refusal(answer) == (401, "invalid_api_key")
     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "Bearer  "])
 def test_the_scheme_is_read_as_its_rfc_says(
-    locksmith: Locksmith, here: Gateway, scheme: str
+    key_admin: KeyAdmin, tenant_a: Gateway, scheme: str
 ) -> None:
-    _, cms = locksmith.holder(here, "cms")
+    _, cms = key_admin.holder(tenant_a, "cms")
     headers = {"Authorization": f"{scheme} {cms.text}"}
-    assert here.get(EVENTS, headers=headers).status_code == 200
+    assert tenant_a.get(EVENTS, headers=headers).status_code == 200
 
 
 def test_a_revoked_key_is_out_at_once_here_and_soon_everywhere(
-    locksmith: Locksmith, here: Gateway, there: Gateway
+    key_admin: KeyAdmin, tenant_a: Gateway, tenant_b: Gateway
 ) -> None:
-    key, cms = locksmith.holder(here, "cms")
-    _, boss = locksmith.holder(here, "boss", is_admin=True)
-    away = Holder(there, cms.text)
+    key, cms = key_admin.holder(tenant_a, "cms")
+    _, boss = key_admin.holder(tenant_a, "boss", is_admin=True)
+    away = Holder(tenant_b, cms.text)
     assert away.get(EVENTS).status_code == 200
     revoked = boss.send("DELETE", f"/v1/keys/{key.public_id}")
     revoked_at = time.monotonic()
@@ -99,19 +99,19 @@ def test_a_revoked_key_is_out_at_once_here_and_soon_everywhere(
 
 
 def test_a_key_made_beside_a_busy_gateway_works_with_its_first_request(
-    locksmith: Locksmith, here: Gateway
+    key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
-    locksmith.holder(here, "old")
+    key_admin.holder(tenant_a, "old")
     for number in range(5):
-        here.get(EVENTS)  # It knows the keys of this moment.
-        _, given = locksmith.keys.create(f"new-{number}")
-        assert Holder(here, given).get(EVENTS).status_code == 200
+        tenant_a.get(EVENTS)  # It knows the keys of this moment.
+        _, given = key_admin.keys.create(f"new-{number}")
+        assert Holder(tenant_a, given).get(EVENTS).status_code == 200
 
 
 def test_the_admin_key_of_the_settings_needs_no_row_and_ends_anonymity(
-    admin: Holder, locksmith: Locksmith
+    admin: Holder, key_admin: KeyAdmin
 ) -> None:
-    assert locksmith.keys.all() == []
+    assert key_admin.keys.all() == []
     assert admin.get("/v1/keys").json()["data"] == []
     wrong = Holder(admin.gateway, ADMIN_KEY[:-1])
     assert refusal(wrong.get(EVENTS)) == (401, "invalid_api_key")
@@ -119,11 +119,11 @@ def test_the_admin_key_of_the_settings_needs_no_row_and_ends_anonymity(
 
 
 def test_what_was_made_anonymously_is_every_admins_and_nobody_elses(
-    locksmith: Locksmith, here: Gateway, admin: Holder
+    key_admin: KeyAdmin, tenant_a: Gateway, admin: Holder
 ) -> None:
-    job = here.created()["id"]
-    _, boss = locksmith.holder(here, "boss", is_admin=True)
-    _, cms = locksmith.holder(here, "cms")
+    job = tenant_a.created()["id"]
+    _, boss = key_admin.holder(tenant_a, "boss", is_admin=True)
+    _, cms = key_admin.holder(tenant_a, "cms")
     assert boss.get(f"/v1/jobs/{job}").status_code == 200
     assert admin.get(f"/v1/jobs/{job}").status_code == 200
     assert cms.get(f"/v1/jobs/{job}").status_code == 404
@@ -132,7 +132,7 @@ def test_what_was_made_anonymously_is_every_admins_and_nobody_elses(
 
 
 def test_admins_make_list_and_revoke_keys_over_http(
-    admin: Holder, locksmith: Locksmith, here: Gateway
+    admin: Holder, key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
     body = {"name": "cms", "max_queued": 5, "max_running": 1}
     made = admin.send("POST", "/v1/keys", json=body)
@@ -158,14 +158,14 @@ def test_admins_make_list_and_revoke_keys_over_http(
 
 
 def test_admins_see_workers_failures_and_storage_of_the_whole_house(
-    locksmith: Locksmith, here: Gateway, hand: Hand
+    key_admin: KeyAdmin, tenant_a: Gateway, fake_worker: FakeWorker
 ) -> None:
-    _, cms = locksmith.holder(here, "cms")
-    _, boss = locksmith.holder(here, "boss", is_admin=True)
+    _, cms = key_admin.holder(tenant_a, "cms")
+    _, boss = key_admin.holder(tenant_a, "boss", is_admin=True)
     good, bad, running = cms.created(), cms.created(), cms.created()
-    hand.complete(hand.claim(), b"twelve bytes")
-    hand.fail(hand.claim(), OutOfMemory("too large"))
-    hand.claim()
+    fake_worker.complete(fake_worker.claim(), b"twelve bytes")
+    fake_worker.fail(fake_worker.claim(), OutOfMemory("too large"))
+    fake_worker.claim()
     (worker,) = boss.get("/v1/admin/workers").json()["data"]
     assert (worker["name"], worker["is_alive"], worker["running"]) == ("hand", True, [running])
     (failure,) = boss.get("/v1/admin/failures").json()["data"]
@@ -179,22 +179,22 @@ def test_admins_see_workers_failures_and_storage_of_the_whole_house(
     assert boss.get("/v1/admin/storage").json()["bytes"] == 0
 
 
-def test_the_use_of_a_key_is_noted_once_a_minute(locksmith: Locksmith, here: Gateway) -> None:
-    key, cms = locksmith.holder(here, "cms")
+def test_the_use_of_a_key_is_noted_once_a_minute(key_admin: KeyAdmin, tenant_a: Gateway) -> None:
+    key, cms = key_admin.holder(tenant_a, "cms")
 
     def used_at() -> Any:
-        return locksmith.keys.all()[0].last_used_at
+        return key_admin.keys.all()[0].last_used_at
 
     assert used_at() is None
     cms.get(EVENTS)
     first = until(used_at, "the use is noted", within=DEADLINE_SECONDS)
-    locksmith.keys.note_use(key.id)
+    key_admin.keys.note_use(key.id)
     assert used_at() == first
-    with locksmith.db.begin() as connection:
+    with key_admin.db.begin() as connection:
         connection.execute(
             text("UPDATE api_keys SET last_used_at = last_used_at - interval '61 seconds'")
         )
-    locksmith.keys.note_use(key.id)
+    key_admin.keys.note_use(key.id)
     assert used_at() > first
 
 
@@ -202,7 +202,7 @@ def test_the_use_of_a_key_is_noted_once_a_minute(locksmith: Locksmith, here: Gat
 def test_a_frozen_postgres_lets_nobody_in_and_keeps_nobody_waiting(stack: Stack, who: str) -> None:
     with (
         running_gateway(stack.settings(rate_limit="none"), as_shipped=True) as gateway,
-        locksmith_of(stack.settings()) as locksmith,
+        key_admin_of(stack.settings()) as locksmith,
         ThreadPoolExecutor(40) as clients,
     ):
         _, cms = locksmith.holder(gateway, "cms")
@@ -233,18 +233,18 @@ def test_without_postgres_nobody_is_anonymous(module_stack: Stack) -> None:
 
 
 def test_slow_requests_that_hold_every_connection_do_not_lock_the_door(
-    locksmith: Locksmith, here: Gateway
+    key_admin: KeyAdmin, tenant_a: Gateway
 ) -> None:
-    _, cms = locksmith.holder(here, "cms")
+    _, cms = key_admin.holder(tenant_a, "cms")
     with contextlib.ExitStack() as held:
         for _ in range(CONNECTIONS):
-            held.enter_context(here.ports.db.begin())
+            held.enter_context(tenant_a.ports.db.begin())
         assert cms.get(EVENTS).status_code == 200
-        assert refusal(Holder(here, None).get(EVENTS)) == (401, "missing_api_key")
+        assert refusal(Holder(tenant_a, None).get(EVENTS)) == (401, "missing_api_key")
 
 
-def test_a_key_is_taken_from_anywhere(locksmith: Locksmith, here: Gateway) -> None:
-    _, cms = locksmith.holder(here, "cms")
+def test_a_key_is_taken_from_anywhere(key_admin: KeyAdmin, tenant_a: Gateway) -> None:
+    _, cms = key_admin.holder(tenant_a, "cms")
     anywhere = {
         "Host": "video.example.org",
         "X-Forwarded-For": "203.0.113.9",
@@ -255,18 +255,18 @@ def test_a_key_is_taken_from_anywhere(locksmith: Locksmith, here: Gateway) -> No
 
 
 def test_no_log_line_holds_a_key(
-    locksmith: Locksmith, here: Gateway, caplog: pytest.LogCaptureFixture
+    key_admin: KeyAdmin, tenant_a: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    _, boss = locksmith.holder(here, "boss", is_admin=True)
+    _, boss = key_admin.holder(tenant_a, "boss", is_admin=True)
     made = boss.send("POST", "/v1/keys", json={"name": "cms"}).json()
-    cms = Holder(here, made["key"])
+    cms = Holder(tenant_a, made["key"])
     cms.created()
     cms.get(f"/v1/jobs/{cms.text}")
-    Holder(here, made["key"][:-1]).get("/v1/jobs")
+    Holder(tenant_a, made["key"][:-1]).get("/v1/jobs")
     path, overlap = f"/v1/keys/{made['id']}/rotate", {"overlap_hours": 1}
     rotated = boss.send("POST", path, json=overlap).json()["key"]
-    Holder(here, rotated).get("/v1/jobs")
+    Holder(tenant_a, rotated).get("/v1/jobs")
     cms.get("/v1/jobs")
     boss.send("DELETE", f"/v1/keys/{made['id']}")
     cms.get("/v1/jobs")

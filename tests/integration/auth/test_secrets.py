@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.integration.worker.test_worker import SETTINGS
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.gateway import photo_png
 from tests.support.ports import free_port
 from tests.support.processes import Crew, crew, until
@@ -205,7 +205,7 @@ def every_process() -> Iterator[psutil.Process]:
 
 def dump(stack: Stack) -> str:
     """Return every row of every table as JSON."""
-    with contextlib.closing(Desk(stack.settings())) as desk:
+    with contextlib.closing(JobFixture(stack.settings())) as desk:
         names = desk.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
         rows = [
             desk.run(f"SELECT to_jsonb(t)::text AS row FROM {name['tablename']} t")  # noqa: S608

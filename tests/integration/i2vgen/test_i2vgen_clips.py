@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.engines.parameters import Asked
+from shared.engines.parameters import RequestedParameters
 from shared.engines.spec import Preset
 from shared.errors import LeaseLost, ModelLoading
 from shared.lifecycle import Stage
@@ -51,7 +51,9 @@ def test_the_missions_cases_render_by_their_own_figures(
     engine: I2VGenXLEngine, preset: Preset, record_property: Callable[..., None]
 ) -> None:
     picture = PICTURES[preset.name]()
-    asked = Asked(prompt="a slow, gentle motion", **preset.model_dump(exclude={"name"}))
+    asked = RequestedParameters(
+        prompt="a slow, gentle motion", **preset.model_dump(exclude={"name"})
+    )
     request = settled(picture, asked)
     steps: list[Step] = []
 
@@ -117,14 +119,16 @@ def test_the_picture_changes_the_frames(engine: I2VGenXLEngine) -> None:
 
 
 def test_a_portrait_padded_is_not_a_portrait_cropped(engine: I2VGenXLEngine) -> None:
-    cropped = settled(rocket(), Asked(width=256, height=256, num_frames=8, seed=1))
-    padded = settled(rocket(), Asked(width=256, height=256, num_frames=8, seed=1, fit="pad"))
+    cropped = settled(rocket(), RequestedParameters(width=256, height=256, num_frames=8, seed=1))
+    padded = settled(
+        rocket(), RequestedParameters(width=256, height=256, num_frames=8, seed=1, fit="pad")
+    )
 
     assert not np.array_equal(rendered(engine, quick(cropped)), rendered(engine, quick(padded)))
 
 
 def test_sides_that_halve_to_an_odd_number_come_back_as_they_went(engine: I2VGenXLEngine) -> None:
-    request = quick(settled(coffee(), Asked(width=704, height=320, num_frames=8)))
+    request = quick(settled(coffee(), RequestedParameters(width=704, height=320, num_frames=8)))
 
     assert rendered(engine, request).shape == (8, 320, 704, 3)
 

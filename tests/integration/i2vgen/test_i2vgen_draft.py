@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.engines.spec import Quality
 from shared.settings import Settings
 from tests.support.arms import Arms, asked, distance, our_model, stock_pipeline
@@ -129,9 +129,13 @@ def test_high_is_the_standard_sampler_with_more_steps(engine: I2VGenXLEngine) ->
 
 
 def brief(**fields: Any) -> RenderRequest:
-    asked = Asked(prompt="a cat", width=128, height=128, num_frames=8, seed=1, **fields)
+    asked = RequestedParameters(
+        prompt="a cat", width=128, height=128, num_frames=8, seed=1, **fields
+    )
     picture = astronaut()
-    return RenderRequest(picture, settle(SPEC, asked, image_width=512, image_height=512, seed=1))
+    return RenderRequest(
+        picture, resolve_parameters(SPEC, asked, image_width=512, image_height=512, seed=1)
+    )
 
 
 def rendered(engine: I2VGenXLEngine, request: RenderRequest) -> Any:

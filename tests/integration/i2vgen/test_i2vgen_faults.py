@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.engines.parameters import Asked
+from shared.engines.parameters import RequestedParameters
 from shared.errors import BlankFrames, DevicePoisoned, NonFiniteFrames, OutOfMemory
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import astronaut
@@ -56,7 +56,9 @@ def test_a_clip_too_big_for_the_card_says_which_would_fit(
     breakable: I2VGenXLEngine, part: str
 ) -> None:
     refuse(breakable, part, more_than=0)
-    request = settled(astronaut(), Asked(resolution="512p", num_inference_steps=2, seed=1))
+    request = settled(
+        astronaut(), RequestedParameters(resolution="512p", num_inference_steps=2, seed=1)
+    )
 
     with pytest.raises(OutOfMemory, match=r"512 x 512 with 16 frames .* 256p or num_frames 8"):
         rendered(breakable, request)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.models import FULL, as_initialised
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from tests.support.arms import asked, our_model
 from tests.support.checkpoints import FAITHFUL, small_i2vgen_xl
 from tests.support.live_memory import LiveTensors
@@ -194,6 +194,6 @@ def rendered_bytes(model: Model, use: MemoryUse, size: tuple[int, int, int]) -> 
     return alive.peak_bytes
 
 
-def parameters(size: tuple[int, int, int]) -> Parameters:
+def parameters(size: tuple[int, int, int]) -> RenderParameters:
     width, height, frames = size
     return asked((64, 64), 9.0, width=width, height=height, num_frames=frames).parameters

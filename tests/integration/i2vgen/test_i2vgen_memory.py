@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.errors import OutOfMemory
 from tests.support import small_engine
 from tests.support.checkpoints import small_i2vgen_xl
@@ -248,12 +248,12 @@ def loaded(checkpoint: Path, use: Literal["auto", "normal", "low"]) -> I2VGenXLE
 
 def brief(prompt: str) -> RenderRequest:
     picture = astronaut()
-    asked = Asked(
+    asked = RequestedParameters(
         prompt=prompt, width=256, height=256, num_frames=8, num_inference_steps=3, seed=1
     )
     height, width = picture.shape[:2]
     return RenderRequest(
-        picture, settle(SPEC, asked, image_width=width, image_height=height, seed=1)
+        picture, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import astronaut
 from tests.support.small_engine import loaded, module, rendered
@@ -185,10 +185,10 @@ def eager(checkpoint: Path, prompt: str) -> Frames:
 
 def brief(**changed: Any) -> RenderRequest:
     picture = astronaut()
-    asked = Asked(**{**WARM, "num_frames": 8, "num_inference_steps": 3, **changed})
+    asked = RequestedParameters(**{**WARM, "num_frames": 8, "num_inference_steps": 3, **changed})
     height, width = picture.shape[:2]
     return RenderRequest(
-        picture, settle(SPEC, asked, image_width=width, image_height=height, seed=1)
+        picture, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
     )
 
 

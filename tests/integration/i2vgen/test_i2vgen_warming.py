@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
-from shared.engines.parameters import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from tests.support.checkpoints import small_i2vgen_xl
@@ -230,7 +230,10 @@ def brief(**changed: Any) -> RenderRequest:
     asked = {"width": 256, "height": 256, "num_frames": 8, "num_inference_steps": 3, **changed}
     height, width = picture.shape[:2]
     return RenderRequest(
-        picture, settle(SPEC, Asked(**asked), image_width=width, image_height=height, seed=1)
+        picture,
+        resolve_parameters(
+            SPEC, RequestedParameters(**asked), image_width=width, image_height=height, seed=1
+        ),
     )
 
 

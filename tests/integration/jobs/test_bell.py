@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 
 from shared.bell import CHANNEL, TASK, Bell, celery_app, queue_name
-from shared.engines.parameters import Asked
+from shared.engines.parameters import RequestedParameters
 from shared.ids import new_id
 from shared.lifecycle import Stage
 from shared.tables import ANONYMOUS
 from tests.support.engines import ScriptedEngine
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.processes import crew, until
 from tests.support.stack import Stack
 
@@ -84,7 +84,7 @@ def test_a_bell_overtakes_what_is_announced(
         # The first announcement is held up on its way, so that all others meet in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
-            bell.announce(new_id(), version)
+            bell.publish_change(new_id(), version)
         bell.ring(ENGINE)
         valkey.client_unpause()
         heard: list[str] = []
@@ -100,12 +100,17 @@ def test_bells_wait_in_redis_while_the_worker_renders(
 ) -> None:
     """A bell that the worker held meanwhile would be answered by nobody else."""
     values = {"engines": "scripted=tests.support.engines:ScriptedEngine"}
-    with crew(stack, tmp_path) as people, contextlib.closing(Desk(stack.settings(**values))) as on:
+    with (
+        crew(stack, tmp_path) as people,
+        contextlib.closing(JobFixture(stack.settings(**values))) as on,
+    ):
         people.worker(**values)
         job = on.submit(
             spec=ScriptedEngine.spec,
             picture=np.zeros((64, 96, 3), np.uint8),
-            asked=Asked(prompt="steps=3000 pause=0.05", width=96, height=64, num_frames=4),
+            asked=RequestedParameters(
+                prompt="steps=3000 pause=0.05", width=96, height=64, num_frames=4
+            ),
         )
         bell.ring(ENGINE)
         shown = until(

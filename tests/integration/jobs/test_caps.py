@@ -13,11 +13,11 @@ import pytest
 from bench.noop import NoopEngine
 from shared.bell import Bell
 from shared.db import Database
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import QueueFull
 from shared.jobs.job import Job
 from shared.jobs.transitions import Claim, Jobs
-from tests.support.factory import Desk, Silence
+from tests.support.factory import JobFixture, NullAnnouncer
 from tests.support.stack import Stack
 from worker.keeper.bells import Ringer
 
@@ -25,31 +25,31 @@ THREADS = 16
 
 
 @pytest.fixture
-def desk(stack: Stack) -> Iterator[Desk]:
+def job_fixture(stack: Stack) -> Iterator[JobFixture]:
     """Owners may have two jobs running, unless their key says otherwise."""
-    with contextlib.closing(Desk(stack.settings(max_running_per_key=2))) as desk:
+    with contextlib.closing(JobFixture(stack.settings(max_running_per_key=2))) as desk:
         yield desk
 
 
 @pytest.fixture
-def crowded(desk: Desk) -> Iterator[Desk]:
+def crowded(job_fixture: JobFixture) -> Iterator[JobFixture]:
     """The same with a connection for each of many threads."""
     db = Database(
-        desk.settings.database_url.get_secret_value(),
+        job_fixture.settings.database_url.get_secret_value(),
         deadline=timedelta(seconds=30),
         pool_size=THREADS,
     )
     with contextlib.closing(db):
-        desk.db.close()
-        desk.db = db
-        desk.jobs = Jobs(db, Silence(), lease=timedelta(minutes=5), max_running=2)
-        yield desk
+        job_fixture.db.close()
+        job_fixture.db = db
+        job_fixture.jobs = Jobs(db, NullAnnouncer(), lease=timedelta(minutes=5), max_running=2)
+        yield job_fixture
 
 
-def key(desk: Desk, *, max_running: int | None = None) -> UUID:
+def key(job_fixture: JobFixture, *, max_running: int | None = None) -> UUID:
     """Make the key of a new owner."""
     owner = uuid4()
-    desk.run(
+    job_fixture.run(
         "INSERT INTO api_keys (id, name, prefix, key_sha256, max_running)"
         " VALUES (:id, :name, :name, 'x', :max_running)",
         id=owner,
@@ -59,55 +59,58 @@ def key(desk: Desk, *, max_running: int | None = None) -> UUID:
     return owner
 
 
-def start(desk: Desk) -> Job | None:
-    return desk.jobs.claim(["noop"], worker="w#1")
+def start(job_fixture: JobFixture) -> Job | None:
+    return job_fixture.jobs.claim(["noop"], worker="w#1")
 
 
-def running(desk: Desk) -> Counter[UUID]:
-    rows = desk.run("SELECT owner_id FROM jobs WHERE status = 'running'")
+def running(job_fixture: JobFixture) -> Counter[UUID]:
+    rows = job_fixture.run("SELECT owner_id FROM jobs WHERE status = 'running'")
     return Counter(row["owner_id"] for row in rows)
 
 
-def test_an_owner_with_enough_running_waits_and_others_go_on(desk: Desk) -> None:
+def test_an_owner_with_enough_running_waits_and_others_go_on(job_fixture: JobFixture) -> None:
     crowd, other = uuid4(), uuid4()
     for _ in range(4):
-        desk.submit(owner_id=crowd)
-    assert [job and job.owner_id for job in (start(desk), start(desk), start(desk))] == [
+        job_fixture.submit(owner_id=crowd)
+    assert [
+        job and job.owner_id
+        for job in (start(job_fixture), start(job_fixture), start(job_fixture))
+    ] == [
         crowd,
         crowd,
         None,
     ]
-    desk.submit(owner_id=other)
-    job = start(desk)
+    job_fixture.submit(owner_id=other)
+    job = start(job_fixture)
     assert job is not None
     assert job.owner_id == other
 
 
-def test_the_next_job_starts_when_one_ends(desk: Desk) -> None:
+def test_the_next_job_starts_when_one_ends(job_fixture: JobFixture) -> None:
     for _ in range(3):
-        desk.submit()
-    first, _ = start(desk), start(desk)
+        job_fixture.submit()
+    first, _ = start(job_fixture), start(job_fixture)
     assert first is not None
-    assert start(desk) is None
-    desk.jobs.hand_back(Claim(first.id, first.attempt))
-    again = start(desk)
+    assert start(job_fixture) is None
+    job_fixture.jobs.hand_back(Claim(first.id, first.attempt))
+    again = start(job_fixture)
     assert again is not None
     assert (again.id, again.attempt) == (first.id, 2)
-    assert start(desk) is None
+    assert start(job_fixture) is None
 
 
 @pytest.mark.parametrize(("own", "expected"), [(1, 1), (3, 3), (None, 2)])
-def test_a_keys_own_cap_wins(desk: Desk, own: int | None, expected: int) -> None:
-    owner = key(desk, max_running=own)
+def test_a_keys_own_cap_wins(job_fixture: JobFixture, own: int | None, expected: int) -> None:
+    owner = key(job_fixture, max_running=own)
     for _ in range(5):
-        desk.submit(owner_id=owner)
-    while start(desk) is not None:
+        job_fixture.submit(owner_id=owner)
+    while start(job_fixture) is not None:
         pass
-    assert running(desk) == {owner: expected}
+    assert running(job_fixture) == {owner: expected}
 
 
 def test_without_a_cap_everything_starts(stack: Stack) -> None:
-    with contextlib.closing(Desk(stack.settings())) as desk:
+    with contextlib.closing(JobFixture(stack.settings())) as desk:
         for _ in range(5):
             desk.submit()
         while start(desk) is not None:
@@ -115,7 +118,7 @@ def test_without_a_cap_everything_starts(stack: Stack) -> None:
         assert running(desk).total() == 5
 
 
-def test_claims_at_the_same_moment_never_start_one_too_many(crowded: Desk) -> None:
+def test_claims_at_the_same_moment_never_start_one_too_many(crowded: JobFixture) -> None:
     """Owners with caps of 1 to 3 and the setting's, hands that take and give back."""
     caps = {key(crowded, max_running=cap): cap or 2 for cap in (1, 2, 3, None)}
     for owner in caps:
@@ -146,11 +149,16 @@ def test_claims_at_the_same_moment_never_start_one_too_many(crowded: Desk) -> No
     assert max(found.total() for found in seen) == sum(caps.values())
 
 
-def test_jobs_that_may_not_start_ring_no_bell(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_that_may_not_start_ring_no_bell(
+    job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    fleet, bell = Fleet(desk.db), Bell(desk.settings.redis_url.get_secret_value())
-    fleet.beat(
-        WorkerCard(
+    registry, bell = (
+        EngineRegistry(job_fixture.db),
+        Bell(job_fixture.settings.redis_url.get_secret_value()),
+    )
+    registry.beat(
+        WorkerInfo(
             name="w",
             host="h",
             pid=1,
@@ -163,20 +171,20 @@ def test_jobs_that_may_not_start_ring_no_bell(desk: Desk, monkeypatch: pytest.Mo
             model_loads=0,
         )
     )
-    fleet.offer([NoopEngine.spec])
+    registry.offer([NoopEngine.spec])
     with contextlib.closing(bell):
-        ringer = Ringer(desk.db, desk.ledger, fleet, bell, max_running=2)
+        ringer = Ringer(job_fixture.db, job_fixture.queries, registry, bell, max_running=2)
         for _ in range(5):
-            desk.submit()
+            job_fixture.submit()
         assert ringer.top_up() == 2
-        first, _ = start(desk), start(desk)
+        first, _ = start(job_fixture), start(job_fixture)
         assert first is not None
-        assert desk.ledger.due(max_running=2) == {}
-        desk.jobs.hand_back(Claim(first.id, first.attempt))
-        assert desk.ledger.due(max_running=2) == {"noop": 4}
+        assert job_fixture.queries.due(max_running=2) == {}
+        job_fixture.jobs.hand_back(Claim(first.id, first.attempt))
+        assert job_fixture.queries.due(max_running=2) == {"noop": 4}
 
 
-def test_submits_at_the_same_moment_never_queue_one_too_many(crowded: Desk) -> None:
+def test_submits_at_the_same_moment_never_queue_one_too_many(crowded: JobFixture) -> None:
     gate = threading.Barrier(THREADS)
     owners = [uuid4() for _ in range(10)]
 

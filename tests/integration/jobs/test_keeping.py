@@ -8,7 +8,7 @@ import pytest
 
 from bench.noop import NoopEngine
 from shared.bell import Bell
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import Gone
 from shared.ids import new_id
 from shared.jobs.job import Artifact, Job, Result, Variant
@@ -16,7 +16,7 @@ from shared.jobs.storage_keys import input_key, output_key
 from shared.jobs.transitions import Claim
 from shared.lifecycle import Status
 from shared.tables import ANONYMOUS
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.processes import until
 from tests.support.stack import Stack
 from worker.keeper import orphan_images
@@ -26,37 +26,37 @@ from worker.keeper.orphan_images import GRACE, OrphanSweeper
 
 
 @pytest.fixture
-def desk(stack: Stack) -> Iterator[Desk]:
-    desk = Desk(stack.settings())
+def job_fixture(stack: Stack) -> Iterator[JobFixture]:
+    desk = JobFixture(stack.settings())
     yield desk
     desk.close()
 
 
 @pytest.fixture
-def bell(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
+def bell(job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
     # A bell that Redis takes late is a lost one, and here nobody rings it anew.
     monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20.0)
-    bell = Bell(desk.settings.redis_url.get_secret_value())
+    bell = Bell(job_fixture.settings.redis_url.get_secret_value())
     yield bell
     bell.close()
 
 
 @pytest.fixture
-def ringer(desk: Desk, bell: Bell) -> Ringer:
-    return Ringer(desk.db, desk.ledger, Fleet(desk.db), bell)
+def ringer(job_fixture: JobFixture, bell: Bell) -> Ringer:
+    return Ringer(job_fixture.db, job_fixture.queries, EngineRegistry(job_fixture.db), bell)
 
 
 @pytest.fixture
-def sweeper(desk: Desk) -> Sweeper:
-    return Sweeper(desk.db, desk.storage, desk.settings)
+def sweeper(job_fixture: JobFixture) -> Sweeper:
+    return Sweeper(job_fixture.db, job_fixture.storage, job_fixture.settings)
 
 
-def workers(desk: Desk, count: int) -> None:
-    fleet = Fleet(desk.db)
-    fleet.offer([NoopEngine.spec])
+def workers(job_fixture: JobFixture, count: int) -> None:
+    registry = EngineRegistry(job_fixture.db)
+    registry.offer([NoopEngine.spec])
     for number in range(count):
-        fleet.beat(
-            WorkerCard(
+        registry.beat(
+            WorkerInfo(
                 name=f"w{number}",
                 host="h",
                 pid=number,
@@ -77,108 +77,118 @@ def heard(bell: Bell, count: int) -> None:
 
 @pytest.mark.parametrize(("jobs", "alive", "bells"), [(3, 2, 3), (9, 2, 4), (9, 0, 0), (0, 2, 0)])
 def test_bells_are_topped_up_to_the_jobs_or_twice_the_workers(
-    desk: Desk, bell: Bell, ringer: Ringer, jobs: int, alive: int, bells: int
+    job_fixture: JobFixture, bell: Bell, ringer: Ringer, jobs: int, alive: int, bells: int
 ) -> None:
-    workers(desk, alive)
+    workers(job_fixture, alive)
     for _ in range(jobs):
-        desk.submit()
+        job_fixture.submit()
     assert ringer.top_up() == bells
     heard(bell, bells)
     assert ringer.top_up() == 0
 
 
-def test_a_silent_worker_gets_no_bells(desk: Desk, ringer: Ringer) -> None:
-    workers(desk, 1)
-    desk.submit()
-    desk.run("UPDATE workers SET beat_at = clock_timestamp() - interval '1 minute'")
+def test_a_silent_worker_gets_no_bells(job_fixture: JobFixture, ringer: Ringer) -> None:
+    workers(job_fixture, 1)
+    job_fixture.submit()
+    job_fixture.run("UPDATE workers SET beat_at = clock_timestamp() - interval '1 minute'")
     assert ringer.top_up() == 0
 
 
-def test_a_job_that_waits_for_its_backoff_rings_no_bell(desk: Desk, ringer: Ringer) -> None:
-    workers(desk, 1)
-    desk.submit()
-    desk.run("UPDATE jobs SET due_at = clock_timestamp() + interval '1 hour'")
+def test_a_job_that_waits_for_its_backoff_rings_no_bell(
+    job_fixture: JobFixture, ringer: Ringer
+) -> None:
+    workers(job_fixture, 1)
+    job_fixture.submit()
+    job_fixture.run("UPDATE jobs SET due_at = clock_timestamp() + interval '1 hour'")
     assert ringer.top_up() == 0
 
 
-def rendered(desk: Desk) -> Job:
+def rendered(job_fixture: JobFixture) -> Job:
     """Return a succeeded job with its files, and a leftover of a lost first attempt."""
-    job = desk.submit()
+    job = job_fixture.submit()
     for attempt in (1, 2):
         key = output_key(job.id, attempt, ".mp4")
-        desk.storage.put(key, b"clip", content_type="video/mp4")
-    desk.storage.put(input_key(job.id), b"picture", content_type="image/png")
-    desk.jobs.claim(["noop"], worker="w#1")
-    desk.run("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'")
-    desk.jobs.reap(max_attempts=3)
-    desk.jobs.claim(["noop"], worker="w#1")
+        job_fixture.storage.put(key, b"clip", content_type="video/mp4")
+    job_fixture.storage.put(input_key(job.id), b"picture", content_type="image/png")
+    job_fixture.jobs.claim(["noop"], worker="w#1")
+    job_fixture.run("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'")
+    job_fixture.jobs.reap(max_attempts=3)
+    job_fixture.jobs.claim(["noop"], worker="w#1")
     artifact = Artifact(
         key=output_key(job.id, 2, ".mp4"), content_type="video/mp4", bytes=4, sha256="0"
     )
     result = Result(ai_generated=False, artifacts={Variant.VIDEO: artifact})
-    return desk.jobs.complete(Claim(job.id, 2), result, {})
+    return job_fixture.jobs.complete(Claim(job.id, 2), result, {})
 
 
-def keys(desk: Desk, job: Job) -> set[str]:
+def keys(job_fixture: JobFixture, job: Job) -> set[str]:
     names = {output_key(job.id, 1, ".mp4"), output_key(job.id, 2, ".mp4"), input_key(job.id)}
-    return {key for key in names if _exists(desk, key)}
+    return {key for key in names if _exists(job_fixture, key)}
 
 
-def _exists(desk: Desk, key: str) -> bool:
+def _exists(job_fixture: JobFixture, key: str) -> bool:
     try:
-        desk.storage.get(key)
+        job_fixture.storage.get(key)
     except Gone:
         return False
     return True
 
 
-def due(desk: Desk) -> None:
-    desk.run("UPDATE jobs SET sweep_at = clock_timestamp()")
+def due(job_fixture: JobFixture) -> None:
+    job_fixture.run("UPDATE jobs SET sweep_at = clock_timestamp()")
 
 
-def test_a_lost_attempts_leftovers_go_and_the_result_stays(desk: Desk, sweeper: Sweeper) -> None:
-    job = rendered(desk)
+def test_a_lost_attempts_leftovers_go_and_the_result_stays(
+    job_fixture: JobFixture, sweeper: Sweeper
+) -> None:
+    job = rendered(job_fixture)
     assert sweeper.sweep() == 0
-    due(desk)
+    due(job_fixture)
     assert sweeper.sweep() == 1
-    assert keys(desk, job) == {output_key(job.id, 2, ".mp4"), input_key(job.id)}
-    assert desk.run("SELECT sweep_at = expires_at AS so FROM jobs")[0]["so"]
+    assert keys(job_fixture, job) == {output_key(job.id, 2, ".mp4"), input_key(job.id)}
+    assert job_fixture.run("SELECT sweep_at = expires_at AS so FROM jobs")[0]["so"]
 
 
-def test_an_expired_job_keeps_its_row_and_loses_its_files(desk: Desk, sweeper: Sweeper) -> None:
-    job = rendered(desk)
-    desk.run("UPDATE jobs SET expires_at = clock_timestamp()")
-    due(desk)
+def test_an_expired_job_keeps_its_row_and_loses_its_files(
+    job_fixture: JobFixture, sweeper: Sweeper
+) -> None:
+    job = rendered(job_fixture)
+    job_fixture.run("UPDATE jobs SET expires_at = clock_timestamp()")
+    due(job_fixture)
     sweeper.sweep()
-    assert keys(desk, job) == set()
-    now = desk.get(job)
+    assert keys(job_fixture, job) == set()
+    now = job_fixture.get(job)
     assert (now.status, now.expired_at is not None) == (Status.SUCCEEDED, True)
     assert sweeper.sweep() == 0
 
 
-def test_a_deleted_jobs_late_upload_is_swept_too(desk: Desk, sweeper: Sweeper) -> None:
-    job = rendered(desk)
-    desk.jobs.delete(job.id, owner_id=ANONYMOUS)
+def test_a_deleted_jobs_late_upload_is_swept_too(
+    job_fixture: JobFixture, sweeper: Sweeper
+) -> None:
+    job = rendered(job_fixture)
+    job_fixture.jobs.delete(job.id, owner_id=ANONYMOUS)
     sweeper.sweep()
-    assert keys(desk, job) == set()
-    desk.storage.put(output_key(job.id, 1, ".mp4"), b"late", content_type="video/mp4")
+    assert keys(job_fixture, job) == set()
+    job_fixture.storage.put(output_key(job.id, 1, ".mp4"), b"late", content_type="video/mp4")
     assert sweeper.sweep() == 0
-    desk.run(
+    job_fixture.run(
         "UPDATE jobs SET sweep_at = sweep_at - interval '1 day',"
         " deleted_at = deleted_at - interval '1 day'"
     )
     assert sweeper.sweep() == 1
-    assert keys(desk, job) == set()
-    assert desk.run("SELECT sweep_at FROM jobs")[0]["sweep_at"] is None
+    assert keys(job_fixture, job) == set()
+    assert job_fixture.run("SELECT sweep_at FROM jobs")[0]["sweep_at"] is None
 
 
-def test_an_idempotency_key_is_forgotten_after_a_day(desk: Desk, sweeper: Sweeper) -> None:
-    first = desk.submit(idempotency_key="k", idempotency_fingerprint="f")
+def test_an_idempotency_key_is_forgotten_after_a_day(
+    job_fixture: JobFixture, sweeper: Sweeper
+) -> None:
+    first = job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f")
     sweeper.sweep()
-    assert desk.submit(idempotency_key="k", idempotency_fingerprint="f").id == first.id
-    desk.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
+    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id == first.id
+    job_fixture.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
     sweeper.sweep()
-    assert desk.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id
+    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id
 
 
 def drawn(age: timedelta) -> UUID:
@@ -187,25 +197,29 @@ def drawn(age: timedelta) -> UUID:
     return UUID(int=fresh.int - (int(age.total_seconds() * 1000) << 80))
 
 
-def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(desk: Desk) -> None:
+def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(
+    job_fixture: JobFixture,
+) -> None:
     orphan, owned, young = drawn(2 * GRACE), drawn(2 * GRACE), new_id()
-    desk.submit(id=owned)
+    job_fixture.submit(id=owned)
     for job_id in (orphan, owned, young):
-        desk.storage.put(input_key(job_id), b"picture", content_type="image/png")
-    desk.storage.put("inputs/not-ours.txt", b"?", content_type="text/plain")
-    assert OrphanSweeper(desk.db, desk.storage).sweep() == 1
-    assert [_exists(desk, input_key(job_id)) for job_id in (orphan, owned, young)] == [
+        job_fixture.storage.put(input_key(job_id), b"picture", content_type="image/png")
+    job_fixture.storage.put("inputs/not-ours.txt", b"?", content_type="text/plain")
+    assert OrphanSweeper(job_fixture.db, job_fixture.storage).sweep() == 1
+    assert [_exists(job_fixture, input_key(job_id)) for job_id in (orphan, owned, young)] == [
         False,
         True,
         True,
     ]
-    assert _exists(desk, "inputs/not-ours.txt")
+    assert _exists(job_fixture, "inputs/not-ours.txt")
 
 
-def test_orphans_are_found_page_by_page(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_orphans_are_found_page_by_page(
+    job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(orphan_images, "PAGE", 2)
     lost = [drawn(2 * GRACE) for _ in range(5)]
     for job_id in lost:
-        desk.storage.put(input_key(job_id), b"picture", content_type="image/png")
-    sweeper = OrphanSweeper(desk.db, desk.storage)
+        job_fixture.storage.put(input_key(job_id), b"picture", content_type="image/png")
+    sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage)
     assert [sweeper.sweep() for _ in range(4)] == [2, 2, 1, 0]

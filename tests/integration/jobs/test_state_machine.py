@@ -27,7 +27,7 @@ from shared.jobs.storage_keys import output_key
 from shared.jobs.transitions import Claim, Progress
 from shared.lifecycle import TERMINAL, Stage, Status
 from shared.tables import ANONYMOUS
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.stack import Stack
 
 EXAMPLES = int(os.environ.get("STATE_MACHINE_EXAMPLES", "30"))
@@ -43,7 +43,7 @@ OWNERS = st.sampled_from([ANONYMOUS, CAPPED])
 class Lives(RuleBasedStateMachine):
     """Clients, workers and keepers on one queue; a worker may act on any claim it ever had."""
 
-    desk: ClassVar[Desk]
+    desk: ClassVar[JobFixture]
     claims: Bundle[Claim] = Bundle("claims")
     jobs: Bundle[UUID] = Bundle("jobs")
 
@@ -235,7 +235,7 @@ def result_of(claim: Claim) -> Result:
 
 @pytest.mark.timeout(3600)
 def test_no_order_of_events_breaks_a_promise(stack: Stack) -> None:
-    with contextlib.closing(Desk(stack.settings())) as desk:
+    with contextlib.closing(JobFixture(stack.settings())) as desk:
         Lives.desk = desk
         run_state_machine_as_test(
             cast(Any, Lives),

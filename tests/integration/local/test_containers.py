@@ -25,7 +25,7 @@ from deploy.make_bucket import make_bucket
 from local.processes.process import Part, Process
 from local.servers.wheel_binaries import packaged
 from shared.db import Database
-from shared.engines.registry import Fleet, WorkerCard
+from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import AppError, Gone, StorageUnavailable
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
 from shared.storage import Storage
@@ -144,10 +144,10 @@ def test_a_container_is_healthy_while_all_its_workers_beat(
     settings = stack.settings()
     assert not is_every_worker_alive(settings)
     with contextlib.closing(open_database(settings, deadline=timedelta(seconds=20))) as db:
-        fleet = Fleet(db)
-        fleet.beat(card("here-gpu0", socket.gethostname()))
-        fleet.beat(card("here-gpu1", socket.gethostname()))
-        fleet.beat(card("there-gpu0", "another-host"))
+        registry = EngineRegistry(db)
+        registry.beat(card("here-gpu0", socket.gethostname()))
+        registry.beat(card("here-gpu1", socket.gethostname()))
+        registry.beat(card("there-gpu0", "another-host"))
         assert is_every_worker_alive(settings)
         silence(db, "there-gpu0")
         assert is_every_worker_alive(settings)
@@ -211,8 +211,8 @@ def test_fetching_weights_ends_with_them_or_with_what_is_missing(
     assert (done.returncode, said in done.stdout) == (status, True), done.stdout + done.stderr
 
 
-def card(name: str, host: str) -> WorkerCard:
-    return WorkerCard(
+def card(name: str, host: str) -> WorkerInfo:
+    return WorkerInfo(
         name=name,
         host=host,
         pid=1,

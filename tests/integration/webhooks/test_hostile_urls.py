@@ -19,7 +19,7 @@ from shared.outbound.client import Outbound
 from shared.outbound.errors import InvalidUrl, OutboundFailed, OutboundRefused
 from tests.support import hostile
 from tests.support.canary import SERVICE_PORTS, Canaries, Witness
-from tests.support.gateway import Gateway, Hand
+from tests.support.gateway import FakeWorker, Gateway
 from tests.support.hostile import TARGETS, Resolver
 from tests.support.receiver import Receiver
 
@@ -225,7 +225,7 @@ def test_without_the_table_the_canaries_are_woken(
 
 
 def test_no_spelling_gets_a_job_made(
-    gateway: Gateway, hand: Hand, canaries: Canaries, resolver: Resolver
+    gateway: Gateway, fake_worker: FakeWorker, canaries: Canaries, resolver: Resolver
 ) -> None:
     kinds = by_kind(canaries.port)
     for kind in KINDS:

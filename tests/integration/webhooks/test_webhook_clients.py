@@ -44,11 +44,11 @@ VERIFIERS = [
 
 
 @pytest.fixture
-def client(post_office: Gateway) -> Iterator[OpenAI]:
+def client(webhook_gateway: Gateway) -> Iterator[OpenAI]:
     """OpenAI's client, which raises where an answer is not exactly OpenAI's."""
     with OpenAI(
         api_key=ADMIN_KEY,
-        base_url=f"{post_office.url}/v1",
+        base_url=f"{webhook_gateway.url}/v1",
         max_retries=0,
         _strict_response_validation=True,
     ) as client:
@@ -66,7 +66,7 @@ def test_a_delivery_verifies_before_during_and_after_a_rotation(
     refusal: type[Exception],
     client: OpenAI,
     outbox: Outbox,
-    postman: Sender,
+    running_sender: Sender,
     receiver: Receiver,
 ) -> None:
     def delivered() -> Received:
@@ -97,7 +97,7 @@ def test_a_delivery_verifies_before_during_and_after_a_rotation(
 
 
 def test_a_rotation_without_overlap_ends_the_old_secret_at_once(
-    client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     made = register(client, receiver, "job.succeeded")
     client.webhooks.rotate_secret(made.id, keep_old_secret_active_for_24_hours=True)
@@ -109,7 +109,7 @@ def test_a_rotation_without_overlap_ends_the_old_secret_at_once(
 
 
 def test_openais_client_manages_endpoints(
-    client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     assert "video.completed" in client.webhooks.event_types.list().data
     made = register(client, receiver, "video.completed", "video.failed")
@@ -128,7 +128,7 @@ def test_openais_client_manages_endpoints(
 
 
 def test_an_endpoint_for_video_events_gets_openais_names_and_bodies(
-    client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     made = register(client, receiver, "video.completed", "video.failed")
     job = outbox.finish()
@@ -147,7 +147,7 @@ def test_an_endpoint_for_video_events_gets_openais_names_and_bodies(
 
 @pytest.mark.parametrize("end", ["cancel", "fail"])
 def test_a_canceled_or_failed_job_is_a_failed_video(
-    end: str, client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    end: str, client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     register(client, receiver, "video.failed", "job.canceled", "job.failed")
     job = outbox.cancel() if end == "cancel" else outbox.fail()
@@ -157,7 +157,7 @@ def test_a_canceled_or_failed_job_is_a_failed_video(
 
 
 def test_a_start_is_no_video_event(
-    client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     register(client, receiver, "job.started", "video.completed", "video.failed")
     outbox.finish()
@@ -167,7 +167,7 @@ def test_a_start_is_no_video_event(
 
 
 def test_a_test_send_tells_what_the_receiver_answered(
-    client: OpenAI, outbox: Outbox, postman: Sender, receiver: Receiver
+    client: OpenAI, outbox: Outbox, running_sender: Sender, receiver: Receiver
 ) -> None:
     made = register(client, receiver, "job.failed")
     receiver.script("/hook", twin.status(503))

@@ -12,7 +12,7 @@ from tests.support import receiver as twin
 from tests.support.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
 from tests.support.processes import until
 from tests.support.receiver import Peer, Receiver
-from worker.keeper.delivery_queue import Deliveries, Kind, Outcome, Try, Verdict
+from worker.keeper.delivery_queue import DeliveryQueue, Kind, Outcome, Try, Verdict
 from worker.keeper.webhook_sender import NEW_THREADS, PER_LANE, RETRY_THREADS, prepare, send
 
 
@@ -21,8 +21,10 @@ def test_a_sender_that_dies_between_send_and_record_sends_again(
 ) -> None:
     outbox.finish(webhook_url=receiver.url())
     sender = outbox.sender()
-    dying = Deliveries(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = dying.claim(Kind.NEW, limit=1, busy_lanes=[], proven_lanes=[], per_lane=1)
+    dying = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
+    (delivery,) = dying.claim(
+        Kind.NEW, limit=1, busy_receiver_keys=[], proven_receiver_keys=[], per_receiver=1
+    )
     message = prepare(delivery, dying.contents(delivery), base_url=BASE_URL)
     assert send(sender.outbound, message).status_code == 200
 
@@ -43,8 +45,10 @@ def test_a_sender_whose_lease_ran_out_cannot_overwrite_the_record(
     outbox.endpoint(receiver.url())
     outbox.finish()
     receiver.script("/", twin.status(code))
-    frozen = Deliveries(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = frozen.claim(Kind.NEW, limit=1, busy_lanes=[], proven_lanes=[], per_lane=1)
+    frozen = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
+    (delivery,) = frozen.claim(
+        Kind.NEW, limit=1, busy_receiver_keys=[], proven_receiver_keys=[], per_receiver=1
+    )
     late = Try(at=frozen.contents(delivery).now, latency=timedelta(0), error="no answer")
     outbox.end_leases()
     outbox.sender(delays=HOURLY).tried(1)

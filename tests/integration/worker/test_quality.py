@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from shared.engines.spec import Quality, Recipe
-from tests.support.gateway import MODEL, MOVES, Gateway, Hand
+from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway
 
 SKETCHER = MODEL.model_copy(
     update={
@@ -22,8 +22,8 @@ PLAIN = MODEL.model_copy(update={"name": "plain", "prompt_required": False})
 
 
 @pytest.fixture(autouse=True)
-def served(hand: Hand) -> None:
-    hand.offer(SKETCHER, STILL, PLAIN)
+def served(fake_worker: FakeWorker) -> None:
+    fake_worker.offer(SKETCHER, STILL, PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -86,10 +86,10 @@ def test_a_model_shows_its_qualities(gateway: Gateway) -> None:
 
 
 def test_a_job_of_before_there_were_qualities_reads_as_standard(
-    gateway: Gateway, hand: Hand
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     job = gateway.created(model="sketcher", quality="draft")
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.exec_driver_sql(
             "UPDATE jobs SET parameters = parameters - 'quality' - 'approximate'"
         )

@@ -14,11 +14,11 @@ import pytest
 from local.processes.process import Process
 from local.servers.seaweed import BUCKET, seaweed
 from local.state import State
-from shared.engines.registry import WorkerCard
+from shared.engines.registry import WorkerInfo
 from shared.errors import StorageUnavailable
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.support.gateway import MOVES, Gateway, Hand, running_gateway
+from tests.support.gateway import MOVES, FakeWorker, Gateway, running_gateway
 from tests.support.ports import service_ports
 from tests.support.processes import crew, until
 from tests.support.stack import Stack, settings_from
@@ -32,7 +32,7 @@ def is_empty(gateway: Gateway) -> bool:
 
 
 def test_a_disk_that_is_nearly_full_takes_no_job_and_answers_the_rest(
-    module_stack: Stack, hand: Hand, gateway: Gateway
+    module_stack: Stack, fake_worker: FakeWorker, gateway: Gateway
 ) -> None:
     known = gateway.created(headers={"Idempotency-Key": "before"})
     settings = module_stack.settings(min_free_bytes=EVERYTHING)
@@ -45,19 +45,21 @@ def test_a_disk_that_is_nearly_full_takes_no_job_and_answers_the_rest(
     assert "DATA_DIR" in refused.json()["detail"]
     assert str(settings.data_dir) not in refused.text
     assert (again.status_code, again.json()["id"]) == (202, known["id"])
-    assert hand.claim().public_id == known["id"]
+    assert fake_worker.claim().public_id == known["id"]
 
 
-def test_a_data_folder_on_another_machine_is_not_judged(module_stack: Stack, hand: Hand) -> None:
+def test_a_data_folder_on_another_machine_is_not_judged(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     elsewhere = module_stack.settings(min_free_bytes=EVERYTHING, data_dir=Path("/nowhere"))
     with running_gateway(elsewhere) as gateway:
         assert gateway.create().status_code == 202
 
 
-def say(hand: Hand, name: str, free_bytes: int | None) -> None:
+def say(fake_worker: FakeWorker, name: str, free_bytes: int | None) -> None:
     """Show a live worker that serves `moves` and has so much room."""
-    hand.fleet.beat(
-        WorkerCard(
+    fake_worker.registry.beat(
+        WorkerInfo(
             name=name,
             host="here",
             pid=1,
@@ -73,8 +75,10 @@ def say(hand: Hand, name: str, free_bytes: int | None) -> None:
     )
 
 
-def test_a_job_is_refused_where_no_worker_has_room(gateway: Gateway, hand: Hand) -> None:
-    say(hand, "hand", MEBIBYTE)
+def test_a_job_is_refused_where_no_worker_has_room(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    say(fake_worker, "hand", MEBIBYTE)
     refused = gateway.create()
     assert (refused.status_code, refused.json()["code"]) == (503, "workers_full")
     assert int(refused.headers["Retry-After"]) >= 1
@@ -82,9 +86,11 @@ def test_a_job_is_refused_where_no_worker_has_room(gateway: Gateway, hand: Hand)
 
 
 @pytest.mark.parametrize("room", [None, 1024 * MEBIBYTE])
-def test_one_worker_with_room_is_enough(gateway: Gateway, hand: Hand, room: int | None) -> None:
-    say(hand, "hand", MEBIBYTE)
-    say(hand, "another", room)
+def test_one_worker_with_room_is_enough(
+    gateway: Gateway, fake_worker: FakeWorker, room: int | None
+) -> None:
+    say(fake_worker, "hand", MEBIBYTE)
+    say(fake_worker, "another", room)
     assert gateway.create().status_code == 202
 
 
@@ -131,7 +137,7 @@ def full_store(status: int, code: str) -> Iterator[str]:
     ],
 )
 def test_a_store_that_says_it_is_full_is_heard_before_the_job_is_accepted(
-    module_stack: Stack, hand: Hand, status: int, code: str, answered: int, named: str
+    module_stack: Stack, fake_worker: FakeWorker, status: int, code: str, answered: int, named: str
 ) -> None:
     with (
         full_store(status, code) as url,
@@ -184,7 +190,7 @@ def holds(store: Storage, key: str, size: int) -> bool:
 
 
 def test_a_seaweedfs_without_room_takes_no_job(
-    module_stack: Stack, hand: Hand, tiny_store: Settings
+    module_stack: Stack, fake_worker: FakeWorker, tiny_store: Settings
 ) -> None:
     """It says InternalError and no more, so that this is 503 and not 507."""
     settings = module_stack.settings(
@@ -201,13 +207,13 @@ def test_a_seaweedfs_without_room_takes_no_job(
 def test_a_worker_without_room_takes_no_job_and_says_how_much_it_has(
     stack: Stack, tmp_path: Path
 ) -> None:
-    with crew(stack, tmp_path) as people, Hand.on(stack) as hand:
+    with crew(stack, tmp_path) as people, FakeWorker.on(stack) as hand:
         people.keeper(keeper_tick_seconds=0.1)
         worker = people.worker(engines="noop=bench.noop:NoopEngine", min_free_bytes=EVERYTHING)
         room = "SELECT free_bytes FROM workers WHERE name <> 'hand'"
 
         def beats() -> bool:
-            with hand.db.read() as connection:
+            with hand.db.autocommit() as connection:
                 return bool(connection.exec_driver_sql(room).scalar())
 
         until(beats, "the worker has said how much room it has")

@@ -16,13 +16,13 @@ import psutil
 import pytest
 
 from shared.bell import Bell
-from shared.engines.parameters import Asked
+from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 from tests.support.engines import ScriptedEngine
-from tests.support.factory import Desk
+from tests.support.factory import JobFixture
 from tests.support.processes import Crew, crew, until
 from tests.support.stack import Stack
 
@@ -41,7 +41,7 @@ SETTINGS = {
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 
-class Bench(Desk):
+class Bench(JobFixture):
     """A desk that rings, with the stack's processes at hand."""
 
     def __init__(self, settings: Settings, people: Crew) -> None:
@@ -51,7 +51,9 @@ class Bench(Desk):
 
     def render(self, script: str = "", **fields: Any) -> Job:
         """Submit a job that the scripted engine renders as told, and ring."""
-        asked = Asked(prompt=script, width=96, height=64, num_frames=4, seed=fields.pop("seed", 7))
+        asked = RequestedParameters(
+            prompt=script, width=96, height=64, num_frames=4, seed=fields.pop("seed", 7)
+        )
         job = self.submit(spec=ScriptedEngine.spec, picture=PICTURE, asked=asked, **fields)
         self.bell.ring("scripted")
         return job
@@ -264,7 +266,7 @@ def test_a_picture_that_cannot_be_read_yet_is_waited_for(bench: Bench) -> None:
     job = bench.render()
     bench.people.stack.s3.kill()
     worker = bench.people.worker(**SETTINGS)
-    until(lambda: worker.text().count("storage_again") > 1, "the picture is asked for again")
+    until(lambda: worker.text().count("storage_retry") > 1, "the picture is asked for again")
     bench.people.stack.s3.restart()
     done = bench.ended(job)
     assert (done.status, done.attempt, done.failures) == (Status.SUCCEEDED, 1, 0)
@@ -313,7 +315,9 @@ def test_the_next_job_starts_before_the_last_one_is_stored(served: Bench) -> Non
 def test_lost_bells_are_rung_again_by_the_keeper(served: Bench) -> None:
     until(served.card, "the worker is up")
     job = served.submit(
-        spec=ScriptedEngine.spec, picture=PICTURE, asked=Asked(width=96, height=64, num_frames=4)
+        spec=ScriptedEngine.spec,
+        picture=PICTURE,
+        asked=RequestedParameters(width=96, height=64, num_frames=4),
     )
     assert served.ended(job).status is Status.SUCCEEDED
 

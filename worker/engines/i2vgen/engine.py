@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import EngineSpec, Licence, Preset, Quality, Recipe, Resolution, Shape
 from shared.errors import ModelLoading
 from shared.settings import Settings
@@ -200,7 +200,7 @@ class I2VGenXLEngine:
                 compiled=self._compiled,
             )
 
-    def _use(self, parameters: Parameters) -> "MemoryUse | None":
+    def _use(self, parameters: RenderParameters) -> "MemoryUse | None":
         """Return what the clip may keep on the card; None before the model is loaded."""
         if self.model is None or self.memory is None:
             return None

@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from shared.engines.parameters import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Quality
 from shared.errors import BlankFrames
 from shared.lifecycle import Stage
@@ -74,7 +74,7 @@ def render_clip(
         )
 
 
-def clip_noise(model: Model, parameters: Parameters) -> Noise:
+def clip_noise(model: Model, parameters: RenderParameters) -> Noise:
     return draw_noise(
         parameters.seed,
         frames=parameters.num_frames,
@@ -137,7 +137,7 @@ def _picture(model: Model, kept: Encodings, image: Image, use: MemoryUse) -> tor
 
 def denoised(
     model: Model,
-    parameters: Parameters,
+    parameters: RenderParameters,
     conditions: Conditions,
     noise: Noise,
     on_step: OnStep,
