@@ -10,15 +10,15 @@ import psutil
 import psycopg
 import pytest
 
-from local.part import MARK
-from local.postgres import USER
-from local.services import INNER, PORTS, service_env
+from local.processes.process import MARK
+from local.servers.postgres import USER
+from local.servers.services import INNER, PORTS, service_env
 from local.state import State
-from tests import stranger
 from tests.e2e.test_service import Service
-from tests.ports import service_ports
-from tests.processes import until
-from tests.stack import ROOT, connect, settings_from
+from tests.support import stranger
+from tests.support.ports import service_ports
+from tests.support.processes import until
+from tests.support.stack import ROOT, connect, settings_from
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 

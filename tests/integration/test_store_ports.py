@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from local.certificates import FILES, PAIR, keep_certificates
-from local.part import Process
-from local.seaweed import TLS, seaweed
-from local.services import ADMIN_OFFSET, INNER, choose_ports, service_env
+from local.processes.process import Process
+from local.servers.seaweed import TLS, seaweed
+from local.servers.services import ADMIN_OFFSET, INNER, choose_ports, service_env
 from local.state import State
 from shared.certificates import LIFE, Certificates
 from shared.errors import AppError
 from shared.storage import Storage
-from tests import stranger
-from tests.ports import service_ports
-from tests.processes import until
-from tests.stack import Stack, settings_from
+from tests.support import stranger
+from tests.support.ports import service_ports
+from tests.support.processes import until
+from tests.support.stack import Stack, settings_from
 
 CLIP = bytes(range(256)) * 64
 KEY = "videos/a/1.mp4"

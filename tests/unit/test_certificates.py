@@ -12,8 +12,8 @@ import pytest
 from cryptography import x509
 
 from local.certificates import AUTHORITY, AUTHORITY_KEY, FILES, PAIR, keep_certificates
-from local.seaweed import seaweed
-from local.services import PORTS
+from local.servers.seaweed import seaweed
+from local.servers.services import PORTS
 from local.state import State
 from shared.certificates import AUTHORITY_LIFE, LIFE, Certificates
 
