@@ -11,6 +11,7 @@ import redis
 import structlog
 from sqlalchemy import text
 
+from api.images.confinement import check_confined
 from api.snapshot import Snapshot
 from shared import bell
 from shared.db import Database
@@ -47,6 +48,7 @@ class Readiness:
             "redis": self._redis.ping,
             "storage": storage.check,
             "engines": lambda: fleet.choose(None),
+            "decoders": check_confined,
         }
         self._parts = {
             name: Snapshot(_Check(name, check), fresh=FRESH, patience=PATIENCE)
