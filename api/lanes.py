@@ -1,136 +1,139 @@
-"""Threads for each kind of slow work, so that no kind can take them all."""
+"""Threads for each kind of slow work, so that no kind and no owner can take them all."""
 
-import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Final, TypeVar
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 import anyio.to_thread
 
-from shared.errors import Busy
+from api.concurrency.turns import LONGEST_SECONDS, Turns
 
 PATIENCE_SECONDS: Final = 5.0
-"""How long a request waits for a free thread before it is told to come back."""
+"""How long a request waits while no thread becomes free, before it is told to come back."""
 
 DATABASE_PATIENCE_SECONDS: Final = 1.5
 """With the deadline of what it waits for: a frozen Postgres is answered for within 5 s."""
 
+DECODING_PATIENCE_SECONDS: Final = LONGEST_SECONDS
+"""One slow picture takes up to 30 s of a thread; a body waits for memory behind such pictures."""
+
 ROOM_BYTES: Final = 256 * 1024 * 1024
 """Eight of the largest bodies; a phone's photo has a tenth of one."""
+
+SPOOL_BYTES: Final = 768 * 1024 * 1024
+"""Of bodies that are arriving, by what they declare; a container's /tmp has 1 GiB."""
 
 T = TypeVar("T")
 
 
 class Lane:
-    """A number of threads for one kind of work; who waits too long is refused."""
+    """A number of threads for one kind of work, in turns between owners."""
 
-    def __init__(self, threads: int, *, patience_seconds: float | None = None) -> None:
-        """Without a patience of its own the lane has PATIENCE_SECONDS."""
-        self._free = asyncio.Semaphore(threads)
+    def __init__(
+        self, threads: int, *, each: int | None = None, patience_seconds: float | None = None
+    ) -> None:
+        """By default an owner has three quarters at most, and the lane PATIENCE_SECONDS."""
+        self._turns = Turns(
+            threads,
+            each=max(1, threads * 3 // 4) if each is None else each,
+            patience_seconds=PATIENCE_SECONDS if patience_seconds is None else patience_seconds,
+        )
         self._limiter = anyio.CapacityLimiter(threads)
-        self._patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what the work returns.
-
-        Raises:
-            Busy: no thread became free in time.
-        """
-        async with _held(self._free, self._patience_seconds):
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-
-
-class SharedLane:
-    """A lane of which no owner takes more than a part: one's slow work leaves others room."""
-
-    def __init__(self, threads: int, *, each: int) -> None:
-        self._lane = Lane(threads)
-        self._each = each
-        self._patience_seconds = PATIENCE_SECONDS
-        # An owner's part is forgotten with its last request.
-        self._parts: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self, work: Callable[[], T], *, owner_id: UUID) -> T:
         """Return what the work returns.
 
         Raises:
-            Busy: the owner's part or the lane was full for too long.
+            Busy: no thread became free in time.
         """
-        part = self._parts.setdefault(owner_id, asyncio.Semaphore(self._each))
-        async with _held(part, self._patience_seconds):
-            return await self._lane.run(work)
+        async with self.turn(owner_id) as run:
+            result: T = await run(work)
+            return result
+
+    @asynccontextmanager
+    async def turn(self, owner_id: UUID) -> AsyncIterator[Callable[..., Any]]:
+        """Hold one of the threads; what is yielded runs work on it.
+
+        Raises:
+            Busy: as `run`.
+        """
+        async with self._turns.turn(owner_id):
+            yield partial(anyio.to_thread.run_sync, limiter=self._limiter)
+
+    def stop(self) -> None:
+        """Let those who wait go."""
+        self._turns.stop()
 
 
 class Room:
-    """Memory for bodies that have arrived whole; those on their way lie in files.
+    """Memory for bodies that have arrived whole; those on their way, or in line, lie in files.
 
     A body in JSON takes about four times its own size while it is read, which is not counted.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.free_bytes = max_bytes
+    def __init__(self, max_bytes: int, *, each: int) -> None:
+        self.turns = Turns(max_bytes, each=each, patience_seconds=DECODING_PATIENCE_SECONDS)
 
-    @contextmanager
-    def share(self) -> Iterator["Share"]:
+    @asynccontextmanager
+    async def share(self, owner_id: UUID) -> AsyncIterator["Share"]:
         """Yield a share that is empty, and give back what it grew to."""
-        share = Share(self._take)
+        share = Share(self.turns, owner_id)
         try:
             yield share
         finally:
-            self.free_bytes += share.bytes
-
-    def _take(self, count: int) -> None:
-        if count > self.free_bytes:
-            raise Busy("too many large requests are in the works; try again")
-        self.free_bytes -= count
+            share.give_back()
 
 
 class Share:
     """What one request holds of the room."""
 
-    def __init__(self, take: Callable[[int], None]) -> None:
-        self._take = take
-        self.bytes = 0
+    def __init__(self, turns: Turns, owner_id: UUID) -> None:
+        self._turns = turns
+        self._owner_id = owner_id
+        self._taken: list[int] = []
 
-    def grow(self, count: int) -> None:
-        """Take more.
+    async def grow(self, count: int) -> None:
+        """Take more, when it is this owner's turn.
 
         Raises:
-            Busy: others hold too much.
+            Busy: others hold too much, for too long.
         """
-        self._take(count)
-        self.bytes += count
+        self._taken.append(await self._turns.take(self._owner_id, count))
+
+    def give_back(self) -> None:
+        while self._taken:
+            self._turns.give_back(self._owner_id, self._taken.pop())
 
 
 class Lanes:
     """The lanes of one gateway process.
 
-    `database` has a thread per pooled connection, `decoding` one per core and four at most, since
-    a large picture takes a core and some hundred megabytes. `fetching` holds a picture of
-    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes.
+    `database` has a thread per pooled connection. `decoding` has one per core and four at most,
+    since a large picture takes a core and some hundred megabytes, and one more that no owner gets
+    beside those: slow pictures of one leave another's a process. `fetching` holds a picture of
+    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes. `spool` is the disk
+    that arriving bodies may fill: a quarter for each owner, since a slow one keeps it for minutes.
     """
 
     def __init__(self, *, connections: int) -> None:
+        cores = min(4, os.cpu_count() or 2)
         self.database = Lane(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
-        self.decoding = Lane(min(4, os.cpu_count() or 2))
+        self.decoding = Lane(cores + 1, each=cores, patience_seconds=DECODING_PATIENCE_SECONDS)
         self.storing = Lane(16)
         self.downloads = Lane(32)
-        self.room = Room(ROOM_BYTES)
         self.lookups = Lane(16)
-        self.fetching = SharedLane(8, each=6)
+        self.fetching = Lane(8)
+        self.room = Room(ROOM_BYTES, each=ROOM_BYTES * 3 // 4)
+        self.spool = Turns(
+            SPOOL_BYTES, each=SPOOL_BYTES // 4, patience_seconds=DECODING_PATIENCE_SECONDS
+        )
 
-
-@asynccontextmanager
-async def _held(free: asyncio.Semaphore, patience_seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(patience_seconds):
-            await free.acquire()
-    except TimeoutError as error:
-        raise Busy("too many requests of this kind are in the works; try again") from error
-    try:
-        yield
-    finally:
-        free.release()
+    def stop(self) -> None:
+        """Let everybody go who waits for a turn: the gateway is stopping."""
+        for each in (self.room.turns, self.spool, self.database, self.decoding, self.storing):
+            each.stop()
+        for lane in (self.downloads, self.lookups, self.fetching):
+            lane.stop()

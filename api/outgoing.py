@@ -6,13 +6,14 @@ from uuid import UUID
 
 from api.bodies import refuse_nul
 from api.deps import Ports
+from api.lanes import Share
 from shared.errors import Busy, ImageNotFetched, ImageTooLarge
 from shared.outbound_errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
 
 
-async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
+async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -> None:
     """Refuse a URL that could not be delivered to today; each try judges it anew.
 
     Raises:
@@ -21,15 +22,18 @@ async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
     """
     refuse_nul(url, param)
     try:
-        await ports.lanes.lookups.run(partial(ports.outbound.check, url))
+        await ports.lanes.lookups.run(partial(ports.outbound.check, url), owner_id=owner_id)
     except TooManyLookups as error:
         raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
         raise OutboundRefused(f"{param}: {error.message}", param=param) from error
 
 
-async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
+async def fetch_image(ports: Ports, url: str, *, owner_id: UUID, share: Share) -> bytes:
     """Return what lies behind `image.url`; whether it is a picture, its decoder says.
+
+    It keeps its turn until `share` has room for it, so that no more is held than was counted but
+    what the lane's threads may hold.
 
     Raises:
         ImageTooLarge: it is larger than an upload may be.
@@ -38,7 +42,10 @@ async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
     """
     try:
         fetch = partial(ports.images.fetch, url, accept=ACCEPT)
-        return await ports.lanes.fetching.run(fetch, owner_id=owner_id)
+        async with ports.lanes.fetching.turn(owner_id) as run:
+            fetched: bytes = await run(fetch)
+            await share.grow(len(fetched))
+            return fetched
     except AnswerTooLarge as error:
         raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
     except TooManyLookups as error:

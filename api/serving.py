@@ -2,12 +2,12 @@
 
 import base64
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
@@ -17,7 +17,6 @@ from api.conditions import is_known
 from api.deps import Ports
 from api.edge import AnswerCut
 from api.headers import FILE_POLICY
-from api.lanes import Lane
 from api.problems import problem_response
 from shared.errors import (
     Gone,
@@ -32,6 +31,9 @@ from shared.lifecycle import Status
 from shared.storage import Content, Storage
 
 LINK_LIVES: Final = timedelta(minutes=15)
+
+Download = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a read from the storage on a thread, in its owner's turn."""
 
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _SUFFIXES: Final = {
@@ -80,8 +82,9 @@ async def serve(
         Gone: the file's time is over.
     """
     find = partial(ports.ledger.get, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.lanes.database.run(find)
-    file = await ports.lanes.downloads.run(partial(_file, ports.storage, job, variant))
+    job = await ports.lanes.database.run(find, owner_id=caller.owner_id)
+    download: Download = partial(ports.lanes.downloads.run, owner_id=caller.owner_id)
+    file: File = await download(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -90,10 +93,12 @@ async def serve(
     )
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
-    return await _send(request, ports, file, headers)
+    return await _send(request, ports, file, headers, download)
 
 
-async def _send(request: Request, ports: Ports, file: File, headers: dict[str, str]) -> Response:
+async def _send(
+    request: Request, ports: Ports, file: File, headers: dict[str, str], download: Download
+) -> Response:
     """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
     try:
         span = _span(request, file)
@@ -108,10 +113,9 @@ async def _send(request: Request, ports: Ports, file: File, headers: dict[str, s
     headers["Content-Length"] = str(file.bytes if span is None else len(span))
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    downloads = ports.lanes.downloads
-    chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
+    chunks = await download(partial(_start, ports.storage, file.key, span))
     return StreamingResponse(
-        _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
+        _stream(chunks, download), status, headers=headers, media_type=file.content_type
     )
 
 
@@ -184,12 +188,14 @@ def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterat
     return next(content.chunks, b""), content.chunks
 
 
-async def _stream(started: tuple[bytes, Iterator[bytes]], lane: Lane) -> AsyncIterator[bytes]:
+async def _stream(
+    started: tuple[bytes, Iterator[bytes]], download: Download
+) -> AsyncIterator[bytes]:
     chunk, rest = started
     with closing(rest):  # type: ignore[type-var]
         while chunk:
             yield chunk
             try:
-                chunk = await lane.run(partial(next, rest, b""))
+                chunk = await download(partial(next, rest, b""))
             except Unavailable as error:
                 raise AnswerCut(error.message) from error

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from api.advice import advise
 from api.auth import Caller
-from api.bodies import Create, ImageUrl, read_create, receive
+from api.bodies import Create, ImageUrl, declared_bytes, read_create, receive
 from api.deps import Ports
 from api.lanes import Share
 from api.outgoing import check_webhook, fetch_image
@@ -75,9 +75,12 @@ async def submit(
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
-    settings, lanes = ports.settings, ports.lanes
-    with lanes.room.share() as share:
-        received = await receive(request, max_bytes=settings.max_upload_bytes, share=share)
+    settings, lanes, owner_id = ports.settings, ports.lanes, caller.owner_id
+    max_bytes = settings.max_upload_bytes
+    async with lanes.room.share(owner_id) as share:
+        # Until then the body is not asked for and waits where it comes from.
+        async with lanes.spool.turn(owner_id, declared_bytes(request, undeclared=max_bytes)):
+            received = await receive(request, max_bytes=max_bytes, share=share)
 
         def look_up() -> Order | Job:
             create = _checked(read_create(received), settings, takes_urls=takes_urls)
@@ -87,27 +90,27 @@ async def submit(
                 check_room(order.offer, settings)
             return earlier or order
 
-        found = await lanes.database.run(look_up)
+        found = await lanes.database.run(look_up, owner_id=owner_id)
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
         image = await _image(order, ports, share)
         picture = await lanes.decoding.run(
-            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
+            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels),
+            owner_id=owner_id,
         )
-    return await lanes.storing.run(partial(_accept, ports, order, picture))
+    return await lanes.storing.run(partial(_accept, ports, order, picture), owner_id=owner_id)
 
 
 async def _image(order: Order, ports: Ports, share: Share) -> bytes:
     """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
     webhook, image = order.create.fields.webhook, order.create.image
     if webhook is not None:
-        await check_webhook(ports, str(webhook.url), param="webhook.url")
+        url = str(webhook.url)
+        await check_webhook(ports, url, param="webhook.url", owner_id=order.owner_id)
     if not isinstance(image, ImageUrl):
         return image
-    fetched = await fetch_image(ports, image.url, owner_id=order.owner_id)
-    share.grow(len(fetched))
-    return fetched
+    return await fetch_image(ports, image.url, owner_id=order.owner_id, share=share)
 
 
 def _checked(create: Create, settings: Settings, *, takes_urls: bool) -> Create:

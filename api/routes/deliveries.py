@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from api.auth import Authenticated
+from api.concurrency.database_route import DatabaseRoute
 from api.deps import Given, known_query
 from api.json_text import KnownNames
 from api.openapi import PROBLEMS
@@ -18,7 +19,11 @@ from shared.job import parse_id
 from shared.outbox import DeliveryStatus, Window, parse_delivery_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 _log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from api.answers import JobAnswer, JobList, answer
 from api.auth import Authenticated
 from api.bodies import refuse_nul
+from api.concurrency.database_route import DatabaseRoute
 from api.deps import BaseUrl, Given, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
@@ -25,7 +26,11 @@ from shared.storage import Storage
 from shared.wire import JobView, job_view
 
 router = APIRouter(
-    prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 BATCH_PREFIX: Final = "batch_"
@@ -47,7 +52,8 @@ async def create_job(
     job = submitted.job
     if prefer.wait is not None:
         job = await ports.waiters.until(job, has_ended, within=prefer.wait)
-    shown = await ports.lanes.database.run(partial(answer, ports, job, base_url))
+    look = partial(answer, ports, job, base_url)
+    shown = await ports.lanes.database.run(look, owner_id=caller.owner_id)
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -115,12 +121,12 @@ async def get_job(
         job = ports.ledger.get(parse_id(job_id), owner_id=caller.owner_id)
         return job, answer(ports, job, base_url)
 
-    job, shown = await ports.lanes.database.run(look)
+    job, shown = await ports.lanes.database.run(look, owner_id=caller.owner_id)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
         await ports.waiters.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.lanes.database.run(look)
+        job, shown = await ports.lanes.database.run(look, owner_id=caller.owner_id)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 
@@ -136,9 +142,10 @@ def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseU
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.lanes.database.run(bury)
+    job = await ports.lanes.database.run(bury, owner_id=caller.owner_id)
     _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
-    await ports.lanes.storing.run(partial(_remove_files, ports.storage, job.id))
+    remove = partial(_remove_files, ports.storage, job.id)
+    await ports.lanes.storing.run(remove, owner_id=caller.owner_id)
 
 
 @router.head("/{job_id}/content", include_in_schema=False)

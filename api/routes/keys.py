@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, Field
 
 from api.auth import require_admin
+from api.concurrency.database_route import DatabaseRoute
 from api.deps import Given, known_query
 from api.json_text import KnownNames
 from api.openapi import PROBLEMS
@@ -15,6 +16,7 @@ from shared.keyring import ApiKey
 from shared.keys import MOST_OVERLAP, parse_key_id
 
 router = APIRouter(
+    route_class=DatabaseRoute,
     prefix="/v1/keys",
     tags=["keys"],
     dependencies=[Depends(require_admin), Depends(known_query)],

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from api.concurrency.database_route import DatabaseRoute
 from api.deps import Given, known_query
 from api.openapi import PROBLEMS
 from api.parameters import parameters_schema
@@ -13,7 +14,11 @@ from shared.catalogue import Licence, Preset, Quality, Recipe, Resolution, Shape
 from shared.fleet import Offer
 
 router = APIRouter(
-    prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["models"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 

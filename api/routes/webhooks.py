@@ -13,6 +13,7 @@ from pydantic import Field, StringConstraints
 
 from api.auth import Authenticated, Caller
 from api.bodies import refuse_nul
+from api.concurrency.database_route import DatabaseRoute
 from api.deps import Given, Ports, known_query
 from api.json_text import KnownNames
 from api.openapi import PROBLEMS
@@ -36,7 +37,11 @@ from shared.outbox import Attempt
 from shared.signing import webhook_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 TEST_PATIENCE: Final = timedelta(seconds=20)
@@ -86,7 +91,7 @@ async def register_endpoint(
 ) -> EndpointWithSecret:
     """Register a receiver; the answer alone shows its signing secret."""
     refuse_nul(new.name, "name")
-    await check_webhook(ports, new.url, param="url")
+    await check_webhook(ports, new.url, param="url", owner_id=caller.owner_id)
     register = partial(
         ports.endpoints.register,
         owner_id=caller.owner_id,
@@ -94,7 +99,7 @@ async def register_endpoint(
         url=new.url,
         event_types=tuple(dict.fromkeys(new.event_types)),
     )
-    endpoint = await ports.lanes.database.run(register)
+    endpoint = await ports.lanes.database.run(register, owner_id=caller.owner_id)
     _log.info("webhook_endpoint_registered", endpoint=endpoint.public_id)
     return with_secret(endpoint)
 
@@ -138,7 +143,7 @@ async def update_endpoint(
     """Change what the body names; PATCH and POST do the same."""
     refuse_nul(asked.name, "name")
     if asked.url is not None:
-        await check_webhook(ports, asked.url, param="url")
+        await check_webhook(ports, asked.url, param="url", owner_id=caller.owner_id)
     change = Change(
         name=asked.name,
         url=asked.url,
@@ -150,7 +155,7 @@ async def update_endpoint(
         found = parse_endpoint_id(endpoint_id)
         return endpoint_view(ports.endpoints.update(found, change, owner_id=caller.owner_id))
 
-    return await ports.lanes.database.run(update)
+    return await ports.lanes.database.run(update, owner_id=caller.owner_id)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -190,7 +195,7 @@ async def send_test(
         endpoint = ports.endpoints.get(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
         return ports.outbox.add_test(endpoint, event, owner_id=caller.owner_id)
 
-    delivery_id = await ports.lanes.database.run(add)
+    delivery_id = await ports.lanes.database.run(add, owner_id=caller.owner_id)
     attempt = await _tried(ports, caller, delivery_id)
     if attempt.status_code is None:
         raise OutboundFailed(f"the endpoint gave no answer: {attempt.error}", param="url")
@@ -230,7 +235,7 @@ async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:
     look = partial(ports.outbox.get, delivery_id, owner_id=caller.owner_id)
     ends_at = time.monotonic() + TEST_PATIENCE.total_seconds()
     while time.monotonic() < ends_at:
-        sent = await ports.lanes.database.run(look)
+        sent = await ports.lanes.database.run(look, owner_id=caller.owner_id)
         if sent.attempts:
             return sent.attempts[0]
         await asyncio.sleep(LOOK_EVERY_SECONDS)
