@@ -13,8 +13,8 @@ from uuid import UUID
 
 from shared.errors import Busy, Unavailable
 
-LONGEST_SECONDS: Final = 60.0
-"""How long anybody waits for a turn, however well the line moves. Most proxies wait as long."""
+LONGEST_SECONDS: Final = 120.0
+"""How long anybody waits for one turn, however well the line moves."""
 
 LINE: Final = 250
 """How many requests of one owner wait for one thing at once; a burst of 80 photos has room."""
