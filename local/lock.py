@@ -35,7 +35,7 @@ LOCKS: Final = {
     "worker": ("-r", "requirements/models.txt"),
 }
 OF_TORCH: Final = re.compile(r"torch$|nvidia-|triton$|cuda-")
-"""Left out: gigabytes that pip has to fetch to name their hashes. The image pins torch's version."""
+"""Left out: gigabytes that pip fetches to name their hashes. The image pins torch's version."""
 
 HEAD: Final = "# What an image installs, by hash. Made by `make lock` from constraints.txt.\n"
 ASK_SECONDS: Final = 1800
