@@ -22,8 +22,8 @@ def _in_turn(handle: Handler) -> Handler:
     async def handle_in_turn(request: Request) -> Response:
         scope = request.scope
         await request.body()  # A body that trickles holds no turn while it arrives.
-        lane = scope["app"].state.ports.lanes.database
-        async with lane.turn(scope["state"]["caller"].owner_id):
+        pool = scope["app"].state.ports.pools.database
+        async with pool.turn(scope["state"]["caller"].owner_id):
             return await handle(request)
 
     return handle_in_turn

@@ -10,18 +10,20 @@ import pytest
 import requests
 
 from api.images.confinement import ALLOWED, NUMBERS, ON_ITSELF, decoder_is_confined
-from tests.gateway import Hand, photo_png
-from tests.ports import free_port
-from tests.processes import Program, until
-from tests.stack import ROOT, Stack
+from tests.support.gateway import FakeWorker, photo_png
+from tests.support.ports import free_port
+from tests.support.processes import Program, until
+from tests.support.stack import ROOT, Stack
 
 
 @pytest.fixture
-def old(module_stack: Stack, hand: Hand, tmp_path: Path) -> Iterator[tuple[str, Program]]:
+def old(
+    module_stack: Stack, fake_worker: FakeWorker, tmp_path: Path
+) -> Iterator[tuple[str, Program]]:
     """The address of a gateway on a kernel that knows no seccomp."""
     port = free_port()
     log = tmp_path / "gateway.log"
-    program = Program("tests.old_kernel", module_stack.env(port=port), log, "api")
+    program = Program("tests.support.old_kernel", module_stack.env(port=port), log, "api")
     try:
         url = f"http://127.0.0.1:{port}"
         until(lambda: is_up(url), "the gateway serves")
@@ -49,7 +51,7 @@ def test_every_call_has_its_number_on_every_machine(machine: str) -> None:
 
 def test_a_decoder_on_a_kernel_without_filters_is_not_confined() -> None:
     tried = subprocess.run(
-        [sys.executable, "-m", "tests.old_kernel", "api.images.confinement"],
+        [sys.executable, "-m", "tests.support.old_kernel", "api.images.confinement"],
         cwd=ROOT,
         timeout=60,
         check=False,

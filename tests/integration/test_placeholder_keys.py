@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 import requests
 
-from tests.gateway import ADMIN_KEY, Gateway, Hand, photo_png, running_gateway, without_database
-from tests.stack import Stack
-from tests.tenants import Holder, Locksmith, refusal
+from tests.support.gateway import (
+    ADMIN_KEY,
+    FakeWorker,
+    Gateway,
+    photo_png,
+    running_gateway,
+    without_database,
+)
+from tests.support.stack import Stack
+from tests.support.tenants import Holder, KeyAdmin, refusal
 
 HEADER = "Stillreel-Key"
 FORM: dict[str, Any] = {"files": {"image": ("a.png", photo_png())}}
@@ -25,13 +32,13 @@ def sending(gateway: Gateway, key: str = "none", **headers: str) -> requests.Res
 
 @pytest.mark.parametrize("key", PLACEHOLDERS)
 def test_it_is_answered_as_if_none_had_been_sent_and_is_told_so(
-    here: Gateway, hand: Hand, caplog: pytest.LogCaptureFixture, key: str
+    tenant_a: Gateway, fake_worker: FakeWorker, caplog: pytest.LogCaptureFixture, key: str
 ) -> None:
     caplog.set_level(logging.INFO)
-    made = sending(here, key)
+    made = sending(tenant_a, key)
     assert made.status_code == 202
     assert made.headers[HEADER].startswith("ignored")
-    plain = here.get(f"/v1/jobs/{made.json()['id']}")
+    plain = tenant_a.get(f"/v1/jobs/{made.json()['id']}")
     assert plain.status_code == 200  # It is nobody's, as if no key had been sent.
     assert HEADER not in plain.headers
     said = [each.getMessage() for each in caplog.records]
@@ -41,8 +48,8 @@ def test_it_is_answered_as_if_none_had_been_sent_and_is_told_so(
 
 @pytest.mark.parametrize("path", ["/v1/keys", "/v1/keys/", "/v1/admin/workers", "/v1/admin/no"])
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
-def test_it_opens_nothing_that_is_for_admins(here: Gateway, method: str, path: str) -> None:
-    answer = Holder(here, "none").send(method, path, json={"name": "mine"})
+def test_it_opens_nothing_that_is_for_admins(tenant_a: Gateway, method: str, path: str) -> None:
+    answer = Holder(tenant_a, "none").send(method, path, json={"name": "mine"})
     assert refusal(answer) == (401, "invalid_api_key")
     assert HEADER not in answer.headers
 
@@ -55,25 +62,27 @@ def test_it_opens_nothing_that_is_for_admins(here: Gateway, method: str, path: s
         *({"Sec_Fetch_Site": "cross-site"}, {"Sec_Fetch_Site": "Same-Origin"}),
     ],
 )
-def test_it_is_refused_where_nobody_is_anonymous(here: Gateway, headers: dict[str, str]) -> None:
-    answer = sending(here, **headers)
+def test_it_is_refused_where_nobody_is_anonymous(
+    tenant_a: Gateway, headers: dict[str, str]
+) -> None:
+    answer = sending(tenant_a, **headers)
     assert refusal(answer) == (401, "invalid_api_key")
     assert "there is no such API key, and without one: " in answer.json()["detail"]
     assert HEADER not in answer.headers
-    assert here.get("/v1/jobs").json()["data"] == []
+    assert tenant_a.get("/v1/jobs").json()["data"] == []
 
 
 def test_the_first_key_ends_it_on_every_gateway_at_once(
-    locksmith: Locksmith, here: Gateway, there: Gateway
+    key_admin: KeyAdmin, tenant_a: Gateway, tenant_b: Gateway
 ) -> None:
-    for each in (here, there):
+    for each in (tenant_a, tenant_b):
         assert sending(each).status_code == 202
-    _, given = locksmith.keys.create("first")  # By the command, of which no gateway hears.
-    used = sending(there, given)
+    _, given = key_admin.keys.create("first")  # By the command, of which no gateway hears.
+    used = sending(tenant_b, given)
     assert used.status_code == 202
     assert HEADER not in used.headers
     job = used.json()["id"]
-    for each in (here, there):
+    for each in (tenant_a, tenant_b):
         assert refusal(sending(each)) == (401, "invalid_api_key")
         holder = Holder(each, given)
         assert holder.get(f"/v1/jobs/{job}").status_code == 200
@@ -81,32 +90,32 @@ def test_the_first_key_ends_it_on_every_gateway_at_once(
 
 
 def test_a_job_made_with_a_key_that_is_a_moment_old_is_never_nobodys(
-    locksmith: Locksmith, there: Gateway
+    key_admin: KeyAdmin, tenant_b: Gateway
 ) -> None:
-    sending(there)  # It knows of no key, as of this moment.
+    sending(tenant_b)  # It knows of no key, as of this moment.
     for number in range(5):
-        _, given = locksmith.keys.create(f"new-{number}")
-        made = sending(there, given)
+        _, given = key_admin.keys.create(f"new-{number}")
+        made = sending(tenant_b, given)
         assert made.status_code == 202
-        assert Holder(there, given).get(f"/v1/jobs/{made.json()['id']}").status_code == 200
+        assert Holder(tenant_b, given).get(f"/v1/jobs/{made.json()['id']}").status_code == 200
 
 
 @pytest.mark.parametrize("is_last", [True, False])
 def test_a_revoked_key_is_refused_for_ever(
-    locksmith: Locksmith, here: Gateway, there: Gateway, is_last: bool
+    key_admin: KeyAdmin, tenant_a: Gateway, tenant_b: Gateway, is_last: bool
 ) -> None:
-    key, holder = locksmith.holder(here, "gone")
+    key, holder = key_admin.holder(tenant_a, "gone")
     if not is_last:
-        locksmith.holder(here, "stays")
-    locksmith.keys.revoke(key.id)
+        key_admin.holder(tenant_a, "stays")
+    key_admin.keys.revoke(key.id)
     time.sleep(1.1)  # Until when a gateway may go on with what it has read.
-    for each in (here, there):
+    for each in (tenant_a, tenant_b):
         assert refusal(sending(each, str(holder.text))) == (401, "invalid_api_key")
         assert refusal(sending(each)) == (401, "invalid_api_key")
 
 
 @pytest.fixture
-def with_admin_key(module_stack: Stack, locksmith: Locksmith) -> Iterator[Gateway]:
+def with_admin_key(module_stack: Stack, key_admin: KeyAdmin) -> Iterator[Gateway]:
     with running_gateway(module_stack.settings(admin_key=ADMIN_KEY)) as gateway:
         gateway.http.headers.pop("Authorization")
         yield gateway

@@ -19,14 +19,24 @@ from fastapi.routing import APIRoute
 from sqlalchemy import text
 
 from api.concurrency.database_route import DatabaseRoute
-from api.decoders import Decoders
-from api.lanes import SPOOL_BYTES
-from api.picture import Limits
-from api.routes import admin, deliveries, docs, health, jobs, keys, legacy, models, webhooks
-from tests.gateway import Gateway, Hand, beside, running_gateway
-from tests.processes import until
-from tests.stack import ROOT, Stack
-from tests.tenants import Holder, Locksmith, locksmith_of
+from api.concurrency.thread_pools import SPOOL_BYTES
+from api.images.decoder_pool import Decoders
+from api.images.protocol import Limits
+from api.routes import (
+    admin,
+    api_keys,
+    docs,
+    health,
+    jobs,
+    legacy,
+    models,
+    webhook_deliveries,
+    webhook_endpoints,
+)
+from tests.support.gateway import FakeWorker, Gateway, beside, running_gateway
+from tests.support.processes import until
+from tests.support.stack import ROOT, Stack
+from tests.support.tenants import Holder, KeyAdmin, key_admin_of
 
 PHOTO = (ROOT / "samples" / "coffee.jpg").read_bytes()
 BURST = 80
@@ -37,29 +47,29 @@ LARGE = 32 * 2**20
 def one_shipped(module_stack: Stack) -> Iterator[Gateway]:
     settings = module_stack.settings(rate_limit="none")
     limits = Limits(wall_seconds=600)
-    told = partial(Decoders, limits=limits, module="tests.faulty_decoder")
+    told = partial(Decoders, limits=limits, module="tests.support.faulty_decoder")
     with contextlib.ExitStack() as opened:
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("api.deps.Decoders", told)
+            patched.setattr("api.ports.Decoders", told)
             gateway = opened.enter_context(running_gateway(settings, as_shipped=True))
         yield gateway
 
 
 @pytest.fixture
-def shipped(one_shipped: Gateway, hand: Hand) -> Gateway:
+def shipped(one_shipped: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway as users have it, with no more patience; its decoders do as a picture says."""
     return one_shipped
 
 
 @pytest.fixture(scope="module")
-def locksmith(module_stack: Stack) -> Iterator[Locksmith]:
-    with locksmith_of(module_stack.settings()) as locksmith:
+def key_admin(module_stack: Stack) -> Iterator[KeyAdmin]:
+    with key_admin_of(module_stack.settings()) as locksmith:
         yield locksmith
 
 
 @pytest.fixture(scope="module")
-def tenants(locksmith: Locksmith, one_shipped: Gateway) -> tuple[Holder, Holder]:
-    return tuple(locksmith.holder(one_shipped, name)[1] for name in ("one", "other"))  # type: ignore[return-value]
+def tenants(key_admin: KeyAdmin, one_shipped: Gateway) -> tuple[Holder, Holder]:
+    return tuple(key_admin.holder(one_shipped, name)[1] for name in ("one", "other"))  # type: ignore[return-value]
 
 
 def upload(who: Holder, path: str = "/v1/jobs", body: bytes = PHOTO) -> requests.Response:
@@ -91,16 +101,18 @@ def again_and_again(work: Any, *, threads: int) -> Iterator[Counter[int]]:
 
 
 def test_a_burst_of_photos_waits_in_line_and_is_taken_whole(
-    shipped: Gateway, tenants: tuple[Holder, Holder], hand: Hand
+    shipped: Gateway, tenants: tuple[Holder, Holder], fake_worker: FakeWorker
 ) -> None:
     one, other = tenants
     with ThreadPoolExecutor(BURST) as clients:
         burst = [clients.submit(upload, one) for _ in range(BURST)]
-        until(lambda: shipped.ports.lanes.room.turns._line or burst[0].done(), "it has begun")
+        until(
+            lambda: shipped.ports.pools.body_memory.turns._line or burst[0].done(), "it has begun"
+        )
         scripts = [beside(lambda who=who: upload(who, "/generate")) for who in (other, one)]
         assert Counter(each.result().status_code for each in burst) == {202: BURST}
         for _ in range(BURST + len(scripts)):
-            hand.complete(hand.claim())
+            fake_worker.complete(fake_worker.claim())
         assert [each.result(100).status_code for each in scripts] == [200, 200]
 
 
@@ -108,7 +120,7 @@ def test_slow_pictures_of_one_owner_leave_anothers_a_process(
     shipped: Gateway, tenants: tuple[Holder, Holder]
 ) -> None:
     slow, other = tenants
-    decoding = shipped.ports.lanes.decoding._turns
+    decoding = shipped.ports.pools.decoding._turns
     waiting = [beside(lambda: upload(slow, body=b"wait\n" + PHOTO)) for _ in range(10)]
     try:
         until(lambda: decoding._line, "more wait than may")
@@ -124,21 +136,21 @@ def _release(waiting: list[Future[requests.Response]]) -> bool:
     """Let the pictures go on that wait in a decoder; say whether all have an answer."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if "tests.faulty_decoder" in process.cmdline():
+            if "tests.support.faulty_decoder" in process.cmdline():
                 process.send_signal(signal.SIGUSR1)
     return all(each.done() for each in waiting)
 
 
 def test_requests_of_one_owner_that_hang_in_the_database_hang_nobody_elses(
-    shipped: Gateway, tenants: tuple[Holder, Holder], hand: Hand
+    shipped: Gateway, tenants: tuple[Holder, Holder], fake_worker: FakeWorker
 ) -> None:
     hanging, other = tenants
     job, others = hanging.created(), other.created()
     cancel = f"/v1/jobs/{job}/cancel"
-    with hand.db.begin() as held:
+    with fake_worker.db.begin() as held:
         held.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": job[4:]})
         with again_and_again(lambda: hanging.send("POST", cancel), threads=40) as seen:
-            until(lambda: shipped.ports.lanes.database._turns._line, "more wait than may")
+            until(lambda: shipped.ports.pools.database._turns._line, "more wait than may")
             for _ in range(20):
                 assert other.get(f"/v1/jobs/{others}").status_code == 200
                 assert other.get("/v1/jobs").status_code == 200
@@ -150,7 +162,7 @@ def test_bodies_of_one_owner_that_trickle_keep_nobody_elses_out(
     shipped: Gateway, tenants: tuple[Holder, Holder]
 ) -> None:
     trickling, other = tenants
-    spool = shipped.ports.lanes.spool
+    spool = shipped.ports.pools.spool
     with contextlib.ExitStack() as opened:
         for _ in range(2 * SPOOL_BYTES // LARGE):
             opened.enter_context(_trickle(trickling))
@@ -173,10 +185,10 @@ def _trickle(who: Holder) -> Iterator[None]:
 
 
 def test_who_waits_for_a_turn_is_let_go_when_the_gateway_stops(
-    module_stack: Stack, hand: Hand, tenants: tuple[Holder, Holder]
+    module_stack: Stack, fake_worker: FakeWorker, tenants: tuple[Holder, Holder]
 ) -> None:
     with running_gateway(module_stack.settings(), as_shipped=True) as gateway:
-        room = gateway.ports.lanes.room.turns
+        room = gateway.ports.pools.body_memory.turns
         with gateway.holding(room, room.free, owners=4):
             waiting = beside(Holder(gateway, tenants[0].text).create)
             until(lambda: room._line, "it waits")
@@ -191,7 +203,17 @@ def test_who_waits_for_a_turn_is_let_go_when_the_gateway_stops(
 def test_every_handler_that_takes_a_thread_takes_it_in_turn() -> None:
     plain = {
         route.path: type(route)
-        for module in (admin, deliveries, docs, health, jobs, keys, legacy, models, webhooks)
+        for module in (
+            admin,
+            webhook_deliveries,
+            docs,
+            health,
+            jobs,
+            api_keys,
+            legacy,
+            models,
+            webhook_endpoints,
+        )
         for route in module.router.routes
         if isinstance(route, APIRoute) and not iscoroutinefunction(route.endpoint)
     }
