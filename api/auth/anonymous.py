@@ -11,7 +11,7 @@ from typing import Final
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from api.cross_site import check_cross_site
+from api.auth.cross_site import check_cross_site
 from shared.errors import MissingKey
 from shared.settings import Settings
 

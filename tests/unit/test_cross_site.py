@@ -3,7 +3,7 @@
 import pytest
 from starlette.types import Scope
 
-from api.cross_site import check_cross_site
+from api.auth.cross_site import check_cross_site
 from shared.errors import AppError
 from shared.settings import Settings
 
