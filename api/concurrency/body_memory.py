@@ -5,8 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 from uuid import UUID
 
-from api.concurrency.thread_pools import DECODING_PATIENCE_SECONDS
-from api.concurrency.turns import Turns
+from api.concurrency.turns import LONGEST_SECONDS, Turns
 
 BODY_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Eight of the largest bodies; a phone's photo has a tenth of one."""
@@ -19,7 +18,7 @@ class MemoryBudget:
     """
 
     def __init__(self, max_bytes: int, *, each: int) -> None:
-        self.turns = Turns(max_bytes, each=each, patience_seconds=DECODING_PATIENCE_SECONDS)
+        self.turns = Turns(max_bytes, each=each, patience_seconds=LONGEST_SECONDS)
 
     @asynccontextmanager
     async def reserve(self, owner_id: UUID) -> AsyncIterator["Reservation"]:
