@@ -30,7 +30,7 @@ LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Server(uvicorn.Server):
-    """Serves the app; lets those who wait for a job go as soon as it is told to stop."""
+    """Serves the app; told to stop, it lets those go who wait for a job or for a turn."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(
@@ -50,6 +50,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.ports.job_watcher.release()
+        self._app.state.ports.pools.stop()
         await super().shutdown(sockets)
 
 

@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import text
 
 from api.concurrency.cached_read import CachedRead
+from api.images.confinement import check_confined
 from shared import bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
@@ -49,6 +50,7 @@ class Readiness:
             "redis": self._redis.ping,
             "storage": storage.check,
             "engines": lambda: registry.choose(None),
+            "decoders": check_confined,
         }
         self._parts = {
             name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)

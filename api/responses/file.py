@@ -3,20 +3,19 @@
 import base64
 import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.auth.caller import Caller
-from api.concurrency.thread_pools import ThreadPool
 from api.middleware.request_log import AnswerCut
 from api.middleware.security_headers import FILE_POLICY
 from api.ports import Ports
@@ -38,6 +37,9 @@ _TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
 
 
 LINK_LIVES: Final = timedelta(minutes=15)
+
+Download = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a read from the storage on a thread, in its owner's turn."""
 
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _SUFFIXES: Final = {
@@ -88,8 +90,9 @@ async def serve(
         Gone: the file's time is over.
     """
     find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.pools.database.run(find)
-    file = await ports.pools.downloads.run(partial(_file, ports.storage, job, variant))
+    job = await ports.pools.database.run(find, owner_id=caller.owner_id)
+    download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
+    file: File = await download(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -98,10 +101,12 @@ async def serve(
     )
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
-    return await _send(request, ports, file, headers)
+    return await _send(request, ports, file, headers, download)
 
 
-async def _send(request: Request, ports: Ports, file: File, headers: dict[str, str]) -> Response:
+async def _send(
+    request: Request, ports: Ports, file: File, headers: dict[str, str], download: Download
+) -> Response:
     """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
     try:
         span = _span(request, file)
@@ -116,10 +121,9 @@ async def _send(request: Request, ports: Ports, file: File, headers: dict[str, s
     headers["Content-Length"] = str(file.bytes if span is None else len(span))
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    downloads = ports.pools.downloads
-    chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
+    chunks = await download(partial(_start, ports.storage, file.key, span))
     is_whole = span is None or len(span) == file.bytes
-    stream = _stream(chunks, downloads, whole=file if is_whole else None)
+    stream = _stream(chunks, download, whole=file if is_whole else None)
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
@@ -193,7 +197,7 @@ def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterat
 
 
 async def _stream(
-    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool, *, whole: File | None
+    started: tuple[bytes, Iterator[bytes]], download: Download, *, whole: File | None
 ) -> AsyncIterator[bytes]:
     first, rest = started
     chunks: Iterator[bytes] = chain((first,), rest)
@@ -201,7 +205,7 @@ async def _stream(
         chunks = _checked(chunks, whole)
     with closing(rest):  # type: ignore[type-var]
         try:
-            while chunk := await pool.run(partial(next, chunks, b"")):
+            while chunk := await download(partial(next, chunks, b"")):
                 yield chunk
         except Unavailable as error:
             raise AnswerCut(error.message) from error

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, Field
 
 from api.auth.caller import require_admin
+from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.submit.json_body import KnownNames
@@ -15,6 +16,7 @@ from shared.api_keys.key import ApiKey
 from shared.api_keys.store import MOST_OVERLAP, parse_key_id
 
 router = APIRouter(
+    route_class=DatabaseRoute,
     prefix="/v1/keys",
     tags=["keys"],
     dependencies=[Depends(require_admin), Depends(known_query)],

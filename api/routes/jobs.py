@@ -10,6 +10,7 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api.auth.caller import Authenticated
+from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.responses.file import serve
@@ -26,7 +27,11 @@ from shared.lifecycle import Status
 from shared.storage import Storage
 
 router = APIRouter(
-    prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 BATCH_PREFIX: Final = "batch_"
@@ -48,7 +53,8 @@ async def create_job(
     job = submitted.job
     if prefer.wait is not None:
         job = await ports.job_watcher.until(job, has_ended, within=prefer.wait)
-    shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
+    look = partial(answer, ports, job, base_url)
+    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -116,12 +122,12 @@ async def get_job(
         job = ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
         return job, answer(ports, job, base_url)
 
-    job, shown = await ports.pools.database.run(look)
+    job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
         await ports.job_watcher.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.pools.database.run(look)
+        job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 
@@ -137,9 +143,10 @@ def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseU
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.pools.database.run(bury)
+    job = await ports.pools.database.run(bury, owner_id=caller.owner_id)
     _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
-    await ports.pools.storing.run(partial(_remove_files, ports.storage, job.id))
+    remove = partial(_remove_files, ports.storage, job.id)
+    await ports.pools.storing.run(remove, owner_id=caller.owner_id)
 
 
 @router.head("/{job_id}/content", include_in_schema=False)

@@ -58,7 +58,8 @@ async def generate(
     submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
     if prefer.respond_async:
-        shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
+        look = partial(answer, ports, job, base_url)
+        shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
         location = f"{base_url}/v1/jobs/{job.public_id}"
         return shown.response(202, SUCCESSOR | {"Location": location})
     within = timedelta(seconds=ports.settings.generate_timeout_seconds)

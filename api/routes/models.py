@@ -5,6 +5,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.responses.model_schema import parameters_schema
@@ -14,7 +15,11 @@ from shared.engines.registry import OfferedEngine
 from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
 
 router = APIRouter(
-    prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["models"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 

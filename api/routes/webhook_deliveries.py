@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from api.auth.caller import Authenticated
+from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.responses.webhook import DeliveryList, DeliveryView, ReplayView, delivery_view
@@ -18,7 +19,11 @@ from shared.webhooks.delivery_log import DeliveryStatus, Window, parse_delivery_
 from shared.webhooks.endpoints import no_such_cursor
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 _log = structlog.get_logger(__name__)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import Field, StringConstraints
 
 from api.auth.caller import Authenticated, Caller
+from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.ports import Ports
@@ -37,7 +38,11 @@ from shared.webhooks.endpoints import Change, EndpointEvent, no_such_cursor, par
 from shared.webhooks.signing import webhook_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=DatabaseRoute,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 TEST_PATIENCE: Final = timedelta(seconds=20)
@@ -87,7 +92,7 @@ async def register_endpoint(
 ) -> EndpointWithSecret:
     """Register a receiver; the answer alone shows its signing secret."""
     refuse_nul(new.name, "name")
-    await check_webhook(ports, new.url, param="url")
+    await check_webhook(ports, new.url, param="url", owner_id=caller.owner_id)
     register = partial(
         ports.endpoints.register,
         owner_id=caller.owner_id,
@@ -95,7 +100,7 @@ async def register_endpoint(
         url=new.url,
         event_types=tuple(dict.fromkeys(new.event_types)),
     )
-    endpoint = await ports.pools.database.run(register)
+    endpoint = await ports.pools.database.run(register, owner_id=caller.owner_id)
     _log.info("webhook_endpoint_registered", endpoint=endpoint.public_id)
     return with_secret(endpoint)
 
@@ -139,7 +144,7 @@ async def update_endpoint(
     """Change what the body names; PATCH and POST do the same."""
     refuse_nul(asked.name, "name")
     if asked.url is not None:
-        await check_webhook(ports, asked.url, param="url")
+        await check_webhook(ports, asked.url, param="url", owner_id=caller.owner_id)
     change = Change(
         name=asked.name,
         url=asked.url,
@@ -151,7 +156,7 @@ async def update_endpoint(
         found = parse_endpoint_id(endpoint_id)
         return endpoint_view(ports.endpoints.update(found, change, owner_id=caller.owner_id))
 
-    return await ports.pools.database.run(update)
+    return await ports.pools.database.run(update, owner_id=caller.owner_id)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -191,7 +196,7 @@ async def send_test(
         endpoint = ports.endpoints.get(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
         return ports.delivery_log.add_test(endpoint, event, owner_id=caller.owner_id)
 
-    delivery_id = await ports.pools.database.run(add)
+    delivery_id = await ports.pools.database.run(add, owner_id=caller.owner_id)
     attempt = await _tried(ports, caller, delivery_id)
     if attempt.status_code is None:
         raise OutboundFailed(f"the endpoint gave no answer: {attempt.error}", param="url")
@@ -231,7 +236,7 @@ async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:
     look = partial(ports.delivery_log.get, delivery_id, owner_id=caller.owner_id)
     ends_at = time.monotonic() + TEST_PATIENCE.total_seconds()
     while time.monotonic() < ends_at:
-        sent = await ports.pools.database.run(look)
+        sent = await ports.pools.database.run(look, owner_id=caller.owner_id)
         if sent.attempts:
             return sent.attempts[0]
         await asyncio.sleep(LOOK_EVERY_SECONDS)

@@ -25,6 +25,7 @@ MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
 MAX_URI_HEAD: Final = 200
 WHITESPACE: Final = b" \t\r\n\f\v"
+MAX_DIGITS: Final = 16
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
@@ -61,6 +62,13 @@ class CreateRequest:
 
     fields: CreateJob
     image: bytes | ImageUrl
+
+
+def declared_bytes(request: Request, *, undeclared: int) -> int:
+    """Return what the body says that it will take of the disk; one in chunks says nothing."""
+    declared = request.headers.get("content-length", "")
+    is_number = declared.isascii() and declared.isdecimal() and len(declared) < MAX_DIGITS
+    return int(declared) if is_number else undeclared
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -131,7 +139,7 @@ async def _spool(request: Request, reservation: Reservation) -> bytes:
         async for chunk in request.stream():
             await arriving.write(chunk)
         await arriving.seek(0)
-        reservation.grow(arriving.size or 0)
+        await reservation.grow(arriving.size or 0)
         return await arriving.read()
 
 
@@ -144,7 +152,7 @@ async def _from_form(form: FormData, reservation: Reservation) -> Received:
         elif name != "image":
             raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
         else:
-            reservation.grow(value.size or 0)
+            await reservation.grow(value.size or 0)
             file = await value.read()
     return Received(pairs, file, None)
 

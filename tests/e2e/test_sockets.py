@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -53,14 +54,14 @@ def listening(service: Service) -> dict[str, set[stranger.Address]]:
             if process.environ().get(MARK) != data and process.cwd() != f"{data}/pg":
                 continue
             for socket in process.net_connections("all"):
-                if isinstance(socket.laddr, str):
-                    if socket.laddr and not socket.raddr:
-                        name = "grpc.sock" if GRPC_SOCKET.fullmatch(socket.laddr) else socket.laddr
-                        path = Path(process.cwd(), socket.laddr)
-                        found.setdefault(name, set()).add(str(path))
-                elif socket.laddr and not socket.raddr:
-                    name = names.get(socket.laddr.port, f"port {socket.laddr.port}")
-                    found.setdefault(name, set()).add((socket.laddr.ip, socket.laddr.port))
+                here: Any = socket.laddr  # A path of a Unix socket, whatever the stubs say.
+                if isinstance(here, str):
+                    if here and not socket.raddr:
+                        name = "grpc.sock" if GRPC_SOCKET.fullmatch(here) else here
+                        found.setdefault(name, set()).add(str(Path(process.cwd(), here)))
+                elif here and not socket.raddr:
+                    name = names.get(here.port, f"port {here.port}")
+                    found.setdefault(name, set()).add((here.ip, here.port))
     return found
 
 

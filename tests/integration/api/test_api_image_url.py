@@ -176,15 +176,14 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
 
 
 def test_a_fetched_picture_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
-    room = fetching.ports.pools.body_memory
-    free = room.free_bytes
-    room.free_bytes = 1000  # The request fits, the photo behind its URL does not.
-    refused = asked(fetching, site.url("/cat.png"))
-    room.free_bytes += free - 1000
-
-    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-    assert asked(fetching, site.url("/cat.png")).status_code == 202
-    assert room.free_bytes == free
+    room = fetching.ports.pools.body_memory.turns
+    free = room.free
+    with fetching.holding(room, free - 1000, owners=4):
+        waiting = beside(lambda: asked(fetching, site.url("/cat.png")))
+        # The request fits, the photo behind its URL does not.
+        until(lambda: room._line and room.free < 1000, "it is in line")
+    assert waiting.result(60).status_code == 202
+    until(lambda: room.free == free, "all of the room is given back")
 
 
 def test_a_key_that_made_a_job_is_answered_without_a_look(

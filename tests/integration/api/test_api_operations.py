@@ -64,7 +64,9 @@ def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, fake_worker: Fa
 def test_a_gateway_that_can_accept_jobs_is_ready(gateway: Gateway) -> None:
     answer = gateway.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ready")
-    assert set(answer.json()["parts"]) == {"database", "redis", "storage", "engines"}
+    assert set(answer.json()["parts"]) == {
+        *("database", "redis", "storage", "engines", "decoders"),
+    }
     assert gateway.get("/livez").json() == {"status": "alive"}
 
 
