@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psutil
 import psycopg
@@ -54,7 +54,7 @@ def listening(service: Service) -> dict[str, set[stranger.Address]]:
             if process.environ().get(MARK) != data and process.cwd() != f"{data}/pg":
                 continue
             for socket in process.net_connections("all"):
-                here: Any = socket.laddr  # A path of a Unix socket, whatever the stubs say.
+                here = cast(Any, socket.laddr)  # A path of a Unix socket, whatever the stubs say.
                 if isinstance(here, str):
                     if here and not socket.raddr:
                         name = "grpc.sock" if GRPC_SOCKET.fullmatch(here) else here

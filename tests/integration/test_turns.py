@@ -109,7 +109,7 @@ def test_a_burst_of_photos_waits_in_line_and_is_taken_whole(
         until(
             lambda: shipped.ports.pools.body_memory.turns._line or burst[0].done(), "it has begun"
         )
-        scripts = [beside(lambda who=who: upload(who, "/generate")) for who in (other, one)]
+        scripts = [beside(partial(upload, who, "/generate")) for who in (other, one)]
         assert Counter(each.result().status_code for each in burst) == {202: BURST}
         for _ in range(BURST + len(scripts)):
             fake_worker.complete(fake_worker.claim())
