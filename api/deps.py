@@ -83,14 +83,20 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         book = KeyBook(Keys(opened.enter_context(closing(_key_database(settings)))))
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
         ledger, fleet = Ledger(db), Fleet(db)
-        readiness = opened.enter_context(closing(Readiness(db, fleet, storage, redis_url)))
+        readiness = opened.enter_context(closing(Readiness(db, fleet, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
         waiters = opened.enter_context(closing(Waiters(ledger, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
-            jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
+            jobs=Jobs(
+                db,
+                bell,
+                lease=settings.lease,
+                first_try=settings.first_try,
+                max_running=settings.max_running_per_key,
+            ),
             ledger=ledger,
             fleet=fleet,
             storage=storage,
@@ -100,7 +106,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),
-            outbox=Outbox(db),
+            outbox=Outbox(db, first_try=settings.first_try),
             outbound=_outbound(settings, URL_CHECK, max_bytes=0),
             images=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=_census(db, ledger, fleet),

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from shared.catalogue import EngineSpec
 from shared.db import Database
-from shared.errors import UnknownModel
+from shared.errors import Starting, UnknownModel
 from shared.ledger import WORKER_ALIVE_SECONDS
 
 
@@ -75,6 +75,7 @@ class Fleet:
         """Return the offer of that name, or the best this installation serves.
 
         Raises:
+            Starting: no worker has offered anything yet, so the name may be a good one.
             UnknownModel: no worker has ever offered it; the message names those that exist.
         """
         offers = self.offers()
@@ -82,9 +83,9 @@ class Fleet:
             if name is None or offer.spec.name == name:
                 return offer
         if not offers:
-            raise UnknownModel(
-                "no worker has started yet, so no model is known; start one and try again",
-                param="model",
+            raise Starting(
+                "no worker has started yet: the first is still starting, and no model is known"
+                " until it has registered; try again in a few seconds"
             )
         known = ", ".join(offer.spec.name for offer in offers)
         raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")

@@ -62,12 +62,19 @@ class Jobs:
         announcer: Announcer,
         *,
         lease: timedelta,
+        first_try: timedelta,
         max_running: int | None = None,
     ) -> None:
-        """`max_running` is for each owner whose key has no such cap of its own."""
+        """Bring up the transitions of one process.
+
+        Args:
+            first_try: how long webhooks wait before they are tried for the first time.
+            max_running: for each owner whose key has no such cap of its own.
+        """
         self._db = db
         self._announcer = announcer
         self._lease = lease
+        self._first_try = first_try
         self._max_running = max_running
 
     def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
@@ -117,7 +124,7 @@ class Jobs:
             job = Job.from_row(row)
             if row["cap"] is not None:
                 _check_cap(connection, job.owner_id, row["cap"])
-            _add_deliveries(connection, job)
+            self._add_deliveries(connection, job)
             crashpoint("claim_before_commit")
         self._announcer.announce(job.id, job.version)
         return job
@@ -235,7 +242,7 @@ class Jobs:
             rows = connection.execute(statement, values).mappings().all()
             jobs = [Job.from_row(row) for row in rows]
             for job in jobs:
-                _add_deliveries(connection, job)
+                self._add_deliveries(connection, job)
         for job in jobs:
             self._announcer.announce(job.id, job.version)
         return jobs
@@ -248,11 +255,19 @@ class Jobs:
             if row is None:
                 raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
             job = Job.from_row(row)
-            _add_deliveries(connection, job)
+            self._add_deliveries(connection, job)
             if statement is sql.COMPLETE:
                 crashpoint("complete_before_commit")
         self._announcer.announce(job.id, job.version)
         return job
+
+    def _add_deliveries(self, connection: Connection, job: Job) -> None:
+        """Write, with the transition, who must hear of it; replays meet the unique key."""
+        told = (WEBHOOK_EVENTS, VIDEO_EVENTS)
+        events = [names[job.status] for names in told if job.status in names]
+        if events:
+            values = {"job_id": job.id, "events": events, "first_try": self._first_try}
+            connection.execute(sql.DELIVERIES, values)
 
     def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
         values = {"id": job_id, "owner_id": owner_id, "grace": self._lease + SWEEP_GRACE}
@@ -260,7 +275,7 @@ class Jobs:
         if row is None:
             return None
         job = Job.from_row(row)
-        _add_deliveries(connection, job)
+        self._add_deliveries(connection, job)
         return job
 
     def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:
@@ -317,10 +332,3 @@ def _require(connection: Connection, job_id: UUID, owner_id: UUID) -> Job:
 def _ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
     """Make the endpoint whose secret signs an owner's one-off webhooks, if it is missing."""
     connection.execute(sql.DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
-
-
-def _add_deliveries(connection: Connection, job: Job) -> None:
-    """Write, with the transition, who must hear of it; replays meet the unique key."""
-    events = [names[job.status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if job.status in names]
-    if events:
-        connection.execute(sql.DELIVERIES, {"job_id": job.id, "events": events})

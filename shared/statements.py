@@ -179,7 +179,7 @@ encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(in
 DELIVERIES: Final = text(f"""
 INSERT INTO deliveries (id, owner_id, job_id, endpoint_id, event, url, next_at)
 SELECT {NEW_ID}, j.owner_id, j.id, e.id, told.event, coalesce(e.url, j.webhook_url),
-       clock_timestamp()
+       clock_timestamp() + :first_try
 FROM jobs j JOIN webhook_endpoints e ON e.owner_id = j.owner_id
 CROSS JOIN unnest(CAST(:events AS text[])) AS told(event)
 WHERE j.id = :job_id AND e.deleted_at IS NULL AND CASE

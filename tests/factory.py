@@ -43,6 +43,7 @@ class Desk:
             self.db,
             self.announcer,
             lease=settings.lease,
+            first_try=settings.first_try,
             max_running=settings.max_running_per_key,
         )
         self.ledger = Ledger(self.db)

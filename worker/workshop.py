@@ -48,6 +48,7 @@ def open_workshop(settings: Settings, place: Place) -> Workshop:
         db,
         Bell(settings.redis_url.get_secret_value()),
         lease=settings.lease,
+        first_try=settings.first_try,
         max_running=settings.max_running_per_key,
     )
     fleet = Fleet(db)

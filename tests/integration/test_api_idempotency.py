@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.gateway import Gateway, Hand, data_uri, photo_png, running_gateway
 from tests.processes import until
 from tests.stack import Stack
-from worker.sweep import Sweeper
+from worker.purge import Purger
 
 
 def keyed(gateway: Gateway, key: str, **fields: object) -> requests.Response:
@@ -142,14 +142,14 @@ def test_a_request_that_was_refused_does_not_use_its_key_up(gateway: Gateway) ->
 
 def test_a_key_is_free_after_a_day(gateway: Gateway, hand: Hand, module_stack: Stack) -> None:
     first = keyed(gateway, "six", prompt="x").json()["id"]
-    sweeper = Sweeper(hand.db, hand.storage, module_stack.settings())
-    sweeper.sweep()
+    purger = Purger(hand.db, module_stack.settings())
+    purger.forget_keys()
     assert keyed(gateway, "six", prompt="x").json()["id"] == first
     with hand.db.begin() as connection:
         connection.execute(
             text("UPDATE jobs SET created_at = created_at - make_interval(hours => 24)")
         )
-    sweeper.sweep()
+    purger.forget_keys()
     other = keyed(gateway, "six", prompt="y")
     assert other.status_code == 202
     assert other.json()["id"] != first

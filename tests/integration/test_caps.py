@@ -42,7 +42,9 @@ def crowded(desk: Desk) -> Iterator[Desk]:
     with contextlib.closing(db):
         desk.db.close()
         desk.db = db
-        desk.jobs = Jobs(db, Silence(), lease=timedelta(minutes=5), max_running=2)
+        desk.jobs = Jobs(
+            db, Silence(), lease=timedelta(minutes=5), first_try=timedelta(0), max_running=2
+        )
         yield desk
 
 
