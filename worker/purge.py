@@ -39,6 +39,7 @@ class Purger:
         """
         with self._db.begin() as connection:
             ids = list(connection.execute(_BLANK, {"batch": BATCH}).scalars())
+            connection.execute(_BLANK_TRIES, {"ids": ids})
             connection.execute(_BLANK_DELIVERIES, {"ids": ids})
         if ids:
             _log.info("jobs_blanked", jobs=len(ids))
@@ -86,6 +87,15 @@ WHERE id IN (
       AND NOT EXISTS (SELECT FROM deliveries d WHERE d.job_id = j.id AND d.status = 'pending')
     ORDER BY j.deleted_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 RETURNING id
+""")
+
+# What a receiver answered may repeat the body, and an error may name a one-off URL's host.
+_BLANK_TRIES: Final = text("""
+UPDATE delivery_attempts a SET excerpt = NULL, error = CASE
+    WHEN a.error IS NOT NULL AND e.url IS NULL THEN 'failed; the job was deleted since'
+    ELSE a.error END
+FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
+WHERE a.delivery_id = d.id AND d.job_id = ANY(:ids)
 """)
 
 # An endpoint's own URL is its owner's, and stands in the endpoint too.

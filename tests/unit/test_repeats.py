@@ -5,8 +5,11 @@ from datetime import timedelta
 from io import StringIO
 
 import pytest
+import structlog
 
+from shared.logs import set_up
 from shared.repeats import REMEMBERED, RepeatFilter
+from shared.settings import Settings
 
 AN_HOUR = timedelta(hours=1)
 
@@ -64,11 +67,8 @@ def test_however_many_lines_differ_few_are_remembered() -> None:
 
 
 def test_a_process_logs_the_count_beside_the_line() -> None:
-    from shared.logs import set_up
-    from shared.settings import Settings
-
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    before, level, configured = root.handlers[:], root.level, structlog.get_config()
     try:
         set_up(Settings(_env_file=None), process="keeper")
         (handler,) = root.handlers
@@ -83,6 +83,7 @@ def test_a_process_logs_the_count_beside_the_line() -> None:
         lines = handler.stream.getvalue().splitlines()
     finally:
         root.handlers[:], root.level = before, level
+        structlog.configure(**configured)
     assert len(lines) == 4
     assert '"repeated": 7' in lines[-1]
     assert "repeated" not in lines[0]
