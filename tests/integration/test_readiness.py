@@ -1,8 +1,10 @@
 """/readyz asks what a submit needs: what it calls ready is accepted, what it refuses is not."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
@@ -10,7 +12,7 @@ from redis import Redis
 from sqlalchemy import text
 
 from tests.gateway import MODEL, MOVES, Gateway, Hand, photo_png, running_gateway
-from tests.processes import until
+from tests.processes import crew, until
 from tests.stack import Stack, connect
 from tests.stubborn_store import StubbornStore
 
@@ -66,6 +68,27 @@ def test_a_postgres_that_only_reads_is_unready_and_recovers_by_itself(stack: Sta
             assert gateway.get(f"/v1/jobs/{job_id}").status_code == 200
         assert gateway.create().status_code == 202
         until(lambda: gateway.get("/readyz").status_code == 200, "the gateway is ready")
+
+
+def test_a_keeper_beside_a_postgres_that_only_reads_logs_little_and_goes_on(
+    stack: Stack, tmp_path: Path
+) -> None:
+    with Hand.on(stack), crew(stack, tmp_path) as keepers:
+        keeper = keepers.start("worker.keeper")
+        until(lambda: "keeper_ready" in keeper.log.read_text(), "the keeper works")
+        with read_only(stack):
+            until(lambda: "round_missed" in keeper.log.read_text(), "a round was missed")
+            before = len(keeper.log.read_text().splitlines())
+            time.sleep(8)
+            said = keeper.log.read_text().splitlines()[before:]
+        assert len(said) <= 16  # Four a second and more, one line for each round of each loop.
+        assert "Traceback" not in keeper.log.read_text()
+        with running_gateway(stack.settings()) as gateway:
+            job = gateway.created(queue_ttl_seconds=1)
+            until(
+                lambda: gateway.get(f"/v1/jobs/{job['id']}").json()["status"] == "failed",
+                "the keeper ends a job that waited too long",
+            )
 
 
 def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
