@@ -95,11 +95,11 @@ def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
     with running_gateway(stack.settings()) as gateway, Hand.on(stack):
         with connect(stack.servers.state) as connection:
             name = stack.database
-            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")  # type: ignore[call-overload]
+            connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
             with ThreadPoolExecutor(8) as clients:
                 reads = [clients.submit(gateway.get, "/v1/jobs") for _ in range(40)]
                 assert {read.result().status_code for read in reads} == {200}
-            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")  # type: ignore[call-overload]
+            connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         assert gateway.create().status_code == 503  # Its connection is one to the old primary.
         for _ in range(10):
             assert gateway.create().status_code == 202
