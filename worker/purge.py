@@ -39,22 +39,24 @@ class Purger:
         """
         with self._db.begin() as connection:
             ids = list(connection.execute(_BLANK, {"batch": BATCH}).scalars())
+            if not ids:
+                return 0
             connection.execute(_BLANK_TRIES, {"ids": ids})
             connection.execute(_BLANK_DELIVERIES, {"ids": ids})
-        if ids:
-            _log.info("jobs_blanked", jobs=len(ids))
+        _log.info("jobs_blanked", jobs=len(ids))
         return len(ids)
 
     def purge(self) -> int:
         """Delete jobs whose files are long gone, with their deliveries; return how many."""
         with self._db.begin() as connection:
             old = list(connection.execute(_OLD, self._limits).scalars())
+            if not old:
+                return 0
             pending = set(connection.execute(_LOCK_DELIVERIES, {"ids": old}).scalars())
             ids = [job_id for job_id in old if job_id not in pending]
             connection.execute(_DELETE_DELIVERIES, {"ids": ids})
             connection.execute(_DELETE_JOBS, {"ids": ids})
-        if ids:
-            _log.info("jobs_purged", jobs=len(ids))
+        _log.info("jobs_purged", jobs=len(ids))
         return len(ids)
 
     def purge_tests(self) -> int:

@@ -106,6 +106,15 @@ def test_a_jobs_row_ends_so_long_after_its_files(desk: Desk, purger: Purger) -> 
     assert [row["id"] for row in desk.run("SELECT id FROM jobs")] == [young.id]
 
 
+def test_it_is_the_files_that_count_and_not_the_jobs_end(desk: Desk, purger: Purger) -> None:
+    ended(desk)
+    gone(desk, ago=YEAR)
+    desk.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '89 days'")
+    assert purger.purge() == 0
+    desk.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '91 days'")
+    assert purger.purge() == 1
+
+
 @pytest.mark.parametrize("state", ["queued", "running", "kept", "to be swept"])
 def test_a_job_that_lives_or_has_files_is_kept(desk: Desk, purger: Purger, state: str) -> None:
     job = desk.submit()

@@ -121,7 +121,8 @@ def test_a_try_committed_after_a_later_one_is_counted(desk: Desk, tallies: Talli
             "INSERT INTO delivery_attempts (delivery_id, latency_ms) SELECT id, 1 FROM deliveries"
         )
         tried(desk, "no answer")
-        tallies.count()
+        for _ in range(2):
+            tallies.count()
     assert tallies.tries() == {"delivered": 1, "failed": 1}
     for _ in range(2):
         later(desk)
