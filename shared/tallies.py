@@ -48,17 +48,17 @@ class Tallies:
 
     def jobs(self) -> list[Ended]:
         """Return the jobs that ended since the installation began, deleted ones too."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return [Ended(*row) for row in connection.execute(_JOBS)]
 
     def tries(self) -> dict[str, int]:
         """Return how many tries of webhooks were `delivered` and `failed`."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return {row[0]: row[1] for row in connection.execute(_TRIES)}
 
     def deliveries(self) -> dict[str, int]:
         """Return how many deliveries are `pending` and `dead` now, each up to `SHOWN`."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             row = connection.execute(_DELIVERIES, {"shown": SHOWN}).mappings().one()
             return dict(row)
 

@@ -29,7 +29,7 @@ class Purger:
 
     def forget_keys(self) -> int:
         """Let Idempotency-Keys be used anew once they are a day old; return how many."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return connection.execute(_FORGET_KEYS, {"age": KEYS_LIVE, "batch": BATCH}).rowcount
 
     def blank(self) -> int:
@@ -61,7 +61,7 @@ class Purger:
 
     def purge_tests(self) -> int:
         """Delete test deliveries of that age, which belong to no job; return how many."""
-        with self._db.read() as connection:
+        with self._db.autocommit() as connection:
             return connection.execute(_DELETE_TESTS, self._limits).rowcount
 
     @property

@@ -7,17 +7,18 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from shared.catalogue import Asked
-from shared.endpoints import Endpoints
+from shared.engines.parameters import RequestedParameters
 from shared.errors import AddressGone, NotFound
-from shared.job import Job, new_id
-from shared.outbox import DeliveryStatus, Outbox, Window
+from shared.ids import new_id
+from shared.jobs.job import Job
 from shared.tables import ANONYMOUS
-from tests.factory import Desk
-from tests.gateway import beside
-from tests.outbox import ENDS
-from tests.processes import until
-from tests.stack import Stack
+from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
+from shared.webhooks.endpoints import Endpoints
+from tests.support.factory import JobFixture
+from tests.support.gateway import beside
+from tests.support.outbox import ENDS
+from tests.support.processes import until
+from tests.support.stack import Stack
 from worker import purge
 from worker.purge import KEYS_LIVE, Purger
 
@@ -32,41 +33,41 @@ SECRET_WORDS = (
 
 
 @pytest.fixture(scope="module")
-def one_desk(module_stack: Stack) -> Iterator[Desk]:
-    desk = Desk(module_stack.settings())
+def one_desk(module_stack: Stack) -> Iterator[JobFixture]:
+    desk = JobFixture(module_stack.settings())
     yield desk
     desk.close()
 
 
 @pytest.fixture
-def desk(one_desk: Desk) -> Desk:
+def job_fixture(one_desk: JobFixture) -> JobFixture:
     one_desk.run("TRUNCATE jobs, webhook_endpoints, deliveries CASCADE")
     return one_desk
 
 
 @pytest.fixture
-def purger(desk: Desk) -> Purger:
-    return Purger(desk.db, desk.settings)
+def purger(job_fixture: JobFixture) -> Purger:
+    return Purger(job_fixture.db, job_fixture.settings)
 
 
-def ended(desk: Desk, **fields: Any) -> Job:
-    job = desk.submit(asked=Asked(), **fields)
-    return desk.jobs.cancel(job.id, owner_id=ANONYMOUS)
+def ended(job_fixture: JobFixture, **fields: Any) -> Job:
+    job = job_fixture.submit(asked=RequestedParameters(), **fields)
+    return job_fixture.jobs.cancel(job.id, owner_id=ANONYMOUS)
 
 
-def waiting_for_locks(desk: Desk) -> int:
-    (row,) = desk.run(
+def waiting_for_locks(job_fixture: JobFixture) -> int:
+    (row,) = job_fixture.run(
         "SELECT count(*) AS n FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
     return int(row["n"])
 
 
-def wordy(desk: Desk) -> Job:
+def wordy(job_fixture: JobFixture) -> Job:
     """Return a canceled job that has what a client can write in each of its fields."""
-    asked = Asked(prompt=SECRET_WORDS[0], negative_prompt=SECRET_WORDS[1])
-    return desk.jobs.cancel(
-        desk.submit(
+    asked = RequestedParameters(prompt=SECRET_WORDS[0], negative_prompt=SECRET_WORDS[1])
+    return job_fixture.jobs.cancel(
+        job_fixture.submit(
             asked=asked,
             metadata={"for": SECRET_WORDS[2]},
             warnings=(f"nothing is done with {SECRET_WORDS[1]!r}",),
@@ -78,9 +79,9 @@ def wordy(desk: Desk) -> Job:
     )
 
 
-def gone(desk: Desk, *, ago: timedelta, only: UUID | None = None) -> None:
+def gone(job_fixture: JobFixture, *, ago: timedelta, only: UUID | None = None) -> None:
     """Make the jobs' files gone this long ago, and all that came before with them."""
-    desk.run(
+    job_fixture.run(
         "UPDATE jobs SET sweep_at = NULL, created_at = created_at - :ago,"
         " finished_at = finished_at - :ago, expired_at = clock_timestamp() - :ago,"
         " deleted_at = deleted_at - :ago WHERE id = coalesce(:only, id)",
@@ -89,82 +90,90 @@ def gone(desk: Desk, *, ago: timedelta, only: UUID | None = None) -> None:
     )
 
 
-def delivered(desk: Desk, status: str = "delivered") -> None:
-    desk.run(
+def delivered(job_fixture: JobFixture, status: str = "delivered") -> None:
+    job_fixture.run(
         "UPDATE deliveries SET status = :status, next_at = NULL,"
         " delivered_at = clock_timestamp(), tries = 1",
         status=status,
     )
 
 
-def test_a_jobs_row_ends_so_long_after_its_files(desk: Desk, purger: Purger) -> None:
-    old, young = ended(desk), ended(desk)
-    gone(desk, ago=timedelta(days=PURGE_DAYS - 1))
+def test_a_jobs_row_ends_so_long_after_its_files(job_fixture: JobFixture, purger: Purger) -> None:
+    old, young = ended(job_fixture), ended(job_fixture)
+    gone(job_fixture, ago=timedelta(days=PURGE_DAYS - 1))
     assert purger.purge() == 0
-    gone(desk, ago=timedelta(days=PURGE_DAYS + 1), only=old.id)
+    gone(job_fixture, ago=timedelta(days=PURGE_DAYS + 1), only=old.id)
     assert purger.purge() == 1
-    assert [row["id"] for row in desk.run("SELECT id FROM jobs")] == [young.id]
+    assert [row["id"] for row in job_fixture.run("SELECT id FROM jobs")] == [young.id]
 
 
-def test_it_is_the_files_that_count_and_not_the_jobs_end(desk: Desk, purger: Purger) -> None:
-    ended(desk)
-    gone(desk, ago=YEAR)
-    desk.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '89 days'")
+def test_it_is_the_files_that_count_and_not_the_jobs_end(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
+    ended(job_fixture)
+    gone(job_fixture, ago=YEAR)
+    job_fixture.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '89 days'")
     assert purger.purge() == 0
-    desk.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '91 days'")
+    job_fixture.run("UPDATE jobs SET expired_at = clock_timestamp() - interval '91 days'")
     assert purger.purge() == 1
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "kept", "to be swept"])
-def test_a_job_that_lives_or_has_files_is_kept(desk: Desk, purger: Purger, state: str) -> None:
-    job = desk.submit()
+def test_a_job_that_lives_or_has_files_is_kept(
+    job_fixture: JobFixture, purger: Purger, state: str
+) -> None:
+    job = job_fixture.submit()
     if state == "running":
-        desk.jobs.claim(["noop"], worker="w#1")
+        job_fixture.jobs.claim(["noop"], worker="w#1")
     if state in {"kept", "to be swept"}:
-        desk.jobs.cancel(job.id, owner_id=ANONYMOUS)
-        gone(desk, ago=YEAR)
+        job_fixture.jobs.cancel(job.id, owner_id=ANONYMOUS)
+        gone(job_fixture, ago=YEAR)
     if state == "kept":
-        desk.run("UPDATE jobs SET expired_at = NULL")
+        job_fixture.run("UPDATE jobs SET expired_at = NULL")
     if state == "to be swept":
-        desk.run("UPDATE jobs SET sweep_at = clock_timestamp()")
-    desk.run("UPDATE jobs SET created_at = clock_timestamp() - :ago", ago=YEAR)
+        job_fixture.run("UPDATE jobs SET sweep_at = clock_timestamp()")
+    job_fixture.run("UPDATE jobs SET created_at = clock_timestamp() - :ago", ago=YEAR)
     assert purger.purge() == 0
-    assert desk.get(job).id == job.id
+    assert job_fixture.get(job).id == job.id
 
 
-def test_deliveries_and_their_tries_end_with_the_job(desk: Desk, purger: Purger) -> None:
-    wordy(desk)
-    delivered(desk)
-    desk.run(
+def test_deliveries_and_their_tries_end_with_the_job(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
+    wordy(job_fixture)
+    delivered(job_fixture)
+    job_fixture.run(
         "INSERT INTO delivery_attempts (delivery_id, latency_ms) SELECT id, 1 FROM deliveries"
     )
-    gone(desk, ago=YEAR)
+    gone(job_fixture, ago=YEAR)
     assert purger.purge() == 1
     for table in ("jobs", "deliveries", "delivery_attempts"):
-        assert desk.run(f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0  # noqa: S608
+        assert job_fixture.run(f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0  # noqa: S608
 
 
-def test_a_job_with_a_pending_delivery_is_kept(desk: Desk, purger: Purger) -> None:
-    wordy(desk)
-    gone(desk, ago=YEAR)
+def test_a_job_with_a_pending_delivery_is_kept(job_fixture: JobFixture, purger: Purger) -> None:
+    wordy(job_fixture)
+    gone(job_fixture, ago=YEAR)
     assert purger.purge() == 0
-    delivered(desk, "dead")
+    delivered(job_fixture, "dead")
     assert purger.purge() == 1
 
 
-def test_a_replay_that_began_before_the_purge_is_kept(desk: Desk, purger: Purger) -> None:
+def test_a_replay_that_began_before_the_purge_is_kept(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
     """Its delivery is pending by the time that the purge has locked it."""
-    wordy(desk)
-    delivered(desk)
-    gone(desk, ago=YEAR)
-    with desk.db.begin() as replay:
+    wordy(job_fixture)
+    delivered(job_fixture)
+    gone(job_fixture, ago=YEAR)
+    with job_fixture.db.begin() as replay:
         replay.exec_driver_sql(
             "UPDATE deliveries SET status = 'pending', next_at = clock_timestamp()"
         )
         purging = beside(purger.purge)
-        until(lambda: waiting_for_locks(desk) == 1, "the purge waits for the replay")
+        until(lambda: waiting_for_locks(job_fixture) == 1, "the purge waits for the replay")
     assert purging.result(timeout=60) == 0
-    assert len(desk.run("SELECT FROM deliveries")) == 1
+    assert len(job_fixture.run("SELECT FROM deliveries")) == 1
 
 
 @pytest.mark.parametrize(
@@ -175,31 +184,31 @@ def test_a_replay_that_began_before_the_purge_is_kept(desk: Desk, purger: Purger
     ],
 )
 def test_nothing_is_purged_before_keys_and_the_schedule_have_run_out(
-    desk: Desk, module_stack: Stack, schedule: str, kept: timedelta, purged: timedelta
+    job_fixture: JobFixture, module_stack: Stack, schedule: str, kept: timedelta, purged: timedelta
 ) -> None:
     settings = module_stack.settings(purge_seconds=0, webhook_schedule=schedule)
-    purger = Purger(desk.db, settings)
-    ended(desk)
-    gone(desk, ago=kept)
+    purger = Purger(job_fixture.db, settings)
+    ended(job_fixture)
+    gone(job_fixture, ago=kept)
     assert purger.purge() == 0
-    gone(desk, ago=purged)
+    gone(job_fixture, ago=purged)
     assert purger.purge() == 1
 
 
 def test_a_purge_takes_small_batches(
-    desk: Desk, purger: Purger, monkeypatch: pytest.MonkeyPatch
+    job_fixture: JobFixture, purger: Purger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(purge, "BATCH", 2)
     for _ in range(5):
-        ended(desk)
-    gone(desk, ago=YEAR)
+        ended(job_fixture)
+    gone(job_fixture, ago=YEAR)
     assert [purger.purge() for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_test_deliveries_end_too(desk: Desk, purger: Purger) -> None:
-    endpoint = Endpoints(desk.db).default(ANONYMOUS)
+def test_test_deliveries_end_too(job_fixture: JobFixture, purger: Purger) -> None:
+    endpoint = Endpoints(job_fixture.db).default(ANONYMOUS)
     for status in ("delivered", "pending"):
-        desk.run(
+        job_fixture.run(
             "INSERT INTO deliveries (id, owner_id, endpoint_id, event, url, status, next_at,"
             " created_at) VALUES (:id, :owner, :endpoint, 'webhook.test', 'https://x', :status,"
             " CASE WHEN :status = 'pending' THEN clock_timestamp() END,"
@@ -211,13 +220,15 @@ def test_test_deliveries_end_too(desk: Desk, purger: Purger) -> None:
             ago=YEAR,
         )
     assert [purger.purge_tests(), purger.purge_tests()] == [1, 0]
-    assert [row["status"] for row in desk.run("SELECT status FROM deliveries")] == ["pending"]
+    assert [row["status"] for row in job_fixture.run("SELECT status FROM deliveries")] == [
+        "pending"
+    ]
 
 
-def everything(desk: Desk) -> str:
+def everything(job_fixture: JobFixture) -> str:
     """Return all that the database holds of jobs and deliveries, as text."""
     return str(
-        desk.run(
+        job_fixture.run(
             "SELECT (SELECT json_agg(j) FROM jobs j)::text AS jobs,"
             " (SELECT json_agg(d) FROM deliveries d)::text AS deliveries,"
             " (SELECT json_agg(a) FROM delivery_attempts a)::text AS attempts"
@@ -226,60 +237,69 @@ def everything(desk: Desk) -> str:
 
 
 def test_the_words_of_a_deleted_job_go_when_its_last_webhook_has_ended(
-    desk: Desk, purger: Purger
+    job_fixture: JobFixture, purger: Purger
 ) -> None:
-    job = wordy(desk)
-    desk.jobs.delete(job.id, owner_id=ANONYMOUS)
+    job = wordy(job_fixture)
+    job_fixture.jobs.delete(job.id, owner_id=ANONYMOUS)
     assert purger.blank() == 0  # Its body is still to be sent.
-    delivered(desk)
-    desk.run(
+    delivered(job_fixture)
+    job_fixture.run(
         "INSERT INTO delivery_attempts (delivery_id, latency_ms, error, excerpt)"
         " SELECT id, 1, :error, :excerpt FROM deliveries",
         error=f"{SECRET_WORDS[3]} has no address",
         excerpt=f"thank you for {SECRET_WORDS[0]}",
     )
-    assert all(word in everything(desk) for word in SECRET_WORDS)
+    assert all(word in everything(job_fixture) for word in SECRET_WORDS)
     assert purger.blank() == 1
-    assert not any(word in everything(desk) for word in SECRET_WORDS)
-    assert desk.get(job).parameters.prompt == ""
+    assert not any(word in everything(job_fixture) for word in SECRET_WORDS)
+    assert job_fixture.get(job).parameters.prompt == ""
     assert purger.blank() == 0
 
 
 def test_the_words_of_a_deleted_job_without_webhooks_go_at_once(
-    desk: Desk, purger: Purger
+    job_fixture: JobFixture, purger: Purger
 ) -> None:
-    job, kept = ended(desk, metadata={"for": "me"}), ended(desk, metadata={"for": "you"})
-    desk.jobs.delete(job.id, owner_id=ANONYMOUS)
+    job, kept = (
+        ended(job_fixture, metadata={"for": "me"}),
+        ended(job_fixture, metadata={"for": "you"}),
+    )
+    job_fixture.jobs.delete(job.id, owner_id=ANONYMOUS)
     assert purger.blank() == 1
-    assert (desk.get(job).metadata, desk.get(kept).metadata) == ({}, {"for": "you"})
+    assert (job_fixture.get(job).metadata, job_fixture.get(kept).metadata) == ({}, {"for": "you"})
 
 
-def test_a_dead_letter_ends_a_deleted_jobs_words_too(desk: Desk, purger: Purger) -> None:
-    desk.jobs.delete(wordy(desk).id, owner_id=ANONYMOUS)
-    delivered(desk, "dead")
+def test_a_dead_letter_ends_a_deleted_jobs_words_too(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
+    job_fixture.jobs.delete(wordy(job_fixture).id, owner_id=ANONYMOUS)
+    delivered(job_fixture, "dead")
     assert purger.blank() == 1
-    assert SECRET_WORDS[0] not in everything(desk)
+    assert SECRET_WORDS[0] not in everything(job_fixture)
 
 
-def test_what_has_no_address_any_more_cannot_be_replayed(desk: Desk, purger: Purger) -> None:
-    desk.jobs.delete(wordy(desk).id, owner_id=ANONYMOUS)
-    delivered(desk, "dead")
+def test_what_has_no_address_any_more_cannot_be_replayed(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
+    job_fixture.jobs.delete(wordy(job_fixture).id, owner_id=ANONYMOUS)
+    delivered(job_fixture, "dead")
     purger.blank()
-    outbox = Outbox(desk.db, first_try=timedelta(0))
-    (row,) = desk.run("SELECT id, endpoint_id, created_at FROM deliveries")
+    outbox = DeliveryLog(job_fixture.db, first_try=timedelta(0))
+    (row,) = job_fixture.run("SELECT id, endpoint_id, created_at FROM deliveries")
     with pytest.raises(AddressGone):
         outbox.replay(row["id"], owner_id=ANONYMOUS)
     with pytest.raises(NotFound):
         outbox.replay(row["id"], owner_id=uuid4())
     window = Window(since=row["created_at"], until=None, status=DeliveryStatus.DEAD)
-    found = Endpoints(desk.db).default(ANONYMOUS)
+    found = Endpoints(job_fixture.db).default(ANONYMOUS)
     assert outbox.replay_range(found, window, owner_id=ANONYMOUS) == 0
 
 
-def test_an_idempotency_key_is_forgotten_after_a_day(desk: Desk, purger: Purger) -> None:
-    first = desk.submit(idempotency_key="k", idempotency_fingerprint="f")
+def test_an_idempotency_key_is_forgotten_after_a_day(
+    job_fixture: JobFixture, purger: Purger
+) -> None:
+    first = job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f")
     assert purger.forget_keys() == 0
-    assert desk.submit(idempotency_key="k", idempotency_fingerprint="f").id == first.id
-    desk.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
+    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id == first.id
+    job_fixture.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
     assert purger.forget_keys() == 1
-    assert desk.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id
+    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id

@@ -11,10 +11,10 @@ import requests
 from redis import Redis
 from sqlalchemy import text
 
-from tests.gateway import MODEL, MOVES, Gateway, Hand, photo_png, running_gateway
-from tests.processes import crew, until
-from tests.stack import Stack, connect
-from tests.stubborn_store import StubbornStore
+from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway, photo_png, running_gateway
+from tests.support.processes import crew, until
+from tests.support.stack import Stack, connect
+from tests.support.stubborn_store import StubbornStore
 
 PARTS = {"database", "redis", "storage", "engines", "workers", "disk"}
 
@@ -54,7 +54,7 @@ def _takes_writes(stack: Stack) -> bool:
 
 
 def test_a_postgres_that_only_reads_is_unready_and_recovers_by_itself(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack):
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack):
         job_id = gateway.created()["id"]
         with read_only(stack):
             refused = gateway.create()
@@ -73,11 +73,11 @@ def test_a_postgres_that_only_reads_is_unready_and_recovers_by_itself(stack: Sta
 def test_a_keeper_beside_a_postgres_that_only_reads_logs_little_and_goes_on(
     stack: Stack, tmp_path: Path
 ) -> None:
-    with Hand.on(stack), crew(stack, tmp_path) as keepers:
+    with FakeWorker.on(stack), crew(stack, tmp_path) as keepers:
         keeper = keepers.start("worker.keeper")
         until(lambda: "keeper_ready" in keeper.log.read_text(), "the keeper works")
         with read_only(stack):
-            until(lambda: "round_missed" in keeper.log.read_text(), "a round was missed")
+            until(lambda: "keeper_round_skipped" in keeper.log.read_text(), "a round was missed")
             before = len(keeper.log.read_text().splitlines())
             time.sleep(8)
             said = keeper.log.read_text().splitlines()[before:]
@@ -92,7 +92,7 @@ def test_a_keeper_beside_a_postgres_that_only_reads_logs_little_and_goes_on(
 
 
 def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
-    with running_gateway(stack.settings()) as gateway, Hand.on(stack):
+    with running_gateway(stack.settings()) as gateway, FakeWorker.on(stack):
         with connect(stack.servers.state) as connection:
             name = stack.database
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
@@ -105,7 +105,9 @@ def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
             assert gateway.create().status_code == 202
 
 
-def test_a_store_that_lists_and_keeps_nothing_is_unready(module_stack: Stack, hand: Hand) -> None:
+def test_a_store_that_lists_and_keeps_nothing_is_unready(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with (
         StubbornStore() as store,
         running_gateway(module_stack.settings(s3_endpoint=store.url)) as gateway,
@@ -119,7 +121,9 @@ def test_a_store_that_lists_and_keeps_nothing_is_unready(module_stack: Stack, ha
         until(lambda: gateway.get("/readyz").status_code == 200, "the gateway is ready")
 
 
-def test_a_flood_of_scrapes_stores_one_object_a_second(module_stack: Stack, hand: Hand) -> None:
+def test_a_flood_of_scrapes_stores_one_object_a_second(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with StubbornStore() as store:
         with (
             running_gateway(module_stack.settings(s3_endpoint=store.url)) as gateway,
@@ -139,7 +143,7 @@ def test_a_redis_that_takes_no_writes_is_degraded_and_ready(
     with (
         Redis.from_url(stack.settings().redis_url.get_secret_value()) as valkey,
         running_gateway(stack.settings()) as gateway,
-        Hand.on(stack),
+        FakeWorker.on(stack),
     ):
         for name, value in how.items():
             valkey.config_set(name, value)
@@ -157,7 +161,7 @@ def test_a_redis_that_takes_no_writes_is_degraded_and_ready(
 
 
 def test_without_redis_the_gateway_is_degraded_and_accepts(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with running_gateway(module_stack.settings(redis_url="redis://127.0.0.1:9/0")) as gateway:
         answer = gateway.get("/readyz")
@@ -167,9 +171,9 @@ def test_without_redis_the_gateway_is_degraded_and_accepts(
 
 
 def test_without_a_living_worker_the_gateway_is_degraded_and_accepts(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.execute(text("UPDATE workers SET beat_at = beat_at - interval '1 hour'"))
     with running_gateway(module_stack.settings()) as gateway:
         answer = gateway.get("/readyz")
@@ -178,7 +182,9 @@ def test_without_a_living_worker_the_gateway_is_degraded_and_accepts(
         assert gateway.create().status_code == 202
 
 
-def test_a_full_disk_of_the_service_is_unready(module_stack: Stack, hand: Hand) -> None:
+def test_a_full_disk_of_the_service_is_unready(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
     with running_gateway(module_stack.settings(min_free_bytes=2**60)) as gateway:
         answer = gateway.get("/readyz")
         assert answer.status_code == 503
@@ -187,9 +193,9 @@ def test_a_full_disk_of_the_service_is_unready(module_stack: Stack, hand: Hand) 
 
 
 def test_full_disks_of_all_workers_are_unready(
-    gateway: Gateway, hand: Hand, module_stack: Stack
+    gateway: Gateway, fake_worker: FakeWorker, module_stack: Stack
 ) -> None:
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.execute(text("UPDATE workers SET free_bytes = 1"))
     with running_gateway(module_stack.settings()) as asked:
         answer = asked.get("/readyz")
@@ -199,9 +205,9 @@ def test_full_disks_of_all_workers_are_unready(
 
 
 def test_before_the_first_worker_every_model_is_still_starting(
-    module_stack: Stack, hand: Hand
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    hand.clear()
+    fake_worker.clear()
     with running_gateway(module_stack.settings()) as gateway:
         ready = gateway.get("/readyz")
         assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
@@ -217,7 +223,7 @@ def test_before_the_first_worker_every_model_is_still_starting(
             assert (answer.status_code, answer.json()["code"]) == (503, "starting")
             assert int(answer.headers["Retry-After"]) > 0
             assert "the first is still starting" in answer.json()["detail"]
-        hand.offer(MOVES)
+        fake_worker.offer(MOVES)
         assert gateway.create(model=MOVES.name).status_code == 202
         unknown = gateway.create(model="sora")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_model")

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from shared.errors import DatabaseUnavailable
-from worker.keeper import Loop
+from worker.keeper.__main__ import Loop
 
 
 class Failing:
@@ -52,7 +52,7 @@ def test_a_loop_that_works_again_says_how_many_rounds_it_missed(
     loop.thread.start()
     loop.thread.join(timeout=30)
     missed, again, resumed = caplog.messages
-    assert "round_missed" in missed
-    assert "round_missed" in again
+    assert "keeper_round_skipped" in missed
+    assert "keeper_round_skipped" in again
     assert "rounds_resumed" in resumed
     assert "missed=2" in resumed

@@ -24,7 +24,7 @@ def passed(repeats: RepeatFilter, *lines: logging.LogRecord) -> list[object]:
 
 def test_the_same_warning_passes_a_few_times_in_each_window() -> None:
     repeats = RepeatFilter(window=AN_HOUR, shown=3)
-    told = [{"event": "round_missed", "loop": "reap", "timestamp": n} for n in range(100)]
+    told = [{"event": "keeper_round_skipped", "loop": "reap", "timestamp": n} for n in range(100)]
     assert passed(repeats, *(line(each) for each in told)) == told[:3]
 
 

@@ -1,0 +1,165 @@
+"""Whether the gateway can accept a job now, part by part.
+
+Each part is asked for what a submit needs of it, and not whether it answers: a Postgres that
+failed over still reads, and a store that has just started lists its bucket seconds before it
+keeps an object.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+import redis
+import structlog
+from sqlalchemy import text
+
+from api.concurrency.cached_read import CachedRead
+from api.monitoring.disk_space import check_disk, check_disk_space
+from shared import bell
+from shared.db import Database
+from shared.engines.registry import EngineRegistry
+from shared.errors import AppError, Unavailable, WorkersFull
+from shared.settings import Settings
+from shared.storage import Storage
+
+_log = structlog.get_logger(__name__)
+
+FRESH: Final = timedelta(seconds=1)
+PATIENCE: Final = timedelta(seconds=2)
+REDIS_SECONDS: Final = 0.3
+
+NEEDED: Final = frozenset({"database", "storage", "engines", "disk"})
+"""Without Redis jobs are accepted and run all the same, a little later; without a living worker
+they are accepted and wait for one."""
+
+PROBE_KEY: Final = "probes/readyz"
+"""The one object that is written again and again; it is never read."""
+
+REDIS_PROBE: Final = "stillreel:probe"
+REDIS_PROBE_SECONDS: Final = 60
+
+
+@dataclass(frozen=True)
+class Health:
+    """One part's answer to "do you work?"."""
+
+    ok: bool
+    milliseconds: float
+    reason: str | None = None
+
+
+class Readiness:
+    """One check for each part, shared by all who ask about it within a second."""
+
+    def __init__(
+        self, db: Database, registry: EngineRegistry, storage: Storage, settings: Settings
+    ) -> None:
+        redis_url = settings.redis_url.get_secret_value()
+        self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
+        checks: Mapping[str, Callable[[], object]] = {
+            "database": lambda: _write_a_row(db),
+            "redis": lambda: _write_a_key(self._redis),
+            "storage": lambda: storage.put(PROBE_KEY, b"ready", content_type="text/plain"),
+            "engines": lambda: registry.choose(None),
+            "workers": lambda: _find_a_worker(registry),
+            "disk": lambda: _find_room(registry, settings),
+        }
+        self._parts = {
+            name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)
+            for name, check in checks.items()
+        }
+
+    async def parts(self) -> Mapping[str, Health]:
+        """Return every part's health, at most a second old and within two."""
+        found = await asyncio.gather(*(_health(part) for part in self._parts.values()))
+        return dict(zip(self._parts, found, strict=True))
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+async def _health(part: CachedRead[Health]) -> Health:
+    try:
+        return await part.get()
+    except TimeoutError:
+        return Health(False, PATIENCE.total_seconds() * 1000, "no answer in time")
+
+
+class _Check:
+    """Asks one part; the log gets what its library said, once for each turn of its health."""
+
+    def __init__(self, name: str, ask: Callable[[], object]) -> None:
+        self._name = name
+        self._ask = ask
+        self._was_ok = True
+
+    def __call__(self) -> Health:
+        began = time.perf_counter()
+        reason = self._reason()
+        took = round((time.perf_counter() - began) * 1000, 1)
+        if reason is None and not self._was_ok:
+            _log.info("dependency_up", part=self._name)
+        self._was_ok = reason is None
+        return Health(self._was_ok, took, reason)
+
+    def _reason(self) -> str | None:
+        try:
+            self._ask()
+        except AppError as error:
+            self._note(error.cause)
+            return error.message
+        except redis.ResponseError as error:
+            self._note(str(error))
+            return "Redis takes no writes; jobs start a second or two later"
+        except redis.RedisError as error:
+            self._note(str(error))
+            return "Redis does not answer; jobs start a second or two later"
+        return None
+
+    def _note(self, cause: str) -> None:
+        if self._was_ok:
+            _log.warning("dependency_down", part=self._name, reason=cause)
+
+
+def _write_a_row(db: Database) -> None:
+    """Commit one tiny row: a commit also waits for the replicas that a submit's would wait for."""
+    with db.autocommit() as connection:
+        connection.execute(_WRITE)
+
+
+def _write_a_key(client: redis.Redis) -> None:
+    client.set(REDIS_PROBE, "1", ex=REDIS_PROBE_SECONDS)
+
+
+def _find_a_worker(registry: EngineRegistry) -> None:
+    """Raise Unavailable unless a worker is alive."""
+    if registry.live_workers() == 0:
+        raise Unavailable("no worker is alive; jobs wait until one starts")
+
+
+def _find_room(registry: EngineRegistry, settings: Settings) -> None:
+    """Raise what a submit would hear, whichever model it named.
+
+    Raises:
+        StorageFull: the disk of this machine's files is nearly full.
+        WorkersFull: so is every worker's, for every engine.
+    """
+    check_disk(settings)
+    refusals: list[WorkersFull] = []
+    offers = registry.offers()
+    for offer in offers:
+        try:
+            check_disk_space(offer, settings)
+        except WorkersFull as error:
+            refusals.append(error)
+    if refusals and len(refusals) == len(offers):
+        raise refusals[0]
+
+
+_WRITE: Final = text(
+    "INSERT INTO probes (name) VALUES ('readyz')"
+    " ON CONFLICT (name) DO UPDATE SET at = clock_timestamp()"
+)
