@@ -34,8 +34,8 @@ from worker.keeper import webhook_sender
 from worker.keeper.bells import Ringer
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
+from worker.keeper.purge import BATCH, Purger
 from worker.keeper.webhook_sender import WebhookSender
-from worker.purge import BATCH, Purger
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 SILENCE_SECONDS: Final = 120.0

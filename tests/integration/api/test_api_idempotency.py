@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
-from worker.purge import Purger
+from worker.keeper.purge import Purger
 
 
 def keyed(gateway: Gateway, key: str, **fields: object) -> requests.Response:

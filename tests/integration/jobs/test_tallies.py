@@ -12,7 +12,7 @@ from shared.tables import ANONYMOUS
 from shared.tallies import Tallies
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack
-from worker.purge import Purger
+from worker.keeper.purge import Purger
 
 LATELY = timedelta(minutes=2)
 VIDEO = Artifact(key="videos/x/1.mp4", content_type="video/mp4", bytes=1, sha256="0")

@@ -19,8 +19,8 @@ from tests.support.gateway import beside
 from tests.support.outbox import ENDS
 from tests.support.processes import until
 from tests.support.stack import Stack
-from worker import purge
-from worker.purge import KEYS_LIVE, Purger
+from worker.keeper import purge
+from worker.keeper.purge import KEYS_LIVE, Purger
 
 YEAR = timedelta(days=365)
 PURGE_DAYS = 90
