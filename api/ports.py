@@ -130,4 +130,5 @@ def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Out
         deadline=deadline,
         max_bytes=max_bytes,
         closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
     )

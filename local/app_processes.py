@@ -35,8 +35,11 @@ _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  #
 def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...]:
     """Return them in the order in which they start."""
     worker_id = settings.worker_id or state.worker_id
+    servers = service_env(state)
+    closed = (servers["STILLREEL_CLOSED_PORTS"], settings.closed_ports)
     env = {
-        **service_env(state),
+        **servers,
+        "STILLREEL_CLOSED_PORTS": ",".join(filter(None, closed)),
         "STILLREEL_HOST": settings.host,
         "STILLREEL_PORT": str(settings.port),
         "STILLREEL_WORKER_ID": worker_id,

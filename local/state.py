@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from local.private_file import write_private
 from local.processes.process import CannotStart
 
 FILE = "state.json"
@@ -53,10 +53,4 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Write the file whole or not at all, mode 0600 from its first byte on."""
-        draft = folder / f"{FILE}.new"
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(folder / FILE)
+        write_private(folder / FILE, json.dumps(dataclasses.asdict(self), indent=2))

@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     generate_timeout_seconds: float = Field(default=1800, gt=0)
     webhook_schedule: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     outbound_allow: str = ""
+    closed_ports: str = ""
 
     min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
@@ -167,6 +168,14 @@ class Settings(BaseSettings):
             raise ValueError("it is a comma list of width x height x frames, like 512x512x16")
         if len(parts) > MOST_WARM_SHAPES:
             raise ValueError(f"it holds at most {MOST_WARM_SHAPES} clips")
+        return value
+
+    @field_validator("closed_ports")
+    @classmethod
+    def _ports_parse(cls, value: str) -> str:
+        for part in _listed(value):
+            if not re.fullmatch(r"[1-9]\d{0,4}", part) or int(part) > 65535:
+                raise ValueError(f"{part!r} is no port; it is a comma list, like 9333,8888")
         return value
 
     @field_validator("outbound_allow")
@@ -245,6 +254,11 @@ class Settings(BaseSettings):
             _port(self.s3_endpoint, usual=80),
         }
         return frozenset(parts - {80, 443})
+
+    @cached_property
+    def inner_ports(self) -> frozenset[int]:
+        """Where the servers' parts listen that no other setting names."""
+        return frozenset(map(int, _listed(self.closed_ports)))
 
     @property
     def lease(self) -> timedelta:

@@ -1,14 +1,17 @@
 """A job's files over HTTP: conditional, in ranges, straight from storage or by its own link."""
 
 import base64
+import hashlib
 import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from typing import Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
@@ -44,6 +47,8 @@ _SUFFIXES: Final = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
 }
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,9 +118,9 @@ async def _send(request: Request, ports: Ports, file: File, headers: dict[str, s
         return Response(status_code=status, headers=headers, media_type=file.content_type)
     downloads = ports.pools.downloads
     chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
-    return StreamingResponse(
-        _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
-    )
+    is_whole = span is None or len(span) == file.bytes
+    stream = _stream(chunks, downloads, whole=file if is_whole else None)
+    return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
 def _file(storage: Storage, job: Job, variant: Variant) -> File:
@@ -188,16 +193,39 @@ def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterat
 
 
 async def _stream(
-    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool
+    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool, *, whole: File | None
 ) -> AsyncIterator[bytes]:
-    chunk, rest = started
+    first, rest = started
+    chunks: Iterator[bytes] = chain((first,), rest)
+    if whole is not None:
+        chunks = _checked(chunks, whole)
     with closing(rest):  # type: ignore[type-var]
-        while chunk:
-            yield chunk
-            try:
-                chunk = await pool.run(partial(next, rest, b""))
-            except Unavailable as error:
-                raise AnswerCut(error.message) from error
+        try:
+            while chunk := await pool.run(partial(next, chunks, b"")):
+                yield chunk
+        except Unavailable as error:
+            raise AnswerCut(error.message) from error
+
+
+def _checked(chunks: Iterator[bytes], file: File) -> Iterator[bytes]:
+    """Yield the file's bytes, the last ones only once all of them have the hash of its row.
+
+    Raises:
+        AnswerCut: the store gave other bytes; the client got less than Content-Length.
+    """
+    digest, count, held = hashlib.sha256(), 0, b""
+    for chunk in chunks:
+        digest.update(chunk)
+        count += len(chunk)
+        if count > file.bytes:
+            break
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != file.sha256:
+        _log.error("stored_file_differs", key=file.key)
+        raise AnswerCut(f"the stored {file.key} is not the file whose hash its job's row has")
+    yield held
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:

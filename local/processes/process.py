@@ -35,8 +35,9 @@ class Part:
 
     `ready` answers within about a second and never raises; without it a part serves as soon as it
     runs. A part with `runs_once` is a step: left out if it is `ready` already, else ready when it
-    has ended with status 0. `death_signal` reaches the process when its launcher dies without
-    stopping it (Linux only).
+    has ended with status 0. `upkeep` is called once an hour while it serves; the person is told
+    of an OSError, and the part goes on. `death_signal` reaches the process when its launcher dies
+    without stopping it (Linux only).
     """
 
     name: str
@@ -48,6 +49,7 @@ class Part:
     prepare: Callable[[], None] | None = None
     ready: Callable[[], bool] | None = None
     ready_seconds: float = 60
+    upkeep: Callable[[], object] | None = None
     runs_once: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals | None = None

@@ -196,6 +196,7 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         deadline=webhook_sender.DEADLINE,
         max_bytes=webhook_sender.MAX_ANSWER_BYTES,
         closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
     )
     return WebhookSender(
         db,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from local.servers.services import INNER
 from shared.jobs.job import parse_id
 from shared.jobs.storage_keys import input_key
 from shared.outbound.pinned_connection import MAX_LOOKUPS
@@ -252,7 +253,9 @@ def test_a_webhook_that_can_be_reached_is_accepted(fetching: Gateway) -> None:
 def test_our_own_services_are_no_place_for_pictures_or_webhooks(
     fetching: Gateway, module_stack: Stack
 ) -> None:
-    for port in module_stack.settings().own_ports:
+    settings = module_stack.settings()
+    assert settings.inner_ports >= {module_stack.servers.state.ports[name] for name in INNER}
+    for port in settings.own_ports | settings.inner_ports:
         url = f"http://127.0.0.1:{port}/"
         for refused in (asked(fetching, url), fetching.create(**{"webhook[url]": url})):
             assert refused.status_code == 422
