@@ -73,14 +73,20 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
         queries, registry = JobQueries(db), EngineRegistry(db)
-        readiness = opened.enter_context(closing(Readiness(db, registry, storage, redis_url)))
+        readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
         job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
-            jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
+            jobs=Jobs(
+                db,
+                bell,
+                lease=settings.lease,
+                first_try=settings.first_try,
+                max_running=settings.max_running_per_key,
+            ),
             queries=queries,
             registry=registry,
             storage=storage,
@@ -90,7 +96,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),
-            delivery_log=DeliveryLog(db),
+            delivery_log=DeliveryLog(db, first_try=settings.first_try),
             webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
             image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=_census(db, queries, registry),

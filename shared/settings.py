@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=64_000_000, ge=1024)
     retain_seconds: int = Field(default=30 * 24 * 3600, ge=60)
+    purge_seconds: int = Field(default=90 * 24 * 3600, ge=0)
 
     data_dir: Path = Path(".data")
     log_format: Literal["json", "console"] = "json"
@@ -267,10 +268,19 @@ class Settings(BaseSettings):
     def retain(self) -> timedelta:
         return timedelta(seconds=self.retain_seconds)
 
+    @property
+    def purge(self) -> timedelta:
+        return timedelta(seconds=self.purge_seconds)
+
     @cached_property
     def webhook_delays(self) -> tuple[timedelta, ...]:
         """The wait before each try; its length is the number of tries."""
         return tuple(timedelta(seconds=float(part)) for part in self.webhook_schedule.split(","))
+
+    @property
+    def first_try(self) -> timedelta:
+        """The wait before a webhook is tried for the first time."""
+        return self.webhook_delays[0]
 
     @cached_property
     def allowed_origins(self) -> tuple[str, ...]:

@@ -22,6 +22,8 @@ DELETE_BATCH: Final = 1000  # What one DeleteObjects call takes.
 _FULL: Final = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
 """What MinIO and Ceph say; SeaweedFS without a writable volume says InternalError."""
 
+_ABSENT: Final = frozenset({"NoSuchKey", "404"})
+
 
 @dataclass(frozen=True)
 class Content:
@@ -119,7 +121,13 @@ class Storage:
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def delete_prefix(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> int:
-        """Delete every object below the prefix but those kept; return how many went."""
+        """Delete every object below the prefix but those kept; return how many went.
+
+        Raises:
+            StorageUnavailable: the store kept some, and says so inside an answer of 200; the
+                others went.
+        """
+        refused: list[str] = []
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix
@@ -128,10 +136,16 @@ class Storage:
             doomed = [key for key in keys if key not in keep]
             for start in range(0, len(doomed), DELETE_BATCH):
                 batch = [{"Key": key} for key in doomed[start : start + DELETE_BATCH]]
-                self._client.delete_objects(
+                answer = self._client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True}
                 )
-            return len(doomed)
+                refused += _refusals(answer)
+        if refused:
+            raise StorageUnavailable(
+                f"the storage refused to delete {len(refused)} of {len(doomed)} objects,"
+                f" with {', '.join(sorted(set(refused)))}"
+            )
+        return len(doomed)
 
     def presign(
         self, key: str, *, content_type: str, file_name: str, expires: timedelta
@@ -195,7 +209,7 @@ def _translated() -> Iterator[None]:
     except ClientError as error:
         code = _code(error)
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if code in {"NoSuchKey", "404"}:
+        if code in _ABSENT:
             raise Gone("the file is no longer stored") from error
         if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
             raise StorageFull("the storage has no room left; delete jobs, or wait") from error
@@ -209,6 +223,12 @@ def _translated() -> Iterator[None]:
 def _code(error: ClientError) -> str:
     response: Mapping[str, Any] = error.response
     return str(response.get("Error", {}).get("Code", "unknown"))
+
+
+def _refusals(answer: Mapping[str, Any]) -> list[str]:
+    """Return the codes of what DeleteObjects kept; what was gone already is no refusal."""
+    codes = [str(error.get("Code", "unknown")) for error in answer.get("Errors", ())]
+    return [code for code in codes if code not in _ABSENT]
 
 
 def _chunks(body: Any) -> Iterator[bytes]:

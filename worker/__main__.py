@@ -104,7 +104,7 @@ class _LostJobReclaimer:
             name="supervisor",
         )
         self._bell = Bell(settings.redis_url.get_secret_value())
-        self._jobs = Jobs(self._db, self._bell, lease=settings.lease)
+        self._jobs = Jobs(self._db, self._bell, lease=settings.lease, first_try=settings.first_try)
 
     def __call__(self, worker: str) -> None:
         try:

@@ -26,7 +26,8 @@ async def livez() -> dict[str, str]:
 async def readyz(ports: Given) -> JSONResponse:
     """Say whether a job would be accepted now, and how each part is.
 
-    Without Redis the gateway is `degraded` but ready: jobs are accepted and run.
+    Without Redis or without a living worker the gateway is `degraded` but ready: jobs are
+    accepted, and run a little later or once a worker is there.
     """
     parts = await ports.readiness.parts()
     is_ready = all(parts[name].ok for name in NEEDED)

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.engines.spec import EngineSpec
-from shared.errors import UnknownModel
+from shared.errors import Starting, UnknownModel
 
 WORKER_ALIVE_SECONDS: Final = 30
 
@@ -76,6 +76,7 @@ class EngineRegistry:
         """Return the offer of that name, or the best this installation serves.
 
         Raises:
+            Starting: no worker has offered anything yet, so the name may be a good one.
             UnknownModel: no worker has ever offered it; the message names those that exist.
         """
         offers = self.offers()
@@ -83,9 +84,9 @@ class EngineRegistry:
             if name is None or offer.spec.name == name:
                 return offer
         if not offers:
-            raise UnknownModel(
-                "no worker has started yet, so no model is known; start one and try again",
-                param="model",
+            raise Starting(
+                "no worker has started yet: the first is still starting, and no model is known"
+                " until it has registered; try again in a few seconds"
             )
         known = ", ".join(offer.spec.name for offer in offers)
         raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")

@@ -79,7 +79,7 @@ class FakeWorker:
     def __init__(self, settings: Settings) -> None:
         self._bell = Bell(settings.redis_url.get_secret_value())
         self.db = open_database(settings, deadline=settings.lease)
-        self.jobs = Jobs(self.db, self._bell, lease=settings.lease)
+        self.jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
         self.registry = EngineRegistry(self.db)
         self.storage = Storage(settings, read=2 * PATIENCE)
 

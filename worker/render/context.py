@@ -81,6 +81,7 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         db,
         Bell(settings.redis_url.get_secret_value()),
         lease=settings.lease,
+        first_try=settings.first_try,
         max_running=settings.max_running_per_key,
     )
     registry = EngineRegistry(db)

@@ -42,7 +42,9 @@ def crowded(job_fixture: JobFixture) -> Iterator[JobFixture]:
     with contextlib.closing(db):
         job_fixture.db.close()
         job_fixture.db = db
-        job_fixture.jobs = Jobs(db, NullAnnouncer(), lease=timedelta(minutes=5), max_running=2)
+        job_fixture.jobs = Jobs(
+            db, NullAnnouncer(), lease=timedelta(minutes=5), first_try=timedelta(0), max_running=2
+        )
         yield job_fixture
 
 
