@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from shared.errors import CrossSiteRefused, HostRefused, MissingKey
+from shared.excerpt import begin
 from shared.settings import Settings
 
 READING: Final = frozenset({"GET", "HEAD"})
@@ -68,8 +69,8 @@ def _check_peer(scope: Scope, headers: Headers, settings: Settings) -> None:
     for name in headers:
         if name in PROXIED or name.startswith("x-forwarded"):
             raise MissingKey(
-                f"this came through a proxy ({name}), behind which nobody is anonymous; send an"
-                " API key, which `python -m api keys create NAME` makes"
+                f"this came through a proxy ({begin(name)}), behind which nobody is anonymous;"
+                " send an API key, which `python -m api keys create NAME` makes"
             )
     if not settings.allow_anonymous and not is_loopback(peer_address(scope)):
         raise MissingKey(
@@ -88,8 +89,8 @@ def _check_host(headers: Headers, settings: Settings) -> str:
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_address(name) or "." not in name or name.endswith(".localhost") or name == public):
         raise HostRefused(
-            f"the name {name} may have been pointed here by anybody; use an address or"
-            f" localhost, send an API key, or set STILLREEL_PUBLIC_URL=http://{given[0]}"
+            f"the name {begin(name)} may have been pointed here by anybody; use an address or"
+            f" localhost, send an API key, or set STILLREEL_PUBLIC_URL=http://{begin(given[0])}"
         )
     return given[0]
 

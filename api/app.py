@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from api import cors, openapi, problems
 from api.deps import open_ports
@@ -19,8 +18,6 @@ from api.routes import admin, deliveries, docs, health, jobs, keys, legacy, mode
 from shared.settings import Settings
 
 VERSION: Final = "0.1.0"
-FORM_SLACK_BYTES: Final = 1024 * 1024
-"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
 
 DESCRIPTION: Final = (
     "One image and one sentence in, one short MP4 out. Every error is RFC 9457 problem+json"
@@ -37,7 +34,6 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.ports = ports
             yield
 
-    max_body_bytes = settings.max_upload_bytes + FORM_SLACK_BYTES
     app = FastAPI(
         title="Stillreel",
         version=VERSION,
@@ -48,14 +44,12 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.telemetry = Telemetry()
-    # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(Patience)
     app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
+    app.add_middleware(Edge, traffic=app.state.telemetry.traffic)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
-    problems.install(app, max_body_bytes=max_body_bytes)
+    problems.install(app)
     for routes in (jobs, models, webhooks, deliveries, keys, admin, legacy, health, docs):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)

@@ -13,10 +13,12 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from api.escaped_form import read_escaped
 from api.json_text import read_json
 from api.lanes import Share
 from api.wording import explain, unknown_field
 from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from shared.excerpt import begin, excerpt
 from shared.wire import CreateJob
 
 MAX_URL: Final = 2000
@@ -30,6 +32,10 @@ ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
 LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
 KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+CHARSETS: Final = frozenset(
+    {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
+)
+"""Python knows codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
@@ -46,6 +52,7 @@ class Received:
     pairs: Sequence[tuple[str, str]]
     file: bytes | None
     json: bytes | None
+    escaped: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +86,18 @@ async def receive(request: Request, *, max_bytes: int, share: Share) -> Received
 
 
 async def _receive(request: Request, max_bytes: int, share: Share) -> Received:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _, options = request.headers.get("content-type", "").partition(";")
+    kind = kind.strip().lower()
     if kind == "application/json":
         return Received((), None, await _spool(request, share))
-    if kind not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+    if kind == "application/x-www-form-urlencoded":
+        return Received((), None, None, await _spool(request, share))
+    if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
             param="Content-Type",
         )
+    _check_charset(options)
     try:
         async with request.form(
             max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
@@ -104,7 +115,7 @@ def read_create(received: Received) -> Create:
     Raises:
         InvalidRequest: `param` names the field; the message says what would be right.
     """
-    values = _nested(received.pairs) if received.json is None else _object(received.json)
+    values = _values(received)
     refuse_nul(values)
     for alias, name in ALIASES.items():
         if values.get(alias) is None:
@@ -124,6 +135,25 @@ def read_create(received: Received) -> Create:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
+def _values(received: Received) -> dict[str, Any]:
+    if received.json is not None:
+        return _object(received.json)
+    if received.escaped is not None:
+        return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
+    return _nested(received.pairs)
+
+
+def _check_charset(options: str) -> None:
+    """Refuse a form in an alphabet that no browser sends one in."""
+    for option in options.lower().split(";"):
+        name, _, value = option.partition("=")
+        if name.strip().rstrip("*") == "charset" and value.strip(" \t\"'") not in CHARSETS:
+            raise UnsupportedBody(
+                f"the form is in charset {excerpt(value.strip())}; send it in UTF-8",
+                param="Content-Type",
+            )
+
+
 async def _spool(request: Request, share: Share) -> bytes:
     """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
@@ -140,9 +170,12 @@ async def _from_form(form: FormData, share: Share) -> Received:
     file = None
     for name, value in form.multi_items():
         if isinstance(value, str):
+            share.grow(len(value))
             pairs.append((name, value))
         elif name != "image":
-            raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
+            raise InvalidRequest(
+                f"the file part is named {excerpt(name)}; name it image", param="image"
+            )
         else:
             share.grow(value.size or 0)
             file = await value.read()
@@ -187,16 +220,23 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
     *parents, last = path
     at: Any = values
     for depth, key in enumerate(parents):
+        if key == "" and depth:
+            raise InvalidRequest(
+                f"{begin(path[0])} goes on behind an empty bracket; one ends a name, as in"
+                " outputs[]",
+                param=begin(path[0]),
+            )
         following = path[depth + 1]
         at = at.setdefault(key, [] if following == "" else {})
         if not isinstance(at, list if following == "" else dict):
-            raise InvalidRequest(f"{path[0]} is sent in two forms", param=path[0])
+            raise InvalidRequest(f"{begin(path[0])} is sent in two forms", param=begin(path[0]))
     if isinstance(at, list):
         at.append(value)
     elif isinstance(at.get(last), list) and isinstance(value, list):
         at[last] += value
     elif last in at:
-        raise InvalidRequest(f"{path[0]} is sent twice; send it once", param=path[0])
+        name = begin(path[0])
+        raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
     else:
         at[last] = value
 

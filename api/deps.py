@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Final, cast
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 
 from api.auth import Doorman
 from api.decoders import Decoders
@@ -45,7 +45,7 @@ IMAGE_FETCH: Final = timedelta(seconds=15)
 CENSUS_FRESH: Final = timedelta(seconds=5)
 CENSUS_PATIENCE: Final = timedelta(seconds=2)
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,10 +162,14 @@ async def known_query(request: Request) -> None:
     """
     route = request.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
+    described = (route.openapi_extra or {}).get("parameters", ())
+    deep = [each["name"] for each in described if each.get("style") == "deepObject"]
     for name in request.query_params:
-        if name not in known and not name.startswith("metadata["):
-            raise unknown_field(name, known)
+        top, bracket, _ = name.partition("[")
+        if name not in known and not (top in deep and bracket and name.endswith("]")):
+            raise unknown_field(name, [*known, *(f"{each}[…]" for each in deep)])
 
 
+After = Annotated[str | None, Query(max_length=100, description="The last id of the page before.")]
 Given = Annotated[Ports, Depends(ports_of)]
 BaseUrl = Annotated[str, Depends(base_url)]

@@ -79,8 +79,10 @@ async def submit(
     with lanes.room.share() as share:
         received = await receive(request, max_bytes=settings.max_upload_bytes, share=share)
 
+        read = await lanes.parsing.run(partial(read_create, received))
+        create = _checked(read, settings, takes_urls=takes_urls)
+
         def look_up() -> Order | Job:
-            create = _checked(read_create(received), settings, takes_urls=takes_urls)
             order = _order(create, ports, caller, key, source, request_id(request.scope))
             earlier = _earlier(ports, order)
             if earlier is None:

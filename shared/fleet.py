@@ -10,6 +10,7 @@ from sqlalchemy import text
 from shared.catalogue import EngineSpec
 from shared.db import Database
 from shared.errors import UnknownModel
+from shared.excerpt import excerpt
 from shared.ledger import WORKER_ALIVE_SECONDS
 
 
@@ -87,7 +88,9 @@ class Fleet:
                 param="model",
             )
         known = ", ".join(offer.spec.name for offer in offers)
-        raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")
+        raise UnknownModel(
+            f"there is no model {excerpt(name)} here; there is {known}", param="model"
+        )
 
     def live_workers(self) -> int:
         with self._db.read() as connection:

@@ -11,11 +11,17 @@ from shared.catalogue import Asked, Quality
 from shared.job import Artifact, FileFacts, Job, Priority, Variant
 from shared.ledger import QueuePlace
 from shared.lifecycle import Stage, Status
+from shared.numbers import Whole
 
 MAX_METADATA_KEYS: Final = 50
+MAX_MODEL_NAME: Final = 100
+MAX_EVENT_TYPES: Final = 20
+MAX_OUTPUTS: Final = 20
+"""More than there are: one that is named twice counts once."""
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
 EventType = Literal["job.started", "job.succeeded", "job.failed", "job.canceled"]
 TERMINAL_EVENTS: Final[tuple[EventType, ...]] = ("job.succeeded", "job.failed", "job.canceled")
 
@@ -26,21 +32,23 @@ class Webhook(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: HttpUrl
-    event_types: tuple[EventType, ...] = TERMINAL_EVENTS
+    event_types: Annotated[tuple[EventType, ...], Field(max_length=MAX_EVENT_TYPES)] = (
+        TERMINAL_EVENTS
+    )
 
 
 class CreateJob(Asked):
     """Everything a client may say about a job besides its picture."""
 
-    model: str | None = None
+    model: Annotated[str, StringConstraints(max_length=MAX_MODEL_NAME)] | None = None
     priority: Priority = Priority.NORMAL
-    outputs: tuple[Literal["poster", "gif", "spritesheet"], ...] = ()
-    queue_ttl_seconds: int | None = Field(default=None, ge=1, le=7 * 24 * 3600)
-    retain_seconds: int | None = Field(default=None, ge=60)
-    webhook: Webhook | None = None
-    metadata: dict[MetadataKey, MetadataValue] = Field(
-        default_factory=dict, max_length=MAX_METADATA_KEYS
+    outputs: tuple[Literal["poster", "gif", "spritesheet"], ...] = Field(
+        default=(), max_length=MAX_OUTPUTS
     )
+    queue_ttl_seconds: Whole | None = Field(default=None, ge=1, le=7 * 24 * 3600)
+    retain_seconds: Whole | None = Field(default=None, ge=60)
+    webhook: Webhook | None = None
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class ProgressView(BaseModel):

@@ -9,9 +9,11 @@ from pydantic import BaseModel
 from api.auth import require_admin
 from api.deps import Given, known_query
 from api.openapi import PROBLEMS
+from api.route import Route
 from shared.job import public_id
 
 router = APIRouter(
+    route_class=Route,
     prefix="/v1/admin",
     tags=["admin"],
     dependencies=[Depends(require_admin), Depends(known_query)],

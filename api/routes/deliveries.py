@@ -8,9 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from api.auth import Authenticated
-from api.deps import Given, known_query
+from api.deps import After, Given, known_query
 from api.json_text import KnownNames
 from api.openapi import PROBLEMS
+from api.route import Route
 from api.webhook_views import DeliveryList, DeliveryView, ReplayView, delivery_view
 from shared.endpoints import no_such_cursor
 from shared.errors import InvalidRequest, NotFound
@@ -18,7 +19,11 @@ from shared.job import parse_id
 from shared.outbox import DeliveryStatus, Window, parse_delivery_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +42,7 @@ def list_deliveries(
     endpoint_id: str,
     ports: Given,
     caller: Authenticated,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     status: DeliveryStatus | None = None,

@@ -8,32 +8,42 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from api.answers import JobAnswer, JobList, answer
 from api.auth import Authenticated
 from api.bodies import refuse_nul
-from api.deps import BaseUrl, Given, known_query
+from api.deps import After, BaseUrl, Given, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
+from api.route import Route, takes_picture
 from api.serving import serve
 from api.submitting import submit
+from api.wording import explain
 from shared.errors import AppError, InvalidRequest, NotFound
 from shared.job import Job, Variant, input_key, output_prefix, parse_id
 from shared.ledger import Filter
 from shared.lifecycle import Status
 from shared.storage import Storage
-from shared.wire import JobView, job_view
+from shared.wire import JobView, Metadata, job_view
 
 router = APIRouter(
-    prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 BATCH_PREFIX: Final = "batch_"
+
+_PAIRS: Final = TypeAdapter(Metadata)
 
 _log = structlog.get_logger(__name__)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
+@takes_picture
 async def create_job(
     request: Request,
     ports: Given,
@@ -63,7 +73,7 @@ def list_jobs(
     ports: Given,
     caller: Authenticated,
     base_url: BaseUrl,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     status: Status | None = None,
@@ -189,7 +199,9 @@ def _metadata(request: Request) -> dict[str, str]:
         for name, value in request.query_params.items()
         if name.startswith("metadata[")
     }
-    for name, value in pairs.items():
-        refuse_nul(name, "metadata")
-        refuse_nul(value, "metadata")
-    return pairs
+    refuse_nul([*pairs, *pairs.values()], "metadata")
+    try:
+        return _PAIRS.validate_python(pairs)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise explain([each | {"loc": ("metadata", *each["loc"])} for each in found]) from error

@@ -14,6 +14,7 @@ from api.deps import BaseUrl, Given, Ports
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.preferences import Idempotency, Preferring
 from api.problems import problem_response
+from api.route import Route, takes_picture
 from api.routes.jobs import has_ended
 from api.serving import serve
 from api.submitting import submit
@@ -22,7 +23,7 @@ from shared.job import Job, Variant
 from shared.lifecycle import Status
 from shared.wire import content_path
 
-router = APIRouter(tags=["legacy"], responses=PROBLEMS)
+router = APIRouter(route_class=Route, tags=["legacy"], responses=PROBLEMS)
 
 FOLDER: Final = "outputs/"
 SUFFIX: Final = ".mp4"
@@ -45,6 +46,7 @@ class Generated(BaseModel):
 
 
 @router.post("/generate", response_model=Generated, openapi_extra=GENERATE_BODY, deprecated=True)
+@takes_picture
 async def generate(
     request: Request,
     ports: Given,

@@ -8,12 +8,17 @@ from pydantic import BaseModel
 from api.deps import Given, known_query
 from api.openapi import PROBLEMS
 from api.parameters import parameters_schema
+from api.route import Route
 from shared.admission import most_frames
 from shared.catalogue import Licence, Preset, Quality, Recipe, Resolution, Shape, buckets
 from shared.fleet import Offer
 
 router = APIRouter(
-    prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1",
+    tags=["models"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 

@@ -13,10 +13,11 @@ from pydantic import Field, StringConstraints
 
 from api.auth import Authenticated, Caller
 from api.bodies import refuse_nul
-from api.deps import Given, Ports, known_query
+from api.deps import After, Given, Ports, known_query
 from api.json_text import KnownNames
 from api.openapi import PROBLEMS
 from api.outgoing import check_webhook
+from api.route import Route
 from api.webhook_views import (
     DeletedEndpoint,
     EndpointList,
@@ -31,12 +32,17 @@ from api.webhook_views import (
 )
 from shared.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
 from shared.errors import NotFound, Unavailable
+from shared.numbers import Truth
 from shared.outbound_errors import OutboundFailed
 from shared.outbox import Attempt
 from shared.signing import webhook_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 TEST_PATIENCE: Final = timedelta(seconds=20)
@@ -63,11 +69,11 @@ class EndpointChange(KnownNames):
     name: Name | None = None
     url: Url | None = None
     event_types: Events | None = None
-    enabled: bool | None = None
+    enabled: Truth | None = None
 
 
 class Rotation(KnownNames):
-    keep_old_secret_active_for_24_hours: bool = False
+    keep_old_secret_active_for_24_hours: Truth = False
 
 
 class TestSend(KnownNames):
@@ -103,7 +109,7 @@ async def register_endpoint(
 def list_endpoints(
     ports: Given,
     caller: Authenticated,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> EndpointList:
