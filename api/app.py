@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import FastAPI
 
 from api import cors, openapi, problems
+from api.body_limit import with_picture
 from api.deps import open_ports
 from api.edge import Edge
 from api.gate import Gate
@@ -46,7 +47,9 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     app.add_middleware(Patience)
     app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(Edge, traffic=app.state.telemetry.traffic)
+    app.add_middleware(
+        Edge, traffic=app.state.telemetry.traffic, largest_body=with_picture(settings)
+    )
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app)

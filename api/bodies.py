@@ -148,7 +148,7 @@ def _check_charset(options: str) -> None:
     for option in options.lower().split(";"):
         name, _, value = option.partition("=")
         if name.strip().rstrip("*") == "charset" and value.strip(" \t\"'") not in CHARSETS:
-            raise UnsupportedBody(
+            raise InvalidRequest(
                 f"the form is in charset {excerpt(value.strip())}; send it in UTF-8",
                 param="Content-Type",
             )

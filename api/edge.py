@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.body_limit import BodyLimit, declared_bytes
 from api.metrics import Traffic
 from api.problems import problem_response
 from shared.errors import AppError
@@ -31,9 +32,10 @@ class AnswerCut(Exception):
 class Edge:
     """Wraps the whole app; nothing that is raised inside leaves it."""
 
-    def __init__(self, app: ASGIApp, *, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, largest_body: BodyLimit) -> None:
         self._app = app
         self._traffic = traffic
+        self._largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,6 +51,11 @@ class Edge:
             self._record(scope, exchange.status_code, seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
+        if declared_bytes(Headers(scope=scope)) > self._largest_body.bytes:
+            # Nobody may send so much: it is said before anybody looks who it is.
+            answer = problem_response(self._largest_body.refusal(), scope)
+            await answer(scope, receive, exchange.send)
+            return
         try:
             await self._app(scope, receive, exchange.send)
         except ClientDisconnect:

@@ -1,59 +1,21 @@
-"""What every route does with a request's body: a limit, and JSON that is read off the loop."""
+"""What every route does with a request's body: it has a limit, and JSON is read off the loop."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, get_args
 
-from fastapi.datastructures import Headers
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope
+from starlette.types import Message, Receive
 
+from api.body_limit import BodyLimit, body_limit, declared_bytes
 from api.deps import Ports
 from api.json_text import read_json
 from api.wording import explain
-from shared.errors import BodyTooLarge, UnsupportedBody
-from shared.settings import Settings
-
-SMALL_BODY_BYTES: Final = 64 * 1024
-"""What a route takes that says nothing else: a thousand times what the largest of them needs."""
-
-FORM_SLACK_BYTES: Final = 1024 * 1024
-"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
-
-_MOST_DIGITS: Final = 20
-
-_Handler = TypeVar("_Handler", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class BodyLimit:
-    """How many bytes a route's body may have, and what its client might send less of."""
-
-    bytes: int
-    remedy: str
-
-    def refusal(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the request's body is larger than {self.bytes} bytes; {self.remedy}")
-
-
-SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "this takes no more")
-
-
-def takes_picture(handler: _Handler) -> _Handler:
-    """Let a route's body hold a picture: MAX_UPLOAD_BYTES, and room for the rest of a form."""
-    handler.__dict__["takes_picture"] = True
-    return handler
-
-
-def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
-    """Return the limit that a handler declares."""
-    if not getattr(endpoint, "takes_picture", False):
-        return SMALL
-    return BodyLimit(settings.max_upload_bytes + FORM_SLACK_BYTES, "send a smaller image")
+from shared.errors import UnsupportedBody
 
 
 class Route(APIRoute):
@@ -99,17 +61,8 @@ class _Arriving(Request):
 
     value: Any = None
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        super().__init__(scope, receive)
-
     async def json(self) -> Any:
         return self.value
-
-
-def declared_bytes(headers: Headers) -> int:
-    """Return what Content-Length says; more digits than any length has say "too long"."""
-    digits = headers.get("content-length", "").lstrip("0")
-    return int(digits[:_MOST_DIGITS]) if digits.isdecimal() else 0
 
 
 def _counted(receive: Receive, limit: BodyLimit) -> Receive:

@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from api.answers import JobAnswer, JobList, answer
 from api.auth import Authenticated
 from api.bodies import refuse_nul
+from api.body_limit import takes_picture
 from api.deps import After, BaseUrl, Given, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
-from api.route import Route, takes_picture
+from api.route import Route
 from api.serving import serve
 from api.submitting import submit
 from api.wording import explain

@@ -10,11 +10,12 @@ from pydantic import BaseModel
 
 from api.answers import answer
 from api.auth import Authenticated
+from api.body_limit import takes_picture
 from api.deps import BaseUrl, Given, Ports
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.preferences import Idempotency, Preferring
 from api.problems import problem_response
-from api.route import Route, takes_picture
+from api.route import Route
 from api.routes.jobs import has_ended
 from api.serving import serve
 from api.submitting import submit
