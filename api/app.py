@@ -47,9 +47,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     app.add_middleware(Patience)
     app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(
-        Edge, traffic=app.state.telemetry.traffic, largest_body=with_picture(settings)
-    )
+    traffic, largest_body = app.state.telemetry.traffic, with_picture(settings)
+    app.add_middleware(Edge, traffic=traffic, largest_body=largest_body)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app)
