@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from api.escaped_form import read_escaped
-from api.json_text import read_json
+from api.json_text import MAX_ENTRIES, read_json
 from api.lanes import Share
 from api.wording import explain, unknown_field
 from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
@@ -212,7 +212,14 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 def _meant(name: str, text: str) -> Any:
     if name in NESTED | LISTS and text.lstrip().startswith(("{", "[")):
         return read_json(text.encode(errors="replace"), name, param=name)
-    return [part.strip() for part in text.split(",")] if name in LISTS else text
+    if name not in LISTS:
+        return text
+    entries = text.count(",") + 1
+    if entries > MAX_ENTRIES:
+        raise InvalidRequest(
+            f"{name} has {entries} entries; a list takes {MAX_ENTRIES} at most", param=name
+        )
+    return [part.strip() for part in text.split(",")]
 
 
 def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
