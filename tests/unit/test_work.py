@@ -22,6 +22,7 @@ from api.preferences import idempotency_key, preferences
 from api.routes import deliveries, jobs, webhooks
 from api.serving import File, _span
 from api.wording import explain, unknown_field
+from shared.endpoints import parse_endpoint_id
 from shared.excerpt import excerpt
 from shared.job import parse_id
 from shared.keys import parse_key_id
@@ -220,7 +221,7 @@ HEADERS: dict[str, Make] = {
     "query: metadata": text_to(_metadata, "", "metadata[a]=1&"),
     "query: metadata's name": text_to(_metadata, "metadata[", "a", "]=1"),
     "an id of a job": text_to(parse_id, "job_", "0"),
-    "an id of an endpoint": text_to(webhooks.parse_endpoint_id, "we_", "0"),
+    "an id of an endpoint": text_to(parse_endpoint_id, "we_", "0"),
     "an id of a delivery": text_to(parse_delivery_id, "delivery_", "0"),
     "an id of a key": text_to(parse_key_id, "key_", "0"),
     "an id of a batch": text_to(jobs._batch, "batch_", "0"),
