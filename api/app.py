@@ -6,16 +6,27 @@ from typing import Final
 
 from fastapi import FastAPI
 
-from api import cors, openapi, problems
+from api import openapi, problems
+from api.auth.rate_limit import Rate, Rates
 from api.body_limit import with_picture
-from api.deps import open_ports
-from api.edge import Edge
-from api.gate import Gate
-from api.headers import SecurityHeaders
-from api.metrics import Telemetry
-from api.patience import Patience
-from api.rates import Rate, Rates
-from api.routes import admin, deliveries, docs, health, jobs, keys, legacy, models, webhooks
+from api.middleware import cors
+from api.middleware.authentication import Authentication
+from api.middleware.body_timeout import BodyTimeout
+from api.middleware.request_log import RequestLog
+from api.middleware.security_headers import SecurityHeaders
+from api.monitoring.metrics import Telemetry
+from api.ports import open_ports
+from api.routes import (
+    admin,
+    api_keys,
+    docs,
+    health,
+    jobs,
+    legacy,
+    models,
+    webhook_deliveries,
+    webhook_endpoints,
+)
 from shared.settings import Settings
 
 VERSION: Final = "0.1.0"
@@ -45,14 +56,24 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.telemetry = Telemetry()
-    app.add_middleware(Patience)
-    app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
+    app.add_middleware(BodyTimeout)
+    app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
     traffic, largest_body = app.state.telemetry.traffic, with_picture(settings)
-    app.add_middleware(Edge, traffic=traffic, largest_body=largest_body)
+    app.add_middleware(RequestLog, traffic=traffic, largest_body=largest_body)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app)
-    for routes in (jobs, models, webhooks, deliveries, keys, admin, legacy, health, docs):
+    for routes in (
+        jobs,
+        models,
+        webhook_endpoints,
+        webhook_deliveries,
+        api_keys,
+        admin,
+        legacy,
+        health,
+        docs,
+    ):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
     openapi.describe(app)

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.types import Message, Receive
 
 from api.body_limit import BodyLimit, body_limit, declared_bytes
-from api.deps import Ports
-from api.json_text import read_json
-from api.wording import explain
+from api.ports import Ports
+from api.submit.json_body import read_json
+from api.validation_messages import explain
 from shared.errors import UnsupportedBody
 
 
@@ -37,7 +37,7 @@ class Route(APIRoute):
             if self.body_field is not None and await arriving.body():
                 _check_is_json(request.headers)
                 read = partial(self._read, await arriving.body())
-                arriving.value = await ports.lanes.parsing.run(read)
+                arriving.value = await ports.pools.parsing.run(read)
             return await handle(arriving)
 
         return bounded

@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 from schemathesis.core.result import Ok
 
 from api.app import create_app
-from api.bodies import KNOWN, Received, read_create
+from api.submit.body import KNOWN, Received, read_create
 from shared.errors import AppError
 from shared.settings import Settings
-from tests.gateway import ADMIN_KEY, Gateway, Hand, data_uri, photo_png, running_gateway
-from tests.stack import Stack
+from tests.support.gateway import (
+    ADMIN_KEY,
+    FakeWorker,
+    Gateway,
+    data_uri,
+    photo_png,
+    running_gateway,
+)
+from tests.support.stack import Stack
 
 EXAMPLES: Final = 4
 """Of each operation, with a key and without: some three hundred requests in all."""
@@ -61,7 +68,7 @@ def one_locked(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture(params=list(KEYS))
 def asked(
-    request: pytest.FixtureRequest, one_open: Gateway, one_locked: Gateway, hand: Hand
+    request: pytest.FixtureRequest, one_open: Gateway, one_locked: Gateway, fake_worker: FakeWorker
 ) -> Gateway:
     """A gateway that is asked with an admin's key, and one that is asked without any."""
     return one_locked if request.param == "with a key" else one_open

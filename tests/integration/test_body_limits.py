@@ -11,14 +11,21 @@ from typing import Any
 import pytest
 
 from api import route as routing
-from api import submitting
 from api.app import create_app
 from api.body_limit import SMALL_BODY_BYTES, body_limit
 from api.route import Route
+from api.submit import submit
 from shared.settings import Settings
-from tests.gateway import ADMIN_KEY, Gateway, Hand, data_uri, photo_png, running_gateway
-from tests.routes import leaves
-from tests.stack import Stack
+from tests.support.gateway import (
+    ADMIN_KEY,
+    FakeWorker,
+    Gateway,
+    data_uri,
+    photo_png,
+    running_gateway,
+)
+from tests.support.routes import leaves
+from tests.support.stack import Stack
 
 MAX_UPLOAD_BYTES = 1024 * 1024
 PICTURE = MAX_UPLOAD_BYTES + 1024 * 1024
@@ -96,7 +103,7 @@ def one_admin(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def admin(one_admin: Gateway, hand: Hand) -> Gateway:
+def admin(one_admin: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway that is asked with the admin's key."""
     return one_admin
 
@@ -179,7 +186,7 @@ def test_json_is_read_and_checked_off_the_loop(
 def test_a_create_is_read_and_checked_off_the_loop(
     gateway: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_loop = _watch(monkeypatch, submitting, "read_create")
+    on_loop = _watch(monkeypatch, submit, "read_create")
     gateway.create()
     gateway.post("/v1/jobs", json={"image": data_uri(photo_png())})
     gateway.post("/v1/jobs", data={"image": data_uri(photo_png())})

@@ -10,27 +10,26 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message
 
-from api.anonymity import check_anonymous
-from api.auth import _token
-from api.bodies import Received, read_create, receive
+from api.auth.anonymous import check_anonymous
+from api.auth.caller import _token
 from api.body_limit import declared_bytes
-from api.conditions import is_known
-from api.deps import base_url, known_query
-from api.edge import _request_id
-from api.lanes import Room
-from api.preferences import idempotency_key, preferences
-from api.routes import deliveries, jobs, webhooks
-from api.serving import File, _span
-from api.wording import explain, unknown_field
-from shared.endpoints import parse_endpoint_id
+from api.concurrency.body_memory import MemoryBudget
+from api.dependencies import base_url, known_query, preferences
+from api.middleware.request_log import _request_id
+from api.responses.file import File, _span, is_known
+from api.routes import jobs, webhook_deliveries, webhook_endpoints
+from api.submit.body import Received, read_create, receive
+from api.submit.idempotency import idempotency_key
+from api.validation_messages import explain, unknown_field
+from shared.api_keys.store import parse_key_id
 from shared.excerpt import excerpt
-from shared.job import parse_id
-from shared.keys import parse_key_id
-from shared.outbox import parse_delivery_id
+from shared.jobs.job import parse_id
+from shared.outbound.url import Target
 from shared.settings import Settings
-from shared.target import Target
-from tests.work import bytes_of, cpu_seconds_of, steps_of
-from worker.engines.moves import read_moves
+from shared.webhooks.delivery_log import parse_delivery_id
+from shared.webhooks.endpoints import parse_endpoint_id
+from tests.support.work import bytes_of, cpu_seconds_of, steps_of
+from worker.engines.camera.read_prompt import read_moves
 
 SMALL: Final = 500
 GROWTH: Final = 16
@@ -115,8 +114,8 @@ def sent(kind: str, body: bytes) -> object:
         # Where there is an app, a form that cannot be read is an error of HTTP.
         scope = {**request({"Content-Type": kind}).scope, "app": None}
         arriving = Request(scope, arrive)
-        with Room(2**30).share() as share:
-            return await receive(arriving, max_bytes=2**25, share=share)
+        with MemoryBudget(2**30).reservation() as reservation:
+            return await receive(arriving, max_bytes=2**25, reservation=reservation)
 
     return asyncio.run(take_in())
 
@@ -227,8 +226,8 @@ HEADERS: dict[str, Make] = {
     "an id of a batch": text_to(jobs._batch, "batch_", "0"),
     "a batch in braces": text_to(jobs._batch, "batch_", "{}"),
     "a cursor": text_to(jobs._cursor, "job_", "0"),
-    "a cursor of endpoints": text_to(webhooks._cursor, "we_", "0"),
-    "a cursor of deliveries": text_to(deliveries._cursor, "delivery_", "0"),
+    "a cursor of endpoints": text_to(webhook_endpoints._cursor, "we_", "0"),
+    "a cursor of deliveries": text_to(webhook_deliveries._cursor, "delivery_", "0"),
     "an unknown name": text_to(
         lambda text: unknown_field(text, ("prompt", "model")), "", "prompt"
     ),
