@@ -8,8 +8,7 @@ from pydantic import TypeAdapter
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
-from shared.jobs.create import CreateJob
-from shared.jobs.view import Metadata
+from shared.jobs.create import CreateJob, Metadata
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)

@@ -23,10 +23,11 @@ from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
 from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
+from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
 from shared.jobs.storage_keys import input_key, output_prefix
-from shared.jobs.view import JobView, Metadata, job_view
+from shared.jobs.view import JobView, job_view
 from shared.lifecycle import Status
 from shared.storage import Storage
 

@@ -6,14 +6,18 @@ from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
 
 from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Priority
-from shared.jobs.view import MAX_EVENT_TYPES, MAX_MODEL_NAME, MAX_OUTPUTS, Metadata
 from shared.numbers import Whole
 from shared.webhooks.events import TERMINAL_EVENTS, EventType
 
 MAX_METADATA_KEYS: Final = 50
+MAX_MODEL_NAME: Final = 100
+MAX_EVENT_TYPES: Final = 20
+MAX_OUTPUTS: Final = 20
+"""More than there are: one that is named twice counts once."""
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 MetadataValue = Annotated[str, StringConstraints(max_length=500)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
 
 
 class Webhook(BaseModel):

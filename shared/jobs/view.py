@@ -3,20 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from shared.engines.spec import Quality
-from shared.jobs.create import MAX_METADATA_KEYS, MetadataKey, MetadataValue
 from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, Variant
 from shared.lifecycle import Stage, Status
-
-MAX_MODEL_NAME: Final = 100
-MAX_EVENT_TYPES: Final = 20
-MAX_OUTPUTS: Final = 20
-"""More than there are: one that is named twice counts once."""
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
 
 
 class ProgressView(BaseModel):

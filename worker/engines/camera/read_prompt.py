@@ -187,7 +187,7 @@ def _is_about_camera(sentence: str, start: int, phrase: Phrase, previous: Mentio
 
 
 def _is_subject_camera(before: str, start: int, previous: Mention | None) -> bool:
-    """Tell whether what follows `before`, at `start`, is said of the camera, or goes on with it."""
+    """Tell whether what follows, at `start`, is said of the camera, or goes on with it."""
     named = [match.end() for match in _CAMERA.finditer(before)]
     if named:
         since = before[named[-1] :]
