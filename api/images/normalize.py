@@ -10,8 +10,8 @@ from typing import Final
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from api.images.protocol import Picture
+from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from api.scans import count_scans
 from shared.errors import (
     AnimatedImage,
     ImageOverLimits,

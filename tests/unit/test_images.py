@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from api.images.normalize import MAX_SHORT_SIDE, read_image
-from api.scans import count_scans
+from api.images.scans import count_scans
 from shared.errors import (
     AnimatedImage,
     ImageOverLimits,

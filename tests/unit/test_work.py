@@ -114,7 +114,7 @@ def sent(kind: str, body: bytes) -> object:
         # Where there is an app, a form that cannot be read is an error of HTTP.
         scope = {**request({"Content-Type": kind}).scope, "app": None}
         arriving = Request(scope, arrive)
-        with MemoryBudget(2**30).reservation() as reservation:
+        with MemoryBudget(2**30).reserve() as reservation:
             return await receive(arriving, max_bytes=2**25, reservation=reservation)
 
     return asyncio.run(take_in())
