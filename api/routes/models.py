@@ -5,17 +5,17 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.responses.model_schema import parameters_schema
+from api.route import Route
 from api.submit.gpu_fit import most_frames
 from shared.engines.parameters import buckets
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1",
     tags=["models"],
     dependencies=[Depends(known_query)],

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from shared.db import Database
 from shared.engines.spec import EngineSpec
 from shared.errors import Starting, UnknownModel
+from shared.excerpt import excerpt
 
 WORKER_ALIVE_SECONDS: Final = 30
 
@@ -89,7 +90,9 @@ class EngineRegistry:
                 " until it has registered; try again in a few seconds"
             )
         known = ", ".join(offer.spec.name for offer in offers)
-        raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")
+        raise UnknownModel(
+            f"there is no model {excerpt(name)} here; there is {known}", param="model"
+        )
 
     def live_workers(self) -> int:
         with self._db.autocommit() as connection:
