@@ -12,7 +12,6 @@ from shared.db import Database
 from shared.errors import InvalidRequest
 from shared.job import Job, no_such_job
 from shared.lifecycle import Status
-from shared.places import NOT_FULL
 from shared.tables import jobs
 
 WORKER_ALIVE_SECONDS: Final = 30
@@ -156,12 +155,6 @@ class Ledger:
             ).mappings()
             return QueueState(engine=engine, **row.one())
 
-    def due(self, *, max_running: int | None) -> dict[str, int]:
-        """Return how many queued jobs each engine could start now, but for their owners' caps."""
-        with self._db.read() as connection:
-            rows = connection.execute(_DUE, {"max_running": max_running})
-            return {engine: count for engine, count in rows}  # noqa: C416 (rows are not pairs)
-
     def counts(self) -> list[tuple[str, str, int]]:
         """Return (status, engine, jobs) for the metrics."""
         statement = (
@@ -207,8 +200,3 @@ SELECT
         WHERE finished_at IS NOT NULL AND status = 'succeeded' AND engine = :engine
         ORDER BY finished_at DESC LIMIT :sample) AS recent) AS render_seconds
 """)
-
-_DUE: Final = text(f"""
-SELECT engine, count(*) FROM jobs
-WHERE status = 'queued' AND due_at <= clock_timestamp() AND {NOT_FULL} GROUP BY engine
-""")  # noqa: S608 (a constant of this repository)

@@ -1,4 +1,4 @@
-"""`python -m worker.keeper`: four loops that mend what processes leave behind when they die.
+"""`python -m worker.keeper`: three loops that mend what processes leave behind when they die.
 
 Each loop has its own thread and starts every round from Postgres, so replicas are safe and a
 crash loses nothing. A loop that falls silent ends the process: whoever runs it starts it anew.
@@ -20,17 +20,14 @@ from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.fleet import Fleet
 from shared.jobs import Jobs
 from shared.keys import Keys
-from shared.ledger import Ledger
 from shared.logs import set_up
 from shared.outbound import Outbound
 from shared.settings import Settings, read_settings
 from shared.storage import Storage
 from worker import webhook
 from worker.orphans import OrphanSweeper
-from worker.ringer import Ringer
 from worker.sweep import Sweeper
 from worker.webhook import Deliverer
 
@@ -83,7 +80,7 @@ def main() -> int:
 
 
 def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
-    """Return the four loops, each on a connection of its own."""
+    """Return the three loops, each on a connection of its own."""
 
     def database(name: str, connections: int = 1) -> Database:
         db = Database(
@@ -96,15 +93,8 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
 
     bell = opened.enter_context(contextlib.closing(Bell(settings.redis_url.get_secret_value())))
     storage = opened.enter_context(contextlib.closing(Storage(settings)))
-    reaping, ringing, sweeping = database("reap"), database("ring"), database("expire")
+    reaping, sweeping = database("reap"), database("expire")
     jobs = Jobs(reaping, bell, lease=settings.lease)
-    ringer = Ringer(
-        ringing,
-        Ledger(ringing),
-        Fleet(ringing),
-        bell,
-        max_running=settings.max_running_per_key,
-    )
     sweeper = Sweeper(sweeping, storage, settings)
     orphans, keys = OrphanSweeper(sweeping, storage), Keys(sweeping)
 
@@ -127,7 +117,6 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     )
     return [
         Loop("reap", reap, every=tick, stop=stop),
-        Loop("ring", ringer.top_up, every=tick, stop=stop),
         Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
         Loop("expire", expire, every=EXPIRE_EVERY_SECONDS, stop=stop),
     ]

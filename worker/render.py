@@ -1,4 +1,4 @@
-"""Answering a bell: claim, render, hand over to the tail, and claim again."""
+"""One job of a worker: claim, render, hand over to the tail."""
 
 import io
 import os
@@ -7,7 +7,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -35,6 +36,23 @@ POISONED_EXIT: Final = 70
 _log = structlog.get_logger(__name__)
 
 
+class Hindrance:
+    """What keeps a worker from claiming: logged when it begins and when it ends, not each look."""
+
+    def __init__(self) -> None:
+        self._event: str | None = None
+
+    def note(self, event: str, **facts: object) -> None:
+        if event != self._event:
+            _log.error(event, **facts)
+        self._event = event
+
+    def end(self) -> None:
+        if self._event is not None:
+            _log.info("claims_again", after=self._event)
+        self._event = None
+
+
 @dataclass(frozen=True)
 class Workshop:
     """Everything one worker process renders with, built once.
@@ -53,21 +71,17 @@ class Workshop:
     leases: Leases
     tail: Tail
     card: Callable[[str], WorkerCard]
+    hindrance: Hindrance = field(default_factory=Hindrance)
     die: Callable[[int], None] = os._exit
 
 
-def answer_bell(workshop: Workshop) -> int:
-    """Render until neither the queue nor the tail holds a job; return how many were rendered."""
-    rendered = 0
-    while not workshop.slot.is_draining:
-        job = _claim(workshop)
-        if job is not None:
-            serve(workshop, job)
-            rendered += 1
-        elif not workshop.tail.wait():
-            break
-    workshop.tail.wait()
-    return rendered
+def render_next(workshop: Workshop) -> bool:
+    """Render the best job there is; tell whether there was one."""
+    job = _claim(workshop)
+    if job is None:
+        return False
+    serve(workshop, job)
+    return True
 
 
 def serve(workshop: Workshop, job: Job) -> None:
@@ -80,7 +94,7 @@ def serve(workshop: Workshop, job: Job) -> None:
     _log.info("job_started", engine=job.engine)
     try:
         render(workshop, job, lease)
-    except Exception as error:  # The edge of the task: every claimed job is settled.
+    except Exception as error:  # The edge of a render: every claimed job is settled.
         settle(
             workshop.jobs,
             workshop.storage,
@@ -106,6 +120,7 @@ def render(workshop: Workshop, job: Job, lease: Lease) -> None:
         job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
     )
     try:
+        clip.open()
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
@@ -146,22 +161,27 @@ def scratch_bytes() -> int | None:
 def _claim(workshop: Workshop) -> Job | None:
     free = scratch_bytes()
     if free is not None and free < workshop.settings.min_free_bytes:
-        _log.error("no_room_for_a_clip", free_bytes=free)  # The keeper rings until there is.
+        workshop.hindrance.note("no_room_for_a_clip", free_bytes=free)
         return None
     try:
-        return workshop.jobs.claim(
+        job = workshop.jobs.claim(
             workshop.resident.names, worker=workshop.name, card_bytes=workshop.card_bytes
         )
-    except DatabaseUnavailable:
-        _log.warning("claim_missed")  # The keeper rings again when the database is back.
+    except DatabaseUnavailable as error:
+        workshop.hindrance.note("claim_missed", reason=error.cause)
         return None
+    workshop.hindrance.end()
+    return job
 
 
 def _end_process(workshop: Workshop) -> None:
     """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
-    workshop.tail.wait()
-    workshop.fleet.beat(workshop.card("restarting"))
-    workshop.die(POISONED_EXIT)
+    try:
+        workshop.tail.wait()
+        with suppress(DatabaseUnavailable):
+            workshop.fleet.beat(workshop.card("restarting"))
+    finally:
+        workshop.die(POISONED_EXIT)
 
 
 class Herald:

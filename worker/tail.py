@@ -32,7 +32,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Clip:
-    """One job's clip on its way from the engine to storage; owns a temporary folder."""
+    """One job's clip on its way from the engine to storage.
+
+    From `open` to `discard` it owns a temporary folder and an ffmpeg in it.
+    """
 
     def __init__(
         self, job: Job, lease: Lease, plan: Plan, *, source: Image, ai_generated: bool
@@ -45,21 +48,26 @@ class Clip:
         self.started_at = time.monotonic()
         self.rendered_seconds = 0.0
         self._source_is_flat = is_one_colour(source[None])
+        self._folder: Path | None = None
+        self._writer: Mp4Writer | None = None
+
+    def open(self) -> None:
+        """Start ffmpeg in a folder of its own; `discard` follows, also where this fails."""
         self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
-        parameters = job.parameters
+        parameters = self.job.parameters
         self._writer = Mp4Writer(
             self._folder / "video.mp4",
             width=parameters.width,
             height=parameters.height,
             fps=parameters.fps,
-            tags=_tags(job, plan, ai_generated),
+            tags=_tags(self.job, self.plan, self.ai_generated),
         )
 
     def write(self, frames: Frames) -> None:
         """Append frames as they are decoded."""
         if self.first_frame is None and len(frames):
             self.first_frame = frames[0].copy()
-        self._writer.write(frames)
+        self._opened.write(frames)
 
     def rendered(self) -> None:
         self.rendered_seconds = time.monotonic() - self.started_at
@@ -70,7 +78,7 @@ class Clip:
         Raises:
             BadVideo, BlankFrames: it does not.
         """
-        self._writer.close()
+        self._opened.close()
         parameters = self.job.parameters
         return check_video(
             self.path,
@@ -83,12 +91,19 @@ class Clip:
 
     @property
     def path(self) -> Path:
-        return self._writer.path
+        return self._opened.path
 
     def discard(self) -> None:
         """Stop ffmpeg and remove the folder; idempotent."""
-        self._writer.abort()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._writer is not None:
+            self._writer.abort()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _opened(self) -> Mp4Writer:
+        assert self._writer is not None
+        return self._writer
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,11 @@ class Tail:
         while not self._free.acquire(timeout=1):
             clip.lease.touch()
             clip.lease.check()
-        threading.Thread(target=self._run, args=[clip], name="tail").start()
+        try:
+            threading.Thread(target=self._run, args=[clip], name="tail").start()
+        except BaseException:
+            self._free.release()  # No thread will: the process has too many of them.
+            raise
 
     def wait(self) -> bool:
         """Wait until the slot is empty; tell whether there was anything to wait for."""
@@ -169,7 +188,7 @@ class Tail:
             lambda: self._storage.put(key, upload.body, content_type=upload.content_type),
             within=UPLOAD_SECONDS,
             key=key,
-            failure="the finished clip could not be stored for five minutes",
+            failure=f"the finished clip could not be stored for {UPLOAD_SECONDS:.0f} seconds",
         )
         crashpoint("after_upload")
         clip.lease.touch()
@@ -256,15 +275,20 @@ def _bytes(body: bytes) -> dict[str, Any]:
 
 
 def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
-    waited = (clip.job.started_at or clip.job.created_at) - clip.job.created_at
     return {
-        "queue_seconds": round(waited.total_seconds(), 3),
+        "queue_seconds": round(_queue_seconds(clip.job), 3),
         "render_seconds": round(clip.rendered_seconds, 3),
         "tail_seconds": round(tail_seconds, 3),
         "worker": clip.job.worker,
         "engine_revision": clip.job.engine_revision,
         "plan": {name: _plain(value) for name, value in clip.plan.items()},
     }
+
+
+def _queue_seconds(job: Job) -> float:
+    """Return how long the job waited since it was last queued and due: not its earlier renders."""
+    since = max(job.created_at, job.due_at)
+    return 0.0 if job.started_at is None else max(0.0, (job.started_at - since).total_seconds())
 
 
 def _plain(value: object) -> object:

@@ -10,16 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from bench.noop import NoopEngine
-from shared.bell import Bell
 from shared.db import Database
 from shared.errors import QueueFull
-from shared.fleet import Fleet, WorkerCard
 from shared.job import Job
 from shared.jobs import Claim, Jobs
 from tests.factory import Desk, Silence
 from tests.stack import Stack
-from worker.ringer import Ringer
 
 THREADS = 16
 
@@ -144,36 +140,6 @@ def test_claims_at_the_same_moment_never_start_one_too_many(crowded: Desk) -> No
         assert all(found[owner] <= cap for owner, cap in caps.items()), found
     assert total >= 8 * 6  # All but a claim or two of each round find their job.
     assert max(found.total() for found in seen) == sum(caps.values())
-
-
-def test_jobs_that_may_not_start_ring_no_bell(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    fleet, bell = Fleet(desk.db), Bell(desk.settings.redis_url.get_secret_value())
-    fleet.beat(
-        WorkerCard(
-            name="w",
-            host="h",
-            pid=1,
-            device="cpu",
-            device_name=None,
-            vram_bytes=None,
-            engines=["noop"],
-            resident_engine=None,
-            state="ready",
-            model_loads=0,
-        )
-    )
-    fleet.offer([NoopEngine.spec])
-    with contextlib.closing(bell):
-        ringer = Ringer(desk.db, desk.ledger, fleet, bell, max_running=2)
-        for _ in range(5):
-            desk.submit()
-        assert ringer.top_up() == 2
-        first, _ = start(desk), start(desk)
-        assert first is not None
-        assert desk.ledger.due(max_running=2) == {}
-        desk.jobs.hand_back(Claim(first.id, first.attempt))
-        assert desk.ledger.due(max_running=2) == {"noop": 4}
 
 
 def test_submits_at_the_same_moment_never_queue_one_too_many(crowded: Desk) -> None:

@@ -1,4 +1,4 @@
-"""What the keeper mends: bells, expiry, deleted jobs' files, leftovers of lost attempts."""
+"""What the keeper mends: expiry, deleted jobs' files, leftovers of lost attempts."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,20 +6,15 @@ from uuid import UUID
 
 import pytest
 
-from bench.noop import NoopEngine
-from shared.bell import Bell
 from shared.errors import Gone
-from shared.fleet import Fleet, WorkerCard
 from shared.job import Artifact, Job, Result, Variant, input_key, new_id, output_key
 from shared.jobs import Claim
 from shared.lifecycle import Status
 from shared.tables import ANONYMOUS
 from tests.factory import Desk
-from tests.processes import until
 from tests.stack import Stack
 from worker import orphans
 from worker.orphans import GRACE, OrphanSweeper
-from worker.ringer import Ringer
 from worker.sweep import Sweeper
 
 
@@ -31,72 +26,8 @@ def desk(stack: Stack) -> Iterator[Desk]:
 
 
 @pytest.fixture
-def bell(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
-    # A bell that Redis takes late is a lost one, and here nobody rings it anew.
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20.0)
-    bell = Bell(desk.settings.redis_url.get_secret_value())
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def ringer(desk: Desk, bell: Bell) -> Ringer:
-    return Ringer(desk.db, desk.ledger, Fleet(desk.db), bell)
-
-
-@pytest.fixture
 def sweeper(desk: Desk) -> Sweeper:
     return Sweeper(desk.db, desk.storage, desk.settings)
-
-
-def workers(desk: Desk, count: int) -> None:
-    fleet = Fleet(desk.db)
-    fleet.offer([NoopEngine.spec])
-    for number in range(count):
-        fleet.beat(
-            WorkerCard(
-                name=f"w{number}",
-                host="h",
-                pid=number,
-                device="cpu",
-                device_name=None,
-                vram_bytes=None,
-                engines=["noop"],
-                resident_engine=None,
-                state="ready",
-                model_loads=0,
-            )
-        )
-
-
-def heard(bell: Bell, count: int) -> None:
-    until(lambda: bell.waiting("noop") == count, f"{count} bells wait")
-
-
-@pytest.mark.parametrize(("jobs", "alive", "bells"), [(3, 2, 3), (9, 2, 4), (9, 0, 0), (0, 2, 0)])
-def test_bells_are_topped_up_to_the_jobs_or_twice_the_workers(
-    desk: Desk, bell: Bell, ringer: Ringer, jobs: int, alive: int, bells: int
-) -> None:
-    workers(desk, alive)
-    for _ in range(jobs):
-        desk.submit()
-    assert ringer.top_up() == bells
-    heard(bell, bells)
-    assert ringer.top_up() == 0
-
-
-def test_a_silent_worker_gets_no_bells(desk: Desk, ringer: Ringer) -> None:
-    workers(desk, 1)
-    desk.submit()
-    desk.run("UPDATE workers SET beat_at = clock_timestamp() - interval '1 minute'")
-    assert ringer.top_up() == 0
-
-
-def test_a_job_that_waits_for_its_backoff_rings_no_bell(desk: Desk, ringer: Ringer) -> None:
-    workers(desk, 1)
-    desk.submit()
-    desk.run("UPDATE jobs SET due_at = clock_timestamp() + interval '1 hour'")
-    assert ringer.top_up() == 0
 
 
 def rendered(desk: Desk) -> Job:
