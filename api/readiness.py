@@ -25,7 +25,7 @@ PATIENCE: Final = timedelta(seconds=2)
 REDIS_SECONDS: Final = 0.3
 
 NEEDED: Final = frozenset({"database", "storage", "engines"})
-"""Without Redis jobs are accepted and run all the same, a little later."""
+"""Without Redis jobs are accepted and run all the same: idle workers look at the table too."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Check:
             return error.message
         except redis.RedisError as error:
             self._note(str(error))
-            return "Redis does not answer; jobs start a second or two later"
+            return "Redis does not answer; jobs start within two seconds instead of at once"
         return None
 
     def _note(self, cause: str) -> None:

@@ -133,7 +133,7 @@ def take_bell(connection: redis.Redis, engines: Sequence[str], *, wait: timedelt
             raise
         _remove_wrong_types(connection, engines)
         return None
-    return None if taken is None else names[taken[0]]
+    return None if taken is None else names[bytes(taken[0])]
 
 
 def put_back(connection: redis.Redis, engine: str) -> None:
@@ -173,10 +173,10 @@ def read_change(body: bytes) -> Change | None:
 def _remove_wrong_types(connection: redis.Redis, engines: Sequence[str]) -> None:
     """Remove what lies where bells are kept and is no list: no bell gets past it."""
     for name in map(queue_name, engines):
-        kind = connection.type(name).decode()
-        if kind not in {"list", "none"}:
+        kind = connection.type(name)
+        if kind not in {b"list", b"none"}:
             connection.delete(name)
-            _log.warning("not_a_bell_removed", key=name, type=kind)
+            _log.warning("not_a_bell_removed", key=name, type=str(kind))
 
 
 def _push(connection: redis.Redis, engine: str) -> None:

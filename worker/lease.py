@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -244,7 +245,7 @@ class Leases:
             with self._lock:
                 held = list(self._held.values())
             for lease in held:
-                self._guarded(lambda lease=lease: self._renew(lease))
+                self._guarded(partial(self._renew, lease))
             self._guarded(self._also)
 
     def _guarded(self, act: Callable[[], None]) -> None:
