@@ -155,7 +155,7 @@ def test_a_signal_to_all_processes_at_once_finishes_or_hands_back(
 
 def test_a_signal_to_celery_alone_drains_its_child_and_another_comes_up(bench: Bench) -> None:
     worker = up(bench)
-    job = bench.render("steps=3000 pause=0.05 again=0")
+    job = bench.render("steps=3000 pause=0.05")
     bench.denoising(job)
     [main] = psutil.Process(worker.pid).children()
     main.terminate()
