@@ -19,7 +19,7 @@ def test_an_idle_worker_finds_a_job_whose_bell_was_lost(
     stack: Stack, tmp_path: Path, sabotage: str | None
 ) -> None:
     with trial(stack, tmp_path, sabotage, "gateway", "keeper", "worker") as on:
-        on.accept("steps=1", "rung for")
+        on.accept("steps=1", "rung-for")
         assert on.ends(within=PATIENCE_SECONDS)
         with bells_are_lost(on.desk.settings.redis_url.get_secret_value()):
             on.accept("steps=1", "found")
