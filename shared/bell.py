@@ -67,7 +67,7 @@ class Bell:
         """Wake a worker that serves the engine; returns at once."""
         self._put(_BELL, lambda: self._ring(engine))
 
-    def announce(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int) -> None:
         """Tell the waiters of every process that a job has changed; returns at once."""
         body = json.dumps({"id": job_id.hex, "version": version})
         self._put(_NEWS, lambda: self._publish(body))
@@ -141,7 +141,7 @@ def put_back(connection: redis.Redis, engine: str) -> None:
     _push(connection, engine)
 
 
-def changes(redis_url: str, *, wait: timedelta) -> Iterator[Change | None]:
+def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Change | None]:
     """Yield the jobs that changed, and None whenever `wait` passes in silence.
 
     Raises:

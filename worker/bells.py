@@ -19,7 +19,7 @@ import structlog
 from kombu.transport import virtual
 
 from shared.bell import client, put_back, take_bell
-from worker.slot import Slot
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 TASK: Final = "answer_bell"
 QUEUE: Final = "bells"
@@ -39,10 +39,12 @@ class Listener:
     A busy worker's bells are left to the others: it looks at the table when it has rendered.
     """
 
-    def __init__(self, redis_url: str, engines: Sequence[str], slot: Slot) -> None:
+    def __init__(
+        self, redis_url: str, engines: Sequence[str], heartbeat_file: HeartbeatFile
+    ) -> None:
         self._redis = client(redis_url, socket_seconds=WAIT.total_seconds() + 1)
         self._engines = engines
-        self._slot = slot
+        self._heartbeat_file = heartbeat_file
         self._stopped = threading.Event()
         self._is_deaf = False
         self.reader, self._writer = os.pipe()
@@ -59,7 +61,7 @@ class Listener:
 
     def _run(self) -> None:
         while not self._stopped.is_set():
-            if not self._slot.is_idle:
+            if not self._heartbeat_file.is_idle:
                 self._stopped.wait(LISTEN_AGAIN_SECONDS)
                 continue
             try:
@@ -80,10 +82,10 @@ class Listener:
             self._is_deaf = False
         if engine is None:
             return
-        if not self._slot.is_idle:  # It looked by itself meanwhile; another may be idle.
+        if not self._heartbeat_file.is_idle:  # It looked by itself meanwhile; another may be idle.
             put_back(self._redis, engine)
             return
-        self._slot.is_idle = False  # Until it has looked again.
+        self._heartbeat_file.is_idle = False  # Until it has looked again.
         os.write(self._writer, b"1")
 
 
@@ -122,8 +124,8 @@ class Transport(virtual.Transport):
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
         """Deliver from Celery's loop what the listener hears."""
         options = self.client.transport_options
-        slot = Slot(Path(options["slot"]))
-        self._listener = Listener(options["redis_url"], options["engines"], slot)
+        heartbeat_file = HeartbeatFile(Path(options["slot"]))
+        self._listener = Listener(options["redis_url"], options["engines"], heartbeat_file)
         loop.add_reader(self._listener.reader, self._deliver_bell, self._listener)
 
     def close_connection(self, connection: Any) -> None:

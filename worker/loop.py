@@ -8,8 +8,8 @@ from typing import Final
 
 import structlog
 
-from worker.render import Workshop, render_next
-from worker.workshop import close_workshop
+from worker.render.context import RenderContext, close_context
+from worker.render.loop import render_next
 
 LOOK_SECONDS: Final = (0.8, 1.6)
 """How long an idle worker waits for a bell before it looks at the table by itself.
@@ -29,8 +29,8 @@ class RenderLoop:
     Redis may be away, frozen, full or read-only. The loop ends with a drain.
     """
 
-    def __init__(self, workshop: Workshop) -> None:
-        self._workshop = workshop
+    def __init__(self, context: RenderContext) -> None:
+        self._context = context
         self._bell = threading.Event()
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
         self._thread.start()
@@ -41,19 +41,19 @@ class RenderLoop:
 
     def drain(self) -> None:
         """Finish or hand back what is rendered, and close; returns when nothing is held."""
-        slot = self._workshop.slot
-        if not slot.is_draining:  # Celery was stopped, and not by the supervisor.
-            slot.ask_to_drain(self._workshop.settings.drain_seconds)
+        heartbeat_file = self._context.heartbeat_file
+        if not heartbeat_file.is_draining:  # Celery was stopped, and not by the supervisor.
+            heartbeat_file.ask_to_drain(self._context.settings.drain_seconds)
         self.wake()
         self._thread.join()
 
     def _run(self) -> None:
         # ffmpeg inherits the mask: a signal to all processes at once must not cut a clip short.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        while not self._workshop.slot.is_draining:
+        while not self._context.heartbeat_file.is_draining:
             self._bell.clear()
             try:
-                while not self._workshop.slot.is_draining and render_next(self._workshop):
+                while not self._context.heartbeat_file.is_draining and render_next(self._context):
                     pass
             except Exception:  # The edge of this thread: the next look starts afresh.
                 _log.exception("look_failed")
@@ -62,15 +62,15 @@ class RenderLoop:
 
     def _wait(self) -> None:
         """Wait for a bell, the timer or a drain."""
-        slot = self._workshop.slot
-        slot.is_idle = True
+        heartbeat_file = self._context.heartbeat_file
+        heartbeat_file.is_idle = True
         ends_at = time.monotonic() + random.uniform(*LOOK_SECONDS)  # noqa: S311 (no secret)
-        while not slot.is_draining and (left := ends_at - time.monotonic()) > 0:
+        while not heartbeat_file.is_draining and (left := ends_at - time.monotonic()) > 0:
             if self._bell.wait(min(left, DRAIN_LOOK_SECONDS)):
                 break
-        slot.is_idle = False
+        heartbeat_file.is_idle = False
 
     def _end(self) -> None:
-        close_workshop(self._workshop)
-        self._workshop.slot.is_drained = True
+        close_context(self._context)
+        self._context.heartbeat_file.is_drained = True
         _log.info("worker_drained")

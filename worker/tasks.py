@@ -1,7 +1,7 @@
 """The one Celery task: it wakes the render loop and is done."""
 
-from worker.app import app, render_loop
 from worker.bells import TASK
+from worker.celery_app import app, render_loop
 
 
 @app.task(name=TASK, ignore_result=True)

@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 
 from tests.chaos.trial import HOPELESS_SECONDS, trial
-from tests.processes import PATIENCE_SECONDS
-from tests.stack import Stack
+from tests.support.processes import PATIENCE_SECONDS
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.chaos.faults import ALWAYS
 from tests.chaos.storm import Storm, table
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

@@ -12,11 +12,11 @@ import psutil
 import pytest
 from redis import Redis
 
-from shared.job import Job
+from shared.jobs.job import Job
 from shared.lifecycle import Status
-from tests.integration.test_worker import SETTINGS, Bench, open_bench
-from tests.processes import Program, until
-from tests.stack import Stack
+from tests.integration.worker.test_worker import SETTINGS, Bench, open_bench
+from tests.support.processes import Program, until
+from tests.support.stack import Stack
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -168,7 +168,7 @@ def test_a_signal_to_celery_alone_drains_its_child_and_another_comes_up(bench: B
 
 def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
     """Ten thousand ended jobs and as many of another engine cost it nothing."""
-    from shared import statements as sql
+    from shared.jobs import sql
 
     job = bench.submit()
     bench.run("DELETE FROM jobs WHERE id <> :id", id=job.id)

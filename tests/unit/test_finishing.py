@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.catalogue import Parameters
+from shared.engines.parameters import RenderParameters
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Stage
-from worker import render
-from worker.lease import STAGES
-from worker.patience import LONGEST_PAUSE_SECONDS, READ_SECONDS, UPLOAD_SECONDS
-from worker.tail import Clip, Tail, _queue_seconds
-from worker.workshop import STORAGE_READ
+from worker.render import loop
+from worker.render.clip import Clip
+from worker.render.context import STORAGE_READ
+from worker.render.finish import Finisher, _queue_seconds
+from worker.render.lease import STAGES
+from worker.render.storage_retry import LONGEST_PAUSE_SECONDS, READ_SECONDS, UPLOAD_SECONDS
 
 
 class Lease:
@@ -31,7 +32,7 @@ class Lease:
 
 
 def job(**values: Any) -> Any:
-    parameters = Parameters.model_construct(
+    parameters = RenderParameters.model_construct(
         width=64, height=64, fps=8, num_frames=4, prompt="", seed=7
     )
     usual = {
@@ -49,9 +50,9 @@ def clip() -> Clip:
     return Clip(job(), lease, {}, source=source, ai_generated=False)
 
 
-def tail() -> Tail:
+def tail() -> Finisher:
     nobody: Any = None
-    return Tail(nobody, nobody, settle=lambda lease, error: None, release=lambda lease: None)
+    return Finisher(nobody, nobody, settle=lambda lease, error: None, release=lambda lease: None)
 
 
 def test_a_finishing_slot_is_free_again_when_its_thread_could_not_start(
@@ -73,7 +74,7 @@ def test_a_clip_leaves_no_folder_when_ffmpeg_cannot_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("worker.ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "no-ffmpeg"))
+    monkeypatch.setattr("worker.video.ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "no-ffmpeg"))
     unstarted = clip()
     with pytest.raises(FileNotFoundError):
         unstarted.open()
@@ -98,15 +99,15 @@ def test_a_process_with_a_poisoned_device_ends_whatever_the_database_does(
     def beat(card: object) -> None:
         raise kind
 
-    workshop: Any = SimpleNamespace(
+    context: Any = SimpleNamespace(
         tail=tail(),
-        fleet=SimpleNamespace(beat=beat),
+        registry=SimpleNamespace(beat=beat),
         card=lambda state: state,
         die=exits.append,
     )
     with contextlib.suppress(RuntimeError):
-        render._end_process(workshop)
-    assert exits == [render.POISONED_EXIT]
+        loop._end_process(context)
+    assert exits == [loop.POISONED_EXIT]
 
 
 def test_a_retried_job_has_waited_since_it_was_due_again_and_not_while_it_was_rendered() -> None:

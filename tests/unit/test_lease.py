@@ -8,15 +8,15 @@ from uuid import UUID
 
 import pytest
 
-import worker.lease
+import worker.render.lease
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
-from shared.job import Job
-from shared.jobs import Claim, Jobs, Progress
+from shared.jobs.job import Job
+from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
-from tests.processes import until
+from tests.support.processes import until
 from worker.engines.base import Step
-from worker.lease import STAGES, Drain, Lease, Leases, StageRule
-from worker.slot import Slot
+from worker.render.lease import STAGES, Drain, Lease, Leases, StageRule
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
 class FakeJob:
@@ -39,8 +39,8 @@ class Rows(Jobs):
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[Slot]:
-    slot = Slot.create(tmp_path / "slot")
+def slot(tmp_path: Path) -> Iterator[HeartbeatFile]:
+    slot = HeartbeatFile.create(tmp_path / "slot")
     yield slot
     slot.close()
 
@@ -51,7 +51,7 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def leases(rows: Rows, slot: Slot) -> Iterator[Leases]:
+def leases(rows: Rows, slot: HeartbeatFile) -> Iterator[Leases]:
     leases = Leases(rows, slot, lease_seconds=0.04, also=lambda: None)
     yield leases
     leases.close()
@@ -88,7 +88,9 @@ def test_a_stalled_stage_is_no_longer_renewed(
     leases: Leases, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rule = StageRule(0.05, 0.05, Drain.HAND_BACK)
-    monkeypatch.setattr(worker.lease, "STAGES", MappingProxyType(dict.fromkeys(Stage, rule)))
+    monkeypatch.setattr(
+        worker.render.lease, "STAGES", MappingProxyType(dict.fromkeys(Stage, rule))
+    )
     lease = leases.hold(job())
     until(lambda: lease.is_lost, "the stall was noticed")
     renewed = len(rows.beats)
@@ -99,7 +101,7 @@ def test_a_stalled_stage_is_no_longer_renewed(
 
 
 def test_an_unexpected_error_ends_neither_the_renewals_nor_the_workers_own_beat(
-    rows: Rows, slot: Slot
+    rows: Rows, slot: HeartbeatFile
 ) -> None:
     beats: list[None] = []
 
@@ -136,7 +138,7 @@ def reports(steps: int, stage: Stage = Stage.DENOISING) -> list[Step]:
 @pytest.mark.parametrize("seconds", [1, 61, 90, 119, 125, 300, 890])
 @pytest.mark.parametrize("stage", [Stage.ENCODING_INPUTS, Stage.DENOISING, Stage.DECODING])
 def test_slow_steps_that_keep_their_pace_never_stall(
-    slot: Slot, clock: Clock, stage: Stage, seconds: float
+    slot: HeartbeatFile, clock: Clock, stage: Stage, seconds: float
 ) -> None:
     lease = Lease(job(), slot)
     lease.enter(Stage.ENCODING_INPUTS)
@@ -153,7 +155,7 @@ def test_slow_steps_that_keep_their_pace_never_stall(
     [(Stage.ENCODING_INPUTS, 120), (Stage.DENOISING, 60), (Stage.DECODING, 120)],
 )
 def test_a_kernel_that_hangs_after_quick_steps_is_caught_as_before(
-    slot: Slot, clock: Clock, stage: Stage, limit: float, first_seconds: float
+    slot: HeartbeatFile, clock: Clock, stage: Stage, limit: float, first_seconds: float
 ) -> None:
     lease = Lease(job(), slot)
     pace = [first_seconds, 0.1, 0.1]
@@ -166,14 +168,16 @@ def test_a_kernel_that_hangs_after_quick_steps_is_caught_as_before(
     assert lease.stalled_seconds > 0
 
 
-def test_a_first_step_that_never_ends_is_caught(slot: Slot, clock: Clock) -> None:
+def test_a_first_step_that_never_ends_is_caught(slot: HeartbeatFile, clock: Clock) -> None:
     lease = Lease(job(), slot)
     lease.enter(Stage.ENCODING_INPUTS)
     clock.now += 901
     assert lease.stalled_seconds > 0
 
 
-def test_what_follows_the_last_step_has_the_time_of_a_first_one(slot: Slot, clock: Clock) -> None:
+def test_what_follows_the_last_step_has_the_time_of_a_first_one(
+    slot: HeartbeatFile, clock: Clock
+) -> None:
     """The first decoded chunk is reported when it is there: until then the stage is denoising."""
     lease = Lease(job(), slot)
     for step in reports(8):
@@ -192,7 +196,7 @@ def test_every_stage_has_its_row_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("stage", Stage)
-def test_a_drain_does_in_each_stage_what_the_table_says(slot: Slot, stage: Stage) -> None:
+def test_a_drain_does_in_each_stage_what_the_table_says(slot: HeartbeatFile, stage: Stage) -> None:
     lease = Lease(job(), slot)
     lease.enter(stage)
     slot.ask_to_drain(0)
@@ -203,7 +207,9 @@ def test_a_drain_does_in_each_stage_what_the_table_says(slot: Slot, stage: Stage
             lease.check()
 
 
-def test_a_stall_limit_grows_with_slow_steps(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_limit_grows_with_slow_steps(
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(0, 10_000, 100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     lease = Lease(job(), slot)
@@ -212,7 +218,7 @@ def test_a_stall_limit_grows_with_slow_steps(slot: Slot, monkeypatch: pytest.Mon
     assert lease.stalled_seconds < -900
 
 
-def test_a_drain_stops_what_cannot_end_in_time(slot: Slot) -> None:
+def test_a_drain_stops_what_cannot_end_in_time(slot: HeartbeatFile) -> None:
     lease = Lease(job(), slot)
     slot.ask_to_drain(60)
     with pytest.raises(Drained):
@@ -220,7 +226,7 @@ def test_a_drain_stops_what_cannot_end_in_time(slot: Slot) -> None:
 
 
 def test_compiling_has_a_stage_and_a_stall_limit_of_its_own(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease(job(), slot)
     lease.on_load(1.0, "unet")
@@ -234,7 +240,7 @@ def test_compiling_has_a_stage_and_a_stall_limit_of_its_own(
 
 
 @pytest.mark.parametrize("stage", [Stage.DECODING, Stage.MUXING, Stage.UPLOADING])
-def test_a_drain_waits_for_what_is_nearly_done(slot: Slot, stage: Stage) -> None:
+def test_a_drain_waits_for_what_is_nearly_done(slot: HeartbeatFile, stage: Stage) -> None:
     lease = Lease(job(), slot)
     slot.ask_to_drain(60)
     lease.enter(stage)
@@ -242,7 +248,7 @@ def test_a_drain_waits_for_what_is_nearly_done(slot: Slot, stage: Stage) -> None
 
 
 def test_a_drain_weighs_the_steps_that_are_left(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease(job(), slot)
     now = time.monotonic()
@@ -258,11 +264,11 @@ def test_a_drain_weighs_the_steps_that_are_left(
     lease.check()
 
 
-def test_the_slot_shows_a_supervisor_what_is_overdue(slot: Slot) -> None:
-    slot.move_in(42, 7)
+def test_the_slot_shows_a_supervisor_what_is_overdue(slot: HeartbeatFile) -> None:
+    slot.register_child(42, 7)
     assert slot.overdue_seconds == 0
-    slot.stamp(-5.0)
+    slot.beat(-5.0)
     assert slot.overdue_seconds >= 5
-    slot.rest()
+    slot.idle()
     assert slot.overdue_seconds == 0
     assert (slot.pid, slot.incarnation) == (42, 7)

@@ -4,12 +4,12 @@ import threading
 
 import pytest
 
-from shared.catalogue import EngineSpec
+from shared.engines.spec import EngineSpec
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from worker.engines.base import OnProgress
-from worker.engines.camera import SPEC
-from worker.resident import Resident
+from worker.engines.camera.engine import SPEC
+from worker.render.loaded_engines import LoadedEngines
 
 
 class Warming:
@@ -42,24 +42,24 @@ HERE = "tests.unit.test_resident"
 
 
 @pytest.fixture
-def resident() -> Resident:
+def resident() -> LoadedEngines:
     paths = {"first": f"{HERE}:Warming", "second": f"{HERE}:Other"}
-    return Resident(paths, Settings(_env_file=None), device="cuda:0")
+    return LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
 
 
-def use(resident: Resident, name: str) -> list[str]:
+def use(resident: LoadedEngines, name: str) -> list[str]:
     """Return what was done to the engine so far; it is not waited for."""
     engine = resident.use(name, refuse_to_wait, quiet)
     assert isinstance(engine, Warming)
     return engine.done
 
 
-def test_an_engine_is_warm_before_it_is_used_and_only_once(resident: Resident) -> None:
+def test_an_engine_is_warm_before_it_is_used_and_only_once(resident: LoadedEngines) -> None:
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
 
 
-def test_loading_and_compiling_are_told_apart(resident: Resident) -> None:
+def test_loading_and_compiling_are_told_apart(resident: LoadedEngines) -> None:
     told: list[tuple[str, str]] = []
     resident.use(
         "first",
@@ -70,7 +70,7 @@ def test_loading_and_compiling_are_told_apart(resident: Resident) -> None:
     assert told == [("load", "loading"), ("compile", "compiling")]
 
 
-def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: Resident) -> None:
+def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: LoadedEngines) -> None:
     def lose(fraction: float, what: str) -> None:
         raise LeaseLost("taken")
 
@@ -81,7 +81,7 @@ def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: Resident
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm", "warm to the end"]
 
 
-def test_an_engine_whose_place_was_taken_is_warmed_again(resident: Resident) -> None:
+def test_an_engine_whose_place_was_taken_is_warmed_again(resident: LoadedEngines) -> None:
     use(resident, "first")
     use(resident, "second")
 
@@ -93,7 +93,7 @@ def test_an_engine_whose_place_was_taken_is_warmed_again(resident: Resident) -> 
     ]
 
 
-def test_a_preload_warms_too(resident: Resident) -> None:
+def test_a_preload_warms_too(resident: LoadedEngines) -> None:
     resident.preload()
 
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
@@ -125,7 +125,7 @@ def test_a_licence_without_commercial_use_is_served_only_where_allowed(
 ) -> None:
     paths = {"first": f"{HERE}:Warming", "research": f"{HERE}:ForResearch"}
     settings = Settings(_env_file=None, allow_noncommercial_models=allowed)
-    assert Resident(paths, settings, device="cpu").names == served
+    assert LoadedEngines(paths, settings, device="cpu").names == served
 
 
 class Slow(Warming):
@@ -150,7 +150,7 @@ class OnCpu(Warming):
 
 def test_an_engine_without_a_device_is_used_while_a_model_loads() -> None:
     paths = {"first": f"{HERE}:Slow", "on_cpu": f"{HERE}:OnCpu"}
-    resident = Resident(paths, Settings(_env_file=None), device="cuda:0")
+    resident = LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
     loading = threading.Thread(target=resident.preload)
     loading.start()
     try:

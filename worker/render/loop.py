@@ -1,0 +1,144 @@
+"""One job of a worker: claim, render, hand over to the tail."""
+
+import io
+from contextlib import suppress
+from typing import Final
+
+import numpy as np
+import PIL.Image
+import structlog
+
+from shared.crashpoints import crashpoint
+from shared.errors import DatabaseUnavailable, DevicePoisoned
+from shared.jobs.job import Job
+from shared.jobs.storage_keys import input_key
+from shared.lifecycle import Stage
+from shared.storage import Storage
+from worker.engines.base import Image, RenderRequest
+from worker.render.clip import Clip
+from worker.render.context import RenderContext, scratch_bytes
+from worker.render.failure import end_failed_attempt
+from worker.render.lease import Lease
+from worker.render.storage_retry import READ_SECONDS, retry_storage
+
+POISONED_EXIT: Final = 70
+
+_log = structlog.get_logger(__name__)
+
+
+class Hindrance:
+    """What keeps a worker from claiming: logged when it begins and when it ends, not each look."""
+
+    def __init__(self) -> None:
+        self._event: str | None = None
+
+    def note(self, event: str, **facts: object) -> None:
+        if event != self._event:
+            _log.error(event, **facts)
+        self._event = event
+
+    def end(self) -> None:
+        if self._event is not None:
+            _log.info("claims_again", after=self._event)
+        self._event = None
+
+
+def render_next(context: RenderContext) -> bool:
+    """Render the best job there is; tell whether there was one."""
+    job = _claim(context)
+    if job is None:
+        return False
+    serve(context, job)
+    return True
+
+
+def serve(context: RenderContext, job: Job) -> None:
+    """Render one claimed job and hand it to the tail, or settle what went wrong."""
+    structlog.contextvars.bind_contextvars(
+        job=job.public_id, attempt=job.attempt, request_id=job.request_id
+    )
+    lease = context.leases.hold(job)
+    crashpoint("claimed")
+    _log.info("job_started", engine=job.engine)
+    try:
+        render(context, job, lease)
+    except Exception as error:  # The edge of a render: every claimed job is settled.
+        end_failed_attempt(
+            context.jobs,
+            context.storage,
+            lease,
+            error,
+            max_attempts=context.settings.max_attempts,
+        )
+        context.leases.release(lease)
+        if isinstance(error, DevicePoisoned):
+            _end_process(context)
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def render(context: RenderContext, job: Job, lease: Lease) -> None:
+    """Run the engine over a job's picture, and hand the clip to the tail."""
+    engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
+    crashpoint("loaded")
+    lease.enter(Stage.ENCODING_INPUTS)
+    image = read_input(context.storage, job, lease)
+    request = RenderRequest(image=image, parameters=job.parameters)
+    clip = Clip(
+        job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
+    )
+    try:
+        clip.open()
+        for frames in engine.render(request, lease.on_step):
+            clip.write(frames)
+        clip.rendered()
+        crashpoint("rendered")
+        context.finisher.finish(clip)
+    except BaseException:
+        clip.discard()
+        raise
+
+
+def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
+    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3).
+
+    Raises:
+        StorageFailed: the storage stayed away.
+        LeaseLost, Stalled, Drained: stop the work.
+    """
+    key = input_key(job.id)
+    body = retry_storage(
+        lease,
+        lambda: storage.get(key),
+        within=READ_SECONDS,
+        key=key,
+        failure="the picture could not be read from the storage",
+    )
+    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def _claim(context: RenderContext) -> Job | None:
+    free = scratch_bytes()
+    if free is not None and free < context.settings.min_free_bytes:
+        context.hindrance.note("no_room_for_a_clip", free_bytes=free)
+        return None
+    try:
+        job = context.jobs.claim(
+            context.loaded_engines.names, worker=context.name, card_bytes=context.card_bytes
+        )
+    except DatabaseUnavailable as error:
+        context.hindrance.note("claim_missed", reason=error.cause)
+        return None
+    context.hindrance.end()
+    return job
+
+
+def _end_process(context: RenderContext) -> None:
+    """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
+    try:
+        context.finisher.wait()
+        with suppress(DatabaseUnavailable):
+            context.registry.beat(context.card("restarting"))
+    finally:
+        context.die(POISONED_EXIT)
