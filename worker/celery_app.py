@@ -14,7 +14,7 @@ from worker.bells import QUEUE
 from worker.supervisor.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
-    from worker.loop import RenderLoop
+    from worker.render.render_loop import RenderLoop
 
 settings = Settings()
 config = WorkerConfig.from_environment()
@@ -67,8 +67,8 @@ def _set_up_logging(**_: Any) -> None:
 @signals.worker_process_init.connect
 def _child_came_up(**_: Any) -> None:
     # The parent only hands out bells: it starts without numpy, boto3 and engines.
-    from worker.loop import RenderLoop
     from worker.render.context import open_context
+    from worker.render.render_loop import RenderLoop
 
     # Whoever signals all processes at once means the supervisor, which drains; to die here
     # would lose the render. Celery leaves an ignored signal alone.

@@ -39,7 +39,7 @@ def stop_the_reaper() -> None:
 
 def close_the_eyes() -> None:
     """Leave a worker to its bells: it never looks at the table by itself."""
-    from worker import loop
+    from worker.render import render_loop as loop
 
     loop.LOOK_SECONDS = (3600.0, 3600.0)  # type: ignore[misc]
 
