@@ -25,9 +25,9 @@ from shared.storage import Storage
 from worker.render.failure import end_failed_attempt
 from worker.render.finish import Finisher
 from worker.render.heartbeat import WorkerHeartbeat
+from worker.render.hindrance import Hindrance
 from worker.render.lease import Lease, Leases
 from worker.render.loaded_engines import LoadedEngines
-from worker.render.loop import Hindrance
 from worker.supervisor.heartbeat_file import HeartbeatFile
 from worker.supervisor.worker_config import WorkerConfig
 

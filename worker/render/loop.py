@@ -26,23 +26,6 @@ POISONED_EXIT: Final = 70
 _log = structlog.get_logger(__name__)
 
 
-class Hindrance:
-    """What keeps a worker from claiming: logged when it begins and when it ends, not each look."""
-
-    def __init__(self) -> None:
-        self._event: str | None = None
-
-    def note(self, event: str, **facts: object) -> None:
-        if event != self._event:
-            _log.error(event, **facts)
-        self._event = event
-
-    def end(self) -> None:
-        if self._event is not None:
-            _log.info("claims_again", after=self._event)
-        self._event = None
-
-
 def render_next(context: RenderContext) -> bool:
     """Render the best job there is; tell whether there was one."""
     job = _claim(context)
