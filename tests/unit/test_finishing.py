@@ -100,7 +100,7 @@ def test_a_process_with_a_poisoned_device_ends_whatever_the_database_does(
         raise kind
 
     context: Any = SimpleNamespace(
-        tail=tail(),
+        finisher=tail(),
         registry=SimpleNamespace(beat=beat),
         card=lambda state: state,
         die=exits.append,
