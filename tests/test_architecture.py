@@ -14,12 +14,9 @@ MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "accelerate", "safetens
 ONLY_IN = {
     "boto3": {"shared/storage.py"},
     "botocore": {"shared/storage.py"},
-    "celery": {
-        "shared/bell.py",
-        "worker/celery_app.py",
-        "worker/tasks.py",
-        "bench/plain_celery.py",
-    },
+    "celery": {"worker/celery_app.py", "worker/tasks.py", "bench/plain_celery.py"},
+    "kombu": {"worker/bells.py"},
+    "redis": {"shared/bell.py", "worker/bells.py", "api/monitoring/readiness.py"},
 }
 WRITES_A_STATUS = {"shared/jobs/sql.py"}
 WEB_CLIENTS = {

@@ -48,7 +48,9 @@ def main() -> int:
             _log.error("refused_to_start", reason=error.message)
             return 2
         with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
-            supervisor = Supervisor(settings, configs, give_up=undertaker)
+            supervisor = Supervisor(
+                settings, configs, give_up=undertaker.give_up, hand_back=undertaker.hand_back
+            )
             while not asked_to_stop.wait(ROUND_SECONDS):
                 supervisor.watch()
             supervisor.drain()
@@ -106,7 +108,8 @@ class _LostJobReclaimer:
         self._bell = Bell(settings.redis_url.get_secret_value())
         self._jobs = Jobs(self._db, self._bell, lease=settings.lease, first_try=settings.first_try)
 
-    def __call__(self, worker: str) -> None:
+    def give_up(self, worker: str) -> None:
+        """Queue again what a child held that died, and charge its death."""
         try:
             crashpoint("before_give_up")
             lost = self._jobs.give_up(worker=worker, max_attempts=self._max_attempts)
@@ -116,6 +119,17 @@ class _LostJobReclaimer:
             return
         for job in lost:
             _log.warning("job_taken_back", worker=worker, job=job.public_id, status=job.status)
+            self._bell.ring(job.engine)
+
+    def hand_back(self, worker: str) -> None:
+        """Queue again what a child held whose drain was cut short, uncharged."""
+        try:
+            held = self._jobs.hand_back_all(worker=worker)
+        except DatabaseUnavailable:
+            _log.warning("lease_left_to_run_out", worker=worker)
+            return
+        for job in held:
+            _log.warning("job_handed_back", worker=worker, job=job.public_id)
             self._bell.ring(job.engine)
 
     def close(self) -> None:

@@ -33,8 +33,8 @@ PATIENCE: Final = timedelta(seconds=2)
 REDIS_SECONDS: Final = 0.3
 
 NEEDED: Final = frozenset({"database", "storage", "engines", "disk"})
-"""Without Redis jobs are accepted and run all the same, a little later; without a living worker
-they are accepted and wait for one."""
+"""Without Redis jobs are accepted and run all the same: idle workers look at the table too.
+Without a living worker they are accepted and wait for one."""
 
 PROBE_KEY: Final = "probes/readyz"
 """The one object that is written again and again; it is never read."""
@@ -115,10 +115,10 @@ class _Check:
             return error.message
         except redis.ResponseError as error:
             self._note(str(error))
-            return "Redis takes no writes; jobs start a second or two later"
+            return "Redis takes no writes; jobs start within two seconds instead of at once"
         except redis.RedisError as error:
             self._note(str(error))
-            return "Redis does not answer; jobs start a second or two later"
+            return "Redis does not answer; jobs start within two seconds instead of at once"
         return None
 
     def _note(self, cause: str) -> None:

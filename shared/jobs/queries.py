@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.errors import InvalidRequest
-from shared.jobs.fairness import NOT_FULL
 from shared.jobs.job import Job, QueuePlace, no_such_job
 from shared.lifecycle import Status
 from shared.tables import jobs
@@ -155,12 +154,6 @@ class JobQueries:
             ).mappings()
             return QueueState(engine=engine, **row.one())
 
-    def due(self, *, max_running: int | None) -> dict[str, int]:
-        """Return how many queued jobs each engine could start now, but for their owners' caps."""
-        with self._db.autocommit() as connection:
-            rows = connection.execute(_DUE, {"max_running": max_running})
-            return {engine: count for engine, count in rows}  # noqa: C416 (rows are not pairs)
-
     def live_counts(self) -> list[tuple[str, str, int]]:
         """Return (status, engine, jobs) of those that wait or run, for the metrics."""
         with self._db.autocommit() as connection:
@@ -211,8 +204,3 @@ SELECT status, engine, count(*) FROM jobs WHERE status = 'queued' GROUP BY statu
 UNION ALL
 SELECT status, engine, count(*) FROM jobs WHERE status = 'running' GROUP BY status, engine
 """)
-
-_DUE: Final = text(f"""
-SELECT engine, count(*) FROM jobs
-WHERE status = 'queued' AND due_at <= clock_timestamp() AND {NOT_FULL} GROUP BY engine
-""")  # noqa: S608 (a constant of this repository)
