@@ -37,6 +37,15 @@ def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[
             yield f"{variable} is no setting{hint}"
 
 
+def open_to_strangers(host: str) -> str:
+    """Return why a gateway does not listen there before there is a key, and what helps."""
+    return (
+        f"STILLREEL_HOST {host} is not loopback, and there is no API key; make one"
+        " (`make key NAME=cms` while it runs on loopback, or `python -m api keys create cms`),"
+        " set STILLREEL_ADMIN_KEY, or let everybody in with STILLREEL_ALLOW_ANONYMOUS=1"
+    )
+
+
 def _in_words(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
     """Return pydantic's finding as ours would be said; it has no value in it."""
     if kind == "value_error":

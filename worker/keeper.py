@@ -5,7 +5,6 @@ crash loses nothing. A loop that falls silent ends the process: whoever runs it 
 """
 
 import contextlib
-import signal
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from shared.ledger import Ledger
 from shared.logs import set_up
 from shared.outbound import Outbound
 from shared.settings import Settings, read_settings
+from shared.stopping import on_stop
 from shared.storage import Storage
 from worker import webhook
 from worker.orphans import OrphanSweeper
@@ -76,8 +76,7 @@ def main() -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    on_stop(ask_to_stop)
     with contextlib.ExitStack() as opened:
         return _watch(_loops(settings, stop, opened), stop)
 
