@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import queue
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ def queue_name(engine: str) -> str:
 
 def celery_app(redis_url: str, *, socket_seconds: float) -> Celery:
     """Return a Celery app whose every socket has a timeout: kombu's default waits for ever."""
+    is_encrypted = redis_url.startswith("rediss://")
     app = Celery("stillreel", broker=redis_url, set_as_current=False)
     app.conf.update(
         broker_transport_options={
@@ -41,6 +43,8 @@ def celery_app(redis_url: str, *, socket_seconds: float) -> Celery:
             "socket_connect_timeout": socket_seconds,
             "retry_on_timeout": False,
         },
+        # Without it kombu would take any certificate; what the URL says of TLS wins over it.
+        broker_use_ssl={"ssl_cert_reqs": ssl.CERT_REQUIRED} if is_encrypted else None,
         broker_connection_retry=False,
         task_ignore_result=True,
         task_serializer="json",

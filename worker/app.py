@@ -14,13 +14,13 @@ from kombu import Consumer as Queues
 
 from shared.bell import celery_app, queue_name
 from shared.logs import set_up
-from shared.settings import Settings
+from shared.settings import read_settings
 from worker.slot import Place
 
 if TYPE_CHECKING:
     from worker.render import Workshop
 
-settings = Settings()
+settings = read_settings()
 place = Place.from_environment()
 
 
