@@ -16,7 +16,7 @@ AppError
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull, RateLimited    429
-├── Unavailable               503  database, storage, busy, workers full: try again later
+├── Unavailable               503  database, storage, busy, workers full, cards lost
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow (outbound_errors.py)
@@ -277,6 +277,12 @@ class StorageFull(StorageUnavailable):
     code = "storage_full"
     status = 507
     title = "Storage full"
+
+
+class CardsLost(Unavailable):
+    """Cards fell off the bus of their hosts; only readiness says so, jobs go on."""
+
+    code = "cards_lost"
 
 
 class WorkersFull(Unavailable):

@@ -1,8 +1,7 @@
 """`python -m worker`: pin one worker to each GPU, keep them running, drain on SIGTERM."""
 
 import contextlib
-import signal
-import socket
+import os
 import sys
 import tempfile
 import threading
@@ -17,13 +16,18 @@ from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, DatabaseUnavailable
+from shared.fleet import Fleet
 from shared.jobs import Jobs
 from shared.logs import set_up
+from shared.proxies import sparing_own_servers
 from shared.settings import Settings, read_settings
-from worker.engines import chosen, find_own
-from worker.gpus import choose_gpus, find_gpus
-from worker.slot import Place
+from shared.stopping import on_stop
+from worker.card_watch import CardWatch
+from worker.gpus import find_gpus
+from worker.places import find_places, look_around
 from worker.supervisor import Supervisor
+
+__all__ = ["find_places", "main"]
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
@@ -39,57 +43,34 @@ def main() -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         asked_to_stop.set()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    os.environ.update(sparing_own_servers(os.environ, settings))
+    on_stop(stop)
     with tempfile.TemporaryDirectory(prefix="stillreel-slots-") as folder:
         try:
-            places = find_places(settings, Path(folder))
+            hall = look_around(settings, Path(folder))
         except AppError as error:
             _log.error("refused_to_start", reason=error.message)
             return 2
+        if hall.warning:
+            _log.warning("rendering_without_cards", reason=hall.warning)
+        for place in hall.lost:
+            _log.error("card_lost", worker=place.worker, reason=place.device_name)
         with contextlib.closing(_Undertaker(settings)) as undertaker:
-            supervisor = Supervisor(settings, places, give_up=undertaker)
-            while not asked_to_stop.wait(ROUND_SECONDS):
-                supervisor.watch()
-            supervisor.drain()
-    return 0
-
-
-def find_places(settings: Settings, folder: Path) -> list[Place]:
-    """Return a place per chosen GPU, or CPU_WORKERS places where there is none.
-
-    Raises:
-        InvalidRequest: GPUS or ENGINES names what is not there.
-    """
-    gpus = choose_gpus(settings.gpus, find_gpus() if settings.gpus != "none" else [])
-    engines = chosen(settings.engines, has_gpu=bool(gpus))
-    find_own(engines)  # Celery would keep a child whose engines are not there, idle for ever.
-    identity = settings.worker_id or socket.gethostname()
-    if not gpus:
-        return [
-            Place(
-                worker=f"{identity}-cpu{index}",
-                slot_file=str(folder / f"cpu{index}"),
-                device="cpu",
-                cuda_visible_devices="",
-                device_name=None,
-                vram_bytes=None,
-                engines=engines,
+            cards = CardWatch(
+                [*hall.places, *hall.lost],
+                [place.worker for place in hall.lost],
+                look=find_gpus,
+                fleet=Fleet(undertaker.db),
             )
-            for index in range(settings.cpu_workers)
-        ]
-    return [
-        Place(
-            worker=f"{identity}-gpu{gpu.index}",
-            slot_file=str(folder / f"gpu{gpu.index}"),
-            device="cuda:0",  # The child sees one card only, so it is always the first.
-            cuda_visible_devices=gpu.index,
-            device_name=gpu.name,
-            vram_bytes=gpu.vram_bytes,
-            engines=engines,
-        )
-        for gpu in gpus
-    ]
+            with contextlib.closing(cards):
+                cards.start()
+                supervisor = Supervisor(
+                    settings, hall.places, give_up=undertaker, is_lost=cards.is_lost
+                )
+                while not asked_to_stop.wait(ROUND_SECONDS):
+                    supervisor.watch()
+                supervisor.drain()
+    return 0
 
 
 class _Undertaker:
@@ -97,14 +78,14 @@ class _Undertaker:
 
     def __init__(self, settings: Settings) -> None:
         self._max_attempts = settings.max_attempts
-        self._db = Database(
+        self.db = Database(
             settings.database_url.get_secret_value(),
             deadline=DATABASE_DEADLINE,
-            pool_size=1,
+            pool_size=2,  # The second shows lost cards, which has to hold nothing up.
             name="supervisor",
         )
         self._bell = Bell(settings.redis_url.get_secret_value())
-        self._jobs = Jobs(self._db, self._bell, lease=settings.lease)
+        self._jobs = Jobs(self.db, self._bell, lease=settings.lease)
 
     def __call__(self, worker: str) -> None:
         try:
@@ -120,7 +101,7 @@ class _Undertaker:
 
     def close(self) -> None:
         self._bell.close()
-        self._db.close()
+        self.db.close()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,10 @@ class Slot:
         """Ask the child to end: finish what can be done in this time, hand back the rest."""
         self._write("drain_until", time.monotonic() + within_seconds)
 
+    def ask_for_work(self) -> None:
+        """Take a drain back, for the child that starts next."""
+        self._write("drain_until", 0.0)
+
     @property
     def drain_seconds_left(self) -> float | None:
         """What is left of a drain, or None where none was asked for."""

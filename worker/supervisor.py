@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,10 +51,17 @@ class Supervisor:
         places: Sequence[Place],
         *,
         give_up: Callable[[str], None],
+        is_lost: Callable[[str], bool] = lambda worker: False,
     ) -> None:
-        """`give_up` takes back the jobs of a dead child, by the name on its claims."""
+        """Take places.
+
+        Args:
+            give_up: takes back the jobs of a dead child, by the name on its claims.
+            is_lost: says of a worker whether its card does not answer any more.
+        """
         self._settings = settings
         self._give_up = give_up
+        self._is_lost = is_lost
         self._workers = [Worker(place, Slot.create(Path(place.slot_file))) for place in places]
 
     def watch(self) -> None:
@@ -84,13 +92,18 @@ class Supervisor:
 
     def _watch_process(self, worker: Worker) -> None:
         now = time.monotonic()
+        is_lost = self._is_lost(worker.place.worker)
         if worker.process is None:
-            if now >= worker.start_at:
+            if now >= worker.start_at and not is_lost:
+                worker.slot.ask_for_work()
                 worker.process = _start(worker)
                 worker.started_at = now
             return
         code = worker.process.poll()
         if code is None:
+            if is_lost and not worker.slot.is_draining:
+                worker.slot.ask_to_drain(0)  # What it renders cannot be finished there.
+                _signal(worker, signal.SIGTERM)
             return
         worker.process = None
         self._free_jobs_of_the_dead(worker)
@@ -113,7 +126,8 @@ class Supervisor:
             self._free_jobs_of_the_dead(worker)
         elif worker.slot.overdue_seconds > HUNG_MARGIN_SECONDS:
             _log.error("child_hangs", worker=worker.place.worker, pid=pid)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It may have died since it was looked at.
+                os.kill(pid, signal.SIGKILL)
 
     def _free_jobs_of_the_dead(self, worker: Worker) -> None:
         """Give up what the last child held, at once; its successor would do the same later."""
