@@ -9,15 +9,15 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from api import commands, heap
+from api import cli
 from api.app import create_app
-from api.connections import BoundedProtocol
+from api.server import malloc
+from api.server.http_protocol import BoundedProtocol
 from shared import logs
+from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
-from shared.keys import Keys
-from shared.settings import LOOPBACK, Settings, read_settings
+from shared.settings import LOOPBACK, Settings, open_to_strangers, read_settings
 from shared.stopping import on_stop
-from shared.wording import open_to_strangers
 
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; waiting requests are released at once."""
@@ -48,15 +48,15 @@ class Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.ports.waiters.release()
+        self._app.state.ports.job_watcher.release()
         await super().shutdown(sockets)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    asked = commands.parse(arguments)
+    asked = cli.parse(arguments)
     settings = read_settings()
     if asked.command == "keys":
-        return commands.manage_keys(asked, settings)
+        return cli.manage_keys(asked, settings)
     if is_open(settings):
         return _refuse(open_to_strangers(settings.host), status=WRONG_SETTINGS)
     try:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     except OSError as error:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
-    heap.give_back()
+    malloc.limit_heap_growth()
     server = Server(create_app(settings))
     # Also before the server listens to signals itself, and after it has stopped, when it raises
     # them again: by then that is an orderly end.
@@ -81,9 +81,9 @@ def is_open(settings: Settings) -> bool:
     """
     if settings.host in LOOPBACK or settings.allow_anonymous or settings.admin_key is not None:
         return False
-    db = commands.open_database(settings)
+    db = cli.open_database(settings)
     try:
-        return Keys(db).ring().is_empty
+        return Keys(db).load_all().is_empty
     except DatabaseUnavailable:
         return False
     finally:

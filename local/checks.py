@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from local.packaged import packaged_version
-from local.part import CannotStart
+from local.processes.process import CannotStart
+from local.servers.wheel_binaries import packaged_version
 from shared.errors import AppError
-from shared.settings import LOOPBACK, Settings
-from shared.wording import open_to_strangers
+from shared.settings import LOOPBACK, Settings, open_to_strangers
 from worker.places import look_around
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.part import Part
+from local.processes.process import Part
 
 
 class Console:

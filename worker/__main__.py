@@ -15,17 +15,17 @@ import structlog
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
+from shared.engines.registry import EngineRegistry
 from shared.errors import AppError, DatabaseUnavailable
-from shared.fleet import Fleet
-from shared.jobs import Jobs
+from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.proxies import sparing_own_servers
 from shared.settings import Settings, read_settings
 from shared.stopping import on_stop
 from worker.card_watch import CardWatch
-from worker.gpus import find_gpus
-from worker.places import find_places, look_around
-from worker.supervisor import Supervisor
+from worker.configs import find_places, look_around
+from worker.supervisor.gpus import find_gpus
+from worker.supervisor.supervisor import Supervisor
 
 __all__ = ["find_places", "main"]
 
@@ -53,19 +53,19 @@ def main() -> int:
             return 2
         if hall.warning:
             _log.warning("rendering_without_cards", reason=hall.warning)
-        for place in hall.lost:
-            _log.error("card_lost", worker=place.worker, reason=place.device_name)
-        with contextlib.closing(_Undertaker(settings)) as undertaker:
+        for config in hall.lost:
+            _log.error("card_lost", worker=config.worker, reason=config.device_name)
+        with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
             cards = CardWatch(
-                [*hall.places, *hall.lost],
-                [place.worker for place in hall.lost],
+                [*hall.configs, *hall.lost],
+                [config.worker for config in hall.lost],
                 look=find_gpus,
-                fleet=Fleet(undertaker.db),
+                registry=EngineRegistry(undertaker.db),
             )
             with contextlib.closing(cards):
                 cards.start()
                 supervisor = Supervisor(
-                    settings, hall.places, give_up=undertaker, is_lost=cards.is_lost
+                    settings, hall.configs, give_up=undertaker, is_lost=cards.is_lost
                 )
                 while not asked_to_stop.wait(ROUND_SECONDS):
                     supervisor.watch()
@@ -73,7 +73,7 @@ def main() -> int:
     return 0
 
 
-class _Undertaker:
+class _LostJobReclaimer:
     """Takes back what a dead child held; where that fails, its successor does it."""
 
     def __init__(self, settings: Settings) -> None:

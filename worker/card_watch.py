@@ -8,10 +8,10 @@ from typing import Final
 
 import structlog
 
+from shared.engines.registry import LOST, EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
-from shared.fleet import LOST, Fleet, WorkerCard
-from worker.gpus import CardsUnknown, Found
-from worker.slot import Place
+from worker.supervisor.gpus import CardsUnknown, Found
+from worker.supervisor.worker_config import WorkerConfig
 
 LOOK_SECONDS: Final = 30.0
 BEAT_SECONDS: Final = 5.0
@@ -31,17 +31,17 @@ class CardWatch:
 
     def __init__(
         self,
-        places: Sequence[Place],
+        places: Sequence[WorkerConfig],
         lost: Sequence[str],
         *,
         look: Callable[[], Found],
-        fleet: Fleet,
+        registry: EngineRegistry,
     ) -> None:
         self._places = {place.worker: place for place in places if place.device != "cpu"}
         self._lost_before = frozenset(lost)
         self._missed = dict.fromkeys(lost, LOOKS)
         self._look = look
-        self._fleet = fleet
+        self._registry = registry
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
 
@@ -92,13 +92,13 @@ class CardWatch:
         for name, place in self._places.items():
             if self.is_lost(name):
                 try:
-                    self._fleet.beat(_as_lost(place))
+                    self._registry.beat(_as_lost(place))
                 except DatabaseUnavailable:
                     return
 
 
-def _as_lost(place: Place) -> WorkerCard:
-    return WorkerCard(
+def _as_lost(place: WorkerConfig) -> WorkerInfo:
+    return WorkerInfo(
         name=place.worker,
         host=socket.gethostname(),
         pid=os.getpid(),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from shared.errors import InvalidRequest
-from worker.gpus import Found, Gpu, LostGpu
+from worker.supervisor.gpus import Found, Gpu, LostGpu
 
 EVERY: Final = "all"
 NONE: Final = frozenset({"none", "-1", "nodevfiles"})

@@ -8,20 +8,20 @@ from pathlib import Path
 from shared.settings import Settings
 from worker.engines import chosen, find_own
 from worker.gpu_choice import asked_for, choose_gpus
-from worker.gpus import Found, find_gpus
-from worker.slot import Place
+from worker.supervisor.gpus import Found, find_gpus
+from worker.supervisor.worker_config import WorkerConfig
 
 
 @dataclass(frozen=True)
 class Hall:
     """The places of a host's workers, those whose cards are lost, and what has to be told."""
 
-    places: list[Place]
-    lost: list[Place]
+    places: list[WorkerConfig]
+    lost: list[WorkerConfig]
     warning: str = ""
 
 
-def find_places(settings: Settings, folder: Path) -> list[Place]:
+def find_places(settings: Settings, folder: Path) -> list[WorkerConfig]:
     """Return the places of `look_around` that can be worked at."""
     return look_around(settings, folder).places
 
@@ -39,10 +39,10 @@ def look_around(settings: Settings, folder: Path) -> Hall:
     find_own(engines)  # Celery would keep a child whose engines are not there, idle for ever.
     identity = settings.worker_id or socket.gethostname()
 
-    def at_card(index: str, pin: str, name: str, vram_bytes: int | None) -> Place:
-        return Place(
+    def at_card(index: str, pin: str, name: str, vram_bytes: int | None) -> WorkerConfig:
+        return WorkerConfig(
             worker=f"{identity}-gpu{index}",
-            slot_file=str(folder / f"gpu{index}"),
+            heartbeat_path=str(folder / f"gpu{index}"),
             device="cuda:0",  # The child sees one card only, so it is always the first.
             cuda_visible_devices=pin,
             device_name=name,
@@ -61,9 +61,9 @@ def look_around(settings: Settings, folder: Path) -> Hall:
             ],
         )
     on_processor = [
-        Place(
+        WorkerConfig(
             worker=f"{identity}-cpu{index}",
-            slot_file=str(folder / f"cpu{index}"),
+            heartbeat_path=str(folder / f"cpu{index}"),
             device="cpu",
             cuda_visible_devices="",
             device_name=None,

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from local.part import CannotStart
-from local.settings import read_settings, strange_settings
+from local.cli_settings import read_settings, strange_settings
+from local.processes.process import CannotStart
 from shared.env_file import EnvFileError, read_env_file
 from shared.settings import Settings
-from tests.composed import compose
+from tests.support.composed import compose
 
 SERVICE = "services: {one: {image: none, env_file: [.env]}}\n"
 SHELL = {"FROM_SHELL": "shell", "EMPTY": "", "BOTH": "shell"}

@@ -18,7 +18,7 @@ from deploy.make_bucket import make_bucket
 from shared.errors import StorageUnavailable
 from shared.settings import Settings
 from shared.storage import Storage
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 BUCKET = "theirs"
 

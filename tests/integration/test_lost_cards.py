@@ -10,20 +10,20 @@ import psutil
 import pytest
 
 from shared.db import Database
-from shared.fleet import Fleet
-from tests.gateway import MODEL, MOVES, Gateway, Hand
-from tests.processes import Crew, crew, until
-from tests.stack import Stack
+from shared.engines.registry import EngineRegistry
+from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway
+from tests.support.processes import Crew, crew, until
+from tests.support.stack import Stack
 from worker import card_watch
 from worker.card_watch import CardWatch
-from worker.gpus import CardsUnknown, Found, Gpu
-from worker.slot import PLACE_VARIABLE, Place
+from worker.supervisor.gpus import CardsUnknown, Found, Gpu
+from worker.supervisor.worker_config import CONFIG_VARIABLE, WorkerConfig
 
 PINS = ("GPU-1", "GPU-2")
 PLACES = [
-    Place(
+    WorkerConfig(
         worker=f"host-gpu{number}",
-        slot_file="",
+        heartbeat_path="",
         device="cuda:0",
         cuda_visible_devices=pin,
         device_name="NVIDIA H100",
@@ -60,8 +60,8 @@ def host() -> Host:
 
 
 @pytest.fixture
-def watch(hand: Hand, host: Host) -> CardWatch:
-    return CardWatch(PLACES, [], look=host.look, fleet=hand.fleet)
+def watch(fake_worker: FakeWorker, host: Host) -> CardWatch:
+    return CardWatch(PLACES, [], look=host.look, registry=fake_worker.registry)
 
 
 def test_two_looks_that_miss_a_card_lose_it_and_one_that_sees_it_brings_it_back(
@@ -109,11 +109,15 @@ def test_readiness_and_models_tell_of_it_while_the_others_work(
     gateway.created()
 
 
-def test_a_card_that_was_lost_before_the_start_is_shown_too(hand: Hand, host: Host) -> None:
-    watch = CardWatch(PLACES, ["host-gpu1"], look=host.look, fleet=hand.fleet)
+def test_a_card_that_was_lost_before_the_start_is_shown_too(
+    fake_worker: FakeWorker, host: Host
+) -> None:
+    watch = CardWatch(PLACES, ["host-gpu1"], look=host.look, registry=fake_worker.registry)
     watch.look()
     watch.show()
-    assert [offer.lost_cards for offer in hand.fleet.offers() if offer.spec.name == "model"] == [1]
+    assert [
+        offer.lost_cards for offer in fake_worker.registry.offers() if offer.spec.name == "model"
+    ] == [1]
 
 
 @pytest.fixture
@@ -131,13 +135,13 @@ def test_the_worker_of_a_lost_card_ends_and_the_other_goes_on(
     lines = [f"{number}, {pin}, Fake H100, 81559" for number, pin in enumerate(PINS)]
     cards.write_text("\n".join(lines) + "\n")
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    worker = people.start("tests.quick_looks", engines="camera", worker_id="here")
+    worker = people.start("tests.support.quick_looks", engines="camera", worker_id="here")
 
     def mains() -> dict[str, psutil.Process]:
         found = {}
         for child in psutil.Process(worker.pid).children():
             with contextlib.suppress(psutil.NoSuchProcess):  # Such is each look at the cards.
-                if PLACE_VARIABLE in child.environ():
+                if CONFIG_VARIABLE in child.environ():
                     found[child.environ()["CUDA_VISIBLE_DEVICES"]] = child
         return found
 
@@ -149,7 +153,9 @@ def test_the_worker_of_a_lost_card_ends_and_the_other_goes_on(
     assert mains()["GPU-1"].pid == before["GPU-1"].pid
     url = stack.settings().database_url.get_secret_value()
     with contextlib.closing(Database(url, deadline=timedelta(seconds=60))) as db:
-        until(lambda: [o for o in Fleet(db).offers() if o.lost_cards], "the gateway is told")
+        until(
+            lambda: [o for o in EngineRegistry(db).offers() if o.lost_cards], "the gateway is told"
+        )
     assert "card_lost" in worker.text()
     cards.write_text("\n".join(lines) + "\n")
     until(lambda: set(mains()) == set(PINS), "the card that is back has a worker again")

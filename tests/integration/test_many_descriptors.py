@@ -11,9 +11,9 @@ from typing import NoReturn
 import pytest
 from sqlalchemy import text
 
-from api.decoder import _in_fork
+from api.images.decoder_process import _in_fork
 from shared.db import Database
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 MANY = 1100
 STATUS = 7
@@ -35,12 +35,12 @@ def test_a_pooled_connection_is_used_again_and_a_dead_one_replaced(stack: Stack)
     with contextlib.closing(Database(url, deadline=timedelta(seconds=60), pool_size=1)) as db:
         pids = []
         for _ in range(2):
-            with db.read() as connection:
+            with db.autocommit() as connection:
                 assert connection.connection.dbapi_connection.fileno() > 1024  # type: ignore[union-attr]
                 pids.append(connection.execute(text("SELECT pg_backend_pid()")).scalar_one())
         assert pids[0] == pids[1]
         stack.postgres.restart()
-        with db.read() as connection:
+        with db.autocommit() as connection:
             assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from shared.errors import AppError, InvalidRequest
 from shared.settings import Settings
-from worker import gpus
-from worker.gpus import CardsUnknown, LostGpu, find_gpus
 from worker.places import find_places, look_around
+from worker.supervisor import gpus
+from worker.supervisor.gpus import CardsUnknown, LostGpu, find_gpus
 
 FIRST = "GPU-11111111-2222-3333-4444-555555555555"
 SECOND = "GPU-61111111-2222-3333-4444-555555555555"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from shared.settings import Settings
-from worker import supervisor as supervising
-from worker.slot import Place
-from worker.supervisor import Supervisor
+from worker.supervisor import supervisor as supervising
+from worker.supervisor.supervisor import Supervisor
+from worker.supervisor.worker_config import WorkerConfig
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    place = Place(
+    place = WorkerConfig(
         worker="host-cpu0",
-        slot_file=str(tmp_path / "slot"),
+        heartbeat_path=str(tmp_path / "slot"),
         device="cpu",
         cuda_visible_devices="",
         device_name=None,
@@ -47,8 +47,8 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
     supervisor = Supervisor(Settings(_env_file=None), [place], give_up=lambda name: None)
     [worker] = supervisor._workers
     worker.process = alive
-    worker.slot.move_in(ended, 1)
-    worker.slot.stamp(-2 * supervising.HUNG_MARGIN_SECONDS)  # Overdue at once.
+    worker.slot.register_child(ended, 1)
+    worker.slot.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # Overdue at once.
     # It was alive when it was looked at, which is what the race is about.
     monkeypatch.setattr(supervising, "_is_child_of", lambda pid, parent: True)
     supervisor.watch()
