@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,58 @@ def test_a_status_is_written_in_one_place_only() -> None:
                 owners = (t for t in targets if isinstance(t, ast.Attribute))
                 guilty |= {path for t in owners if t.attr == "status"}
     assert guilty == WRITES_A_STATUS
+
+
+def rooms() -> list[str]:
+    """Return the rooms that docs/architecture.md draws, `api/submit` or `api/ports`, in order."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = page.partition("## The tree")[2].split("```")[1]
+    found, top = [], ""
+    for line in drawn.strip().splitlines():
+        name = line.split()[0].removesuffix(".py").rstrip("/")
+        if line.startswith(" "):
+            found.append(f"{top}/{name}")
+        else:
+            top = name
+    return found
+
+
+def room_of(parts: Sequence[str]) -> str:
+    return "/".join(parts[:2]).removesuffix(".py")
+
+
+def test_every_room_is_drawn() -> None:
+    houses = {room.partition("/")[0] for room in rooms()}
+    there = {
+        room_of(path.split("/"))
+        for path, _ in sources()
+        if path.partition("/")[0] in houses and path.count("/") > 1
+    }
+    assert there <= set(rooms()), "docs/architecture.md draws each folder, with one sentence"
+    missing = [r for r in rooms() if not (ROOT / r).is_dir() and not (ROOT / f"{r}.py").is_file()]
+    assert missing == [], "docs/architecture.md draws what is not there"
+
+
+def test_a_room_imports_from_rooms_below_it_only() -> None:
+    order = {room: number for number, room in enumerate(rooms())}
+    upward = set()
+    for path, tree in sources():
+        here = room_of(path.split("/"))
+        for module in modules_of(tree):
+            there = room_of(module.split("."))
+            same_house = here.partition("/")[0] == there.partition("/")[0]
+            if same_house and order.get(there, 999) < order.get(here, -1):
+                upward.add(f"{path} imports {module}")
+    assert upward == set()
+
+
+def modules_of(tree: ast.Module) -> Iterator[str]:
+    """Yield each module that is imported, also as a name of its package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_nothing_unpickles() -> None:
