@@ -6,7 +6,7 @@ from local.processes.process import CannotStart
 from local.servers.wheel_binaries import packaged_version
 from shared.errors import AppError
 from shared.settings import LOOPBACK, Settings, open_to_strangers
-from worker.places import look_around
+from worker.supervisor.places import look_around
 
 
 def check_settings(settings: Settings, folder: Path) -> None:

@@ -22,12 +22,15 @@ from shared.logs import set_up
 from shared.proxies import sparing_own_servers
 from shared.settings import Settings, read_settings
 from shared.stopping import on_stop
-from worker.card_watch import CardWatch
-from worker.configs import find_places, look_around
+from worker.supervisor.card_watch import CardWatch
 from worker.supervisor.gpus import find_gpus
+from worker.supervisor.places import find_worker_configs, look_around
 from worker.supervisor.supervisor import Supervisor
 
-__all__ = ["find_places", "main"]
+__all__ = ["find_places", "find_worker_configs", "main"]
+
+find_places = find_worker_configs
+"""The name that scripts of operators know it by."""
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)

@@ -14,8 +14,8 @@ from shared.engines.registry import EngineRegistry
 from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway
 from tests.support.processes import Crew, crew, until
 from tests.support.stack import Stack
-from worker import card_watch
-from worker.card_watch import CardWatch
+from worker.supervisor import card_watch
+from worker.supervisor.card_watch import CardWatch
 from worker.supervisor.gpus import CardsUnknown, Found, Gpu
 from worker.supervisor.worker_config import CONFIG_VARIABLE, WorkerConfig
 

@@ -2,8 +2,8 @@
 
 import sys
 
-from worker import card_watch
 from worker.__main__ import main
+from worker.supervisor import card_watch
 
 if __name__ == "__main__":
     card_watch.LOOK_SECONDS = 0.25  # type: ignore[misc]

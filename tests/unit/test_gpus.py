@@ -9,9 +9,9 @@ import pytest
 
 from shared.errors import AppError, InvalidRequest
 from shared.settings import Settings
-from worker.places import find_places, look_around
 from worker.supervisor import gpus
 from worker.supervisor.gpus import CardsUnknown, LostGpu, find_gpus
+from worker.supervisor.places import find_worker_configs, look_around
 
 FIRST = "GPU-11111111-2222-3333-4444-555555555555"
 SECOND = "GPU-61111111-2222-3333-4444-555555555555"
@@ -56,13 +56,13 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Smi:
 
 
 def pins(tmp_path: Path) -> list[str]:
-    return [place.cuda_visible_devices for place in find_places(Settings(), tmp_path)]
+    return [place.cuda_visible_devices for place in find_worker_configs(Settings(), tmp_path)]
 
 
 def test_every_card_is_pinned_by_what_does_not_shift(smi: Smi, tmp_path: Path) -> None:
     smi(TWO)
     assert pins(tmp_path) == [FIRST, SECOND]
-    [first, _] = find_places(Settings(worker_id="w"), tmp_path)
+    [first, _] = find_worker_configs(Settings(worker_id="w"), tmp_path)
     assert (first.worker, first.device_name) == ("w-gpu0", "NVIDIA H100")
     assert first.vram_bytes == 81559 * 1024**2
 

@@ -47,10 +47,10 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
     supervisor = Supervisor(Settings(_env_file=None), [place], give_up=lambda name: None)
     [worker] = supervisor._workers
     worker.process = alive
-    worker.slot.register_child(ended, 1)
-    worker.slot.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # Overdue at once.
+    worker.heartbeat_file.register_child(ended, 1)
+    worker.heartbeat_file.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # Overdue at once.
     # It was alive when it was looked at, which is what the race is about.
     monkeypatch.setattr(supervising, "_is_child_of", lambda pid, parent: True)
     supervisor.watch()
     assert alive.poll() is None
-    worker.slot.close()
+    worker.heartbeat_file.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from shared.settings import Settings
 from worker.engines import chosen, find_own
-from worker.gpu_choice import asked_for, choose_gpus
+from worker.supervisor.gpu_choice import asked_for, choose_gpus
 from worker.supervisor.gpus import Found, find_gpus
 from worker.supervisor.worker_config import WorkerConfig
 
@@ -21,7 +21,7 @@ class Hall:
     warning: str = ""
 
 
-def find_places(settings: Settings, folder: Path) -> list[WorkerConfig]:
+def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
     """Return the places of `look_around` that can be worked at."""
     return look_around(settings, folder).places
 
