@@ -185,7 +185,7 @@ def test_the_good_cards_work_while_a_lost_one_is_told(
 ) -> None:
     smi(said, status=status)
     hall = look_around(Settings(worker_id="w"), tmp_path)
-    assert [place.cuda_visible_devices for place in hall.places] == [FIRST]
+    assert [place.cuda_visible_devices for place in hall.configs] == [FIRST]
     assert [each.label for each in find_gpus().lost] == [lost]
     assert len(hall.lost) == 1
     assert hall.lost[0].worker.startswith("w-gpu")

@@ -16,14 +16,14 @@ from worker.supervisor.worker_config import WorkerConfig
 class Hall:
     """The places of a host's workers, those whose cards are lost, and what has to be told."""
 
-    places: list[WorkerConfig]
+    configs: list[WorkerConfig]
     lost: list[WorkerConfig]
     warning: str = ""
 
 
 def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
     """Return the places of `look_around` that can be worked at."""
-    return look_around(settings, folder).places
+    return look_around(settings, folder).configs
 
 
 def look_around(settings: Settings, folder: Path) -> Hall:
