@@ -13,10 +13,10 @@ from starlette.requests import Request
 from api.auth.caller import Caller
 from api.concurrency.body_memory import Reservation
 from api.images.protocol import Picture
+from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
 from api.submit.body import CreateRequest, ImageUrl, read_create, receive
-from api.submit.disk_space import check_disk_space
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
 from api.submit.remote_urls import check_webhook, fetch_image
