@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import torch
 
 from shared.engines.parameters import RenderParameters
-from worker.engines.i2vgen.faults import is_memory, release
+from worker.engines.diffusion.faults import is_memory, release
 from worker.engines.i2vgen.footprint import needed
 
 T = TypeVar("T")
