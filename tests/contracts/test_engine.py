@@ -55,6 +55,13 @@ def small_i2vgen_xl(folder: Path) -> VideoEngine:
     return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
 
 
+def small_wan(folder: Path) -> VideoEngine:
+    from tests.support import small_wan as small
+    from worker.engines.wan.tiny import tiny_wan
+
+    return small.engine(tiny_wan(folder))
+
+
 SUBJECTS: Final = (
     Subject(
         "camera",
@@ -65,6 +72,12 @@ SUBJECTS: Final = (
         "i2vgen-xl",
         small_i2vgen_xl,
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
+        prompt="the steam rises",
+    ),
+    Subject(
+        "wan",
+        small_wan,
+        cases=((128, 64, 5), (64, 128, 9), (96, 64, 10)),
         prompt="the steam rises",
     ),
 )

@@ -15,6 +15,7 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
+        "wan": "worker.engines.wan.engine:WanEngine",
     }
 )
 
