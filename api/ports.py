@@ -21,6 +21,8 @@ from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.outbound.client import Outbound
@@ -62,6 +64,7 @@ class Ports:
     census: CachedRead[Census]
     keys: Keys
     key_cache: ApiKeyCache
+    links: Links
     authenticator: Authenticator
     admin_queries: AdminQueries
 
@@ -70,6 +73,8 @@ class Ports:
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """Build the ports and close them, the last one first; none of the services need be up."""
     redis_url = settings.redis_url.get_secret_value()
+    secret = InstallationSecret.of(settings)
+    links = Links(secret.keys(Purpose.LINKS), lives=settings.link_lives)
     with ExitStack() as opened:
         db = opened.enter_context(closing(_database(settings)))
         key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
@@ -104,7 +109,8 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             census=_census(db, queries, registry),
             keys=Keys(db),
             key_cache=key_cache,
-            authenticator=Authenticator(settings, key_cache),
+            links=links,
+            authenticator=Authenticator(settings, key_cache, links),
             admin_queries=AdminQueries(db),
         )
 

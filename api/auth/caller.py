@@ -2,6 +2,7 @@
 
 import hmac
 import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, cast
@@ -14,8 +15,20 @@ from starlette.types import Scope
 
 from api.auth.anonymous import check_anonymous
 from api.auth.key_cache import ApiKeyCache
+from api.auth.signed_link import read_link
 from shared.api_keys.key import ApiKey, ApiKeySet, hashed
-from shared.errors import AdminOnly, AppError, InvalidKey, MissingKey
+from shared.errors import (
+    AdminOnly,
+    AppError,
+    Forbidden,
+    InvalidKey,
+    LinkExpired,
+    LinkRefused,
+    MissingKey,
+    Unauthenticated,
+)
+from shared.jobs.job import public_id
+from shared.jobs.links import Links, SignedLink
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
@@ -39,6 +52,8 @@ class Caller:
     max_queued: int | None = None
     max_running: int | None = None
     is_key_ignored: bool = False
+    link: SignedLink | None = None
+    """The one file that may be read, where a link is all that was shown; it owns no job then."""
 
 
 NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous")
@@ -53,9 +68,10 @@ FOR_KEYS_ALONE: Final = ("/v1/keys", "/v1/admin")
 class Authenticator:
     """Tells who sends a request from its headers alone."""
 
-    def __init__(self, settings: Settings, key_cache: ApiKeyCache) -> None:
+    def __init__(self, settings: Settings, key_cache: ApiKeyCache, links: Links) -> None:
         self._settings = settings
         self._key_cache = key_cache
+        self._links = links
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
@@ -64,12 +80,24 @@ class Authenticator:
 
         Raises:
             MissingKey, InvalidKey: nobody who may.
-            Forbidden: an anonymous request that a page of the web may have caused.
+            Forbidden: an anonymous request that a page of the web may have caused, or a link that
+            opens nothing.
             DatabaseUnavailable: whether a key is good cannot be known now.
         """
         given = Headers(scope=scope).getlist("authorization")
         if given:
             return await self._holder(_token(given), scope)
+        try:
+            link = read_link(scope, self._links, now=time.time())
+        except (LinkRefused, LinkExpired) as refusal:
+            try:
+                return await self._keyless(scope)
+            except (Unauthenticated, Forbidden):
+                raise refusal from None  # Whoever follows a link has nothing else to show.
+        return await self._keyless(scope) if link is None else _bearer(link)
+
+    async def _keyless(self, scope: Scope) -> Caller:
+        """Return who asks without a key and without a good link."""
         if self._admin is not None or not (await self._key_cache.read()).is_empty:
             raise MissingKey("this takes an API key; send it as `Authorization: Bearer sr_…`")
         check_anonymous(scope, self._settings)
@@ -128,6 +156,11 @@ async def require_admin(caller: Authenticated) -> Caller:
             "this takes an admin's key; `python -m api keys create NAME --admin` makes one"
         )
     return caller
+
+
+def _bearer(link: SignedLink) -> Caller:
+    """Return whoever has a link; no owner has a job's id, so that nobody's jobs are theirs."""
+    return Caller(owner_id=link.job_id, name=f"link:{public_id(link.job_id)}", link=link)
 
 
 def _is_for_keys_alone(path: str) -> bool:

@@ -6,6 +6,7 @@ from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+from shared.owners import LINK_EPOCH
 
 
 def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
@@ -162,4 +163,7 @@ BURY: Final = text(
 BY_ID: Final = text(
     "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
 )
-BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")
+BY_KEY: Final = text(
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"
+    " WHERE owner_id = :owner_id AND idempotency_key = :key"
+)

@@ -21,6 +21,8 @@ from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
@@ -103,6 +105,7 @@ class Loop:
 
 def main() -> int:
     settings = read_settings()
+    InstallationSecret.of(settings)  # Refused before anything is opened.
     set_up(settings, process="keeper")
     stop = threading.Event()
 
@@ -190,6 +193,9 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         db,
         outbound,
         delays=settings.webhook_delays,
+        links=Links(
+            InstallationSecret.of(settings).keys(Purpose.LINKS), lives=settings.link_lives
+        ),
         base_url=settings.own_url,
     )
 

@@ -225,13 +225,15 @@ RETURNING d.id, d.job_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries,
 """)  # noqa: S608 (only constants)
 
 _CONTENTS: Final = text("""
-SELECT j.*, d.created_at AS delivery_created_at, e.secret AS signing_secret,
+SELECT j.*, coalesce(o.link_epoch, 0) AS link_epoch,
+       d.created_at AS delivery_created_at, e.secret AS signing_secret,
        CASE WHEN e.previous_secret_until > clock_timestamp() THEN e.previous_secret END
            AS previous_signing_secret,
        clock_timestamp() AS now
 FROM deliveries d
 JOIN webhook_endpoints e ON e.id = d.endpoint_id
 LEFT JOIN jobs j ON j.id = d.job_id
+LEFT JOIN owners o ON o.id = j.owner_id
 WHERE d.id = :id
 """)
 

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
+from shared.jobs.links import Links
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound.client import Answer, Outbound
@@ -110,11 +111,13 @@ class WebhookSender:
         outbound: Outbound,
         *,
         delays: Sequence[timedelta],
+        links: Links,
         base_url: str,
     ) -> None:
         self._rows = DeliveryQueue(db, lease=outbound.deadline + RECORD_MARGIN)
         self._outbound = outbound
         self._delays = delays
+        self._links = links
         self._base_url = base_url
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
@@ -146,7 +149,8 @@ class WebhookSender:
     def deliver(self, delivery: Delivery) -> Outcome:
         """Make one try and record it."""
         crashpoint("webhook_claimed")
-        message = prepare(delivery, self._rows.contents(delivery), base_url=self._base_url)
+        contents = self._rows.contents(delivery)
+        message = prepare(delivery, contents, links=self._links, base_url=self._base_url)
         tried = send(self._outbound, message)
         crashpoint("webhook_sent")
         # A test is made once: whoever asked for it sees what came of it.
@@ -207,9 +211,12 @@ class WebhookSender:
                 del self._proven[next(iter(self._proven))]
 
 
-def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message:
-    """Sign the job as it stands now; the id and the event's time are the same on every try."""
-    body = _event(delivery, contents, base_url).model_dump_json().encode()
+def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: str) -> Message:
+    """Sign the job as it stands now, with links that work from now on.
+
+    The id and the event's time are the same on every try.
+    """
+    body = _event(delivery, contents, links, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
@@ -217,7 +224,9 @@ def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message
     return Message(delivery.url, headers, body, contents.now)
 
 
-def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | VideoEvent:
+def _event(
+    delivery: Delivery, contents: Contents, links: Links, base_url: str
+) -> Event | VideoEvent:
     job = contents.job
     # A job that is handed back starts more than once; its end comes once.
     is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
@@ -229,8 +238,10 @@ def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | Vid
             type=delivery.event,
             data=VideoReference(id=job.public_id if job else SAMPLE_ID),
         )
-    data = sample(delivery.event) if job is None else job_view(job, base_url=base_url)
-    return Event(type=delivery.event, timestamp=at, data=data)
+    if job is None:
+        return Event(type=delivery.event, timestamp=at, data=sample(delivery.event))
+    view = job_view(job, links=links, base_url=base_url, now=contents.now)
+    return Event(type=delivery.event, timestamp=at, data=view)
 
 
 def send(outbound: Outbound, message: Message) -> Try:

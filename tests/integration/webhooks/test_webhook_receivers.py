@@ -187,7 +187,9 @@ def post(
 
 
 def body_of(job: Job, **changes: Any) -> bytes:
-    view = job_view(job, base_url=BASE_URL).model_copy(update=changes)
+    now = datetime.now(UTC)
+    shown = job_view(replace(job, link_epoch=0), links=LINKS, base_url=BASE_URL, now=now)
+    view = shown.model_copy(update=changes)
     event = Event(type="job.succeeded", timestamp=datetime.now(UTC), data=view)
     return event.model_dump_json().encode()
 
