@@ -18,8 +18,8 @@ from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
 from shared.tables import ANONYMOUS
 from shared.webhooks.signing import new_secret
-from tests.support.factory import JobFixture
 from tests.support.drawn_links import links_of
+from tests.support.factory import JobFixture
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway
 from tests.support.receiver import Receiver
 from tests.support.stack import Stack

@@ -2,6 +2,7 @@
 
 import json
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import trustme
 from standardwebhooks import Webhook
 
+from shared.jobs.job import Job
 from shared.jobs.view import job_view
 from shared.webhooks.signing import new_secret
 from tests.support import receiver as twin
+from tests.support.drawn_links import LINKS
 from tests.support.outbox import BASE_URL, HOURLY, PATIENCE, Outbox
 from tests.support.receiver import Behaviour, Received, Receiver
 from worker.keeper.delivery_queue import Outcome

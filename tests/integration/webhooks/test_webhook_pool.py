@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support import receiver as twin
+from tests.support.drawn_links import LINKS
 from tests.support.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
 from tests.support.processes import until
 from tests.support.receiver import Peer, Receiver
