@@ -24,6 +24,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    session,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -69,6 +70,7 @@ def create_app(settings: Settings) -> FastAPI:
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
+        session,
         admin,
         legacy,
         health,

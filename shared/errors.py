@@ -10,7 +10,7 @@ AppError
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
-├── Unauthenticated           401  MissingKey, InvalidKey
+├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
 ├── Forbidden                 403  AdminOnly, HostRefused, CrossSiteRefused, LinkRefused,
 │                                  LinkExpired, HeaderRefused
 ├── NotFound                  404
@@ -150,6 +150,13 @@ class MissingKey(Unauthenticated):
 class InvalidKey(Unauthenticated):
     code = "invalid_api_key"
     title = "API key not valid"
+
+
+class SessionEnded(Unauthenticated):
+    """A cookie whose session is over: by its time, by signing out, or with its key."""
+
+    code = "session_ended"
+    title = "Session ended"
 
 
 class Forbidden(AppError):

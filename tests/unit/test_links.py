@@ -166,13 +166,13 @@ def test_each_purpose_has_keys_of_its_own_that_stay_the_same() -> None:
 )
 def test_a_secret_that_can_be_guessed_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="32 visible ASCII characters"):
-        Settings(_env_file=None, secret=text)  # type: ignore[arg-type]  # pydantic parses strings
+        Settings(_env_file=None, secret=text)
 
 
 def test_a_comma_list_is_the_secret_and_those_before_it() -> None:
-    settings = Settings(_env_file=None, secret=f" {NEW}, {OLD},")  # type: ignore[arg-type]  # likewise
+    settings = Settings(_env_file=None, secret=f" {NEW}, {OLD},")
     assert settings.secrets == (NEW, OLD)
-    assert Settings(_env_file=None, secret="").secrets == ()  # type: ignore[arg-type]  # likewise
+    assert Settings(_env_file=None, secret="").secrets == ()
     with pytest.raises(SystemExit, match="STILLREEL_SECRET is missing"):
         InstallationSecret.of(without_secret(settings))
 

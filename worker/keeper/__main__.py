@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
@@ -158,9 +159,11 @@ def _endings(
 ) -> list[Loop]:
     """Return the loops that remove what has ended; nobody waits for them."""
     purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
+    sessions = Sessions(db, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
 
     def forget() -> None:
         keys.forget_previous()
+        sessions.forget_ended()
         purger.forget_keys()
 
     def purge() -> None:
