@@ -35,6 +35,7 @@ from shared.settings import Settings
 from shared.storage import Storage
 from shared.webhooks.delivery_log import DeliveryLog
 from shared.webhooks.endpoints import Endpoints
+from shared.webhooks.headers import HeaderSeal
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
@@ -70,6 +71,7 @@ class Ports:
     keys: Keys
     key_cache: ApiKeyCache
     links: Links
+    header_seal: HeaderSeal
     sessions: Sessions
     session_cache: SessionCache
     authenticator: Authenticator
@@ -130,6 +132,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             keys=Keys(db),
             key_cache=key_cache,
             links=links,
+            header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
             sessions=sessions,
             session_cache=session_cache,
             authenticator=authenticator,

@@ -59,11 +59,11 @@ class LoginProxy:
                 f"{self._header} is believed from the login proxy alone, whose address"
                 " STILLREEL_TRUSTED_PROXY holds; leave it out"
             )
-        if len(given) > 1 or not _LOGIN.fullmatch(given[0].strip()):
+        if len(given) > 1 or not _LOGIN.fullmatch(given[0].strip(" \t")):
             raise HeaderRefused(
                 f"{self._header} has to come once, and to name a login of 1 to 200 characters"
             )
-        return given[0].strip()
+        return given[0].strip(" \t")
 
     async def owner_id(self, login: str) -> UUID:
         """Return the owner that belongs to a login.

@@ -8,7 +8,7 @@ import base64
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
@@ -22,6 +22,8 @@ MOST_CHARACTERS: Final = 8000
 """Of all names and values together: usual servers take 8 KiB of headers."""
 
 NONCE_BYTES: Final = 12
+HIDDEN: Final = "[hidden]"
+"""What is shorter than this tells too little to be looked for in an answer."""
 
 OURS: Final = frozenset(
     {
@@ -75,6 +77,15 @@ def _check_name(name: str) -> None:
         )
     if name.lower() in OURS or name.lower().startswith(OUR_PREFIXES):
         raise ValueError(f"{shown} is set by the sender; use another, like Authorization")
+
+
+def without(values: Iterable[str], text: str | None) -> str | None:
+    """Return a receiver's answer without the secrets that it may have sent back."""
+    parts = {part for value in values for part in (value, *value.split())}
+    for part in sorted(parts, key=len, reverse=True):
+        if text and len(part) >= len(HIDDEN):
+            text = text.replace(part, HIDDEN)
+    return text
 
 
 class HeaderSeal:

@@ -1,4 +1,4 @@
-"""Links to files as the settings of a test would sign them."""
+"""Links and seals as the settings of a test would make them."""
 
 from datetime import timedelta
 from typing import Final
@@ -6,9 +6,14 @@ from typing import Final
 from shared.installation_secret import InstallationSecret, Purpose
 from shared.jobs.links import Links
 from shared.settings import Settings
+from shared.webhooks.headers import HeaderSeal
 
 LINKS: Final = Links([b"a key of the tests"], lives=timedelta(hours=24))
 """For where it does not matter who signs."""
+
+
+def seal_of(settings: Settings) -> HeaderSeal:
+    return HeaderSeal(InstallationSecret.of(settings).keys(Purpose.WEBHOOK_HEADERS))
 
 
 def links_of(settings: Settings) -> Links:

@@ -18,7 +18,7 @@ from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
 from shared.tables import ANONYMOUS
 from shared.webhooks.signing import new_secret
-from tests.support.drawn_links import links_of
+from tests.support.drawn_links import links_of, seal_of
 from tests.support.factory import JobFixture
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway
 from tests.support.receiver import Receiver
@@ -66,6 +66,7 @@ class Sender:
             self.outbound,
             delays=delays,
             links=links_of(job_fixture.settings),
+            header_seal=seal_of(job_fixture.settings),
             base_url=BASE_URL,
         )
         self.deliverer.outcomes = self.outcomes

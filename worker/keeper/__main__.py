@@ -31,6 +31,7 @@ from shared.settings import Settings, read_settings
 from shared.stopping import on_stop
 from shared.storage import Storage
 from shared.tallies import Tallies
+from shared.webhooks.headers import HeaderSeal
 from worker.keeper import webhook_sender
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
@@ -192,13 +193,13 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
+    secret = InstallationSecret.of(settings)
     return WebhookSender(
         db,
         outbound,
         delays=settings.webhook_delays,
-        links=Links(
-            InstallationSecret.of(settings).keys(Purpose.LINKS), lives=settings.link_lives
-        ),
+        links=Links(secret.keys(Purpose.LINKS), lives=settings.link_lives),
+        header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
         base_url=settings.own_url,
     )
 
