@@ -68,6 +68,23 @@ def refused(
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["api", "worker.keeper"])
+def test_without_a_secret_it_does_not_start_and_says_how_to_make_one(module: str) -> None:
+    """Each would draw its own, and no link would work in another process."""
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=os.environ | bare_env(port=free_port(), **NO_SERVICE, secret=""),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode not in {0, None}
+    assert done.stderr.startswith("the settings are wrong: STILLREEL_SECRET is missing")
+    assert "secrets.token_hex(32)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_port_in_use_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
