@@ -15,7 +15,18 @@ from api.headers import SecurityHeaders
 from api.metrics import Telemetry
 from api.patience import Patience
 from api.rates import Rate, Rates
-from api.routes import admin, deliveries, docs, health, jobs, keys, legacy, models, webhooks
+from api.routes import (
+    admin,
+    deliveries,
+    docs,
+    health,
+    jobs,
+    keys,
+    legacy,
+    models,
+    page,
+    webhooks,
+)
 from shared.settings import Settings
 
 VERSION: Final = "0.1.0"
@@ -56,8 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app, max_body_bytes=max_body_bytes)
-    for routes in (jobs, models, webhooks, deliveries, keys, admin, legacy, health, docs):
+    for routes in (jobs, models, webhooks, deliveries, keys, admin, legacy, health, docs, page):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
+    app.mount("/web", page.parts)
     openapi.describe(app)
     return app

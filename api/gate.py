@@ -11,9 +11,9 @@ from api.rates import Rates
 from shared.errors import AppError, RateLimited, Unauthenticated
 
 PUBLIC: Final = frozenset(
-    {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
+    {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
-PUBLIC_FOLDER: Final = "/docs/ui/"
+PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
 
 
 class Gate:
@@ -49,4 +49,4 @@ class Gate:
 
 
 def is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path.startswith(PUBLIC_FOLDERS)

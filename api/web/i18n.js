@@ -1,0 +1,64 @@
+// The page's words: `t("key", {name: value})` in the language chosen, numbers and times too.
+import en from "./en.js";
+import zh from "./zh.js";
+
+const WORDS = { en, zh };
+const STORE = "stillreel.language";
+export const LANGUAGES = { en: "English", zh: "中文" };
+
+const remembered = () => {
+  try {
+    return localStorage.getItem(STORE);
+  } catch {
+    return null; // Storage is closed to this page; the browser's language decides.
+  }
+};
+const preferred = () => (navigator.languages || [navigator.language]).find((l) => /^(en|zh)/i.test(l));
+
+export let language = WORDS[remembered()] ? remembered() : (preferred() || "en").slice(0, 2).toLowerCase();
+
+export function setLanguage(next) {
+  language = next;
+  try {
+    localStorage.setItem(STORE, next);
+  } catch {
+    return; // It holds until the page is closed.
+  }
+}
+
+export const isKnown = (name) => name in en;
+
+export function t(name, values = {}) {
+  const words = WORDS[language][name] ?? en[name] ?? name;
+  return words.replace(/\{(\w+)\}/g, (_, part) => values[part] ?? "");
+}
+
+// A word for what the server names, such as a stage; what is not known is shown as it is.
+export const term = (kind, name) => (isKnown(`${kind}.${name}`) ? t(`${kind}.${name}`) : plain(name));
+const plain = (name) => String(name).replaceAll("_", " ");
+
+export function seconds(value) {
+  if (value == null) return "";
+  if (value < 10) return t("time.s", { n: value < 1 ? "1" : Math.round(value) });
+  if (value < 90) return t("time.s", { n: Math.round(value) });
+  if (value < 5400) return t("time.min", { n: Math.round(value / 60) });
+  return t("time.h", { n: Math.round(value / 3600) });
+}
+
+export function when(iso) {
+  const then = new Date(iso);
+  const isToday = then.toDateString() === new Date().toDateString();
+  const how = isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
+  return new Intl.DateTimeFormat(language, how).format(then);
+}
+
+export const day = (iso) => new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(iso));
+export const number = (value, digits = 1) =>
+  new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+
+export function bytes(value) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let at = 0;
+  for (; value >= 1000 && at < units.length - 1; at += 1) value /= 1000;
+  return `${number(value, value < 10 && at ? 1 : 0)} ${units[at]}`;
+}

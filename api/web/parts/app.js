@@ -1,0 +1,84 @@
+import { html, useEffect, useState } from "../html.js";
+import { set, state, useStore } from "../state.js";
+import { t } from "../i18n.js";
+import { Composer } from "./composer.js";
+import { Compare } from "./compare.js";
+import { Code } from "./code.js";
+import { Header } from "./header.js";
+import { Library } from "./library.js";
+import { Queue } from "./queue.js";
+import { SignIn } from "./sign-in.js";
+import { Stage } from "./stage.js";
+import { Toasts } from "./toasts.js";
+import { addFiles } from "../photos.js";
+import { useTabProgress } from "./tab-progress.js";
+
+const DIALOGS = { compare: Compare, code: Code };
+
+export function App() {
+  const { phase, view, dialog, isOnline, announcement } = useStore();
+  useDropAndPaste();
+  useTabProgress();
+  const Dialog = DIALOGS[dialog?.name];
+  return html`
+    <a class="skip" href="#make" onClick=${skip}>${t("skip")}</a>
+    <${Header} />
+    ${(!isOnline || phase === "unreachable") && html`<p class="banner" role="status">${t("offline")}</p>`}
+    ${phase === "starting" && html`<main class="starting" aria-busy="true"><h1 class="visually-hidden">Stillreel</h1></main>`}
+    ${phase === "unreachable" && html`<main class="starting"><h1 class="visually-hidden">Stillreel</h1></main>`}
+    ${phase === "sign-in" && html`<${SignIn} />`}
+    ${phase === "ready" && (view === "admin" ? html`<${LazyAdmin} />` : html`<${Studio} />`)}
+    ${Dialog && html`<${Dialog} ...${dialog} onClose=${() => set({ dialog: null })} />`}
+    <${Toasts} />
+    <p class="visually-hidden" aria-live="polite">${announcement}</p>`;
+}
+
+function Studio() {
+  return html`
+    <main class="studio">
+      <h1 class="visually-hidden">${t("title")}</h1>
+      <${Composer} />
+      <div class="show">
+        <${Stage} />
+        <${Queue} />
+        <${Library} />
+      </div>
+    </main>`;
+}
+
+// The page of admins comes only to those who open it.
+function LazyAdmin() {
+  const [Admin, setAdmin] = useState(null);
+  useEffect(() => void import("./admin.js").then((part) => setAdmin(() => part.Admin)), []);
+  return Admin ? html`<${Admin} />` : html`<main class="starting" aria-busy="true"></main>`;
+}
+
+// A link to a part of the page would end up in the address, where the job shown stands.
+function skip(event) {
+  event.preventDefault();
+  document.getElementById("make")?.focus();
+}
+
+function useDropAndPaste() {
+  useEffect(() => {
+    const isOurs = () => state.phase === "ready" && state.view === "studio" && !state.dialog;
+    const over = (event) => {
+      if (!event.dataTransfer?.types.includes("Files") || !isOurs()) return;
+      event.preventDefault();
+      set({ isDropping: true });
+    };
+    const leave = (event) => !event.relatedTarget && set({ isDropping: false });
+    const drop = (event) => {
+      set({ isDropping: false });
+      if (!event.dataTransfer?.files.length || !isOurs()) return;
+      event.preventDefault();
+      addFiles(event.dataTransfer.files);
+    };
+    const paste = (event) => {
+      if (event.clipboardData?.files.length && isOurs()) addFiles(event.clipboardData.files);
+    };
+    const heard = { dragover: over, dragleave: leave, drop, paste };
+    for (const [name, listener] of Object.entries(heard)) addEventListener(name, listener);
+    return () => Object.entries(heard).forEach(([name, listener]) => removeEventListener(name, listener));
+  }, []);
+}
