@@ -53,7 +53,7 @@ async function problem(answer) {
   });
 }
 
-const read = async (name, options) => (await send("GET", name, options)).json();
+export const read = async (name, options) => (await send("GET", name, options)).json();
 const query = (pairs) =>
   new URLSearchParams(Object.entries(pairs).filter(([, value]) => value !== "" && value != null));
 
@@ -184,18 +184,3 @@ export function mediaUrl(url) {
 }
 
 export const fetchBlob = async (url) => (await send("GET", url)).blob();
-
-// --- for admins ---
-
-export const admin = {
-  workers: async () => (await read("v1/admin/workers")).data,
-  failures: async () => (await read("v1/admin/failures?limit=20")).data,
-  storage: () => read("v1/admin/storage"),
-  keys: async () => (await read("v1/keys")).data,
-  createKey: async (json) => (await send("POST", "v1/keys", { json })).json(),
-  rotateKey: async (id) => (await send("POST", `v1/keys/${id}/rotate`)).json(),
-  revokeKey: (id) => send("DELETE", `v1/keys/${id}`),
-  endpoints: async () => (await read("v1/webhook_endpoints")).data,
-  deliveries: async (id) => (await read(`v1/webhook_endpoints/${id}/deliveries?limit=20`)).data,
-  replay: async (id) => (await send("POST", `v1/webhook_deliveries/${id}/replay`)).json(),
-};

@@ -4,7 +4,7 @@ import { model, state } from "./state.js";
 // Drawn by parts of their own, or nothing a creator sets for one clip.
 const OWN = new Set(["prompt", "model", "image", "resolution", "num_frames", "seconds", "seed", "fit", "focus", "quality", "width", "height"]);
 const NEVER = new Set(["priority", "outputs", "webhook", "metadata", "queue_ttl_seconds", "retain_seconds", "steps", "keyframes"]);
-const ASPECTS = { "16:9": 16 / 9, "3:2": 1.5, "1:1": 1, "4:5": 0.8, "9:16": 9 / 16 };
+const ASPECTS = { "16:9": 16 / 9, "1:1": 1, "4:5": 0.8, "9:16": 9 / 16 };
 
 // Return a property's schema with its reference and its "or null" resolved.
 export function property(of, name) {
@@ -126,25 +126,6 @@ export function fields(photo, of = model()) {
   if (form.focus && of.parameters.properties.focus) sent.focus = form.focus;
   if (form.seed !== null) sent.seed = form.seed;
   return sent;
-}
-
-// Return the photo as it is to be sent: cut to the clip's shape where the crop was the creator's.
-export async function cut(photo, of = model()) {
-  const shape = frame(photo, of);
-  const fit = state.form.values.fit || "crop";
-  const isCentred = photo.x === 0.5 && photo.y === 0.5 && !state.form.shape;
-  if (!photo.width || photo.jobId || fit !== "crop" || !shape.differs || isCentred) return photo;
-  const bitmap = await createImageBitmap(photo.blob);
-  const own = bitmap.width / bitmap.height;
-  const width = own > shape.aspect ? Math.round(bitmap.height * shape.aspect) : bitmap.width;
-  const height = own > shape.aspect ? bitmap.height : Math.round(bitmap.width / shape.aspect);
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  const [x, y] = [(bitmap.width - width) * photo.x, (bitmap.height - height) * photo.y];
-  canvas.getContext("2d").drawImage(bitmap, Math.round(x), Math.round(y), width, height, 0, 0, width, height);
-  bitmap.close();
-  const kind = photo.blob.type === "image/png" ? "image/png" : "image/jpeg";
-  const blob = await new Promise((done) => canvas.toBlob(done, kind, 0.95));
-  return { ...photo, blob };
 }
 
 export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];

@@ -1,8 +1,6 @@
 // The page's words: `t("key", {name: value})` in the language chosen, numbers and times too.
-import en from "./en.js";
-import zh from "./zh.js";
 
-const WORDS = { en, zh };
+let words = {};
 const STORE = "stillreel.language";
 export const LANGUAGES = { en: "English", zh: "中文" };
 
@@ -15,10 +13,31 @@ const remembered = () => {
 };
 const preferred = () => (navigator.languages || [navigator.language]).find((l) => /^(en|zh)/i.test(l));
 
-export let language = WORDS[remembered()] ? remembered() : (preferred() || "en").slice(0, 2).toLowerCase();
+export let language = LANGUAGES[remembered()] ? remembered() : (preferred() || "en").slice(0, 2).toLowerCase();
 
-export function setLanguage(next) {
+// Bring the words of a language; the page is drawn when they are there.
+export async function speak(next = language) {
+  words = { ...(await import(`./${next}.js`)).default };
   language = next;
+  if (hasLater) await bring();
+  document.documentElement.lang = next;
+}
+
+let hasLater = false;
+let whenMore = () => {};
+export const onWords = (callback) => (whenMore = callback);
+const bring = async () => Object.assign(words, (await import(`./${language}-later.js`)).default);
+
+// Bring the words that a cold page does not need.
+export async function later() {
+  if (hasLater) return;
+  await bring();
+  hasLater = true;
+  whenMore();
+}
+
+export async function setLanguage(next) {
+  await speak(next);
   try {
     localStorage.setItem(STORE, next);
   } catch {
@@ -26,11 +45,10 @@ export function setLanguage(next) {
   }
 }
 
-export const isKnown = (name) => name in en;
+export const isKnown = (name) => name in words;
 
 export function t(name, values = {}) {
-  const words = WORDS[language][name] ?? en[name] ?? name;
-  return words.replace(/\{(\w+)\}/g, (_, part) => values[part] ?? "");
+  return (words[name] ?? "").replace(/\{(\w+)\}/g, (_, part) => values[part] ?? "");
 }
 
 // A word for what the server names, such as a stage; what is not known is shown as it is.

@@ -1,16 +1,15 @@
 // Jobs as the server has them: followed, made, canceled, deleted. The server owns the queue.
 import * as api from "./api.js";
-import { cut, fields, newId, randomSeed } from "./form.js";
+import { fields, newId } from "./form.js";
 import { keepPhoto } from "./photos.js";
-import { dismiss, filterKey, isLive, liveJobs, model, set, state, toast } from "./state.js";
-import { t } from "./i18n.js";
+import { filterKey, isLive, liveJobs, model, set, state } from "./state.js";
+import { isKnown, later, t } from "./i18n.js";
 
-const QUICK_MS = 350;
+export const QUICK_MS = 350;
 const USUAL_MS = 1000;
 const IDLE_MS = 8000;
 const FLOOR_MS = 10000; // While events come, what they may have missed.
 const PAGE = 30;
-const UNDO_MS = 6000;
 const AT_ONCE = 8;
 
 let timer = null;
@@ -50,7 +49,6 @@ export function start() {
   for (const name of ["visibilitychange", "pageshow", "online", "focus"]) {
     addEventListener(name, () => !document.hidden && soon(0));
   }
-  addEventListener("pagehide", sendDeletes);
   listen();
   soon(0);
 }
@@ -137,7 +135,7 @@ async function readOne(job) {
   }
 }
 
-function forget(id) {
+export function forget(id) {
   const jobs = new Map(state.jobs);
   jobs.delete(id);
   set({ jobs, selected: state.selected === id ? null : state.selected });
@@ -175,6 +173,8 @@ export async function submit({ seeds } = {}) {
     : state.photos.map((photo) => ({ photo }));
   if (!orders.length || state.isSending) return;
   set({ isSending: true, sendError: null });
+  await later();
+  const { cut } = await import("./cut.js");
   const together = orders.length > 1 ? newId() : null;
   let first = null;
   try {
@@ -195,87 +195,8 @@ export async function submit({ seeds } = {}) {
   soon(QUICK_MS / 2);
 }
 
-// Send what a job was made of again: by the same seed, or by others.
-export async function again(job, seeds = [job.seed]) {
-  try {
-    const blob = await api.fetchBlob(api.fileUrl(job, "input"));
-    const { image_sha256, image_width, image_height, ...input } = job.input;
-    const together = seeds.length > 1 ? newId() : null;
-    let first = null;
-    for (const seed of seeds) {
-      const sent = { ...input, model: job.model, seed, outputs: ["poster", "gif"] };
-      if (sent.resolution) delete sent.width, delete sent.height;
-      if (sent.quality === "standard") delete sent.quality;
-      if (together) sent.metadata = { set: together };
-      const made = await api.createJob(sent, { blob, name: "photo.png" }, newId());
-      keepPhoto(made.id, URL.createObjectURL(blob));
-      learn([made], { isNews: false });
-      if (!first) select((first = made).id);
-    }
-    soon(QUICK_MS / 2);
-  } catch (error) {
-    toast(explained(error), { kind: "bad" });
-  }
-}
-
-export const vary = (job) => again(job, [0, 1, 2, 3].map(randomSeed));
-
-export async function cancel(job) {
-  try {
-    learn([await api.cancelJob(job.id)], { isNews: false });
-  } catch (error) {
-    if (error.status !== 409) toast(explained(error), { kind: "bad" });
-    soon(0);
-  }
-}
-
-const doomed = new Map(); // id -> timer
-
-// Hide a job now and delete it when the time to undo is over, or the page closes.
-export function remove(job) {
-  set({ hidden: new Set(state.hidden).add(job.id), selected: state.selected === job.id ? null : state.selected });
-  if (!state.selected) history.replaceState(null, "", location.pathname);
-  const message = toast(t("deleted"), { action: t("undo"), onAction: () => restore(job.id, message), ms: UNDO_MS });
-  doomed.set(job.id, setTimeout(() => reallyDelete(job.id), UNDO_MS));
-}
-
-function restore(id, message) {
-  clearTimeout(doomed.get(id));
-  doomed.delete(id);
-  unhide(id);
-  dismiss(message);
-}
-
-function unhide(id) {
-  const hidden = new Set(state.hidden);
-  hidden.delete(id);
-  set({ hidden });
-}
-
-async function reallyDelete(id) {
-  doomed.delete(id);
-  try {
-    await api.deleteJob(id);
-  } catch (error) {
-    if (error.status !== 404) {
-      unhide(id);
-      toast(explained(error), { kind: "bad" });
-      return;
-    }
-  }
-  forget(id);
-}
-
-function sendDeletes() {
-  for (const [id, waiting] of doomed) {
-    clearTimeout(waiting);
-    api.deleteJob(id, { keepalive: true }).catch(() => {}); // Nobody is left to tell.
-  }
-  doomed.clear();
-}
-
 // Return an error in words: ours where we know the way out, else the server's own.
 export function explained(error) {
-  const words = t(`error.${error.code}`, { n: error.retryAfter ?? 5 });
-  return words === `error.${error.code}` ? error.message : words;
+  const name = `error.${error.code}`;
+  return isKnown(name) ? t(name, { n: error.retryAfter ?? 5 }) : error.message;
 }

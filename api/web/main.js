@@ -3,9 +3,10 @@ import { App } from "./parts/app.js";
 import * as api from "./api.js";
 import * as jobs from "./jobs.js";
 import { set, state } from "./state.js";
-import { language } from "./i18n.js";
+import { onWords, speak } from "./i18n.js";
 
-document.documentElement.lang = language;
+await speak();
+onWords(() => set({}));
 render(html`<${App} />`, document.getElementById("app"));
 
 api.onRefusal((error) => state.phase !== "sign-in" && set({ phase: "sign-in", signInError: error }));

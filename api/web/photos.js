@@ -1,7 +1,6 @@
 // Photos of the next clips: chosen, dropped, pasted, a sample, or out of an earlier clip.
 import * as api from "./api.js";
 import { set, setForm, state, toast } from "./state.js";
-import { readClip } from "./mp4.js";
 import { language, t } from "./i18n.js";
 import { sentence } from "./moves.js";
 
@@ -11,7 +10,7 @@ export const SAMPLES = [
   { name: "rocket", moves: ["tilt_up", "pull_out"], speed: "normal" },
 ];
 
-async function measured(blob, name, more = {}) {
+export async function measured(blob, name, more = {}) {
   const url = URL.createObjectURL(blob);
   const size = await createImageBitmap(blob).then(
     (bitmap) => ({ width: bitmap.width, height: bitmap.height }),
@@ -30,7 +29,7 @@ export async function addFiles(files) {
   return showPhotos(images.length > 1 ? photos : [photos[0]]);
 }
 
-function showPhotos(photos) {
+export function showPhotos(photos) {
   state.photos.forEach((photo) => release(photo));
   set({ photos, current: 0, selected: null, sendError: null });
   history.replaceState(null, "", location.pathname);
@@ -74,24 +73,8 @@ export function loadSettings(settings, { seed = null, model = null } = {}) {
   setForm({ prompt: settings.prompt || "", values, preset, seed, shape: "", ...(isKnown ? { model } : {}) });
 }
 
-export async function loadJob(job, { seed = null } = {}) {
-  loadSettings(job.input, { seed, model: job.model });
-  try {
-    const blob = await api.fetchBlob(api.fileUrl(job, "input"));
-    showPhotos([await measured(blob, "photo.png")]);
-  } catch {
-    set({ selected: null });
-    toast(t("photo.gone"), { kind: "bad" });
-  }
-}
-
-export async function useFrame(job, index, picture) {
-  loadSettings({ ...job.input, prompt: job.input.prompt }, { model: job.model });
-  const photo = await measured(picture, `frame-${index}.png`, { jobId: job.id, frame: index });
-  showPhotos([photo]);
-}
-
 async function loadClip(file) {
+  const { readClip } = await import("./mp4.js");
   const settings = await readClip(file);
   if (!settings) return toast(t("clip.foreign"), { kind: "bad" });
   loadSettings(settings, { seed: settings.seed, model: settings.engine });

@@ -1,6 +1,6 @@
 // For admins: workers, queue, failures, storage, keys, webhook deliveries.
 import { html, useEffect, useState } from "../html.js";
-import { admin, readQueue } from "../api.js";
+import { read, readQueue, send } from "../api.js";
 import { explained } from "../jobs.js";
 import { toast } from "../state.js";
 import { bytes, number, seconds, t, when } from "../i18n.js";
@@ -8,15 +8,28 @@ import { copy } from "./viewer.js";
 
 const EVERY_MS = 5000;
 
+const admin = {
+  workers: async () => (await read("v1/admin/workers")).data,
+  failures: async () => (await read("v1/admin/failures?limit=20")).data,
+  storage: () => read("v1/admin/storage"),
+  keys: async () => (await read("v1/keys")).data,
+  createKey: async (json) => (await send("POST", "v1/keys", { json })).json(),
+  rotateKey: async (id) => (await send("POST", `v1/keys/${id}/rotate`)).json(),
+  revokeKey: (id) => send("DELETE", `v1/keys/${id}`),
+  endpoints: async () => (await read("v1/webhook_endpoints")).data,
+  deliveries: async (id) => (await read(`v1/webhook_endpoints/${id}/deliveries?limit=20`)).data,
+  replay: async (id) => (await send("POST", `v1/webhook_deliveries/${id}/replay`)).json(),
+};
+
 export function Admin() {
-  const [refused, setRefused] = useState(null);
-  useEffect(() => void admin.workers().catch((error) => error.status === 403 && setRefused(error)), []);
+  const [isAllowed, setAllowed] = useState(null);
+  useEffect(() => void admin.workers().then(() => setAllowed(true), () => setAllowed(false)), []);
   return html`
     <main class="admin">
       <h1>${t("nav.admin")}</h1>
-      ${refused
-        ? html`<div class="card"><h2>${t("admin.only")}</h2><p>${t("admin.make")}</p><code>make key NAME=admin ADMIN=1</code></div>`
-        : html`<${Workers} /><${Line} /><${Failures} /><${Keys} /><${Storage} /><${Webhooks} />`}
+      ${isAllowed === false && html`<div class="card"><h2>${t("admin.only")}</h2><p>${t("admin.make")}</p><code>make key NAME=admin ADMIN=1</code></div>`}
+      ${isAllowed &&
+        html`<${Workers} /><${Line} /><${Failures} /><${Keys} /><${Storage} /><${Webhooks} />`}
     </main>`;
 }
 

@@ -1,24 +1,29 @@
-import { html, useEffect, useState } from "../html.js";
-import { set, state, useStore } from "../state.js";
+import { html, useEffect } from "../html.js";
+import { lazy } from "../lazy.js";
+import { liveJobs, set, state, useStore } from "../state.js";
 import { t } from "../i18n.js";
 import { Composer } from "./composer.js";
-import { Compare } from "./compare.js";
-import { Code } from "./code.js";
 import { Header } from "./header.js";
-import { Library } from "./library.js";
-import { Queue } from "./queue.js";
-import { SignIn } from "./sign-in.js";
 import { Stage } from "./stage.js";
 import { Toasts } from "./toasts.js";
 import { addFiles } from "../photos.js";
-import { useTabProgress } from "./tab-progress.js";
 
-const DIALOGS = { compare: Compare, code: Code };
+// What a cold page does not show comes when it does.
+const Admin = lazy(() => import("./admin.js"), "Admin");
+const Library = lazy(() => import("./library.js"), "Library");
+const Queue = lazy(() => import("./queue.js"), "Queue");
+const SignIn = lazy(() => import("./sign-in.js"), "SignIn");
+const TabProgress = lazy(() => import("./tab-progress.js"), "TabProgress");
+const DIALOGS = {
+  compare: lazy(() => import("./compare.js"), "Compare"),
+  code: lazy(() => import("./code.js"), "Code"),
+};
+
+let wasBusy = false;
 
 export function App() {
   const { phase, view, dialog, isOnline, announcement } = useStore();
   useDropAndPaste();
-  useTabProgress();
   const Dialog = DIALOGS[dialog?.name];
   return html`
     <a class="skip" href="#make" onClick=${skip}>${t("skip")}</a>
@@ -27,8 +32,9 @@ export function App() {
     ${phase === "starting" && html`<main class="starting" aria-busy="true"><h1 class="visually-hidden">Stillreel</h1></main>`}
     ${phase === "unreachable" && html`<main class="starting"><h1 class="visually-hidden">Stillreel</h1></main>`}
     ${phase === "sign-in" && html`<${SignIn} />`}
-    ${phase === "ready" && (view === "admin" ? html`<${LazyAdmin} />` : html`<${Studio} />`)}
+    ${phase === "ready" && (view === "admin" ? html`<${Admin} />` : html`<${Studio} />`)}
     ${Dialog && html`<${Dialog} ...${dialog} onClose=${() => set({ dialog: null })} />`}
+    ${phase === "ready" && (wasBusy ||= liveJobs().length > 0) && html`<${TabProgress} />`}
     <${Toasts} />
     <p class="visually-hidden" aria-live="polite">${announcement}</p>`;
 }
@@ -40,17 +46,10 @@ function Studio() {
       <${Composer} />
       <div class="show">
         <${Stage} />
-        <${Queue} />
-        <${Library} />
+        ${liveJobs().length > 0 && html`<${Queue} />`}
+        ${state.jobs.size > 0 && html`<${Library} />`}
       </div>
     </main>`;
-}
-
-// The page of admins comes only to those who open it.
-function LazyAdmin() {
-  const [Admin, setAdmin] = useState(null);
-  useEffect(() => void import("./admin.js").then((part) => setAdmin(() => part.Admin)), []);
-  return Admin ? html`<${Admin} />` : html`<main class="starting" aria-busy="true"></main>`;
 }
 
 // A link to a part of the page would end up in the address, where the job shown stands.

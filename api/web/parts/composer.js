@@ -1,15 +1,14 @@
 // Left: the photo, the words, the settings, and the one big button.
 import { html, useEffect, useState } from "../html.js";
-import * as api from "../api.js";
-import { clipSeconds, fields, frame, furtherNames, obstacle, presets, property, value } from "../form.js";
+import { clipSeconds, furtherNames, obstacle, presets, property, value } from "../form.js";
 import { explained, submit } from "../jobs.js";
 import { model, set, setForm, state, useStore } from "../state.js";
-import { isKnown, number, seconds, t, term } from "../i18n.js";
+import { isKnown, number, t, term } from "../i18n.js";
 import { Choices, Control } from "./control.js";
 import { MovePicker } from "./move-picker.js";
 import { PhotoWell } from "./photo-well.js";
 import { Prompt } from "./prompt.js";
-import { Seed } from "./seed.js";
+import { lazy } from "../lazy.js";
 
 export const usesMoves = (of) => of.uses_prompt && !of.ai_generated && of.id === "camera";
 
@@ -25,10 +24,12 @@ export function Composer() {
     <section class="make" id="make" tabindex="-1" aria-label=${t("make")}>
       <div class="make-body">
         <${PhotoWell} />
-        <${Model} of=${of} />
+        ${models.length > 1 && html`<${Model} of=${of} />`}
         <${Prompt} of=${of} />
         ${usesMoves(of) && html`<${MovePicker} photo=${photo} />`}
         <${Basics} of=${of} />
+        ${photo && html`<${Shape} photo=${photo} />`}
+        ${models.length === 1 && html`<${Model} of=${of} />`}
         <${Further} of=${of} />
       </div>
       <div class="send">
@@ -43,6 +44,10 @@ export function Composer() {
     </section>`;
 }
 
+const Expected = lazy(() => import("./expected.js"), "Expected");
+const Obstacle = lazy(() => import("./expected.js"), "Obstacle");
+const Shape = lazy(() => import("./shown-photo.js"), "Shape");
+const Seed = lazy(() => import("./seed.js"), "Seed");
 const isMac = /Mac|iP(?:hone|ad)/.test(navigator.platform);
 
 function useShortcut() {
@@ -88,7 +93,9 @@ function Basics({ of }) {
   const { form } = state;
   const offered = presets(of);
   const resolution = property(of, "resolution");
-  const chosen = form.preset || (offered.some(({ id }) => id === "quality:standard") ? "quality:standard" : null);
+  // With none chosen, the one that the settings are as they stand.
+  const isAsSet = ({ values }) => Object.entries(values).every(([name, each]) => value(name, of) === each);
+  const chosen = form.preset || offered.find(isAsSet)?.id;
   const choose = (id) => {
     const { negative_prompt, fit } = form.values; // These are about the picture, not the effort.
     const kept = Object.fromEntries(Object.entries({ negative_prompt, fit }).filter(([, each]) => each !== undefined));
@@ -128,40 +135,4 @@ function Further({ of }) {
         <${Seed} />
       </div>`}
     </details>`;
-}
-
-function Obstacle({ problem, of }) {
-  const ways = {
-    side: () => t("fit.side", problem),
-    frames: () => t("fit.frames", { ...problem, seconds: number(problem.seconds) }),
-    resolution: () => t("fit.resolution", problem),
-  };
-  const mend = problem.code === "frames" && (() => change("num_frames")(problem.frames));
-  const smaller = property(of, "resolution")?.enum || [];
-  const lower = smaller[smaller.indexOf(value("resolution", of)) - 1];
-  return html`<p class="error" role="alert">${ways[problem.code]()}${" "}
-    ${mend && html`<button type="button" class="link" onClick=${mend}>${t("fit.use", { n: problem.frames })}</button>`}
-    ${problem.code !== "frames" && lower && html`<button type="button" class="link" onClick=${() => change("resolution")(lower)}>${t("fit.lower", { resolution: lower })}</button>`}
-  </p>`;
-}
-
-// When the clip will be there: asked of the server where it knows, else from its queue's figures.
-function Expected({ of, photo }) {
-  const [told, setTold] = useState(null);
-  const sent = JSON.stringify(fields(photo, of));
-  const line = state.queue?.data.find((each) => each.model === of.id);
-  useEffect(() => {
-    if (!api.can.estimate) return undefined;
-    const waiting = setTimeout(() => {
-      api.estimate(of.id, { ...frame(photo, of), ...JSON.parse(sent) }).then(setTold, () => setTold(null));
-    }, 300);
-    return () => clearTimeout(waiting);
-  }, [sent, of.id]);
-  const { width, height } = frame(photo, of);
-  const size = `${width} × ${height}, ${t("time.s", { n: number(clipSeconds(of)) })}`;
-  const took = told?.render_seconds ?? line?.render_seconds;
-  const wait = told?.wait_seconds ?? line?.wait_seconds ?? 0;
-  if (took == null) return html`<span>${size}</span>`;
-  const ready = told?.end_seconds ?? wait + took;
-  return html`<span>${size} · ${wait > 2 ? t("expect.wait", { start: seconds(wait), end: seconds(ready) }) : t("expect.soon", { end: seconds(ready) })}</span>`;
 }

@@ -35,9 +35,8 @@ export function Header() {
     </header>`;
 }
 
-function choose(code) {
-  setLanguage(code);
-  document.documentElement.lang = code;
+async function choose(code) {
+  await setLanguage(code);
   set({});
 }
 

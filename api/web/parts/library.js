@@ -1,9 +1,11 @@
 // What was made: from the server, newest first, as far back as one scrolls.
-import { html, memo, useEffect, useRef, useState } from "../html.js";
+import { Component, h, html, useEffect, useRef, useState } from "../html.js";
 import { fileUrl, holdsKey } from "../api.js";
-import { readMore, remove, select } from "../jobs.js";
+import { remove } from "../actions.js";
+import { readMore, select } from "../jobs.js";
 import { filterKey, set, shownJobs, useStore } from "../state.js";
 import { language, t, when } from "../i18n.js";
+import { Icon } from "./icon.js";
 import { Picture, useMedia, useNear } from "./media.js";
 
 const FILTERS = ["", "succeeded", "failed", "canceled"];
@@ -40,6 +42,19 @@ function More({ cursor, count }) {
   return html`<p class="more hint" ref=${end}>${cursor.isLoading ? t("library.more") : ""}</p>`;
 }
 
+// Draw a component again only when one of its properties is another one.
+export function memo(draw) {
+  return class extends Component {
+    shouldComponentUpdate(next) {
+      const names = Object.keys({ ...next, ...this.props });
+      return names.some((name) => name !== "children" && next[name] !== this.props[name]);
+    }
+    render(props) {
+      return h(draw, props);
+    }
+  };
+}
+
 const Card = memo(function Card({ job, isShown }) {
   const [at, isNear] = useNear();
   const [isOver, setOver] = useState(false);
@@ -62,7 +77,7 @@ const Card = memo(function Card({ job, isShown }) {
         </span>
         <span class="clip-words"><span class="clip-prompt">${job.input.prompt || t("prompt.none")}</span><time class="hint" datetime=${job.created_at}>${when(job.created_at)}</time></span>
       </button>
-      <button type="button" class="icon clip-delete" aria-label=${t("delete")} title=${t("delete")} onClick=${() => remove(job)}>×</button>
+      <button type="button" class="icon clip-delete" aria-label=${t("delete")} title=${t("delete")} onClick=${() => remove(job)}><${Icon} name="close" /></button>
     </li>`;
 });
 

@@ -1,6 +1,8 @@
 import { html, useEffect, useRef, useState } from "../html.js";
 import { holdsKey, mediaUrl } from "../api.js";
 import { pose } from "../moves.js";
+import { t } from "../i18n.js";
+import { Icon } from "./icon.js";
 
 // Return an address that this page can show, when it is there; only what is near the screen is
 // fetched by a key's holder, whose pictures come as blobs.
@@ -53,7 +55,7 @@ export function Dialog({ title, onClose, children, className = "" }) {
   return html`
     <dialog ref=${at} class=${className} aria-label=${title} onClose=${onClose} onClick=${click}>
       <div class="dialog-body">
-        <header><h2>${title}</h2><button type="button" class="icon" aria-label="×" onClick=${onClose}>×</button></header>
+        <header><h2>${title}</h2><button type="button" class="icon" aria-label=${t("close")} onClick=${onClose}><${Icon} name="close" /></button></header>
         ${children}
       </div>
     </dialog>`;

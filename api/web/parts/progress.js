@@ -1,9 +1,8 @@
 import { html } from "../html.js";
-import { again, cancel, remove } from "../jobs.js";
+import { again, cancel, loadJob, remove } from "../actions.js";
 import { can, retryJob } from "../api.js";
 import { learn, select } from "../jobs.js";
-import { loadJob } from "../photos.js";
-import { seconds, t, term } from "../i18n.js";
+import { isKnown, seconds, t, term } from "../i18n.js";
 
 // What a job is doing now, in words.
 export function doing(job) {
@@ -30,7 +29,7 @@ export function Bar({ job, label }) {
   const percent = job.progress.percent;
   return html`
     <div class=${`bar ${isKnown ? "" : "is-open"} ${job.status}`} role="progressbar" aria-label=${label || doing(job)} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${isKnown ? percent : null}>
-      <i style=${{ "--done": isKnown ? percent / 100 : 1 }}></i>
+      <i style=${{ "--done": isKnown ? percent / 100 : 0 }}></i>
     </div>`;
 }
 
@@ -65,8 +64,7 @@ export function Failed({ job }) {
 
 function wayOut(job) {
   const name = `way.${job.error?.code}`;
-  const words = t(name);
-  if (words !== name) return words;
+  if (isKnown(name)) return t(name);
   return t(job.error?.retryable ? "way.retry" : "way.other");
 }
 

@@ -4,6 +4,10 @@ import { language, t } from "../i18n.js";
 import { usesMoves } from "./composer.js";
 
 const EXAMPLES = [1, 2, 3, 4];
+const ENGLISH = [
+  "hair and clothes move in a light wind", "clouds drift to the left, water ripples",
+  "the camera pushes in slowly", "the subject turns and looks at the camera",
+];
 const HAN = /\p{Script=Han}/u;
 
 export function Prompt({ of }) {
@@ -21,7 +25,7 @@ export function Prompt({ of }) {
       ${HAN.test(prompt) && !speaksChinese && html`<p class="hint warn">${t("prompt.english")}</p>`}
       ${!isCamera &&
       html`<div class="examples">
-        ${EXAMPLES.map((n) => html`<button type="button" class="chip" onClick=${() => setForm({ prompt: t(speaksChinese ? `example.${n}` : `example.${n}.en`) })}>${t(`example.${n}`)}</button>`)}
+        ${EXAMPLES.map((n) => html`<button type="button" class="chip" onClick=${() => setForm({ prompt: speaksChinese ? t(`example.${n}`) : ENGLISH[n - 1] })}>${t(`example.${n}`)}</button>`)}
       </div>`}
       <details class="advice" id="prompt-help" open=${isOpen} onToggle=${(event) => setOpen(event.target.open)} lang=${language}>
         <summary>${t("advice")}</summary>

@@ -1,8 +1,9 @@
 // The queue tray: all of the caller's jobs, from any device, as the server has them.
 import { html } from "../html.js";
 import { fileUrl } from "../api.js";
-import { again, cancel, select } from "../jobs.js";
-import { keptPhoto, loadJob } from "../photos.js";
+import { again, cancel, loadJob } from "../actions.js";
+import { select } from "../jobs.js";
+import { keptPhoto } from "../photos.js";
 import { liveJobs, set, state, useStore } from "../state.js";
 import { t } from "../i18n.js";
 import { Picture, useNear } from "./media.js";
@@ -11,7 +12,6 @@ import { Bar, doing, left } from "./progress.js";
 export function Queue() {
   useStore();
   const live = liveJobs();
-  if (!live.length) return html`<div id="queue"></div>`;
   const canTell = "Notification" in window && window.isSecureContext && Notification.permission === "default";
   return html`
     <section class="queue" id="queue" aria-label=${t("queue")}>

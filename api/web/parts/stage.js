@@ -1,5 +1,6 @@
 // Right, on top: the clip, or the way to it.
 import { html, useEffect, useRef } from "../html.js";
+import { lazy } from "../lazy.js";
 import { frame } from "../form.js";
 import { SAMPLES, chooseSample, keptPhoto } from "../photos.js";
 import { fileUrl, path } from "../api.js";
@@ -8,8 +9,10 @@ import { t } from "../i18n.js";
 import { usesMoves } from "./composer.js";
 import { Camera, Picture } from "./media.js";
 import { Preview } from "./move-picker.js";
-import { Failed, Progress } from "./progress.js";
-import { Viewer } from "./viewer.js";
+
+const Failed = lazy(() => import("./progress.js"), "Failed");
+const Progress = lazy(() => import("./progress.js"), "Progress");
+const Viewer = lazy(() => import("./viewer.js"), "Viewer");
 
 export function Stage() {
   const { selected, jobs, photos, current, isListed, sentAt } = useStore();

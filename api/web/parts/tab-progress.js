@@ -6,7 +6,7 @@ const ICON = document.querySelector("link[rel=icon]");
 const STILL = ICON.href;
 
 // Show in the tab's title and icon how far the job at work is.
-export function useTabProgress() {
+export function TabProgress() {
   const chosen = state.jobs.get(state.selected);
   const job = chosen && isLive(chosen) ? chosen : liveJobs()[0];
   const percent = job?.status === "running" ? job.progress.percent : null;
@@ -15,6 +15,7 @@ export function useTabProgress() {
     document.title = percent !== null ? `${percent} % · Stillreel` : waiting ? `${t("status.queued")} · Stillreel` : "Stillreel";
     ICON.href = percent !== null ? drawn(percent / 100) : STILL;
   }, [percent, waiting]);
+  return null;
 }
 
 function drawn(part) {

@@ -1,5 +1,6 @@
 import { html } from "../html.js";
 import { dismiss, useStore } from "../state.js";
+import { Icon } from "./icon.js";
 import { t } from "../i18n.js";
 
 export function Toasts() {
@@ -11,7 +12,7 @@ export function Toasts() {
           <div class=${`toast ${kind}`} key=${id}>
             <span>${text}</span>
             ${action && html`<button type="button" class="link" onClick=${onAction}>${action}</button>`}
-            <button type="button" class="icon" aria-label=${t("close")} onClick=${() => dismiss(id)}>×</button>
+            <button type="button" class="icon" aria-label=${t("close")} onClick=${() => dismiss(id)}><${Icon} name="close" /></button>
           </div>`,
       )}
     </div>

@@ -1,10 +1,11 @@
 // A finished clip: plays at once, muted, in a loop; steps through its frames; goes on from here.
 import { html, useEffect, useRef, useState } from "../html.js";
 import { can, fetchBlob, fileUrl, holdsKey } from "../api.js";
-import { remove, select, vary } from "../jobs.js";
-import { loadJob, useFrame } from "../photos.js";
+import { loadJob, remove, useFrame, vary } from "../actions.js";
+import { select } from "../jobs.js";
 import { set, setOf, toast } from "../state.js";
 import { bytes, day, number, seconds, t, term } from "../i18n.js";
+import { Icon } from "./icon.js";
 import { useMedia } from "./media.js";
 import { Frame } from "./stage.js";
 
@@ -39,12 +40,12 @@ export function Viewer({ job }) {
         ${isBroken && html`<div class="failed"><p>${t("clip.gone")}</p></div>`}
       <//>
       <div class="transport">
-        <button type="button" class="icon" aria-label=${t(isPlaying ? "pause" : "play")} onClick=${play}>${isPlaying ? "❚❚" : "▶"}</button>
-        <button type="button" class="icon" aria-label=${t("frame.before")} onClick=${() => go(at - 1)}>‹</button>
+        <button type="button" class="icon" aria-label=${t(isPlaying ? "pause" : "play")} onClick=${play}><${Icon} name=${isPlaying ? "pause" : "play"} /></button>
+        <button type="button" class="icon" aria-label=${t("frame.before")} onClick=${() => go(at - 1)}><${Icon} name="before" /></button>
         <input type="range" min="0" max=${last} value=${at} aria-label=${t("frame")} aria-valuetext=${t("frame.of", { k: at + 1, n: last + 1 })} style=${{ "--part": at / (last || 1) }} onInput=${(event) => go(event.target.valueAsNumber)} />
-        <button type="button" class="icon" aria-label=${t("frame.after")} onClick=${() => go(at + 1)}>›</button>
+        <button type="button" class="icon" aria-label=${t("frame.after")} onClick=${() => go(at + 1)}><${Icon} name="after" /></button>
         <span class="hint count">${at + 1} / ${last + 1}</span>
-        ${document.fullscreenEnabled && html`<button type="button" class="icon" aria-label=${t("fullscreen")} onClick=${() => clip.current.requestFullscreen()}>⛶</button>`}
+        ${document.fullscreenEnabled && html`<button type="button" class="icon" aria-label=${t("fullscreen")} onClick=${() => clip.current.requestFullscreen()}><${Icon} name="full" /></button>`}
       </div>
       <div class="actions">
         <${Download} job=${job} />
