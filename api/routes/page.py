@@ -1,10 +1,9 @@
-"""The page: plain files from api/web, of which nothing is built and nothing comes from elsewhere."""
+"""The page: plain files from api/web; nothing is built, and nothing comes from elsewhere."""
 
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse
+from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from api.headers import ASSET, page
@@ -24,8 +23,10 @@ router = APIRouter(include_in_schema=False)
 
 @router.get("/")
 @router.get("/admin")
-async def home() -> FileResponse:
-    return FileResponse(FOLDER / "index.html", headers=page(POLICY))
+async def home(request: Request) -> Response:
+    response = await parts.get_response("index.html", request.scope)
+    response.headers.update(page(POLICY))
+    return response
 
 
 class _Parts(StaticFiles):

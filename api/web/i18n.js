@@ -63,20 +63,5 @@ export function seconds(value) {
   return t("time.h", { n: Math.round(value / 3600) });
 }
 
-export function when(iso) {
-  const then = new Date(iso);
-  const isToday = then.toDateString() === new Date().toDateString();
-  const how = isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return new Intl.DateTimeFormat(language, how).format(then);
-}
-
-export const day = (iso) => new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(iso));
 export const number = (value, digits = 1) =>
   new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
-
-export function bytes(value) {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let at = 0;
-  for (; value >= 1000 && at < units.length - 1; at += 1) value /= 1000;
-  return `${number(value, value < 10 && at ? 1 : 0)} ${units[at]}`;
-}

@@ -18,6 +18,6 @@ export function lazy(load, name) {
       if (!found) ask();
       return () => (isWanted = false);
     }, []);
-    return Part ? h(Part, props) : null;
+    return Part ? h(Part, props) : (props.meanwhile ?? null);
   };
 }

@@ -46,7 +46,8 @@ HOSTILE = (
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with launched() as found:
+    # A name that is not this machine's own: a browser trusts it as little as one in a network.
+    with launched(arguments=["--host-resolver-rules=MAP studio 127.0.0.1"]) as found:
         yield found
 
 
@@ -321,10 +322,9 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
 
 
 def test_on_plain_http_in_a_network_all_works_that_browsers_allow(
-    studio: Gateway, hand: Hand, clip: bytes
+    studio: Gateway, hand: Hand, browser: Browser, clip: bytes
 ) -> None:
-    rules = "--host-resolver-rules=MAP studio 127.0.0.1"
-    with launched(arguments=[rules]) as browser, visit(browser, locale="en-GB") as guest:
+    with visit(browser, locale="en-GB") as guest:
         page = guest.page
         page.goto(f"http://studio:{studio.port}/")
         assert page.evaluate("isSecureContext") is False
@@ -336,7 +336,8 @@ def test_on_plain_http_in_a_network_all_works_that_browsers_allow(
         plays(page)
         page.get_by_role("button", name="Copy link").click()
         expect(page.locator(".toast")).to_contain_text("Copied")
-        assert guest.complaints == []
+        # Browsers note that this header counts on https and on this machine only.
+        assert [said for said in guest.complaints if "Cross-Origin-Opener" not in said] == []
 
 
 def test_chips_and_words_agree_with_what_the_engine_reads(studio: Gateway, guest: Visit) -> None:
@@ -344,13 +345,14 @@ def test_chips_and_words_agree_with_what_the_engine_reads(studio: Gateway, guest
     said = guest.page.evaluate(
         """async () => {
           const { MOVES, SPEEDS, sentence, readPrompt, toggle } = await import("/web/moves.js");
-          const pairs = MOVES.flatMap((first) => [
-            [first], ...MOVES.filter((next) => next !== first).map((next) => toggle([first], next)),
-          ]);
-          return ["en", "zh"].flatMap((language) => SPEEDS.flatMap((speed) => pairs.map((moves) => {
+          const pairs = MOVES.flatMap((first) => MOVES.map((next) => toggle([first], next)));
+          const all = [...MOVES.map((name) => [name]), ...pairs.filter((each) => each.length)];
+          const said = (moves, speed, language) => {
             const text = sentence(moves, speed, language);
             return [text, moves, speed, readPrompt(text)];
-          })));
+          };
+          return ["en", "zh"].flatMap((language) =>
+            SPEEDS.flatMap((speed) => all.map((moves) => said(moves, speed, language))));
         }"""
     )
     assert len(said) > 300
@@ -368,16 +370,16 @@ def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: 
     enter(page, studio)
     prompt = page.locator("#prompt")
     prompt.fill("A quiet morning.")
-    page.get_by_role("button", name="Pan left").click()
+    page.get_by_role("button", name="Pan left", exact=True).click()
     expect(prompt).to_have_value("A quiet morning. The camera pans left.")
-    page.get_by_role("button", name="Push in").click()
+    page.get_by_role("button", name="Push in", exact=True).click()
     expect(prompt).to_have_value("A quiet morning. The camera pans left and pushes in.")
-    page.get_by_role("button", name="Pan right").click()
+    page.get_by_role("button", name="Pan right", exact=True).click()
     expect(prompt).to_have_value("A quiet morning. The camera pushes in and pans right.")
     page.get_by_text("Gentle").click()
     expect(prompt).to_have_value("A quiet morning. The camera slowly pushes in and pans right.")
     for name in ("Push in", "Pan right"):
-        page.get_by_role("button", name=name).click()
+        page.get_by_role("button", name=name, exact=True).click()
     expect(prompt).to_have_value("A quiet morning.")
 
 
@@ -482,8 +484,11 @@ def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
 def test_both_languages_have_every_word(studio: Gateway, guest: Visit) -> None:
     enter(guest.page, studio)
     names = guest.page.evaluate(
-        "Promise.all(['en', 'zh'].map(l => Promise.all(['', '-later'].map(p => import(`/web/${l}${p}.js`)"
-        ".then(m => Object.entries(m.default)))).then(all => all.flat())))"
+        """Promise.all(['en', 'zh'].map(async (language) => {
+          const first = await import(`/web/${language}.js`);
+          const later = await import(`/web/${language}-later.js`);
+          return Object.entries({ ...first.default, ...later.default });
+        }))"""
     )
     english, chinese = (dict(each) for each in names)
     assert english.keys() == chinese.keys()

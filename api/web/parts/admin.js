@@ -3,7 +3,8 @@ import { html, useEffect, useState } from "../html.js";
 import { read, readQueue, send } from "../api.js";
 import { explained } from "../jobs.js";
 import { toast } from "../state.js";
-import { bytes, number, seconds, t, when } from "../i18n.js";
+import { bytes, when } from "../format.js";
+import { number, seconds, t } from "../i18n.js";
 import { copy } from "./viewer.js";
 
 const EVERY_MS = 5000;
@@ -50,7 +51,7 @@ function useRead(read, { every = EVERY_MS } = {}) {
 
 function Part({ title, told, heads, rows, none, children }) {
   return html`
-    <section class="card" aria-label=${title}>
+    <section class="card">
       <h2>${title}</h2>${children}
       ${told.error && html`<p class="error">${explained(told.error)}</p>`}
       ${rows && !rows.length && html`<p class="hint">${none}</p>`}

@@ -26,7 +26,7 @@ export function App() {
   useDropAndPaste();
   const Dialog = DIALOGS[dialog?.name];
   return html`
-    <a class="skip" href="#make" onClick=${skip}>${t("skip")}</a>
+    ${phase === "ready" && view === "studio" && html`<a class="skip" href="#make" onClick=${skip}>${t("skip")}</a>`}
     <${Header} />
     ${(!isOnline || phase === "unreachable") && html`<p class="banner" role="status">${t("offline")}</p>`}
     ${phase === "starting" && html`<main class="starting" aria-busy="true"><h1 class="visually-hidden">Stillreel</h1></main>`}

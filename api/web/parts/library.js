@@ -4,7 +4,8 @@ import { fileUrl, holdsKey } from "../api.js";
 import { remove } from "../actions.js";
 import { readMore, select } from "../jobs.js";
 import { filterKey, set, shownJobs, useStore } from "../state.js";
-import { language, t, when } from "../i18n.js";
+import { when } from "../format.js";
+import { language, t } from "../i18n.js";
 import { Icon } from "./icon.js";
 import { Picture, useMedia, useNear } from "./media.js";
 
@@ -67,7 +68,7 @@ const Card = memo(function Card({ job, isShown }) {
   return html`
     <li ref=${at} class=${`clip ${isShown ? "is-shown" : ""} ${job.status}`} style=${style}
       onPointerEnter=${() => setOver(true)} onPointerLeave=${() => setOver(false)}>
-      <button type="button" class="clip-open" aria-current=${isShown ? "true" : null} aria-label=${`${t(`status.${job.status}`)}: ${job.input.prompt || t("prompt.none")}`} onClick=${open} onFocus=${() => setOver(true)} onBlur=${() => setOver(false)}>
+      <button type="button" class="clip-open" aria-current=${isShown ? "true" : null} onClick=${open} onFocus=${() => setOver(true)} onBlur=${() => setOver(false)}>
         <span class="clip-picture">
           ${isDone && job.output.poster
             ? html`<${Picture} url=${fileUrl(job, "poster")} isNear=${isNear} />`

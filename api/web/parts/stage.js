@@ -20,13 +20,12 @@ export function Stage() {
   const at = useRef(null);
   useEffect(() => {
     if (!sentAt || at.current.getBoundingClientRect().top < innerHeight * 0.6) return;
-    const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-    at.current.scrollIntoView({ behavior: isCalm ? "auto" : "smooth", block: "start" });
+    at.current.scrollIntoView({ block: "start" });
   }, [sentAt]);
   return html`<section class="stage" ref=${at} aria-label=${t("stage")}>${content()}</section>`;
 
   function content() {
-    if (job?.status === "succeeded") return html`<${Viewer} key=${job.id} job=${job} />`;
+    if (job?.status === "succeeded") return html`<${Viewer} key=${job.id} job=${job} meanwhile=${html`<${Frame} aspect=${job.input.width / job.input.height} />`} />`;
     if (job && isLive(job)) return html`<${Rendering} job=${job} />`;
     if (job) return html`<${Frame} aspect=${job.input.width / job.input.height} className="is-ended"><${Photo} job=${job} /><${Failed} job=${job} /><//>`;
     if (selected && !isListed) return html`<${Frame} aspect=${1.5} />`;
