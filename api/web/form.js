@@ -70,7 +70,7 @@ function sizeFor(of, aspect, resolution) {
 
 // The shapes a creator may choose from; "" is the photo's own, or the nearest the model has.
 export function shapes(of) {
-  const buckets = Object.values(of.buckets || {})[0];
+  const buckets = Object.values(of.buckets || {}).at(-1);
   if (!buckets?.length) return ["", ...Object.keys(ASPECTS)];
   return ["", ...new Set(buckets.map(([w, h]) => bucketName(w, h)))];
 }

@@ -199,6 +199,50 @@ def test_five_photos_become_five_jobs_with_one_progress(
     assert len(sets) == 1
 
 
+def test_frames_are_stepped_through_one_by_one(
+    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+) -> None:
+    page = guest.page
+    studio.created()
+    finish(hand, clip)
+    enter(page, studio)
+    page.locator(".clip-open").click()
+    plays(page)
+    page.locator(".transport input").fill("0")
+    count = page.locator(".transport .count")
+    seen = [count.inner_text()]
+    for _ in range(2):
+        page.get_by_role("button", name="Frame after").click()
+        until(lambda: count.inner_text() != seen[-1], "the next frame shows")
+        seen.append(count.inner_text())
+    assert [each.split(" ")[0] for each in seen] == ["1", "2", "3"]
+    assert page.evaluate(f"{VIDEO}.paused")
+
+
+def test_the_history_is_searched_and_gives_its_settings_back(
+    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+) -> None:
+    page = guest.page
+    studio.created(prompt="a red fox", seed="7", num_frames="24")
+    finish(hand, clip)
+    studio.created(prompt="a blue whale")
+    hand.fail(hand.claim("camera"), OutOfMemory("too large"))
+    enter(page, studio)
+    expect(page.locator(".clip")).to_have_count(2)
+    page.get_by_role("combobox", name="Show").select_option("failed")
+    expect(page.locator(".clip")).to_contain_text(["a blue whale"])
+    page.get_by_role("combobox", name="Show").select_option("")
+    page.get_by_role("searchbox").fill("FOX")
+    expect(page.locator(".clip")).to_contain_text(["a red fox"])
+    page.locator(".clip-open").click()
+    page.get_by_role("button", name="Same settings").click()
+    page.locator(".is-ready").wait_for()
+    expect(page.locator("#prompt")).to_have_value("a red fox")
+    expect(page.locator("#field-num_frames")).to_have_value("24")
+    page.locator(".further summary").click()
+    expect(page.locator("#seed")).to_have_value("7")
+
+
 def test_a_deleted_clip_comes_back_by_undo_and_goes_when_the_page_closes(
     studio: Gateway, hand: Hand, guest: Visit, clip: bytes
 ) -> None:

@@ -15,7 +15,7 @@ export function Queue() {
   const canTell = "Notification" in window && window.isSecureContext && Notification.permission === "default";
   return html`
     <section class="queue" id="queue" aria-label=${t("queue")}>
-      <header class="row"><h2>${t("queue")}</h2><span class="hint">${t("close.safe")}</span><span class="grow"></span>
+      <header class="row"><h2>${t("queue")}</h2><span class="grow"></span>
         ${canTell && html`<button type="button" class="link" onClick=${() => Notification.requestPermission().then(() => set({}))}>${t("notify")}</button>`}
       </header>
       <${Together} live=${live} />
