@@ -14,6 +14,8 @@ const AT_ONCE = 8;
 
 let timer = null;
 let round = 0;
+let isLooking = false;
+let isAskedAgain = false;
 let isListening = false;
 let stopListening = null;
 const heardEnds = new Set();
@@ -79,15 +81,24 @@ export function soon(ms) {
 
 async function look() {
   clearTimeout(timer);
-  if (state.phase !== "ready") return soon(USUAL_MS);
+  if (isLooking) return (isAskedAgain = true);
+  isLooking = true;
+  isAskedAgain = false;
+  const next = await lookOnce();
+  isLooking = false;
+  return soon(isAskedAgain ? 0 : next);
+}
+
+async function lookOnce() {
+  if (state.phase !== "ready") return USUAL_MS;
   try {
     await readNews();
     if (!state.isOnline) set({ isOnline: true });
   } catch (error) {
-    if (error.status === 401) return soon(USUAL_MS);
+    if (error.status === 401) return USUAL_MS;
     set({ isOnline: error.status !== 0 && error.status < 500 });
   }
-  return soon(pause());
+  return pause();
 }
 
 function pause() {

@@ -110,6 +110,7 @@ def test_five_hundred_clips_come_as_one_scrolls(
 
         def has_all() -> bool:
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
+            page.wait_for_timeout(300)  # As people scroll: what comes near is drawn in between.
             return page.locator(".clip").count() == JOBS
 
         until(has_all, "all are there")

@@ -9,6 +9,8 @@ import { language, t } from "../i18n.js";
 import { Icon } from "./icon.js";
 import { Picture, useMedia, useNear } from "./media.js";
 
+const NEAR_PX = 600;
+const FLOOR_MS = 1000;
 const FILTERS = ["", "succeeded", "failed", "canceled"];
 
 export function Library() {
@@ -36,9 +38,14 @@ function More({ cursor, count }) {
   const end = useRef(null);
   useEffect(() => {
     if (!cursor.hasMore || cursor.isLoading) return undefined;
-    const seer = new IntersectionObserver(([entry]) => entry.isIntersecting && readMore(), { rootMargin: "600px" });
+    const seer = new IntersectionObserver(([entry]) => entry.isIntersecting && readMore(), { rootMargin: `${NEAR_PX}px` });
     seer.observe(end.current);
-    return () => seer.disconnect();
+    // A busy browser may be late to say so, or never.
+    const floor = setInterval(() => end.current.getBoundingClientRect().top < innerHeight + NEAR_PX && readMore(), FLOOR_MS);
+    return () => {
+      seer.disconnect();
+      clearInterval(floor);
+    };
   }, [cursor.hasMore, cursor.isLoading, cursor.after, count]);
   return html`<p class="more hint" ref=${end}>${cursor.isLoading ? t("library.more") : ""}</p>`;
 }
