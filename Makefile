@@ -4,7 +4,7 @@ SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
 SEED ?= 1
-SOAK_TESTS := $(addprefix tests/integration/test_,state_machine.py process_faults.py i2vgen_growth.py)
+SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

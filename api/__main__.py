@@ -10,12 +10,13 @@ from typing import Final
 import uvicorn
 from fastapi import FastAPI
 
-from api import commands, heap
+from api import cli
 from api.app import create_app
-from api.connections import BoundedProtocol
+from api.server import malloc
+from api.server.http_protocol import BoundedProtocol
 from shared import logs
+from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
-from shared.keys import Keys
 from shared.settings import Settings, read_settings
 
 GRACE_SECONDS: Final = 10
@@ -48,15 +49,15 @@ class Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._app.state.ports.waiters.release()
+        self._app.state.ports.job_watcher.release()
         await super().shutdown(sockets)
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    asked = commands.parse(arguments)
+    asked = cli.parse(arguments)
     settings = read_settings()
     if asked.command == "keys":
-        return commands.manage_keys(asked, settings)
+        return cli.manage_keys(asked, settings)
     if is_open(settings):
         return _refuse(
             f"STILLREEL_HOST {settings.host} is not loopback, and there is no API key; make one"
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     except OSError as error:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
-    heap.give_back()
+    malloc.limit_heap_growth()
     server = Server(create_app(settings))
     for number in (signal.SIGINT, signal.SIGTERM):
         # Also before the server listens to signals itself, and after it has stopped, when it
@@ -87,9 +88,9 @@ def is_open(settings: Settings) -> bool:
     """
     if settings.host in LOOPBACK or settings.allow_anonymous or settings.admin_key is not None:
         return False
-    db = commands.open_database(settings)
+    db = cli.open_database(settings)
     try:
-        return Keys(db).ring().is_empty
+        return Keys(db).load_all().is_empty
     except DatabaseUnavailable:
         return False
     finally:

@@ -7,25 +7,26 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from api import cors, openapi, problems
-from api.deps import open_ports
-from api.edge import Edge
-from api.gate import Gate
-from api.headers import SecurityHeaders
-from api.metrics import Telemetry
-from api.patience import Patience
-from api.rates import Rate, Rates
+from api import openapi, problems
+from api.auth.rate_limit import Rate, Rates
+from api.middleware import cors
+from api.middleware.authentication import Authentication
+from api.middleware.body_timeout import BodyTimeout
+from api.middleware.request_log import RequestLog
+from api.middleware.security_headers import SecurityHeaders
+from api.monitoring.metrics import Telemetry
+from api.ports import open_ports
 from api.routes import (
     admin,
-    deliveries,
+    api_keys,
     docs,
     health,
     jobs,
-    keys,
     legacy,
     models,
     page,
-    webhooks,
+    webhook_deliveries,
+    webhook_endpoints,
 )
 from shared.settings import Settings
 
@@ -61,13 +62,26 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
-    app.add_middleware(Patience)
-    app.add_middleware(Gate, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(Edge, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes)
+    app.add_middleware(BodyTimeout)
+    app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
+    app.add_middleware(
+        RequestLog, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes
+    )
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app, max_body_bytes=max_body_bytes)
-    for routes in (jobs, models, webhooks, deliveries, keys, admin, legacy, health, docs, page):
+    for routes in (
+        jobs,
+        models,
+        webhook_endpoints,
+        webhook_deliveries,
+        api_keys,
+        admin,
+        legacy,
+        health,
+        docs,
+        page,
+    ):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
     app.mount("/web", page.parts)

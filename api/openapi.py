@@ -4,10 +4,10 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from api.bodies import MAX_URL
-from api.gate import is_public
+from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
-from shared.wire import CreateJob
+from api.submit.body import MAX_URL
+from shared.jobs.create import CreateJob
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)

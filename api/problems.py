@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
-from api.wording import explain
+from api.validation_messages import explain
 from shared.errors import AppError, BodyTooLarge, Conflict, Unauthenticated
-from shared.outbound_errors import OutboundFailed
+from shared.outbound.errors import OutboundFailed
 
 MEDIA_TYPE: Final = "application/problem+json"
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

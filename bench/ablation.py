@@ -9,13 +9,13 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from bench.arms import DenoisingArm, Warm
 from bench.models import apart
 from bench.names import COMPILED_TECHNIQUES
+from worker.engines.i2vgen.channels_last import lay_out_convolutions
 from worker.engines.i2vgen.compiled import Compiler, WarmShape
 from worker.engines.i2vgen.context import Context, KeptContext, attend_to_kept_context
+from worker.engines.i2vgen.cuda_graph import Work
 from worker.engines.i2vgen.denoiser import Denoiser
-from worker.engines.i2vgen.entry import for_every_row
-from worker.engines.i2vgen.launch import Work
-from worker.engines.i2vgen.layout import lay_out_convolutions
-from worker.engines.i2vgen.temporal import flatten_temporal_convolutions
+from worker.engines.i2vgen.flat_conv import flatten_temporal_convolutions
+from worker.engines.i2vgen.shared_rows import for_every_row
 from worker.engines.i2vgen.weights import Model
 
 Arms = dict[str, DenoisingArm]

@@ -9,19 +9,19 @@ import torch
 from diffusers.utils import export_to_video
 
 from bench.gauges import synchronize
-from tests.stock import GivenSample
+from tests.support.stock import GivenSample
 from worker.engines.base import RenderRequest, Step
-from worker.engines.i2vgen.clip import clip_noise, encode, render_clip
 from worker.engines.i2vgen.compiled import Compiled, Compiler, WarmShape
 from worker.engines.i2vgen.conditions import Conditions, Noise
+from worker.engines.i2vgen.cuda_graph import Recorder
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
-from worker.engines.i2vgen.launch import Recorder
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
+from worker.engines.i2vgen.pipeline import clip_noise, encode, render_clip
 from worker.engines.i2vgen.weights import Model
-from worker.tags import Tags
-from worker.video import Mp4Writer
+from worker.video.metadata import Tags
+from worker.video.writer import Mp4Writer
 
 Clock = Callable[[], float]
 

@@ -12,11 +12,11 @@ import numpy as np
 from bench.gauges import held_bytes, mark, seconds_between, synchronize
 from bench.report import BackToBack
 from worker.engines.base import RenderRequest, Step
-from worker.engines.i2vgen.clip import render_clip
 from worker.engines.i2vgen.compiled import Compiled
+from worker.engines.i2vgen.pipeline import render_clip
 from worker.engines.i2vgen.weights import Model
-from worker.tags import Tags
-from worker.video import Mp4Writer
+from worker.video.metadata import Tags
+from worker.video.writer import Mp4Writer
 
 
 class Watch:

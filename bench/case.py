@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
-from shared.catalogue import Fit, Parameters
-from tests.photos import photo
+from shared.engines.parameters import RenderParameters
+from shared.engines.spec import Fit
+from tests.support.photos import photo
 from worker.engines.base import RenderRequest
 from worker.engines.i2vgen.compiled import WarmShape
 from worker.engines.i2vgen.weights import Model
@@ -27,7 +28,7 @@ class Case:
         """Return a clip to render; each has another prompt, so that no encoding is kept."""
         return RenderRequest(
             photo("rocket.jpg", short_side=self.height),
-            Parameters(
+            RenderParameters(
                 prompt=f"the rocket slowly rises, take {number}",
                 negative_prompt=f"blurry, take {number}",
                 resolution=None,

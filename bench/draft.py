@@ -18,15 +18,16 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from bench.arms import relative_error
-from shared.catalogue import Asked, Parameters, Quality, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
+from shared.engines.spec import Quality
 from shared.settings import Settings
-from tests.checkpoints import FAITHFUL, small_i2vgen_xl
-from tests.photos import astronaut, coffee, rocket
+from tests.support.checkpoints import FAITHFUL, small_i2vgen_xl
+from tests.support.photos import astronaut, coffee, rocket
 from worker.engines.base import Frames, RenderRequest
-from worker.engines.i2vgen.clip import clip_noise, denoised, encode
 from worker.engines.i2vgen.decode import decode
+from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
+from worker.engines.i2vgen.pipeline import clip_noise, denoised, encode
 from worker.engines.i2vgen.weights import Model
-from worker.engines.i2vgen_xl import SPEC, I2VGenXLEngine
 
 PICTURES: Final = (astronaut, rocket, coffee)
 
@@ -74,7 +75,7 @@ def strayed(model: Model, request: RenderRequest) -> list[Strayed]:
 
 
 def rendered(model: Model, request: RenderRequest) -> tuple[torch.Tensor, Frames]:
-    parameters: Parameters = request.parameters
+    parameters: RenderParameters = request.parameters
     noise = clip_noise(model, parameters)
     conditions = encode(model, request, noise, _silent)
     latents = denoised(model, parameters, conditions, noise, _silent)
@@ -86,11 +87,11 @@ def requests(side: int, frames: int, count: int) -> list[RenderRequest]:
     made = []
     for number in range(count):
         picture = PICTURES[number % len(PICTURES)]()
-        asked = Asked(
+        asked = RequestedParameters(
             prompt="a slow, gentle motion", width=side, height=side, num_frames=frames, seed=number
         )
         height, width = picture.shape[:2]
-        settled = settle(SPEC, asked, image_width=width, image_height=height, seed=0)
+        settled = resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=0)
         made.append(RenderRequest(picture, settled))
     return made
 

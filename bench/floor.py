@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from bench.arms import drawn
 from bench.case import Case
 from bench.models import Parts, ours
-from tests.stock import stock_prediction
+from tests.support.stock import stock_prediction
 
 
 def step_flops(case: Case, parts: Parts) -> int:

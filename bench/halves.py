@@ -12,7 +12,7 @@ from bench.arms import Warm, drawn, relative_error
 from bench.case import Case
 from bench.models import Parts, ours
 from bench.report import Halves
-from tests.stock import stock_prediction
+from tests.support.stock import stock_prediction
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.denoise import Guidance

@@ -17,8 +17,8 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from tests.checkpoints import PREPROCESSOR, i2vgen_scheduler, small_i2vgen_xl
-from tests.stock import GivenSample, shimmed
+from tests.support.checkpoints import PREPROCESSOR, i2vgen_scheduler, small_i2vgen_xl
+from tests.support.stock import GivenSample, shimmed
 from worker.engines.i2vgen.weights import Model, prepare
 
 

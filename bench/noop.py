@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from shared.catalogue import Defaults, EngineSpec, Licence, Shape, Span
+from shared.engines.spec import Defaults, EngineSpec, Licence, Shape, Span
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest, Step
 

@@ -24,8 +24,8 @@ from rich.table import Table
 from bench import plain_celery
 from bench.noop import NoopEngine
 from shared.bell import Bell
-from tests.factory import Desk
-from tests.stack import Servers, Stack
+from tests.support.factory import JobFixture
+from tests.support.stack import Servers, Stack
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -55,7 +55,7 @@ def until(probe: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ours(desk: Desk, bell: Bell, picture: np.ndarray) -> float:
+def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
     """Submit one job as the gateway does; return accepted -> started in milliseconds."""
     job = desk.submit(picture=picture)
     bell.ring(NoopEngine.spec.name)
@@ -81,7 +81,7 @@ def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[
     """Return the waits of both arms, in milliseconds, taken in turns."""
     settings = stack.settings(engines="noop=bench.noop:NoopEngine")
     bell = Bell(settings.redis_url.get_secret_value())
-    desk = Desk(settings, bell)
+    desk = JobFixture(settings, bell)
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     connection = psycopg.connect(os.environ["PLAIN_DATABASE_URL"], autocommit=True)
     connection.execute(plain_celery.TABLE)

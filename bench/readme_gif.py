@@ -13,19 +13,19 @@ import numpy as np
 import PIL.Image
 
 from local.demo import PROMPT
-from shared.catalogue import Asked, settle
+from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.settings import Settings
 from worker.engines import BUILT_IN, build
 from worker.engines.base import RenderRequest, Step
-from worker.inspect_video import check_video
-from worker.previews import gif
-from worker.tags import Tags
-from worker.video import Mp4Writer
+from worker.video.check import check_video
+from worker.video.metadata import Tags
+from worker.video.previews import gif
+from worker.video.writer import Mp4Writer
 
 ROOT: Final = Path(__file__).parents[1]
 PHOTO: Final = ROOT / "samples" / "coffee.jpg"
 GIF: Final = ROOT / "docs" / "readme.gif"
-ASKED: Final = Asked(prompt=PROMPT, width=432, num_frames=28, fps=10)
+ASKED: Final = RequestedParameters(prompt=PROMPT, width=432, num_frames=28, fps=10)
 MAX_BYTES: Final = 2_500_000  # What a project page should cost a phone.
 
 
@@ -35,7 +35,7 @@ def render_gif() -> bytes:
     engine = build(BUILT_IN["camera"], Settings())
     engine.load("cpu", _ignore_progress)
     height, width, _ = photo.shape
-    chosen = settle(engine.spec, ASKED, image_width=width, image_height=height, seed=0)
+    chosen = resolve_parameters(engine.spec, ASKED, image_width=width, image_height=height, seed=0)
     size = {"width": chosen.width, "height": chosen.height}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"

@@ -27,8 +27,8 @@ from bench.gauges import CLOCKS, flops_per_second
 from bench.measure import Bench, Effort, Measured
 from bench.models import FULL, SMALL, Parts, draw_parts
 from bench.report import CaseReport, Report
+from worker.engines.i2vgen.compile_cache import keep_on_disk
 from worker.engines.i2vgen.compiled import whole_graph
-from worker.engines.i2vgen.kept_code import keep_on_disk
 
 EFFORTS: Final = {
     "cpu": Effort(rounds=10, ablation_rounds=5, clips_in_a_row=20, half_steps=0),

@@ -51,7 +51,7 @@ def _ask(settings: Settings, question: str, **values: object) -> bool:
     url = settings.database_url.get_secret_value()
     db = Database(url, deadline=timedelta(seconds=SECONDS), pool_size=1, name="health")
     try:
-        with db.read() as connection:
+        with db.autocommit() as connection:
             return bool(connection.execute(text(question), values).scalar())
     except DatabaseUnavailable:
         return False

@@ -2,10 +2,10 @@
 
 import sys
 
+from local.cli_settings import read_settings, strange_settings
 from local.console import say
 from local.launcher import launch
-from local.part import CannotStart
-from local.settings import read_settings, strange_settings
+from local.processes.process import CannotStart
 
 
 def main() -> int:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from local.part import Part
+from local.processes.process import Part
 
 
 def say(line: str) -> None:

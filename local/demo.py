@@ -9,9 +9,9 @@ import httpx2
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from local.part import CannotStart
-from local.processes import ROOT, gateway_address
-from local.settings import given_place, read_settings
+from local.app_processes import ROOT, gateway_address
+from local.cli_settings import given_place, read_settings
+from local.processes.process import CannotStart
 from local.state import State
 from shared.lifecycle import TERMINAL
 from shared.settings import Settings

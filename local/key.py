@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from local.part import CannotStart
-from local.processes import ROOT
-from local.services import service_env
-from local.settings import read_settings
+from local.app_processes import ROOT
+from local.cli_settings import read_settings
+from local.processes.process import CannotStart
+from local.servers.services import service_env
 from local.state import FILE, State
 
 

@@ -14,15 +14,15 @@ from types import FrameType
 from typing import Final
 
 from local import ports
+from local.app_processes import TEMPORARY, gateway_address, processes
 from local.console import print_addresses, say
-from local.crew import Crew
-from local.leftovers import end_leftovers
-from local.part import MARK, CannotStart, Part
-from local.processes import TEMPORARY, gateway_address, processes
-from local.seaweed import sweep_sockets
-from local.services import choose_ports, services
+from local.port_lock import Turn
+from local.processes.process import MARK, CannotStart, Part
+from local.processes.stray_processes import end_leftovers
+from local.processes.supervisor import Crew
+from local.servers.seaweed import sweep_sockets
+from local.servers.services import choose_ports, services
 from local.state import State
-from local.turn import Turn
 from shared.settings import Settings
 
 ROUND_SECONDS: Final = 0.05

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from local.part import CannotStart
+from local.processes.process import CannotStart
 
 FILE = "state.json"
 

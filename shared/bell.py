@@ -70,7 +70,7 @@ class Bell:
         """Wake a worker that serves the engine; returns at once."""
         self._put(_BELL, lambda: self._ring(engine))
 
-    def announce(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int) -> None:
         """Tell the waiters of every process that a job has changed; returns at once."""
         body = json.dumps({"id": job_id.hex, "version": version})
         self._put(_NEWS, lambda: self._publish(body))
@@ -138,7 +138,7 @@ def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:
     )
 
 
-def changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping[str, Any] | None]:
+def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping[str, Any] | None]:
     """Yield `{"id", "version"}` of changed jobs, and None whenever `wait` passes in silence.
 
     Raises:

@@ -70,7 +70,7 @@ class Database:
             yield connection
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
+    def autocommit(self) -> Iterator[Connection]:
         """Yield a connection in autocommit, for single statements.
 
         Raises:

@@ -19,9 +19,9 @@ AppError
 ├── Unavailable               503  database, storage, busy, workers full: try again later
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
-├── OutboundRefused           422  a URL that no request of ours may follow (outbound_errors.py)
+├── OutboundRefused           422  a URL that no request of ours may follow (outbound/errors.py)
 │   └── InvalidUrl, TooManyRedirects
-├── OutboundFailed            502  an outgoing request got no answer (outbound_errors.py)
+├── OutboundFailed            502  an outgoing request got no answer (outbound/errors.py)
 │   └── OutboundTimedOut, TooManyLookups, UnusableAnswer, AnswerTooLarge
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back

@@ -1,13 +1,15 @@
 """The settings of every process: one class, read once at the start and passed in."""
 
+import difflib
 import math
 import os
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -19,7 +21,10 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from shared.wording import wrong_settings
+PREFIX: Final = "STILLREEL_"
+ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR")
+"""What only Compose and the start of a process read."""
+
 
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
@@ -296,3 +301,41 @@ def read_settings() -> Settings:
         raise SystemExit(f"the settings are wrong: {wrong_settings(error)}") from None
     except SettingsError as error:
         raise SystemExit(f"the settings are wrong: {error}") from None
+
+
+def wrong_settings(error: ValidationError) -> str:
+    """Return each wrong setting with what would be right, as one sentence."""
+    return "; ".join(
+        f"{_variable(found['loc'])}: {_in_words(found['type'], found['msg'], found.get('ctx'))}"
+        for found in error.errors(include_url=False)
+    )
+
+
+def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[str]:
+    """Yield a sentence for each variable that is named like a setting and is none.
+
+    Args:
+        given: names of variables, ours and others.
+        known: the settings' own names, without the prefix.
+    """
+    names = [name.upper() for name in (*known, *ELSEWHERE)]
+    for variable in sorted(set(given)):
+        name = variable.removeprefix(PREFIX)
+        if name != variable and name not in names:
+            nearest = difflib.get_close_matches(name, names, n=1)
+            hint = (
+                f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and counts for nothing"
+            )
+            yield f"{variable} is no setting{hint}"
+
+
+def _in_words(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
+    """Return pydantic's finding as ours would be said; it has no value in it."""
+    if kind == "value_error":
+        return str((context or {})["error"])
+    said = message.partition(", unable to")[0].replace("Input should be", "it should be")
+    return said.replace("valid integer", "whole number").replace("a valid boolean", "0 or 1")
+
+
+def _variable(loc: Sequence[int | str]) -> str:
+    return f"{PREFIX}{'_'.join(map(str, loc))}".upper()

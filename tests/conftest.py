@@ -5,7 +5,7 @@ import os
 import pytest
 import structlog
 
-from tests.stack import module_stack, servers, stack
+from tests.support.stack import module_stack, servers, stack
 
 __all__ = ["module_stack", "servers", "stack"]
 

@@ -17,13 +17,13 @@ from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import AppError, DatabaseUnavailable
-from shared.jobs import Jobs
+from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.settings import Settings, read_settings
 from worker.engines import chosen, find_own
-from worker.gpus import choose_gpus, find_gpus
-from worker.slot import Place
-from worker.supervisor import Supervisor
+from worker.supervisor.gpus import choose_gpus, find_gpus
+from worker.supervisor.supervisor import Supervisor
+from worker.supervisor.worker_config import WorkerConfig
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
@@ -43,19 +43,19 @@ def main() -> int:
     signal.signal(signal.SIGINT, stop)
     with tempfile.TemporaryDirectory(prefix="stillreel-slots-") as folder:
         try:
-            places = find_places(settings, Path(folder))
+            configs = find_worker_configs(settings, Path(folder))
         except AppError as error:
             _log.error("refused_to_start", reason=error.message)
             return 2
-        with contextlib.closing(_Undertaker(settings)) as undertaker:
-            supervisor = Supervisor(settings, places, give_up=undertaker)
+        with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
+            supervisor = Supervisor(settings, configs, give_up=undertaker)
             while not asked_to_stop.wait(ROUND_SECONDS):
                 supervisor.watch()
             supervisor.drain()
     return 0
 
 
-def find_places(settings: Settings, folder: Path) -> list[Place]:
+def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
     """Return a place per chosen GPU, or CPU_WORKERS places where there is none.
 
     Raises:
@@ -67,9 +67,9 @@ def find_places(settings: Settings, folder: Path) -> list[Place]:
     identity = settings.worker_id or socket.gethostname()
     if not gpus:
         return [
-            Place(
+            WorkerConfig(
                 worker=f"{identity}-cpu{index}",
-                slot_file=str(folder / f"cpu{index}"),
+                heartbeat_path=str(folder / f"cpu{index}"),
                 device="cpu",
                 cuda_visible_devices="",
                 device_name=None,
@@ -79,9 +79,9 @@ def find_places(settings: Settings, folder: Path) -> list[Place]:
             for index in range(settings.cpu_workers)
         ]
     return [
-        Place(
+        WorkerConfig(
             worker=f"{identity}-gpu{gpu.index}",
-            slot_file=str(folder / f"gpu{gpu.index}"),
+            heartbeat_path=str(folder / f"gpu{gpu.index}"),
             device="cuda:0",  # The child sees one card only, so it is always the first.
             cuda_visible_devices=gpu.index,
             device_name=gpu.name,
@@ -92,7 +92,7 @@ def find_places(settings: Settings, folder: Path) -> list[Place]:
     ]
 
 
-class _Undertaker:
+class _LostJobReclaimer:
     """Takes back what a dead child held; where that fails, its successor does it."""
 
     def __init__(self, settings: Settings) -> None:

@@ -1,11 +1,11 @@
 """The one Celery task: an adapter onto `answer_bell`."""
 
 from shared.bell import TASK
-from worker.app import app, workshop
+from worker.celery_app import app, context
 
 
 @app.task(name=TASK, ignore_result=True)
 def answer() -> None:
-    from worker.render import answer_bell  # The parent registers the task, the child runs it.
+    from worker.render.loop import answer_bell  # The parent registers the task, the child runs it.
 
-    answer_bell(workshop())
+    answer_bell(context())

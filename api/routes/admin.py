@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
-from api.auth import require_admin
-from api.deps import Given, known_query
+from api.auth.caller import require_admin
+from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from shared.job import public_id
+from shared.jobs.job import public_id
 
 router = APIRouter(
     prefix="/v1/admin",
@@ -79,7 +79,7 @@ class StorageView(BaseModel):
 @router.get("/workers")
 def list_workers(ports: Given) -> WorkerList:
     """List the workers, the one heard of last first."""
-    found = ports.oversight.workers()
+    found = ports.admin_queries.workers()
     return WorkerList(
         data=[
             WorkerView.model_validate(
@@ -105,7 +105,7 @@ def list_failures(ports: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20)
                 worker=failure.worker,
                 finished_at=failure.finished_at,
             )
-            for failure in ports.oversight.failures(limit=limit)
+            for failure in ports.admin_queries.failures(limit=limit)
         ]
     )
 
@@ -113,5 +113,5 @@ def list_failures(ports: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20)
 @router.get("/storage")
 def show_storage(ports: Given) -> StorageView:
     """Show what finished clips take, by owner, the most first."""
-    data = [StoredView.model_validate(stored.__dict__) for stored in ports.oversight.storage()]
+    data = [StoredView.model_validate(stored.__dict__) for stored in ports.admin_queries.storage()]
     return StorageView(bytes=sum(stored.bytes for stored in data), data=data)

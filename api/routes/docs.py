@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
-from api.headers import ASSET, page
+from api.middleware.security_headers import ASSET, page
 
 FOLDER: Final = Path(__file__).parent.parent / "docs"
 SWAGGER_UI: Final = Path(fastapi_offline.__file__).parent / "static"

@@ -7,8 +7,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from api.deps import Given
-from api.readiness import NEEDED
+from api.dependencies import Given
+from api.monitoring.readiness import NEEDED
 from shared.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
@@ -46,5 +46,5 @@ async def metrics(request: Request, ports: Given) -> Response:
     except (DatabaseUnavailable, TimeoutError) as error:
         _log.warning("census_failed", reason=type(error).__name__)
         telemetry.collector.census = None
-    telemetry.collector.waiters = len(ports.waiters)
+    telemetry.collector.waiters = len(ports.job_watcher)
     return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)

@@ -9,20 +9,21 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from api.answers import JobAnswer, JobList, answer
-from api.auth import Authenticated
-from api.bodies import refuse_nul
-from api.deps import BaseUrl, Given, known_query
+from api.auth.caller import Authenticated
+from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
-from api.preferences import MAX_WAIT_SECONDS, Idempotency, Preferring
-from api.serving import serve
-from api.submitting import submit
+from api.responses.file import serve
+from api.responses.job import JobAnswer, JobList, answer
+from api.submit.body import refuse_nul
+from api.submit.idempotency import Idempotency
+from api.submit.submit import submit
 from shared.errors import AppError, InvalidRequest, NotFound
-from shared.job import Job, Variant, input_key, output_prefix, parse_id
-from shared.ledger import Filter
+from shared.jobs.job import Job, Variant, parse_id
+from shared.jobs.queries import Filter
+from shared.jobs.storage_keys import input_key, output_prefix
+from shared.jobs.view import JobView, job_view
 from shared.lifecycle import Status
 from shared.storage import Storage
-from shared.wire import JobView, job_view
 
 router = APIRouter(
     prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
@@ -46,8 +47,8 @@ async def create_job(
     submitted = await submit(request, ports, caller, key=key, source="api")
     job = submitted.job
     if prefer.wait is not None:
-        job = await ports.waiters.until(job, has_ended, within=prefer.wait)
-    shown = await ports.lanes.database.run(partial(answer, ports, job, base_url))
+        job = await ports.job_watcher.until(job, has_ended, within=prefer.wait)
+    shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -72,7 +73,7 @@ def list_jobs(
 ) -> JobList:
     """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given."""
     refuse_nul(model, "model")
-    page = ports.ledger.page(
+    page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(
             status=status,
@@ -112,15 +113,15 @@ async def get_job(
     """Show a job; 304 where the client has seen this version."""
 
     def look() -> tuple[Job, JobAnswer]:
-        job = ports.ledger.get(parse_id(job_id), owner_id=caller.owner_id)
+        job = ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
         return job, answer(ports, job, base_url)
 
-    job, shown = await ports.lanes.database.run(look)
+    job, shown = await ports.pools.database.run(look)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
-        await ports.waiters.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.lanes.database.run(look)
+        await ports.job_watcher.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
+        job, shown = await ports.pools.database.run(look)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 
@@ -136,9 +137,9 @@ def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseU
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.lanes.database.run(bury)
+    job = await ports.pools.database.run(bury)
     _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
-    await ports.lanes.storing.run(partial(_remove_files, ports.storage, job.id))
+    await ports.pools.storing.run(partial(_remove_files, ports.storage, job.id))
 
 
 @router.head("/{job_id}/content", include_in_schema=False)

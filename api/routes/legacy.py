@@ -8,19 +8,20 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from api.answers import answer
-from api.auth import Authenticated
-from api.deps import BaseUrl, Given, Ports
+from api.auth.caller import Authenticated
+from api.dependencies import BaseUrl, Given, Preferring
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
-from api.preferences import Idempotency, Preferring
+from api.ports import Ports
 from api.problems import problem_response
+from api.responses.file import serve
+from api.responses.job import answer
 from api.routes.jobs import has_ended
-from api.serving import serve
-from api.submitting import submit
+from api.submit.idempotency import Idempotency
+from api.submit.submit import submit
 from shared.errors import JobTerminal, NotFound, RenderFailed, StillRendering, Unavailable
-from shared.job import Job, Variant
+from shared.jobs.job import Job, Variant
+from shared.jobs.view import content_path
 from shared.lifecycle import Status
-from shared.wire import content_path
 
 router = APIRouter(tags=["legacy"], responses=PROBLEMS)
 
@@ -57,11 +58,11 @@ async def generate(
     submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
     if prefer.respond_async:
-        shown = await ports.lanes.database.run(partial(answer, ports, job, base_url))
+        shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
         location = f"{base_url}/v1/jobs/{job.public_id}"
         return shown.response(202, SUCCESSOR | {"Location": location})
     within = timedelta(seconds=ports.settings.generate_timeout_seconds)
-    job = await ports.waiters.until(job, has_ended, within=within)
+    job = await ports.job_watcher.until(job, has_ended, within=within)
     response = _ended(request, ports, job, base_url)
     response.headers.update(SUCCESSOR)
     return response
@@ -88,7 +89,7 @@ def _ended(request: Request, ports: Ports, job: Job, base_url: str) -> JSONRespo
         return refuse(failed, code=job.error_code)
     if job.status is Status.CANCELED:
         return refuse(JobTerminal("the job was canceled while this request waited for it"))
-    if ports.waiters.is_stopping:
+    if ports.job_watcher.is_stopping:
         return refuse(Unavailable("the gateway is stopping; the job goes on"))
     limit = ports.settings.generate_timeout_seconds
     return refuse(StillRendering(f"the clip was not done within {limit:g} s; the job goes on"))

@@ -5,12 +5,13 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
-from api.deps import Given, known_query
+from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from api.parameters import parameters_schema
-from shared.admission import most_frames
-from shared.catalogue import Licence, Preset, Quality, Recipe, Resolution, Shape, buckets
-from shared.fleet import Offer
+from api.responses.model_schema import parameters_schema
+from api.submit.gpu_fit import most_frames
+from shared.engines.parameters import buckets
+from shared.engines.registry import OfferedEngine
+from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
 
 router = APIRouter(
     prefix="/v1", tags=["models"], dependencies=[Depends(known_query)], responses=PROBLEMS
@@ -79,19 +80,19 @@ class QueueOverview(BaseModel):
 @router.get("/models")
 def list_models(ports: Given) -> ModelList:
     """List the models, the one used by default first."""
-    return ModelList(data=[_view(offer) for offer in ports.fleet.offers()])
+    return ModelList(data=[_view(offer) for offer in ports.registry.offers()])
 
 
 @router.get("/models/{model}")
 def get_model(model: str, ports: Given) -> ModelView:
     """Show one model."""
-    return _view(ports.fleet.choose(model))
+    return _view(ports.registry.choose(model))
 
 
 @router.get("/queue")
 def show_queue(ports: Given) -> QueueOverview:
     """Show what waits and what runs, by model."""
-    states = [ports.ledger.queue(offer.spec.name) for offer in ports.fleet.offers()]
+    states = [ports.queries.queue(offer.spec.name) for offer in ports.registry.offers()]
     lines = [
         QueueLine(
             model=state.engine,
@@ -107,12 +108,12 @@ def show_queue(ports: Given) -> QueueOverview:
     totals = QueueTotals(
         queued=sum(line.queued for line in lines),
         running=sum(line.running for line in lines),
-        workers=ports.fleet.live_workers(),
+        workers=ports.registry.live_workers(),
     )
     return QueueOverview(data=lines, totals=totals)
 
 
-def _view(offer: Offer) -> ModelView:
+def _view(offer: OfferedEngine) -> ModelView:
     spec = offer.spec
     shapes = (
         {resolution: buckets(spec, resolution) for resolution in Resolution}

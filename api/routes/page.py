@@ -6,7 +6,7 @@ from typing import Any, Final
 from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
 
-from api.headers import ASSET, page
+from api.middleware.security_headers import ASSET, page
 
 FOLDER: Final = Path(__file__).parent.parent / "web"
 POLICY: Final = (

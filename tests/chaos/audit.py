@@ -12,12 +12,13 @@ from sqlalchemy import RowMapping
 from standardwebhooks import Webhook
 
 from shared.errors import AppError
-from shared.job import Job, Variant, output_key, parse_id
+from shared.jobs.job import Job, Variant, parse_id
+from shared.jobs.storage_keys import output_key
 from shared.lifecycle import WEBHOOK_EVENTS, Status
-from shared.signing import webhook_id
+from shared.webhooks.signing import webhook_id
 from tests.chaos.client import Ledger
-from tests.factory import Desk
-from tests.receiver import Receiver
+from tests.support.factory import JobFixture
+from tests.support.receiver import Receiver
 
 TERMINAL_EVENTS = {
     str(status): event for status, event in WEBHOOK_EVENTS.items() if status != Status.RUNNING
@@ -52,13 +53,13 @@ class Heard:
     forged: int
 
 
-def audit(desk: Desk, ledger: Ledger, receivers: list[Receiver]) -> Findings:
+def audit(job_fixture: JobFixture, ledger: Ledger, receivers: list[Receiver]) -> Findings:
     """Hold every promise against what is there."""
-    rows = {row["id"]: row for row in desk.run("SELECT * FROM jobs")}
+    rows = {row["id"]: row for row in job_fixture.run("SELECT * FROM jobs")}
     deliveries = defaultdict(list)
-    for delivery in desk.run("SELECT * FROM deliveries"):
+    for delivery in job_fixture.run("SELECT * FROM deliveries"):
         deliveries[delivery["job_id"]].append(delivery)
-    heard = listen(desk, receivers)
+    heard = listen(job_fixture, receivers)
     accepted = [(key, parse_id(job_id)) for key, job_id in ledger.accepted]
     terminal = {id_ for id_, row in rows.items() if row["status"] in TERMINAL_EVENTS}
     jobs = [Job.from_row(row) for row in rows.values()]
@@ -67,7 +68,7 @@ def audit(desk: Desk, ledger: Ledger, receivers: list[Receiver]) -> Findings:
         false_202=len({id_ for _, id_ in accepted if id_ not in rows}),
         ended_twice=sum(_ends(deliveries[id_]) > 1 for id_ in rows),
         stale_results=sum(_is_stale(job) for job in jobs),
-        broken_results=sum(_is_broken(desk, job) for job in jobs),
+        broken_results=sum(_is_broken(job_fixture, job) for job in jobs),
         results_after_cancel=sum(_has_result(rows, job_id) for job_id in ledger.canceled),
         split_keys=_split(accepted, rows.values()),
         webhooks_lost=sum(_is_untold(job, deliveries[job.id], heard) for job in jobs),
@@ -75,9 +76,9 @@ def audit(desk: Desk, ledger: Ledger, receivers: list[Receiver]) -> Findings:
     )
 
 
-def listen(desk: Desk, receivers: list[Receiver]) -> Heard:
+def listen(job_fixture: JobFixture, receivers: list[Receiver]) -> Heard:
     """Check every webhook's signature with its owner's secret."""
-    secrets = [row["secret"] for row in desk.run("SELECT secret FROM webhook_endpoints")]
+    secrets = [row["secret"] for row in job_fixture.run("SELECT secret FROM webhook_endpoints")]
     times: Counter[str] = Counter()
     forged = 0
     for receiver in receivers:
@@ -106,12 +107,12 @@ def _is_stale(job: Job) -> bool:
     return job.status is not Status.SUCCEEDED or key != output_key(job.id, job.attempt, ".mp4")
 
 
-def _is_broken(desk: Desk, job: Job) -> bool:
+def _is_broken(job_fixture: JobFixture, job: Job) -> bool:
     if job.result is None or job.deleted_at is not None:
         return False
     video = job.result.artifacts[Variant.VIDEO]
     try:
-        body = desk.storage.get(video.key)
+        body = job_fixture.storage.get(video.key)
         with av.open(io.BytesIO(body)) as clip:
             frames = len(list(clip.decode(video=0)))
     except (AppError, av.FFmpegError):

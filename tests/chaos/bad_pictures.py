@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from tests.bombs import chunk, jpeg_scans, packed_png, png, png_bomb, png_flood, zeros
-from tests.gateway import encoded
-from tests.photos import cat
+from tests.support.bombs import chunk, jpeg_scans, packed_png, png, png_bomb, png_flood, zeros
+from tests.support.gateway import encoded
+from tests.support.photos import cat
 
 Make = Callable[[random.Random], bytes]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tests.chaos.bad_pictures import OK, PICTURES, saved
-from tests.gateway import data_uri
+from tests.support.gateway import data_uri
 
 JSON = "application/json"
 FORM = "multipart/form-data; boundary=b"

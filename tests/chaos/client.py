@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import requests
 
-from tests.gateway import photo_png
+from tests.support.gateway import photo_png
 
 REQUEST_SECONDS: Final = 30.0
 PICTURE: Final = photo_png(size=(64, 64))

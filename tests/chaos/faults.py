@@ -12,9 +12,9 @@ import psutil
 
 from shared.errors import DatabaseUnavailable
 from tests.chaos.proxy import COMMIT, Proxy
-from tests.chaos.ward import SETTINGS, Ward
-from tests.factory import Desk
-from tests.stack import Server, Stack
+from tests.chaos.ward import SETTINGS, Service
+from tests.support.factory import JobFixture
+from tests.support.stack import Server, Stack
 
 PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
 FROZEN_SECONDS: Final = 5.0
@@ -26,8 +26,8 @@ class Scene:
     """Everything a fault may reach."""
 
     stack: Stack
-    desk: Desk
-    people: Ward
+    desk: JobFixture
+    people: Service
     postgres: Proxy
     s3: Proxy
     rng: random.Random

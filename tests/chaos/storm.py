@@ -28,10 +28,10 @@ from tests.chaos.client import Clients, Ledger
 from tests.chaos.faults import FAULTS, Scene, deck
 from tests.chaos.proxy import Proxy
 from tests.chaos.ward import SETTINGS, ward
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
-from tests.stack import Servers, Stack
+from tests.support.factory import JobFixture
+from tests.support.processes import until
+from tests.support.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
+from tests.support.stack import Servers, Stack
 
 BACKLOG: Final = 120
 """Jobs that may wait: enough to keep the workers busy through every outage."""
@@ -95,7 +95,9 @@ class Storm:
                 opened.enter_context(Proxy(self.stack.servers.state.ports[name]))
                 for name in ("postgres", "s3")
             )
-            desk = opened.enter_context(contextlib.closing(Desk(self.stack.settings(**SETTINGS))))
+            desk = opened.enter_context(
+                contextlib.closing(JobFixture(self.stack.settings(**SETTINGS)))
+            )
             people = opened.enter_context(
                 ward(self.stack, self.folder / "logs", **_behind(self.stack, postgres, s3))
             )
@@ -140,17 +142,17 @@ class Storm:
         allowed = self.jobs * (len(self.happened) + 1) / (self.faults + 1) + 1
         return self.waiting < BACKLOG and number < allowed
 
-    def _count_waiting(self, desk: Desk) -> None:
+    def _count_waiting(self, job_fixture: JobFixture) -> None:
         while not self.stopping.wait(0.2):
             with contextlib.suppress(DatabaseUnavailable):
-                rows = desk.run(
+                rows = job_fixture.run(
                     "SELECT count(*) AS waiting FROM jobs WHERE status IN ('queued', 'running')"
                 )
                 self.waiting = rows[0]["waiting"]
 
-    def _is_quiet(self, desk: Desk) -> bool:
+    def _is_quiet(self, job_fixture: JobFixture) -> bool:
         with contextlib.suppress(DatabaseUnavailable):
-            return not desk.run(
+            return not job_fixture.run(
                 "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') UNION ALL"
                 " SELECT 1 FROM deliveries WHERE status = 'pending' LIMIT 1"
             )

@@ -7,8 +7,8 @@ from redis import Redis
 
 from shared.bell import queue_name
 from tests.chaos.trial import HOPELESS_SECONDS, trial
-from tests.processes import PATIENCE_SECONDS, until
-from tests.stack import Stack
+from tests.support.processes import PATIENCE_SECONDS, until
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

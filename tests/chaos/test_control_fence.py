@@ -6,9 +6,9 @@ import pytest
 
 from shared.lifecycle import Stage, Status
 from tests.chaos.faults import PAST_THE_LEASE
-from tests.chaos.trial import Trial, trial
-from tests.processes import freeze, thaw, until
-from tests.stack import Stack
+from tests.chaos.trial import SafeguardTrial, trial
+from tests.support.processes import freeze, thaw, until
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 
@@ -19,7 +19,7 @@ ZOMBIE_FIRST = f"{LONG} again=1"
 """The second attempt takes a minute, so that the zombie is the first to end."""
 
 
-def wake_a_zombie(on: Trial, script: str) -> None:
+def wake_a_zombie(on: SafeguardTrial, script: str) -> None:
     """Freeze a child past its lease, and wake it while another renders its job."""
     on.accept(script)
     (job,) = until(

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.trial import HOPELESS_SECONDS, trial
-from tests.processes import PATIENCE_SECONDS
-from tests.stack import Stack
+from tests.support.processes import PATIENCE_SECONDS
+from tests.support.stack import Stack
 
 
 @pytest.mark.parametrize("sabotage", [None, "reaper"])

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 
 from shared import crashpoints
-from shared.catalogue import Asked
 from shared.crashpoints import GATEWAY, KEEPER, MARKS_VARIABLE, POINTS, VARIABLE
-from shared.job import Job
+from shared.engines.parameters import RequestedParameters
+from shared.jobs.job import Job
 from shared.lifecycle import Stage, Status
 from shared.tables import ANONYMOUS
 from tests.chaos.audit import audit
 from tests.chaos.client import Clients, Ledger
-from tests.chaos.ward import SETTINGS, Ward, ward
-from tests.engines import ScriptedEngine
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Receiver
-from tests.stack import Stack
+from tests.chaos.ward import SETTINGS, Service, ward
+from tests.support.engines import ScriptedEngine
+from tests.support.factory import JobFixture
+from tests.support.processes import until
+from tests.support.receiver import Receiver
+from tests.support.stack import Stack
 from tests.test_architecture import sources
 
 pytestmark = pytest.mark.long
@@ -66,7 +66,7 @@ def test_every_point_is_fired_and_survived(
     monkeypatch.setenv(VARIABLE, ",".join(POINTS))
     monkeypatch.setenv(MARKS_VARIABLE, str(marks))
     with (
-        contextlib.closing(Desk(stack.settings(**SETTINGS))) as desk,
+        contextlib.closing(JobFixture(stack.settings(**SETTINGS))) as desk,
         contextlib.closing(Ledger(tmp_path / "ledger")) as ledger,
         Receiver() as receiver,
         ward(stack, tmp_path / "logs", **CRASHY) as people,
@@ -91,7 +91,7 @@ def test_every_point_is_fired_and_survived(
         until(lambda: deaths(people) == once_each, "each point was died at once")
 
 
-def deaths(people: Ward) -> dict[str, int]:
+def deaths(people: Service) -> dict[str, int]:
     return {name: people.exits[name, crashpoints.EXIT] for name in ("gateway", "keeper")}
 
 
@@ -99,7 +99,7 @@ def unfired(marks: Path) -> set[str]:
     return set(POINTS) - {mark.name for mark in marks.iterdir()}
 
 
-def provoke_the_rest(desk: Desk, clients: Clients, marks: Path) -> None:
+def provoke_the_rest(job_fixture: JobFixture, clients: Clients, marks: Path) -> None:
     """Go on submitting until all points but the reaper's have fired.
 
     A worker that died at another point was not there to notice that its job had been canceled.
@@ -112,36 +112,36 @@ def provoke_the_rest(desk: Desk, clients: Clients, marks: Path) -> None:
         words = "nan" if number % 2 else "steps=3 pause=0.01"
         clients.insist(f"more-{number}", clients.form(words, random.Random(number)))
         if "lease_let_go" in left:
-            cancel_a_long_one(desk, clients, key=f"long-{number}")
+            cancel_a_long_one(job_fixture, clients, key=f"long-{number}")
         time.sleep(1)
 
 
-def submit(desk: Desk) -> Job:
+def submit(job_fixture: JobFixture) -> Job:
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    small = Asked(width=64, height=64, num_frames=1)
-    return desk.submit(spec=ScriptedEngine.spec, picture=picture, asked=small)
+    small = RequestedParameters(width=64, height=64, num_frames=1)
+    return job_fixture.submit(spec=ScriptedEngine.spec, picture=picture, asked=small)
 
 
-def leave_files_to_sweep(desk: Desk) -> None:
-    desk.jobs.delete(submit(desk).id, owner_id=ANONYMOUS)
+def leave_files_to_sweep(job_fixture: JobFixture) -> None:
+    job_fixture.jobs.delete(submit(job_fixture).id, owner_id=ANONYMOUS)
 
 
-def haunt(desk: Desk) -> bool:
+def haunt(job_fixture: JobFixture) -> bool:
     """Claim a job as a worker that is dead since; False when a live one was quicker."""
-    submit(desk)
-    job = desk.jobs.claim(["scripted"], worker="ghost#1")
+    submit(job_fixture)
+    job = job_fixture.jobs.claim(["scripted"], worker="ghost#1")
     if job is None:
         return False
-    desk.run("UPDATE jobs SET lease_until = clock_timestamp() WHERE id = :id", id=job.id)
+    job_fixture.run("UPDATE jobs SET lease_until = clock_timestamp() WHERE id = :id", id=job.id)
     return True
 
 
-def cancel_a_long_one(desk: Desk, clients: Clients, key: str = "long") -> None:
+def cancel_a_long_one(job_fixture: JobFixture, clients: Clients, key: str = "long") -> None:
     form = clients.form("steps=100000 pause=0.05", random.Random(0))
     job_id = clients.insist(key, form)
     assert job_id is not None
     until(
-        lambda: desk.run(
+        lambda: job_fixture.run(
             "SELECT 1 FROM jobs WHERE stage = :stage AND idempotency_key = :key",
             stage=Stage.DENOISING,
             key=key,
@@ -152,8 +152,8 @@ def cancel_a_long_one(desk: Desk, clients: Clients, key: str = "long") -> None:
     clients.cancel(job_id)
 
 
-def is_quiet(desk: Desk) -> bool:
-    return not desk.run(
+def is_quiet(job_fixture: JobFixture) -> bool:
+    return not job_fixture.run(
         "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') UNION ALL"
         " SELECT 1 FROM deliveries WHERE status = 'pending'"
     )

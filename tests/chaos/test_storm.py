@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.storm import Storm, table
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.chaos.bad_requests import requests
 from tests.chaos.upload_storm import UploadStorm, table
-from tests.stack import Stack
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.long
 

@@ -6,27 +6,29 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.fleet import Fleet
-from shared.job import Job
+from shared.engines.registry import EngineRegistry
+from shared.jobs.job import Job
 from tests.chaos.audit import Findings, audit
 from tests.chaos.client import Clients, Ledger
 from tests.chaos.faults import PAST_THE_LEASE
-from tests.chaos.ward import SETTINGS, Ward, ward
-from tests.engines import ScriptedEngine
-from tests.factory import Desk
-from tests.processes import until
-from tests.receiver import Receiver
-from tests.stack import ROOT, Stack
+from tests.chaos.ward import SETTINGS, Service, ward
+from tests.support.engines import ScriptedEngine
+from tests.support.factory import JobFixture
+from tests.support.processes import until
+from tests.support.receiver import Receiver
+from tests.support.stack import ROOT, Stack
 
 HOPELESS_SECONDS = 2 * PAST_THE_LEASE
 """What is waited for in vain; with the safeguard the same takes less than a second of it."""
 
 
-class Trial:
+class SafeguardTrial:
     """One safeguard on trial: a ward, a client, and an audit at the end."""
 
-    def __init__(self, desk: Desk, ledger: Ledger, receiver: Receiver, people: Ward) -> None:
-        self.desk = desk
+    def __init__(
+        self, job_fixture: JobFixture, ledger: Ledger, receiver: Receiver, people: Service
+    ) -> None:
+        self.desk = job_fixture
         self.people = people
         self.clients = Clients(people.url, ledger, 1, [receiver.url("/hook")], lambda n, rng: "")
         self._ledger = ledger
@@ -59,10 +61,12 @@ class Trial:
 
 
 @contextlib.contextmanager
-def trial(stack: Stack, folder: Path, sabotage: str | None, *names: str) -> Iterator[Trial]:
+def trial(
+    stack: Stack, folder: Path, sabotage: str | None, *names: str
+) -> Iterator[SafeguardTrial]:
     """Start the processes named, by default all and two workers."""
     with contextlib.ExitStack() as opened:
-        desk = opened.enter_context(contextlib.closing(Desk(stack.settings(**SETTINGS))))
+        desk = opened.enter_context(contextlib.closing(JobFixture(stack.settings(**SETTINGS))))
         ledger = opened.enter_context(contextlib.closing(Ledger(folder / "ledger")))
         receiver = opened.enter_context(Receiver())
         people = opened.enter_context(ward(stack, folder / "logs", cpu_workers=1 if names else 2))
@@ -70,8 +74,10 @@ def trial(stack: Stack, folder: Path, sabotage: str | None, *names: str) -> Iter
         if sabotage is not None:
             people.environment("STILLREEL_TEST_SABOTAGE", sabotage)
             people.environment("PYTHONPATH", f"{ROOT / 'tests' / 'sabotage'}{os.pathsep}{ROOT}")
-        Fleet(desk.db).offer([ScriptedEngine.spec])  # The gateway takes what was ever served.
+        EngineRegistry(desk.db).offer(
+            [ScriptedEngine.spec]
+        )  # The gateway takes what was ever served.
         people.start(*names)
         if not names:
             until(lambda: len(desk.run("SELECT 1 FROM workers")) == 2, "two workers are up")
-        yield Trial(desk, ledger, receiver, people)
+        yield SafeguardTrial(desk, ledger, receiver, people)

@@ -23,11 +23,11 @@ from typing import Final
 import psutil
 
 from tests.chaos.bad_requests import Request, requests
-from tests.decoding import is_decoding
-from tests.gateway import Hand
-from tests.ports import free_port
-from tests.processes import Program, crew, until
-from tests.stack import Servers, Stack
+from tests.support.decoding import is_decoding
+from tests.support.gateway import FakeWorker
+from tests.support.ports import free_port
+from tests.support.processes import Program, crew, until
+from tests.support.stack import Servers, Stack
 
 CLIENTS: Final = 16
 PATIENCE_SECONDS: Final = 180.0
@@ -122,7 +122,7 @@ class UploadStorm:
         self._kinds: set[str] = set()
 
     def run(self) -> Report:
-        with crew(self._stack, self._folder) as people, Hand.on(self._stack):
+        with crew(self._stack, self._folder) as people, FakeWorker.on(self._stack):
             gateway = people.start(
                 "api", port=self._port, max_queued_per_key=10**6, rate_limit="none"
             )

@@ -12,14 +12,14 @@ from typing import Any, Final
 import psutil
 import requests
 
-from tests.ports import free_port
-from tests.processes import Program, until
-from tests.stack import Stack
+from tests.support.ports import free_port
+from tests.support.processes import Program, until
+from tests.support.stack import Stack
 
 MODULES: Final = {"gateway": "api", "worker": "worker", "keeper": "worker.keeper"}
 
 SETTINGS: Final[dict[str, Any]] = {
-    "engines": "scripted=tests.engines:ScriptedEngine",
+    "engines": "scripted=tests.support.engines:ScriptedEngine",
     "cpu_workers": 2,
     "lease_seconds": 3,
     "keeper_tick_seconds": 0.2,
@@ -31,7 +31,7 @@ SETTINGS: Final[dict[str, Any]] = {
 }
 
 
-class Ward:
+class Service:
     """Does what an operator's supervisor does: whatever ends is started again at once."""
 
     def __init__(self, stack: Stack, folder: Path, **settings: Any) -> None:
@@ -113,9 +113,9 @@ class Ward:
 
 
 @contextlib.contextmanager
-def ward(stack: Stack, folder: Path, **settings: Any) -> Iterator[Ward]:
+def ward(stack: Stack, folder: Path, **settings: Any) -> Iterator[Service]:
     folder.mkdir(parents=True, exist_ok=True)
-    people = Ward(stack, folder, **settings)
+    people = Service(stack, folder, **settings)
     try:
         yield people
     finally:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
-from tests.composed import PROFILES, ROOT, Service, compose, resolved
-from worker.supervisor import KILL_MARGIN_SECONDS
+from tests.support.composed import PROFILES, ROOT, Service, compose, resolved
+from worker.supervisor.supervisor import KILL_MARGIN_SECONDS
 
 COMBINATIONS = [
     combination

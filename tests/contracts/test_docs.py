@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from api.app import FORM_SLACK_BYTES
-from api.preferences import MAX_WAIT_SECONDS
+from api.dependencies import MAX_WAIT_SECONDS
 from shared.lifecycle import TRANSITIONS, Event, Status
 from shared.settings import Settings
 from tests.contracts import test_compose

@@ -18,12 +18,13 @@ from typing import Final
 import numpy as np
 import pytest
 
-from shared.catalogue import Asked, EngineSpec, Fit, Parameters, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
+from shared.engines.spec import EngineSpec, Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
-from tests import faulty_engines, photos
+from tests.support import faulty_engines, photos
 from worker.engines.base import Frames, RenderRequest, Step, VideoEngine
-from worker.engines.camera import CameraEngine
+from worker.engines.camera.engine import CameraEngine
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ def settings() -> Settings:
 
 def small_i2vgen_xl(folder: Path) -> VideoEngine:
     # Imported here, because torch takes seconds that the camera's checks need not wait for.
-    from tests import checkpoints
-    from worker.engines.i2vgen_xl import I2VGenXLEngine
+    from tests.support import checkpoints
+    from worker.engines.i2vgen.engine import I2VGenXLEngine
 
     checkpoint = checkpoints.small_i2vgen_xl(folder)
     return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
@@ -80,7 +81,7 @@ class Bench:
         width, height, num_frames = self.subject.cases[case]
         return RenderRequest(
             image=photos.coffee(),
-            parameters=Parameters(
+            parameters=RenderParameters(
                 prompt=self.subject.prompt,
                 negative_prompt="",
                 resolution=None,
@@ -122,11 +123,11 @@ def check_the_spec_says_what_people_need_to_know(bench: Bench) -> None:
 
 def check_defaults_and_presets_lie_within_the_limits(bench: Bench) -> None:
     spec = bench.engine.spec
-    settled = partial(settle, spec, image_width=1024, image_height=768, seed=1)
+    settled = partial(resolve_parameters, spec, image_width=1024, image_height=768, seed=1)
     for values in (spec.defaults, *spec.presets):
         chosen = values.model_dump(exclude={"name"}, exclude_none=True)
         try:
-            parameters = settled(Asked(prompt="a cat", **chosen))
+            parameters = settled(RequestedParameters(prompt="a cat", **chosen))
         except Exception as error:
             raise AssertionError(f"{values!r} is refused: {error}") from error
         assert parameters.width % spec.multiple == 0

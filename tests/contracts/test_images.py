@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from tests.composed import ROOT, resolved
+from tests.support.composed import ROOT, resolved
 
 
 def test_the_dockerfile_is_clean() -> None:
@@ -108,14 +108,14 @@ def test_the_images_hold_every_module_that_their_containers_start(
         (
             "gateway",
             [
-                *("api.__main__", "worker.keeper", "alembic.config"),
+                *("api.__main__", "worker.keeper.__main__", "alembic.config"),
                 *("deploy.draw_secrets", "deploy.make_bucket", "deploy.check_health"),
             ],
         ),
         (
             "worker-cpu",
             [
-                *("worker.__main__", "worker.workshop", "worker.engines.camera"),
+                *("worker.__main__", "worker.render.context", "worker.engines.camera.engine"),
                 *("celery.bin.worker", "deploy.check_health"),
             ],
         ),

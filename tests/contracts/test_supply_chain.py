@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from local.install import pip_argv
-from tests.stack import ROOT
+from tests.support.stack import ROOT
 
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)")
 PARTS = sorted((ROOT / "requirements").glob("*.txt"))

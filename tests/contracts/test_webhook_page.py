@@ -8,11 +8,17 @@ from typing import get_args
 import pytest
 
 from api.app import create_app
-from shared.endpoints import MAX_ENDPOINTS, EndpointEvent
-from shared.outbox import MAX_REPLAYED
 from shared.settings import Settings
-from worker.deliveries import PATIENCE
-from worker.webhook import DEADLINE, JITTER, MAX_ANSWER_BYTES, MAX_RETRY_AFTER, PER_LANE
+from shared.webhooks.delivery_log import MAX_REPLAYED
+from shared.webhooks.endpoints import MAX_ENDPOINTS, EndpointEvent
+from worker.keeper.delivery_queue import PATIENCE
+from worker.keeper.webhook_sender import (
+    DEADLINE,
+    JITTER,
+    MAX_ANSWER_BYTES,
+    MAX_RETRY_AFTER,
+    PER_LANE,
+)
 
 ROOT = Path(__file__).parents[2]
 UNITS = {"s": "seconds", "min": "minutes", "h": "hours"}

@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
-from api.headers import NOTHING
-from tests.browser import open_page
-from tests.clips import moving_clip, photo, write_clip
-from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
-from tests.processes import until
+from api.middleware.security_headers import NOTHING
+from tests.support.browser import open_page
+from tests.support.clips import moving_clip, photo, write_clip
+from tests.support.gateway import (
+    FakeWorker,
+    Gateway,
+    fake_worker,
+    gateway,
+    one_fake_worker,
+    one_gateway,
+)
+from tests.support.processes import until
 
-__all__ = ["gateway", "hand", "one_gateway", "one_hand"]
+__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 POLICY = "Content Security Policy"
 VIDEO = "document.querySelector('video')"
@@ -63,11 +70,11 @@ def test_the_policy_of_the_docs_is_in_force(gateway: Gateway) -> None:
 
 
 def test_a_clip_and_its_picture_open_in_a_tab(
-    gateway: Gateway, hand: Hand, tmp_path: Path
+    gateway: Gateway, fake_worker: FakeWorker, tmp_path: Path
 ) -> None:
     job = gateway.created()
     clip = write_clip(tmp_path / "clip.mp4", moving_clip())
-    hand.complete(hand.claim(), clip.read_bytes())
+    fake_worker.complete(fake_worker.claim(), clip.read_bytes())
     with open_page() as (page, complaints):
         answer = page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content")
         assert answer is not None

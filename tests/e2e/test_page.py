@@ -9,25 +9,25 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from shared.errors import OutOfMemory
-from tests.browser import Visit, launched, visit
-from tests.clips import moving_clip, photo, write_clip
-from tests.gateway import (
+from tests.support.browser import Visit, launched, visit
+from tests.support.clips import moving_clip, photo, write_clip
+from tests.support.gateway import (
     ADMIN_KEY,
+    FakeWorker,
     Gateway,
-    Hand,
+    fake_worker,
     gateway,
-    hand,
+    one_fake_worker,
     one_gateway,
-    one_hand,
     running_gateway,
 )
-from tests.processes import until
-from tests.stack import ROOT, Stack
-from worker.engines.camera import SPEC as CAMERA
-from worker.engines.moves import read_moves
-from worker.tags import Tags
+from tests.support.processes import until
+from tests.support.stack import ROOT, Stack
+from worker.engines.camera.engine import SPEC as CAMERA
+from worker.engines.camera.read_prompt import read_moves
+from worker.video.metadata import Tags
 
-__all__ = ["gateway", "hand", "one_gateway", "one_hand"]
+__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 MOST_BYTES = 120_000
 AXE = (ROOT / "tests" / "vendor" / "axe" / "axe.min.js").read_text()
@@ -58,10 +58,10 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def studio(gateway: Gateway, hand: Hand) -> Gateway:
+def studio(gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway whose only engine is `camera`, served by `hand`."""
-    hand.clear()
-    hand.offer(CAMERA)
+    fake_worker.clear()
+    fake_worker.offer(CAMERA)
     return gateway
 
 
@@ -87,8 +87,8 @@ def send(page: Page, studio: Gateway) -> None:
     page.locator(".is-rendering").wait_for()
 
 
-def finish(hand: Hand, clip: bytes) -> None:
-    hand.complete(hand.claim("camera"), clip)
+def finish(fake_worker: FakeWorker, clip: bytes) -> None:
+    fake_worker.complete(fake_worker.claim("camera"), clip)
 
 
 def plays(page: Page) -> None:
@@ -105,17 +105,17 @@ def violations(page: Page) -> list[str]:
 
 
 def test_two_clicks_lead_from_a_cold_page_to_a_playing_clip(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     send(guest.page, studio)
-    finish(hand, clip)
+    finish(fake_worker, clip)
     plays(guest.page)
     assert guest.page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
     guest.page.locator(".library .clip").wait_for()
 
 
 def test_the_same_way_goes_by_keyboard(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     enter(page, studio)
@@ -129,28 +129,28 @@ def test_the_same_way_goes_by_keyboard(
     page.locator(".is-ready").wait_for()
     page.keyboard.press("Control+Enter")
     page.locator(".is-rendering").wait_for()
-    finish(hand, clip)
+    finish(fake_worker, clip)
     plays(page)
 
 
 def test_a_reload_in_mid_render_finds_the_job_where_it_is(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     send(page, studio)
-    job = hand.claim("camera")
-    hand.beat(job, 4)
+    job = fake_worker.claim("camera")
+    fake_worker.beat(job, 4)
     expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
     until(lambda: "%" in page.title(), "the title tells the progress")
     page.reload()
     expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
     expect(page.locator(".queue li")).to_have_count(1)
-    hand.complete(job, clip)
+    fake_worker.complete(job, clip)
     plays(page)
 
 
 def test_a_job_from_elsewhere_shows_in_the_queue(
-    studio: Gateway, hand: Hand, guest: Visit
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit
 ) -> None:
     enter(guest.page, studio)
     studio.created(prompt="from another device")
@@ -158,7 +158,9 @@ def test_a_job_from_elsewhere_shows_in_the_queue(
     expect(guest.page.locator(".queue li")).to_contain_text("from another device")
 
 
-def test_cancel_ends_a_job_and_keeps_the_form(studio: Gateway, hand: Hand, guest: Visit) -> None:
+def test_cancel_ends_a_job_and_keeps_the_form(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit
+) -> None:
     page = guest.page
     send(page, studio)
     page.locator(".progress button").click()
@@ -168,10 +170,12 @@ def test_cancel_ends_a_job_and_keeps_the_form(studio: Gateway, hand: Hand, guest
 
 
 def test_a_failure_says_what_happened_and_the_way_out(
-    studio: Gateway, hand: Hand, guest: Visit
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit
 ) -> None:
     send(guest.page, studio)
-    hand.fail(hand.claim("camera"), OutOfMemory("the card has 4 GiB and this takes 9"))
+    fake_worker.fail(
+        fake_worker.claim("camera"), OutOfMemory("the card has 4 GiB and this takes 9")
+    )
     failed = guest.page.locator(".stage .failed")
     expect(failed).to_contain_text("the card has 4 GiB and this takes 9")
     expect(failed).to_contain_text("Choose a lower resolution or fewer frames")
@@ -179,7 +183,7 @@ def test_a_failure_says_what_happened_and_the_way_out(
 
 
 def test_five_photos_become_five_jobs_with_one_progress(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes, tmp_path: Path
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes, tmp_path: Path
 ) -> None:
     page = guest.page
     files = [tmp_path / f"{number}.jpg" for number in range(5)]
@@ -189,10 +193,10 @@ def test_five_photos_become_five_jobs_with_one_progress(
     page.locator("input[data-for=photos]").set_input_files(files)
     page.get_by_role("button", name="Generate 5 clips").click()
     expect(page.locator(".queue li")).to_have_count(5)
-    finish(hand, clip)
+    finish(fake_worker, clip)
     expect(page.locator(".together")).to_contain_text("1 of 5 done")
     for _ in range(4):
-        finish(hand, clip)
+        finish(fake_worker, clip)
     page.get_by_role("button", name="Compare 5").click()
     expect(page.locator(".compare video")).to_have_count(5)
     sets = {job["metadata"]["set"] for job in studio.get("/v1/jobs").json()["data"]}
@@ -200,11 +204,11 @@ def test_five_photos_become_five_jobs_with_one_progress(
 
 
 def test_frames_are_stepped_through_one_by_one(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     studio.created()
-    finish(hand, clip)
+    finish(fake_worker, clip)
     enter(page, studio)
     page.locator(".clip-open").click()
     plays(page)
@@ -220,13 +224,13 @@ def test_frames_are_stepped_through_one_by_one(
 
 
 def test_the_history_is_searched_and_gives_its_settings_back(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     studio.created(prompt="a red fox", seed="7", num_frames="24")
-    finish(hand, clip)
+    finish(fake_worker, clip)
     studio.created(prompt="a blue whale")
-    hand.fail(hand.claim("camera"), OutOfMemory("too large"))
+    fake_worker.fail(fake_worker.claim("camera"), OutOfMemory("too large"))
     enter(page, studio)
     expect(page.locator(".clip")).to_have_count(2)
     page.get_by_role("combobox", name="Show").select_option("failed")
@@ -244,11 +248,11 @@ def test_the_history_is_searched_and_gives_its_settings_back(
 
 
 def test_a_deleted_clip_comes_back_by_undo_and_goes_when_the_page_closes(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     send(page, studio)
-    finish(hand, clip)
+    finish(fake_worker, clip)
     plays(page)
     page.locator(".clip").hover()
     page.locator(".clip-delete").click()
@@ -262,19 +266,21 @@ def test_a_deleted_clip_comes_back_by_undo_and_goes_when_the_page_closes(
     until(lambda: studio.get("/v1/jobs").json()["data"] == [], "it is deleted")
 
 
-def test_offline_and_back(studio: Gateway, hand: Hand, browser: Browser, clip: bytes) -> None:
+def test_offline_and_back(
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
+) -> None:
     with visit(browser, locale="en-GB") as guest:
         send(guest.page, studio)
         guest.page.context.set_offline(True)
         expect(guest.page.locator(".banner")).to_contain_text("Your jobs go on")
-        finish(hand, clip)
+        finish(fake_worker, clip)
         guest.page.context.set_offline(False)
         plays(guest.page)
         expect(guest.page.locator(".banner")).to_have_count(0)
 
 
 def test_words_that_are_code_stay_words(
-    studio: Gateway, hand: Hand, guest: Visit, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     for words in HOSTILE:
         studio.created(prompt=words, **{"metadata[set]": words, "metadata[<b>]": words})
@@ -282,7 +288,7 @@ def test_words_that_are_code_stay_words(
     enter(page, studio)
     expect(page.locator(".queue li")).to_have_count(len(HOSTILE))
     for _ in HOSTILE:
-        finish(hand, clip)
+        finish(fake_worker, clip)
     expect(page.locator(".clip")).to_have_count(len(HOSTILE))
     page.locator(".clip-open").last.click()
     expect(page.locator(".facts .said")).to_contain_text(HOSTILE[0])
@@ -292,10 +298,10 @@ def test_words_that_are_code_stay_words(
 
 
 def test_a_key_is_asked_for_once_and_stored_nowhere(
-    browser: Browser, module_stack: Stack, hand: Hand, clip: bytes
+    browser: Browser, module_stack: Stack, fake_worker: FakeWorker, clip: bytes
 ) -> None:
-    hand.clear()
-    hand.offer(CAMERA)
+    fake_worker.clear()
+    fake_worker.offer(CAMERA)
     settings = module_stack.settings(admin_key=ADMIN_KEY)
     with running_gateway(settings) as house, visit(browser, locale="en-GB") as guest:
         page = guest.page
@@ -309,7 +315,7 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".sample").first.click()
         page.locator(".big").click()
         page.locator(".is-rendering").wait_for()
-        finish(hand, clip)
+        finish(fake_worker, clip)
         plays(page)  # A video element sends no key: its clip came as a blob.
         kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
         assert ADMIN_KEY not in page.evaluate(kept) + page.url
@@ -320,7 +326,7 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_way(
-    studio: Gateway, hand: Hand, browser: Browser, clip: bytes, theme: str
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes, theme: str
 ) -> None:
     with visit(browser, locale="en-GB", color_scheme=theme, reduced_motion="reduce") as guest:
         page = guest.page
@@ -333,7 +339,7 @@ def test_axe_finds_nothing_on_the_way(
         page.locator(".big").click()
         page.locator(".is-rendering").wait_for()
         found["queued"] = violations(page)
-        finish(hand, clip)
+        finish(fake_worker, clip)
         plays(page)
         page.locator(".clip").wait_for()
         found["done"] = violations(page)
@@ -343,7 +349,7 @@ def test_axe_finds_nothing_on_the_way(
 
 
 def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
-    studio: Gateway, hand: Hand, browser: Browser, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
 ) -> None:
     with visit(browser, locale="zh-CN", **PHONE) as guest:
         page = guest.page
@@ -357,7 +363,7 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
         widths.append(page.evaluate("document.documentElement.scrollWidth"))
         page.locator(".big").tap()
         page.locator(".is-rendering").wait_for()
-        finish(hand, clip)
+        finish(fake_worker, clip)
         plays(page)
         widths.append(page.evaluate("document.documentElement.scrollWidth"))
         in_view = f"{VIDEO}.getBoundingClientRect().top < innerHeight / 2"
@@ -366,7 +372,7 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
 
 
 def test_on_plain_http_in_a_network_all_works_that_browsers_allow(
-    studio: Gateway, hand: Hand, browser: Browser, clip: bytes
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
 ) -> None:
     with visit(browser, locale="en-GB") as guest:
         page = guest.page
@@ -376,7 +382,7 @@ def test_on_plain_http_in_a_network_all_works_that_browsers_allow(
         page.locator(".big").click()
         page.locator(".is-rendering").wait_for()
         expect(page.get_by_role("button", name="Tell me when done")).to_have_count(0)
-        finish(hand, clip)
+        finish(fake_worker, clip)
         plays(page)
         page.get_by_role("button", name="Copy link").click()
         expect(page.locator(".toast")).to_contain_text("Copied")
@@ -494,7 +500,7 @@ def test_a_clip_made_here_loads_its_settings(
 
 
 def test_a_crop_that_was_moved_is_what_is_sent(
-    studio: Gateway, hand: Hand, guest: Visit, tmp_path: Path
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
 ) -> None:
     page = guest.page
     photo().resize((300, 100)).save(tmp_path / "wide.png")

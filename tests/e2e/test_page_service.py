@@ -8,15 +8,22 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from tests.browser import launched, visit
-from tests.clips import moving_clip, write_clip
 from tests.e2e.test_page import PLAYING
 from tests.e2e.test_service import Service, running
-from tests.gateway import Gateway, Hand, gateway, hand, one_gateway, one_hand
-from tests.processes import until
-from worker.engines.camera import SPEC as CAMERA
+from tests.support.browser import launched, visit
+from tests.support.clips import moving_clip, write_clip
+from tests.support.gateway import (
+    FakeWorker,
+    Gateway,
+    fake_worker,
+    gateway,
+    one_fake_worker,
+    one_gateway,
+)
+from tests.support.processes import until
+from worker.engines.camera.engine import SPEC as CAMERA
 
-__all__ = ["gateway", "hand", "one_gateway", "one_hand"]
+__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
@@ -94,14 +101,14 @@ def test_a_gateway_that_dies_and_comes_back_costs_the_page_nothing(
 
 
 def test_five_hundred_clips_come_as_one_scrolls(
-    gateway: Gateway, hand: Hand, browser: Browser, tmp_path: Path
+    gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path
 ) -> None:
-    hand.offer(CAMERA)
+    fake_worker.offer(CAMERA)
     gateway.created(model="camera", prompt="The one of many.", outputs="poster")
-    hand.complete(
-        hand.claim("camera"), write_clip(tmp_path / "clip.mp4", moving_clip()).read_bytes()
+    fake_worker.complete(
+        fake_worker.claim("camera"), write_clip(tmp_path / "clip.mp4", moving_clip()).read_bytes()
     )
-    with hand.db.begin() as connection:
+    with fake_worker.db.begin() as connection:
         connection.execute(_COPY, {"count": JOBS - 1})
     with visit(browser, locale="en-GB") as guest:
         page = guest.page

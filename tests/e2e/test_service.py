@@ -18,12 +18,12 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
-from tests.checkpoints import small_i2vgen_xl
-from tests.photos import cat
-from tests.ports import free_port
-from tests.processes import until
-from tests.receiver import Receiver
-from tests.stack import ROOT
+from tests.support.checkpoints import small_i2vgen_xl
+from tests.support.photos import cat
+from tests.support.ports import free_port
+from tests.support.processes import until
+from tests.support.receiver import Receiver
+from tests.support.stack import ROOT
 
 # On a machine with much else to do, a start alone takes most of the usual two minutes.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]

@@ -1,22 +1,28 @@
 """Fixtures of the integration tests."""
 
-from tests.gateway import gateway, hand, one_gateway, one_hand
-from tests.outbox import outbox, outbox_desk, post_office, postman, receiver
-from tests.tenants import here, locksmith, one_locksmith, there, twins
+from tests.support.gateway import fake_worker, gateway, one_fake_worker, one_gateway
+from tests.support.outbox import (
+    outbox,
+    outbox_job_fixture,
+    receiver,
+    running_sender,
+    webhook_gateway,
+)
+from tests.support.tenants import key_admin, one_key_admin, tenant_a, tenant_b, two_tenants
 
 __all__ = [
+    "fake_worker",
     "gateway",
-    "hand",
-    "here",
-    "locksmith",
+    "key_admin",
+    "one_fake_worker",
     "one_gateway",
-    "one_hand",
-    "one_locksmith",
+    "one_key_admin",
     "outbox",
-    "outbox_desk",
-    "post_office",
-    "postman",
+    "outbox_job_fixture",
     "receiver",
-    "there",
-    "twins",
+    "running_sender",
+    "tenant_a",
+    "tenant_b",
+    "two_tenants",
+    "webhook_gateway",
 ]

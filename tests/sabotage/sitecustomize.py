@@ -17,18 +17,18 @@ def lift_the_fence() -> None:
     """Let any attempt write to a running job."""
     from sqlalchemy import text
 
-    from shared import statements
+    from shared.jobs import sql
 
     for name in ("BEAT", "HAND_BACK", "RETRY", "COMPLETE", "FAIL"):
-        statement = str(getattr(statements, name))
+        statement = str(getattr(sql, name))
         assert "attempt = :attempt" in statement
         lifted = statement.replace("attempt = :attempt", "CAST(:attempt AS int) IS NOT NULL")
-        setattr(statements, name, text(lifted))
+        setattr(sql, name, text(lifted))
 
 
 def stop_the_reaper() -> None:
-    from shared.job import Job
-    from shared.jobs import Jobs
+    from shared.jobs.job import Job
+    from shared.jobs.transitions import Jobs
 
     def reap(self: Jobs, *, max_attempts: int) -> list[Job]:
         return []
@@ -37,7 +37,7 @@ def stop_the_reaper() -> None:
 
 
 def forget_the_bells() -> None:
-    from worker.ringer import Ringer
+    from worker.keeper.bells import Ringer
 
     def top_up(self: Ringer) -> int:
         return 0
@@ -52,7 +52,8 @@ def shorten_patience() -> None:
     """
     if any(Path(os.environ["STILLREEL_TEST_MARKS"]).glob("hang-*")):
         return
-    from worker import lease, supervisor
+    from worker.render import lease
+    from worker.supervisor import supervisor
 
     short = dict.fromkeys(lease.STALL_SECONDS, 2.0)
     lease.STALL_SECONDS = MappingProxyType(short)  # type: ignore[misc]

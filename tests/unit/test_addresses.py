@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.addresses import DENIED, Address, is_public
+from shared.outbound.address_rules import DENIED, Address, is_public
 
 # A range, what lies before and after it (+ public, - special, . nothing), its first address, one
 # in its middle, and its last.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.types import Scope
 
-from api.anonymity import check_anonymous, is_loopback
+from api.auth.anonymous import check_anonymous, is_loopback
 from shared.errors import AppError, HostRefused
 from shared.settings import Settings
 

@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 
-from api.bodies import Create, ImageUrl, Received, read_create
+from api.submit.body import CreateRequest, ImageUrl, Received, read_create
 from shared.errors import AppError, InvalidRequest
-from tests.gateway import data_uri
+from tests.support.gateway import data_uri
 
 PICTURE = b"\x89PNG..."
 
 
-def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> Create:
+def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> CreateRequest:
     return read_create(Received(pairs, file, None))
 
 
-def body(**values: Any) -> Create:
+def body(**values: Any) -> CreateRequest:
     values = {"image": {"data": data_uri(PICTURE)}} | values
     return read_create(Received((), None, json.dumps(values).encode()))
 

@@ -8,17 +8,18 @@ import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
 
-from shared.catalogue import Asked, Fit, Parameters, settle
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
+from shared.engines.spec import Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
-from tests import photos
-from tests.motion import psnr, shift_between
+from tests.support import photos
+from tests.support.motion import psnr, shift_between
 from worker.engines.base import Frames, Image, RenderRequest, Step
-from worker.engines.camera import SPEC, CameraEngine
-from worker.engines.camera_path import TRAVELS, Pose, follow
+from worker.engines.camera.engine import SPEC, CameraEngine
+from worker.engines.camera.moves import Move, MoveName, Speed
+from worker.engines.camera.path import TRAVELS, Pose, follow
+from worker.engines.camera.read_prompt import read_moves
 from worker.engines.framing import frame_image, place
-from worker.engines.move_names import Move, MoveName, Speed
-from worker.engines.moves import read_moves
 
 PROMPTS = {
     MoveName.STILL: "static shot",
@@ -53,10 +54,10 @@ def ignore(step: Step) -> None:
 
 
 def asked(image: Image, prompt: str, **values: object) -> RenderRequest:
-    chosen = Asked.model_validate({"prompt": prompt, **values})
+    chosen = RequestedParameters.model_validate({"prompt": prompt, **values})
     height, width = image.shape[:2]
     return RenderRequest(
-        image, settle(SPEC, chosen, image_width=width, image_height=height, seed=11)
+        image, resolve_parameters(SPEC, chosen, image_width=width, image_height=height, seed=11)
     )
 
 
@@ -65,7 +66,7 @@ def rendered(image: Image, prompt: str, **values: object) -> Frames:
     return np.concatenate(list(engine.render(asked(image, prompt, **values), ignore)))
 
 
-def poses_of(chosen: Parameters) -> tuple[Pose, ...]:
+def poses_of(chosen: RenderParameters) -> tuple[Pose, ...]:
     return follow(
         read_moves(chosen.prompt).moves,
         width=chosen.width,

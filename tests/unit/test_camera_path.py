@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from worker.engines.camera_path import FIRST, TRAVELS, Pose, ease, follow
-from worker.engines.move_names import Move, MoveName, Speed
+from worker.engines.camera.moves import Move, MoveName, Speed
+from worker.engines.camera.path import FIRST, TRAVELS, Pose, ease, follow
 
 SIZES = [(512, 512), (910, 512), (288, 512), (1536, 256)]
 EASED = [name for name in MoveName if name not in {MoveName.STILL, MoveName.HANDHELD}]

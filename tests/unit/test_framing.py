@@ -5,8 +5,8 @@ import numpy.typing as npt
 import pytest
 from PIL import Image as PillowImage
 
-from shared.catalogue import Fit
-from tests import photos
+from shared.engines.spec import Fit
+from tests.support import photos
 from worker.engines.framing import frame_image, place
 
 SIZES = [(512, 512), (768, 512), (512, 768), (910, 512), (514, 386), (64, 64), (1820, 1024)]

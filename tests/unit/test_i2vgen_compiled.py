@@ -17,16 +17,16 @@ import torch
 import torch._dynamo
 
 from bench.models import apart
-from tests.arms import distance
-from tests.checkpoints import QUICK, i2vgen_scheduler, small_unet
-from tests.drawn import conditions, drawn, one_block, run
+from tests.support.arms import distance
+from tests.support.checkpoints import QUICK, i2vgen_scheduler, small_unet
+from tests.support.drawn import conditions, drawn, one_block, run
+from worker.engines.i2vgen.compile_cache import CACHE_VARIABLE
 from worker.engines.i2vgen.compiled import MOST_COMPILES, Compiled, WarmShape, lay_out
+from worker.engines.i2vgen.cuda_graph import Launch, Work
 from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.decode import levels
 from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
-from worker.engines.i2vgen.kept_code import CACHE_VARIABLE
-from worker.engines.i2vgen.launch import Launch, Work
 from worker.engines.i2vgen.memory import LOW
 from worker.engines.i2vgen.weights import Model, prepare
 

@@ -5,7 +5,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from shared.errors import MissingWeights
-from tests.checkpoints import i2vgen_scheduler
+from tests.support.checkpoints import i2vgen_scheduler
 from worker.engines.i2vgen.ddim import ddim_steps
 
 

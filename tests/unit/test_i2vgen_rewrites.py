@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.checkpoints import FAITHFUL, QUICK, WIDTH, Shape, small_unet
+from tests.support.checkpoints import FAITHFUL, QUICK, WIDTH, Shape, small_unet
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.context import attend_to_kept_context
 from worker.engines.i2vgen.ddim import DdimStep
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
-from worker.engines.i2vgen.temporal import FlatConv3d, flatten_temporal_convolutions
+from worker.engines.i2vgen.flat_conv import FlatConv3d, flatten_temporal_convolutions
 from worker.engines.i2vgen.weights import prepare
 
 BOUND = 1e-5  # A step's; the tests below of what must not go unseen ask for 20 times that.

@@ -9,10 +9,10 @@ import torch
 import torch._dynamo
 
 from bench.models import apart
-from tests.arms import distance
-from tests.drawn import drawn, one_block, run
+from tests.support.arms import distance
+from tests.support.drawn import drawn, one_block, run
 from worker.engines.i2vgen.compiled import Compiled, WarmShape, lay_out
-from worker.engines.i2vgen.temporal import FlatConv3d
+from worker.engines.i2vgen.flat_conv import FlatConv3d
 from worker.engines.i2vgen.weights import Model
 
 LOOP_BOUND = 1e-4

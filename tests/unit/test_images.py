@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from api.uploads import MAX_SHORT_SIDE, read_image
+from api.images.normalize import MAX_SHORT_SIDE, read_image
 from shared.errors import (
     AnimatedImage,
     ImageTooLarge,
@@ -18,9 +18,9 @@ from shared.errors import (
     TruncatedImage,
     UnsupportedImage,
 )
-from tests.bombs import chunk, png
-from tests.gateway import encoded
-from tests.photos import Photo, cat
+from tests.support.bombs import chunk, png
+from tests.support.gateway import encoded
+from tests.support.photos import Photo, cat
 
 MAX_PIXELS = 2_000_000
 RNG_SEED = 7860

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
+from shared.api_keys.key import ApiKey, ApiKeySet, Match, hashed
+from shared.api_keys.store import parse_key_id
 from shared.errors import NotFound
-from shared.keyring import ApiKey, Keyring, Match, hashed
-from shared.keys import parse_key_id
 from shared.tables import ANONYMOUS
 
 PREFIX = "sr_abcdefGHIJ12"
@@ -34,15 +34,15 @@ def key(*, is_admin: bool = False) -> ApiKey:
 
 def test_the_whole_text_finds_the_key() -> None:
     held = key()
-    assert Keyring([(held, hashed(GIVEN), None)]).find(GIVEN) == Match(held)
+    assert ApiKeySet([(held, hashed(GIVEN), None)]).match(GIVEN) == Match(held)
 
 
 def test_the_text_before_a_rotation_finds_the_key_too_while_its_hash_is_held() -> None:
     held = key()
-    ring = Keyring([(held, hashed(GIVEN), hashed(OLD))])
-    assert ring.find(OLD) == Match(held, is_old=True)
-    assert ring.find(GIVEN) == Match(held)
-    assert Keyring([(held, hashed(GIVEN), None)]).find(OLD) is None
+    ring = ApiKeySet([(held, hashed(GIVEN), hashed(OLD))])
+    assert ring.match(OLD) == Match(held, is_old=True)
+    assert ring.match(GIVEN) == Match(held)
+    assert ApiKeySet([(held, hashed(GIVEN), None)]).match(OLD) is None
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_the_text_before_a_rotation_finds_the_key_too_while_its_hash_is_held() -
     ],
 )
 def test_no_other_text_finds_it(given: str) -> None:
-    assert Keyring([(key(), hashed(GIVEN), hashed(OLD))]).find(given) is None
+    assert ApiKeySet([(key(), hashed(GIVEN), hashed(OLD))]).match(given) is None
 
 
 def test_every_text_is_compared_as_often_as_any_other(
@@ -66,11 +66,11 @@ def test_every_text_is_compared_as_often_as_any_other(
         compared.append(one)
         return one == other
 
-    monkeypatch.setattr("shared.keyring.hmac.compare_digest", compare)
-    ring = Keyring([(key(), hashed(GIVEN), None)])
+    monkeypatch.setattr("shared.api_keys.key.hmac.compare_digest", compare)
+    ring = ApiKeySet([(key(), hashed(GIVEN), None)])
     for given in (GIVEN, OLD, GIVEN.replace("a", "b"), "garbage"):
         compared.clear()
-        ring.find(given)
+        ring.match(given)
         assert compared == [hashed(given)] * 2
 
 

@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api import lanes
-from api.lanes import Lane, SharedLane
+from api.concurrency import thread_pools
+from api.concurrency.thread_pools import SharedThreadPool, ThreadPool
 from shared.errors import Busy
 
 MINE, YOURS = uuid4(), uuid4()
@@ -37,7 +37,7 @@ def test_one_owners_slow_work_leaves_room_for_anothers() -> None:
     slow = Slow()
 
     async def scene() -> None:
-        lane = SharedLane(4, each=3)
+        lane = SharedThreadPool(4, each=3)
         mine = [
             asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
             for _ in range(10)
@@ -56,11 +56,11 @@ def test_one_owners_slow_work_leaves_room_for_anothers() -> None:
 def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(thread_pools, "PATIENCE_SECONDS", 0.05)
     slow = Slow()
 
     async def scene() -> None:
-        lane = SharedLane(2, each=1)
+        lane = SharedThreadPool(2, each=1)
         mine = asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
         await until(slow, MINE, 1)
         with pytest.raises(Busy, match="try again"):
@@ -73,14 +73,14 @@ def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
 
 
 def test_a_lane_may_have_less_patience_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes, "PATIENCE_SECONDS", 60.0)
+    monkeypatch.setattr(thread_pools, "PATIENCE_SECONDS", 60.0)
     slow = Slow()
 
     async def scene() -> None:
-        lane = Lane(1, patience_seconds=0.05)
+        lane = ThreadPool(1, patience_seconds=0.05)
         first = asyncio.create_task(lane.run(lambda: slow.begin(MINE)))
         await until(slow, MINE, 1)
-        async with asyncio.timeout(lanes.PATIENCE_SECONDS / 2):
+        async with asyncio.timeout(thread_pools.PATIENCE_SECONDS / 2):
             with pytest.raises(Busy):
                 await lane.run(lambda: slow.begin(MINE))
         slow.released.set()
@@ -91,7 +91,7 @@ def test_a_lane_may_have_less_patience_than_others(monkeypatch: pytest.MonkeyPat
 
 def test_a_failure_frees_its_thread() -> None:
     async def scene() -> None:
-        lane = Lane(1)
+        lane = ThreadPool(1)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
                 await lane.run(lambda: 1 / 0)
@@ -102,7 +102,7 @@ def test_a_failure_frees_its_thread() -> None:
 
 def test_owners_who_left_are_not_remembered() -> None:
     async def scene() -> None:
-        lane = SharedLane(2, each=1)
+        lane = SharedThreadPool(2, each=1)
         for _ in range(50):
             await lane.run(lambda: None, owner_id=uuid4())
         gc.collect()

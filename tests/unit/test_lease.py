@@ -8,15 +8,15 @@ from uuid import UUID
 
 import pytest
 
-import worker.lease
+import worker.render.lease
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
-from shared.job import Job
-from shared.jobs import Claim, Jobs, Progress
+from shared.jobs.job import Job
+from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
-from tests.processes import until
+from tests.support.processes import until
 from worker.engines.base import Step
-from worker.lease import Lease, Leases
-from worker.slot import Slot
+from worker.render.lease import Lease, Leases
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
 class FakeJob:
@@ -39,8 +39,8 @@ class Rows(Jobs):
 
 
 @pytest.fixture
-def slot(tmp_path: Path) -> Iterator[Slot]:
-    slot = Slot.create(tmp_path / "slot")
+def slot(tmp_path: Path) -> Iterator[HeartbeatFile]:
+    slot = HeartbeatFile.create(tmp_path / "slot")
     yield slot
     slot.close()
 
@@ -51,7 +51,7 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def leases(rows: Rows, slot: Slot) -> Iterator[Leases]:
+def leases(rows: Rows, slot: HeartbeatFile) -> Iterator[Leases]:
     leases = Leases(rows, slot, lease_seconds=0.04, also=lambda: None)
     yield leases
     leases.close()
@@ -88,7 +88,7 @@ def test_a_stalled_stage_is_no_longer_renewed(
     leases: Leases, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        worker.lease, "STALL_SECONDS", MappingProxyType(dict.fromkeys(Stage, 0.05))
+        worker.render.lease, "STALL_SECONDS", MappingProxyType(dict.fromkeys(Stage, 0.05))
     )
     lease = leases.hold(job())
     until(lambda: lease.is_lost, "the stall was noticed")
@@ -99,7 +99,9 @@ def test_a_stalled_stage_is_no_longer_renewed(
         lease.check()
 
 
-def test_a_stall_limit_grows_with_slow_steps(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_limit_grows_with_slow_steps(
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = iter(range(0, 10_000, 100))
     monkeypatch.setattr(time, "monotonic", lambda: float(next(clock)))
     lease = Lease(job(), slot)
@@ -108,7 +110,7 @@ def test_a_stall_limit_grows_with_slow_steps(slot: Slot, monkeypatch: pytest.Mon
     assert lease.stalled_seconds < -900
 
 
-def test_a_drain_stops_what_cannot_end_in_time(slot: Slot) -> None:
+def test_a_drain_stops_what_cannot_end_in_time(slot: HeartbeatFile) -> None:
     lease = Lease(job(), slot)
     slot.ask_to_drain(60)
     with pytest.raises(Drained):
@@ -116,7 +118,7 @@ def test_a_drain_stops_what_cannot_end_in_time(slot: Slot) -> None:
 
 
 def test_compiling_has_a_stage_and_a_stall_limit_of_its_own(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease(job(), slot)
     lease.on_load(1.0, "unet")
@@ -130,7 +132,7 @@ def test_compiling_has_a_stage_and_a_stall_limit_of_its_own(
 
 
 @pytest.mark.parametrize("stage", [Stage.DECODING, Stage.MUXING, Stage.UPLOADING])
-def test_a_drain_waits_for_what_is_nearly_done(slot: Slot, stage: Stage) -> None:
+def test_a_drain_waits_for_what_is_nearly_done(slot: HeartbeatFile, stage: Stage) -> None:
     lease = Lease(job(), slot)
     slot.ask_to_drain(60)
     lease.enter(stage)
@@ -138,7 +140,7 @@ def test_a_drain_waits_for_what_is_nearly_done(slot: Slot, stage: Stage) -> None
 
 
 def test_a_drain_weighs_the_steps_that_are_left(
-    slot: Slot, monkeypatch: pytest.MonkeyPatch
+    slot: HeartbeatFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = Lease(job(), slot)
     now = time.monotonic()
@@ -154,11 +156,11 @@ def test_a_drain_weighs_the_steps_that_are_left(
     lease.check()
 
 
-def test_the_slot_shows_a_supervisor_what_is_overdue(slot: Slot) -> None:
-    slot.move_in(42, 7)
+def test_the_slot_shows_a_supervisor_what_is_overdue(slot: HeartbeatFile) -> None:
+    slot.register_child(42, 7)
     assert slot.overdue_seconds == 0
-    slot.stamp(-5.0)
+    slot.beat(-5.0)
     assert slot.overdue_seconds >= 5
-    slot.rest()
+    slot.idle()
     assert slot.overdue_seconds == 0
     assert (slot.pid, slot.incarnation) == (42, 7)

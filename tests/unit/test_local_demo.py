@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from local import demo
+from local.cli_settings import read_settings
 from local.demo import DemoFailed, find_gateway, make_clip
-from local.settings import read_settings
 from local.state import State
 
 JOB = {"id": "job_1", "stage": None, "progress": {"percent": 0}, "error": None}

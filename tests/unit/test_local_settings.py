@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from local.part import CannotStart
-from local.processes import ROOT
-from local.settings import read_settings, strange_settings
+from local.app_processes import ROOT
+from local.cli_settings import read_settings, strange_settings
+from local.processes.process import CannotStart
 from shared.settings import Settings
 
 

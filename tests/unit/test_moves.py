@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from worker.engines.move_names import Move, MoveName, Speed
-from worker.engines.moves import DEFAULT, read_moves
+from worker.engines.camera.moves import Move, MoveName, Speed
+from worker.engines.camera.read_prompt import DEFAULT, read_moves
 
 
 def spoken(prompt: str) -> str:

@@ -6,12 +6,12 @@ import pytest
 
 from shared.errors import InvalidRequest
 from shared.settings import Settings
-from worker.__main__ import find_places
+from worker.__main__ import find_worker_configs
 
 
 def places(engines: str, folder: Path) -> dict[str, str]:
     settings = Settings(_env_file=None, engines=engines, gpus="none")
-    return dict(find_places(settings, folder)[0].engines)
+    return dict(find_worker_configs(settings, folder)[0].engines)
 
 
 def test_an_engine_of_ones_own_is_served_beside_those_built_in(tmp_path: Path) -> None:

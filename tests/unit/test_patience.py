@@ -7,7 +7,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 
-from api.patience import Patience
+from api.middleware.body_timeout import BodyTimeout
 
 NO_SEND: Send = None  # type: ignore[assignment]
 
@@ -54,7 +54,7 @@ async def _sent(pieces: tuple[tuple[float, int], ...]) -> int:
             if not message["more_body"]:
                 return
 
-    patient = Patience(app, grace_seconds=10, bytes_per_second=1000)
+    patient = BodyTimeout(app, grace_seconds=10, bytes_per_second=1000)
     await patient({"type": "http"}, receive, NO_SEND)
     return got
 
@@ -106,7 +106,7 @@ def test_a_client_may_wait_for_ever_once_its_body_has_arrived() -> None:
             await receive()
             last = await receive()
 
-        await Patience(app, grace_seconds=10)({"type": "http"}, receive, NO_SEND)
+        await BodyTimeout(app, grace_seconds=10)({"type": "http"}, receive, NO_SEND)
         return last
 
     with asyncio.Runner(loop_factory=Clock) as runner:

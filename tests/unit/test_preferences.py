@@ -5,14 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from api.advice import advise
-from api.bodies import ImageUrl
-from api.preferences import Preferences, fingerprint, idempotency_key, preferences
-from shared.catalogue import EngineSpec
+from api.dependencies import Preferences, preferences
+from api.submit.body import ImageUrl
+from api.submit.idempotency import fingerprint, idempotency_key
+from api.submit.warnings import warnings_for
+from shared.engines.registry import OfferedEngine
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
-from shared.fleet import Offer
-from shared.wire import CreateJob
-from tests.gateway import MODEL, MOVES
+from shared.jobs.create import CreateJob
+from tests.support.gateway import MODEL, MOVES
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CHINESE = "镜头缓慢推进"
@@ -65,7 +66,7 @@ def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
 
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
     sent = CreateJob.model_validate(fields)
-    return " ".join(advise(Offer(spec, workers, NOW), sent))
+    return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent))
 
 
 def test_a_field_the_model_ignores_is_said() -> None:

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from api.rates import Buckets, Rate
+from api.auth.rate_limit import Buckets, Rate
 from shared.errors import RateLimited
 from shared.settings import Settings
 

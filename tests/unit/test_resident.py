@@ -2,12 +2,12 @@
 
 import pytest
 
-from shared.catalogue import EngineSpec
+from shared.engines.spec import EngineSpec
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from worker.engines.base import OnProgress
-from worker.engines.camera import SPEC
-from worker.resident import Resident
+from worker.engines.camera.engine import SPEC
+from worker.render.loaded_engines import LoadedEngines
 
 
 class Warming:
@@ -40,24 +40,24 @@ HERE = "tests.unit.test_resident"
 
 
 @pytest.fixture
-def resident() -> Resident:
+def resident() -> LoadedEngines:
     paths = {"first": f"{HERE}:Warming", "second": f"{HERE}:Other"}
-    return Resident(paths, Settings(_env_file=None), device="cuda:0")
+    return LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
 
 
-def use(resident: Resident, name: str) -> list[str]:
+def use(resident: LoadedEngines, name: str) -> list[str]:
     """Return what was done to the engine so far."""
     engine = resident.use(name, quiet, quiet)
     assert isinstance(engine, Warming)
     return engine.done
 
 
-def test_an_engine_is_warm_before_it_is_used_and_only_once(resident: Resident) -> None:
+def test_an_engine_is_warm_before_it_is_used_and_only_once(resident: LoadedEngines) -> None:
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
 
 
-def test_loading_and_compiling_are_told_apart(resident: Resident) -> None:
+def test_loading_and_compiling_are_told_apart(resident: LoadedEngines) -> None:
     told: list[tuple[str, str]] = []
     resident.use(
         "first",
@@ -68,7 +68,7 @@ def test_loading_and_compiling_are_told_apart(resident: Resident) -> None:
     assert told == [("load", "loading"), ("compile", "compiling")]
 
 
-def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: Resident) -> None:
+def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: LoadedEngines) -> None:
     def lose(fraction: float, what: str) -> None:
         raise LeaseLost("taken")
 
@@ -79,7 +79,7 @@ def test_what_was_stopped_while_warming_is_warmed_by_the_next(resident: Resident
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm", "warm to the end"]
 
 
-def test_an_engine_whose_place_was_taken_is_warmed_again(resident: Resident) -> None:
+def test_an_engine_whose_place_was_taken_is_warmed_again(resident: LoadedEngines) -> None:
     use(resident, "first")
     use(resident, "second")
 
@@ -91,7 +91,7 @@ def test_an_engine_whose_place_was_taken_is_warmed_again(resident: Resident) -> 
     ]
 
 
-def test_a_preload_warms_too(resident: Resident) -> None:
+def test_a_preload_warms_too(resident: LoadedEngines) -> None:
     resident.preload()
 
     assert use(resident, "first") == ["load on cuda:0", "warm", "warm to the end"]
@@ -119,4 +119,4 @@ def test_a_licence_without_commercial_use_is_served_only_where_allowed(
 ) -> None:
     paths = {"first": f"{HERE}:Warming", "research": f"{HERE}:ForResearch"}
     settings = Settings(_env_file=None, allow_noncommercial_models=allowed)
-    assert Resident(paths, settings, device="cpu").names == served
+    assert LoadedEngines(paths, settings, device="cpu").names == served

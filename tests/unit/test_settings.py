@@ -6,8 +6,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from shared.settings import SECRETS_DIR_VARIABLE, Settings
-from shared.wording import misspelled_settings, wrong_settings
+from shared.settings import SECRETS_DIR_VARIABLE, Settings, misspelled_settings, wrong_settings
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from shared.signing import new_secret, sign, webhook_id
+from shared.webhooks.signing import new_secret, sign, webhook_id
 
 BODY = '{"type":"job.succeeded","data":{"prompt":"雪 🌨"}}'.encode()
 ID = webhook_id(UUID(int=7))

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.settings import Settings
-from worker.deliveries import Outcome, Try
-from worker.webhook import judge
+from worker.keeper.delivery_queue import Outcome, Try
+from worker.keeper.webhook_sender import judge
 
 DELAYS = Settings(_env_file=None).webhook_delays
 DAY = timedelta(days=1)

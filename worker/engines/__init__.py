@@ -13,8 +13,8 @@ if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "camera": "worker.engines.camera:CameraEngine",
-        "i2vgen-xl": "worker.engines.i2vgen_xl:I2VGenXLEngine",
+        "camera": "worker.engines.camera.engine:CameraEngine",
+        "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
     }
 )
 

@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from shared.catalogue import EngineSpec, Parameters
+from shared.engines.parameters import RenderParameters
+from shared.engines.spec import EngineSpec
 from shared.lifecycle import Stage
 
 Image = npt.NDArray[np.uint8]
@@ -29,7 +30,7 @@ class RenderRequest:
     """
 
     image: Image
-    parameters: Parameters
+    parameters: RenderParameters
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image as PillowImage
 
-from shared.catalogue import Fit
+from shared.engines.spec import Fit
 from worker.engines.base import Image
 
 Box = tuple[float, float, float, float]

@@ -8,7 +8,7 @@ import torch
 
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.context import Context, keys_and_values
-from worker.engines.i2vgen.entry import for_every_row, through_first_attending
+from worker.engines.i2vgen.shared_rows import for_every_row, through_first_attending
 from worker.engines.i2vgen.steps import ClipStep
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import torch
 
-from shared.catalogue import Parameters, Resolution
+from shared.engines.parameters import RenderParameters
+from shared.engines.spec import Resolution
 from shared.errors import DevicePoisoned, OutOfMemory
 
 NOT_FINITE: Final = (
@@ -57,7 +58,7 @@ def release(device: torch.device, error: BaseException | None = None) -> None:
         torch.cuda.empty_cache()
 
 
-def smaller_clip(parameters: Parameters) -> str:
+def smaller_clip(parameters: RenderParameters) -> str:
     """Say which clip would take less memory than this one."""
     asked = f"{parameters.width} x {parameters.height} with {parameters.num_frames} frames"
     ways = " or ".join([*_lower_resolution(parameters), *_fewer_frames(parameters)])
@@ -65,13 +66,13 @@ def smaller_clip(parameters: Parameters) -> str:
     return f"{refusal}; try {ways}" if ways else f"{refusal}, and it is the smallest there is"
 
 
-def _lower_resolution(parameters: Parameters) -> Iterator[str]:
+def _lower_resolution(parameters: RenderParameters) -> Iterator[str]:
     short_side = min(parameters.width, parameters.height)
     lower = [each for each in Resolution if each.short_side < short_side]
     yield from (f"resolution {each}" for each in lower[-1:])
 
 
-def _fewer_frames(parameters: Parameters) -> Iterator[str]:
+def _fewer_frames(parameters: RenderParameters) -> Iterator[str]:
     fewer = [count for count in (8, 16, 24) if count < parameters.num_frames]
     yield from (f"num_frames {count}" for count in fewer[-1:])
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from shared.footprint import Footprint, Way
+from shared.engines.gpu_memory import Footprint, MemoryMode
 
 GIB: Final = 2**30
 
@@ -19,14 +19,14 @@ FOOTPRINT: Final = Footprint(
     # Counted are 1536, 531 and 331 bytes; a twentieth more is for the allocator's rounding.
     bytes_per_decoded_pixel=1620,
     ways=(
-        Way(
+        MemoryMode(
             name="normal",
             weights_bytes=_STAYING + _ENCODERS,
             encoding_bytes=_WHILE_ENCODING,
             bytes_per_pixel_frame=560,
             decode_frames=2,
         ),
-        Way(
+        MemoryMode(
             name="low",
             weights_bytes=_STAYING,
             encoding_bytes=_PICTURE_ENCODER + _WHILE_ENCODING,

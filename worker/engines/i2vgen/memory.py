@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 
 import torch
 
-from shared.catalogue import Parameters
+from shared.engines.parameters import RenderParameters
 from worker.engines.i2vgen.faults import is_memory, release
 from worker.engines.i2vgen.footprint import needed
 
@@ -42,7 +42,7 @@ def choose(asked: Literal["auto", "normal", "low"], device: torch.device) -> Mem
     return LOW if asked == "low" else NORMAL
 
 
-def for_clip(parameters: Parameters, device: torch.device) -> MemoryUse:
+def for_clip(parameters: RenderParameters, device: torch.device) -> MemoryUse:
     """Return the use for one clip: low where the card is small, or too small for this clip."""
     use = choose("auto", device)
     quick = needed(

@@ -16,7 +16,7 @@ from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.i2vgen.checkpoint import Checkpoint
 from worker.engines.i2vgen.context import attend_to_kept_context
-from worker.engines.i2vgen.temporal import flatten_temporal_convolutions
+from worker.engines.i2vgen.flat_conv import flatten_temporal_convolutions
 
 CLASSES: Final[tuple[tuple[str, Any, float], ...]] = (
     # Each part's class, and its share of the bytes: how far a load is once it is in.

@@ -1,0 +1,123 @@
+"""Who is asking: a key's holder, or the one anonymous owner while no key exists."""
+
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final, cast
+from uuid import UUID
+
+import structlog
+from fastapi import Depends, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from api.auth.anonymous import check_anonymous
+from api.auth.key_cache import ApiKeyCache
+from shared.api_keys.key import ApiKey, hashed
+from shared.errors import AdminOnly, InvalidKey, MissingKey
+from shared.settings import Settings
+from shared.tables import ANONYMOUS
+
+_BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caller:
+    """Whoever a request is answered for; every query names its `owner_id`.
+
+    `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
+    for logs. Every admin has the one house owner's jobs. Caps are None where the settings' count.
+    """
+
+    owner_id: UUID
+    name: str
+    is_admin: bool = False
+    max_queued: int | None = None
+    max_running: int | None = None
+
+
+NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous")
+HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", is_admin=True)
+"""The holder of ADMIN_KEY, which is no row and needs no database."""
+
+
+class Authenticator:
+    """Tells who sends a request from its headers alone."""
+
+    def __init__(self, settings: Settings, key_cache: ApiKeyCache) -> None:
+        self._settings = settings
+        self._key_cache = key_cache
+        admin_key = settings.admin_key
+        self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
+
+    async def caller(self, scope: Scope) -> Caller:
+        """Return who asks.
+
+        Raises:
+            MissingKey, InvalidKey: nobody who may.
+            Forbidden: an anonymous request that a page of the web may have caused.
+            DatabaseUnavailable: whether a key is good cannot be known now.
+        """
+        given = Headers(scope=scope).getlist("authorization")
+        if given:
+            return await self._holder(_token(given))
+        if self._admin is not None or not (await self._key_cache.read()).is_empty:
+            raise MissingKey("this takes an API key; send it as `Authorization: Bearer sr_…`")
+        check_anonymous(scope, self._settings)
+        return NOBODY
+
+    async def _holder(self, token: str) -> Caller:
+        if self._admin is not None and hmac.compare_digest(hashed(token), self._admin):
+            return HOUSE
+        match = (await self._key_cache.read()).match(token)
+        if match is None:
+            # It may be newer than what was read; whatever is wrong with it takes the same way.
+            match = (await self._key_cache.read(at_most=0)).match(token)
+        if match is None:
+            raise InvalidKey(
+                "there is no such API key; it is mistyped, or another has replaced it"
+            )
+        key = match.key
+        if key.revoked_at is not None:
+            raise InvalidKey("this API key was revoked; ask an admin for another")
+        if match.is_old:
+            # With the request's id: whoever rotates looks for who has not changed over yet.
+            _log.info("old_api_key_used", key=key.prefix)
+        self._key_cache.note_use(key.id)
+        return _caller(key)
+
+
+async def authenticate(request: Request) -> Caller:
+    """Return whom the gate has let in; on a public path there is nobody."""
+    return cast(Caller, request.scope["state"]["caller"])
+
+
+Authenticated = Annotated[Caller, Depends(authenticate)]
+
+
+async def require_admin(caller: Authenticated) -> Caller:
+    if not caller.is_admin:
+        raise AdminOnly(
+            "this takes an admin's key; `python -m api keys create NAME --admin` makes one"
+        )
+    return caller
+
+
+def _token(given: Sequence[str]) -> str:
+    match = _BEARER.fullmatch(given[0].strip()) if len(given) == 1 else None
+    if match is None:
+        raise InvalidKey("the Authorization header is not `Bearer`, a blank and one API key")
+    return match[1]
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(
+        owner_id=key.owner_id,
+        name=key.prefix,
+        is_admin=key.is_admin,
+        max_queued=key.max_queued,
+        max_running=key.max_running,
+    )

@@ -1,0 +1,1 @@
+"""Bulkheads, memory for bodies, single-flight reads, and waiting for jobs."""

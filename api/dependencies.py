@@ -1,0 +1,86 @@
+"""What a handler is given: the ports, and what the request says of itself.
+
+Dependencies are `async` although they wait for nothing: FastAPI gives each plain one a thread
+of the pool that handlers use, and a frozen database may have taken them all.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final, cast
+
+from fastapi import Depends, Header, Request
+
+from api.ports import Ports
+from api.validation_messages import unknown_field
+
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+
+
+async def ports_of(request: Request) -> Ports:
+    return cast(Ports, request.app.state.ports)
+
+
+async def base_url(request: Request) -> str:
+    """Return where this request's links begin, without a slash at the end.
+
+    PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
+    relative links. Forwarded headers are anybody's to write and not believed.
+    """
+    public = (await ports_of(request)).settings.public_url
+    if public is not None:
+        return public
+    host = request.headers.get("host", "")
+    return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
+
+
+async def known_query(request: Request) -> None:
+    """Refuse query names the route does not have: a misspelled filter would find everything.
+
+    Raises:
+        UnknownParameter: names the nearest known one.
+    """
+    route = request.scope["route"]
+    known = [field.alias for field in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known and not name.startswith("metadata["):
+            raise unknown_field(name, known)
+
+
+Given = Annotated[Ports, Depends(ports_of)]
+BaseUrl = Annotated[str, Depends(base_url)]
+
+
+MAX_WAIT_SECONDS: Final = 60
+
+_WAIT: Final = re.compile(r"wait=\"?(\d{1,9})\"?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """`wait` is None where the client did not ask to wait."""
+
+    wait: timedelta | None
+    respond_async: bool
+
+
+async def preferences(
+    prefer: Annotated[
+        str | None,
+        Header(
+            description="`wait=n` waits up to n seconds (0 to 60); `respond-async` not at all."
+        ),
+    ] = None,
+) -> Preferences:
+    """Read `Prefer`; what cannot be read is ignored, as its RFC asks."""
+    wait, respond_async = None, False
+    for part in (prefer or "").split(","):
+        match = _WAIT.fullmatch(part.strip())
+        if match is not None:
+            wait = timedelta(seconds=min(int(match[1]), MAX_WAIT_SECONDS))
+        if part.strip().lower() == "respond-async":
+            respond_async = True
+    return Preferences(wait, respond_async)
+
+
+Preferring = Annotated[Preferences, Depends(preferences)]

@@ -1,0 +1,1 @@
+"""Reading uploaded images, in confined processes."""

@@ -1,0 +1,46 @@
+"""Whether there is room for one more clip, asked before its job is accepted."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from shared.engines.registry import OfferedEngine
+from shared.errors import StorageFull, WorkersFull
+from shared.settings import Settings
+
+RETRY_SECONDS: Final = 60
+
+
+def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
+    """Refuse a job whose clip could not be kept, or not be made.
+
+    Raises:
+        StorageFull: DATA_DIR is this machine's, as with `make run`, and its disk is nearly full.
+        WorkersFull: every worker that serves the engine says that its own disk is.
+    """
+    least = settings.min_free_bytes
+    free = _free_bytes(settings.data_dir)
+    if free is not None and free < least:
+        raise StorageFull(
+            f"the disk under STILLREEL_DATA_DIR has {_mib(free)} left, and keeps {_mib(least)}"
+            " free; delete jobs, or make room",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+    if offer.free_bytes is not None and offer.free_bytes < least:
+        raise WorkersFull(
+            f"no worker for {offer.spec.name} has {_mib(least)} of disk left to make a clip in;"
+            " try again later",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """Return the room around a folder, None where it does not exist: files are elsewhere."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"

@@ -1,0 +1,181 @@
+"""What Prometheus scrapes: the gateway's own traffic, and the queue as Postgres knows it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import ColumnElement, Connection, Double, func, select
+
+from shared.db import Database
+from shared.engines.registry import EngineRegistry
+from shared.jobs.queries import JobQueries, QueueState
+from shared.lifecycle import Status
+from shared.tables import deliveries, delivery_attempts, jobs, workers
+
+METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
+
+
+class Traffic:
+    """Counts what the gateway answered, by route template and never by path."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._requests = Counter(
+            "stillreel_http_requests",
+            "Requests answered.",
+            ("method", "route", "status"),
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "stillreel_http_request_seconds",
+            "Time to the end of an answer.",
+            ("method", "route"),
+            buckets=SECONDS,
+            registry=registry,
+        )
+
+    def record(self, method: str, route: str, status: int, seconds: float) -> None:
+        method = method if method in METHODS else "other"  # Clients may invent any.
+        self._requests.labels(method, route, str(status)).inc()
+        self._seconds.labels(method, route).observe(seconds)
+
+
+@dataclass(frozen=True)
+class Renders:
+    """What one engine has rendered so far, and the seconds it took."""
+
+    engine: str
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Census:
+    """The system as Postgres knows it at one moment."""
+
+    jobs: list[tuple[str, str, int]]
+    queues: list[QueueState]
+    deliveries: Mapping[str, int]
+    webhook_tries: Mapping[str, int]
+    renders: list[Renders]
+    model_loads: Mapping[str, int]
+    workers: int
+
+
+def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> Census:
+    with db.autocommit() as connection:
+        pending = _count(connection, deliveries.c.status)
+        tries = _count(connection, delivery_attempts.c.error.is_(None))
+        renders = [Renders(*row) for row in connection.execute(_RENDERS)]
+        loads = {row[0]: row[1] for row in connection.execute(_LOADS)}
+    return Census(
+        jobs=queries.counts(),
+        queues=[queries.queue(offer.spec.name) for offer in registry.offers()],
+        deliveries={status: pending.get(status, 0) for status in ("pending", "dead")},
+        webhook_tries={"delivered": tries.get(True, 0), "failed": tries.get(False, 0)},
+        renders=renders,
+        model_loads=loads,
+        workers=registry.live_workers(),
+    )
+
+
+def _count(connection: Connection, by: ColumnElement[Any]) -> dict[Any, int]:
+    rows = connection.execute(select(by, func.count()).group_by(by))
+    return {row[0]: row[1] for row in rows}
+
+
+_RENDERS: Final = (
+    select(
+        jobs.c.engine,
+        func.count(),
+        func.coalesce(func.sum(jobs.c.metrics["render_seconds"].astext.cast(Double)), 0.0),
+    )
+    .where(jobs.c.status == Status.SUCCEEDED)
+    .group_by(jobs.c.engine)
+)
+_LOADS: Final = select(workers.c.name, workers.c.model_loads)
+
+
+class CensusCollector(Collector):
+    """Shows the newest census; None, while Postgres is away, shows only that it is."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.census: Census | None = None
+        self.waiters = 0
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        census = self.census
+        yield GaugeMetricFamily(
+            "stillreel_http_waiters", "Requests that wait for a job.", value=self.waiters
+        )
+        yield GaugeMetricFamily(
+            "stillreel_database_up",
+            "Whether Postgres answered the last census.",
+            value=0 if census is None else 1,
+        )
+        if census is None:
+            return
+        jobs = GaugeMetricFamily(
+            "stillreel_jobs", "Jobs by status and engine.", labels=("status", "engine")
+        )
+        for status, engine, count in census.jobs:
+            jobs.add_metric((status, engine), count)
+        yield jobs
+        yield from _queues(census.queues)
+        webhooks = GaugeMetricFamily(
+            "stillreel_webhook_deliveries", "Deliveries not yet delivered.", labels=("status",)
+        )
+        for status, count in census.deliveries.items():
+            webhooks.add_metric((status,), count)
+        yield webhooks
+        yield from _work(census)
+        yield GaugeMetricFamily(
+            "stillreel_workers_alive", "Workers heard of lately.", value=census.workers
+        )
+
+
+class Telemetry:
+    """The registry of one app, and what fills it."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.traffic = Traffic(self.registry)
+        self.collector = CensusCollector(self.registry)
+
+
+def _work(census: Census) -> Iterable[Metric]:
+    tries = CounterMetricFamily(
+        "stillreel_webhook_tries", "Tries to deliver a webhook.", labels=("outcome",)
+    )
+    for outcome, count in census.webhook_tries.items():
+        tries.add_metric((outcome,), count)
+    yield tries
+    renders = SummaryMetricFamily(
+        "stillreel_render_seconds", "Time engines took for finished clips.", labels=("engine",)
+    )
+    for done in census.renders:
+        renders.add_metric((done.engine,), count_value=done.count, sum_value=done.seconds)
+    yield renders
+    loads = CounterMetricFamily(
+        "stillreel_model_loads", "Models loaded since the worker came up.", labels=("worker",)
+    )
+    for worker, count in census.model_loads.items():
+        loads.add_metric((worker,), count)
+    yield loads
+
+
+def _queues(queues: list[QueueState]) -> Iterable[Metric]:
+    length = GaugeMetricFamily("stillreel_queue_jobs", "Queued jobs.", labels=("engine",))
+    age = GaugeMetricFamily(
+        "stillreel_queue_oldest_seconds", "Age of the oldest queued job.", labels=("engine",)
+    )
+    for queue in queues:
+        length.add_metric((queue.engine,), queue.queued)
+        age.add_metric((queue.engine,), queue.oldest_seconds or 0.0)
+    yield length
+    yield age

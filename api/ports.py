@@ -1,0 +1,127 @@
+"""Everything outside that a handler may use: the ports, built once per process."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from api.auth.caller import Authenticator
+from api.auth.key_cache import ApiKeyCache
+from api.concurrency.cached_read import CachedRead
+from api.concurrency.job_waiters import JobWatcher
+from api.concurrency.thread_pools import ThreadPools
+from api.images.decoder_pool import Decoders
+from api.monitoring.admin_queries import AdminQueries
+from api.monitoring.metrics import Census, take_census
+from api.monitoring.readiness import Readiness
+from shared.api_keys.store import Keys
+from shared.bell import Bell
+from shared.db import Database
+from shared.engines.registry import EngineRegistry
+from shared.jobs.queries import JobQueries
+from shared.jobs.transitions import Jobs
+from shared.outbound.client import Outbound
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.webhooks.delivery_log import DeliveryLog
+from shared.webhooks.endpoints import Endpoints
+
+DATABASE_DEADLINE: Final = timedelta(seconds=3)
+CONNECTIONS: Final = 10
+KEY_DEADLINE: Final = timedelta(seconds=2)
+KEY_CONNECTIONS: Final = 2
+STORAGE_READ: Final = timedelta(seconds=5)
+URL_CHECK: Final = timedelta(seconds=5)
+IMAGE_FETCH: Final = timedelta(seconds=15)
+CENSUS_FRESH: Final = timedelta(seconds=5)
+CENSUS_PATIENCE: Final = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Everything outside that a handler may use."""
+
+    settings: Settings
+    db: Database
+    jobs: Jobs
+    queries: JobQueries
+    registry: EngineRegistry
+    storage: Storage
+    bell: Bell
+    job_watcher: JobWatcher
+    pools: ThreadPools
+    decoders: Decoders
+    readiness: Readiness
+    endpoints: Endpoints
+    delivery_log: DeliveryLog
+    webhook_url_checker: Outbound
+    image_fetcher: Outbound
+    census: CachedRead[Census]
+    keys: Keys
+    key_cache: ApiKeyCache
+    authenticator: Authenticator
+    admin_queries: AdminQueries
+
+
+@contextmanager
+def open_ports(settings: Settings) -> Iterator[Ports]:
+    """Build the ports and close them, the last one first; none of the services need be up."""
+    redis_url = settings.redis_url.get_secret_value()
+    with ExitStack() as opened:
+        db = opened.enter_context(closing(_database(settings)))
+        key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
+        storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
+        queries, registry = JobQueries(db), EngineRegistry(db)
+        readiness = opened.enter_context(closing(Readiness(db, registry, storage, redis_url)))
+        bell = opened.enter_context(closing(Bell(redis_url)))
+        decoders = opened.enter_context(closing(Decoders()))
+        job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
+        yield Ports(
+            settings=settings,
+            db=db,
+            jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
+            queries=queries,
+            registry=registry,
+            storage=storage,
+            bell=bell,
+            job_watcher=job_watcher,
+            pools=ThreadPools(connections=CONNECTIONS),
+            decoders=decoders,
+            readiness=readiness,
+            endpoints=Endpoints(db),
+            delivery_log=DeliveryLog(db),
+            webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
+            image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
+            census=_census(db, queries, registry),
+            keys=Keys(db),
+            key_cache=key_cache,
+            authenticator=Authenticator(settings, key_cache),
+            admin_queries=AdminQueries(db),
+        )
+
+
+def _database(settings: Settings) -> Database:
+    url = settings.database_url.get_secret_value()
+    return Database(url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS, name="gateway")
+
+
+def _key_database(settings: Settings) -> Database:
+    """Of its own: slow queries that hold every other connection must not lock the door."""
+    url = settings.database_url.get_secret_value()
+    return Database(url, deadline=KEY_DEADLINE, pool_size=KEY_CONNECTIONS, name="gateway-keys")
+
+
+def _census(db: Database, queries: JobQueries, registry: EngineRegistry) -> CachedRead[Census]:
+    return CachedRead(
+        lambda: take_census(db, queries, registry), fresh=CENSUS_FRESH, patience=CENSUS_PATIENCE
+    )
+
+
+def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Outbound:
+    return Outbound(
+        settings.outbound_networks,
+        deadline=deadline,
+        max_bytes=max_bytes,
+        closed_ports=settings.own_ports,
+    )

@@ -1,0 +1,206 @@
+"""A job's files over HTTP: conditional, in ranges, straight from storage or by its own link."""
+
+import base64
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from api.auth.caller import Caller
+from api.concurrency.thread_pools import ThreadPool
+from api.middleware.request_log import AnswerCut
+from api.middleware.security_headers import FILE_POLICY
+from api.ports import Ports
+from api.problems import problem_response
+from shared.errors import (
+    Gone,
+    JobNotReady,
+    JobTerminal,
+    NotFound,
+    RangeNotSatisfiable,
+    Unavailable,
+)
+from shared.jobs.job import Artifact, Job, Variant, parse_id
+from shared.jobs.storage_keys import input_key
+from shared.lifecycle import Status
+from shared.storage import Content, Storage
+
+_TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
+
+
+LINK_LIVES: Final = timedelta(minutes=15)
+
+_RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
+_SUFFIXES: Final = {
+    "video/mp4": ".mp4",
+    "image/webp": ".webp",
+    "image/gif": ".gif",
+    "image/png": ".png",
+    "image/jpeg": ".jpg",
+}
+
+
+@dataclass(frozen=True)
+class File:
+    """One stored file as a client names it; `sha256` is lower-case hex."""
+
+    key: str
+    name: str
+    content_type: str
+    sha256: str
+    bytes: int
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.sha256}"'
+
+
+@dataclass(frozen=True)
+class Span:
+    """Bytes `first` to `last` of a file, both included."""
+
+    first: int
+    last: int
+
+    def __len__(self) -> int:
+        return self.last - self.first + 1
+
+
+async def serve(
+    request: Request, ports: Ports, caller: Caller, job_id: str, variant: Variant
+) -> Response:
+    """Answer with a file of a job, a part of it, a link to it, 304 or 416.
+
+    Raises:
+        NotFound: no such job, or it was not asked for such a file.
+        JobNotReady, JobTerminal: there is no result yet, or there will be none.
+        Gone: the file's time is over.
+    """
+    find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
+    job = await ports.pools.database.run(find)
+    file = await ports.pools.downloads.run(partial(_file, ports.storage, job, variant))
+    headers = _headers(file)
+    if is_known(file.etag, request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    link = ports.storage.presign(
+        file.key, content_type=file.content_type, file_name=file.name, expires=LINK_LIVES
+    )
+    if link is not None:
+        return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
+    return await _send(request, ports, file, headers)
+
+
+async def _send(request: Request, ports: Ports, file: File, headers: dict[str, str]) -> Response:
+    """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
+    try:
+        span = _span(request, file)
+    except RangeNotSatisfiable as error:
+        refusal = problem_response(error, request.scope)
+        refusal.headers["Content-Range"] = f"bytes */{file.bytes}"
+        return refusal
+    status = 200
+    if span is not None:
+        status = 206
+        headers["Content-Range"] = f"bytes {span.first}-{span.last}/{file.bytes}"
+    headers["Content-Length"] = str(file.bytes if span is None else len(span))
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.content_type)
+    downloads = ports.pools.downloads
+    chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
+    return StreamingResponse(
+        _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
+    )
+
+
+def _file(storage: Storage, job: Job, variant: Variant) -> File:
+    if job.expired_at is not None:
+        raise Gone("the job's files were kept until their time was over; a new job makes others")
+    if variant is Variant.INPUT:
+        key = input_key(job.id)
+        size = storage.size(key)
+        return File(key, f"{job.public_id}.input.png", "image/png", job.image_sha256, size)
+    artifact = _artifact(job, variant)
+    suffix = _SUFFIXES.get(artifact.content_type, "")
+    middle = "" if variant is Variant.VIDEO else f".{variant}"
+    name = f"{job.public_id}{middle}{suffix}"
+    return File(artifact.key, name, artifact.content_type, artifact.sha256, artifact.bytes)
+
+
+def _artifact(job: Job, variant: Variant) -> Artifact:
+    if job.result is None:
+        if job.is_terminal:
+            how = "was canceled" if job.status is Status.CANCELED else "failed"
+            raise JobTerminal(f"the job {how}; it has no {variant}")
+        raise JobNotReady(f"the job is {job.status}; its {variant} comes when it has succeeded")
+    artifact = job.result.artifacts.get(variant)
+    if artifact is None:
+        raise NotFound(f"this job has no {variant}; a new job makes one with outputs={variant}")
+    return artifact
+
+
+def _headers(file: File) -> dict[str, str]:
+    digest = base64.b64encode(bytes.fromhex(file.sha256)).decode()
+    return {
+        "ETag": file.etag,
+        "Accept-Ranges": "bytes",
+        "Repr-Digest": f"sha-256=:{digest}:",
+        "Content-Disposition": f'inline; filename="{file.name}"',
+        "Cache-Control": "private, no-cache",
+        "Content-Security-Policy": FILE_POLICY,
+    }
+
+
+def _span(request: Request, file: File) -> Span | None:
+    """Return the part asked for; None is all of it, also where the file has changed since.
+
+    Several ranges at once, and what is no range at all, are answered with the whole file.
+    """
+    asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
+    unchanged = request.headers.get("if-range") in (None, file.etag)
+    if asked is None or asked[1] == asked[2] == "" or not unchanged:
+        return None
+    # More digits than any size has would only cost time to read.
+    first, last = asked[1][:20], asked[2][:20]
+    if not first:
+        span = Span(max(0, file.bytes - int(last)), file.bytes - 1)
+        is_empty = int(last) == 0
+    else:
+        span = Span(int(first), min(int(last or file.bytes), file.bytes - 1))
+        if last and int(last) < int(first):
+            return None
+        is_empty = int(first) >= file.bytes
+    if is_empty:
+        raise RangeNotSatisfiable(f"the file has {file.bytes} bytes; ask for some of them")
+    return span
+
+
+def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first bytes and the rest: what fails until then can still be answered 503."""
+    wanted = None if span is None else f"bytes={span.first}-{span.last}"
+    content: Content = storage.open(key, byte_range=wanted)
+    return next(content.chunks, b""), content.chunks
+
+
+async def _stream(
+    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool
+) -> AsyncIterator[bytes]:
+    chunk, rest = started
+    with closing(rest):  # type: ignore[type-var]
+        while chunk:
+            yield chunk
+            try:
+                chunk = await pool.run(partial(next, rest, b""))
+            except Unavailable as error:
+                raise AnswerCut(error.message) from error
+
+
+def is_known(etag: str, if_none_match: str | None) -> bool:
+    """Say whether the client has the body with this validator; they compare weakly here."""
+    tags = {tag.removeprefix("W/") for tag in _TAG.findall(if_none_match or "")}
+    return "*" in tags or etag.removeprefix("W/") in tags

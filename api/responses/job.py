@@ -1,0 +1,71 @@
+"""A job as the body and headers of an answer."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from fastapi import Response
+from pydantic import BaseModel
+
+from api.ports import Ports
+from api.responses.file import is_known
+from shared.jobs.job import Job, QueuePlace
+from shared.jobs.view import JobView, etag, job_view
+from shared.lifecycle import LIVE, Status
+
+POLL_SECONDS: Final = (1, 10)
+"""The least and the most we ask a client to wait before it asks again."""
+
+
+class JobList(BaseModel):
+    """One page of a listing; the next one starts `after` its `last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[JobView]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class JobAnswer:
+    """A job as this moment shows it, with its validator."""
+
+    def __init__(self, job: Job, place: QueuePlace | None, *, base_url: str) -> None:
+        self._job = job
+        self._place = place
+        self._view = job_view(job, base_url=base_url, place=place)
+        self._etag = etag(self._view)
+
+    def is_known_by(self, if_none_match: str | None) -> bool:
+        """Say whether the client has this very body."""
+        return is_known(self._etag, if_none_match)
+
+    def response(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        return Response(
+            self._view.model_dump_json(),
+            status,
+            headers={**self._headers(), **(headers or {})},
+            media_type="application/json",
+        )
+
+    def not_modified(self) -> Response:
+        return Response(status_code=304, headers=self._headers())
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"ETag": self._etag, "Cache-Control": "private, no-cache"}
+        if self._job.status in LIVE:
+            seconds = poll_seconds(self._job, self._place)
+            headers["Retry-After"] = str(seconds)
+            headers["openai-poll-after-ms"] = str(seconds * 1000)
+        return headers
+
+
+def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
+    """Return the job with its place in the queue, which is read now."""
+    return JobAnswer(job, ports.queries.place(job), base_url=base_url)
+
+
+def poll_seconds(job: Job, place: QueuePlace | None) -> int:
+    """Return when to ask again: a quarter of what is left, as far as that is known."""
+    left = job.eta_seconds if job.status is Status.RUNNING else place and place.eta_seconds
+    least, most = POLL_SECONDS
+    return max(least, min(most, round((left or 0) / 4)))

@@ -1,0 +1,121 @@
+"""API keys over HTTP, for admins: make, list, rotate, revoke."""
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal, Self
+
+import structlog
+from fastapi import APIRouter, Body, Depends, Response
+from pydantic import BaseModel, Field
+
+from api.auth.caller import require_admin
+from api.dependencies import Given, known_query
+from api.openapi import PROBLEMS
+from api.submit.json_body import KnownNames
+from shared.api_keys.key import ApiKey
+from shared.api_keys.store import MOST_OVERLAP, parse_key_id
+
+router = APIRouter(
+    prefix="/v1/keys",
+    tags=["keys"],
+    dependencies=[Depends(require_admin), Depends(known_query)],
+    responses=PROBLEMS,
+)
+
+Cap = Annotated[int, Field(ge=1, le=1_000_000)]
+
+Hours = Annotated[float, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1), allow_inf_nan=False)]
+
+_log = structlog.get_logger(__name__)
+
+
+class NewKey(KnownNames):
+    """A key to make; a cap left out is the settings' own."""
+
+    name: Annotated[str, Field(max_length=64)]
+    is_admin: bool = False
+    max_queued: Cap | None = None
+    max_running: Cap | None = None
+
+
+class KeyRotation(KnownNames):
+    """How long the old text of a key works beside the new one."""
+
+    overlap_hours: Hours = 0
+
+
+class KeyView(BaseModel):
+    """A key without its secret; `prefix` is how the key itself begins, and `caller` in logs."""
+
+    id: str
+    object: Literal["api_key"] = "api_key"
+    name: str
+    prefix: str
+    is_admin: bool
+    max_queued: int | None
+    max_running: int | None
+    created_at: datetime
+    last_used_at: datetime | None
+    rotated_at: datetime | None
+    previous_works_until: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, shown: ApiKey, /, **more: str) -> Self:
+        return cls.model_validate({**shown.__dict__, "id": shown.public_id, **more})
+
+
+class KeyWithSecret(KeyView):
+    """A new or rotated key; `key` is shown in this answer alone."""
+
+    key: str
+
+
+class KeyList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[KeyView]
+
+
+@router.post("", status_code=201)
+def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
+    """Make a key; this answer alone shows it."""
+    key, given = ports.keys.create(
+        new.name,
+        is_admin=new.is_admin,
+        max_queued=new.max_queued,
+        max_running=new.max_running,
+    )
+    ports.key_cache.forget()
+    _log.info("api_key_created", key=key.prefix, name=key.name, is_admin=key.is_admin)
+    response.headers["Cache-Control"] = "no-store"
+    return KeyWithSecret.of(key, key=given)
+
+
+@router.get("")
+def list_keys(ports: Given) -> KeyList:
+    """List all keys, the oldest first, with those that were revoked."""
+    return KeyList(data=[KeyView.of(key) for key in ports.keys.all()])
+
+
+@router.post("/{key_id}/rotate")
+def rotate_key(
+    key_id: str,
+    ports: Given,
+    response: Response,
+    asked: Annotated[KeyRotation | None, Body()] = None,
+) -> KeyWithSecret:
+    """Draw a new text for a key, which keeps its jobs and caps; this answer alone shows it."""
+    hours = (asked or KeyRotation()).overlap_hours
+    key, given = ports.keys.rotate(parse_key_id(key_id), overlap=timedelta(hours=hours))
+    ports.key_cache.forget()
+    _log.info("api_key_rotated", key=key.prefix, name=key.name, overlap_hours=hours)
+    response.headers["Cache-Control"] = "no-store"
+    return KeyWithSecret.of(key, key=given)
+
+
+@router.delete("/{key_id}")
+def revoke_key(key_id: str, ports: Given) -> KeyView:
+    """End a key for good: the next request with it gets a 401; its jobs go on."""
+    key = ports.keys.revoke(parse_key_id(key_id))
+    ports.key_cache.forget()
+    _log.info("api_key_revoked", key=key.prefix, name=key.name)
+    return KeyView.of(key)

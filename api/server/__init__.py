@@ -1,0 +1,1 @@
+"""The edges of uvicorn: connections and memory."""

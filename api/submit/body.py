@@ -1,0 +1,247 @@
+"""What a create request carries, from multipart, a plain form or JSON, as one typed value."""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, Final, cast
+
+from pydantic import ValidationError
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from api.concurrency.body_memory import Reservation
+from api.submit.json_body import read_json
+from api.validation_messages import explain, unknown_field
+from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from shared.jobs.create import CreateJob
+
+MAX_URL: Final = 2000
+MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
+MAX_DEPTH: Final = 5
+SPOOL_BYTES: Final = 1024 * 1024
+MAX_URI_HEAD: Final = 200
+WHITESPACE: Final = b" \t\r\n\f\v"
+MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
+ALIASES: Final = {"steps": "num_inference_steps"}
+NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
+LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
+KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+
+_PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
+_HOW: Final = (
+    "a file part of a multipart form, or in JSON"
+    ' {"url": "https://…"} or {"data": "data:image/png;base64,…"}'
+)
+
+
+@dataclass(frozen=True)
+class Received:
+    """A body that has arrived and of which nothing is believed yet."""
+
+    pairs: Sequence[tuple[str, str]]
+    file: bytes | None
+    json: bytes | None
+
+
+@dataclass(frozen=True)
+class ImageUrl:
+    """Where the client says that its picture lies; nothing is known of the place."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class CreateRequest:
+    """A well-formed create request; `image` is still whatever the client sent."""
+
+    fields: CreateJob
+    image: bytes | ImageUrl
+
+
+async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
+    """Take in a create request's body; while it arrives, what is large of it lies in a file.
+
+    Raises:
+        UnsupportedBody: its content type is neither a form nor JSON.
+        InvalidRequest: the form is malformed.
+        Busy: too many bodies are in memory.
+        Unavailable: the disk has no room for it.
+    """
+    try:
+        return await _receive(request, max_bytes, reservation)
+    except OSError as error:
+        raise Unavailable("there is no room here for a body so large; try again") from error
+
+
+async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "application/json":
+        return Received((), None, await _spool(request, reservation))
+    if kind not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+        raise UnsupportedBody(
+            "send multipart/form-data with an image part, or application/json",
+            param="Content-Type",
+        )
+    try:
+        async with request.form(
+            max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
+        ) as form:
+            return await _from_form(form, reservation)
+    except HTTPException as error:
+        if error.status_code != 400:
+            raise
+        raise InvalidRequest(f"the form cannot be read: {error.detail}") from error
+
+
+def read_create(received: Received) -> CreateRequest:
+    """Check a body field by field.
+
+    Raises:
+        InvalidRequest: `param` names the field; the message says what would be right.
+    """
+    values = _nested(received.pairs) if received.json is None else _object(received.json)
+    refuse_nul(values)
+    for alias, name in ALIASES.items():
+        if values.get(alias) is None:
+            values.pop(alias, None)
+        elif values.get(name) is not None:
+            raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
+        else:
+            values[name] = values.pop(alias)
+    sent = values.pop("image", None)
+    if received.file is not None and sent is not None:
+        raise InvalidRequest("image is sent twice; send it once", param="image")
+    image = received.file if received.file is not None else _image(sent)
+    present = {name: value for name, value in values.items() if value is not None}
+    try:
+        return CreateRequest(CreateJob.model_validate(present), image)
+    except ValidationError as error:
+        raise explain(error.errors(include_url=False), KNOWN) from error
+
+
+async def _spool(request: Request, reservation: Reservation) -> bytes:
+    """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
+    with SpooledTemporaryFile(SPOOL_BYTES) as file:
+        arriving = UploadFile(cast(BinaryIO, file), size=0)
+        async for chunk in request.stream():
+            await arriving.write(chunk)
+        await arriving.seek(0)
+        reservation.grow(arriving.size or 0)
+        return await arriving.read()
+
+
+async def _from_form(form: FormData, reservation: Reservation) -> Received:
+    pairs: list[tuple[str, str]] = []
+    file = None
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            pairs.append((name, value))
+        elif name != "image":
+            raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
+        else:
+            reservation.grow(value.size or 0)
+            file = await value.read()
+    return Received(pairs, file, None)
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    values = read_json(body, "the body")
+    if not isinstance(values, dict):
+        raise InvalidRequest("the body must be a JSON object of names and values")
+    return values
+
+
+def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return form fields as the JSON they stand for: `metadata[k]`, `outputs[]`, JSON texts.
+
+    A list may be sent as JSON, by comma, or piece by piece.
+
+    A field left empty is a field not sent: browsers send every input of a form.
+    """
+    values: dict[str, Any] = {}
+    for name, text in pairs:
+        match = _PATH.fullmatch(name) if len(name) <= MAX_NAME else None
+        keys = re.findall(r"\[([^\[\]]*)\]", match[2]) if match else []
+        if match is None or len(keys) > MAX_DEPTH:
+            raise unknown_field(name, KNOWN)
+        top = match[1]
+        if not text and (not keys or top == "image" or name in LISTS):
+            continue
+        _place(values, [top, *keys], _meant(name, text))
+    return values
+
+
+def _meant(name: str, text: str) -> Any:
+    if name in NESTED | LISTS and text.lstrip().startswith(("{", "[")):
+        return read_json(text.encode(errors="replace"), name, param=name)
+    return [part.strip() for part in text.split(",")] if name in LISTS else text
+
+
+def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
+    """Put a value where its bracketed name says; `[]` and repeated outputs append."""
+    *parents, last = path
+    at: Any = values
+    for depth, key in enumerate(parents):
+        following = path[depth + 1]
+        at = at.setdefault(key, [] if following == "" else {})
+        if not isinstance(at, list if following == "" else dict):
+            raise InvalidRequest(f"{path[0]} is sent in two forms", param=path[0])
+    if isinstance(at, list):
+        at.append(value)
+    elif isinstance(at.get(last), list) and isinstance(value, list):
+        at[last] += value
+    elif last in at:
+        raise InvalidRequest(f"{path[0]} is sent twice; send it once", param=path[0])
+    else:
+        at[last] = value
+
+
+def _image(sent: object) -> bytes | ImageUrl:
+    """Return the picture inside a JSON `image`, or where it lies."""
+    if isinstance(sent, Mapping):
+        if set(sent) == {"url"}:
+            return _image_url(sent["url"])
+        if set(sent) != {"data"}:
+            raise InvalidRequest(f"image takes {_HOW}", param="image")
+        sent = sent["data"]
+    if sent is None:
+        raise InvalidRequest(f"image is missing; it takes {_HOW}", param="image")
+    # Bounded, since the pattern tries every division of a text that it does not match.
+    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
+    if not isinstance(sent, str) or match is None:
+        raise InvalidRequest(f"image takes {_HOW}", param="image")
+    try:
+        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidImage("the data URI of image is not valid base64", param="image") from error
+
+
+def _image_url(url: object) -> ImageUrl:
+    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
+        raise InvalidRequest(
+            f"image.url takes a URL of at most {MAX_URL} characters,"
+            " like https://example.org/cat.jpg",
+            param="image.url",
+        )
+    return ImageUrl(url)
+
+
+def refuse_nul(value: object, name: str = "the body") -> None:
+    """Refuse the one character that Postgres keeps in no text."""
+    if isinstance(value, str):
+        if "\0" in value:
+            name = name[:MAX_NAME]
+            raise InvalidRequest(f"{name} holds a NUL character; remove it", param=name)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            refuse_nul(key, name)
+            refuse_nul(inner, key)
+    elif isinstance(value, list):
+        for inner in value:
+            refuse_nul(inner, name)

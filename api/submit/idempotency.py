@@ -1,0 +1,52 @@
+"""The Idempotency-Key, and what makes two requests the same."""
+
+import hashlib
+import re
+from typing import Annotated, Final
+
+from fastapi import Depends, Header
+
+from api.submit.body import ImageUrl
+from shared.errors import InvalidRequest
+from shared.jobs.create import CreateJob
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+async def idempotency_key(
+    idempotency_key: Annotated[
+        str | None, Header(description="The same key and request give the same job.")
+    ] = None,
+) -> str | None:
+    """Return the key, sent bare or as a quoted string.
+
+    Raises:
+        InvalidRequest: it is empty, too long or not plain ASCII.
+    """
+    if idempotency_key is None:
+        return None
+    key = idempotency_key.strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if not _TOKEN.fullmatch(key):
+        raise InvalidRequest(
+            "the Idempotency-Key must have 1 to 255 visible ASCII characters, without blanks",
+            param="Idempotency-Key",
+        )
+    return key
+
+
+def fingerprint(fields: CreateJob, image: bytes | ImageUrl) -> str:
+    """Return what makes two requests the same, however they were spelled.
+
+    Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
+    """
+    digest = hashlib.sha256(fields.model_dump_json().encode())
+    if isinstance(image, ImageUrl):
+        digest.update(b"url\0" + image.url.encode())
+    else:
+        digest.update(hashlib.sha256(image).digest())
+    return digest.hexdigest()
+
+
+Idempotency = Annotated[str | None, Depends(idempotency_key)]

@@ -1,0 +1,47 @@
+"""The URLs in a request: a webhook's is judged, a picture's fetched, each in its own lane."""
+
+from functools import partial
+from typing import Final
+from uuid import UUID
+
+from api.ports import Ports
+from api.submit.body import refuse_nul
+from shared.errors import Busy, ImageNotFetched, ImageTooLarge
+from shared.outbound.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
+
+ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
+
+
+async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
+    """Refuse a URL that could not be delivered to today; each try judges it anew.
+
+    Raises:
+        OutboundRefused: with its reason, for the field `param`.
+        Busy: it could not be looked up now, which says nothing of the URL.
+    """
+    refuse_nul(url, param)
+    try:
+        await ports.pools.lookups.run(partial(ports.webhook_url_checker.check, url))
+    except TooManyLookups as error:
+        raise Busy(error.message) from error
+    except (OutboundRefused, OutboundFailed) as error:
+        raise OutboundRefused(f"{param}: {error.message}", param=param) from error
+
+
+async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
+    """Return what lies behind `image.url`; whether it is a picture, its decoder says.
+
+    Raises:
+        ImageTooLarge: it is larger than an upload may be.
+        ImageNotFetched: with its reason.
+        Busy: as `check_webhook`.
+    """
+    try:
+        fetch = partial(ports.image_fetcher.fetch, url, accept=ACCEPT)
+        return await ports.pools.fetching.run(fetch, owner_id=owner_id)
+    except AnswerTooLarge as error:
+        raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
+    except TooManyLookups as error:
+        raise Busy(error.message) from error
+    except (OutboundRefused, OutboundFailed) as error:
+        raise ImageNotFetched(error) from error

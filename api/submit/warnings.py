@@ -1,0 +1,51 @@
+"""Warnings that come with an accepted job: what will be ignored, and what will not go well."""
+
+import unicodedata
+
+from shared.engines.registry import OfferedEngine
+from shared.engines.spec import EngineSpec
+from shared.jobs.create import CreateJob
+
+
+def warnings_for(offer: OfferedEngine, fields: CreateJob) -> tuple[str, ...]:
+    """Return a sentence for everything a client should know before the clip is there."""
+    spec = offer.spec
+    warnings = [*_ignored(spec, fields), *_language(spec, fields)]
+    if offer.workers == 0:
+        warnings.append(f"no worker serves {spec.name} now; the job waits until one starts")
+    return tuple(warnings)
+
+
+def unused(spec: EngineSpec) -> list[str]:
+    """Return which fields of a create an engine takes no notice of."""
+    uses = {
+        "prompt": spec.uses_prompt,
+        "negative_prompt": spec.uses_negative_prompt,
+        "quality": spec.uses_steps,
+        "num_inference_steps": spec.uses_steps,
+        "guidance_scale": spec.uses_guidance,
+    }
+    return [name for name, is_used in uses.items() if not is_used]
+
+
+def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
+    reasons = dict.fromkeys(unused(spec), f"{spec.name} does not use it")
+    if fields.width is not None or fields.height is not None:
+        reasons["resolution"] = "width and height decide the size"
+    return [
+        f"{name} was ignored: {reason}"
+        for name, reason in reasons.items()
+        if getattr(fields, name) not in (None, "")
+    ]
+
+
+def _language(spec: EngineSpec, fields: CreateJob) -> list[str]:
+    """Warn of a script the text encoder cannot read; a camera move reads its own words."""
+    is_english_only = spec.uses_prompt and spec.ai_generated and spec.prompt_languages == ("en",)
+    if is_english_only and not (_is_latin(fields.prompt) and _is_latin(fields.negative_prompt)):
+        return [f"{spec.name} was taught English only; other scripts mean nothing to it"]
+    return []
+
+
+def _is_latin(text: str) -> bool:
+    return all("LATIN" in unicodedata.name(letter, "") for letter in text if letter.isalpha())

@@ -1,0 +1,123 @@
+"""Our own processes as parts: the migration, the keeper, the worker and the gateway."""
+
+import re
+import signal
+import sys
+import urllib.error
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import psutil
+import psycopg
+
+from local.processes.process import Part
+from local.servers.postgres import DATABASE, connect
+from local.servers.services import service_env
+from local.state import State
+from shared.settings import Settings
+
+ROOT: Final = Path(__file__).parents[1]
+REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
+TEMPORARY: Final = "stillreel-tmp"
+"""Emptied at each start, so its name is one that nobody gives to a folder of their own."""
+
+WORKER_SECONDS: Final = 600
+"""A cold disk takes minutes to give up torch; the model is loaded after that, by itself."""
+
+REVISION: Final = re.compile(r'^revision\b.*"(\w+)"', re.MULTILINE)
+BEFORE: Final = re.compile(r'^down_revision\b.*"(\w+)"', re.MULTILINE)
+
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # It is loopback.
+
+
+def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...]:
+    """Return them in the order in which they start."""
+    worker_id = settings.worker_id or state.worker_id
+    env = {
+        **service_env(state),
+        "STILLREEL_HOST": settings.host,
+        "STILLREEL_PORT": str(settings.port),
+        "STILLREEL_WORKER_ID": worker_id,
+        "STILLREEL_DATA_DIR": str(folder),
+        "TMPDIR": str(folder / TEMPORARY),
+    }
+    address = gateway_address(settings)
+
+    def python(name: str, *arguments: str) -> Part:
+        return Part(
+            name=name,
+            argv=(sys.executable, "-m", *arguments),
+            log=folder / "logs" / f"{name}.log",
+            cwd=ROOT,
+            env=env,
+            needs=("migrate",),  # A process waits for no more than it cannot start without.
+            death_signal=signal.SIGTERM,  # They drain by themselves when the launcher is killed.
+        )
+
+    return (
+        replace(
+            python("migrate", "alembic", "upgrade", "head"),
+            needs=("postgres",),
+            runs_once=True,
+            ready=lambda: is_migrated(state),
+        ),
+        python("keeper", "worker.keeper"),
+        replace(
+            python("worker", "worker"),
+            address=worker_id,
+            needs=("migrate", "valkey", "s3"),
+            ready=lambda: is_at_work(state, worker_id),
+            ready_seconds=WORKER_SECONDS,
+            # The worker's own drain ends ten seconds after DRAIN_SECONDS at the latest.
+            grace_seconds=settings.drain_seconds + 15,
+        ),
+        replace(
+            python("gateway", "api"),
+            address=address,
+            grace_seconds=15,  # It lets requests end for ten.
+            ready=lambda: answers(f"{address}/readyz"),
+        ),
+    )
+
+
+def is_migrated(state: State) -> bool:
+    """Say whether the database is at the newest migration, a second sooner than Alembic could."""
+    texts = [path.read_text() for path in (ROOT / "migrations" / "versions").glob("*.py")]
+    newest = set(re.findall(REVISION, "".join(texts))) - set(re.findall(BEFORE, "".join(texts)))
+    try:
+        with connect(state, DATABASE) as connection:
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except psycopg.Error:
+        return False
+    return {version for (version,) in found} == newest
+
+
+def is_at_work(state: State, worker_id: str) -> bool:
+    """Say whether one of this machine's workers takes jobs."""
+    query = (
+        "SELECT pid FROM workers WHERE starts_with(name, %s) AND state <> 'stopped'"
+        " AND beat_at > clock_timestamp() - interval '30 seconds'"
+    )
+    try:
+        with connect(state, DATABASE) as connection:
+            pids = connection.execute(query, (f"{worker_id}-",)).fetchall()
+    except psycopg.Error:
+        return False
+    return any(psutil.pid_exists(pid) for (pid,) in pids)  # A killed one's last beat outlives it.
+
+
+def gateway_address(settings: Settings) -> str:
+    """Return the address under which this machine reaches the gateway."""
+    host = REACHED_AT.get(settings.host, settings.host)
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def answers(url: str) -> bool:
+    """Say whether a GET is answered with 200 within a second."""
+    try:
+        with _OPENER.open(url, timeout=1) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,212 @@
+"""One process of the system as data, and the process it becomes once started."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from shared.errors import AppError
+
+MARK = "STILLREEL_LAUNCHED_FROM"
+"""Names the data folder in the environment of everything started from it."""
+
+TETHER = Path(__file__).with_name("die_with_parent.py")
+KILL_SECONDS = 10
+HURRIED_SECONDS = 2
+
+
+class CannotStart(AppError):
+    """The system cannot start or go on; the message is one sentence for the person who ran it."""
+
+    code = "cannot_start"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A process of the system: how it starts, when it serves, how it stops.
+
+    `ready` answers within about a second and never raises; without it a part serves as soon as it
+    runs. A part with `runs_once` is a step: left out if it is `ready` already, else ready when it
+    has ended with status 0. `death_signal` reaches the process when its launcher dies without
+    stopping it (Linux only).
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    log: Path
+    cwd: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    prepare: Callable[[], None] | None = None
+    ready: Callable[[], bool] | None = None
+    ready_seconds: float = 60
+    runs_once: bool = False
+    stop_signal: signal.Signals = signal.SIGTERM
+    death_signal: signal.Signals | None = None
+    grace_seconds: float = 10
+    address: str = ""
+
+
+class Process:
+    """A started part. Every method acts on the whole tree below it, also after its head died."""
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        if part.prepare:
+            part.prepare()
+        argv = part.argv
+        if part.death_signal:
+            tether = (str(TETHER), str(int(part.death_signal)), str(os.getpid()))
+            argv = (sys.executable, "-IS", *tether, *argv)
+        with part.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                argv,
+                cwd=part.cwd,
+                env={**os.environ, **part.env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops in order.
+            )
+        self._head = psutil.Process(self._popen.pid)  # Knows its own from a reused pid.
+        self.started = time.monotonic()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_status(self) -> int | None:
+        """The exit status, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def tree(self) -> list[psutil.Process]:
+        """Return the process and its descendants, the head first; of a dead head, its session."""
+        try:
+            return [self._head, *self._head.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            orphans = [it for it in psutil.process_iter() if _session(it) == self.pid]
+        # If there is a process with the head's own pid again, the session is another's.
+        return [] if any(it.pid == self.pid for it in orphans) else orphans
+
+    def freeze(self) -> None:
+        self._head.suspend()  # First: it would go on to start others.
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                process.suspend()
+
+    def thaw(self) -> None:
+        for process in self.tree():
+            with suppress(psutil.NoSuchProcess):
+                process.resume()
+
+    def kill(self) -> None:
+        """SIGKILL everything at once, as a crash or the kernel's OOM killer would."""
+        tree = self.tree()
+        for process in tree:
+            _kill(process)
+        self._popen.wait()
+        wait_gone(tree, KILL_SECONDS)
+
+    def signal_stop(self) -> None:
+        if self.exit_status is None:
+            self._popen.send_signal(self.part.stop_signal)
+
+    def stop(self, is_hurried: Callable[[], bool] = lambda: False) -> bool:
+        """Ask it to stop and wait; kill what is left after the grace. True if it went by itself.
+
+        Args:
+            is_hurried: asked while waiting; once true the grace shrinks to two seconds.
+        """
+        tree = self.tree()
+        self.signal_stop()
+        asked = time.monotonic()
+        while self.exit_status is None:
+            grace = self.part.grace_seconds
+            if is_hurried():
+                grace = min(grace, HURRIED_SECONDS)
+            if time.monotonic() > asked + grace:
+                break
+            time.sleep(0.01)
+        went = self.exit_status is not None
+        left = {*tree, *self.tree()}
+        for process in left:
+            _kill(process)
+        self._popen.wait()
+        wait_gone(left, KILL_SECONDS)
+        return went
+
+    def wait_ready(self) -> None:
+        """Wait until it serves.
+
+        Raises:
+            CannotStart: it ended or took longer than `ready_seconds`.
+        """
+        deadline = time.monotonic() + self.part.ready_seconds
+        while self.part.ready and not self.part.ready():
+            if self.exit_status is not None or time.monotonic() > deadline:
+                self.kill()
+                raise CannotStart(f"{self.part.name} did not start: {last_line(self.part.log)}")
+            time.sleep(0.02)
+
+
+def last_line(log: Path) -> str:
+    """Return the log's last line that says something, cut to fit a sentence."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 8192))
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return "it wrote no log"
+    said = [line.strip() for line in lines if line.strip()]
+    return _in_words(said[-1])[:300] if said else "it wrote nothing to its log"
+
+
+def _in_words(line: str) -> str:
+    """Return a structured line's event and reason; any other line as it is."""
+    try:
+        fields = json.loads(line)
+        # Whoever shows this has said already that it refused.
+        event = "" if fields["event"] == "refused_to_start" else f"{fields['event']}: "
+        return f"{event}{fields['reason']}"
+    except (ValueError, TypeError, KeyError):
+        return line
+
+
+def _session(process: psutil.Process) -> int | None:
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return
+
+
+def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
+    """Wait until they have ended and closed their ports; an orphan need not have been reaped."""
+    deadline = time.monotonic() + seconds
+    while any(_is_running(process) for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def _is_running(process: psutil.Process) -> bool:
+    try:
+        if not process.is_running():
+            return False
+        # A zombie with more than one thread still holds its ports.
+        return process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+    except psutil.NoSuchProcess:
+        return False

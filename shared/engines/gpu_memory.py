@@ -1,0 +1,56 @@
+"""What a clip takes of a card's memory, estimated before it is accepted: sums, no I/O."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class MemoryMode(BaseModel):
+    """One way to divide a clip's work; each gives the same frames. Bytes on the card.
+
+    `weights_bytes` lie there throughout. While texts and the picture are encoded come
+    `encoding_bytes`, while the clip is denoised `bytes_per_pixel_frame` for each pixel of each
+    frame, and while it is decoded `Footprint.bytes_per_decoded_pixel` for `decode_frames`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: Literal["normal", "low"]
+    weights_bytes: int
+    encoding_bytes: int
+    bytes_per_pixel_frame: int
+    decode_frames: int
+
+
+class Footprint(BaseModel):
+    """An engine's memory as numbers: linear in pixels times frames, the weights apart.
+
+    `ways` has the quickest first; a worker whose card fills up goes on in the last. `fixed_bytes`
+    are for what no tensor shows: the CUDA context, the libraries' workspaces, rounding up.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    fixed_bytes: int
+    bytes_per_decoded_pixel: int
+    ways: tuple[MemoryMode, ...] = Field(min_length=1)
+
+    def least_bytes(self, *, width: int, height: int, num_frames: int) -> int:
+        """Return the bytes of the card that a clip needs in the most frugal way."""
+        size = {"width": width, "height": height, "num_frames": num_frames}
+        return min(self.bytes_in(way, **size) for way in self.ways)
+
+    def bytes_in(self, way: MemoryMode, *, width: int, height: int, num_frames: int) -> int:
+        """Return the bytes of the card that a clip of this size needs in one way.
+
+        The stages of a render follow one another, so the largest of them counts. How far the
+        estimate is from what renders take:
+        `tests/integration/i2vgen/test_i2vgen_footprint.py` holds it against the tensors of a
+        full-size model, and the bench against the card's own count.
+        """
+        pixels = width * height
+        encoding = way.encoding_bytes
+        denoising = way.bytes_per_pixel_frame * pixels * num_frames
+        # The picture is encoded by the same VAE, in less than a frame is decoded in.
+        decoding = self.bytes_per_decoded_pixel * pixels * min(way.decode_frames, num_frames)
+        return self.fixed_bytes + way.weights_bytes + max(encoding, denoising, decoding)

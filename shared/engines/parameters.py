@@ -1,0 +1,200 @@
+"""How a request is resolved against an engine: pure functions, no I/O."""
+
+import math
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.engines.spec import (
+    MAX_SEED,
+    MIN_SIDE,
+    EngineSpec,
+    Fit,
+    Quality,
+    Recipe,
+    Resolution,
+    Shape,
+    Span,
+)
+from shared.errors import InvalidRequest
+
+
+class RequestedParameters(BaseModel):
+    """What a client asked of the renderer; None means "the engine's default"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: str = Field(default="", max_length=2000)
+    negative_prompt: str = Field(default="", max_length=2000)
+    resolution: Resolution | None = None
+    width: int | None = Field(default=None, ge=1)
+    height: int | None = Field(default=None, ge=1)
+    fit: Fit = Fit.CROP
+    num_frames: int | None = None
+    fps: int | None = None
+    quality: Quality | None = Field(
+        default=None,
+        description=(
+            "How much work goes into the clip. A draft is approximate: fewer steps by another"
+            " sampler. standard, the default, and high are exact. num_inference_steps wins over"
+            " the number of steps that a quality stands for."
+        ),
+    )
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+
+
+class RenderParameters(BaseModel):
+    """A request settled against one engine: every value fixed, sides in pixels."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt: str
+    negative_prompt: str
+    resolution: Resolution | None
+    width: int
+    height: int
+    fit: Fit
+    num_frames: int
+    fps: int
+    quality: Quality = Quality.STANDARD
+    approximate: bool = False
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+
+
+ASPECTS: Final = ((1, 1), (4, 3), (3, 2), (16, 9), (3, 4), (2, 3), (9, 16))
+
+
+def resolve_parameters(
+    spec: EngineSpec, asked: RequestedParameters, *, image_width: int, image_height: int, seed: int
+) -> RenderParameters:
+    """Fix every value the client left open, or say which one is out of the engine's range.
+
+    Args:
+        seed: used when the client asked for none.
+
+    Raises:
+        InvalidRequest: a value is outside the engine's limits; `param` names it.
+    """
+    if spec.prompt_required and not asked.prompt.strip():
+        raise InvalidRequest(
+            f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
+        )
+    quality, recipe = _quality(spec, asked.quality)
+    chosen = {
+        "num_frames": spec.defaults.num_frames if asked.num_frames is None else asked.num_frames,
+        "fps": spec.defaults.fps if asked.fps is None else asked.fps,
+        "num_inference_steps": (
+            recipe.num_inference_steps
+            if asked.num_inference_steps is None
+            else asked.num_inference_steps
+        ),
+    }
+    guidance_scale = (
+        spec.defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale
+    )
+    for name, value in {**chosen, "guidance_scale": guidance_scale}.items():
+        _check_span(spec, name, value)
+    resolution, (width, height) = _size(spec, asked, image_width, image_height)
+    return RenderParameters(
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        resolution=resolution,
+        width=width,
+        height=height,
+        fit=asked.fit,
+        quality=quality,
+        approximate=recipe.approximate,
+        guidance_scale=guidance_scale,
+        seed=seed if asked.seed is None else asked.seed,
+        **chosen,
+    )
+
+
+def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], ...]:
+    """Return the (width, height) shapes an engine with `Shape.BUCKETS` renders at."""
+    short = resolution.short_side
+    return tuple(
+        (_snap(short * w / min(w, h), spec.multiple), _snap(short * h / min(w, h), spec.multiple))
+        for w, h in ASPECTS
+    )
+
+
+def _quality(spec: EngineSpec, asked: Quality | None) -> tuple[Quality, Recipe]:
+    """Return the quality and what it means; an engine without steps has one and ignores others."""
+    standard = Recipe(num_inference_steps=spec.defaults.num_inference_steps, sampler="")
+    if asked in (None, Quality.STANDARD) or not spec.uses_steps:
+        return Quality.STANDARD, standard
+    if asked not in spec.qualities:
+        known = ", ".join(each for each in Quality if each in {Quality.STANDARD, *spec.qualities})
+        raise InvalidRequest(
+            f"{spec.name} has no quality {asked}; it takes {known}", param="quality"
+        )
+    return asked, spec.qualities[asked]
+
+
+def _check_span(spec: EngineSpec, name: str, value: float) -> None:
+    span: Span = getattr(spec, name)
+    if value not in span or not math.isfinite(value):
+        raise InvalidRequest(
+            f"{name} {value:g} is out of range for {spec.name};"
+            f" it takes {span.low:g} to {span.high:g}",
+            param=name,
+        )
+
+
+def _size(
+    spec: EngineSpec, asked: RequestedParameters, image_width: int, image_height: int
+) -> tuple[Resolution | None, tuple[int, int]]:
+    if asked.width is not None or asked.height is not None:
+        return None, _explicit_size(spec, asked, image_width / image_height)
+    resolution = asked.resolution or spec.defaults.resolution
+    if spec.shape is Shape.BUCKETS:
+        aspect = math.log(image_width / image_height)
+        size = min(buckets(spec, resolution), key=lambda s: abs(math.log(s[0] / s[1]) - aspect))
+    else:
+        scale = resolution.short_side / min(image_width, image_height)
+        size = (
+            _snap(image_width * scale, spec.multiple),
+            _snap(image_height * scale, spec.multiple),
+        )
+    if max(size) > spec.max_side:
+        raise InvalidRequest(
+            f"this picture is {image_width} x {image_height}; at {resolution} its clip would be"
+            f" {size[0]} x {size[1]}, and {spec.name} goes up to {spec.max_side} on a side:"
+            " crop the picture, or ask for a lower resolution",
+            param="resolution",
+        )
+    return resolution, size
+
+
+def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) -> tuple[int, int]:
+    """Return the sides asked for; a missing one follows the picture's aspect."""
+    sides: dict[str, int] = {}
+    for name, given, derived in (
+        ("width", asked.width, (asked.height or 0) * aspect),
+        ("height", asked.height, (asked.width or 0) / aspect),
+    ):
+        side = _snap(derived, spec.multiple) if given is None else given
+        if side % spec.multiple:
+            below = side - side % spec.multiple
+            raise InvalidRequest(
+                f"{name} {side} is not a multiple of {spec.multiple};"
+                f" try {max(below, spec.multiple)} or {below + spec.multiple}",
+                param=name,
+            )
+        if not MIN_SIDE <= side <= spec.max_side:
+            raise InvalidRequest(
+                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
+                f" {spec.max_side}",
+                param=name,
+            )
+        sides[name] = side
+    return sides["width"], sides["height"]
+
+
+def _snap(side: float, multiple: int) -> int:
+    return max(multiple, round(side / multiple) * multiple)

@@ -1,0 +1,133 @@
+"""Who serves what: the workers' own word on themselves, and the engines they have offered."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import text
+
+from shared.db import Database
+from shared.engines.spec import EngineSpec
+from shared.errors import UnknownModel
+
+WORKER_ALIVE_SECONDS: Final = 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerInfo:
+    """A worker as it shows itself; for show, admission and metrics, never for the reaper.
+
+    `free_bytes` is the room in the folder where it makes clips.
+    """
+
+    name: str
+    host: str
+    pid: int
+    device: str
+    device_name: str | None
+    vram_bytes: int | None
+    engines: Sequence[str]
+    resident_engine: str | None
+    state: str
+    model_loads: int
+    free_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class OfferedEngine:
+    """An engine this installation has served, and how many live workers serve it now.
+
+    `card_bytes` is the memory of the largest card among them, `free_bytes` the most room on a
+    disk; None while there is none, or one that does not know its own.
+    """
+
+    spec: EngineSpec
+    workers: int
+    updated_at: datetime
+    card_bytes: int | None = None
+    free_bytes: int | None = None
+
+
+class EngineRegistry:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def offer(self, specs: Sequence[EngineSpec]) -> None:
+        """Make these engines known to the gateway, best first."""
+        with self._db.begin() as connection:
+            for rank, spec in enumerate(specs):
+                connection.execute(
+                    _OFFER, {"name": spec.name, "spec": spec.model_dump_json(), "rank": rank}
+                )
+
+    def beat(self, card: WorkerInfo) -> None:
+        values = {**card.__dict__, "engines": list(card.engines)}
+        with self._db.autocommit() as connection:
+            connection.execute(_BEAT, values)
+
+    def offers(self) -> list[OfferedEngine]:
+        """Return every engine known here, those that are served now first, best first."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
+        return [OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
+
+    def choose(self, name: str | None) -> OfferedEngine:
+        """Return the offer of that name, or the best this installation serves.
+
+        Raises:
+            UnknownModel: no worker has ever offered it; the message names those that exist.
+        """
+        offers = self.offers()
+        for offer in offers:
+            if name is None or offer.spec.name == name:
+                return offer
+        if not offers:
+            raise UnknownModel(
+                "no worker has started yet, so no model is known; start one and try again",
+                param="model",
+            )
+        known = ", ".join(offer.spec.name for offer in offers)
+        raise UnknownModel(f"there is no model {name!r} here; there is {known}", param="model")
+
+    def live_workers(self) -> int:
+        with self._db.autocommit() as connection:
+            return int(connection.execute(_LIVE, {"alive": WORKER_ALIVE_SECONDS}).scalar_one())
+
+
+_OFFER: Final = text(
+    "INSERT INTO engines (name, spec, rank) VALUES (:name, CAST(:spec AS jsonb), :rank)"
+    " ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, rank = excluded.rank,"
+    " updated_at = clock_timestamp()"
+)
+
+_BEAT: Final = text("""
+INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
+                     resident_engine, state, model_loads, free_bytes)
+VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
+        :resident_engine, :state, :model_loads, :free_bytes)
+ON CONFLICT (name) DO UPDATE SET
+    host = excluded.host, pid = excluded.pid, device = excluded.device,
+    device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
+    engines = excluded.engines, resident_engine = excluded.resident_engine,
+    state = excluded.state, model_loads = excluded.model_loads,
+    free_bytes = excluded.free_bytes,
+    started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
+                      ELSE clock_timestamp() END,
+    beat_at = clock_timestamp()
+""")
+
+_OFFERS: Final = text("""
+SELECT e.spec, count(w.name), e.updated_at,
+    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
+    CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END
+FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines) AND w.state <> 'stopped'
+    AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
+GROUP BY e.name, e.spec, e.rank, e.updated_at
+ORDER BY (count(w.name) > 0) DESC, e.rank, e.name
+""")
+
+_LIVE: Final = text(
+    "SELECT count(*) FROM workers WHERE state <> 'stopped'"
+    " AND beat_at > clock_timestamp() - make_interval(secs => :alive)"
+)

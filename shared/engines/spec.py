@@ -1,0 +1,142 @@
+"""What an engine can do: plain data that the gateway, the page and the worker share."""
+
+from enum import StrEnum
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from shared.engines.gpu_memory import Footprint
+
+MAX_SEED: Final = 2**32 - 1
+MIN_SIDE: Final = 64
+
+
+class Resolution(StrEnum):
+    """The short side of the clip."""
+
+    P256 = "256p"
+    P512 = "512p"
+    P768 = "768p"
+    P1024 = "1024p"
+
+    @property
+    def short_side(self) -> int:
+        return int(self.value[:-1])
+
+
+class Fit(StrEnum):
+    """How a picture of another shape meets the clip's frame."""
+
+    CROP = "crop"
+    PAD = "pad"
+
+
+class Quality(StrEnum):
+    """How much work goes into a clip; a draft alone is approximate."""
+
+    DRAFT = "draft"
+    STANDARD = "standard"
+    HIGH = "high"
+
+
+class Shape(StrEnum):
+    """How an engine chooses the clip's shape from the picture's."""
+
+    KEEP = "keep"  # the picture's own aspect
+    BUCKETS = "buckets"  # the nearest of few aspects, so that compiled shapes are reused
+
+
+class Span(BaseModel):
+    """An inclusive range of numbers."""
+
+    model_config = ConfigDict(frozen=True)
+
+    low: float
+    high: float
+
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+
+class Licence(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    url: str | None = None
+    commercial_use: Literal["yes", "no", "ask", "conditions"]
+    note: str = ""
+
+
+class Defaults(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    resolution: Resolution = Resolution.P512
+    num_frames: int = 16
+    fps: int = 8
+    num_inference_steps: int = 50
+    guidance_scale: float = 9.0
+
+
+class Preset(BaseModel):
+    """A named set of values a creator can start from; None leaves the default."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    resolution: Resolution | None = None
+    num_frames: int | None = None
+    fps: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+
+
+class Recipe(BaseModel):
+    """What a quality means to an engine; steps that a client names itself win over these.
+
+    `approximate` says that the sampler is another than the model's own: the clip is near what
+    the standard one would be, and not the same.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    num_inference_steps: int
+    sampler: str
+    approximate: bool = False
+
+
+class EngineSpec(BaseModel):
+    """All the gateway and the page need to know of an engine they never import.
+
+    `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
+    the card; `revision` the weights' commit, or the code's version where there are none;
+    `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
+    standard, which is its defaults; `footprint` is None where memory sets no limit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    title: str
+    description: str
+    revision: str
+    ai_generated: bool
+    uses_prompt: bool
+    prompt_required: bool = False
+    prompt_languages: tuple[str, ...] = ("en",)
+    uses_negative_prompt: bool = False
+    uses_steps: bool = True
+    uses_guidance: bool = True
+    needs_gpu: bool
+    shape: Shape
+    multiple: int = Field(ge=1)
+    max_side: int = 4096
+    num_frames: Span = Span(low=8, high=32)
+    fps: Span = Span(low=1, high=60)
+    num_inference_steps: Span = Span(low=1, high=200)
+    guidance_scale: Span = Span(low=0, high=30)
+    defaults: Defaults = Defaults()
+    presets: tuple[Preset, ...] = ()
+    qualities: dict[Quality, Recipe] = {}
+    vram_bytes: int = 0
+    footprint: Footprint | None = None
+    licence: Licence

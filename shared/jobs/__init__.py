@@ -1,0 +1,1 @@
+"""A job: its row, its transitions, its queries, its views."""

@@ -1,0 +1,170 @@
+"""A job as a value: one row of the table, frozen at one version."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import RowMapping
+
+from shared.engines.parameters import RenderParameters
+from shared.errors import NotFound
+from shared.lifecycle import TERMINAL, Stage, Status
+
+PREFIX: Final = "job_"
+
+
+class Priority(StrEnum):
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+
+class Variant(StrEnum):
+    """The files a job can have."""
+
+    VIDEO = "video"
+    POSTER = "poster"
+    GIF = "gif"
+    SPRITESHEET = "spritesheet"
+    INPUT = "input"
+
+
+class FileFacts(BaseModel):
+    """What is known of a finished job's file; sizes in pixels, what does not apply is None."""
+
+    model_config = ConfigDict(frozen=True)
+
+    content_type: str
+    bytes: int
+    sha256: str
+    width: int | None = None
+    height: int | None = None
+    fps: int | None = None
+    num_frames: int | None = None
+    duration_seconds: float | None = None
+    columns: int | None = None
+    rows: int | None = None
+
+
+class Artifact(FileFacts):
+    """A finished job's file as it is stored."""
+
+    key: str
+
+
+class Result(BaseModel):
+    """What a succeeded job left in storage; `ai_generated` is the engine's word on itself."""
+
+    model_config = ConfigDict(frozen=True)
+
+    ai_generated: bool
+    artifacts: dict[Variant, Artifact]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One job at one `version`; times are aware UTC from Postgres' clock."""
+
+    id: UUID
+    owner_id: UUID
+    status: Status
+    attempt: int
+    failures: int
+    version: int
+    engine: str
+    engine_revision: str
+    parameters: RenderParameters
+    outputs: tuple[str, ...]
+    priority: Priority
+    image_sha256: str
+    image_width: int
+    image_height: int
+    gpu_bytes: int | None
+    source: str
+    request_id: str | None
+    batch_id: UUID | None
+    parent_id: UUID | None
+    idempotency_fingerprint: str | None
+    webhook_url: str | None
+    webhook_event_types: tuple[str, ...]
+    metadata: dict[str, str]
+    warnings: tuple[str, ...]
+    created_at: datetime
+    claim_at: datetime
+    due_at: datetime
+    queue_deadline: datetime | None
+    worker: str | None
+    lease_until: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    stage: Stage | None
+    step: int | None
+    total_steps: int | None
+    eta_seconds: float | None
+    error_code: str | None
+    error_message: str | None
+    error_retryable: bool | None
+    result: Result | None
+    metrics: dict[str, Any]
+    retain_seconds: int
+    expires_at: datetime | None
+    expired_at: datetime | None
+    deleted_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> Self:
+        values = {name: row[name] for name in _COLUMNS}
+        values["status"] = Status(row["status"])
+        values["priority"] = Priority(row["priority"])
+        values["parameters"] = RenderParameters.model_validate(row["parameters"])
+        values["stage"] = None if row["stage"] is None else Stage(row["stage"])
+        values["result"] = None if row["result"] is None else Result.model_validate(row["result"])
+        for name in ("outputs", "webhook_event_types", "warnings"):
+            values[name] = tuple(row[name] or ())
+        return cls(**values)
+
+    @property
+    def public_id(self) -> str:
+        return public_id(self.id)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+_COLUMNS: Final = tuple(field.name for field in fields(Job))
+
+
+def public_id(job_id: UUID) -> str:
+    return f"{PREFIX}{job_id.hex}"
+
+
+def parse_id(text: str) -> UUID:
+    """Return the id inside `job_…`.
+
+    Raises:
+        NotFound: it is no job id; the same answer as for a job that does not exist.
+    """
+    digits = text.removeprefix(PREFIX)
+    if not text.startswith(PREFIX) or len(digits) != 32:
+        raise no_such_job()
+    try:
+        return UUID(hex=digits)
+    except ValueError as error:
+        raise no_such_job() from error
+
+
+def no_such_job() -> NotFound:
+    """Return the one answer for foreign, deleted, malformed and missing ids."""
+    return NotFound("no such job")
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """Where a queued job stands among its engine's; position 1 is next."""
+
+    position: int
+    eta_seconds: float | None

@@ -1,0 +1,58 @@
+"""What a submit writes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from shared.engines.parameters import RenderParameters
+from shared.jobs import fairness
+from shared.jobs.job import Priority
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewJob:
+    """Everything a submit writes; the picture is stored under `input_key(id)` already.
+
+    `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    """
+
+    id: UUID
+    owner_id: UUID
+    engine: str
+    engine_revision: str
+    parameters: RenderParameters
+    image_sha256: str
+    image_width: int
+    image_height: int
+    source: str
+    retain: timedelta
+    gpu_bytes: int | None = None
+    outputs: Sequence[str] = ()
+    priority: Priority = Priority.NORMAL
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    idempotency_fingerprint: str | None = None
+    webhook_url: str | None = None
+    webhook_event_types: Sequence[str] = ()
+    metadata: Mapping[str, str] | None = None
+    warnings: Sequence[str] = ()
+    queue_ttl: timedelta | None = None
+    parent_id: UUID | None = None
+
+    def values(self, max_queued: int) -> dict[str, Any]:
+        """Return what `statements.SUBMIT` binds, for an owner who may have so many waiting."""
+        return {
+            **vars(self),
+            "parameters": self.parameters.model_dump_json(),
+            "outputs": list(self.outputs),
+            "webhook_event_types": list(self.webhook_event_types) or None,
+            "metadata": json.dumps(dict(self.metadata or {})),
+            "warnings": json.dumps(list(self.warnings)),
+            "retain_seconds": int(self.retain.total_seconds()),
+            "bonus": fairness.BONUS[self.priority],
+            "share": fairness.SHARE,
+            "max_queued": max_queued,
+        }

@@ -1,0 +1,206 @@
+"""Reading jobs: one, a page, the queue; single statements in autocommit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import Connection, Select, and_, func, literal, select, text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from shared.db import Database
+from shared.engines.registry import WORKER_ALIVE_SECONDS
+from shared.errors import InvalidRequest
+from shared.jobs.fairness import NOT_FULL
+from shared.jobs.job import Job, QueuePlace, no_such_job
+from shared.lifecycle import Status
+from shared.tables import jobs
+
+RENDER_SAMPLE: Final = 20
+"""How many recent renders the estimate of the next one rests on."""
+
+
+@dataclass(frozen=True)
+class QueueState:
+    """One engine's queue: lengths, the oldest wait and what a render takes, in seconds."""
+
+    engine: str
+    queued: int
+    running: int
+    oldest_seconds: float | None
+    workers: int
+    render_seconds: float | None
+
+    @property
+    def wait_seconds(self) -> float | None:
+        """What a job submitted now would wait, or None where nothing is known yet."""
+        if self.render_seconds is None or self.workers == 0:
+            return None
+        ahead = max(0, self.queued + self.running - self.workers + 1)
+        return ahead * self.render_seconds / self.workers
+
+
+@dataclass(frozen=True)
+class Page:
+    jobs: Sequence[Job]
+    has_more: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What a listing narrows to; None and empty mean everything."""
+
+    status: Status | None = None
+    engine: str | None = None
+    batch_id: UUID | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+class JobQueries:
+    """Everything that reads jobs; it never writes."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, job_id: UUID, *, owner_id: UUID) -> Job:
+        """Return an owner's job.
+
+        Raises:
+            NotFound: foreign, deleted and missing jobs alike.
+        """
+        statement = select(jobs).where(
+            jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
+        )
+        with self._db.autocommit() as connection:
+            row = connection.execute(statement).mappings().first()
+        if row is None:
+            raise no_such_job()
+        return Job.from_row(row)
+
+    def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
+        """Return these jobs as they stand, whoever owns them, deleted ones too."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(
+                text("SELECT * FROM jobs WHERE id = ANY(:ids)"), {"ids": list(job_ids)}
+            )
+            return {row["id"]: Job.from_row(row) for row in rows.mappings()}
+
+    def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Job | None:
+        statement = select(jobs).where(
+            jobs.c.owner_id == owner_id, jobs.c.idempotency_key == idempotency_key
+        )
+        with self._db.autocommit() as connection:
+            row = connection.execute(statement).mappings().first()
+        return None if row is None else Job.from_row(row)
+
+    def page(
+        self,
+        *,
+        owner_id: UUID,
+        narrow: Filter,
+        limit: int,
+        after: UUID | None = None,
+        newest_first: bool = True,
+    ) -> Page:
+        """Return up to `limit` jobs that follow `after` in the order asked for.
+
+        Raises:
+            InvalidRequest: `after` is not a job of this owner.
+        """
+        order = jobs.c.id.desc() if newest_first else jobs.c.id.asc()
+        statement = _narrowed(owner_id, narrow).order_by(order).limit(limit + 1)
+        if after is not None:
+            statement = statement.where(jobs.c.id < after if newest_first else jobs.c.id > after)
+        with self._db.autocommit() as connection:
+            if after is not None:
+                _check_cursor(connection, after, owner_id)
+            rows = connection.execute(statement).mappings().all()
+        return Page([Job.from_row(row) for row in rows[:limit]], has_more=len(rows) > limit)
+
+    def place(self, job: Job) -> QueuePlace | None:
+        """Return where a queued job stands; None once it runs or has ended."""
+        if job.status is not Status.QUEUED:
+            return None
+        statement = (
+            select(func.count())
+            .select_from(jobs)
+            .where(
+                jobs.c.status == Status.QUEUED,
+                jobs.c.engine == job.engine,
+                jobs.c.claim_at < job.claim_at,
+            )
+        )
+        with self._db.autocommit() as connection:
+            ahead = connection.execute(statement).scalar_one()
+        state = self.queue(job.engine)
+        eta = None
+        if state.render_seconds is not None and state.workers:
+            running_first = min(state.running, state.workers)
+            eta = (ahead + running_first) * state.render_seconds / state.workers
+        return QueuePlace(position=ahead + 1, eta_seconds=eta)
+
+    def queue(self, engine: str) -> QueueState:
+        """Return the state of one engine's queue."""
+        with self._db.autocommit() as connection:
+            row = connection.execute(
+                _QUEUE,
+                {"engine": engine, "alive": WORKER_ALIVE_SECONDS, "sample": RENDER_SAMPLE},
+            ).mappings()
+            return QueueState(engine=engine, **row.one())
+
+    def due(self, *, max_running: int | None) -> dict[str, int]:
+        """Return how many queued jobs each engine could start now, but for their owners' caps."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(_DUE, {"max_running": max_running})
+            return {engine: count for engine, count in rows}  # noqa: C416 (rows are not pairs)
+
+    def counts(self) -> list[tuple[str, str, int]]:
+        """Return (status, engine, jobs) for the metrics."""
+        statement = (
+            select(jobs.c.status, jobs.c.engine, func.count())
+            .where(jobs.c.deleted_at.is_(None))
+            .group_by(jobs.c.status, jobs.c.engine)
+        )
+        with self._db.autocommit() as connection:
+            return [(row[0], row[1], row[2]) for row in connection.execute(statement)]
+
+
+def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
+    conditions = [jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)]
+    if narrow.status is not None:
+        conditions.append(jobs.c.status == narrow.status)
+    if narrow.engine is not None:
+        conditions.append(jobs.c.engine == narrow.engine)
+    if narrow.batch_id is not None:
+        conditions.append(jobs.c.batch_id == narrow.batch_id)
+    if narrow.metadata:
+        conditions.append(jobs.c.metadata.contains(literal(dict(narrow.metadata), JSONB)))
+    return select(jobs).where(and_(*conditions))
+
+
+def _check_cursor(connection: Connection, after: UUID, owner_id: UUID) -> None:
+    known = connection.execute(
+        select(jobs.c.id).where(jobs.c.id == after, jobs.c.owner_id == owner_id)
+    ).first()
+    if known is None:
+        raise InvalidRequest("after is not the id of one of your jobs", param="after")
+
+
+_QUEUE: Final = text("""
+SELECT
+    (SELECT count(*) FROM jobs WHERE status = 'queued' AND engine = :engine) AS queued,
+    (SELECT count(*) FROM jobs WHERE status = 'running' AND engine = :engine) AS running,
+    (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM jobs
+     WHERE status = 'queued' AND engine = :engine) AS oldest_seconds,
+    (SELECT count(*) FROM workers WHERE :engine = ANY(engines) AND state <> 'stopped'
+     AND beat_at > clock_timestamp() - make_interval(secs => :alive)) AS workers,
+    (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
+        SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM jobs
+        WHERE finished_at IS NOT NULL AND status = 'succeeded' AND engine = :engine
+        ORDER BY finished_at DESC LIMIT :sample) AS recent) AS render_seconds
+""")
+
+_DUE: Final = text(f"""
+SELECT engine, count(*) FROM jobs
+WHERE status = 'queued' AND due_at <= clock_timestamp() AND {NOT_FULL} GROUP BY engine
+""")  # noqa: S608 (a constant of this repository)

@@ -1,0 +1,161 @@
+"""The SQL of each transition, its guard taken from TRANSITIONS; `transitions.py` runs it."""
+
+from typing import Final
+
+from sqlalchemy import TextClause, text
+
+from shared.jobs.fairness import CAP, NOT_FULL, PLACE
+from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+
+
+def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
+    """Return the one guarded UPDATE of an event; Postgres' clock is the only clock."""
+    transition = TRANSITIONS[event]
+    sources = ", ".join(f"'{status}'" for status in sorted(transition.sources))
+    sets = [f"status = '{transition.target}'", "version = version + 1"]
+    if transition.target is not Status.RUNNING:
+        sets += ["lease_until = NULL", "stage = NULL", "eta_seconds = NULL"]
+    if transition.target is Status.QUEUED:
+        sets += ["worker = NULL", "step = NULL", "total_steps = NULL"]
+    if transition.target in TERMINAL:
+        sets += [
+            "finished_at = clock_timestamp()",
+            "expires_at = clock_timestamp() + make_interval(secs => retain_seconds)",
+            "sweep_at = clock_timestamp() + :grace",
+        ]
+    if assignments:
+        sets.append(assignments)
+    return text(
+        f"UPDATE jobs SET {', '.join(sets)} WHERE status IN ({sources}) AND {where}"
+        f" RETURNING {returning}"
+    )
+
+
+_FENCE: Final = "id = :id AND attempt = :attempt"
+_ERROR: Final = "error_code = :code, error_message = :message, error_retryable = :retryable"
+
+# One owner's submits and claims stand in line, so that turns and caps are exact.
+LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_id AS text)))")
+SUBMITS: Final = 7_860_003
+CLAIMS: Final = 7_860_004
+
+SUBMIT: Final = text(f"""
+INSERT INTO jobs (
+    id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
+    image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
+    idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
+    metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
+SELECT
+    :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
+    :parent_id,
+    :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
+    CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
+    place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
+FROM ({PLACE}) AS place
+WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
+ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING *
+""")
+
+CLAIM: Final = _transition(
+    Event.CLAIM,
+    "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
+    " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
+    "id = (SELECT id FROM jobs WHERE status = 'queued' AND engine = ANY(:engines)"
+    f" AND {NOT_FULL}"
+    " AND due_at <= clock_timestamp()"
+    " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
+    # A card of unknown size takes all.
+    " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
+    " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
+    f"*, {CAP} AS cap",
+)
+
+RUNNING: Final = text(
+    "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"
+)
+
+BEAT: Final = text(
+    "UPDATE jobs SET lease_until = clock_timestamp() + :lease, version = version + 1,"
+    " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds"
+    " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version"
+)
+
+HAND_BACK: Final = _transition(Event.HAND_BACK, "", _FENCE)
+
+RETRY: Final = _transition(
+    Event.RETRY,
+    "failures = failures + 1, due_at = clock_timestamp() + :backoff,"
+    " error_code = :code, error_message = :message",
+    _FENCE,
+)
+
+COMPLETE: Final = _transition(
+    Event.COMPLETE,
+    "result = CAST(:result AS jsonb), metrics = CAST(:metrics AS jsonb),"
+    " error_code = NULL, error_message = NULL",
+    _FENCE,
+)
+
+PUBLISHED: Final = text(f"SELECT true FROM jobs WHERE {_FENCE} AND status = 'succeeded'")
+
+# A queued job may fail too, but not by the worker that lost it: its attempt is still the newest.
+FAIL: Final = _transition(
+    Event.FAIL,
+    f"{_ERROR}, metrics = CAST(:metrics AS jsonb)",
+    f"{_FENCE} AND status = 'running'",
+)
+
+CANCEL: Final = _transition(
+    Event.CANCEL,
+    "error_code = NULL, error_message = NULL",
+    "id = :id AND owner_id = :owner_id AND deleted_at IS NULL",
+)
+
+TIME_OUT: Final = _transition(
+    Event.FAIL,
+    "error_code = 'queue_timeout', error_retryable = true,"
+    " error_message = 'no worker was free within queue_ttl_seconds; try again later'",
+    "id IN (SELECT id FROM jobs WHERE status = 'queued' AND queue_deadline <= clock_timestamp()"
+    " LIMIT 100 FOR UPDATE SKIP LOCKED)",
+)
+
+LATE: Final = "lease_until < clock_timestamp()"
+HELD_BY: Final = "worker = :worker"
+HELD_BY_EARLIER: Final = "split_part(worker, '#', 1) = :place AND worker <> :worker"
+
+
+def lose(where: str) -> TextClause:
+    """Return the statement that queues lost jobs again while they have failures left."""
+    return _transition(
+        Event.LOSE,
+        "failures = failures + 1, due_at = clock_timestamp(), error_code = 'worker_lost',"
+        " error_message = 'the worker was lost; the job was queued again'",
+        f"id IN (SELECT id FROM jobs WHERE status = 'running' AND {where}"
+        " AND failures + 1 < :max_attempts LIMIT 100 FOR UPDATE SKIP LOCKED)",
+    )
+
+
+def fail_lost(where: str) -> TextClause:
+    """Return the statement that ends lost jobs that have no failure left."""
+    return _transition(
+        Event.FAIL,
+        "error_code = 'worker_lost', error_retryable = true,"
+        " error_message = 'the worker was lost ' || (failures + 1) || ' times while rendering"
+        " this job; a smaller clip may get through'",
+        f"id IN (SELECT id FROM jobs WHERE status = 'running' AND {where}"
+        " AND failures + 1 >= :max_attempts LIMIT 100 FOR UPDATE SKIP LOCKED)",
+    )
+
+
+BURY: Final = text(
+    "UPDATE jobs SET deleted_at = clock_timestamp(), sweep_at = clock_timestamp(),"
+    " idempotency_key = NULL, version = version + 1"
+    " WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL RETURNING *"
+)
+
+BY_ID: Final = text(
+    "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
+)
+BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")

@@ -1,0 +1,314 @@
+"""The only place that writes a job's status: one guarded statement per transition."""
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause
+
+from shared.crashpoints import crashpoint
+from shared.db import Database
+from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
+from shared.jobs import sql
+from shared.jobs.job import Job, Result, no_such_job
+from shared.jobs.new_job import NewJob
+from shared.lifecycle import Stage, Status
+from shared.webhooks.enqueue import add_deliveries, ensure_default_endpoint
+
+SWEEP_GRACE: Final = timedelta(seconds=60)
+"""Longer than any upload still in flight after its lease ended."""
+
+
+_PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
+
+
+class Announcer(Protocol):
+    def publish_change(self, job_id: UUID, version: int) -> None:
+        """Tell whoever waits that a job has changed; may be lost, must not block."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to work on a job: `attempt` is the fence that every write names."""
+
+    job_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a running job is, for show; `eta_seconds` is what is left of the whole job."""
+
+    stage: Stage
+    step: int | None = None
+    total_steps: int | None = None
+    eta_seconds: float | None = None
+
+
+class Jobs:
+    """The transitions of the lifecycle, each in one transaction of its own.
+
+    After the commit each announces the new version. A method that names a claim raises
+    LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        announcer: Announcer,
+        *,
+        lease: timedelta,
+        max_running: int | None = None,
+    ) -> None:
+        """`max_running` is for each owner whose key has no such cap of its own."""
+        self._db = db
+        self._announcer = announcer
+        self._lease = lease
+        self._max_running = max_running
+
+    def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
+        """Queue a job; return it, and whether the key had made it before.
+
+        Raises:
+            QueueFull: the owner has `max_queued` jobs waiting.
+            IdempotencyConflict: the key belongs to another request.
+        """
+        values = new.values(max_queued) | {"max_running": self._max_running}
+        with self._db.begin() as connection:
+            connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
+            if new.webhook_url is not None:
+                ensure_default_endpoint(connection, new.owner_id)
+            row = connection.execute(sql.SUBMIT, values).mappings().first()
+            if row is None:
+                return self._replay_or_refuse(connection, new, max_queued), True
+            job = Job.from_row(row)
+            crashpoint("submit_before_commit")
+        self._announcer.publish_change(job.id, job.version)
+        return job, False
+
+    def claim(
+        self, engines: Sequence[str], *, worker: str, card_bytes: int | None = None
+    ) -> Job | None:
+        """Take the best queued job of these engines, or None when there is none.
+
+        Args:
+            card_bytes: the memory of the worker's card: what needs more is left to another.
+        """
+        values = {
+            "engines": list(engines),
+            "worker": worker,
+            "lease": self._lease,
+            "card_bytes": card_bytes,
+            "max_running": self._max_running,
+        }
+        while True:
+            with suppress(_OneTooMany):
+                return self._claim(values)
+
+    def _claim(self, values: Mapping[str, Any]) -> Job | None:
+        with self._db.begin() as connection:
+            row = connection.execute(sql.CLAIM, values).mappings().first()
+            if row is None:
+                return None
+            job = Job.from_row(row)
+            if row["cap"] is not None:
+                _check_cap(connection, job.owner_id, row["cap"])
+            add_deliveries(connection, job.id, job.status)
+            crashpoint("claim_before_commit")
+        self._announcer.publish_change(job.id, job.version)
+        return job
+
+    def beat(self, claim: Claim, progress: Progress) -> None:
+        """Renew the lease and show progress."""
+        values = {
+            "stage": progress.stage,
+            "step": progress.step,
+            "total_steps": progress.total_steps,
+            "eta_seconds": progress.eta_seconds,
+            "lease": self._lease,
+        }
+        with self._db.autocommit() as connection:
+            version = connection.execute(sql.BEAT, _fenced(claim, values)).scalar()
+        if version is None:
+            raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
+        self._announcer.publish_change(claim.job_id, version)
+
+    def hand_back(self, claim: Claim) -> Job:
+        """Queue the job again in its old place, uncharged: the worker is stopping."""
+        return self._fenced_transition(sql.HAND_BACK, claim, {})
+
+    def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
+        """Queue the job again after `backoff`, and charge a failure."""
+        values = {"code": error.code, "message": error.message, "backoff": backoff}
+        return self._fenced_transition(sql.RETRY, claim, values)
+
+    def complete(self, claim: Claim, result: Result, metrics: Mapping[str, Any]) -> Job:
+        """Publish the result of this attempt."""
+        values = {
+            "result": result.model_dump_json(),
+            "metrics": json.dumps(metrics),
+            "grace": self._lease + SWEEP_GRACE,
+        }
+        return self._fenced_transition(sql.COMPLETE, claim, values)
+
+    def fail(
+        self, claim: Claim, error: AppError, *, retryable: bool, metrics: Mapping[str, Any]
+    ) -> Job:
+        """End the job with an error its client can read."""
+        values = {
+            "code": error.code,
+            "message": error.message,
+            "retryable": retryable,
+            "metrics": json.dumps(metrics),
+            "grace": self._lease + SWEEP_GRACE,
+        }
+        return self._fenced_transition(sql.FAIL, claim, values)
+
+    def has_published(self, claim: Claim) -> bool:
+        """Tell whether the job's result is this attempt's, after an answer was lost."""
+        with self._db.autocommit() as connection:
+            return bool(connection.execute(sql.PUBLISHED, _fenced(claim, {})).scalar())
+
+    def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
+        """End a live job at its owner's wish; a canceled one is returned as it is.
+
+        Raises:
+            NotFound: the owner has no such job.
+            JobTerminal: it has already succeeded or failed.
+        """
+        with self._db.begin() as connection:
+            job = self._cancel(connection, job_id, owner_id)
+            if job is None:
+                job = _require(connection, job_id, owner_id)
+                if job.status is Status.CANCELED:
+                    return job
+                raise JobTerminal(f"the job has already {_PAST[job.status]}")
+            crashpoint("cancel_before_commit")
+        crashpoint("cancel_after_commit")
+        self._announcer.publish_change(job.id, job.version)
+        return job
+
+    def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
+        """Cancel the job if it lives and bury it: it answers 404 from now on.
+
+        Raises:
+            NotFound: the owner has no such job.
+        """
+        values = {"id": job_id, "owner_id": owner_id}
+        with self._db.begin() as connection:
+            self._cancel(connection, job_id, owner_id)
+            row = connection.execute(sql.BURY, values).mappings().first()
+            if row is None:
+                raise no_such_job()
+            job = Job.from_row(row)
+        self._announcer.publish_change(job.id, job.version)
+        return job
+
+    def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
+        """Take back at once what a worker held that is known to be dead."""
+        return self._lose(sql.HELD_BY, {"worker": worker}, max_attempts)
+
+    def give_up_earlier(self, *, worker: str, max_attempts: int) -> list[Job]:
+        """Take back what earlier children held in this one's place (`place#incarnation`)."""
+        values = {"worker": worker, "place": worker.partition("#")[0]}
+        return self._lose(sql.HELD_BY_EARLIER, values, max_attempts)
+
+    def reap(self, *, max_attempts: int) -> list[Job]:
+        """Take back the jobs whose lease ran out: queued again, or failed as worker_lost."""
+        return self._lose(sql.LATE, {}, max_attempts)
+
+    def time_out(self) -> list[Job]:
+        """Fail the queued jobs that waited past their queue_ttl_seconds."""
+        return self._bulk(sql.TIME_OUT, {"grace": self._lease + SWEEP_GRACE})
+
+    def _lose(self, where: str, values: dict[str, Any], max_attempts: int) -> list[Job]:
+        values = {**values, "max_attempts": max_attempts, "grace": self._lease + SWEEP_GRACE}
+        lost = self._bulk(sql.lose(where), values)
+        return lost + self._bulk(sql.fail_lost(where), values)
+
+    def _bulk(self, statement: TextClause, values: Mapping[str, Any]) -> list[Job]:
+        with self._db.begin() as connection:
+            rows = connection.execute(statement, values).mappings().all()
+            jobs = [Job.from_row(row) for row in rows]
+            for job in jobs:
+                add_deliveries(connection, job.id, job.status)
+        for job in jobs:
+            self._announcer.publish_change(job.id, job.version)
+        return jobs
+
+    def _fenced_transition(
+        self, statement: TextClause, claim: Claim, values: Mapping[str, Any]
+    ) -> Job:
+        with self._db.begin() as connection:
+            row = connection.execute(statement, _fenced(claim, values)).mappings().first()
+            if row is None:
+                raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
+            job = Job.from_row(row)
+            add_deliveries(connection, job.id, job.status)
+            if statement is sql.COMPLETE:
+                crashpoint("complete_before_commit")
+        self._announcer.publish_change(job.id, job.version)
+        return job
+
+    def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
+        values = {"id": job_id, "owner_id": owner_id, "grace": self._lease + SWEEP_GRACE}
+        row = connection.execute(sql.CANCEL, values).mappings().first()
+        if row is None:
+            return None
+        job = Job.from_row(row)
+        add_deliveries(connection, job.id, job.status)
+        return job
+
+    def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:
+        """Say why the insert made no row: the key exists, or the owner's queue is full."""
+        values = {"owner_id": new.owner_id, "key": new.idempotency_key}
+        row = connection.execute(sql.BY_KEY, values).mappings().first()
+        if row is None:
+            raise QueueFull(
+                f"you have {max_queued} jobs waiting, which is the limit; wait for some to end",
+                retry_after_seconds=30,
+            )
+        return same_request(Job.from_row(row), new.idempotency_fingerprint)
+
+
+def same_request(job: Job, fingerprint: str | None) -> Job:
+    """Return the job a repeated Idempotency-Key belongs to.
+
+    Raises:
+        IdempotencyConflict: the key came with another body.
+    """
+    if job.idempotency_fingerprint != fingerprint:
+        raise IdempotencyConflict(
+            "this Idempotency-Key was used for another request; send a new key",
+            param="Idempotency-Key",
+        )
+    return job
+
+
+class _OneTooMany(Exception):
+    """Another claim of the same owner came first; the next look sees it."""
+
+
+def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
+    """Undo a claim that, with one that was under way beside it, would break the owner's cap.
+
+    Neither saw the other's job run. In line, the second does.
+    """
+    connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
+    if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:
+        raise _OneTooMany
+
+
+def _fenced(claim: Claim, values: Mapping[str, Any]) -> dict[str, Any]:
+    return {"id": claim.job_id, "attempt": claim.attempt, **values}
+
+
+def _require(connection: Connection, job_id: UUID, owner_id: UUID) -> Job:
+    row = connection.execute(sql.BY_ID, {"id": job_id, "owner_id": owner_id}).mappings().first()
+    if row is None:
+        raise no_such_job()
+    return Job.from_row(row)

@@ -1,0 +1,199 @@
+"""A job as every client sees it."""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel
+
+from shared.engines.spec import Quality
+from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, Variant
+from shared.lifecycle import Stage, Status
+
+
+class ProgressView(BaseModel):
+    percent: int
+    step: int | None
+    total_steps: int | None
+    eta_seconds: float | None
+
+
+class QueueView(BaseModel):
+    position: int
+    eta_seconds: float | None
+
+
+class InputView(BaseModel):
+    """The request as it was settled, and the picture's sha256 after it was normalised."""
+
+    prompt: str
+    negative_prompt: str
+    resolution: str | None
+    width: int
+    height: int
+    fit: str
+    num_frames: int
+    fps: int
+    quality: Quality
+    num_inference_steps: int
+    guidance_scale: float
+    image_sha256: str
+    image_width: int
+    image_height: int
+
+
+class ArtifactView(FileFacts):
+    """A finished job's file as clients see it."""
+
+    url: str
+
+
+class OutputView(BaseModel):
+    """The files of a succeeded job; `ai_generated` is false where a camera move made it."""
+
+    ai_generated: bool
+    video: ArtifactView
+    poster: ArtifactView | None = None
+    gif: ArtifactView | None = None
+    spritesheet: ArtifactView | None = None
+
+
+class ErrorView(BaseModel):
+    code: str
+    message: str
+    retryable: bool
+
+
+class JobView(BaseModel):
+    """A job as clients see it: the body of GET, of a listing's items and of webhooks.
+
+    `approximate` is true for a draft; `metrics` then has the plan it was rendered by.
+    """
+
+    id: str
+    object: Literal["job"] = "job"
+    status: Status
+    stage: Stage | None
+    progress: ProgressView
+    queue: QueueView | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    expires_at: datetime | None
+    model: str
+    input: InputView
+    approximate: bool
+    seed: int
+    output: OutputView | None
+    error: ErrorView | None
+    metrics: dict[str, Any]
+    attempt: int
+    failures: int
+    priority: Priority
+    batch_id: str | None
+    metadata: dict[str, str]
+    version: int
+    warnings: list[str]
+
+
+def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> JobView:
+    """Return the job as clients see it.
+
+    Args:
+        base_url: where links begin, without a slash at the end; "" gives relative links.
+        place: where a queued job stands, if that was looked up.
+    """
+    return JobView(
+        id=job.public_id,
+        status=job.status,
+        stage=job.stage,
+        progress=ProgressView(
+            percent=percent(job),
+            # Beats come once a second at most, so the last steps are seldom among them.
+            step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
+            total_steps=job.total_steps,
+            eta_seconds=job.eta_seconds,
+        ),
+        queue=None if place is None else QueueView(**place.__dict__),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        expires_at=job.expires_at,
+        model=job.engine,
+        input=InputView(
+            **job.parameters.model_dump(exclude={"seed", "approximate"}),
+            image_sha256=job.image_sha256,
+            image_width=job.image_width,
+            image_height=job.image_height,
+        ),
+        approximate=job.parameters.approximate,
+        seed=job.parameters.seed,
+        output=_output(job, base_url),
+        error=_error(job),
+        metrics=job.metrics,
+        attempt=job.attempt,
+        failures=job.failures,
+        priority=job.priority,
+        batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        metadata=job.metadata,
+        version=job.version,
+        warnings=list(job.warnings),
+    )
+
+
+# Where each stage begins and ends on the bar, in percent of a typical render.
+_SPANS: Final[Mapping[Stage, tuple[int, int]]] = {
+    Stage.LOADING: (0, 0),
+    Stage.COMPILING: (1, 1),
+    Stage.ENCODING_INPUTS: (2, 4),
+    Stage.DENOISING: (5, 89),
+    Stage.DECODING: (90, 96),
+    Stage.MUXING: (97, 97),
+    Stage.UPLOADING: (98, 98),
+}
+
+
+def percent(job: Job) -> int:
+    """Return how far a job is, 0 to 100; 100 only when it succeeded."""
+    if job.status is Status.SUCCEEDED:
+        return 100
+    if job.stage is None:
+        return 0
+    begin, end = _SPANS[job.stage]
+    done = (job.step or 0) / job.total_steps if job.total_steps else 0.0
+    return begin + int((end - begin) * min(1.0, done))
+
+
+def content_path(job: Job, variant: Variant) -> str:
+    return f"/v1/jobs/{job.public_id}/content?variant={variant}"
+
+
+def etag(view: JobView) -> str:
+    """Return the weak validator of a job's body; links are left out, since they may vary."""
+    body = view.model_dump_json(exclude={"output": {"__all__": {"url"}}})
+    return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
+
+
+def _output(job: Job, base_url: str) -> OutputView | None:
+    if job.result is None:
+        return None
+    views = {
+        str(variant): _artifact(artifact, f"{base_url}{content_path(job, variant)}")
+        for variant, artifact in job.result.artifacts.items()
+    }
+    return OutputView(ai_generated=job.result.ai_generated, **views)
+
+
+def _artifact(artifact: Artifact, url: str) -> ArtifactView:
+    return ArtifactView(url=url, **artifact.model_dump(exclude={"key"}))
+
+
+def _error(job: Job) -> ErrorView | None:
+    if job.status is not Status.FAILED or job.error_code is None:
+        return None
+    return ErrorView(
+        code=job.error_code,
+        message=job.error_message or "",
+        retryable=bool(job.error_retryable),
+    )

@@ -1,0 +1,216 @@
+"""Connections to checked addresses: resolve once, judge every answer, connect to exactly that."""
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from datetime import timedelta
+from ipaddress import ip_address
+from typing import Final
+
+import httpcore2
+
+from shared.outbound.address_rules import Address, Network, is_public
+from shared.outbound.errors import (
+    AnswerTooLarge,
+    OutboundFailed,
+    OutboundRefused,
+    OutboundTimedOut,
+    TooManyLookups,
+)
+
+READ_BYTES: Final = 4096
+CONNECT_SECONDS: Final = 5.0
+"""For one address: a lost SYN is sent again after 1 and 3 s, and a dead host costs no more."""
+
+MAX_LOOKUPS: Final = 64  # getaddrinfo cannot be stopped: a dead name server must not pile them up.
+
+Resolve = Callable[[str, int], Sequence[Address]]
+
+
+def resolve_name(host: str, port: int) -> list[Address]:
+    """Return every address of a host, as the system resolves it; it may block for long."""
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(ip_address(sockaddr[0]) for *_, sockaddr in answers))
+
+
+class Deadline:
+    """The moment by which one request has ended, whatever it is doing."""
+
+    def __init__(self, length: timedelta) -> None:
+        self._length = length
+        self._ends_at = time.monotonic() + length.total_seconds()
+
+    def left(self) -> float:
+        """Return the seconds left.
+
+        Raises:
+            OutboundTimedOut: none are.
+        """
+        seconds = self._ends_at - time.monotonic()
+        if seconds <= 0:
+            raise self.passed()
+        return seconds
+
+    def passed(self) -> OutboundTimedOut:
+        return OutboundTimedOut(f"no answer within {self._length.total_seconds():g} s")
+
+
+class Lookups:
+    """Name lookups that are given up at a deadline; `resolve` itself knows none."""
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._slots = threading.BoundedSemaphore(MAX_LOOKUPS)
+
+    def addresses(self, host: str, port: int, deadline: Deadline) -> Sequence[Address]:
+        if not self._slots.acquire(timeout=deadline.left()):
+            raise TooManyLookups("too many name lookups are waiting for the name server")
+        found: Future[Sequence[Address]] = Future()
+        threading.Thread(
+            target=self._look_up, args=(found, host, port), name="lookup", daemon=True
+        ).start()
+        try:
+            return found.result(timeout=deadline.left())
+        except TimeoutError as error:
+            raise deadline.passed() from error
+        except (OSError, UnicodeError) as error:
+            raise OutboundFailed(f"{host} does not resolve") from error
+
+    def _look_up(self, found: Future[Sequence[Address]], host: str, port: int) -> None:
+        try:
+            found.set_result(self._resolve(host, port))
+        except (OSError, UnicodeError) as error:
+            found.set_exception(error)
+        finally:
+            self._slots.release()
+
+
+def refuse_private(host: str, addresses: Sequence[Address], allow: Sequence[Network]) -> None:
+    """Refuse a host unless every address of it may be connected to."""
+    # One bad answer among good ones is how a rebinding name looks.
+    if not all(is_public(address, allow) for address in addresses):
+        raise OutboundRefused(
+            f"{host} is not at a public address; whoever runs this service can allow its"
+            " network in STILLREEL_OUTBOUND_ALLOW"
+        )
+
+
+class PinnedBackend(httpcore2.NetworkBackend):
+    """Opens the one connection of one request, to an address that was judged for it."""
+
+    def __init__(
+        self, lookups: Lookups, *, allow: Sequence[Network], deadline: Deadline, max_bytes: int
+    ) -> None:
+        self._lookups = lookups
+        self._allow = allow
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.NetworkStream:
+        addresses = self._lookups.addresses(host, port, self._deadline)
+        refuse_private(host, addresses, self._allow)
+        connected = self._connect_to_first(host, port, addresses)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _Stream(connected, host, self._deadline, self._max_bytes)
+
+    def _connect_to_first(
+        self, host: str, port: int, addresses: Sequence[Address]
+    ) -> socket.socket:
+        failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
+        for tried, address in enumerate(addresses):
+            share = self._deadline.left() / (len(addresses) - tried)
+            seconds = min(share, CONNECT_SECONDS)
+            try:
+                return socket.create_connection((str(address), port), timeout=seconds)
+            except TimeoutError:
+                failure = OutboundTimedOut(f"{host} did not take the connection in time")
+            except OSError as error:
+                failure = OutboundFailed(f"{host} {_in_words(error)}")
+        raise failure
+
+
+class _Stream(httpcore2.NetworkStream):
+    """A connection that is read up to `max_bytes` and never past the deadline.
+
+    The timeouts that httpcore passes are for one call each, so that a receiver which sends a
+    byte at a time could hold it for ever: they are not used.
+    """
+
+    def __init__(
+        self, connected: socket.socket, host: str, deadline: Deadline, max_bytes: int
+    ) -> None:
+        self._socket = connected
+        self._host = host
+        self._deadline = deadline
+        self._max_bytes = max_bytes
+        self._received = 0
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._received >= self._max_bytes:
+            raise AnswerTooLarge(f"{self._host} answered with more than {self._max_bytes} bytes")
+        try:
+            self._socket.settimeout(self._deadline.left())
+            chunk = self._socket.recv(min(max_bytes, READ_BYTES))
+        except TimeoutError as error:
+            raise self._deadline.passed() from error
+        except OSError as error:
+            raise OutboundFailed(f"{self._host} {_in_words(error)}") from error
+        if not chunk and not self._received:
+            raise OutboundFailed(f"{self._host} closed the connection without an answer")
+        self._received += len(chunk)
+        return chunk
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        unsent = memoryview(buffer)
+        while unsent:
+            try:
+                self._socket.settimeout(self._deadline.left())
+                unsent = unsent[self._socket.send(unsent) :]
+            except TimeoutError as error:
+                raise self._deadline.passed() from error
+            except OSError as error:
+                raise OutboundFailed(f"{self._host} {_in_words(error)}") from error
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore2.NetworkStream:
+        try:
+            self._socket.settimeout(self._deadline.left())
+            self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
+        except TimeoutError as error:
+            self.close()
+            raise self._deadline.passed() from error
+        except OSError as error:
+            self.close()
+            raise OutboundFailed(f"{self._host} {_in_words(error)}") from error
+        return self
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def _in_words(error: OSError) -> str:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"has a TLS certificate that does not verify: {error.verify_message}"
+        case ssl.SSLError():
+            return "did not agree on TLS"
+        case ConnectionRefusedError():
+            return "refused the connection"
+        case ConnectionError():
+            return "cut the connection"
+        case _:
+            return "could not be reached"

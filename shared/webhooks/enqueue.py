@@ -1,0 +1,50 @@
+"""The deliveries that a transition writes, in the same transaction."""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
+from shared.webhooks.signing import new_secret
+
+DEFAULT_ENDPOINT: Final = text(
+    "INSERT INTO webhook_endpoints (id, owner_id, name, secret)"
+    " VALUES (gen_random_uuid(), :owner_id, 'default', :secret)"
+    " ON CONFLICT (owner_id) WHERE url IS NULL DO NOTHING"
+)
+
+# A uuid7, so that pages of deliveries follow the index on (endpoint_id, id); Postgres itself
+# draws them from version 18 on only.
+NEW_ID: Final = """
+encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send(
+    (extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1),
+    'hex')::uuid
+"""
+
+# A disabled endpoint has its deliveries too: the keeper ends them as dead letters at once, so
+# that they can be replayed when it is enabled again.
+DELIVERIES: Final = text(f"""
+INSERT INTO deliveries (id, owner_id, job_id, endpoint_id, event, url, next_at)
+SELECT {NEW_ID}, j.owner_id, j.id, e.id, told.event, coalesce(e.url, j.webhook_url),
+       clock_timestamp()
+FROM jobs j JOIN webhook_endpoints e ON e.owner_id = j.owner_id
+CROSS JOIN unnest(CAST(:events AS text[])) AS told(event)
+WHERE j.id = :job_id AND e.deleted_at IS NULL AND CASE
+    WHEN e.url IS NULL
+    THEN j.webhook_url IS NOT NULL AND told.event = ANY(j.webhook_event_types)
+    ELSE told.event = ANY(e.event_types) END
+ON CONFLICT (job_id, endpoint_id, event) DO NOTHING
+""")
+
+
+def ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
+    """Make the endpoint whose secret signs an owner's one-off webhooks, if it is missing."""
+    connection.execute(DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
+
+
+def add_deliveries(connection: Connection, job_id: UUID, status: Status) -> None:
+    """Write, with the transition, who must hear of it; replays meet the unique key."""
+    events = [names[status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if status in names]
+    if events:
+        connection.execute(DELIVERIES, {"job_id": job_id, "events": events})

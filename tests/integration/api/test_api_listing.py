@@ -1,0 +1,79 @@
+"""Pages of jobs: in order, narrowed, and never an unknown filter that finds everything."""
+
+from typing import Any
+
+import pytest
+
+from shared.errors import OutOfMemory
+from shared.ids import new_id
+from tests.support.gateway import MODEL, FakeWorker, Gateway
+
+
+def ids(gateway: Gateway, query: str = "") -> list[str]:
+    return [job["id"] for job in page(gateway, query)["data"]]
+
+
+def page(gateway: Gateway, query: str = "") -> dict[str, Any]:
+    answer = gateway.get(f"/v1/jobs{query}")
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_pages_follow_each_other_without_gap_or_repeat(gateway: Gateway) -> None:
+    made = [gateway.created()["id"] for _ in range(5)]
+    first = page(gateway, "?limit=2")
+    second = page(gateway, f"?limit=2&after={first['last_id']}")
+    third = page(gateway, f"?limit=2&after={second['last_id']}")
+    assert [first["has_more"], second["has_more"], third["has_more"]] == [True, True, False]
+    assert first["object"] == "list"
+    assert first["first_id"] == made[-1]
+    found = [job["id"] for part in (first, second, third) for job in part["data"]]
+    assert found == made[::-1]
+    assert ids(gateway, "?order=asc") == made
+
+
+def test_an_empty_page_has_no_ends(gateway: Gateway) -> None:
+    assert page(gateway) == {
+        "object": "list",
+        "data": [],
+        "first_id": None,
+        "last_id": None,
+        "has_more": False,
+    }
+
+
+def test_a_listing_is_narrowed_by_status_model_and_metadata(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    failed = gateway.created(**{"metadata[post]": "1", "metadata[site]": "a"})["id"]
+    fake_worker.fail(fake_worker.claim(), OutOfMemory("too large"))
+    queued = gateway.created(**{"metadata[post]": "1"})["id"]
+    other = gateway.created(model=MODEL.name, prompt="x")["id"]
+    assert ids(gateway, "?status=failed") == [failed]
+    assert ids(gateway, "?model=model") == [other]
+    assert ids(gateway, "?metadata[post]=1") == [queued, failed]
+    assert ids(gateway, "?metadata[post]=1&metadata[site]=a") == [failed]
+    assert ids(gateway, "?metadata%5Bpost%5D=1&status=queued") == [queued]
+    assert ids(gateway, f"?batch_id=batch_{new_id().hex}") == []
+
+
+@pytest.mark.parametrize(
+    ("query", "param", "reason"),
+    [
+        ("?limt=5", "limt", "did you mean limit?"),
+        ("?limit=0", "limit", "it takes 1 or more"),
+        ("?limit=101", "limit", "it takes 100 at most"),
+        ("?order=up", "order", "'asc' or 'desc'"),
+        ("?status=done", "status", "'succeeded'"),
+        ("?after=job_1", "after", "not the id of one of your jobs"),
+        ("?after=job_01a20366cbd276a0ab418906a751ca87", "after", "not the id of one of your jobs"),
+        ("?batch_id=7", "batch_id", "not the id of a batch"),
+        ("?model=%00", "model", "NUL"),
+        ("?metadata[a]=%00", "metadata", "NUL"),
+    ],
+)
+def test_a_wrong_query_names_itself(gateway: Gateway, query: str, param: str, reason: str) -> None:
+    answer = gateway.get(f"/v1/jobs{query}")
+    assert (answer.status_code, answer.json()["param"]) == (422, param)
+    assert reason in answer.json()["detail"]

@@ -1,0 +1,362 @@
+"""Every route of the gateway, asked by everybody: what each gets, and that ids tell nothing."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+from sqlalchemy import text
+
+from api.app import create_app
+from shared.settings import Settings
+from tests.support.factory import JobFixture
+from tests.support.gateway import MODEL, MOVES, FakeWorker, photo_png, running_gateway
+from tests.support.outbox import AT_ONCE, LOOPBACK, Sender
+from tests.support.receiver import Receiver
+from tests.support.routes import described, routes
+from tests.support.stack import Stack
+from tests.support.tenants import Holder, KeyAdmin, key_admin_of, refusal
+
+REQUEST_ID = "the-same-for-both"
+
+
+class Access(Enum):
+    """Who may: everybody; whoever has a key; who owns what the path names; an admin."""
+
+    PUBLIC = auto()
+    HOLDER = auto()
+    OWNER = auto()
+    ADMIN = auto()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A route's access, the status of who may, and what to send; `is_live` of a queued job."""
+
+    access: Access
+    status: int = 200
+    json: Any = None
+    is_form: bool = False
+    is_live: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+HOLDER, OWNER = Row(Access.HOLDER), Row(Access.OWNER)
+PUBLIC, ADMIN = Row(Access.PUBLIC), Row(Access.ADMIN)
+ENDPOINT = {"name": "a", "url": "http://127.0.0.1:9000/hook", "event_types": ["job.failed"]}
+RENAME = {"name": "renamed"}
+SINCE = {"since": "2020-01-01T00:00:00Z"}
+
+EXPECTED: dict[str, Row] = {
+    "GET /": PUBLIC,
+    "GET /admin": PUBLIC,
+    "GET /web": PUBLIC,
+    "GET /docs": PUBLIC,
+    "GET /docs/start.js": PUBLIC,
+    "GET /docs/ui": PUBLIC,
+    "GET /openapi.json": PUBLIC,
+    "HEAD /openapi.json": PUBLIC,
+    "GET /livez": PUBLIC,
+    "GET /readyz": PUBLIC,
+    "GET /metrics": PUBLIC,
+    "POST /v1/jobs": Row(Access.HOLDER, 202, is_form=True),
+    "GET /v1/jobs": HOLDER,
+    "GET /v1/jobs/{job_id}": OWNER,
+    "DELETE /v1/jobs/{job_id}": Row(Access.OWNER, 204),
+    "POST /v1/jobs/{job_id}/cancel": Row(Access.OWNER, is_live=True),
+    "GET /v1/jobs/{job_id}/content": OWNER,
+    "HEAD /v1/jobs/{job_id}/content": OWNER,
+    "POST /generate": Row(Access.HOLDER, 202, is_form=True, headers={"Prefer": "respond-async"}),
+    "GET /outputs/{file_name}": OWNER,
+    "HEAD /outputs/{file_name}": OWNER,
+    "GET /v1/models": HOLDER,
+    "GET /v1/models/{model}": HOLDER,
+    "GET /v1/queue": HOLDER,
+    "GET /v1/webhook_event_types": HOLDER,
+    "POST /v1/webhook_endpoints": Row(Access.HOLDER, json=ENDPOINT),
+    "GET /v1/webhook_endpoints": HOLDER,
+    "GET /v1/webhook_endpoints/{endpoint_id}": OWNER,
+    "POST /v1/webhook_endpoints/{endpoint_id}": Row(Access.OWNER, json=RENAME),
+    "PATCH /v1/webhook_endpoints/{endpoint_id}": Row(Access.OWNER, json=RENAME),
+    "DELETE /v1/webhook_endpoints/{endpoint_id}": OWNER,
+    "POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret": OWNER,
+    "POST /v1/webhook_endpoints/{endpoint_id}/test": OWNER,
+    "GET /v1/webhook_endpoints/{endpoint_id}/deliveries": OWNER,
+    "POST /v1/webhook_endpoints/{endpoint_id}/replay": Row(Access.OWNER, json=SINCE),
+    "GET /v1/webhook_secret": HOLDER,
+    "POST /v1/webhook_secret/rotate": HOLDER,
+    "GET /v1/webhook_deliveries/{delivery_id}": OWNER,
+    "POST /v1/webhook_deliveries/{delivery_id}/replay": OWNER,
+    "POST /v1/keys": Row(Access.ADMIN, 201, json={"name": "made-by-the-matrix"}),
+    "GET /v1/keys": ADMIN,
+    "POST /v1/keys/{key_id}/rotate": ADMIN,
+    "DELETE /v1/keys/{key_id}": ADMIN,
+    "GET /v1/admin/workers": ADMIN,
+    "GET /v1/admin/failures": ADMIN,
+    "GET /v1/admin/storage": ADMIN,
+}
+_FORGET_ENDPOINTS = text(
+    "UPDATE webhook_endpoints SET deleted_at = created_at WHERE url IS NOT NULL"
+)
+BY_ACCESS = {
+    access: [route for route, row in EXPECTED.items() if row.access is access] for access in Access
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """A tenant, another one, an admin, and four who have no good key."""
+
+    tenant: Holder
+    other: Holder
+    admin: Holder
+    strangers: dict[str, Holder]
+    locksmith: KeyAdmin
+    hand: FakeWorker
+    receiver: Receiver
+    seen: dict[str, str] = field(default_factory=dict)
+
+    def standing(self) -> dict[str, str]:
+        """Return one set of belongings for all tests that change nothing."""
+        if not self.seen:
+            self.seen.update(self.belongings())
+        return self.seen
+
+    def belongings(self) -> dict[str, str]:
+        """Return what a path may name, all new and the tenant's; the key is anybody's."""
+        body = {**ENDPOINT, "url": self.receiver.url("/hook"), "event_types": ["job.succeeded"]}
+        with self.hand.db.begin() as connection:  # One owner has fifty at most.
+            connection.execute(_FORGET_ENDPOINTS)
+        endpoint = self.tenant.send("POST", "/v1/webhook_endpoints", json=body).json()["id"]
+        job = self.tenant.created()
+        while (claimed := self.hand.claim()).public_id != job:
+            pass  # What earlier tests left in the queue.
+        self.hand.complete(claimed)
+        told = self.tenant.get(f"/v1/webhook_endpoints/{endpoint}/deliveries").json()
+        key, _ = self.locksmith.holder(self.tenant.gateway, f"spare-{uuid4().hex}")
+        return {
+            "job_id": job,
+            "file_name": f"{job}.mp4",
+            "endpoint_id": endpoint,
+            "delivery_id": told["data"][0]["id"],
+            "key_id": key.public_id,
+            "model": "moves",
+        }
+
+
+@pytest.fixture(scope="module")
+def world(module_stack: Stack, one_fake_worker: FakeWorker) -> Iterator[World]:
+    settings = module_stack.settings(outbound_allow=str(LOOPBACK[0]), rate_limit="none")
+    one_fake_worker.clear()
+    one_fake_worker.offer(MOVES, MODEL)
+    with (
+        running_gateway(settings) as gateway,
+        key_admin_of(settings) as locksmith,
+        Receiver() as receiver,
+    ):
+        _, tenant = locksmith.holder(gateway, "key-of-the-tenant")
+        _, other = locksmith.holder(gateway, "key-of-another")
+        _, admin = locksmith.holder(gateway, "key-of-an-admin", is_admin=True)
+        gone, revoked = locksmith.holder(gateway, "key-that-was-revoked")
+        locksmith.revoke(gateway, gone)
+        replaced, before = locksmith.holder(gateway, "key-that-was-rotated")
+        locksmith.rotate(gateway, replaced)
+        strangers = {
+            "none": Holder(gateway, None),
+            "revoked": revoked,
+            "rotated": before,
+            "garbage": Holder(gateway, f"sr_{'a' * 12}_{'b' * 43}"),
+        }
+        yield World(tenant, other, admin, strangers, locksmith, one_fake_worker, receiver)
+
+
+@contextlib.contextmanager
+def keeper(settings: Settings) -> Iterator[None]:
+    """Have what is due delivered meanwhile."""
+    done = threading.Event()
+    with contextlib.closing(JobFixture(settings)) as desk:
+        sender = Sender(desk, delays=AT_ONCE, deadline=timedelta(seconds=60), allow=LOOPBACK)
+
+        def walk() -> None:
+            while not done.is_set():
+                sender.step()
+
+        thread = threading.Thread(target=walk)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            sender.deliverer.close()
+
+
+def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:
+    """Send a route's request."""
+    method, path = route.split(" ")
+    row = EXPECTED[route]
+    path += {"GET /docs/ui": "/swagger-ui.css", "GET /web": "/main.js"}.get(route, "")
+    return who.send(
+        method,
+        path.format_map(named),
+        json=row.json,
+        files={"image": ("a.png", photo_png())} if row.is_form else None,
+        headers={"X-Request-ID": REQUEST_ID, **row.headers},
+        allow_redirects=False,
+    )
+
+
+def missing(named: dict[str, str]) -> dict[str, str]:
+    """Return ids like these that nobody has."""
+    fresh = uuid4().hex
+    return {
+        name: value if name == "model" else value.replace(value.split("_")[1][:32], fresh)
+        for name, value in named.items()
+    }
+
+
+def told(answer: requests.Response) -> tuple[int, bytes, dict[str, str]]:
+    """Return all that an answer says but the time."""
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"}
+    return answer.status_code, answer.content, headers
+
+
+def test_every_route_has_its_row_here() -> None:
+    app = create_app(Settings(_env_file=None))
+    walked = set(routes(app))
+    assert set(described(app)) <= walked
+    assert walked == EXPECTED.keys()
+
+
+@pytest.mark.parametrize("route", BY_ACCESS[Access.PUBLIC])
+def test_a_public_route_answers_everybody_alike(world: World, route: str) -> None:
+    for who in (world.tenant, world.other, world.admin, *world.strangers.values()):
+        assert ask(who, route, {}).status_code == EXPECTED[route].status
+
+
+@pytest.mark.parametrize("stranger", ["none", "revoked", "rotated", "garbage"])
+@pytest.mark.parametrize("route", [r for r in EXPECTED if EXPECTED[r].access is not Access.PUBLIC])
+def test_nobody_without_a_good_key_gets_anything(world: World, route: str, stranger: str) -> None:
+    named = world.standing()
+    refused = ask(world.strangers[stranger], route, named)
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == "Bearer"
+    if not route.startswith("HEAD"):
+        code = "missing_api_key" if stranger == "none" else "invalid_api_key"
+        assert refusal(refused) == (401, code)
+    assert told(refused) == told(ask(world.strangers[stranger], route, missing(named)))
+
+
+@pytest.mark.parametrize("route", BY_ACCESS[Access.HOLDER])
+def test_a_holder_meets_its_own_things_only(world: World, route: str) -> None:
+    named = world.belongings()
+    mine, theirs = (ask(who, route, named) for who in (world.tenant, world.other))
+    assert mine.status_code == theirs.status_code == EXPECTED[route].status, mine.text
+    for name, value in named.items():
+        assert name == "model" or value not in theirs.text
+    if "secret" in route:
+        assert mine.json()["key"] != theirs.json()["key"]
+
+
+@pytest.mark.parametrize("route", BY_ACCESS[Access.OWNER])
+def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
+    module_stack: Stack, world: World, route: str
+) -> None:
+    named = world.belongings()
+    if EXPECTED[route].is_live:
+        named["job_id"] = world.tenant.created()
+    for who in (world.other, world.admin):
+        foreign, absent = (ask(who, route, names) for names in (named, missing(named)))
+        assert told(foreign) == told(absent)
+        assert foreign.status_code == 404
+    assert told(ask(world.tenant, route, missing(named))) == told(foreign)
+    # Last, to see that nobody's request before it did what it asked for.
+    with keeper(module_stack.settings()) if route.endswith("/test") else nullcontext():
+        mine = ask(world.tenant, route, named)
+    assert mine.status_code == EXPECTED[route].status, mine.text
+
+
+@pytest.mark.parametrize("route", BY_ACCESS[Access.ADMIN])
+def test_only_an_admin_manages_the_house(world: World, route: str) -> None:
+    named = world.belongings()
+    for who in (world.tenant, world.other):
+        assert refusal(ask(who, route, named)) == (403, "admin_only")
+        assert told(ask(who, route, named)) == told(ask(who, route, missing(named)))
+    assert ask(world.admin, route, named).status_code == EXPECTED[route].status
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/jobs?after={job_id}", "job_id"),
+        ("/v1/webhook_endpoints?after={endpoint_id}", "endpoint_id"),
+        ("/v1/webhook_endpoints/{own}/deliveries?after={delivery_id}", "delivery_id"),
+        ("/v1/webhook_endpoints/{own}/deliveries?job_id={job_id}", "job_id"),
+        ("/v1/webhook_endpoints/default/deliveries?after={delivery_id}", "delivery_id"),
+    ],
+)
+def test_a_query_that_names_anothers_thing_tells_nothing_either(
+    world: World, path: str, name: str
+) -> None:
+    named = world.belongings()
+    body = {**ENDPOINT, "url": world.receiver.url("/other")}
+    own = world.other.send("POST", "/v1/webhook_endpoints", json=body).json()["id"]
+    headers = {"X-Request-ID": REQUEST_ID}
+    foreign, absent = (
+        world.other.get(path.format_map({**names, "own": own}), headers=headers)
+        for names in (named, missing(named))
+    )
+    assert told(foreign) == told(absent)
+    assert named[name] not in foreign.text
+
+
+def test_one_holders_idempotency_key_is_not_anothers(world: World) -> None:
+    headers = {"Idempotency-Key": "order-7"}
+    mine, again, theirs = (
+        who.create(headers=headers) for who in (world.tenant, world.tenant, world.other)
+    )
+    assert mine.json()["id"] == again.json()["id"] != theirs.json()["id"]
+
+
+def test_a_deleted_job_is_a_missing_one(world: World) -> None:
+    named = world.belongings()
+    ask(world.tenant, "DELETE /v1/jobs/{job_id}", named)
+    for route in ("GET /v1/jobs/{job_id}", "GET /outputs/{file_name}"):
+        gone = ask(world.tenant, route, named)
+        assert told(gone) == told(ask(world.tenant, route, missing(named)))
+
+
+def test_a_path_that_is_no_route_needs_a_key_too(world: World) -> None:
+    for path in (
+        "/v1/nothing",
+        "/docs/uix",
+        "/docs/ui",
+        "/web",
+        "/webx",
+        "/livez/",
+        "//livez",
+        "/V1/jobs",
+    ):
+        assert world.strangers["none"].get(path).status_code == 401, path
+        assert world.tenant.get(path).status_code == 404, path
+
+
+def test_the_metrics_name_no_owner_no_prompt_and_no_id(world: World) -> None:
+    named = world.belongings()
+    secret = uuid4().hex
+    data = {"prompt": f"prompt-{secret}", "metadata[customer]": f"customer-{secret}"}
+    world.tenant.create(data=data, headers={"Idempotency-Key": f"key-{secret}"})
+    shown = world.strangers["none"].get("/metrics").text
+    assert 'status="succeeded"' in shown
+    assert secret not in shown
+    names = [key.name for key in world.locksmith.keys.all()]
+    assert not [name for name in names if name in shown]
+    for value in (*named.values(), *(str(who.text) for who in world.strangers.values())):
+        assert value == "moves" or value.split("_")[-1].removesuffix(".mp4") not in shown

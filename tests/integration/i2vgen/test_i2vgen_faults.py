@@ -1,0 +1,151 @@
+"""Clips that do not fit, or whose numbers or device fail: smaller pieces, or an honest error."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shared.engines.parameters import RequestedParameters
+from shared.errors import BlankFrames, DevicePoisoned, NonFiniteFrames, OutOfMemory
+from tests.support.checkpoints import small_i2vgen_xl
+from tests.support.photos import astronaut
+from tests.support.small_engine import brief, ignore, loaded, module, rendered, settled
+from worker.engines.i2vgen.engine import I2VGenXLEngine
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_i2vgen_xl(tmp_path_factory.mktemp("quick"))
+
+
+@pytest.fixture
+def breakable(checkpoint: Path) -> I2VGenXLEngine:
+    """Return an engine of the test's own, whose parts it may break."""
+    return loaded(checkpoint)
+
+
+def test_guidance_that_does_not_fit_is_split_with_the_same_frames(
+    breakable: I2VGenXLEngine,
+) -> None:
+    whole = rendered(breakable, brief())
+    refuse(breakable, "unet.conv_norm_out", more_than=8)
+
+    split = rendered(breakable, brief())
+
+    assert np.abs(whole.astype(np.int16) - split).max() <= 1
+
+
+def test_decoding_that_does_not_fit_goes_one_frame_at_a_time(breakable: I2VGenXLEngine) -> None:
+    whole = rendered(breakable, brief())
+    refuse(breakable, "vae.decoder.conv_in", more_than=1)
+
+    chunks = list(breakable.render(brief(), ignore))
+
+    assert [len(chunk) for chunk in chunks] == [1] * 8
+    assert np.abs(whole.astype(np.int16) - np.concatenate(chunks)).max() <= 1
+
+
+@pytest.mark.parametrize(
+    "part", ["vae.encoder.conv_in", "unet.conv_norm_out", "vae.decoder.conv_in"]
+)
+def test_a_clip_too_big_for_the_card_says_which_would_fit(
+    breakable: I2VGenXLEngine, part: str
+) -> None:
+    refuse(breakable, part, more_than=0)
+    request = settled(
+        astronaut(), RequestedParameters(resolution="512p", num_inference_steps=2, seed=1)
+    )
+
+    with pytest.raises(OutOfMemory, match=r"512 x 512 with 16 frames .* 256p or num_frames 8"):
+        rendered(breakable, request)
+
+
+def test_after_running_out_of_memory_the_engine_still_renders(breakable: I2VGenXLEngine) -> None:
+    whole = rendered(breakable, brief())
+    lift = refuse(breakable, "unet.conv_norm_out", more_than=0)
+    with pytest.raises(OutOfMemory):
+        rendered(breakable, brief())
+    lift()
+
+    assert np.array_equal(whole, rendered(breakable, brief()))
+
+
+@pytest.mark.parametrize("part", ["unet.conv_out", "vae.decoder.conv_out"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_fail_with_what_to_try(
+    breakable: I2VGenXLEngine, part: str, value: float
+) -> None:
+    module(breakable, part).bias.fill_(value)
+
+    with pytest.raises(NonFiniteFrames, match="another seed or a lower guidance_scale"):
+        rendered(breakable, brief())
+
+
+def test_latents_that_are_not_finite_are_not_decoded(breakable: I2VGenXLEngine) -> None:
+    module(breakable, "unet.conv_out").bias.fill_(float("nan"))
+    fail(breakable, "vae.decoder.conv_in", AssertionError("decoded"))
+
+    with pytest.raises(NonFiniteFrames):
+        rendered(breakable, brief())
+
+
+def test_one_flat_colour_from_a_real_picture_is_a_failure(breakable: I2VGenXLEngine) -> None:
+    module(breakable, "vae.decoder.conv_out").weight.zero_()
+
+    with pytest.raises(BlankFrames, match="one flat colour"):
+        rendered(breakable, brief())
+
+
+def test_one_flat_colour_from_a_flat_picture_is_what_was_asked(breakable: I2VGenXLEngine) -> None:
+    module(breakable, "vae.decoder.conv_out").weight.zero_()
+    flat = replace(brief(), image=np.full((256, 256, 3), 90, dtype=np.uint8))
+
+    assert len(rendered(breakable, flat)) == 8
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["CUDA error: an illegal memory access was encountered", "cuDNN error: EXECUTION_FAILED"],
+)
+def test_a_failing_device_ends_the_process_and_not_the_job(
+    breakable: I2VGenXLEngine, words: str
+) -> None:
+    fail(breakable, "unet.conv_out", RuntimeError(words))
+
+    with pytest.raises(DevicePoisoned) as caught:
+        rendered(breakable, brief())
+    assert caught.value.retryable
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["mat1 and mat2 shapes cannot be multiplied", "tensors found on two devices, cuda:0 and cpu!"],
+)
+def test_a_mistake_of_ours_is_not_blamed_on_the_device(
+    breakable: I2VGenXLEngine, words: str
+) -> None:
+    fail(breakable, "unet.conv_out", RuntimeError(words))
+
+    with pytest.raises(RuntimeError, match=words):
+        rendered(breakable, brief())
+
+
+def refuse(engine: I2VGenXLEngine, path: str, *, more_than: int) -> Callable[[], None]:
+    """Run out of memory in a part that is given more rows; return what lifts it again."""
+
+    def check(_: Any, given: tuple[torch.Tensor, ...]) -> None:
+        if given[0].shape[0] > more_than:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    return module(engine, path).register_forward_pre_hook(check).remove
+
+
+def fail(engine: I2VGenXLEngine, path: str, error: Exception) -> None:
+    def throw(*_: Any) -> None:
+        raise error
+
+    module(engine, path).register_forward_pre_hook(throw)

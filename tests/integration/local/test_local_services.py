@@ -1,0 +1,138 @@
+"""The embedded servers keep what they were given, and each test finds them whole and empty."""
+
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from local.processes.process import CannotStart, Process
+from local.servers.postgres import postgres
+from local.servers.seaweed import is_blocked, sweep_sockets
+from local.state import State
+from tests.support.ports import free_port, service_ports
+from tests.support.stack import Server, Stack, connect
+
+
+def client(stack: Stack, *, seconds: float) -> Redis:
+    return Redis.from_url(
+        stack.settings().redis_url.get_secret_value(),
+        socket_timeout=seconds,
+        decode_responses=True,
+    )
+
+
+@pytest.fixture
+def valkey(stack: Stack) -> Redis:
+    return client(stack, seconds=30)
+
+
+@pytest.mark.parametrize("end", [Server.stop, Server.kill])
+def test_the_servers_keep_everything_however_they_ended(
+    stack: Stack, valkey: Redis, end: Callable[[Server], None]
+) -> None:
+    with connect(stack.servers.state, stack.database) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+    valkey.set("kept", "7")
+    stack.servers.storage.put("kept", b"7", content_type="text/plain")
+
+    for server in stack.servers:
+        end(server)
+    for server in stack.servers:
+        server.restart()
+
+    with connect(stack.servers.state, stack.database) as connection:
+        assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+    assert valkey.get("kept") == "7"
+    assert stack.servers.storage.get("kept") == b"7"
+
+
+def test_a_frozen_server_does_not_answer_and_is_whole_after_healing(
+    stack: Stack, valkey: Redis
+) -> None:
+    stack.valkey.freeze()
+    with client(stack, seconds=1) as hasty, pytest.raises(RedisError):
+        hasty.ping()
+
+    stack.servers.heal()
+
+    assert valkey.ping()
+
+
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_each_test_starts_from_nothing(stack: Stack, valkey: Redis, turn: str) -> None:
+    with connect(stack.servers.state, stack.database) as connection:
+        assert connection.execute("SELECT count(*) FROM jobs").fetchone() == (0,)
+        connection.execute("DROP TABLE jobs CASCADE")
+    assert valkey.dbsize() == 0
+    valkey.set("left", turn)
+    assert stack.servers.storage.delete_prefix("") == 0
+    stack.servers.storage.put("left", b"", content_type="text/plain")
+
+
+def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
+    broken = replace(
+        stack.valkey.part,
+        argv=(*stack.valkey.part.argv, "--port", "nonsense"),
+        log=tmp_path / "log",
+        ready=lambda: False,
+    )
+    with pytest.raises(CannotStart, match=r"^valkey did not start: argument couldn't be parsed"):
+        Server(broken).restart()
+
+
+def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a container started with other rights: no `unshare`, so another user takes over."""
+    folder = Path(tempfile.mkdtemp(prefix="stillreel-pg-"))
+    folder.chmod(0o711)
+    (folder / "logs").mkdir()
+    state = State(ports=service_ports())
+    try:
+        first = Process(postgres(folder, state, is_durable=False))
+        first.wait_ready()
+        with connect(state) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 7 AS number")
+        first.stop()
+        for program in ("sh", "setpriv"):
+            (tmp_path / program).symlink_to(shutil.which(program) or "")
+        monkeypatch.setenv("PATH", str(tmp_path))
+
+        second = Process(postgres(folder, state, is_durable=False))
+        second.wait_ready()
+        with connect(state) as connection:
+            assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
+        second.stop()
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_only_sockets_that_nothing_serves_any_more_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.servers.seaweed.SOCKETS", tmp_path)
+    state = State(ports=service_ports())
+    dead, alive = state.ports["master.grpc"], state.ports["filer.grpc"]
+    for port in (dead, alive):
+        (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
+    with socket.create_server(("127.0.0.1", alive)):
+        sweep_sockets(state)
+    assert [path.name for path in tmp_path.iterdir()] == [f"seaweedfs-master-grpc-{alive}.sock"]
+
+
+def test_a_port_with_another_users_socket_is_not_given_to_seaweedfs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
+    monkeypatch.setattr("local.servers.seaweed.SOCKETS", tmp_path)
+    assert not is_blocked(port)
+    monkeypatch.setattr("local.servers.seaweed.os.geteuid", lambda: 12345)
+    assert is_blocked(port)
+    assert not is_blocked(port + 1)

@@ -1,0 +1,103 @@
+"""Jobs for tests: what matters is named, the rest is filled in."""
+
+import hashlib
+import io
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import PIL.Image
+from sqlalchemy import text
+
+from bench.noop import NoopEngine
+from shared.engines.parameters import RequestedParameters, resolve_parameters
+from shared.engines.spec import EngineSpec
+from shared.ids import new_id
+from shared.jobs.job import Job
+from shared.jobs.new_job import NewJob
+from shared.jobs.queries import JobQueries
+from shared.jobs.storage_keys import input_key
+from shared.jobs.transitions import Jobs
+from shared.settings import Settings
+from shared.storage import Storage
+from shared.tables import ANONYMOUS
+from tests.support.stack import open_database
+
+
+class NullAnnouncer:
+    """An announcer for tests in which nobody waits; it remembers what was said."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[UUID, int]] = []
+
+    def publish_change(self, job_id: UUID, version: int) -> None:
+        self.said.append((job_id, version))
+
+
+class JobFixture:
+    """Submits jobs as the gateway does, and looks at rows as nobody else may."""
+
+    def __init__(self, settings: Settings, announcer: Any = None) -> None:
+        self.settings = settings
+        self.db = open_database(settings, deadline=timedelta(seconds=20))
+        self.announcer = announcer or NullAnnouncer()
+        self.jobs = Jobs(
+            self.db,
+            self.announcer,
+            lease=settings.lease,
+            max_running=settings.max_running_per_key,
+        )
+        self.queries = JobQueries(self.db)
+        self.storage = Storage(settings)
+
+    def submit(
+        self,
+        *,
+        spec: EngineSpec = NoopEngine.spec,
+        picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
+        asked: RequestedParameters | None = None,
+        max_queued: int = 100_000,
+        **fields: Any,
+    ) -> Job:
+        """Queue a job; with a picture it can be rendered too."""
+        job_id = fields.pop("id", None) or new_id()
+        image = np.full((96, 128, 3), 90, np.uint8) if picture is None else picture
+        height, width, _ = image.shape
+        if picture is not None:
+            self.storage.put(input_key(job_id), png(image), content_type="image/png")
+        parameters = resolve_parameters(
+            spec, asked or RequestedParameters(), image_width=width, image_height=height, seed=7
+        )
+        values: dict[str, Any] = {
+            "owner_id": ANONYMOUS,
+            "engine": spec.name,
+            "engine_revision": spec.revision,
+            "parameters": parameters,
+            "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+            "image_width": width,
+            "image_height": height,
+            "source": "tests",
+            "retain": timedelta(days=1),
+        }
+        job, _ = self.jobs.submit(NewJob(id=job_id, **(values | fields)), max_queued=max_queued)
+        return job
+
+    def get(self, job: Job) -> Job:
+        return self.queries.many([job.id])[job.id]
+
+    def run(self, statement: str, **values: Any) -> Any:
+        """Run SQL of the test's own, such as backdating a lease; return the rows there are."""
+        with self.db.begin() as connection:
+            result = connection.execute(text(statement), values)
+            return result.mappings().all() if result.returns_rows else []
+
+    def close(self) -> None:
+        self.storage.close()
+        self.db.close()
+
+
+def png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    file = io.BytesIO()
+    PIL.Image.fromarray(image).save(file, "PNG", compress_level=1)
+    return file.getvalue()

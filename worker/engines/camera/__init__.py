@@ -1,0 +1,1 @@
+"""The camera engine: moves a virtual camera over the image, without a model."""

@@ -1,0 +1,182 @@
+"""Turn camera moves into one pose per frame that never looks past the picture's edge."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engines.camera.moves import Move, MoveName, Speed
+
+Matrix = npt.NDArray[np.float64]
+
+FIRST: Final = 0
+LAST: Final = -1
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where the camera is in one frame, relative to facing the whole picture.
+
+    `zoom` 2 shows half of it; `x` and `y` move the view, in widths and heights of the picture;
+    `roll` turns the camera clockwise and `yaw` takes it round the picture to the right, both
+    in radians.
+    """
+
+    zoom: float = 1.0
+    x: float = 0.0
+    y: float = 0.0
+    roll: float = 0.0
+    yaw: float = 0.0
+
+    @property
+    def is_level(self) -> bool:
+        return self.roll == 0 and self.yaw == 0
+
+    @property
+    def crop(self) -> tuple[float, float, float, float]:
+        """Left, top, right, bottom of a level view, as fractions of the picture."""
+        x, y, half = 0.5 + self.x, 0.5 + self.y, 0.5 / self.zoom
+        return (x - half, y - half, x + half, y + half)
+
+    def matrix(self, width: int, height: int) -> Matrix:
+        """Return the homography from the frame's pixels to the whole picture's.
+
+        Both are `width` x `height`, counted from their outer top left corner.
+        """
+        cos, sin = math.cos(self.roll), math.sin(self.roll)
+        distance = DISTANCE * max(width, height)
+        centred = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
+        # A flat picture seen from an orbit at this distance, its middle kept in the middle.
+        orbit = np.array(
+            [[1 / math.cos(self.yaw), 0, 0], [0, 1, 0], [math.tan(self.yaw) / distance, 0, 1]]
+        )
+        turn = np.array(
+            [[cos / self.zoom, -sin / self.zoom, 0], [sin / self.zoom, cos / self.zoom, 0],
+             [0, 0, 1]]
+        )  # fmt: skip
+        place = np.array([[1, 0, (0.5 + self.x) * width], [0, 1, (0.5 + self.y) * height],
+                          [0, 0, 1]])  # fmt: skip
+        return place @ turn @ orbit @ centred
+
+
+@dataclass(frozen=True)
+class Travel:
+    """A move at normal speed: from `start` to `end`, upright in its `anchor` frame.
+
+    Alone, the move shows a plain crop of the picture in that frame: all of it for a zoom, the
+    edge it starts from for a pan or tilt, its middle for the others.
+    """
+
+    start: Pose = Pose()
+    end: Pose = Pose()
+    anchor: int = FIRST
+
+
+DISTANCE: Final = 1.5  # Of the orbit, in long sides: 37 degrees, about a 50 mm lens.
+SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
+TURN: Final = math.radians(4)
+ORBIT: Final = math.radians(15)
+CLOSER: Final = 1.2
+
+TRAVELS: Final[Mapping[MoveName, Travel]] = MappingProxyType(
+    {
+        MoveName.STILL: Travel(),
+        MoveName.PUSH_IN: Travel(end=Pose(zoom=CLOSER)),
+        MoveName.PULL_OUT: Travel(start=Pose(zoom=CLOSER), anchor=LAST),
+        MoveName.PAN_LEFT: Travel(Pose(x=SLIDE), Pose(x=-SLIDE)),
+        MoveName.PAN_RIGHT: Travel(Pose(x=-SLIDE), Pose(x=SLIDE)),
+        MoveName.TILT_UP: Travel(Pose(y=SLIDE), Pose(y=-SLIDE)),
+        MoveName.TILT_DOWN: Travel(Pose(y=-SLIDE), Pose(y=SLIDE)),
+        MoveName.ROLL_CLOCKWISE: Travel(end=Pose(roll=TURN)),
+        MoveName.ROLL_COUNTERCLOCKWISE: Travel(end=Pose(roll=-TURN)),
+        MoveName.ARC_LEFT: Travel(end=Pose(yaw=-ORBIT)),
+        MoveName.ARC_RIGHT: Travel(end=Pose(yaw=ORBIT)),
+        MoveName.HANDHELD: Travel(),
+    }
+)
+REACH: Final[Mapping[Speed, float]] = MappingProxyType(
+    {Speed.SLOW: 0.5, Speed.NORMAL: 1.0, Speed.QUICK: 1.8}
+)
+
+
+def follow(
+    moves: Sequence[Move], *, width: int, height: int, num_frames: int, fps: int, seed: int
+) -> tuple[Pose, ...]:
+    """Return the pose of each frame; a clip's length is fixed, so speed is how far it goes.
+
+    All moves run together over the whole clip. What they would show past the edge is avoided
+    by one constant zoom over all frames, the least that suffices: it adds no motion.
+    """
+    poses = [_pose(moves, ease(index / (num_frames - 1))) for index in range(num_frames)]
+    for move in moves:
+        if move.name is MoveName.HANDHELD:
+            sway = _sway(num_frames, fps=fps, seed=seed, aspect=width / height)
+            poses = [_shaken(p, REACH[move.speed] * s) for p, s in zip(poses, sway, strict=True)]
+    closer = max(_zoom_needed(pose, width, height) for pose in poses)
+    return tuple(replace(pose, zoom=pose.zoom * closer) for pose in poses)
+
+
+def ease(u: float) -> float:
+    """Return how much of a move is done at `u` of the clip: at rest at both ends."""
+    return u * u * (3 - 2 * u)
+
+
+def _pose(moves: Sequence[Move], done: float) -> Pose:
+    """Return the sum of the moves; zooms multiply, so that they grow by equal ratios."""
+    log_zoom = x = y = roll = yaw = 0.0
+    for move in moves:
+        travel, reach = TRAVELS[move.name], REACH[move.speed]
+        before, after = reach * (1 - done), reach * done
+        start, end = travel.start, travel.end
+        log_zoom += before * math.log(start.zoom) + after * math.log(end.zoom)
+        x += before * start.x + after * end.x
+        y += before * start.y + after * end.y
+        roll += before * start.roll + after * end.roll
+        yaw += before * start.yaw + after * end.yaw
+    return Pose(math.exp(log_zoom), x, y, roll, yaw)
+
+
+def _zoom_needed(pose: Pose, width: int, height: int) -> float:
+    """Return the factor on `pose.zoom` at which all four corners lie within the picture.
+
+    A homography keeps straight lines straight, so the corners speak for the whole frame.
+    """
+    facing = replace(pose, x=0, y=0).matrix(width, height)
+    corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    x, y, scale = facing @ corners
+    reach_x, reach_y = x / scale / width - 0.5, y / scale / height - 0.5
+    return float(
+        max(
+            reach_x.max() / (0.5 - pose.x),
+            -reach_x.min() / (0.5 + pose.x),
+            reach_y.max() / (0.5 - pose.y),
+            -reach_y.min() / (0.5 + pose.y),
+        )
+    )
+
+
+SWAY: Final = (0.008, math.radians(0.5))  # Of the short side, and of roll, at normal speed.
+SWAY_HERTZ: Final = (0.35, 0.9, 1.7)
+SWAY_SHARES: Final = (0.6, 0.3, 0.1)
+
+
+def _sway(num_frames: int, *, fps: int, seed: int, aspect: float) -> Matrix:
+    """Return a hand's drift as x, y and roll per frame, (num_frames, 3), 0 in the first."""
+    random = np.random.default_rng(seed)
+    phases = random.uniform(0, 2 * math.pi, (3, len(SWAY_HERTZ)))
+    hertz = np.array(SWAY_HERTZ) * random.uniform(0.8, 1.2, (3, len(SWAY_HERTZ)))
+    # Four frames to the quickest swing at the least: below that it jumps instead of swaying.
+    hertz *= min(1.0, fps / (4 * hertz.max()))
+    seconds = np.arange(num_frames)[:, None, None] / fps
+    waves = np.sin(2 * math.pi * hertz * seconds + phases) @ np.array(SWAY_SHARES)
+    far = np.array([SWAY[0] / max(1, aspect), SWAY[0] * min(1, aspect), SWAY[1]])
+    return np.asarray((waves - waves[0]) * far)
+
+
+def _shaken(pose: Pose, sway: Matrix) -> Pose:
+    x, y, roll = (float(value) for value in sway)
+    return replace(pose, x=pose.x + x, y=pose.y + y, roll=pose.roll + roll)

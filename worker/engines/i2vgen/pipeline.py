@@ -1,0 +1,178 @@
+"""One clip from its request to its frames: encode, denoise, decode."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+
+from shared.engines.parameters import RenderParameters
+from shared.engines.spec import Quality
+from shared.errors import BlankFrames
+from shared.lifecycle import Stage
+from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
+from worker.engines.framing import frame_image
+from worker.engines.i2vgen.compiled import Compiled, WarmShape
+from worker.engines.i2vgen.conditions import (
+    Conditions,
+    Noise,
+    draw_noise,
+    encode_latents,
+    encode_picture,
+    encode_prompts,
+    with_unguided,
+)
+from worker.engines.i2vgen.ddim import ddim_steps
+from worker.engines.i2vgen.decode import (
+    Chunk,
+    chunks_ahead,
+    in_order,
+    levels,
+    one_colour,
+    start,
+)
+from worker.engines.i2vgen.denoise import Guidance, denoise
+from worker.engines.i2vgen.denoiser import Denoiser
+from worker.engines.i2vgen.draft import draft_steps
+from worker.engines.i2vgen.encodings import Encodings
+from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room, on_card
+from worker.engines.i2vgen.steps import ClipStep
+from worker.engines.i2vgen.weights import Model
+
+
+def render_clip(
+    model: Model,
+    request: RenderRequest,
+    on_step: OnStep,
+    *,
+    memory: MemoryUse = NORMAL,
+    encodings: Encodings | None = None,
+    compiled: Compiled | None = None,
+) -> Iterator[Frames]:
+    """Yield the clip's frames, a few at a time.
+
+    Args:
+        encodings: what earlier clips' texts and pictures became; None keeps nothing.
+        compiled: what serves the shapes that were warmed; None renders all eagerly.
+
+    Raises:
+        NonFiniteFrames: the model produced NaN or infinity.
+        BlankFrames: every frame is one flat colour, and the picture is not.
+    """
+    parameters = request.parameters
+    encoders = (model.text_encoder, model.image_encoder)
+    room = Room(memory, model.device, encoders, compiled)
+    noise = clip_noise(model, parameters)
+    conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
+    latents = denoised(model, parameters, conditions, noise, on_step, room=room, compiled=compiled)
+    blank = not one_colour(request.image)
+    for frames in _decoded(model, latents, on_step, room, compiled):
+        blank = blank and one_colour(frames)
+        yield frames
+    if blank:
+        raise BlankFrames(
+            "every frame came out as one flat colour: try another seed or a lower guidance_scale"
+        )
+
+
+def clip_noise(model: Model, parameters: RenderParameters) -> Noise:
+    return draw_noise(
+        parameters.seed,
+        frames=parameters.num_frames,
+        height=parameters.height // model.pixels_per_latent,
+        width=parameters.width // model.pixels_per_latent,
+    )
+
+
+def encode(
+    model: Model,
+    request: RenderRequest,
+    noise: Noise,
+    on_step: OnStep,
+    *,
+    room: Room | None = None,
+    encodings: Encodings | None = None,
+) -> Conditions:
+    parameters = request.parameters
+    room = room or Room(NORMAL, model.device)
+    kept = Encodings(entries=3) if encodings is None else encodings
+    is_guided = parameters.guidance_scale > 1
+    prompts = [parameters.negative_prompt] if is_guided else []
+    texts = [partial(_text, model, kept, each) for each in [*prompts, parameters.prompt]]
+    text = torch.cat([room.within(each) for each in texts])
+    on_step(Step(1, 3, Stage.ENCODING_INPUTS))
+    picture = room.within(partial(_picture, model, kept, request.image))
+    on_step(Step(2, 3, Stage.ENCODING_INPUTS))
+    frame = frame_image(
+        request.image, width=parameters.width, height=parameters.height, fit=parameters.fit
+    )
+    latents = room.within(
+        lambda use: encode_latents(model, frame, noise.picture, parameters.num_frames)
+    )
+    on_step(Step(3, 3, Stage.ENCODING_INPUTS))
+    return Conditions(
+        text=text,
+        picture=with_unguided(picture) if is_guided else picture,
+        latents=latents,
+        fps=parameters.fps,
+    )
+
+
+def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
+    """Return (1, tokens, width), each text encoded alone: so it is the same kept or fresh."""
+
+    def fresh() -> torch.Tensor:
+        with on_card(model.text_encoder, model.device, stays=use.encoders_stay):
+            return encode_prompts(model, [text])
+
+    return kept.of_text(text, fresh)
+
+
+def _picture(model: Model, kept: Encodings, image: Image, use: MemoryUse) -> torch.Tensor:
+    def fresh() -> torch.Tensor:
+        with on_card(model.image_encoder, model.device, stays=use.encoders_stay):
+            return encode_picture(model, image)
+
+    return kept.of_picture(image, fresh)
+
+
+def denoised(
+    model: Model,
+    parameters: RenderParameters,
+    conditions: Conditions,
+    noise: Noise,
+    on_step: OnStep,
+    *,
+    room: Room | None = None,
+    compiled: Compiled | None = None,
+) -> torch.Tensor:
+    """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
+    steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
+    steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
+    denoiser = Denoiser(model.unet)
+    if compiled is not None:
+        compiled.make_room_for(WarmShape.of(noise.clip))
+    return denoise(
+        Guidance(denoiser, parameters.guidance_scale, compiled),
+        denoiser.constants(conditions, steps),
+        steps,
+        noise.clip.to(model.device),
+        lambda done: on_step(Step(done, len(steps), Stage.DENOISING)),
+        room=room or Room(NORMAL, model.device),
+    )
+
+
+def _decoded(
+    model: Model, latents: torch.Tensor, on_step: OnStep, room: Room, compiled: Compiled | None
+) -> Iterator[Frames]:
+    run = levels if compiled is None else compiled.levels
+    done, total = 0, latents.shape[2]
+
+    def begin(first: int) -> Chunk:
+        return room.within(
+            lambda use: start(model, latents[:, :, first : first + use.decode_frames], run)
+        )
+
+    for frames in in_order(begin, total, ahead=chunks_ahead(model.device)):
+        done += len(frames)
+        on_step(Step(done, total, Stage.DECODING))
+        yield frames

@@ -1,0 +1,1 @@
+"""The keeper: what repairs, rings, delivers and expires."""

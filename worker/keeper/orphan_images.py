@@ -1,0 +1,74 @@
+"""Pictures that no job came to own: stored before a submit that never committed."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import structlog
+from sqlalchemy import text
+
+from shared.db import Database
+from shared.jobs.storage_keys import INPUTS, input_id
+from shared.storage import Storage
+
+GRACE: Final = timedelta(hours=1)
+"""Far longer than a submit takes; a younger picture's job may still be on its way."""
+
+PAGE: Final = 500
+
+_log = structlog.get_logger(__name__)
+
+
+class OrphanSweeper:
+    """Walks the stored pictures, a page a round, from the oldest to those within the grace.
+
+    Ids are uuid7, so the order of the keys is the order of time, and a key tells its age.
+    """
+
+    def __init__(self, db: Database, storage: Storage) -> None:
+        self._db = db
+        self._storage = storage
+        self._after = ""
+        self._rest_until: datetime | None = None
+
+    def sweep(self) -> int:
+        """Do one page; return how many pictures were deleted."""
+        now = self._now()
+        if self._rest_until is not None and now < self._rest_until:
+            return 0
+        keys = self._storage.keys(INPUTS, after=self._after, limit=PAGE)
+        old = [key for key in keys if _age(key, now) > GRACE]
+        orphans = self._orphans(old)
+        for key in orphans:
+            self._storage.delete(key)
+            _log.info("orphan_swept", key=key)
+        is_last = len(keys) < PAGE or len(old) < len(keys)
+        self._after = "" if is_last else keys[-1]
+        self._rest_until = now + GRACE if is_last else None
+        return len(orphans)
+
+    def _now(self) -> datetime:
+        with self._db.autocommit() as connection:
+            now: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
+            return now
+
+    def _orphans(self, keys: list[str]) -> list[str]:
+        """Return the keys whose job is not in the table."""
+        ids = {key: input_id(key) for key in keys}
+        with self._db.autocommit() as connection:
+            rows = connection.execute(
+                text("SELECT id FROM jobs WHERE id = ANY(:ids)"),
+                {"ids": [job_id for job_id in ids.values() if job_id is not None]},
+            )
+            known = {row[0] for row in rows}
+        return [key for key, job_id in ids.items() if job_id is not None and job_id not in known]
+
+
+def _age(key: str, now: datetime) -> timedelta:
+    job_id = input_id(key)
+    return timedelta.max if job_id is None else now - _drawn_at(job_id)
+
+
+def _drawn_at(job_id: UUID) -> datetime:
+    """Return when a uuid7 was drawn: its first 48 bits are milliseconds (RFC 9562)."""
+    return datetime.fromtimestamp((job_id.int >> 80) / 1000, UTC)

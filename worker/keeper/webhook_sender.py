@@ -1,0 +1,301 @@
+"""Webhooks: prepare, send, record; one dead receiver delays no other.
+
+A dead receiver holds a thread for the seconds that a connection may take, and one that takes it
+but never answers until the deadline; so each kind of try has threads of its own. A receiver that
+took its last delivery (PROVEN) meets no dead one: SPARE_THREADS are never given to others. One
+that nothing is known of (NEW) may wait for others of its kind, but only once NEW_THREADS /
+PER_LANE dead hosts were named for the first time within that time: nothing tells it from them
+before it answers. What failed (RETRY) waits for what failed.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Final, Literal
+from uuid import UUID
+
+import structlog
+from pydantic import BaseModel
+
+from shared.crashpoints import crashpoint
+from shared.db import Database
+from shared.errors import DatabaseUnavailable
+from shared.jobs.view import JobView, job_view
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
+from shared.outbound.client import Answer, Outbound
+from shared.outbound.errors import OutboundFailed, OutboundRefused
+from shared.webhooks.signing import sign, webhook_id
+from worker.keeper.delivery_queue import (
+    Contents,
+    Delivery,
+    DeliveryQueue,
+    Kind,
+    Outcome,
+    Try,
+    Verdict,
+)
+from worker.keeper.sample_events import SAMPLE_ID, SampleMessage, sample
+
+DEADLINE: Final = timedelta(seconds=15)
+MAX_ANSWER_BYTES: Final = 8 * 1024
+RECORD_MARGIN: Final = timedelta(seconds=30)  # Contents and record, both on a slow database.
+
+# A thread that waits for a receiver was measured at 30 kB, and holds no database connection.
+NEW_THREADS: Final = 64
+RETRY_THREADS: Final = 32
+SPARE_THREADS: Final = 32
+THREADS: Final = NEW_THREADS + RETRY_THREADS + SPARE_THREADS
+PER_LANE: Final = 2
+LIMITS: Final = {
+    Kind.PROVEN: THREADS,
+    Kind.NEW: NEW_THREADS,
+    Kind.RETRY: RETRY_THREADS,
+}
+REMEMBERED_LANES: Final = 2000
+
+JITTER: Final = 0.2
+MAX_RETRY_AFTER: Final = timedelta(days=1)
+OBEYS_RETRY_AFTER: Final = frozenset({429, 503})
+
+_log = structlog.get_logger(__name__)
+
+
+class Event(BaseModel):
+    """The body of a webhook; `data` is what GET returns for the job."""
+
+    type: str
+    timestamp: datetime
+    data: JobView | SampleMessage
+
+
+class VideoReference(BaseModel):
+    id: str
+
+
+class VideoEvent(BaseModel):
+    """The body where an endpoint is registered for OpenAI's names; GET has the rest."""
+
+    id: str
+    object: Literal["event"] = "event"
+    created_at: int
+    type: str
+    data: VideoReference
+
+
+@dataclass(frozen=True)
+class Message:
+    """One try, signed and ready to go."""
+
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    at: datetime
+
+
+class WebhookSender:
+    """Keeps a pool of threads busy with the deliveries that are due.
+
+    A crash between send and record leaves a lease that runs out: the delivery is sent again,
+    under the same id.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        outbound: Outbound,
+        *,
+        delays: Sequence[timedelta],
+        base_url: str,
+    ) -> None:
+        self._rows = DeliveryQueue(db, lease=outbound.deadline + RECORD_MARGIN)
+        self._outbound = outbound
+        self._delays = delays
+        self._base_url = base_url
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
+        self._lock = threading.Lock()
+        self._in_flight: dict[UUID, tuple[str, Kind]] = {}
+        # Of this process only: after a restart every receiver is new, and proves itself at once.
+        self._proven: dict[str, None] = {}
+        self._freed = threading.Event()
+
+    def step(self, wait: timedelta) -> int:
+        """Wait for a try to end, at most this long, then start what is due; return how many.
+
+        Raises:
+            DatabaseUnavailable: call again; nothing is lost.
+        """
+        self._freed.wait(wait.total_seconds())
+        self._freed.clear()
+        self._rows.bury()
+        started = sum(self._start(kind) for kind in Kind)
+        if started:
+            self._freed.set()  # There may be more than one claim took.
+        return started
+
+    def close(self) -> None:
+        """Wait for the tries in flight; each ends by its deadline."""
+        self._pool.shutdown()
+
+    def deliver(self, delivery: Delivery) -> Outcome:
+        """Make one try and record it."""
+        crashpoint("webhook_claimed")
+        message = prepare(delivery, self._rows.contents(delivery), base_url=self._base_url)
+        tried = send(self._outbound, message)
+        crashpoint("webhook_sent")
+        # A test is made once: whoever asked for it sees what came of it.
+        delays = self._delays[:1] if delivery.job_id is None else self._delays
+        verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
+        is_ours = self._rows.record(delivery, tried, verdict)
+        crashpoint("webhook_recorded")
+        _log.info(
+            "webhook_tried",
+            delivery=webhook_id(delivery.id),
+            event_type=delivery.event,
+            outcome=verdict.outcome if is_ours else "superseded",
+            status_code=tried.status_code,
+            error=tried.error,
+        )
+        return verdict.outcome
+
+    def _start(self, kind: Kind) -> int:
+        with self._lock:
+            in_flight = list(self._in_flight.values())
+            proven = list(self._proven)
+        alike = sum(each is kind for _, each in in_flight)
+        room = min(THREADS - len(in_flight), LIMITS[kind] - alike)
+        if room <= 0:
+            return 0
+        claimed = self._rows.claim(
+            kind,
+            limit=room,
+            busy_receiver_keys=[receiver_key for receiver_key, _ in in_flight],
+            proven_receiver_keys=proven,
+            per_receiver=PER_LANE,
+        )
+        for delivery in claimed:
+            with self._lock:
+                self._in_flight[delivery.id] = (delivery.receiver_key, kind)
+            self._pool.submit(self._run, delivery)
+        return len(claimed)
+
+    def _run(self, delivery: Delivery) -> None:
+        name = webhook_id(delivery.id)
+        try:
+            self._remember(delivery.receiver_key, self.deliver(delivery))
+        except DatabaseUnavailable as error:
+            _log.warning("webhook_not_recorded", delivery=name, code=error.code)
+        except Exception:  # The edge of a keeper loop: the lease runs out and it is tried again.
+            _log.exception("webhook_not_recorded", delivery=name)
+        finally:
+            with self._lock:
+                del self._in_flight[delivery.id]
+            self._freed.set()
+
+    def _remember(self, receiver_key: str, outcome: Outcome) -> None:
+        with self._lock:
+            self._proven.pop(receiver_key, None)
+            if outcome is Outcome.DELIVERED:
+                self._proven[receiver_key] = None
+            if len(self._proven) > REMEMBERED_LANES:
+                del self._proven[next(iter(self._proven))]
+
+
+def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message:
+    """Sign the job as it stands now; the id and the event's time are the same on every try."""
+    body = _event(delivery, contents, base_url).model_dump_json().encode()
+    headers = sign(
+        webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
+    )
+    headers["content-type"] = "application/json"
+    return Message(delivery.url, headers, body, contents.now)
+
+
+def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | VideoEvent:
+    job = contents.job
+    # A job that is handed back starts more than once; its end comes once.
+    is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
+    at = (job.finished_at if job and is_end else None) or contents.created_at
+    if delivery.event in VIDEO_EVENTS.values():
+        return VideoEvent(
+            id=f"evt_{delivery.id.hex}",
+            created_at=int(at.timestamp()),
+            type=delivery.event,
+            data=VideoReference(id=job.public_id if job else SAMPLE_ID),
+        )
+    data = sample(delivery.event) if job is None else job_view(job, base_url=base_url)
+    return Event(type=delivery.event, timestamp=at, data=data)
+
+
+def send(outbound: Outbound, message: Message) -> Try:
+    """Make the request; whatever happens to it becomes a Try."""
+    began = time.monotonic()
+    try:
+        answer = outbound.post(message.url, message.body, message.headers)
+    except (OutboundRefused, OutboundFailed) as failure:
+        latency = timedelta(seconds=time.monotonic() - began)
+        return Try(at=message.at, latency=latency, error=failure.message)
+    return Try(
+        at=message.at,
+        latency=timedelta(seconds=time.monotonic() - began),
+        status_code=answer.status_code,
+        error=_fault(answer.status_code),
+        excerpt=_text(answer.excerpt),
+        retry_after=_retry_after(answer, message.at),
+    )
+
+
+def judge(tried: Try, *, tries: int, delays: Sequence[timedelta]) -> Verdict:
+    """Return what a try means.
+
+    Args:
+        tries: how many were made, this one included, since the delivery was made or replayed.
+        delays: the wait before each try; its length is how many there are.
+    """
+    if tried.error is None:
+        return Verdict(outcome=Outcome.DELIVERED)
+    if tried.status_code == 410:
+        reason = "the receiver answered 410 Gone"
+        return Verdict(outcome=Outcome.DEAD, dead_reason=reason, is_gone=True)
+    if tries >= len(delays):
+        reason = f"try {tries} of {len(delays)} failed: {tried.error}"
+        return Verdict(outcome=Outcome.DEAD, dead_reason=reason)
+    delay = delays[tries]
+    asked = timedelta(0)
+    if tried.retry_after is not None and tried.status_code in OBEYS_RETRY_AFTER:
+        asked = min(tried.retry_after, max(2 * delay, MAX_RETRY_AFTER))
+    return Verdict(
+        outcome=Outcome.RETRY,
+        wait_at_least=max(delay * (1 - JITTER), asked),
+        wait_at_most=max(delay, asked) * (1 + JITTER),
+    )
+
+
+def _fault(status_code: int) -> str | None:
+    if 200 <= status_code < 300:
+        return None
+    if 300 <= status_code < 400:
+        return f"answered {status_code}; redirects are not followed, give the final URL"
+    return f"answered {status_code}"
+
+
+def _text(excerpt: bytes) -> str:
+    """Return an excerpt that Postgres takes, in no more bytes than it came in."""
+    readable = excerpt.decode("utf-8", "replace").replace("\x00", "")
+    return readable.encode()[: len(excerpt)].decode("utf-8", "ignore")
+
+
+def _retry_after(answer: Answer, now: datetime) -> timedelta | None:
+    """Read a Retry-After of seconds or of a date, against Postgres' clock."""
+    value = answer.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return timedelta(seconds=int(value))
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return None
+    return max(timedelta(0), (at if at.tzinfo else at.replace(tzinfo=UTC)) - now)

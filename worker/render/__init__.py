@@ -1,0 +1,1 @@
+"""From a bell to a finished job."""

@@ -1,0 +1,93 @@
+"""One job's clip on its way from the engine to the storage."""
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from shared.jobs.job import Job
+from worker.engines.base import Frames, Image, Plan
+from worker.render.lease import Lease
+from worker.video.check import VideoFacts, check_video, is_one_colour
+from worker.video.metadata import Tags
+from worker.video.writer import Mp4Writer
+
+
+class Clip:
+    """One job's clip on its way from the engine to storage; owns a temporary folder."""
+
+    def __init__(
+        self, job: Job, lease: Lease, plan: Plan, *, source: Image, ai_generated: bool
+    ) -> None:
+        self.job = job
+        self.lease = lease
+        self.plan = plan
+        self.ai_generated = ai_generated
+        self.first_frame: Image | None = None
+        self.started_at = time.monotonic()
+        self.rendered_seconds = 0.0
+        self._source_is_flat = is_one_colour(source[None])
+        self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
+        parameters = job.parameters
+        self._writer = Mp4Writer(
+            self._folder / "video.mp4",
+            width=parameters.width,
+            height=parameters.height,
+            fps=parameters.fps,
+            tags=_tags(job, plan, ai_generated),
+        )
+
+    def write(self, frames: Frames) -> None:
+        """Append frames as they are decoded."""
+        if self.first_frame is None and len(frames):
+            self.first_frame = frames[0].copy()
+        self._writer.write(frames)
+
+    def rendered(self) -> None:
+        self.rendered_seconds = time.monotonic() - self.started_at
+
+    def close(self) -> VideoFacts:
+        """Finish the MP4 and check that it holds what was asked for.
+
+        Raises:
+            BadVideo, BlankFrames: it does not.
+        """
+        self._writer.close()
+        parameters = self.job.parameters
+        return check_video(
+            self.path,
+            width=parameters.width,
+            height=parameters.height,
+            num_frames=parameters.num_frames,
+            fps=parameters.fps,
+            allow_one_colour=self._source_is_flat or not self.ai_generated,
+        )
+
+    @property
+    def path(self) -> Path:
+        return self._writer.path
+
+    def discard(self) -> None:
+        """Stop ffmpeg and remove the folder; idempotent."""
+        self._writer.abort()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _tags(job: Job, plan: Plan, ai_generated: bool) -> Tags:
+    """Return what lets anybody make this clip again from its file alone."""
+    parameters = job.parameters.model_dump(mode="json")
+    return Tags(
+        settings={
+            "engine": job.engine,
+            "engine_revision": job.engine_revision,
+            "ai_generated": ai_generated,
+            **parameters,
+            "plan": {name: plain(value) for name, value in plan.items()},
+        },
+        title=parameters["prompt"],
+        description=f"Made by Stillreel's {job.engine} engine with seed {parameters['seed']}",
+    )

@@ -1,0 +1,159 @@
+"""Building what one worker process renders with, and taking it down again."""
+
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shared.bell import Bell
+from shared.db import Database
+from shared.engines.registry import EngineRegistry, WorkerInfo
+from shared.errors import DatabaseUnavailable
+from shared.jobs.transitions import Jobs
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.render.failure import end_failed_attempt
+from worker.render.finish import Finisher
+from worker.render.heartbeat import WorkerHeartbeat
+from worker.render.lease import Lease, Leases
+from worker.render.loaded_engines import LoadedEngines
+from worker.supervisor.heartbeat_file import HeartbeatFile
+from worker.supervisor.worker_config import WorkerConfig
+
+DATABASE_DEADLINE: Final = timedelta(seconds=10)
+DATABASE_PAUSE_SECONDS: Final = 1.0
+STORAGE_READ: Final = timedelta(seconds=60)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class RenderContext:
+    """Everything one worker process renders with, built once.
+
+    `card_bytes` is its card's memory; None without a card, or where it is not known.
+    """
+
+    name: str
+    card_bytes: int | None
+    settings: Settings
+    heartbeat_file: HeartbeatFile
+    jobs: Jobs
+    registry: EngineRegistry
+    storage: Storage
+    loaded_engines: LoadedEngines
+    leases: Leases
+    finisher: Finisher
+    card: Callable[[str], WorkerInfo]
+    die: Callable[[int], None] = os._exit
+
+
+def scratch_bytes() -> int | None:
+    """Return the room in the folder where clips are made, None where it cannot be known."""
+    try:
+        return shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError:
+        return None
+
+
+def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
+    """Build a worker's ports, take back what its predecessor held, and show it to the gateway.
+
+    Waits for the database as long as it takes: a worker without one has nothing to do.
+    """
+    heartbeat_file = HeartbeatFile(Path(config.heartbeat_path))
+    incarnation = secrets.randbits(32)
+    name = config.name(incarnation)
+    db = Database(
+        settings.database_url.get_secret_value(), deadline=DATABASE_DEADLINE, name="worker"
+    )
+    jobs = Jobs(
+        db,
+        Bell(settings.redis_url.get_secret_value()),
+        lease=settings.lease,
+        max_running=settings.max_running_per_key,
+    )
+    registry = EngineRegistry(db)
+    storage = Storage(settings, read=STORAGE_READ)
+    loaded_engines = LoadedEngines(config.engines, settings, device=config.device)
+    card = _card(config, loaded_engines)
+    _wait_for_database(lambda: registry.offer(loaded_engines.specs))
+    _wait_for_database(
+        lambda: jobs.give_up_earlier(worker=name, max_attempts=settings.max_attempts)
+    )
+    heartbeat_file.register_child(os.getpid(), incarnation)
+    leases = Leases(
+        jobs,
+        heartbeat_file,
+        lease_seconds=settings.lease_seconds,
+        also=WorkerHeartbeat(registry, card, heartbeat_file),
+    )
+
+    def end(lease: Lease, error: Exception) -> None:
+        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
+
+    finisher = Finisher(jobs, storage, settle=end, release=leases.release)
+    _wait_for_database(lambda: registry.beat(card("ready")))
+    threading.Thread(target=loaded_engines.preload, name="preload", daemon=True).start()
+    return RenderContext(
+        name=name,
+        card_bytes=config.vram_bytes or None,
+        settings=settings,
+        heartbeat_file=heartbeat_file,
+        jobs=jobs,
+        registry=registry,
+        storage=storage,
+        loaded_engines=loaded_engines,
+        leases=leases,
+        finisher=finisher,
+        card=card,
+    )
+
+
+def close_context(context: RenderContext) -> None:
+    """End in order: the tail, the leases, and a last word to the gateway."""
+    context.finisher.wait()
+    context.leases.close()
+    try:
+        context.registry.beat(context.card("stopped"))
+    except DatabaseUnavailable:
+        _log.warning("worker_beat_missed")
+
+
+def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str], WorkerInfo]:
+    def card(state: str) -> WorkerInfo:
+        return WorkerInfo(
+            name=config.worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=config.device,
+            device_name=config.device_name,
+            vram_bytes=config.vram_bytes,
+            engines=loaded_engines.names,
+            resident_engine=loaded_engines.on_device,
+            state=state,
+            model_loads=loaded_engines.loads,
+            free_bytes=scratch_bytes(),
+        )
+
+    return card
+
+
+def _wait_for_database(act: Callable[[], object]) -> None:
+    while True:
+        try:
+            act()
+            return
+        except DatabaseUnavailable as error:
+            _log.warning("waiting_for_database", reason=error.cause)
+            time.sleep(DATABASE_PAUSE_SECONDS)

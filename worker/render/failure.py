@@ -1,0 +1,99 @@
+"""How a job that did not succeed goes on: handed back, tried again, failed, or let go."""
+
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from shared.crashpoints import crashpoint
+from shared.errors import (
+    AppError,
+    DatabaseUnavailable,
+    Drained,
+    LeaseLost,
+    RenderFailed,
+    StorageUnavailable,
+    Unforeseen,
+)
+from shared.jobs.storage_keys import output_prefix
+from shared.jobs.transitions import Jobs
+from shared.storage import Storage
+from worker.render.lease import Lease
+
+FIRST_BACKOFF: Final = timedelta(seconds=5)
+LONGEST_BACKOFF: Final = timedelta(minutes=5)
+
+_log = structlog.get_logger(__name__)
+
+
+def end_failed_attempt(
+    jobs: Jobs, storage: Storage, lease: Lease, error: Exception, *, max_attempts: int
+) -> None:
+    """Give the job the transition its error asks for.
+
+    A database that does not answer ends this quietly: the lease runs out and the keeper acts.
+    """
+    crashpoint("before_settle")
+    try:
+        if isinstance(error, LeaseLost) or not _act(jobs, lease, error, max_attempts):
+            _let_go(jobs, storage, lease)
+    except DatabaseUnavailable:
+        _log.error("job_not_settled", code=getattr(error, "code", type(error).__name__))
+    crashpoint("after_settle")
+
+
+def backoff(failures: int) -> timedelta:
+    """Return how long a job waits before it is tried again after its n-th failure."""
+    seconds = FIRST_BACKOFF.total_seconds() * 2.0 ** max(0, failures - 1)
+    return min(LONGEST_BACKOFF, timedelta(seconds=seconds))
+
+
+def _act(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> bool:
+    """Make the transition; return False when the job is no longer this attempt's."""
+    try:
+        _end(jobs, lease, error, max_attempts)
+    except LeaseLost:
+        return False
+    return True
+
+
+def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
+    if isinstance(error, Drained):
+        jobs.hand_back(lease.claim)
+        _log.info("job_handed_back")
+        return
+    failure = _as_failure(error)
+    failures = lease.job.failures + 1
+    if failure.retryable and failures < max_attempts:
+        wait = backoff(failures)
+        jobs.retry(lease.claim, failure, backoff=wait)
+        _log.warning("job_retried", code=failure.code, backoff_seconds=wait.total_seconds())
+        return
+    jobs.fail(lease.claim, failure, retryable=failure.retryable, metrics={})
+    _log.error("job_failed", code=failure.code, reason=failure.message)
+
+
+def _as_failure(error: Exception) -> RenderFailed:
+    if isinstance(error, RenderFailed):
+        return error
+    if isinstance(error, AppError):
+        return Unforeseen(error.message)
+    _log.error("render_crashed", exc_info=error)
+    return Unforeseen("something unforeseen went wrong while rendering; see the worker's log")
+
+
+def _let_go(jobs: Jobs, storage: Storage, lease: Lease) -> None:
+    """Throw away what this attempt stored: the job is somebody else's now.
+
+    Unless it was published after all, by a commit whose answer was lost: then a client may
+    already be reading it.
+    """
+    if jobs.has_published(lease.claim):
+        _log.warning("result_already_published")
+        return
+    _log.warning("lease_lost")
+    crashpoint("lease_let_go")
+    try:
+        storage.delete_prefix(f"{output_prefix(lease.job.id)}{lease.job.attempt}.")
+    except StorageUnavailable:
+        _log.warning("leftovers_kept_for_the_sweep")

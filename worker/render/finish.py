@@ -1,0 +1,204 @@
+"""The end of a job: mux, check, upload, complete, while the next job already renders."""
+
+import hashlib
+import io
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+from PIL.GifImagePlugin import GifImageFile
+
+from shared.crashpoints import crashpoint
+from shared.errors import DatabaseUnavailable
+from shared.jobs.job import Artifact, Result, Variant
+from shared.jobs.storage_keys import output_key
+from shared.jobs.transitions import Jobs
+from shared.lifecycle import Stage
+from shared.storage import Storage
+from worker.render.clip import Clip, plain
+from worker.render.lease import Lease
+from worker.render.storage_retry import FIRST_PAUSE_SECONDS, UPLOAD_SECONDS, retry_storage
+from worker.video.check import VideoFacts
+from worker.video.previews import gif, poster, sprite_sheet
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    variant: Variant
+    suffix: str
+    content_type: str
+    body: bytes | Path
+    artifact: Mapping[str, Any]
+
+
+class Finisher:
+    """One slot: a clip is finished in its thread, and the next one waits for it."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        storage: Storage,
+        *,
+        settle: Callable[[Lease, Exception], None],
+        release: Callable[[Lease], None],
+    ) -> None:
+        """`settle` ends a job whose tail failed; `release` lets its lease go, always."""
+        self._jobs = jobs
+        self._storage = storage
+        self._settle = settle
+        self._release = release
+        self._free = threading.Semaphore(1)
+
+    def finish(self, clip: Clip) -> None:
+        """Hand over a rendered clip; waits, its lease alive, while the slot is taken."""
+        clip.lease.enter(Stage.MUXING)
+        while not self._free.acquire(timeout=1):
+            clip.lease.touch()
+            clip.lease.check()
+        threading.Thread(target=self._run, args=[clip], name="tail").start()
+
+    def wait(self) -> bool:
+        """Wait until the slot is empty; tell whether there was anything to wait for."""
+        was_busy = not self._free.acquire(blocking=False)
+        if was_busy:
+            self._free.acquire()
+        self._free.release()
+        return was_busy
+
+    def _run(self, clip: Clip) -> None:
+        structlog.contextvars.bind_contextvars(
+            job=clip.job.public_id, attempt=clip.job.attempt, request_id=clip.job.request_id
+        )
+        try:
+            self._complete(clip)
+        except Exception as error:  # The edge of this thread: a job must not vanish with it.
+            self._settle(clip.lease, error)
+        finally:
+            clip.discard()
+            self._release(clip.lease)
+            self._free.release()
+
+    def _complete(self, clip: Clip) -> None:
+        started = time.monotonic()
+        facts = clip.close()
+        crashpoint("muxed")
+        uploads = _uploads(clip, facts)
+        clip.lease.enter(Stage.UPLOADING, total=len(uploads))
+        artifacts = {upload.variant: self._upload(clip, upload) for upload in uploads}
+        metrics = _metrics(clip, tail_seconds=time.monotonic() - started)
+        result = Result(ai_generated=clip.ai_generated, artifacts=artifacts)
+        self._publish(clip, result, metrics)
+        crashpoint("completed")
+        _log.info("job_succeeded", engine=clip.job.engine, **metrics)
+
+    def _upload(self, clip: Clip, upload: _Upload) -> Artifact:
+        """Store one file, waiting out an outage; the lease lives on meanwhile."""
+        key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
+        crashpoint("before_upload")
+        retry_storage(
+            clip.lease,
+            lambda: self._storage.put(key, upload.body, content_type=upload.content_type),
+            within=UPLOAD_SECONDS,
+            key=key,
+            failure="the finished clip could not be stored for five minutes",
+        )
+        crashpoint("after_upload")
+        clip.lease.touch()
+        clip.lease.check()
+        return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
+
+    def _publish(self, clip: Clip, result: Result, metrics: Mapping[str, Any]) -> None:
+        """Complete the job; where an answer was lost, read first what became of it."""
+        claim = clip.lease.claim
+        ends_at = time.monotonic() + UPLOAD_SECONDS
+        answer_lost = False
+        while True:
+            try:
+                if not (answer_lost and self._jobs.has_published(claim)):
+                    self._jobs.complete(claim, result, metrics)
+                return
+            except DatabaseUnavailable:
+                answer_lost = True
+                if time.monotonic() > ends_at:
+                    raise
+                time.sleep(FIRST_PAUSE_SECONDS)
+
+
+def _uploads(clip: Clip, facts: VideoFacts) -> list[_Upload]:
+    """Return the video and whatever else the job asked for."""
+    video = {
+        "bytes": facts.bytes,
+        "sha256": facts.sha256,
+        "width": facts.width,
+        "height": facts.height,
+        "fps": facts.fps,
+        "num_frames": facts.num_frames,
+        "duration_seconds": facts.duration_seconds,
+    }
+    uploads = [_Upload(Variant.VIDEO, ".mp4", "video/mp4", clip.path, video)]
+    makers = {Variant.POSTER: _poster, Variant.GIF: _gif, Variant.SPRITESHEET: _sprites}
+    for variant, make in makers.items():
+        if variant in clip.job.outputs:
+            clip.lease.touch()
+            uploads.append(make(clip, facts))
+    return uploads
+
+
+def _poster(clip: Clip, facts: VideoFacts) -> _Upload:
+    assert clip.first_frame is not None
+    body = poster(clip.first_frame)
+    height, width, _ = clip.first_frame.shape
+    return _Upload(
+        Variant.POSTER,
+        ".webp",
+        "image/webp",
+        body,
+        {**_bytes(body), "width": width, "height": height},
+    )
+
+
+def _gif(clip: Clip, facts: VideoFacts) -> _Upload:
+    body = gif(clip.path, facts)
+    with GifImageFile(io.BytesIO(body)) as image:  # A quick clip's has fewer frames than it.
+        shown = {"width": image.width, "height": image.height, "num_frames": image.n_frames}
+    return _Upload(Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), **shown})
+
+
+def _sprites(clip: Clip, facts: VideoFacts) -> _Upload:
+    sheet = sprite_sheet(clip.path, facts)
+    layout = {
+        "columns": sheet.columns,
+        "rows": sheet.rows,
+        "width": sheet.columns * sheet.tile_width,
+        "height": sheet.rows * sheet.tile_height,
+        "num_frames": sheet.num_frames,
+    }
+    return _Upload(
+        Variant.SPRITESHEET,
+        ".sprites.webp",
+        "image/webp",
+        sheet.image,
+        {**_bytes(sheet.image), **layout},
+    )
+
+
+def _bytes(body: bytes) -> dict[str, Any]:
+    return {"bytes": len(body), "sha256": hashlib.sha256(body).hexdigest()}
+
+
+def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
+    waited = (clip.job.started_at or clip.job.created_at) - clip.job.created_at
+    return {
+        "queue_seconds": round(waited.total_seconds(), 3),
+        "render_seconds": round(clip.rendered_seconds, 3),
+        "tail_seconds": round(tail_seconds, 3),
+        "worker": clip.job.worker,
+        "engine_revision": clip.job.engine_revision,
+        "plan": {name: plain(value) for name, value in clip.plan.items()},
+    }

@@ -1,0 +1,222 @@
+"""The right to a job, kept alive by a thread for as long as the work makes progress."""
+
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Final
+
+import structlog
+
+from shared.crashpoints import crashpoint
+from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
+from shared.jobs.job import Job
+from shared.jobs.transitions import Claim, Jobs, Progress
+from shared.lifecycle import Stage
+from worker.engines.base import Step
+from worker.supervisor.heartbeat_file import HeartbeatFile
+
+STALL_SECONDS: Final = MappingProxyType(
+    {
+        Stage.LOADING: 900.0,
+        Stage.COMPILING: 600.0,
+        Stage.ENCODING_INPUTS: 120.0,
+        Stage.DENOISING: 60.0,
+        Stage.DECODING: 120.0,
+        Stage.MUXING: 300.0,
+        Stage.UPLOADING: 300.0,
+    }
+)
+"""How long each stage may go without a sign of progress."""
+
+_FINISHING: Final = frozenset({Stage.DECODING, Stage.MUXING, Stage.UPLOADING})
+
+STEP_FACTOR: Final = 10  # A step may take ten times the median of its render.
+MEDIAN_OF: Final = 32
+BEATS_PER_LEASE: Final = 4
+MOST_SECONDS_BETWEEN_BEATS: Final = 1.0  # A cancel is noticed within a second.
+
+_log = structlog.get_logger(__name__)
+
+
+class Lease:
+    """One claimed job; `on_step` is what the engine calls, and what stops it.
+
+    The thread that renders reports here; the thread of `Leases` writes it to the database.
+    """
+
+    def __init__(self, job: Job, heartbeat_file: HeartbeatFile) -> None:
+        self.job = job
+        self.claim = Claim(job.id, job.attempt)
+        self._heartbeat_file = heartbeat_file
+        self._lock = threading.Lock()
+        self._lost: LeaseLost | Stalled | None = None
+        self._stage = Stage.LOADING
+        self._step: int | None = None
+        self._total: int | None = None
+        self._progressed_at = time.monotonic()
+        self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
+        self.touch()
+
+    def enter(self, stage: Stage, total: int | None = None) -> None:
+        """Begin a stage.
+
+        Raises:
+            LeaseLost, Stalled, Drained: stop the work.
+        """
+        with self._lock:
+            self._stage, self._step, self._total = stage, None, total
+            self._step_seconds.clear()
+        self.touch()
+        self.check()
+
+    def on_step(self, step: Step) -> None:
+        """Note a finished step; raises as `enter`."""
+        crashpoint("step")
+        now = time.monotonic()
+        with self._lock:
+            if step.stage is not self._stage:
+                self._step_seconds.clear()
+            elif step.index > 1:
+                self._step_seconds.append(now - self._progressed_at)
+            self._stage, self._step, self._total = step.stage, step.index, step.total
+        self.touch()
+        self.check()
+
+    def on_load(self, fraction: float, what: str) -> None:
+        """Note progress of a load; raises as `enter`."""
+        self._note(Stage.LOADING, fraction)
+
+    def on_compile(self, fraction: float, what: str) -> None:
+        """Note progress of what follows a load; raises as `enter`."""
+        self._note(Stage.COMPILING, fraction)
+
+    def _note(self, stage: Stage, fraction: float) -> None:
+        with self._lock:
+            self._stage, self._step, self._total = stage, round(fraction * 100), 100
+        self.touch()
+        self.check()
+
+    def touch(self) -> None:
+        """Say that the work is alive."""
+        with self._lock:
+            self._progressed_at = time.monotonic()
+            limit = self._limit()
+        self._heartbeat_file.beat(limit)
+
+    def check(self) -> None:
+        """Raise what ended the right to go on, if anything did."""
+        if self._lost is not None:
+            raise self._lost
+        left = self._heartbeat_file.drain_seconds_left
+        if left is not None and not self._ends_within(left):
+            raise Drained("the worker is stopping; the job goes back to the queue")
+
+    def lose(self, reason: LeaseLost | Stalled) -> None:
+        self._lost = reason
+
+    @property
+    def is_lost(self) -> bool:
+        return self._lost is not None
+
+    @property
+    def stalled_seconds(self) -> float:
+        with self._lock:
+            return time.monotonic() - self._progressed_at - self._limit()
+
+    def progress(self) -> Progress:
+        with self._lock:
+            return Progress(
+                stage=self._stage,
+                step=self._step,
+                total_steps=self._total,
+                eta_seconds=self._eta(),
+            )
+
+    def _limit(self) -> float:
+        limit = STALL_SECONDS[self._stage]
+        if self._stage is Stage.DENOISING and self._step_seconds:
+            return max(limit, STEP_FACTOR * statistics.median(self._step_seconds))
+        return limit
+
+    def _eta(self) -> float | None:
+        if self._step is None or self._total is None or not self._step_seconds:
+            return None
+        return (self._total - self._step) * statistics.median(self._step_seconds)
+
+    def _ends_within(self, seconds: float) -> bool:
+        """Tell whether a drain may wait for this job; what is past denoising is nearly done."""
+        with self._lock:
+            if self._stage in _FINISHING:
+                return True
+            eta = self._eta()
+            if self._stage is Stage.DENOISING and eta is None:
+                return seconds > 0  # The next step tells how long the rest takes.
+            return eta is not None and eta < seconds
+
+
+class Leases:
+    """The thread that renews every lease of this process, several times within its length."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        heartbeat_file: HeartbeatFile,
+        *,
+        lease_seconds: float,
+        also: Callable[[], None],
+    ) -> None:
+        """`also` is called once per round: the worker's own sign of life."""
+        self._jobs = jobs
+        self._heartbeat_file = heartbeat_file
+        self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
+        self._also = also
+        self._held: dict[Claim, Lease] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._thread.start()
+
+    def hold(self, job: Job) -> Lease:
+        """Keep this job's lease alive until `release`."""
+        lease = Lease(job, self._heartbeat_file)
+        with self._lock:
+            self._held[lease.claim] = lease
+        return lease
+
+    def release(self, lease: Lease) -> None:
+        with self._lock:
+            self._held.pop(lease.claim, None)
+            idle = not self._held
+        if idle:
+            self._heartbeat_file.idle()
+
+    def close(self) -> None:
+        self._stopped.set()
+        self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._period):
+            with self._lock:
+                held = list(self._held.values())
+            for lease in held:
+                self._renew(lease)
+            self._also()
+
+    def _renew(self, lease: Lease) -> None:
+        """Beat once, unless the work has stalled: then the keeper shall have the job."""
+        if lease.is_lost:
+            return
+        if lease.stalled_seconds > 0:
+            stage = lease.progress().stage
+            _log.error("render_stalled", stage=stage, job=lease.job.public_id)
+            lease.lose(Stalled(f"no progress while {stage}; the render was given up"))
+            return
+        try:
+            self._jobs.beat(lease.claim, lease.progress())
+        except LeaseLost as error:
+            lease.lose(error)
+        except DatabaseUnavailable:
+            _log.warning("beat_missed", job=lease.job.public_id)

@@ -1,0 +1,132 @@
+"""The engines in memory: each loaded once, one model on the device at a time."""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import structlog
+
+from shared.engines.spec import EngineSpec
+from shared.errors import AppError, ModelLoading
+from shared.settings import Settings
+from worker.engines import build
+from worker.engines.base import OnProgress, VideoEngine, Warms
+
+LOAD_WAIT_SECONDS: Final = 900.0
+WAIT_STEP_SECONDS: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class LoadedEngines:
+    """Engines by name, built at the start, loaded when first used, kept from then on."""
+
+    def __init__(self, paths: Mapping[str, str], settings: Settings, *, device: str) -> None:
+        """`paths` is name -> "module:Class"; `device` is "cpu" or "cuda:0".
+
+        An engine that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids is left out.
+        """
+        built = {name: build(path, settings) for name, path in paths.items()}
+        self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
+        self._device = device
+        self._lock = threading.Lock()
+        self._loaded: set[str] = set()
+        self._warmed: set[str] = set()
+        self.loads = 0
+
+    @property
+    def specs(self) -> Sequence[EngineSpec]:
+        return [engine.spec for engine in self._engines.values()]
+
+    @property
+    def names(self) -> Sequence[str]:
+        return list(self._engines)
+
+    @property
+    def on_device(self) -> str | None:
+        """The model that holds the device now."""
+        return next((name for name in self._loaded if self._holds_device(name)), None)
+
+    def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
+        """Return the engine, loaded and warmed; another model on the device is unloaded first.
+
+        Raises:
+            ModelLoading: somebody else's load of it has not ended after 15 minutes.
+            MissingWeights, OutOfMemory: as `VideoEngine.load`.
+        """
+        self._wait_for_load(on_load)
+        try:
+            engine = self._engines[name]
+            if name not in self._loaded:
+                self._load(name, engine, on_load)
+            if name not in self._warmed:
+                self._warm(name, engine, on_compile)
+            return engine
+        finally:
+            self._lock.release()
+
+    def preload(self) -> None:
+        """Load the first engine that needs the device, so that the first job need not wait.
+
+        What goes wrong is the job's to hear, when one comes.
+        """
+        name = next((name for name in self._engines if self._holds_device(name)), None)
+        if name is None:
+            return
+        try:
+            self.use(name, _unheard, _unheard)
+        except AppError as error:
+            _log.error("preload_failed", engine=name, code=error.code, reason=error.message)
+
+    def _wait_for_load(self, on_progress: OnProgress) -> None:
+        ends_at = time.monotonic() + LOAD_WAIT_SECONDS
+        while not self._lock.acquire(timeout=WAIT_STEP_SECONDS):
+            on_progress(0.0, "waiting for the model")
+            if time.monotonic() > ends_at:
+                raise ModelLoading(
+                    "the model is still loading after 15 minutes; try again later,"
+                    " and see the worker's log"
+                )
+
+    def _load(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
+        if self._holds_device(name) and (other := self.on_device) is not None:
+            self._engines[other].unload()
+            self._loaded.discard(other)
+            self._warmed.discard(other)
+        started = time.monotonic()
+        device = self._device if engine.spec.needs_gpu else "cpu"
+        engine.load(device, on_progress)
+        self._loaded.add(name)
+        self.loads += 1
+        _log.info(
+            "model_loaded",
+            engine=name,
+            device=device,
+            seconds=round(time.monotonic() - started, 2),
+        )
+
+    def _warm(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
+        if isinstance(engine, Warms):
+            started = time.monotonic()
+            engine.warm(on_progress)
+            _log.info("model_warm", engine=name, seconds=round(time.monotonic() - started, 2))
+        self._warmed.add(name)
+
+    def _holds_device(self, name: str) -> bool:
+        return self._engines[name].spec.needs_gpu
+
+
+def _unheard(fraction: float, what: str) -> None:
+    """Report to nobody: no job waits yet."""
+
+
+def _is_allowed(spec: EngineSpec, settings: Settings) -> bool:
+    if spec.licence.commercial_use != "no" or settings.allow_noncommercial_models:
+        return True
+    _log.error(
+        "engine_refused",
+        engine=spec.name,
+        reason=f"{spec.licence.name} forbids commercial use, and ALLOW_NONCOMMERCIAL_MODELS is 0",
+    )
+    return False

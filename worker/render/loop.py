@@ -1,0 +1,125 @@
+"""Answering a bell: claim, render, hand over to the tail, and claim again."""
+
+import io
+from typing import Final
+
+import numpy as np
+import PIL.Image
+import structlog
+
+from shared.crashpoints import crashpoint
+from shared.errors import DatabaseUnavailable, DevicePoisoned
+from shared.jobs.job import Job
+from shared.jobs.storage_keys import input_key
+from shared.lifecycle import Stage
+from shared.storage import Storage
+from worker.engines.base import Image, RenderRequest
+from worker.render.clip import Clip
+from worker.render.context import RenderContext, scratch_bytes
+from worker.render.failure import end_failed_attempt
+from worker.render.lease import Lease
+from worker.render.storage_retry import READ_SECONDS, retry_storage
+
+POISONED_EXIT: Final = 70
+
+_log = structlog.get_logger(__name__)
+
+
+def answer_bell(context: RenderContext) -> int:
+    """Render until neither the queue nor the tail holds a job; return how many were rendered."""
+    rendered = 0
+    while not context.heartbeat_file.is_draining:
+        job = _claim(context)
+        if job is not None:
+            serve(context, job)
+            rendered += 1
+        elif not context.finisher.wait():
+            break
+    context.finisher.wait()
+    return rendered
+
+
+def serve(context: RenderContext, job: Job) -> None:
+    """Render one claimed job and hand it to the tail, or settle what went wrong."""
+    structlog.contextvars.bind_contextvars(
+        job=job.public_id, attempt=job.attempt, request_id=job.request_id
+    )
+    lease = context.leases.hold(job)
+    crashpoint("claimed")
+    _log.info("job_started", engine=job.engine)
+    try:
+        render(context, job, lease)
+    except Exception as error:  # The edge of the task: every claimed job is settled.
+        end_failed_attempt(
+            context.jobs,
+            context.storage,
+            lease,
+            error,
+            max_attempts=context.settings.max_attempts,
+        )
+        context.leases.release(lease)
+        if isinstance(error, DevicePoisoned):
+            _end_process(context)
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def render(context: RenderContext, job: Job, lease: Lease) -> None:
+    """Run the engine over a job's picture, and hand the clip to the tail."""
+    engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
+    crashpoint("loaded")
+    lease.enter(Stage.ENCODING_INPUTS)
+    image = read_input(context.storage, job, lease)
+    request = RenderRequest(image=image, parameters=job.parameters)
+    clip = Clip(
+        job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
+    )
+    try:
+        for frames in engine.render(request, lease.on_step):
+            clip.write(frames)
+        clip.rendered()
+        crashpoint("rendered")
+        context.finisher.finish(clip)
+    except BaseException:
+        clip.discard()
+        raise
+
+
+def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
+    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3).
+
+    Raises:
+        StorageFailed: the storage stayed away.
+        LeaseLost, Stalled, Drained: stop the work.
+    """
+    key = input_key(job.id)
+    body = retry_storage(
+        lease,
+        lambda: storage.get(key),
+        within=READ_SECONDS,
+        key=key,
+        failure="the picture could not be read from the storage",
+    )
+    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
+        return np.array(picture.convert("RGB"))
+
+
+def _claim(context: RenderContext) -> Job | None:
+    free = scratch_bytes()
+    if free is not None and free < context.settings.min_free_bytes:
+        _log.error("no_room_for_a_clip", free_bytes=free)  # The keeper rings until there is.
+        return None
+    try:
+        return context.jobs.claim(
+            context.loaded_engines.names, worker=context.name, card_bytes=context.card_bytes
+        )
+    except DatabaseUnavailable:
+        _log.warning("claim_missed")  # The keeper rings again when the database is back.
+        return None
+
+
+def _end_process(context: RenderContext) -> None:
+    """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
+    context.finisher.wait()
+    context.registry.beat(context.card("restarting"))
+    context.die(POISONED_EXIT)

@@ -1,0 +1,51 @@
+"""Waiting out an outage of the storage, rather than failing a job that is not at fault."""
+
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import structlog
+
+from shared.errors import StorageFailed, StorageUnavailable
+from worker.render.lease import Lease
+
+READ_SECONDS: Final = 100.0
+"""For the picture, before anything was rendered: below the stage's own limit on silence."""
+
+UPLOAD_SECONDS: Final = 300.0
+"""For a finished clip: longer, since else it would be rendered again."""
+
+FIRST_PAUSE_SECONDS: Final = 0.5
+LONGEST_PAUSE_SECONDS: Final = 10.0
+
+T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
+
+
+def retry_storage(
+    lease: Lease, work: Callable[[], T], *, within: float, key: str, failure: str
+) -> T:
+    """Return what the work returns, trying again while the storage is away.
+
+    Args:
+        within: seconds after which an outage is believed.
+        key: of the object, for the log.
+        failure: what the client is told then.
+
+    Raises:
+        StorageFailed: it stayed away for so long.
+        LeaseLost, Stalled, Drained: stop the work.
+    """
+    ends_at = time.monotonic() + within
+    pause = FIRST_PAUSE_SECONDS
+    while True:
+        try:
+            return work()
+        except StorageUnavailable as error:
+            if time.monotonic() > ends_at:
+                raise StorageFailed(failure) from error
+            _log.warning("storage_retry", key=key, pause_seconds=pause)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            lease.check()

@@ -1,0 +1,1 @@
+"""One pinned Celery worker for each GPU, and the watch over it."""

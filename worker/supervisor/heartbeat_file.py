@@ -1,0 +1,90 @@
+"""A few bytes shared by a supervisor and its child: drain, and the last sign of progress."""
+
+import mmap
+import struct
+import time
+from pathlib import Path
+from typing import Final, Self
+
+# Little-endian: drain deadline, last progress, stall limit (seconds), child's pid and
+# incarnation. 8-byte fields are written whole on every machine we run on, so no lock is needed.
+_LAYOUT: Final = {"drain_until": 0, "stamp": 8, "limit": 16, "pid": 24, "incarnation": 32}
+_BYTES: Final = 40
+
+
+class HeartbeatFile:
+    """One GPU's place: the supervisor asks for a drain in it, the child leaves its stamp.
+
+    Times are CLOCK_MONOTONIC seconds, which all processes of a machine share.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("r+b")
+        self._map = mmap.mmap(self._file.fileno(), _BYTES)
+
+    @classmethod
+    def create(cls, path: Path) -> Self:
+        path.write_bytes(bytes(_BYTES))
+        return cls(path)
+
+    def ask_to_drain(self, within_seconds: float) -> None:
+        """Ask the child to end: finish what can be done in this time, hand back the rest."""
+        self._write("drain_until", time.monotonic() + within_seconds)
+
+    @property
+    def drain_seconds_left(self) -> float | None:
+        """What is left of a drain, or None where none was asked for."""
+        until = self._read("drain_until")
+        return None if until == 0 else max(0.0, until - time.monotonic())
+
+    @property
+    def is_draining(self) -> bool:
+        return self._read("drain_until") != 0
+
+    def beat(self, limit_seconds: float) -> None:
+        """Say: there was progress now, and the next is due within the limit."""
+        self._write("limit", limit_seconds)
+        self._write("stamp", time.monotonic())
+
+    def idle(self) -> None:
+        """Say: nothing is being rendered, so nothing can stall."""
+        self._write("stamp", 0.0)
+
+    @property
+    def overdue_seconds(self) -> float:
+        """How long the promised progress has been missing; 0 while all is well."""
+        stamp = self._read("stamp")
+        if stamp == 0:
+            return 0.0
+        return max(0.0, time.monotonic() - stamp - self._read("limit"))
+
+    def register_child(self, pid: int, incarnation: int) -> None:
+        """Say who renders here now."""
+        self.idle()
+        self._write("incarnation", float(incarnation))
+        self._write("pid", float(pid))
+
+    def clear_child(self) -> None:
+        """Say that nobody does: the child is dead."""
+        self.idle()
+        self._write("pid", 0.0)
+
+    @property
+    def pid(self) -> int:
+        """The child that renders, 0 where none has come up yet."""
+        return int(self._read("pid"))
+
+    @property
+    def incarnation(self) -> int:
+        return int(self._read("incarnation"))
+
+    def close(self) -> None:
+        self._map.close()
+        self._file.close()
+
+    def _read(self, field: str) -> float:
+        value: float = struct.unpack_from("<d", self._map, _LAYOUT[field])[0]
+        return value
+
+    def _write(self, field: str, value: float) -> None:
+        struct.pack_into("<d", self._map, _LAYOUT[field], value)

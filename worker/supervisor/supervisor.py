@@ -1,0 +1,181 @@
+"""One pinned Celery worker per slot: started, watched, restarted with backoff, drained."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shared.bell import queue_name
+from shared.settings import Settings
+from worker.supervisor.heartbeat_file import HeartbeatFile
+from worker.supervisor.worker_config import WorkerConfig
+
+FIRST_RESTART_SECONDS: Final = 0.5
+LONGEST_RESTART_SECONDS: Final = 30.0
+STEADY_SECONDS: Final = 60.0
+"""A worker that ran this long starts again without the backoff of earlier deaths."""
+
+HUNG_MARGIN_SECONDS: Final = 10.0
+KILL_MARGIN_SECONDS: Final = 10.0
+_PR_SET_PDEATHSIG: Final = 1
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Worker:
+    """One slot's Celery worker: the place it fills, and how often it died lately."""
+
+    config: WorkerConfig
+    heartbeat_file: HeartbeatFile
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    start_at: float = 0.0
+    deaths: int = 0
+
+
+class Supervisor:
+    """Keeps every worker running until it is asked to drain."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        configs: Sequence[WorkerConfig],
+        *,
+        give_up: Callable[[str], None],
+    ) -> None:
+        """`give_up` takes back the jobs of a dead child, by the name on its claims."""
+        self._settings = settings
+        self._give_up = give_up
+        self._workers = [
+            Worker(config, HeartbeatFile.create(Path(config.heartbeat_path))) for config in configs
+        ]
+
+    def watch(self) -> None:
+        """Do one round: start what is due, note what died, kill what hangs."""
+        for worker in self._workers:
+            self._watch_process(worker)
+            self._watch_child(worker)
+
+    def drain(self) -> None:
+        """Let every child finish or hand back its job, then end all; no failure is charged."""
+        within = self._settings.drain_seconds
+        _log.info("draining", seconds=within)
+        running = [worker for worker in self._workers if worker.process is not None]
+        for worker in running:
+            worker.heartbeat_file.ask_to_drain(within)
+            _signal(worker, signal.SIGTERM)
+        ends_at = time.monotonic() + within + KILL_MARGIN_SECONDS
+        for worker in running:
+            assert worker.process is not None
+            try:
+                worker.process.wait(timeout=max(0.0, ends_at - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _log.error("killed_at_the_end_of_the_drain", worker=worker.config.worker)
+                worker.process.kill()
+                worker.process.wait()
+            self._free_jobs_of_the_dead(worker)
+        _log.info("drained")
+
+    def _watch_process(self, worker: Worker) -> None:
+        now = time.monotonic()
+        if worker.process is None:
+            if now >= worker.start_at:
+                worker.process = _start(worker)
+                worker.started_at = now
+            return
+        code = worker.process.poll()
+        if code is None:
+            return
+        worker.process = None
+        self._free_jobs_of_the_dead(worker)
+        steady = now - worker.started_at > STEADY_SECONDS
+        worker.deaths = 1 if steady else worker.deaths + 1
+        pause = min(LONGEST_RESTART_SECONDS, FIRST_RESTART_SECONDS * 2 ** (worker.deaths - 1))
+        worker.start_at = now + pause
+        _log.error(
+            "worker_died", worker=worker.config.worker, exit_code=code, restart_seconds=pause
+        )
+
+    def _watch_child(self, worker: Worker) -> None:
+        """Free the jobs of a child that died, and kill one that shows no progress."""
+        if worker.process is None:
+            return
+        pid = worker.heartbeat_file.pid
+        if not pid:
+            return
+        if not _is_child_of(pid, worker.process.pid):
+            self._free_jobs_of_the_dead(worker)
+        elif worker.heartbeat_file.overdue_seconds > HUNG_MARGIN_SECONDS:
+            _log.error("child_hangs", worker=worker.config.worker, pid=pid)
+            os.kill(pid, signal.SIGKILL)
+
+    def _free_jobs_of_the_dead(self, worker: Worker) -> None:
+        """Give up what the last child held, at once; its successor would do the same later."""
+        if worker.heartbeat_file.pid:
+            name = worker.config.name(worker.heartbeat_file.incarnation)
+            worker.heartbeat_file.clear_child()
+            self._give_up(name)
+
+
+def _start(worker: Worker) -> subprocess.Popen[bytes]:
+    queues = ",".join(queue_name(engine) for engine in worker.config.engines)
+    command = [
+        # Its bells are JSON, which root may read; and its banner is no line of a log.
+        *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
+        *("-m", "celery", "--quiet", "--app", "worker.celery_app", "worker"),
+        *("--queues", queues, "--hostname", f"{worker.config.worker}@%h"),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+    environment = {
+        **os.environ,
+        **worker.config.to_environment(),
+        "CUDA_VISIBLE_DEVICES": worker.config.cuda_visible_devices,
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # The order nvidia-smi counts in.
+    }
+    process = subprocess.Popen(
+        command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
+    )
+    _log.info(
+        "worker_started",
+        worker=worker.config.worker,
+        pid=process.pid,
+        cuda_visible_devices=worker.config.cuda_visible_devices,
+    )
+    return process
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end a worker whose supervisor was killed: two must not share a GPU."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _signal(worker: Worker, number: signal.Signals) -> None:
+    assert worker.process is not None
+    if worker.process.poll() is None:
+        worker.process.send_signal(number)
+
+
+def _is_child_of(pid: int, parent: int) -> bool:
+    """Tell whether the process lives and is that parent's; elsewhere than Linux, lives."""
+    if sys.platform != "linux":
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    state, ppid = status.rpartition(")")[2].split()[:2]
+    return state != "Z" and int(ppid) == parent

@@ -1,0 +1,1 @@
+"""From frames to a checked video file and its previews."""
