@@ -3,6 +3,10 @@
 #   worker-cpu  the camera engine: numpy and ffmpeg, no torch
 #   worker      the model engines: torch with CUDA, some 8 GB
 # The packages come first and our code last, so that a change of code rebuilds seconds of it.
+# What pip installs, but torch, is pinned by the hash of each file, for x86-64 and ARM64: `make lock` writes the
+# locks anew after a pin has changed, and behind each tag of an image, where docker is there, the
+# digest that it has that day. Without one a tag stands alone: this was written where no image
+# could be pulled.
 
 FROM python:3.11-slim-trixie AS base
 # An index of your own: --build-arg PIP_INDEX_URL=... It shows in the image's history, so none
@@ -17,15 +21,16 @@ ENV HOME=/tmp \
 RUN groupadd --gid 10001 stillreel \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp stillreel
 WORKDIR /app
-COPY constraints.txt ./
 
 FROM base AS gateway-packages
-COPY requirements/gateway.txt requirements/
-RUN pip install --constraint constraints.txt --requirement requirements/gateway.txt
+COPY requirements/gateway.lock requirements/
+RUN pip install --no-deps --require-hashes --requirement requirements/gateway.lock \
+    && pip check
 
 FROM gateway-packages AS camera-packages
-COPY requirements/worker.txt requirements/
-RUN pip install --constraint constraints.txt --requirement requirements/worker.txt
+COPY requirements/worker-cpu.lock requirements/
+RUN pip install --no-deps --require-hashes --requirement requirements/worker-cpu.lock \
+    && pip check
 
 FROM camera-packages AS model-packages
 # torch.compile builds a small launcher in C for each kind of kernel. Any version does, and a
@@ -35,9 +40,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev \
     && rm -rf /var/lib/apt/lists/*
 # torch first and alone: the largest layer, which no other library's new version rebuilds.
+# Pinned by version and not by hash, with the CUDA libraries that it names: see local/lock.py.
+COPY constraints.txt ./
 RUN pip install --constraint constraints.txt torch
-COPY requirements/models.txt requirements/
-RUN pip install --constraint constraints.txt --requirement requirements/models.txt
+COPY requirements/worker.lock requirements/
+RUN pip install --no-deps --require-hashes --requirement requirements/worker.lock \
+    && pip check
 
 FROM gateway-packages AS gateway
 COPY . .

@@ -42,6 +42,9 @@ audit:  ## Ask for known vulnerabilities of every pinned library; needs the netw
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
+lock: $(BIN)/python  ## Pin what the images install by hash, and images by digest where docker is; needs the network
+	@$(BIN)/python -m local.lock
+
 bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
 	@$(BIN)/python -m bench.render --device cuda --minutes 27 --arm-minutes 6
 
@@ -54,4 +57,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key test soak soak-uploads check audit bench-gpu env clean
+.PHONY: help run demo key test soak soak-uploads check audit lock bench-gpu env clean

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Query
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
@@ -73,14 +75,20 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
         queries, registry = JobQueries(db), EngineRegistry(db)
-        readiness = opened.enter_context(closing(Readiness(db, registry, storage, redis_url)))
+        readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
         job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
-            jobs=Jobs(db, bell, lease=settings.lease, max_running=settings.max_running_per_key),
+            jobs=Jobs(
+                db,
+                bell,
+                lease=settings.lease,
+                first_try=settings.first_try,
+                max_running=settings.max_running_per_key,
+            ),
             queries=queries,
             registry=registry,
             storage=storage,
@@ -90,7 +98,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),
-            delivery_log=DeliveryLog(db),
+            delivery_log=DeliveryLog(db, first_try=settings.first_try),
             webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
             image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=_census(db, queries, registry),
@@ -124,4 +132,8 @@ def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Out
         deadline=deadline,
         max_bytes=max_bytes,
         closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
     )
+
+
+After = Annotated[str | None, Query(max_length=100, description="The last id of the page before.")]

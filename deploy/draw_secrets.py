@@ -9,9 +9,12 @@ import os
 import secrets
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
+
+from shared.certificates import Certificates
+from shared.store_security import security_toml
 
 APP: Final = 10001
 STORE: Final = 10002
@@ -19,6 +22,9 @@ CACHE: Final = 10003
 POSTGRES: Final = 999
 GRAFANA: Final = 472
 """Who reads: ours and two of our choice, and the users the images of the last two bring."""
+
+AUTHORITY: Final = "authority.pem"
+PAIR: Final = "store.pem"
 
 ONLY_ITS_OWNER_READS: Final = 0o400
 
@@ -32,11 +38,23 @@ class Drawn:
     s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10), repr=False)
     s3_secret_key: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
     grafana_password: str = field(default_factory=lambda: secrets.token_hex(12), repr=False)
+    store_signing_key: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    store_authority: str = field(default="", repr=False)
+    store_authority_key: str = field(default="", repr=False)
+    store_pair: str = field(default="", repr=False)
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what was drawn before; what is missing in it is drawn now."""
-        return cls(**json.loads(path.read_text())) if path.exists() else cls()
+        """Return what was drawn before; what is missing in it, or near its end, is drawn now."""
+        drawn = cls(**json.loads(path.read_text())) if path.exists() else cls()
+        found = (drawn.store_authority, drawn.store_authority_key, drawn.store_pair)
+        kept = Certificates(*found).renewed()
+        return replace(
+            drawn,
+            store_authority=kept.authority,
+            store_authority_key=kept.authority_key,
+            store_pair=kept.pair,
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +76,9 @@ def files(drawn: Drawn) -> Iterable[SecretFile]:
     yield SecretFile("valkey/valkey.conf", CACHE, f"requirepass {drawn.valkey_password}\n")
     yield SecretFile("valkey/password", CACHE, drawn.valkey_password)
     yield SecretFile("s3/identities.json", STORE, identities(drawn))
+    yield SecretFile("s3/security.toml", STORE, security(drawn))
+    yield SecretFile(f"s3/{AUTHORITY}", STORE, drawn.store_authority)
+    yield SecretFile(f"s3/{PAIR}", STORE, drawn.store_pair)
     yield SecretFile("grafana/password", GRAFANA, drawn.grafana_password)
 
 
@@ -67,6 +88,11 @@ def identities(drawn: Drawn) -> str:
     return json.dumps(
         {"identities": [{"name": "stillreel", "credentials": [key], "actions": ["Admin"]}]}
     )
+
+
+def security(drawn: Drawn) -> str:
+    """Return what closes SeaweedFS' inner ports; its paths begin at the file's own folder."""
+    return security_toml(authority=AUTHORITY, pair=PAIR, signing_key=drawn.store_signing_key)
 
 
 def draw(folder: Path, *, owner: int | None = None) -> None:

@@ -2,12 +2,12 @@
 
 import dataclasses
 import json
-import os
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+from local.private_file import write_private
 from local.processes.process import CannotStart
 
 FILE = "state.json"
@@ -35,7 +35,7 @@ class State:
         """
         path = folder / FILE
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**_known(path, json.loads(path.read_text()), cls))
         except FileNotFoundError:
             if (folder / "pg").exists():
                 raise CannotStart(
@@ -53,10 +53,29 @@ class State:
 
     def save(self, folder: Path) -> None:
         """Write the file whole or not at all, mode 0600 from its first byte on."""
-        draft = folder / f"{FILE}.new"
-        draft.unlink(missing_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(folder / FILE)
+        write_private(folder / FILE, json.dumps(dataclasses.asdict(self), indent=2))
+
+
+def _known(path: Path, kept: object, kind: type[State]) -> dict[str, Any]:
+    """Return what the file holds, where this version knows all of it.
+
+    Raises:
+        CannotStart: a newer version wrote more into it.
+        ValueError: it holds something else than we write.
+    """
+    if not isinstance(kept, dict):
+        raise ValueError("it holds no names")
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if newer := sorted(set(kept) - fields):
+        raise CannotStart(
+            f"the data in {path.parent} were used by a newer version of Stillreel ({path.name}"
+            f" holds {', '.join(newer)}, which this one does not know); start that version again,"
+            " or restore a backup from before the upgrade"
+        )
+    ports = kept.get("ports", {})
+    if not isinstance(ports, dict) or not all(isinstance(port, int) for port in ports.values()):
+        raise ValueError("its ports are no numbers")
+    for name in fields - {"ports"}:
+        if not isinstance(kept.get(name, ""), str):
+            raise ValueError(f"its {name} is no text")
+    return kept

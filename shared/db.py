@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from psycopg import errors
 from sqlalchemy import Connection, PoolProxiedConnection, create_engine, event, exc
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailable
@@ -57,14 +57,16 @@ class Database:
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         event.listen(self._engine, "checkout", _refuse_a_closed_connection)
+        event.listen(self._engine, "handle_error", _leave_a_server_that_only_reads)
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """Yield a connection in a transaction that is committed at the end.
 
         Raises:
-            DatabaseUnavailable: the server is away, frozen or too slow, or lacks our tables. A
-                commit may then have happened or not: read again before acting again.
+            DatabaseUnavailable: the server is away, frozen, too slow or takes no writes, or it
+                lacks our tables. A commit may then have happened or not: read again before
+                acting again.
         """
         with self._watched(autocommit=False) as connection, connection.begin():
             yield connection
@@ -96,6 +98,10 @@ class Database:
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
             raise DatabaseUnavailable("the database did not answer in time; try again") from error
         except exc.DBAPIError as error:
+            if isinstance(error.orig, errors.ReadOnlySqlTransaction):
+                raise DatabaseUnavailable(
+                    "the database takes no writes now: it is read-only or failed over; try again"
+                ) from error
             if error.connection_invalidated:
                 raise DatabaseUnavailable("the database closed the connection") from error
             if isinstance(error.orig, _NOT_MIGRATED):
@@ -174,9 +180,20 @@ def _refuse_a_closed_connection(
     goodbye. A ping would cost a round trip and hang on a frozen server.
     """
     driver: Any = connection
-    readable, _, _ = select.select([driver.fileno()], [], [], 0)
-    if readable:
+    look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+    look.register(driver.fileno(), select.POLLIN)
+    if look.poll(0):
         raise exc.DisconnectionError("the server closed an idle connection")
+
+
+def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
+    """Have the pool connect anew after a refused write: the primary may be another server now.
+
+    The connections to a primary that was demoted stay open, and would refuse every write for as
+    long as the process lives.
+    """
+    if isinstance(context.original_exception, errors.ReadOnlySqlTransaction):
+        context.is_disconnect = True
 
 
 def _to_json(value: object) -> str:

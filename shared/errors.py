@@ -16,7 +16,7 @@ AppError
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull, RateLimited    429
-├── Unavailable               503  database, storage, busy, workers full: try again later
+├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow (outbound/errors.py)
@@ -228,6 +228,13 @@ class DeliveryUnderWay(Conflict):
     title = "The delivery is being sent"
 
 
+class AddressGone(Conflict):
+    """The job of a delivery was deleted, and what its client wrote is no longer kept."""
+
+    code = "address_gone"
+    title = "The address is no longer kept"
+
+
 class Gone(AppError):
     code = "gone"
     status = 410
@@ -277,6 +284,19 @@ class StorageFull(StorageUnavailable):
     code = "storage_full"
     status = 507
     title = "Storage full"
+
+
+class Starting(Unavailable):
+    """No worker has registered yet, so nobody can say which models there are."""
+
+    code = "starting"
+    title = "Starting"
+
+
+class CardsLost(Unavailable):
+    """Cards fell off the bus of their hosts; only readiness says so, jobs go on."""
+
+    code = "cards_lost"
 
 
 class WorkersFull(Unavailable):

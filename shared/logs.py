@@ -7,6 +7,7 @@ from typing import Any
 
 import structlog
 
+from shared.repeats import RepeatFilter
 from shared.settings import Settings
 
 
@@ -34,12 +35,14 @@ def set_up(settings: Settings, *, process: str) -> None:
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _add_logger_name],
             processors=[
+                _add_repeats,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 _add_process(process),
                 renderer,
             ],
         )
     )
+    handler.addFilter(RepeatFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -63,6 +66,15 @@ def _add_logger_name(
     record = event.get("_record")
     if record is not None:
         event["logger"] = record.name
+    return event
+
+
+def _add_repeats(
+    logger: Any, method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    repeated = getattr(event["_record"], "repeated", 0)
+    if repeated:
+        event["repeated"] = repeated
     return event
 
 

@@ -19,8 +19,16 @@ from shared.settings import Settings
 CHUNK_BYTES: Final = 256 * 1024
 DELETE_BATCH: Final = 1000  # What one DeleteObjects call takes.
 
+_UNSAID_REGIONS: Final = frozenset({"us-east-1", "auto"})
+_FORBIDDEN: Final = frozenset({"AccessDenied", "Forbidden", "403"})
+_OTHER_REGION: Final = frozenset(
+    {"IllegalLocationConstraintException", "InvalidLocationConstraint", "InvalidRegion"}
+)
+
 _FULL: Final = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
 """What MinIO and Ceph say; SeaweedFS without a writable volume says InternalError."""
+
+_ABSENT: Final = frozenset({"NoSuchKey", "404"})
 
 
 @dataclass(frozen=True)
@@ -44,18 +52,52 @@ class Storage:
         tries: int = 1,
     ) -> None:
         self._bucket = settings.s3_bucket
+        self._region = settings.s3_region
         self._client = _client(settings, settings.s3_endpoint, connect, read, tries)
         public = settings.s3_public_endpoint
         self._public = _client(settings, public, connect, read, tries) if public else None
 
     def create_bucket(self) -> None:
-        """Make the bucket if it is missing."""
+        """Make the bucket if it is missing.
+
+        Raises:
+            StorageUnavailable: as `put`, or the store does not let this key make one there.
+        """
         with _translated():
+            if self._has_bucket():
+                return
             try:
-                self._client.create_bucket(Bucket=self._bucket)
+                self._client.create_bucket(Bucket=self._bucket, **self._location())
             except ClientError as error:
-                if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                code = _code(error)
+                if code in _OTHER_REGION:
+                    raise StorageUnavailable(
+                        f"the store makes no bucket in the region {self._region!r}; set"
+                        " STILLREEL_S3_REGION to the one of STILLREEL_S3_ENDPOINT"
+                    ) from error
+                if code in _FORBIDDEN:
+                    raise StorageUnavailable(
+                        f"the store does not let this key make the bucket {self._bucket!r}; make"
+                        " it there yourself, or give the key the right to"
+                    ) from error
+                if code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                     raise
+
+    def _has_bucket(self) -> bool:
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            # A key that may only use the bucket may not be told that it is there.
+            if _status(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+                return False
+            raise
+        return True
+
+    def _location(self) -> dict[str, Any]:
+        """Return where the bucket is to be made; us-east-1 is meant where nothing is said."""
+        if self._region in _UNSAID_REGIONS:
+            return {}
+        return {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
 
     def put(self, key: str, body: bytes | Path, *, content_type: str) -> None:
         """Store the bytes, or the file at a path, whole or not at all.
@@ -119,7 +161,13 @@ class Storage:
             self._client.delete_object(Bucket=self._bucket, Key=key)
 
     def delete_prefix(self, prefix: str, *, keep: frozenset[str] = frozenset()) -> int:
-        """Delete every object below the prefix but those kept; return how many went."""
+        """Delete every object below the prefix but those kept; return how many went.
+
+        Raises:
+            StorageUnavailable: the store kept some, and says so inside an answer of 200; the
+                others went.
+        """
+        refused: list[str] = []
         with _translated():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix
@@ -128,10 +176,16 @@ class Storage:
             doomed = [key for key in keys if key not in keep]
             for start in range(0, len(doomed), DELETE_BATCH):
                 batch = [{"Key": key} for key in doomed[start : start + DELETE_BATCH]]
-                self._client.delete_objects(
+                answer = self._client.delete_objects(
                     Bucket=self._bucket, Delete={"Objects": batch, "Quiet": True}
                 )
-            return len(doomed)
+                refused += _refusals(answer)
+        if refused:
+            raise StorageUnavailable(
+                f"the storage refused to delete {len(refused)} of {len(doomed)} objects,"
+                f" with {', '.join(sorted(set(refused)))}"
+            )
+        return len(doomed)
 
     def presign(
         self, key: str, *, content_type: str, file_name: str, expires: timedelta
@@ -182,6 +236,7 @@ def _client(
             read_timeout=read.total_seconds(),
             retries={"mode": "standard", "total_max_attempts": tries},
             max_pool_connections=20,
+            proxies={},  # None would take those of the environment, which are for the way out.
         ),
     )
     return client
@@ -193,9 +248,8 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = _code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        if code in {"NoSuchKey", "404"}:
+        code, status = _code(error), _status(error)
+        if code in _ABSENT:
             raise Gone("the file is no longer stored") from error
         if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
             raise StorageFull("the storage has no room left; delete jobs, or wait") from error
@@ -206,9 +260,20 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailable("the storage did not answer; try again") from error
 
 
+def _status(error: ClientError) -> int:
+    response: Mapping[str, Any] = error.response
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 def _code(error: ClientError) -> str:
     response: Mapping[str, Any] = error.response
     return str(response.get("Error", {}).get("Code", "unknown"))
+
+
+def _refusals(answer: Mapping[str, Any]) -> list[str]:
+    """Return the codes of what DeleteObjects kept; what was gone already is no refusal."""
+    codes = [str(error.get("Code", "unknown")) for error in answer.get("Errors", ())]
+    return [code for code in codes if code not in _ABSENT]
 
 
 def _chunks(body: Any) -> Iterator[bytes]:

@@ -149,6 +149,8 @@ jobs = Table(
     _time("expires_at"),
     _time("expired_at"),
     _time("deleted_at"),
+    # When the prompt, the metadata and the addresses of a deleted job were removed.
+    _time("blanked_at"),
     _time("sweep_at"),
     CheckConstraint(f"status IN ({_STATUSES})", name="status"),
     CheckConstraint("attempt >= 0 AND failures >= 0 AND failures <= attempt", name="attempts"),
@@ -180,6 +182,17 @@ jobs = Table(
         "engine",
         "finished_at",
         postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    Index("jobs_ended_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+    Index(
+        "jobs_expired_idx",
+        "expired_at",
+        postgresql_where=text("expired_at IS NOT NULL AND sweep_at IS NULL"),
+    ),
+    Index(
+        "jobs_to_blank_idx",
+        "deleted_at",
+        postgresql_where=text("deleted_at IS NOT NULL AND blanked_at IS NULL"),
     ),
     postgresql_with={"fillfactor": "70"},
 )
@@ -247,6 +260,8 @@ deliveries = Table(
     CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="next"),
     Index("deliveries_due_idx", "next_at", postgresql_where=text("status = 'pending'")),
     Index("deliveries_endpoint_idx", "endpoint_id", "id"),
+    Index("deliveries_dead_idx", "id", postgresql_where=text("status = 'dead'")),
+    Index("deliveries_tests_idx", "created_at", postgresql_where=text("job_id IS NULL")),
 )
 
 delivery_attempts = Table(
@@ -289,4 +304,36 @@ engines = Table(
     Column("spec", JSONB, nullable=False),
     Column("rank", Integer, nullable=False, server_default=text("0")),
     _time("updated_at", now=True),
+)
+
+# What /readyz writes to find out whether Postgres takes a write.
+probes = Table(
+    "probes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _time("at", now=True),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# What ended so far, counted: rows are purged, and the figures of a scrape may only grow. `engine`
+# is empty where the outcome is a webhook's.
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("engine", Text, primary_key=True),
+    Column("outcome", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    Column("seconds", Double, nullable=False, server_default=text("0")),
+)
+
+# How far the tallies have come: jobs that ended before `until_at`, tries up to `until_id`.
+# `seen_id` was the newest try at the last look.
+tally_marks = Table(
+    "tally_marks",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _time("until_at", now=True),
+    Column("until_id", BigInteger, nullable=False, server_default=text("0")),
+    Column("seen_id", BigInteger, nullable=False, server_default=text("0")),
 )

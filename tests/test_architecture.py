@@ -3,7 +3,7 @@
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,12 +14,9 @@ MODEL_LIBRARIES = {"torch", "diffusers", "transformers", "accelerate", "safetens
 ONLY_IN = {
     "boto3": {"shared/storage.py"},
     "botocore": {"shared/storage.py"},
-    "celery": {
-        "shared/bell.py",
-        "worker/celery_app.py",
-        "worker/tasks.py",
-        "bench/plain_celery.py",
-    },
+    "celery": {"worker/celery_app.py", "worker/tasks.py", "bench/plain_celery.py"},
+    "kombu": {"worker/bells.py"},
+    "redis": {"shared/bell.py", "worker/bells.py", "api/monitoring/readiness.py"},
 }
 WRITES_A_STATUS = {"shared/jobs/sql.py"}
 WEB_CLIENTS = {
@@ -81,6 +78,58 @@ def test_a_status_is_written_in_one_place_only() -> None:
                 owners = (t for t in targets if isinstance(t, ast.Attribute))
                 guilty |= {path for t in owners if t.attr == "status"}
     assert guilty == WRITES_A_STATUS
+
+
+def rooms() -> list[str]:
+    """Return the rooms that docs/architecture.md draws, `api/submit` or `api/ports`, in order."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = page.partition("## The tree")[2].split("```")[1]
+    found, top = [], ""
+    for line in drawn.strip().splitlines():
+        name = line.split()[0].removesuffix(".py").rstrip("/")
+        if line.startswith(" "):
+            found.append(f"{top}/{name}")
+        else:
+            top = name
+    return found
+
+
+def room_of(parts: Sequence[str]) -> str:
+    return "/".join(parts[:2]).removesuffix(".py")
+
+
+def test_every_room_is_drawn() -> None:
+    houses = {room.partition("/")[0] for room in rooms()}
+    there = {
+        room_of(path.split("/"))
+        for path, _ in sources()
+        if path.partition("/")[0] in houses and path.count("/") > 1
+    }
+    assert there <= set(rooms()), "docs/architecture.md draws each folder, with one sentence"
+    missing = [r for r in rooms() if not (ROOT / r).is_dir() and not (ROOT / f"{r}.py").is_file()]
+    assert missing == [], "docs/architecture.md draws what is not there"
+
+
+def test_a_room_imports_from_rooms_below_it_only() -> None:
+    order = {room: number for number, room in enumerate(rooms())}
+    upward = set()
+    for path, tree in sources():
+        here = room_of(path.split("/"))
+        for module in modules_of(tree):
+            there = room_of(module.split("."))
+            same_house = here.partition("/")[0] == there.partition("/")[0]
+            if same_house and order.get(there, 999) < order.get(here, -1):
+                upward.add(f"{path} imports {module}")
+    assert upward == set()
+
+
+def modules_of(tree: ast.Module) -> Iterator[str]:
+    """Yield each module that is imported, also as a name of its package."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_nothing_unpickles() -> None:
@@ -152,3 +201,63 @@ def web_clients(tree: ast.Module) -> set[str]:
                 names.add(name)
     tops = {name.partition(".")[0] for name in names}
     return (names | tops) & (WEB_CLIENTS | DIALS)
+
+
+def test_nothing_waits_with_select() -> None:
+    """It fails from descriptor 1024 on; `select.poll` does not."""
+    guilty = {
+        path
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if ast.unparse(node) in {"select.select", "from select import select"}
+        or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+    }
+    assert guilty == set()
+
+
+def test_no_client_of_ours_asks_the_environment_for_a_proxy() -> None:
+    guilty = {
+        f"{path}:{call.lineno}"
+        for path, tree in sources()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and may_use_a_proxy(call)
+    }
+    assert guilty == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "may"),
+    [
+        ("urllib.request.urlopen(url)", True),
+        ("urllib.request.build_opener()", True),
+        ("urllib.request.build_opener(urllib.request.ProxyHandler({}))", False),
+        ("httpx2.Client(timeout=1)", True),
+        ("httpx2.AsyncClient(trust_env=True)", True),
+        ("httpx2.get(url)", True),
+        ("httpx2.Client(timeout=1, trust_env=False)", False),
+        ("Config(retries={})", True),
+        ("Config(proxies={})", False),
+        ("uvicorn.Config(app)", False),
+    ],
+)
+def test_a_client_that_would_ask_is_seen(code: str, may: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert may_use_a_proxy(call) == may
+
+
+def may_use_a_proxy(call: ast.Call) -> bool:
+    """Say whether this makes a client that reads HTTP_PROXY and its like."""
+    options = {option.arg: ast.unparse(option.value) for option in call.keywords}
+    match ast.unparse(call.func).removeprefix("urllib.request."):
+        case "urlopen":
+            return True
+        case "build_opener":
+            return not any("ProxyHandler({})" in ast.unparse(given) for given in call.args)
+        case "httpx2.Client" | "httpx2.AsyncClient":
+            return options.get("trust_env") != "False"
+        case "httpx2.get" | "httpx2.post" | "httpx2.put" | "httpx2.request" | "httpx2.stream":
+            return options.get("trust_env") != "False"
+        case "Config":  # botocore's
+            return options.get("proxies") != "{}"
+    return False

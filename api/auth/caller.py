@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, cast
 from uuid import UUID
 
@@ -14,8 +14,8 @@ from starlette.types import Scope
 
 from api.auth.anonymous import check_anonymous
 from api.auth.key_cache import ApiKeyCache
-from shared.api_keys.key import ApiKey, hashed
-from shared.errors import AdminOnly, InvalidKey, MissingKey
+from shared.api_keys.key import ApiKey, ApiKeySet, hashed
+from shared.errors import AdminOnly, AppError, InvalidKey, MissingKey
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
@@ -30,6 +30,7 @@ class Caller:
 
     `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
     for logs. Every admin has the one house owner's jobs. Caps are None where the settings' count.
+    `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
     """
 
     owner_id: UUID
@@ -37,11 +38,16 @@ class Caller:
     is_admin: bool = False
     max_queued: int | None = None
     max_running: int | None = None
+    is_key_ignored: bool = False
 
 
 NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous")
+NOBODY_WITH_A_KEY: Final = replace(NOBODY, is_key_ignored=True)
 HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", is_admin=True)
 """The holder of ADMIN_KEY, which is no row and needs no database."""
+
+FOR_KEYS_ALONE: Final = ("/v1/keys", "/v1/admin")
+"""Where a key that opens nothing is always refused: who sends one there means it."""
 
 
 class Authenticator:
@@ -63,23 +69,23 @@ class Authenticator:
         """
         given = Headers(scope=scope).getlist("authorization")
         if given:
-            return await self._holder(_token(given))
+            return await self._holder(_token(given), scope)
         if self._admin is not None or not (await self._key_cache.read()).is_empty:
             raise MissingKey("this takes an API key; send it as `Authorization: Bearer sr_…`")
         check_anonymous(scope, self._settings)
         return NOBODY
 
-    async def _holder(self, token: str) -> Caller:
+    async def _holder(self, token: str, scope: Scope) -> Caller:
         if self._admin is not None and hmac.compare_digest(hashed(token), self._admin):
             return HOUSE
-        match = (await self._key_cache.read()).match(token)
+        ring = await self._key_cache.read()
+        match = ring.match(token)
         if match is None:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
-            match = (await self._key_cache.read(at_most=0)).match(token)
+            ring = await self._key_cache.read(at_most=0)
+            match = ring.match(token)
         if match is None:
-            raise InvalidKey(
-                "there is no such API key; it is mistyped, or another has replaced it"
-            )
+            return self._without(scope, ring)
         key = match.key
         if key.revoked_at is not None:
             raise InvalidKey("this API key was revoked; ask an admin for another")
@@ -88,6 +94,24 @@ class Authenticator:
             _log.info("old_api_key_used", key=key.prefix)
         self._key_cache.note_use(key.id)
         return _caller(key)
+
+    def _without(self, scope: Scope, ring: ApiKeySet) -> Caller:
+        """Return whom a key that opens nothing leaves: nobody, while there are no keys at all.
+
+        Clients of other services send one always, if only `none`.
+
+        Raises:
+            InvalidKey: there are keys, or it would not do to send none.
+        """
+        unknown = "there is no such API key; it is mistyped, or another has replaced it"
+        if self._admin is not None or not ring.is_empty or _is_for_keys_alone(scope["path"]):
+            raise InvalidKey(unknown)
+        try:
+            check_anonymous(scope, self._settings)
+        except AppError as error:
+            raise InvalidKey(f"there is no such API key, and without one: {error}") from error
+        _log.info("unknown_key_ignored", reason="there are no API keys yet")
+        return NOBODY_WITH_A_KEY
 
 
 async def authenticate(request: Request) -> Caller:
@@ -104,6 +128,10 @@ async def require_admin(caller: Authenticated) -> Caller:
             "this takes an admin's key; `python -m api keys create NAME --admin` makes one"
         )
     return caller
+
+
+def _is_for_keys_alone(path: str) -> bool:
+    return any(path == each or path.startswith(f"{each}/") for each in FOR_KEYS_ALONE)
 
 
 def _token(given: Sequence[str]) -> str:

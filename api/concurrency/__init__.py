@@ -1,1 +1,0 @@
-"""Bulkheads, memory for bodies, single-flight reads, and waiting for jobs."""

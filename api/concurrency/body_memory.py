@@ -1,51 +1,51 @@
 """The memory that request bodies may hold, counted in bytes for the whole process."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Final
+from uuid import UUID
 
-from shared.errors import Busy
+from api.concurrency.turns import LONGEST_SECONDS, Turns
 
 BODY_MEMORY_BYTES: Final = 256 * 1024 * 1024
 """Eight of the largest bodies; a phone's photo has a tenth of one."""
 
 
 class MemoryBudget:
-    """Memory for bodies that have arrived whole; those on their way lie in files.
+    """Memory for bodies that have arrived whole; those on their way, or in line, lie in files.
 
     A body in JSON takes about four times its own size while it is read, which is not counted.
     """
 
-    def __init__(self, max_bytes: int) -> None:
-        self.free_bytes = max_bytes
+    def __init__(self, max_bytes: int, *, each: int) -> None:
+        self.turns = Turns(max_bytes, each=each, patience_seconds=LONGEST_SECONDS)
 
-    @contextmanager
-    def reserve(self) -> Iterator["Reservation"]:
+    @asynccontextmanager
+    async def reserve(self, owner_id: UUID) -> AsyncIterator["Reservation"]:
         """Yield a share that is empty, and give back what it grew to."""
-        reservation = Reservation(self._take)
+        reservation = Reservation(self.turns, owner_id)
         try:
             yield reservation
         finally:
-            self.free_bytes += reservation.bytes
-
-    def _take(self, count: int) -> None:
-        if count > self.free_bytes:
-            raise Busy("too many large requests are in the works; try again")
-        self.free_bytes -= count
+            reservation.give_back()
 
 
 class Reservation:
     """What one request holds of the room."""
 
-    def __init__(self, take: Callable[[int], None]) -> None:
-        self._take = take
-        self.bytes = 0
+    def __init__(self, turns: Turns, owner_id: UUID) -> None:
+        self._turns = turns
+        self._owner_id = owner_id
+        self._taken: list[int] = []
 
-    def grow(self, count: int) -> None:
-        """Take more.
+    async def grow(self, count: int) -> None:
+        """Take more, when it is this owner's turn.
 
         Raises:
-            Busy: others hold too much.
+            Busy: others hold too much, for too long.
         """
-        self._take(count)
-        self.bytes += count
+        self._taken.append(await self._turns.take(self._owner_id, count))
+
+    def give_back(self) -> None:
+        while self._taken:
+            self._turns.give_back(self._owner_id, self._taken.pop())

@@ -1,93 +1,108 @@
-"""Threads for each kind of slow work, so that no kind can take them all."""
+"""Threads for each kind of slow work, so that no kind and no owner can take them all."""
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
-from weakref import WeakValueDictionary
 
 import anyio.to_thread
 
 from api.concurrency.body_memory import BODY_MEMORY_BYTES, MemoryBudget
-from shared.errors import Busy
+from api.concurrency.turns import LONGEST_SECONDS, Turns
 
 PATIENCE_SECONDS: Final = 5.0
-"""How long a request waits for a free thread before it is told to come back."""
+"""How long a request waits while no thread becomes free, before it is told to come back."""
 
 DATABASE_PATIENCE_SECONDS: Final = 1.5
 """With the deadline of what it waits for: a frozen Postgres is answered for within 5 s."""
+
+DECODING_PATIENCE_SECONDS: Final = LONGEST_SECONDS
+"""One slow picture takes up to 30 s of a thread; a body waits for memory behind such pictures."""
+
+SPOOL_BYTES: Final = 768 * 1024 * 1024
+"""Of bodies that are arriving, by what they declare; a container's /tmp has 1 GiB."""
 
 T = TypeVar("T")
 
 
 class ThreadPool:
-    """A number of threads for one kind of work; who waits too long is refused."""
+    """A number of threads for one kind of work, in turns between owners."""
 
-    def __init__(self, threads: int, *, patience_seconds: float | None = None) -> None:
-        """Without a patience of its own the lane has PATIENCE_SECONDS."""
-        self._free = asyncio.Semaphore(threads)
+    def __init__(
+        self, threads: int, *, each: int | None = None, patience_seconds: float | None = None
+    ) -> None:
+        """By default an owner has three quarters at most, and the lane PATIENCE_SECONDS."""
+        self._turns = Turns(
+            threads,
+            each=max(1, threads * 3 // 4) if each is None else each,
+            patience_seconds=PATIENCE_SECONDS if patience_seconds is None else patience_seconds,
+        )
         self._limiter = anyio.CapacityLimiter(threads)
-        self._patience_seconds = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Return what the work returns.
-
-        Raises:
-            Busy: no thread became free in time.
-        """
-        async with _held(self._free, self._patience_seconds):
-            return await anyio.to_thread.run_sync(work, limiter=self._limiter)
-
-
-class SharedThreadPool:
-    """A lane of which no owner takes more than a part: one's slow work leaves others room."""
-
-    def __init__(self, threads: int, *, each: int) -> None:
-        self._pool = ThreadPool(threads)
-        self._each = each
-        self._patience_seconds = PATIENCE_SECONDS
-        # An owner's part is forgotten with its last request.
-        self._parts: WeakValueDictionary[UUID, asyncio.Semaphore] = WeakValueDictionary()
 
     async def run(self, work: Callable[[], T], *, owner_id: UUID) -> T:
         """Return what the work returns.
 
         Raises:
-            Busy: the owner's part or the lane was full for too long.
+            Busy: no thread became free in time.
         """
-        part = self._parts.setdefault(owner_id, asyncio.Semaphore(self._each))
-        async with _held(part, self._patience_seconds):
-            return await self._pool.run(work)
+        async with self.turn(owner_id) as run:
+            result: T = await run(work)
+            return result
+
+    @asynccontextmanager
+    async def turn(self, owner_id: UUID) -> AsyncIterator[Callable[..., Any]]:
+        """Hold one of the threads; what is yielded runs work on it.
+
+        Raises:
+            Busy: as `run`.
+        """
+        async with self._turns.turn(owner_id):
+            yield partial(anyio.to_thread.run_sync, limiter=self._limiter)
+
+    def stop(self) -> None:
+        """Let those who wait go."""
+        self._turns.stop()
 
 
 class ThreadPools:
     """The lanes of one gateway process.
 
-    `database` has a thread per pooled connection, `decoding` one per core and four at most, since
-    a large picture takes a core and some hundred megabytes. `fetching` holds a picture of
-    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes.
+    `database` has a thread per pooled connection. `decoding` has one per core and four at most,
+    since a large picture takes a core and some hundred megabytes, and one more that no owner gets
+    beside those: slow pictures of one leave another's a process. `fetching` holds a picture of
+    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes. `parsing` reads JSON
+    and forms, a tenth of a second for the largest. `spool` is the disk that arriving bodies may
+    fill: a quarter for each owner, since a slow one keeps it for minutes.
     """
 
     def __init__(self, *, connections: int) -> None:
+        cores = min(4, os.cpu_count() or 2)
         self.database = ThreadPool(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
-        self.decoding = ThreadPool(min(4, os.cpu_count() or 2))
+        self.decoding = ThreadPool(
+            cores + 1, each=cores, patience_seconds=DECODING_PATIENCE_SECONDS
+        )
         self.storing = ThreadPool(16)
         self.downloads = ThreadPool(32)
-        self.body_memory = MemoryBudget(BODY_MEMORY_BYTES)
+        self.parsing = ThreadPool(4)
         self.lookups = ThreadPool(16)
-        self.fetching = SharedThreadPool(8, each=6)
+        self.fetching = ThreadPool(8)
+        self.body_memory = MemoryBudget(BODY_MEMORY_BYTES, each=BODY_MEMORY_BYTES * 3 // 4)
+        self.spool = Turns(
+            SPOOL_BYTES, each=SPOOL_BYTES // 4, patience_seconds=DECODING_PATIENCE_SECONDS
+        )
 
-
-@asynccontextmanager
-async def _held(free: asyncio.Semaphore, patience_seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(patience_seconds):
-            await free.acquire()
-    except TimeoutError as error:
-        raise Busy("too many requests of this kind are in the works; try again") from error
-    try:
-        yield
-    finally:
-        free.release()
+    def stop(self) -> None:
+        """Let everybody go who waits for a turn: the gateway is stopping."""
+        for each in (
+            self.body_memory.turns,
+            self.spool,
+            self.database,
+            self.parsing,
+            self.decoding,
+            self.storing,
+        ):
+            each.stop()
+        for pool in (self.downloads, self.lookups, self.fetching):
+            pool.stop()

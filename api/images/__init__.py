@@ -1,1 +1,0 @@
-"""Reading uploaded images, in confined processes."""

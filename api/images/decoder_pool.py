@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from api.images.confinement import check_confined
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, picture_of, receive
 from shared.errors import (
     AnimatedImage,
@@ -74,6 +75,7 @@ class Decoders:
         self._is_closed = False
         self._all: set[Decoder] = set()
         self._idle: list[Decoder] = [self._start()]
+        threading.Thread(target=_tell_if_unconfined, daemon=True).start()
 
     def read_image(self, body: bytes, *, max_pixels: int) -> Picture:
         """Decode an upload elsewhere and return it normalised.
@@ -217,6 +219,13 @@ class Decoder:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._peer.close()
+
+
+def _tell_if_unconfined() -> None:
+    try:
+        check_confined()
+    except Unavailable as error:
+        _log.warning("decoders_unconfined", reason=error.message)
 
 
 def _environment() -> dict[str, str]:

@@ -22,6 +22,7 @@ from typing import Final, NoReturn
 
 from PIL import AvifImagePlugin, Image, ImageCms
 
+from api.images import confinement
 from api.images.normalize import FORMATS, MIN_SIDE, ORIENTATION, read_image
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, receive
 from shared.errors import InvalidImage
@@ -83,10 +84,13 @@ def _in_fork(decode: Callable[[int], NoReturn], gateway: socket.socket) -> int:
     try:
         if not os.read(progress, 1):
             raise EOFError
-        readable, _, _ = select.select([gateway.fileno(), progress], [], [])
+        look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+        look.register(gateway.fileno(), select.POLLIN)
+        look.register(progress, select.POLLIN)
+        seen = {descriptor for descriptor, _ in look.poll()}
     finally:
         os.close(progress)
-    if gateway.fileno() in readable:  # It sends nothing while it waits: that is its end.
+    if gateway.fileno() in seen:  # It sends nothing while it waits: that is its end.
         os.kill(child, signal.SIGKILL)
         raise EOFError
     return os.waitpid(child, 0)[1]
@@ -108,6 +112,7 @@ def _decode(
         max_pixels, count = REQUEST.unpack(receive(gateway, REQUEST.size))
         body = receive(gateway, count)
         gateway.close()
+        os.closerange(sys.stdout.fileno(), sys.stderr.fileno() + 1)  # The log is not a picture's.
         os.write(progress, b"1")
         confine(limits)
         try:
@@ -124,7 +129,10 @@ def _decode(
 
 
 def confine(limits: Limits) -> None:
-    """Give up, for good, what decoding does not need; a system without a limit goes without it."""
+    """Give up, for good, what decoding does not need; a system without a limit goes without it.
+
+    `decoder_is_confined` says whether this one has the filter of system calls.
+    """
     cpu = limits.cpu_seconds
     wanted = {
         "RLIMIT_AS": (limits.memory_bytes, limits.memory_bytes),
@@ -136,6 +144,7 @@ def confine(limits: Limits) -> None:
     for name, soft_and_hard in wanted.items():
         with suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), soft_and_hard)
+    confinement.confine()  # Last, for it forbids to change a limit.
 
 
 def _send(gateway: socket.socket, status: int, answer: mmap.mmap) -> None:

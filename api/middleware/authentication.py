@@ -3,7 +3,8 @@
 from typing import Final
 
 import structlog
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth.anonymous import peer_address
 from api.auth.rate_limit import Rates
@@ -14,6 +15,9 @@ PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
 PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
+
+KEY_HEADER: Final = "Stillreel-Key"
+KEY_IGNORED: Final = "ignored; this gateway has no API keys yet, and answers without"
 
 
 class Authentication:
@@ -35,6 +39,8 @@ class Authentication:
             await problem_response(refusal, scope)(scope, receive, send)
             return
         scope["state"]["caller"] = caller
+        if caller.is_key_ignored:
+            send = _telling_of_the_key(send)
         with structlog.contextvars.bound_contextvars(caller=caller.name):
             await self._app(scope, receive, send)
 
@@ -46,6 +52,17 @@ class Authentication:
             except RateLimited as too_often:
                 return too_often
         return error
+
+
+def _telling_of_the_key(send: Send) -> Send:
+    """Return a `send` whose answer says that the key it came with was not looked at."""
+
+    async def tell(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message)[KEY_HEADER] = KEY_IGNORED
+        await send(message)
+
+    return tell
 
 
 def is_public(path: str) -> bool:

@@ -29,6 +29,7 @@ SHOWN: Final = (
     "Preference-Applied",
     "Repr-Digest",
     "Retry-After",
+    "Stillreel-Key",
     "X-Request-ID",
 )
 """What a page may read of an answer."""

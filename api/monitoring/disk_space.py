@@ -18,18 +18,24 @@ def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
         StorageFull: DATA_DIR is this machine's, as with `make run`, and its disk is nearly full.
         WorkersFull: every worker that serves the engine says that its own disk is.
     """
+    check_disk(settings)
+    least = settings.min_free_bytes
+    if offer.free_bytes is not None and offer.free_bytes < least:
+        raise WorkersFull(
+            f"no worker for {offer.spec.name} has {_mib(least)} of disk left to make a clip in;"
+            " try again later",
+            retry_after_seconds=RETRY_SECONDS,
+        )
+
+
+def check_disk(settings: Settings) -> None:
+    """Raise StorageFull where files are kept on this machine and its disk is nearly full."""
     least = settings.min_free_bytes
     free = _free_bytes(settings.data_dir)
     if free is not None and free < least:
         raise StorageFull(
             f"the disk under STILLREEL_DATA_DIR has {_mib(free)} left, and keeps {_mib(least)}"
             " free; delete jobs, or make room",
-            retry_after_seconds=RETRY_SECONDS,
-        )
-    if offer.free_bytes is not None and offer.free_bytes < least:
-        raise WorkersFull(
-            f"no worker for {offer.spec.name} has {_mib(least)} of disk left to make a clip in;"
-            " try again later",
             retry_after_seconds=RETRY_SECONDS,
         )
 

@@ -2,19 +2,20 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Connection, Double, func, select
+from sqlalchemy import select
 
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
 from shared.jobs.queries import JobQueries, QueueState
 from shared.lifecycle import Status
-from shared.tables import deliveries, delivery_attempts, jobs, workers
+from shared.tables import workers
+from shared.tallies import Ended, Tallies
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 600)
@@ -45,58 +46,35 @@ class Traffic:
 
 
 @dataclass(frozen=True)
-class Renders:
-    """What one engine has rendered so far, and the seconds it took."""
-
-    engine: str
-    count: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Census:
     """The system as Postgres knows it at one moment."""
 
-    jobs: list[tuple[str, str, int]]
+    live: list[tuple[str, str, int]]
+    ended: list[Ended]
     queues: list[QueueState]
     deliveries: Mapping[str, int]
     webhook_tries: Mapping[str, int]
-    renders: list[Renders]
     model_loads: Mapping[str, int]
     workers: int
 
 
 def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> Census:
+    """Read the figures, each from a query whose work does not grow with the installation's age."""
+    tallies = Tallies(db)
+    tries = tallies.tries()
     with db.autocommit() as connection:
-        pending = _count(connection, deliveries.c.status)
-        tries = _count(connection, delivery_attempts.c.error.is_(None))
-        renders = [Renders(*row) for row in connection.execute(_RENDERS)]
         loads = {row[0]: row[1] for row in connection.execute(_LOADS)}
     return Census(
-        jobs=queries.counts(),
+        live=queries.live_counts(),
+        ended=tallies.jobs(),
         queues=[queries.queue(offer.spec.name) for offer in registry.offers()],
-        deliveries={status: pending.get(status, 0) for status in ("pending", "dead")},
-        webhook_tries={"delivered": tries.get(True, 0), "failed": tries.get(False, 0)},
-        renders=renders,
+        deliveries=tallies.deliveries(),
+        webhook_tries={outcome: tries.get(outcome, 0) for outcome in ("delivered", "failed")},
         model_loads=loads,
         workers=registry.live_workers(),
     )
 
 
-def _count(connection: Connection, by: ColumnElement[Any]) -> dict[Any, int]:
-    rows = connection.execute(select(by, func.count()).group_by(by))
-    return {row[0]: row[1] for row in rows}
-
-
-_RENDERS: Final = (
-    select(
-        jobs.c.engine,
-        func.count(),
-        func.coalesce(func.sum(jobs.c.metrics["render_seconds"].astext.cast(Double)), 0.0),
-    )
-    .where(jobs.c.status == Status.SUCCEEDED)
-    .group_by(jobs.c.engine)
-)
 _LOADS: Final = select(workers.c.name, workers.c.model_loads)
 
 
@@ -121,10 +99,14 @@ class CensusCollector(Collector):
         if census is None:
             return
         jobs = GaugeMetricFamily(
-            "stillreel_jobs", "Jobs by status and engine.", labels=("status", "engine")
+            "stillreel_jobs",
+            "Jobs by status and engine: live ones now, others since the installation began.",
+            labels=("status", "engine"),
         )
-        for status, engine, count in census.jobs:
+        for status, engine, count in census.live:
             jobs.add_metric((status, engine), count)
+        for ended in census.ended:
+            jobs.add_metric((ended.status, ended.engine), ended.count)
         yield jobs
         yield from _queues(census.queues)
         webhooks = GaugeMetricFamily(
@@ -158,8 +140,9 @@ def _work(census: Census) -> Iterable[Metric]:
     renders = SummaryMetricFamily(
         "stillreel_render_seconds", "Time engines took for finished clips.", labels=("engine",)
     )
-    for done in census.renders:
-        renders.add_metric((done.engine,), count_value=done.count, sum_value=done.seconds)
+    for done in census.ended:
+        if done.status == Status.SUCCEEDED:
+            renders.add_metric((done.engine,), count_value=done.count, sum_value=done.seconds)
     yield renders
     loads = CounterMetricFamily(
         "stillreel_model_loads", "Models loaded since the worker came up.", labels=("worker",)

@@ -1,4 +1,9 @@
-"""Whether the gateway can accept a job now, part by part."""
+"""Whether the gateway can accept a job now, part by part.
+
+Each part is asked for what a submit needs of it, and not whether it answers: a Postgres that
+failed over still reads, and a store that has just started lists its bucket seconds before it
+keeps an object.
+"""
 
 import asyncio
 import time
@@ -12,10 +17,13 @@ import structlog
 from sqlalchemy import text
 
 from api.concurrency.cached_read import CachedRead
+from api.images.confinement import check_confined
+from api.monitoring.disk_space import check_disk, check_disk_space
 from shared import bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
-from shared.errors import AppError
+from shared.errors import AppError, Unavailable, WorkersFull
+from shared.settings import Settings
 from shared.storage import Storage
 
 _log = structlog.get_logger(__name__)
@@ -24,8 +32,17 @@ FRESH: Final = timedelta(seconds=1)
 PATIENCE: Final = timedelta(seconds=2)
 REDIS_SECONDS: Final = 0.3
 
-NEEDED: Final = frozenset({"database", "storage", "engines"})
-"""Without Redis jobs are accepted and run all the same, a little later."""
+CARDS: Final = "cards"
+
+NEEDED: Final = frozenset({"database", "storage", "engines", "disk"})
+"""Without Redis jobs are accepted and run all the same: idle workers look at the table too.
+Without a living worker they are accepted and wait for one."""
+
+PROBE_KEY: Final = "probes/readyz"
+"""The one object that is written again and again; it is never read."""
+
+REDIS_PROBE: Final = "stillreel:probe"
+REDIS_PROBE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -41,14 +58,19 @@ class Readiness:
     """One check for each part, shared by all who ask about it within a second."""
 
     def __init__(
-        self, db: Database, registry: EngineRegistry, storage: Storage, redis_url: str
+        self, db: Database, registry: EngineRegistry, storage: Storage, settings: Settings
     ) -> None:
+        redis_url = settings.redis_url.get_secret_value()
         self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
         checks: Mapping[str, Callable[[], object]] = {
-            "database": lambda: _select_one(db),
-            "redis": self._redis.ping,
-            "storage": storage.check,
+            "database": lambda: _write_a_row(db),
+            "redis": lambda: _write_a_key(self._redis),
+            "storage": lambda: storage.put(PROBE_KEY, b"ready", content_type="text/plain"),
             "engines": lambda: registry.choose(None),
+            "decoders": check_confined,
+            "workers": lambda: _find_a_worker(registry),
+            "disk": lambda: _find_room(registry, settings),
+            CARDS: registry.check_cards,
         }
         self._parts = {
             name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)
@@ -56,9 +78,15 @@ class Readiness:
         }
 
     async def parts(self) -> Mapping[str, Health]:
-        """Return every part's health, at most a second old and within two."""
-        found = await asyncio.gather(*(_health(part) for part in self._parts.values()))
-        return dict(zip(self._parts, found, strict=True))
+        """Return every part's health, at most a second old and within two.
+
+        The part `cards` is among them only where some fell off the bus.
+        """
+        healths = await asyncio.gather(*(_health(part) for part in self._parts.values()))
+        found = dict(zip(self._parts, healths, strict=True))
+        if found[CARDS].ok or not found["database"].ok:
+            del found[CARDS]
+        return found
 
     def close(self) -> None:
         self._redis.close()
@@ -94,9 +122,12 @@ class _Check:
         except AppError as error:
             self._note(error.cause)
             return error.message
+        except redis.ResponseError as error:
+            self._note(str(error))
+            return "Redis takes no writes; jobs start within two seconds instead of at once"
         except redis.RedisError as error:
             self._note(str(error))
-            return "Redis does not answer; jobs start a second or two later"
+            return "Redis does not answer; jobs start within two seconds instead of at once"
         return None
 
     def _note(self, cause: str) -> None:
@@ -104,6 +135,42 @@ class _Check:
             _log.warning("dependency_down", part=self._name, reason=cause)
 
 
-def _select_one(db: Database) -> None:
+def _write_a_row(db: Database) -> None:
+    """Commit one tiny row: a commit also waits for the replicas that a submit's would wait for."""
     with db.autocommit() as connection:
-        connection.execute(text("SELECT 1"))
+        connection.execute(_WRITE)
+
+
+def _write_a_key(client: redis.Redis) -> None:
+    client.set(REDIS_PROBE, "1", ex=REDIS_PROBE_SECONDS)
+
+
+def _find_a_worker(registry: EngineRegistry) -> None:
+    """Raise Unavailable unless a worker is alive."""
+    if registry.live_workers() == 0:
+        raise Unavailable("no worker is alive; jobs wait until one starts")
+
+
+def _find_room(registry: EngineRegistry, settings: Settings) -> None:
+    """Raise what a submit would hear, whichever model it named.
+
+    Raises:
+        StorageFull: the disk of this machine's files is nearly full.
+        WorkersFull: so is every worker's, for every engine.
+    """
+    check_disk(settings)
+    refusals: list[WorkersFull] = []
+    offers = registry.offers()
+    for offer in offers:
+        try:
+            check_disk_space(offer, settings)
+        except WorkersFull as error:
+            refusals.append(error)
+    if refusals and len(refusals) == len(offers):
+        raise refusals[0]
+
+
+_WRITE: Final = text(
+    "INSERT INTO probes (name) VALUES ('readyz')"
+    " ON CONFLICT (name) DO UPDATE SET at = clock_timestamp()"
+)

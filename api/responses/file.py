@@ -1,19 +1,21 @@
 """A job's files over HTTP: conditional, in ranges, straight from storage or by its own link."""
 
 import base64
+import hashlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Final
+from itertools import chain
+from typing import Any, Final
 
+import structlog
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from api.auth.caller import Caller
-from api.concurrency.thread_pools import ThreadPool
 from api.middleware.request_log import AnswerCut
 from api.middleware.security_headers import FILE_POLICY
 from api.ports import Ports
@@ -36,6 +38,9 @@ _TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
 
 LINK_LIVES: Final = timedelta(minutes=15)
 
+Download = Callable[[Callable[[], Any]], Awaitable[Any]]
+"""Runs a read from the storage on a thread, in its owner's turn."""
+
 _RANGE: Final = re.compile(r"bytes=(\d*)-(\d*)")
 _SUFFIXES: Final = {
     "video/mp4": ".mp4",
@@ -44,6 +49,8 @@ _SUFFIXES: Final = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
 }
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,8 +90,9 @@ async def serve(
         Gone: the file's time is over.
     """
     find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.pools.database.run(find)
-    file = await ports.pools.downloads.run(partial(_file, ports.storage, job, variant))
+    job = await ports.pools.database.run(find, owner_id=caller.owner_id)
+    download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
+    file: File = await download(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -93,10 +101,12 @@ async def serve(
     )
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
-    return await _send(request, ports, file, headers)
+    return await _send(request, ports, file, headers, download)
 
 
-async def _send(request: Request, ports: Ports, file: File, headers: dict[str, str]) -> Response:
+async def _send(
+    request: Request, ports: Ports, file: File, headers: dict[str, str], download: Download
+) -> Response:
     """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
     try:
         span = _span(request, file)
@@ -111,11 +121,10 @@ async def _send(request: Request, ports: Ports, file: File, headers: dict[str, s
     headers["Content-Length"] = str(file.bytes if span is None else len(span))
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.content_type)
-    downloads = ports.pools.downloads
-    chunks = await downloads.run(partial(_start, ports.storage, file.key, span))
-    return StreamingResponse(
-        _stream(chunks, downloads), status, headers=headers, media_type=file.content_type
-    )
+    chunks = await download(partial(_start, ports.storage, file.key, span))
+    is_whole = span is None or len(span) == file.bytes
+    stream = _stream(chunks, download, whole=file if is_whole else None)
+    return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
 def _file(storage: Storage, job: Job, variant: Variant) -> File:
@@ -166,7 +175,7 @@ def _span(request: Request, file: File) -> Span | None:
     if asked is None or asked[1] == asked[2] == "" or not unchanged:
         return None
     # More digits than any size has would only cost time to read.
-    first, last = asked[1][:20], asked[2][:20]
+    first, last = [digits.lstrip("0")[:20] or digits[:1] for digits in asked.groups()]
     if not first:
         span = Span(max(0, file.bytes - int(last)), file.bytes - 1)
         is_empty = int(last) == 0
@@ -188,16 +197,39 @@ def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterat
 
 
 async def _stream(
-    started: tuple[bytes, Iterator[bytes]], pool: ThreadPool
+    started: tuple[bytes, Iterator[bytes]], download: Download, *, whole: File | None
 ) -> AsyncIterator[bytes]:
-    chunk, rest = started
+    first, rest = started
+    chunks: Iterator[bytes] = chain((first,), rest)
+    if whole is not None:
+        chunks = _checked(chunks, whole)
     with closing(rest):  # type: ignore[type-var]
-        while chunk:
-            yield chunk
-            try:
-                chunk = await pool.run(partial(next, rest, b""))
-            except Unavailable as error:
-                raise AnswerCut(error.message) from error
+        try:
+            while chunk := await download(partial(next, chunks, b"")):
+                yield chunk
+        except Unavailable as error:
+            raise AnswerCut(error.message) from error
+
+
+def _checked(chunks: Iterator[bytes], file: File) -> Iterator[bytes]:
+    """Yield the file's bytes, the last ones only once all of them have the hash of its row.
+
+    Raises:
+        AnswerCut: the store gave other bytes; the client got less than Content-Length.
+    """
+    digest, count, held = hashlib.sha256(), 0, b""
+    for chunk in chunks:
+        digest.update(chunk)
+        count += len(chunk)
+        if count > file.bytes:
+            break
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != file.sha256:
+        _log.error("stored_file_differs", key=file.key)
+        raise AnswerCut(f"the stored {file.key} is not the file whose hash its job's row has")
+    yield held
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:

@@ -9,9 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.dependencies import Given
 from api.monitoring.readiness import NEEDED
+from api.route import Route
 from shared.errors import DatabaseUnavailable
 
-router = APIRouter(tags=["health"])
+router = APIRouter(route_class=Route, tags=["health"])
 
 _log = structlog.get_logger(__name__)
 
@@ -26,7 +27,8 @@ async def livez() -> dict[str, str]:
 async def readyz(ports: Given) -> JSONResponse:
     """Say whether a job would be accepted now, and how each part is.
 
-    Without Redis the gateway is `degraded` but ready: jobs are accepted and run.
+    Without Redis or without a living worker the gateway is `degraded` but ready: jobs are
+    accepted, and run a little later or once a worker is there.
     """
     parts = await ports.readiness.parts()
     is_ready = all(parts[name].ok for name in NEEDED)

@@ -8,16 +8,22 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from api.auth.caller import Authenticated
+from api.body_limit import takes_picture
 from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
+from api.ports import After
 from api.responses.file import serve
 from api.responses.job import JobAnswer, JobList, answer
+from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
+from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
+from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
 from shared.jobs.storage_keys import input_key, output_prefix
@@ -26,15 +32,22 @@ from shared.lifecycle import Status
 from shared.storage import Storage
 
 router = APIRouter(
-    prefix="/v1/jobs", tags=["jobs"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1/jobs",
+    tags=["jobs"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 BATCH_PREFIX: Final = "batch_"
+
+_PAIRS: Final = TypeAdapter(Metadata)
 
 _log = structlog.get_logger(__name__)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
+@takes_picture
 async def create_job(
     request: Request,
     ports: Given,
@@ -48,7 +61,8 @@ async def create_job(
     job = submitted.job
     if prefer.wait is not None:
         job = await ports.job_watcher.until(job, has_ended, within=prefer.wait)
-    shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
+    look = partial(answer, ports, job, base_url)
+    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -64,7 +78,7 @@ def list_jobs(
     ports: Given,
     caller: Authenticated,
     base_url: BaseUrl,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     status: Status | None = None,
@@ -116,12 +130,12 @@ async def get_job(
         job = ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
         return job, answer(ports, job, base_url)
 
-    job, shown = await ports.pools.database.run(look)
+    job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
         await ports.job_watcher.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.pools.database.run(look)
+        job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 
@@ -137,9 +151,10 @@ def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseU
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
     bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.pools.database.run(bury)
+    job = await ports.pools.database.run(bury, owner_id=caller.owner_id)
     _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
-    await ports.pools.storing.run(partial(_remove_files, ports.storage, job.id))
+    remove = partial(_remove_files, ports.storage, job.id)
+    await ports.pools.storing.run(remove, owner_id=caller.owner_id)
 
 
 @router.head("/{job_id}/content", include_in_schema=False)
@@ -190,7 +205,9 @@ def _metadata(request: Request) -> dict[str, str]:
         for name, value in request.query_params.items()
         if name.startswith("metadata[")
     }
-    for name, value in pairs.items():
-        refuse_nul(name, "metadata")
-        refuse_nul(value, "metadata")
-    return pairs
+    refuse_nul([*pairs, *pairs.values()], "metadata")
+    try:
+        return _PAIRS.validate_python(pairs)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise explain([each | {"loc": ("metadata", *each["loc"])} for each in found]) from error

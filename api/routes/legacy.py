@@ -9,12 +9,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
+from api.body_limit import takes_picture
 from api.dependencies import BaseUrl, Given, Preferring
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.ports import Ports
 from api.problems import problem_response
 from api.responses.file import serve
 from api.responses.job import answer
+from api.route import Route
 from api.routes.jobs import has_ended
 from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
@@ -23,7 +25,7 @@ from shared.jobs.job import Job, Variant
 from shared.jobs.view import content_path
 from shared.lifecycle import Status
 
-router = APIRouter(tags=["legacy"], responses=PROBLEMS)
+router = APIRouter(route_class=Route, tags=["legacy"], responses=PROBLEMS)
 
 FOLDER: Final = "outputs/"
 SUFFIX: Final = ".mp4"
@@ -46,6 +48,7 @@ class Generated(BaseModel):
 
 
 @router.post("/generate", response_model=Generated, openapi_extra=GENERATE_BODY, deprecated=True)
+@takes_picture
 async def generate(
     request: Request,
     ports: Given,
@@ -58,7 +61,8 @@ async def generate(
     submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
     if prefer.respond_async:
-        shown = await ports.pools.database.run(partial(answer, ports, job, base_url))
+        look = partial(answer, ports, job, base_url)
+        shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
         location = f"{base_url}/v1/jobs/{job.public_id}"
         return shown.response(202, SUCCESSOR | {"Location": location})
     within = timedelta(seconds=ports.settings.generate_timeout_seconds)

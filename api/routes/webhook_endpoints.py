@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 from api.auth.caller import Authenticated, Caller
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from api.ports import Ports
+from api.ports import After, Ports
 from api.responses.webhook import (
     DeletedEndpoint,
     EndpointList,
@@ -27,17 +27,23 @@ from api.responses.webhook import (
     secret_view,
     with_secret,
 )
+from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.json_body import KnownNames
 from api.submit.remote_urls import check_webhook
 from shared.errors import NotFound, Unavailable
+from shared.numbers import Truth
 from shared.outbound.errors import OutboundFailed
 from shared.webhooks.delivery_log import Attempt
 from shared.webhooks.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
 from shared.webhooks.signing import webhook_id
 
 router = APIRouter(
-    prefix="/v1", tags=["webhooks"], dependencies=[Depends(known_query)], responses=PROBLEMS
+    route_class=Route,
+    prefix="/v1",
+    tags=["webhooks"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
 )
 
 TEST_PATIENCE: Final = timedelta(seconds=20)
@@ -64,11 +70,11 @@ class EndpointChange(KnownNames):
     name: Name | None = None
     url: Url | None = None
     event_types: Events | None = None
-    enabled: bool | None = None
+    enabled: Truth | None = None
 
 
 class Rotation(KnownNames):
-    keep_old_secret_active_for_24_hours: bool = False
+    keep_old_secret_active_for_24_hours: Truth = False
 
 
 class TestSend(KnownNames):
@@ -87,7 +93,7 @@ async def register_endpoint(
 ) -> EndpointWithSecret:
     """Register a receiver; the answer alone shows its signing secret."""
     refuse_nul(new.name, "name")
-    await check_webhook(ports, new.url, param="url")
+    await check_webhook(ports, new.url, param="url", owner_id=caller.owner_id)
     register = partial(
         ports.endpoints.register,
         owner_id=caller.owner_id,
@@ -95,7 +101,7 @@ async def register_endpoint(
         url=new.url,
         event_types=tuple(dict.fromkeys(new.event_types)),
     )
-    endpoint = await ports.pools.database.run(register)
+    endpoint = await ports.pools.database.run(register, owner_id=caller.owner_id)
     _log.info("webhook_endpoint_registered", endpoint=endpoint.public_id)
     return with_secret(endpoint)
 
@@ -104,7 +110,7 @@ async def register_endpoint(
 def list_endpoints(
     ports: Given,
     caller: Authenticated,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> EndpointList:
@@ -139,7 +145,7 @@ async def update_endpoint(
     """Change what the body names; PATCH and POST do the same."""
     refuse_nul(asked.name, "name")
     if asked.url is not None:
-        await check_webhook(ports, asked.url, param="url")
+        await check_webhook(ports, asked.url, param="url", owner_id=caller.owner_id)
     change = Change(
         name=asked.name,
         url=asked.url,
@@ -151,7 +157,7 @@ async def update_endpoint(
         found = parse_endpoint_id(endpoint_id)
         return endpoint_view(ports.endpoints.update(found, change, owner_id=caller.owner_id))
 
-    return await ports.pools.database.run(update)
+    return await ports.pools.database.run(update, owner_id=caller.owner_id)
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
@@ -191,7 +197,7 @@ async def send_test(
         endpoint = ports.endpoints.get(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
         return ports.delivery_log.add_test(endpoint, event, owner_id=caller.owner_id)
 
-    delivery_id = await ports.pools.database.run(add)
+    delivery_id = await ports.pools.database.run(add, owner_id=caller.owner_id)
     attempt = await _tried(ports, caller, delivery_id)
     if attempt.status_code is None:
         raise OutboundFailed(f"the endpoint gave no answer: {attempt.error}", param="url")
@@ -231,7 +237,7 @@ async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:
     look = partial(ports.delivery_log.get, delivery_id, owner_id=caller.owner_id)
     ends_at = time.monotonic() + TEST_PATIENCE.total_seconds()
     while time.monotonic() < ends_at:
-        sent = await ports.pools.database.run(look)
+        sent = await ports.pools.database.run(look, owner_id=caller.owner_id)
         if sent.attempts:
             return sent.attempts[0]
         await asyncio.sleep(LOOK_EVERY_SECONDS)

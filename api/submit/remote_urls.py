@@ -4,6 +4,7 @@ from functools import partial
 from typing import Final
 from uuid import UUID
 
+from api.concurrency.body_memory import Reservation
 from api.ports import Ports
 from api.submit.body import refuse_nul
 from shared.errors import Busy, ImageNotFetched, ImageTooLarge
@@ -12,7 +13,7 @@ from shared.outbound.errors import AnswerTooLarge, OutboundFailed, OutboundRefus
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
 
 
-async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
+async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -> None:
     """Refuse a URL that could not be delivered to today; each try judges it anew.
 
     Raises:
@@ -21,15 +22,22 @@ async def check_webhook(ports: Ports, url: str, *, param: str) -> None:
     """
     refuse_nul(url, param)
     try:
-        await ports.pools.lookups.run(partial(ports.webhook_url_checker.check, url))
+        await ports.pools.lookups.run(
+            partial(ports.webhook_url_checker.check, url), owner_id=owner_id
+        )
     except TooManyLookups as error:
         raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
         raise OutboundRefused(f"{param}: {error.message}", param=param) from error
 
 
-async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
+async def fetch_image(
+    ports: Ports, url: str, *, owner_id: UUID, reservation: Reservation
+) -> bytes:
     """Return what lies behind `image.url`; whether it is a picture, its decoder says.
+
+    It keeps its turn until `share` has room for it, so that no more is held than was counted but
+    what the lane's threads may hold.
 
     Raises:
         ImageTooLarge: it is larger than an upload may be.
@@ -38,7 +46,10 @@ async def fetch_image(ports: Ports, url: str, *, owner_id: UUID) -> bytes:
     """
     try:
         fetch = partial(ports.image_fetcher.fetch, url, accept=ACCEPT)
-        return await ports.pools.fetching.run(fetch, owner_id=owner_id)
+        async with ports.pools.fetching.turn(owner_id) as run:
+            fetched: bytes = await run(fetch)
+            await reservation.grow(len(fetched))
+            return fetched
     except AnswerTooLarge as error:
         raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
     except TooManyLookups as error:

@@ -11,6 +11,7 @@ import structlog
 from starlette.requests import Request
 
 from api.auth.caller import Caller
+from api.body_limit import declared_bytes
 from api.concurrency.body_memory import Reservation
 from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
@@ -78,41 +79,45 @@ async def submit(
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
-    settings, pools = ports.settings, ports.pools
-    with pools.body_memory.reserve() as reservation:
-        received = await receive(
-            request, max_bytes=settings.max_upload_bytes, reservation=reservation
-        )
+    settings, pools, owner_id = ports.settings, ports.pools, caller.owner_id
+    max_bytes = settings.max_upload_bytes
+    async with pools.body_memory.reserve(owner_id) as reservation:
+        # Until then the body is not asked for and waits where it comes from.
+        # One in chunks does not say what it will take of the disk.
+        async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
+            received = await receive(request, max_bytes=max_bytes, reservation=reservation)
+
+        read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
+        create = _checked(read, settings, takes_urls=takes_urls)
 
         def look_up() -> CheckedRequest | Job:
-            create = _checked(read_create(received), settings, takes_urls=takes_urls)
             order = _order(create, ports, caller, key, source, request_id(request.scope))
             earlier = _earlier(ports, order)
             if earlier is None:
                 check_disk_space(order.offer, settings)
             return earlier or order
 
-        found = await pools.database.run(look_up)
+        found = await pools.database.run(look_up, owner_id=owner_id)
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
         image = await _image(order, ports, reservation)
         picture = await pools.decoding.run(
-            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels)
+            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels),
+            owner_id=owner_id,
         )
-    return await pools.storing.run(partial(_accept, ports, order, picture))
+    return await pools.storing.run(partial(_accept, ports, order, picture), owner_id=owner_id)
 
 
 async def _image(order: CheckedRequest, ports: Ports, reservation: Reservation) -> bytes:
     """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
     webhook, image = order.create.fields.webhook, order.create.image
     if webhook is not None:
-        await check_webhook(ports, str(webhook.url), param="webhook.url")
+        url = str(webhook.url)
+        await check_webhook(ports, url, param="webhook.url", owner_id=order.owner_id)
     if not isinstance(image, ImageUrl):
         return image
-    fetched = await fetch_image(ports, image.url, owner_id=order.owner_id)
-    reservation.grow(len(fetched))
-    return fetched
+    return await fetch_image(ports, image.url, owner_id=order.owner_id, reservation=reservation)
 
 
 def _checked(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:

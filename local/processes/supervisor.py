@@ -1,5 +1,6 @@
 """Start the parts in order, keep them running, stop them in the reverse order."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ LIMIT: Final = 4
 """So many ends in a row are answered with a restart, after 0.25, 1, 4 and 16 s; then all stops."""
 STEADY_SECONDS: Final = 60
 """A part that served this long starts again without the backoff of earlier ends."""
+UPKEEP_SECONDS: Final = 3600.0
 REFUSED: Final = 2
 """The exit status of a process whose settings are wrong; another try would end the same way."""
 
@@ -26,6 +28,7 @@ class Member:
     is_ready: bool = False
     ready_at: float = 0.0
     start_at: float = 0.0
+    upkeep_at: float = 0.0
     ends: int = 0
 
 
@@ -52,18 +55,22 @@ class Crew:
                 self._note_end(member, member.process)
             elif not member.is_ready and not member.part.runs_once:
                 self._note_readiness(member, member.process)
+            elif member.is_ready and time.monotonic() >= member.upkeep_at:
+                self._keep_up(member)
 
     def stop(self, is_hurried: Callable[[], bool]) -> None:
-        """Stop every part that runs, the last one started first."""
-        for member in reversed(self._members.values()):
-            if member.process is None:
-                continue
-            asked = time.monotonic()
-            went = member.process.stop(is_hurried)
-            how = "" if went else " (cut short)"
-            self._say(
-                f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}"
-            )
+        """Stop every part that runs, the last one started first, whatever befalls one of them."""
+        with contextlib.ExitStack() as to_stop:
+            for member in self._members.values():
+                to_stop.callback(self._stop, member, is_hurried)
+
+    def _stop(self, member: Member, is_hurried: Callable[[], bool]) -> None:
+        if member.process is None:
+            return
+        asked = time.monotonic()
+        went = member.process.stop(is_hurried)
+        how = "" if went else " (cut short)"
+        self._say(f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}")
 
     def _start_if_due(self, member: Member) -> None:
         waits = any(not self._members[name].is_ready for name in member.part.needs)
@@ -98,6 +105,18 @@ class Crew:
         member.ready_at = time.monotonic()
         what = "done" if member.part.runs_once else "ready"
         self._say(f"  {member.part.name:<9} {what} after {took:.1f} s")
+
+    def _keep_up(self, member: Member) -> None:
+        member.upkeep_at = time.monotonic() + UPKEEP_SECONDS
+        if member.part.upkeep is None:
+            return
+        try:
+            member.part.upkeep()
+        except OSError as error:
+            self._say(
+                f"  {member.part.name:<9} needs {error.filename}: {error.strerror};"
+                f" it is tried again in {UPKEEP_SECONDS / 60:.0f} minutes"
+            )
 
     def _count_end(self, member: Member, what: str) -> None:
         now = time.monotonic()

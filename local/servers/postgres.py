@@ -29,6 +29,9 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     pg = folder / "pg"
     port = state.ports["postgres"]
     argv = ["-D", str(pg), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
+    # Whoever sent a statement logs its error; with each one's text, an hour of a full disk would
+    # fill the log with the same few statements.
+    argv += ["-c", "log_min_error_statement=panic"]
     if not is_durable:
         argv += ["-c", "fsync=off", "-c", "max_connections=300"]
     as_user = _unprivileged()

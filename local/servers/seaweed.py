@@ -1,23 +1,46 @@
-"""SeaweedFS as an S3 store on loopback, from a wheel, with credentials."""
+"""SeaweedFS as an S3 store on loopback, from a wheel, with credentials and inner mutual TLS."""
 
 import os
+import socket
+import ssl
+from collections.abc import Iterable
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr
 
+from local.certificates import AUTHORITY, PAIR, keep_certificates
 from local.ports import is_free
+from local.private_file import keep_private
 from local.processes.process import Part
 from local.servers.wheel_binaries import packaged
 from local.state import State
 from shared.errors import AppError
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.store_security import security_toml
 
 BUCKET: Final = "stillreel"
 SERVERS: Final = ("s3", "master", "volume", "filer", "admin")
+SEALED: Final = (
+    "master",
+    "volume",
+    "filer",
+    "master.grpc",
+    "volume.grpc",
+    "filer.grpc",
+    "s3.grpc",
+)
+"""The inner ports that are open when it serves; the admin's follow."""
+
+TLS: Final = "tls"
+"""The folder of the certificates, in the data folder."""
+
+RELOAD: Final = "1m"
+"""How soon it shows a renewed certificate; by itself it looks every five hours."""
+
 SOCKETS: Final = Path("/tmp")  # noqa: S108  It puts its gRPC sockets there and nowhere else.
 
 
@@ -32,7 +55,7 @@ def seaweed(folder: Path, state: State) -> Part:
     argv += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
     for server in SERVERS:
         argv += [f"-{server}.port={port[server]}", f"-{server}.port.grpc={port[f'{server}.grpc']}"]
-    store = cache(lambda: _store(state))
+    store, tls = cache(lambda: _store(state)), folder / TLS
     return Part(
         name="s3",
         argv=tuple(argv),
@@ -42,13 +65,44 @@ def seaweed(folder: Path, state: State) -> Part:
         env={
             "AWS_ACCESS_KEY_ID": state.s3_access_key,
             "AWS_SECRET_ACCESS_KEY": state.s3_secret_key,
+            "WEED_TLS_CERT_REFRESH_INTERVAL": RELOAD,
         },
-        prepare=lambda: data.mkdir(mode=0o700, exist_ok=True),
-        ready=lambda: _keeps_objects(store()),
+        prepare=lambda: _prepare(data, tls),
+        ready=lambda: _keeps_objects(store()) and _is_sealed(tls, [port[it] for it in SEALED]),
+        upkeep=partial(keep_certificates, tls, is_running=True),
         # It waits up to 30 s for its own idle connections; what it acknowledged is on disk.
         grace_seconds=4,
         address=f"http://127.0.0.1:{port['s3']}",
     )
+
+
+def _prepare(data: Path, tls: Path) -> None:
+    data.mkdir(mode=0o700, exist_ok=True)
+    kept = keep_certificates(tls)
+    text = security_toml(
+        authority=str(tls / AUTHORITY), pair=str(tls / PAIR), signing_key=kept.authority_key
+    )
+    # The first of the places where it looks is its working folder.
+    keep_private(data / "security.toml", text)
+
+
+def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:
+    """Say whether each port shows our certificate, and so asks for it.
+
+    SeaweedFS opens every port to everybody, without a word, where it did not find the file.
+    """
+    context = ssl.create_default_context(cafile=tls / AUTHORITY)
+    context.load_cert_chain(tls / PAIR)
+    for port in ports:
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=1) as plain,
+                context.wrap_socket(plain, server_hostname="127.0.0.1"),
+            ):
+                continue
+        except OSError:  # An SSLError is one.
+            return False
+    return True
 
 
 def is_blocked(port: int) -> bool:

@@ -27,6 +27,14 @@ PORTS: Final = {
 """Every port the three open, with its usual number. SeaweedFS opens the last ten, the admin ones
 even with its admin page switched off."""
 
+INNER: Final = tuple(name for name in PORTS if name not in {"postgres", "valkey", "s3"})
+"""What SeaweedFS' parts say to each other; nobody else gets through a handshake there."""
+
+ADMIN_OFFSET: Final = 10000
+"""SeaweedFS' maintenance looks for the admin's gRPC port here above the other, whatever the admin
+was told: it must lie there, or it maintains nothing and logs 10 MB of errors a day. A moved one
+is so below the ports that Linux lends to outgoing connections, but not below those of gVisor."""
+
 
 def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str, int]:
     """Return a free port for each of `PORTS`: the wanted one, else the usual one, else another.
@@ -36,9 +44,18 @@ def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str
         kept: a port that none may take: the gateway's, which starts last.
     """
     chosen: dict[str, int] = {}
+
+    def is_good(name: str, port: int) -> bool:
+        if port in {kept, *chosen.values()} or not ports.is_free(port) or is_blocked(port):
+            return False
+        return name != "admin" or is_good("admin.grpc", port + ADMIN_OFFSET)
+
     for name, usual in PORTS.items():
+        if name == "admin.grpc":
+            chosen[name] = chosen["admin"] + ADMIN_OFFSET
+            continue
         port = wanted.get(name, usual)
-        while port in {kept, *chosen.values()} or not ports.is_free(port) or is_blocked(port):
+        while not is_good(name, port):
             port = ports.another()
         chosen[name] = port
     return chosen
@@ -66,6 +83,7 @@ def service_env(state: State, *, database: str = DATABASE, valkey_db: int = 0) -
         f"@127.0.0.1:{port['postgres']}/{database}",
         "STILLREEL_REDIS_URL": f"redis://:{state.valkey_password}"
         f"@127.0.0.1:{port['valkey']}/{valkey_db}",
+        "STILLREEL_CLOSED_PORTS": ",".join(str(port[name]) for name in INNER),
         "STILLREEL_S3_ENDPOINT": f"http://127.0.0.1:{port['s3']}",
         "STILLREEL_S3_BUCKET": BUCKET,
         "STILLREEL_S3_ACCESS_KEY": state.s3_access_key,

@@ -16,8 +16,9 @@ from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost,
 from shared.jobs import sql
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.new_job import NewJob
-from shared.lifecycle import Stage, Status
-from shared.webhooks.enqueue import add_deliveries, ensure_default_endpoint
+from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Stage, Status
+from shared.webhooks import enqueue
+from shared.webhooks.enqueue import ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
 """Longer than any upload still in flight after its lease ended."""
@@ -62,12 +63,19 @@ class Jobs:
         announcer: Announcer,
         *,
         lease: timedelta,
+        first_try: timedelta,
         max_running: int | None = None,
     ) -> None:
-        """`max_running` is for each owner whose key has no such cap of its own."""
+        """Bring up the transitions of one process.
+
+        Args:
+            first_try: how long webhooks wait before they are tried for the first time.
+            max_running: for each owner whose key has no such cap of its own.
+        """
         self._db = db
         self._announcer = announcer
         self._lease = lease
+        self._first_try = first_try
         self._max_running = max_running
 
     def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
@@ -117,7 +125,7 @@ class Jobs:
             job = Job.from_row(row)
             if row["cap"] is not None:
                 _check_cap(connection, job.owner_id, row["cap"])
-            add_deliveries(connection, job.id, job.status)
+            self._add_deliveries(connection, job)
             crashpoint("claim_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job
@@ -140,6 +148,10 @@ class Jobs:
     def hand_back(self, claim: Claim) -> Job:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
         return self._fenced_transition(sql.HAND_BACK, claim, {})
+
+    def hand_back_all(self, *, worker: str) -> list[Job]:
+        """Queue again, uncharged, what a worker still held when its drain was cut short."""
+        return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})
 
     def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
         """Queue the job again after `backoff`, and charge a failure."""
@@ -235,7 +247,7 @@ class Jobs:
             rows = connection.execute(statement, values).mappings().all()
             jobs = [Job.from_row(row) for row in rows]
             for job in jobs:
-                add_deliveries(connection, job.id, job.status)
+                self._add_deliveries(connection, job)
         for job in jobs:
             self._announcer.publish_change(job.id, job.version)
         return jobs
@@ -248,11 +260,19 @@ class Jobs:
             if row is None:
                 raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
             job = Job.from_row(row)
-            add_deliveries(connection, job.id, job.status)
+            self._add_deliveries(connection, job)
             if statement is sql.COMPLETE:
                 crashpoint("complete_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job
+
+    def _add_deliveries(self, connection: Connection, job: Job) -> None:
+        """Write, with the transition, who must hear of it; replays meet the unique key."""
+        told = (WEBHOOK_EVENTS, VIDEO_EVENTS)
+        events = [names[job.status] for names in told if job.status in names]
+        if events:
+            values = {"job_id": job.id, "events": events, "first_try": self._first_try}
+            connection.execute(enqueue.DELIVERIES, values)
 
     def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
         values = {"id": job_id, "owner_id": owner_id, "grace": self._lease + SWEEP_GRACE}
@@ -260,7 +280,7 @@ class Jobs:
         if row is None:
             return None
         job = Job.from_row(row)
-        add_deliveries(connection, job.id, job.status)
+        self._add_deliveries(connection, job)
         return job
 
     def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:

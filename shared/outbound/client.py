@@ -20,10 +20,10 @@ from shared.outbound.errors import (
 )
 from shared.outbound.pinned_connection import (
     Deadline,
+    Gate,
     Lookups,
     PinnedBackend,
     Resolve,
-    refuse_private,
     resolve_name,
 )
 from shared.outbound.url import Target
@@ -50,8 +50,9 @@ class Outbound:
 
     Each connection resolves its host once, goes to that address and no other, and verifies TLS
     by the host's name. A request has ended after `deadline`: lookups, connects, redirects and
-    answers together. Proxies of the environment are not used, since they would do their own
-    lookup.
+    answers together. `closed_ports` are closed everywhere, `inner_ports` inside the allowed
+    networks: others' public hosts may use the same numbers. Proxies of the environment are not
+    used, since they would do their own lookup.
     """
 
     def __init__(
@@ -61,13 +62,14 @@ class Outbound:
         deadline: timedelta,
         max_bytes: int,
         closed_ports: Collection[int] = (),
+        inner_ports: Collection[int] = (),
         resolve: Resolve = resolve_name,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._allow = allow
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._closed_ports = closed_ports
+        self._gate = Gate(allow, inner_ports)
         self._lookups = Lookups(resolve)
         self._tls = tls or httpx2.create_ssl_context()
 
@@ -85,7 +87,7 @@ class Outbound:
         target = self._open_port(Target.parse(url))
         deadline = Deadline(self._deadline)
         addresses = self._lookups.addresses(target.host, target.port, deadline)
-        refuse_private(target.host, addresses, self._allow)
+        self._gate.judge(target.host, target.port, addresses)
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
         """Send a body and return the answer, whatever its status; no redirect is followed.
@@ -140,7 +142,7 @@ class Outbound:
         self, request: httpcore2.Request, target: Target, deadline: Deadline, max_bytes: int
     ) -> Iterator[httpcore2.Response]:
         backend = PinnedBackend(
-            self._lookups, allow=self._allow, deadline=deadline, max_bytes=max_bytes
+            self._lookups, gate=self._gate, deadline=deadline, max_bytes=max_bytes
         )
         connection = httpcore2.HTTPConnection(
             request.url.origin, ssl_context=self._tls, network_backend=backend

@@ -4,8 +4,9 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
@@ -88,24 +89,36 @@ class Lookups:
             self._slots.release()
 
 
-def refuse_private(host: str, addresses: Sequence[Address], allow: Sequence[Network]) -> None:
-    """Refuse a host unless every address of it may be connected to."""
-    # One bad answer among good ones is how a rebinding name looks.
-    if not all(is_public(address, allow) for address in addresses):
-        raise OutboundRefused(
-            f"{host} is not at a public address; whoever runs this service can allow its"
-            " network in STILLREEL_OUTBOUND_ALLOW"
-        )
+@dataclass(frozen=True)
+class Gate:
+    """Where a connection may lead: public addresses, and the networks allowed.
+
+    In those the `inner_ports` stay closed: parts of this very service listen there.
+    """
+
+    allow: Sequence[Network]
+    inner_ports: Collection[int] = ()
+
+    def judge(self, host: str, port: int, addresses: Sequence[Address]) -> None:
+        """Refuse a host unless every address of it may be connected to."""
+        # One bad answer among good ones is how a rebinding name looks.
+        if not all(is_public(address, self.allow) for address in addresses):
+            raise OutboundRefused(
+                f"{host} is not at a public address; whoever runs this service can allow its"
+                " network in STILLREEL_OUTBOUND_ALLOW"
+            )
+        if port in self.inner_ports and not all(is_public(address) for address in addresses):
+            raise OutboundRefused(f"port {port} is closed to requests from here")
 
 
 class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
     def __init__(
-        self, lookups: Lookups, *, allow: Sequence[Network], deadline: Deadline, max_bytes: int
+        self, lookups: Lookups, *, gate: Gate, deadline: Deadline, max_bytes: int
     ) -> None:
         self._lookups = lookups
-        self._allow = allow
+        self._gate = gate
         self._deadline = deadline
         self._max_bytes = max_bytes
 
@@ -118,7 +131,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         addresses = self._lookups.addresses(host, port, self._deadline)
-        refuse_private(host, addresses, self._allow)
+        self._gate.judge(host, port, addresses)
         connected = self._connect_to_first(host, port, addresses)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _Stream(connected, host, self._deadline, self._max_bytes)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Self
 from uuid import UUID
@@ -12,7 +12,13 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import RowMapping, text
 
 from shared.db import Database
-from shared.errors import DeliveryUnderWay, EndpointDisabled, InvalidRequest, NotFound
+from shared.errors import (
+    AddressGone,
+    DeliveryUnderWay,
+    EndpointDisabled,
+    InvalidRequest,
+    NotFound,
+)
 from shared.ids import new_id
 from shared.webhooks.endpoints import Endpoint, no_such_cursor
 
@@ -84,8 +90,10 @@ class Window:
 class DeliveryLog:
     """What was and will be sent; every query names the owner."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, first_try: timedelta) -> None:
+        """`first_try` is how long a replay waits, as the first try of a delivery does."""
         self._db = db
+        self._first_try = first_try
 
     def get(self, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord:
         """Return an owner's delivery.
@@ -153,6 +161,7 @@ class DeliveryLog:
             NotFound: as `get`.
             EndpointDisabled: nothing would be sent.
             DeliveryUnderWay: what comes of the try would undo the replay.
+            AddressGone: its job was deleted, and with it the address.
         """
         values = {"id": delivery_id, "owner_id": owner_id}
         with self._db.begin() as connection:
@@ -160,7 +169,10 @@ class DeliveryLog:
             if found is None:
                 raise no_such_delivery()
             _refuse_disabled(found["disabled_reason"])
-            if connection.execute(_REPLAY, values).rowcount == 0:
+            if not found["url"]:
+                raise AddressGone("the job was deleted, and its webhook's address with it")
+            again = values | {"first_try": self._first_try}
+            if connection.execute(_REPLAY, again).rowcount == 0:
                 raise DeliveryUnderWay("a try is under way; look what comes of it, or ask again")
             return DeliveryRecord.from_row(connection.execute(_BY_ID, values).mappings().one())
 
@@ -179,6 +191,7 @@ class DeliveryLog:
             "until": window.until,
             "status": window.status,
             "most": MAX_REPLAYED + 1,
+            "first_try": self._first_try,
         }
         with self._db.begin() as connection:
             replayed = connection.execute(_REPLAY_RANGE, values).rowcount
@@ -249,8 +262,8 @@ VALUES (:id, :owner_id, :endpoint_id, :event, :url, clock_timestamp())
 # record over it.
 _AGAIN: Final = """
 UPDATE deliveries d
-SET status = 'pending', next_at = clock_timestamp(), round_tries = 0, dead_reason = NULL,
-    delivered_at = NULL, url = coalesce(e.url, d.url)
+SET status = 'pending', next_at = clock_timestamp() + :first_try, round_tries = 0,
+    dead_reason = NULL, delivered_at = NULL, url = coalesce(e.url, d.url)
 FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND d.owner_id = :owner_id
 """
@@ -263,7 +276,7 @@ _REPLAY_RANGE: Final = text(f"""
 {_AGAIN} AND d.id IN (
     SELECT id FROM deliveries
     WHERE owner_id = :owner_id AND endpoint_id = :endpoint_id AND job_id IS NOT NULL
-      AND status = :status AND created_at >= :since
+      AND status = :status AND created_at >= :since AND url <> ''
       AND (CAST(:until AS timestamptz) IS NULL OR created_at < :until)
     ORDER BY id LIMIT :most)
 """)  # noqa: S608 (only constants)

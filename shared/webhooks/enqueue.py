@@ -5,7 +5,6 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.webhooks.signing import new_secret
 
 DEFAULT_ENDPOINT: Final = text(
@@ -27,7 +26,7 @@ encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(in
 DELIVERIES: Final = text(f"""
 INSERT INTO deliveries (id, owner_id, job_id, endpoint_id, event, url, next_at)
 SELECT {NEW_ID}, j.owner_id, j.id, e.id, told.event, coalesce(e.url, j.webhook_url),
-       clock_timestamp()
+       clock_timestamp() + :first_try
 FROM jobs j JOIN webhook_endpoints e ON e.owner_id = j.owner_id
 CROSS JOIN unnest(CAST(:events AS text[])) AS told(event)
 WHERE j.id = :job_id AND e.deleted_at IS NULL AND CASE
@@ -41,10 +40,3 @@ ON CONFLICT (job_id, endpoint_id, event) DO NOTHING
 def ensure_default_endpoint(connection: Connection, owner_id: UUID) -> None:
     """Make the endpoint whose secret signs an owner's one-off webhooks, if it is missing."""
     connection.execute(DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
-
-
-def add_deliveries(connection: Connection, job_id: UUID, status: Status) -> None:
-    """Write, with the transition, who must hear of it; replays meet the unique key."""
-    events = [names[status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if status in names]
-    if events:
-        connection.execute(DELIVERIES, {"job_id": job_id, "events": events})

@@ -5,13 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from tests.support.composed import ROOT, resolved
 
@@ -46,7 +46,7 @@ def test_torch_is_in_the_worker_image_and_in_no_other() -> None:
 def test_torch_is_installed_pinned_and_before_the_models() -> None:
     runs = [line for line in _stages()["model-packages"] if line.startswith("RUN pip")]
     assert runs[0] == "RUN pip install --constraint constraints.txt torch"
-    assert "requirements/models.txt" in runs[1]
+    assert "requirements/worker.lock" in runs[1]
     assert re.search(r"^torch==", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
 
 
@@ -173,49 +173,17 @@ def _said_of(stage: str) -> str:
 
 
 def _installed_in(stage: str) -> set[str]:
-    """Return the packages of an image with all that they depend on, by the installed ones."""
-    asked: set[str] = set()
+    """Return the packages of an image: its locks name them all."""
+    named: set[str] = set()
     while stage in _stages():
         lines = _stages()[stage]
-        for line in filter(re.compile("RUN pip").match, lines):
-            files = re.findall(r"--requirement (\S+)", line)
-            asked |= set().union(*map(_required, files)) if files else {line.split()[-1]}
+        for file in re.findall(r"--requirement (\S+)", "\n".join(lines)):
+            text = (ROOT / file).read_text()
+            found = re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)
+            named |= {canonicalize_name(name) for name in found}
+        named |= {"torch"} if any(line.endswith(" torch") for line in lines) else set()
         stage = lines[0].split()[1]
-    return _closure(asked)
-
-
-def _required(file: str) -> set[str]:
-    names: set[str] = set()
-    for line in (ROOT / file).read_text().splitlines():
-        if line.startswith("-r "):
-            names |= _required(f"requirements/{line[3:].strip()}")
-        elif stated := line.partition("#")[0].strip():
-            names.add(stated)
-    return names
-
-
-def _closure(asked: set[str]) -> set[str]:
-    found: set[str] = set()
-    left = [Requirement(line) for line in asked]
-    while left:
-        wanted = left.pop()
-        name = wanted.name.lower().replace("_", "-")
-        if name not in found:
-            found.add(name)
-            left.extend(_dependencies(wanted))
-    return found
-
-
-def _dependencies(wanted: Requirement) -> Iterator[Requirement]:
-    try:
-        lines = requires(wanted.name) or []
-    except PackageNotFoundError:
-        return
-    for line in lines:
-        needed = Requirement(line)
-        extras = wanted.extras or {""}
-        if not needed.marker or any(needed.marker.evaluate({"extra": e}) for e in extras):
-            yield needed
+    return named
 
 
 def _python(folder: Path, *arguments: str) -> str:

@@ -1,5 +1,6 @@
 """What is installed is what is pinned, and no pin is below the fix of a known fault."""
 
+import os
 import re
 from importlib.metadata import distributions
 from pathlib import Path
@@ -10,6 +11,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from local.install import pip_argv
+from local.lock import LOCKS, OF_TORCH, pin_images
 from tests.support.stack import ROOT
 
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)")
@@ -65,8 +67,91 @@ def test_no_pin_is_below_the_fix_of_a_known_fault(name: str) -> None:
     assert pins()[canonicalize_name(name)] >= Version(FLOORS[name])
 
 
-def test_every_installation_of_ours_follows_the_pins() -> None:
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    commands = [*re.findall(r"pip install .*", dockerfile), " ".join(pip_argv("anything"))]
-    assert len(commands) >= 2
-    assert [each for each in commands if "constraints.txt" not in each] == []
+def test_make_run_follows_the_pins() -> None:
+    assert "constraints.txt" in " ".join(pip_argv("anything"))
+
+
+def test_the_images_install_by_hash_and_nothing_else() -> None:
+    commands = re.findall(r"pip install (.*)", (ROOT / "Dockerfile").read_text())
+    assert commands.pop(2) == "--constraint constraints.txt torch"  # The one exception.
+    assert len(commands) == 3
+    for command in commands:
+        assert re.match(
+            r"--no-deps --require-hashes --requirement requirements/[\w-]+\.lock", command
+        )
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_is_what_its_image_needs_at_the_pinned_versions(name: str) -> None:
+    locked, known = lock(name), pins()
+    *_, wanted = LOCKS[name]
+    asked = {each for each in required(Path(wanted).name) if not OF_TORCH.match(each)}
+    assert asked <= locked.keys(), "run `make lock`"
+    ours = {each: version for each, version in locked.items() if each not in SEEDS}
+    assert ours.items() <= known.items(), "run `make lock`"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_line_of_a_lock_is_a_pin_with_its_hashes(name: str) -> None:
+    text = (ROOT / "requirements" / f"{name}.lock").read_text()
+    entries = re.sub(r" \\\n +", " ", text).splitlines()[1:]
+    entry = re.compile(r"[A-Za-z0-9._-]+==[A-Za-z0-9.!]+( --hash=sha256:[0-9a-f]{64})+")
+    assert [line for line in entries if not entry.fullmatch(line)] == []
+    assert "//" not in text
+
+
+@pytest.mark.parametrize(
+    ("smaller", "larger"),
+    [("gateway", "worker-cpu"), ("worker-cpu", "worker")],
+)
+def test_what_an_image_stands_on_is_not_installed_twice(smaller: str, larger: str) -> None:
+    assert lock(smaller).items() <= lock(larger).items()
+
+
+def test_every_image_of_others_has_a_tag_or_a_digest() -> None:
+    """A digest where one is known; `make lock` writes them."""
+    named = re.findall(r"^FROM (\S+:\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    compose = (ROOT / "docker-compose.yml").read_text()
+    named += re.findall(r"^ +image: (\S+:\S+)", compose, re.MULTILINE)
+    assert len(named) == 6
+    good = re.compile(r"[\w./-]+:[\w.-]*\d[\w.-]*(@sha256:[0-9a-f]{64})?")
+    assert [each for each in named if not good.fullmatch(each)] == []
+
+
+def test_digests_are_written_behind_tags_and_renewed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker = tmp_path / "docker"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for file in ("Dockerfile", "docker-compose.yml"):
+        before = (ROOT / file).read_text()
+        copied = tmp_path / file
+        copied.write_text(before)
+        for letter in "ab":
+            digest = f"sha256:{letter * 64}"
+            docker.write_text(f"#!/bin/sh\necho '\"{digest}\"'\n")
+            docker.chmod(0o755)
+            pin_images(copied)
+            after = copied.read_text()
+            assert after.replace(f"@{digest}", "") == re.sub("@sha256:[0-9a-f]{64}", "", before)
+            assert after.count(digest) == (1 if file == "Dockerfile" else 5)
+        assert "stillreel-gateway@" not in after
+
+
+def lock(name: str) -> dict[str, Version]:
+    """Return the version of every library in a lock."""
+    text = (ROOT / "requirements" / f"{name}.lock").read_text()
+    found = re.findall(r"^([A-Za-z0-9._-]+)==(\S+)", text, re.MULTILINE)
+    return {str(canonicalize_name(library)): Version(version) for library, version in found}
+
+
+def required(file: str) -> set[str]:
+    """Return the libraries that a file of requirements asks for, and those it includes."""
+    names: set[str] = set()
+    for line in (ROOT / "requirements" / file).read_text().splitlines():
+        stated = line.partition("#")[0].strip()
+        if stated.startswith("-r "):
+            names |= required(stated[3:].strip())
+        elif stated:
+            names.add(canonicalize_name(Requirement(stated).name))
+    return names

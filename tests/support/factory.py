@@ -46,6 +46,7 @@ class JobFixture:
             self.db,
             self.announcer,
             lease=settings.lease,
+            first_try=settings.first_try,
             max_running=settings.max_running_per_key,
         )
         self.queries = JobQueries(self.db)

@@ -1,9 +1,11 @@
 """A gateway on a free port in a thread, and a worker without a model that does as a test says."""
 
+import asyncio
 import base64
 import contextlib
 import hashlib
 import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, TypeVar
+from uuid import UUID, uuid4
 
 import pytest
 import requests
@@ -20,6 +23,7 @@ from sqlalchemy import delete
 from api.__main__ import Server, listen
 from api.app import create_app
 from api.auth.key_cache import ApiKeyCache
+from api.concurrency.turns import Turns
 from api.ports import Ports
 from shared.bell import Bell
 from shared.engines.registry import EngineRegistry, WorkerInfo
@@ -75,7 +79,7 @@ class FakeWorker:
     def __init__(self, settings: Settings) -> None:
         self._bell = Bell(settings.redis_url.get_secret_value())
         self.db = open_database(settings, deadline=settings.lease)
-        self.jobs = Jobs(self.db, self._bell, lease=settings.lease)
+        self.jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
         self.registry = EngineRegistry(self.db)
         self.storage = Storage(settings, read=2 * PATIENCE)
 
@@ -159,6 +163,16 @@ class FakeWorker:
         )
 
 
+class Watched(Server):
+    """A server whose event loop a test may run something on."""
+
+    loop: asyncio.AbstractEventLoop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.loop = asyncio.get_running_loop()
+        await super().startup(sockets)
+
+
 class Gateway:
     """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set.
 
@@ -184,7 +198,7 @@ class Gateway:
         app = create_app(settings)
         listener = listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
-        self._server = Server(app)
+        self._server = Watched(app)
         self._thread = threading.Thread(
             target=self._server.run, kwargs={"sockets": [listener]}, daemon=True
         )
@@ -219,6 +233,25 @@ class Gateway:
         """Wait for the end of every request, those of clients who have hung up too."""
         requests.get(f"{self.url}/livez", timeout=30)  # They were accepted before this one.
         until(lambda: not self._server.server_state.tasks, "no request is at work")
+
+    @contextlib.contextmanager
+    def holding(self, turns: Turns, units: int, *, owners: int = 1) -> Iterator[None]:
+        """Have as many strangers hold so much of something meanwhile, each an equal part."""
+
+        async def take() -> list[tuple[UUID, int]]:
+            part, rest = divmod(units, owners)
+            parts = [(uuid4(), part + (rest if not number else 0)) for number in range(owners)]
+            return [(owner_id, await turns.take(owner_id, part)) for owner_id, part in parts]
+
+        async def give_back() -> None:
+            for owner_id, part in taken:
+                turns.give_back(owner_id, part)
+
+        taken = asyncio.run_coroutine_threadsafe(take(), self._server.loop).result(30)
+        try:
+            yield
+        finally:
+            asyncio.run_coroutine_threadsafe(give_back(), self._server.loop).result(30)
 
     def begin_to_stop(self) -> None:
         self._server.should_exit = True

@@ -2,7 +2,10 @@
 
 import json
 import os
+import ssl
 import stat
+import tomllib
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,8 @@ import pytest
 from sqlalchemy import make_url
 
 from deploy import draw_secrets
-from deploy.draw_secrets import Drawn, draw, files
+from deploy.draw_secrets import AUTHORITY, PAIR, Drawn, draw, files
+from shared.certificates import LIFE, Certificates
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
 
 
@@ -79,6 +83,32 @@ def test_the_servers_and_our_processes_are_told_the_same(
             "secretKey": settings.s3_secret_key.get_secret_value(),
         }
     ]
+
+
+def test_the_store_finds_what_closes_its_inner_ports(folder: Path) -> None:
+    store = folder / "s3"
+    told = tomllib.loads((store / "security.toml").read_text())
+    assert {told["grpc"]["ca"], told["https"]["client"]["ca"]} == {AUTHORITY}
+    assert told["https"]["master"]["cert"] == told["grpc"]["s3"]["key"] == PAIR
+    assert len({told["jwt"]["signing"]["key"], told["jwt"]["filer_signing"]["key"]}) == 2
+    context = ssl.create_default_context(cafile=store / AUTHORITY)
+    context.load_cert_chain(store / PAIR)
+
+
+def test_a_certificate_near_its_end_is_renewed_and_the_authority_stays(folder: Path) -> None:
+    kept = folder / "drawn.json"
+    aged = Certificates.draw(datetime.now(UTC) - 0.6 * LIFE)
+    drawn = json.loads(kept.read_text()) | {
+        "store_authority": aged.authority,
+        "store_authority_key": aged.authority_key,
+        "store_pair": aged.pair,
+    }
+    kept.unlink()
+    kept.write_text(json.dumps(drawn))
+    draw(folder, owner=os.geteuid())
+    now = contents(folder)
+    assert now[f"s3/{AUTHORITY}"] == aged.authority
+    assert now[f"s3/{PAIR}"] != aged.pair
 
 
 def test_each_file_goes_to_its_reader_and_the_draft_to_nobody(

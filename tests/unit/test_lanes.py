@@ -1,7 +1,6 @@
-"""Threads for slow work: a number for each kind, and of a shared kind a part for each owner."""
+"""Threads for slow work: a number for each kind, and a part of it for each owner."""
 
 import asyncio
-import gc
 import threading
 from collections import Counter
 from uuid import UUID, uuid4
@@ -9,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from api.concurrency import thread_pools
-from api.concurrency.thread_pools import SharedThreadPool, ThreadPool
+from api.concurrency.thread_pools import ThreadPool
 from shared.errors import Busy
 
 MINE, YOURS = uuid4(), uuid4()
@@ -37,7 +36,7 @@ def test_one_owners_slow_work_leaves_room_for_anothers() -> None:
     slow = Slow()
 
     async def scene() -> None:
-        lane = SharedThreadPool(4, each=3)
+        lane = ThreadPool(4, each=3)
         mine = [
             asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
             for _ in range(10)
@@ -60,7 +59,7 @@ def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
     slow = Slow()
 
     async def scene() -> None:
-        lane = SharedThreadPool(2, each=1)
+        lane = ThreadPool(2, each=1)
         mine = asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
         await until(slow, MINE, 1)
         with pytest.raises(Busy, match="try again"):
@@ -78,11 +77,11 @@ def test_a_lane_may_have_less_patience_than_others(monkeypatch: pytest.MonkeyPat
 
     async def scene() -> None:
         lane = ThreadPool(1, patience_seconds=0.05)
-        first = asyncio.create_task(lane.run(lambda: slow.begin(MINE)))
+        first = asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
         await until(slow, MINE, 1)
         async with asyncio.timeout(thread_pools.PATIENCE_SECONDS / 2):
             with pytest.raises(Busy):
-                await lane.run(lambda: slow.begin(MINE))
+                await lane.run(lambda: slow.begin(MINE), owner_id=MINE)
         slow.released.set()
         await first
 
@@ -94,18 +93,7 @@ def test_a_failure_frees_its_thread() -> None:
         lane = ThreadPool(1)
         for _ in range(3):
             with pytest.raises(ZeroDivisionError):
-                await lane.run(lambda: 1 / 0)
-        assert await lane.run(lambda: "done") == "done"
-
-    asyncio.run(scene())
-
-
-def test_owners_who_left_are_not_remembered() -> None:
-    async def scene() -> None:
-        lane = SharedThreadPool(2, each=1)
-        for _ in range(50):
-            await lane.run(lambda: None, owner_id=uuid4())
-        gc.collect()
-        assert len(lane._parts) == 0
+                await lane.run(lambda: 1 / 0, owner_id=MINE)
+        assert await lane.run(lambda: "done", owner_id=MINE) == "done"
 
     asyncio.run(scene())

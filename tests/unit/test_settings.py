@@ -160,6 +160,11 @@ def test_more_warm_shapes_than_anybody_waits_for_are_refused() -> None:
             {"outbound_allow": "10.1.2.3/8"},
             "STILLREEL_OUTBOUND_ALLOW: '10.1.2.3/8' is no network; the nearest is 10.0.0.0/8",
         ),
+        (
+            {"closed_ports": "9333,70000"},
+            "STILLREEL_CLOSED_PORTS: '70000' is no port; it is a comma list, like 9333,8888",
+        ),
+        ({"closed_ports": "http"}, "'http' is no port"),
         ({"outbound_allow": "lan"}, "'lan' is no network; one is written like 10.1.0.0/16"),
         ({"cors_origins": "a.example"}, "STILLREEL_CORS_ORIGINS: 'a.example' is no origin"),
     ],

@@ -1,11 +1,11 @@
-"""`python -m worker.keeper`: four loops that mend what processes leave behind when they die.
+"""`python -m worker.keeper`: the loops that mend what processes leave behind when they die.
 
-Each loop has its own thread and starts every round from Postgres, so replicas are safe and a
-crash loses nothing. A loop that falls silent ends the process: whoever runs it starts it anew.
+Each loop has its own thread and starts every round from Postgres, so replicas are safe, a crash
+loses nothing, and what one loop cannot do holds up no other. A loop that falls silent ends the
+process: whoever runs it starts it anew.
 """
 
 import contextlib
-import signal
 import sys
 import threading
 import time
@@ -20,54 +20,85 @@ from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.engines.registry import EngineRegistry
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
 from shared.settings import Settings, read_settings
+from shared.stopping import on_stop
 from shared.storage import Storage
+from shared.tallies import Tallies
 from worker.keeper import webhook_sender
-from worker.keeper.bells import Ringer
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
+from worker.keeper.purge import BATCH, Purger
 from worker.keeper.webhook_sender import WebhookSender
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 SILENCE_SECONDS: Final = 120.0
 EXPIRE_EVERY_SECONDS: Final = 5.0
+PURGE_EVERY_SECONDS: Final = 60.0
+PURGE_ROUNDS: Final = 20
+"""Batches at most before a round ends: a purge of years takes some hours, and holds up nobody."""
 DELIVER_CONNECTIONS: Final = 4
+EXPIRE_CONNECTIONS: Final = 5
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
+
+
+FIRST_PAUSE_SECONDS: Final = 1.0
+MOST_PAUSE_SECONDS: Final = 5.0
+"""After a round that failed: each next pause is twice as long, and none longer than this."""
 
 
 class Loop:
     """One round again and again in a thread, and when it last ended."""
 
     def __init__(
-        self, name: str, act: Callable[[], object], *, every: float, stop: threading.Event
+        self,
+        name: str,
+        act: Callable[[], object],
+        *,
+        every: float,
+        stop: threading.Event,
+        first_pause: float = FIRST_PAUSE_SECONDS,
+        most_pause: float = MOST_PAUSE_SECONDS,
     ) -> None:
         self.name = name
         self.ended_at = time.monotonic()
         self._act = act
         self._every = every
+        self._first_pause = first_pause
+        self._most_pause = most_pause
         self._stop = stop
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def _run(self) -> None:
+        missed = 0
         while not self._stop.is_set():
-            try:
-                self._act()
-            except (DatabaseUnavailable, StorageUnavailable) as error:
-                _log.warning(
-                    "keeper_round_skipped", loop=self.name, code=error.code, reason=error.cause
-                )
-            except Exception:  # The edge of a keeper loop: the next round starts afresh.
-                _log.exception("round_failed", loop=self.name)
+            if self._did_a_round():
+                if missed:
+                    _log.info("rounds_resumed", loop=self.name, missed=missed)
+                missed, pause = 0, self._every
+            else:
+                pause = min(self._first_pause * 2 ** min(missed, 8), self._most_pause)
+                missed, pause = missed + 1, max(pause, self._every)
             self.ended_at = time.monotonic()
-            self._stop.wait(self._every)
+            self._stop.wait(pause)
+
+    def _did_a_round(self) -> bool:
+        try:
+            self._act()
+        except (DatabaseUnavailable, StorageUnavailable) as error:
+            _log.warning(
+                "keeper_round_skipped", loop=self.name, code=error.code, reason=error.cause
+            )
+        except Exception:  # The edge of a keeper loop: the next round starts afresh.
+            _log.exception("round_failed", loop=self.name)
+        else:
+            return True
+        return False
 
 
 def main() -> int:
@@ -78,14 +109,13 @@ def main() -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    on_stop(ask_to_stop)
     with contextlib.ExitStack() as opened:
         return _watch(_loops(settings, stop, opened), stop)
 
 
 def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
-    """Return the four loops, each on a connection of its own."""
+    """Return the loops; those that keep the service going are each on a connection of its own."""
 
     def database(name: str, connections: int = 1) -> Database:
         db = Database(
@@ -98,17 +128,8 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
 
     bell = opened.enter_context(contextlib.closing(Bell(settings.redis_url.get_secret_value())))
     storage = opened.enter_context(contextlib.closing(Storage(settings)))
-    reaping, ringing, sweeping = database("reap"), database("ring"), database("expire")
-    jobs = Jobs(reaping, bell, lease=settings.lease)
-    ringer = Ringer(
-        ringing,
-        JobQueries(ringing),
-        EngineRegistry(ringing),
-        bell,
-        max_running=settings.max_running_per_key,
-    )
-    sweeper = Sweeper(sweeping, storage, settings)
-    orphans, keys = OrphanSweeper(sweeping, storage), Keys(sweeping)
+    reaping = database("reap")
+    jobs = Jobs(reaping, bell, lease=settings.lease, first_try=settings.first_try)
 
     def reap() -> None:
         crashpoint("before_reap")
@@ -118,20 +139,42 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
         for job in jobs.time_out():
             _log.warning("waited_too_long", job=job.public_id)
 
-    def expire() -> None:
-        keys.forget_previous()
-        sweeper.sweep()
-        orphans.sweep()
-
     tick = settings.keeper_tick_seconds
     deliverer = opened.enter_context(
         contextlib.closing(_deliverer(settings, database("deliver", DELIVER_CONNECTIONS)))
     )
     return [
         Loop("reap", reap, every=tick, stop=stop),
-        Loop("ring", ringer.top_up, every=tick, stop=stop),
         Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
-        Loop("expire", expire, every=EXPIRE_EVERY_SECONDS, stop=stop),
+        *_endings(settings, database("expire", EXPIRE_CONNECTIONS), storage, stop),
+    ]
+
+
+def _endings(
+    settings: Settings, db: Database, storage: Storage, stop: threading.Event
+) -> list[Loop]:
+    """Return the loops that remove what has ended; nobody waits for them."""
+    purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
+
+    def forget() -> None:
+        keys.forget_previous()
+        purger.forget_keys()
+
+    def purge() -> None:
+        while tallies.count():  # First: what was deleted can be counted no more.
+            pass
+        for act in (purger.purge, purger.purge_tests):
+            for _ in range(PURGE_ROUNDS):
+                if act() < BATCH:
+                    break
+
+    often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
+    return [
+        Loop("expire", Sweeper(db, storage, settings).sweep, every=often, stop=stop),
+        Loop("orphans", OrphanSweeper(db, storage).sweep, every=often, stop=stop),
+        Loop("forget", forget, every=often, stop=stop),
+        Loop("blank", purger.blank, every=often, stop=stop),
+        Loop("purge", purge, every=seldom, stop=stop),
     ]
 
 
@@ -141,6 +184,7 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         deadline=webhook_sender.DEADLINE,
         max_bytes=webhook_sender.MAX_ANSWER_BYTES,
         closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
     )
     return WebhookSender(
         db,

@@ -89,6 +89,11 @@ class DeliveryQueue:
         self._db = db
         self._lease = lease
 
+    def are_due(self) -> bool:
+        """Say whether a delivery waits to be tried now; an idle keeper asks no more than this."""
+        with self._db.autocommit() as connection:
+            return bool(connection.execute(_ANY_DUE).scalar())
+
     def bury(self) -> int:
         """End what is due to endpoints that are disabled or deleted; return how many."""
         with self._db.begin() as connection:
@@ -175,6 +180,8 @@ _DUE: Final = """
     d.status = 'pending' AND d.next_at <= (SELECT clock_timestamp())
     AND (d.lease_until IS NULL OR d.lease_until <= (SELECT clock_timestamp()))
 """
+
+_ANY_DUE: Final = text(f"SELECT EXISTS (SELECT FROM deliveries d WHERE {_DUE})")  # noqa: S608
 
 _BURY: Final = text(f"""
 UPDATE deliveries d

@@ -1,5 +1,6 @@
 """Removing what may go: expired and deleted jobs' files, and leftovers of lost attempts."""
 
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -8,15 +9,19 @@ from sqlalchemy import RowMapping, text
 
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.jobs.job import Job, Variant
+from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.jobs.job import Job, Variant, public_id
 from shared.jobs.storage_keys import input_key, output_prefix
 from shared.jobs.transitions import SWEEP_GRACE
 from shared.settings import Settings
 from shared.storage import Storage
 
 BATCH: Final = 50
-KEYS_LIVE: Final = timedelta(hours=24)
-"""How long an Idempotency-Key gives the same job."""
+ROUND_SECONDS: Final = 30.0
+"""A round ends here: each object that hangs takes seconds, and the keeper ends a silent loop."""
+
+FIRST_BACKOFF: Final = timedelta(minutes=1)
+MOST_BACKOFF: Final = timedelta(hours=6)
 
 _log = structlog.get_logger(__name__)
 
@@ -32,22 +37,52 @@ class Sweeper:
     def sweep(self) -> int:
         """Do what is due, up to `BATCH` jobs; return how many were swept.
 
-        Storage first, then the row: a crash between the two only sweeps again.
+        Storage first, then the row: a crash between the two only sweeps again. A job whose files
+        cannot be deleted is put off and holds up no other.
+
+        Raises:
+            StorageUnavailable: the store itself is away; no job was put off for that.
         """
+        ends_at = time.monotonic() + ROUND_SECONDS
         with self._db.autocommit() as connection:
             rows = connection.execute(_DUE, {"limit": BATCH}).mappings().all()
+        swept = 0
         for row in rows:
+            if time.monotonic() > ends_at:
+                break
+            swept += self._swept(row)
+        return swept
+
+    def _swept(self, row: RowMapping) -> bool:
+        try:
             self._sweep_one(row)
+        except DatabaseUnavailable:
+            raise
+        except StorageUnavailable as error:
+            self._storage.check()
+            _log.warning("sweep_refused", job=public_id(row["id"]), reason=error.message)
+        except Exception:  # The edge of one job: its row may be one that nobody can read.
+            _log.exception("sweep_failed", job=public_id(row["id"]))
+        else:
+            return True
+        values = {
+            "id": row["id"],
+            "sweep_at": row["sweep_at"],
+            "first": FIRST_BACKOFF,
+            "most": MOST_BACKOFF,
+        }
         with self._db.autocommit() as connection:
-            connection.execute(_FORGET_KEYS, {"age": KEYS_LIVE})
-        return len(rows)
+            connection.execute(_PUT_OFF, values)
+        return False
 
     def _sweep_one(self, row: RowMapping) -> None:
         job = Job.from_row(row)
         crashpoint("before_sweep")
         if job.deleted_at is not None or row["is_expired"]:
-            self._storage.delete(input_key(job.id))
-            self._storage.delete_prefix(output_prefix(job.id))
+            try:
+                self._storage.delete(input_key(job.id))
+            finally:  # What keeps the picture need not keep the clip.
+                self._storage.delete_prefix(output_prefix(job.id))
         else:
             self._storage.delete_prefix(output_prefix(job.id), keep=_kept(job))
         crashpoint("swept_storage")
@@ -70,11 +105,14 @@ _DUE: Final = text(
 )
 
 # A deleted job is swept once more after the longest upload that may still be in flight; a live
-# one next when it expires.
+# one next when it expires. `expired_at` is when the files were gone for good.
 _SWEPT: Final = text("""
 UPDATE jobs SET
-    expired_at = CASE WHEN deleted_at IS NULL AND expires_at <= clock_timestamp()
-                      THEN clock_timestamp() ELSE expired_at END,
+    expired_at = CASE
+        WHEN deleted_at IS NOT NULL AND deleted_at + :grace <= clock_timestamp()
+            THEN coalesce(expired_at, clock_timestamp())
+        WHEN deleted_at IS NULL AND expires_at <= clock_timestamp() THEN clock_timestamp()
+        ELSE expired_at END,
     sweep_at = CASE
         WHEN deleted_at IS NOT NULL THEN
             CASE WHEN deleted_at + :grace > clock_timestamp() THEN deleted_at + :grace END
@@ -83,7 +121,11 @@ UPDATE jobs SET
 WHERE id = :id
 """)
 
-_FORGET_KEYS: Final = text(
-    "UPDATE jobs SET idempotency_key = NULL"
-    " WHERE idempotency_key IS NOT NULL AND created_at < clock_timestamp() - :age"
-)
+# Half of the time that it took so far: each wait is half as long again as the one before. A
+# client that deleted the job in the meantime made it due anew.
+_PUT_OFF: Final = text("""
+UPDATE jobs SET sweep_at = clock_timestamp() + least(:most, greatest(:first,
+    (clock_timestamp() - coalesce(deleted_at,
+        CASE WHEN expires_at <= clock_timestamp() THEN expires_at END, finished_at)) / 2))
+WHERE id = :id AND sweep_at = :sweep_at
+""")

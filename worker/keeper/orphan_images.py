@@ -8,6 +8,7 @@ import structlog
 from sqlalchemy import text
 
 from shared.db import Database
+from shared.errors import StorageUnavailable
 from shared.jobs.storage_keys import INPUTS, input_id
 from shared.storage import Storage
 
@@ -32,20 +33,33 @@ class OrphanSweeper:
         self._rest_until: datetime | None = None
 
     def sweep(self) -> int:
-        """Do one page; return how many pictures were deleted."""
+        """Do one page; return how many pictures were deleted.
+
+        One that cannot be deleted holds up no other, and is met again on the next walk.
+
+        Raises:
+            StorageUnavailable: the store itself is away; the page is done anew.
+        """
         now = self._now()
         if self._rest_until is not None and now < self._rest_until:
             return 0
         keys = self._storage.keys(INPUTS, after=self._after, limit=PAGE)
         old = [key for key in keys if _age(key, now) > GRACE]
-        orphans = self._orphans(old)
-        for key in orphans:
-            self._storage.delete(key)
-            _log.info("orphan_swept", key=key)
+        swept = sum(self._swept(key) for key in self._orphans(old))
         is_last = len(keys) < PAGE or len(old) < len(keys)
         self._after = "" if is_last else keys[-1]
         self._rest_until = now + GRACE if is_last else None
-        return len(orphans)
+        return swept
+
+    def _swept(self, key: str) -> bool:
+        try:
+            self._storage.delete(key)
+        except StorageUnavailable as error:
+            self._storage.check()
+            _log.warning("orphan_refused", key=key, reason=error.message)
+            return False
+        _log.info("orphan_swept", key=key)
+        return True
 
     def _now(self) -> datetime:
         with self._db.autocommit() as connection:

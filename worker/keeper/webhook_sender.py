@@ -131,6 +131,8 @@ class WebhookSender:
         """
         self._freed.wait(wait.total_seconds())
         self._freed.clear()
+        if not self._rows.are_due():
+            return 0
         self._rows.bury()
         started = sum(self._start(kind) for kind in Kind)
         if started:

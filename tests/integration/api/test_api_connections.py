@@ -14,7 +14,7 @@ import pytest
 
 from api.middleware.body_timeout import BodyTimeout
 from api.server.http_protocol import BoundedProtocol
-from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, beside, data_uri, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -235,16 +235,16 @@ def test_a_body_for_which_the_disk_has_no_room_is_a_503(
     assert gateway.create().status_code == 202
 
 
-def test_bodies_that_fill_the_memory_are_told_to_come_back(gateway: Gateway) -> None:
-    room = gateway.ports.pools.body_memory
-    with room.reserve() as share:
-        share.grow(room.free_bytes - 100)
-        for refused in (
-            gateway.create(),
-            gateway.post("/v1/jobs", json={"image": data_uri(photo_png())}),
-        ):
-            assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-    free = room.free_bytes
-    assert gateway.create().status_code == 202
+def test_bodies_that_find_no_memory_wait_for_it_in_files(gateway: Gateway) -> None:
+    room = gateway.ports.pools.body_memory.turns
+    free = room.free
+    with gateway.holding(room, free - 100, owners=4):
+        waiting = [
+            beside(gateway.create),
+            beside(lambda: gateway.post("/v1/jobs", json={"image": data_uri(photo_png())})),
+        ]
+        until(lambda: len(room._line) == 2, "both are in line")
+        assert not any(each.done() for each in waiting)
+    assert [each.result(60).status_code for each in waiting] == [202, 202]
     assert gateway.create(image=b"nothing").status_code == 415
-    until(lambda: room.free_bytes == free, "all of the room is given back")
+    until(lambda: room.free == free, "all of the room is given back")

@@ -10,8 +10,9 @@ from PIL import Image
 
 from api.ports import STORAGE_READ
 from shared.errors import OutOfMemory
-from shared.jobs.job import Job
+from shared.jobs.job import Job, Variant
 from tests.support.gateway import FakeWorker, Gateway, running_gateway, without_storage
+from tests.support.processes import until
 from tests.support.stack import Stack
 
 CLIP = bytes(range(256)) * 40
@@ -192,6 +193,62 @@ def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
         with pytest.raises(requests.exceptions.ChunkedEncodingError):
             len(answer.content)
         assert gateway.get("/livez").status_code == 200
+
+
+SMALL = CLIP
+MIDDLE = bytes(range(256)) * 4096  # Four of the pieces in which the store is read, and no more.
+
+
+OTHERS = {
+    "small: last byte": (SMALL, SMALL[:-1] + b"!"),
+    "small: cut": (SMALL, SMALL[:100]),
+    "first byte": (MIDDLE, b"!" + MIDDLE[1:]),
+    "last byte": (MIDDLE, MIDDLE[:-1] + b"!"),
+    "cut": (MIDDLE, MIDDLE[:-1]),
+    "another file": (MIDDLE, b"<html>" * 400_000),
+}
+WHOLE_ONLY = {  # A range of the longer is the job's own file, of the empty nothing.
+    "small: empty": (SMALL, b""),
+    "small: longer": (SMALL, SMALL + b"!"),
+    "longer": (MIDDLE, MIDDLE + b"!"),
+}
+ALTERED = [
+    *(pytest.param(*pair, None, id=name) for name, pair in (OTHERS | WHOLE_ONLY).items()),
+    *(pytest.param(*pair, "bytes=0-", id=f"{name}, as a range") for name, pair in OTHERS.items()),
+]
+
+
+@pytest.mark.parametrize(("clip", "stored", "header"), ALTERED)
+def test_a_file_that_is_not_the_one_its_job_made_ends_short_of_its_length(
+    gateway: Gateway,
+    fake_worker: FakeWorker,
+    caplog: pytest.LogCaptureFixture,
+    clip: bytes,
+    stored: bytes,
+    header: str | None,
+) -> None:
+    gateway.created()
+    job = fake_worker.complete(fake_worker.claim(), clip)
+    assert job.result is not None
+    key = job.result.artifacts[Variant.VIDEO].key
+    fake_worker.storage.put(key, stored, content_type="video/mp4")
+
+    url = f"{gateway.url}/v1/jobs/{job.public_id}/content"
+    headers = {} if header is None else {"Range": header}
+    answer = requests.get(url, headers=headers, stream=True, timeout=60)
+    assert answer.headers["Content-Length"] == str(len(clip))
+    with pytest.raises(requests.exceptions.ChunkedEncodingError):
+        len(answer.content)
+    until(lambda: "answer_cut" in caplog.text, "the cut answer is told")
+    assert f"stored_file_differs' key='{key}'" in caplog.text
+
+
+def test_a_file_of_many_pieces_that_is_the_jobs_own_comes_whole(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    path = finished(gateway, fake_worker, MIDDLE)
+    assert gateway.get(path).content == MIDDLE
+    assert gateway.get(path, headers={"Range": "bytes=0-"}).content == MIDDLE
 
 
 def test_a_slow_reader_holds_no_connection_to_the_database(

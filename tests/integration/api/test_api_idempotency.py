@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
 from tests.support.processes import until
 from tests.support.stack import Stack
-from worker.keeper.expiry import Sweeper
+from worker.keeper.purge import Purger
 
 
 def keyed(gateway: Gateway, key: str, **fields: object) -> requests.Response:
@@ -146,14 +146,14 @@ def test_a_key_is_free_after_a_day(
     gateway: Gateway, fake_worker: FakeWorker, module_stack: Stack
 ) -> None:
     first = keyed(gateway, "six", prompt="x").json()["id"]
-    sweeper = Sweeper(fake_worker.db, fake_worker.storage, module_stack.settings())
-    sweeper.sweep()
+    purger = Purger(fake_worker.db, module_stack.settings())
+    purger.forget_keys()
     assert keyed(gateway, "six", prompt="x").json()["id"] == first
     with fake_worker.db.begin() as connection:
         connection.execute(
             text("UPDATE jobs SET created_at = created_at - make_interval(hours => 24)")
         )
-    sweeper.sweep()
+    purger.forget_keys()
     other = keyed(gateway, "six", prompt="y")
     assert other.status_code == 202
     assert other.json()["id"] != first

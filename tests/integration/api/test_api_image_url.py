@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import requests
 
+from local.servers.services import INNER
 from shared.jobs.job import parse_id
 from shared.jobs.storage_keys import input_key
 from shared.outbound.pinned_connection import MAX_LOOKUPS
@@ -175,15 +176,14 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
 
 
 def test_a_fetched_picture_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
-    room = fetching.ports.pools.body_memory
-    free = room.free_bytes
-    room.free_bytes = 1000  # The request fits, the photo behind its URL does not.
-    refused = asked(fetching, site.url("/cat.png"))
-    room.free_bytes += free - 1000
-
-    assert (refused.status_code, refused.json()["code"]) == (503, "busy")
-    assert asked(fetching, site.url("/cat.png")).status_code == 202
-    assert room.free_bytes == free
+    room = fetching.ports.pools.body_memory.turns
+    free = room.free
+    with fetching.holding(room, free - 1000, owners=4):
+        waiting = beside(lambda: asked(fetching, site.url("/cat.png")))
+        # The request fits, the photo behind its URL does not.
+        until(lambda: room._line and room.free < 1000, "it is in line")
+    assert waiting.result(60).status_code == 202
+    until(lambda: room.free == free, "all of the room is given back")
 
 
 def test_a_key_that_made_a_job_is_answered_without_a_look(
@@ -252,7 +252,9 @@ def test_a_webhook_that_can_be_reached_is_accepted(fetching: Gateway) -> None:
 def test_our_own_services_are_no_place_for_pictures_or_webhooks(
     fetching: Gateway, module_stack: Stack
 ) -> None:
-    for port in module_stack.settings().own_ports:
+    settings = module_stack.settings()
+    assert settings.inner_ports >= {module_stack.servers.state.ports[name] for name in INNER}
+    for port in settings.own_ports | settings.inner_ports:
         url = f"http://127.0.0.1:{port}/"
         for refused in (asked(fetching, url), fetching.create(**{"webhook[url]": url})):
             assert refused.status_code == 422

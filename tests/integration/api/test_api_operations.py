@@ -61,35 +61,6 @@ def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, fake_worker: Fa
     assert queue["totals"] == {"queued": 1, "running": 1, "workers": 1}
 
 
-def test_a_gateway_that_can_accept_jobs_is_ready(gateway: Gateway) -> None:
-    answer = gateway.get("/readyz")
-    assert (answer.status_code, answer.json()["status"]) == (200, "ready")
-    assert set(answer.json()["parts"]) == {"database", "redis", "storage", "engines"}
-    assert gateway.get("/livez").json() == {"status": "alive"}
-
-
-def test_a_gateway_that_knows_no_engine_is_not_ready(
-    module_stack: Stack, fake_worker: FakeWorker
-) -> None:
-    fake_worker.clear()
-    with running_gateway(module_stack.settings()) as gateway:
-        answer = gateway.get("/readyz")
-        assert (answer.status_code, answer.json()["status"]) == (503, "unavailable")
-        assert "no worker has started" in answer.json()["parts"]["engines"]["reason"]
-        refused = gateway.create()
-        assert (refused.status_code, refused.json()["code"]) == (404, "unknown_model")
-
-
-def test_without_redis_the_gateway_is_degraded_and_accepts(
-    module_stack: Stack, fake_worker: FakeWorker
-) -> None:
-    with running_gateway(module_stack.settings(redis_url="redis://127.0.0.1:9/0")) as gateway:
-        answer = gateway.get("/readyz")
-        assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
-        assert answer.json()["parts"]["redis"]["ok"] is False
-        assert gateway.create().status_code == 202
-
-
 def test_why_a_part_is_unwell_is_logged_once_and_told_to_no_client(
     module_stack: Stack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,10 +61,10 @@ def test_the_first_key_ends_anonymity_and_revoking_it_does_not_bring_it_back(
     "header",
     [
         *("", "Bearer", "Bearer ", "Basic dTpw", "Token abc", "Key abc", "sr_abc", "bearer a b"),
-        *("Bearer none", f"Bearer sr_{'a' * 12}_{'b' * 43}", "Bearer " + "x" * 10_000),
+        *("Bearer", "BearerX sk-1", "Bearer\tsk-1", "Bearer sk-1, Bearer sk-2", ": Bearer x"),
     ],
 )
-def test_a_key_that_is_none_is_refused_where_none_at_all_would_do(
+def test_a_header_that_is_no_key_is_refused_where_none_at_all_would_do(
     tenant_a: Gateway, header: str
 ) -> None:
     assert tenant_a.get(EVENTS).status_code == 200

@@ -1,4 +1,4 @@
-"""What the keeper mends: bells, expiry, deleted jobs' files, leftovers of lost attempts."""
+"""What the keeper mends: expiry, deleted jobs' files, leftovers of lost attempts."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,23 +6,22 @@ from uuid import UUID
 
 import pytest
 
-from bench.noop import NoopEngine
-from shared.bell import Bell
-from shared.engines.registry import EngineRegistry, WorkerInfo
-from shared.errors import Gone
+from shared.errors import Gone, StorageUnavailable
 from shared.ids import new_id
 from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import input_key, output_key
 from shared.jobs.transitions import Claim
 from shared.lifecycle import Status
+from shared.storage import Storage
 from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture
-from tests.support.processes import until
 from tests.support.stack import Stack
+from tests.support.stubborn_store import StubbornStore
 from worker.keeper import orphan_images
-from worker.keeper.bells import Ringer
-from worker.keeper.expiry import Sweeper
+from worker.keeper.expiry import FIRST_BACKOFF, MOST_BACKOFF, Sweeper
 from worker.keeper.orphan_images import GRACE, OrphanSweeper
+
+HOUR = timedelta(hours=1)
 
 
 @pytest.fixture
@@ -33,74 +32,8 @@ def job_fixture(stack: Stack) -> Iterator[JobFixture]:
 
 
 @pytest.fixture
-def bell(job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
-    # A bell that Redis takes late is a lost one, and here nobody rings it anew.
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20.0)
-    bell = Bell(job_fixture.settings.redis_url.get_secret_value())
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def ringer(job_fixture: JobFixture, bell: Bell) -> Ringer:
-    return Ringer(job_fixture.db, job_fixture.queries, EngineRegistry(job_fixture.db), bell)
-
-
-@pytest.fixture
 def sweeper(job_fixture: JobFixture) -> Sweeper:
     return Sweeper(job_fixture.db, job_fixture.storage, job_fixture.settings)
-
-
-def workers(job_fixture: JobFixture, count: int) -> None:
-    registry = EngineRegistry(job_fixture.db)
-    registry.offer([NoopEngine.spec])
-    for number in range(count):
-        registry.beat(
-            WorkerInfo(
-                name=f"w{number}",
-                host="h",
-                pid=number,
-                device="cpu",
-                device_name=None,
-                vram_bytes=None,
-                engines=["noop"],
-                resident_engine=None,
-                state="ready",
-                model_loads=0,
-            )
-        )
-
-
-def heard(bell: Bell, count: int) -> None:
-    until(lambda: bell.waiting("noop") == count, f"{count} bells wait")
-
-
-@pytest.mark.parametrize(("jobs", "alive", "bells"), [(3, 2, 3), (9, 2, 4), (9, 0, 0), (0, 2, 0)])
-def test_bells_are_topped_up_to_the_jobs_or_twice_the_workers(
-    job_fixture: JobFixture, bell: Bell, ringer: Ringer, jobs: int, alive: int, bells: int
-) -> None:
-    workers(job_fixture, alive)
-    for _ in range(jobs):
-        job_fixture.submit()
-    assert ringer.top_up() == bells
-    heard(bell, bells)
-    assert ringer.top_up() == 0
-
-
-def test_a_silent_worker_gets_no_bells(job_fixture: JobFixture, ringer: Ringer) -> None:
-    workers(job_fixture, 1)
-    job_fixture.submit()
-    job_fixture.run("UPDATE workers SET beat_at = clock_timestamp() - interval '1 minute'")
-    assert ringer.top_up() == 0
-
-
-def test_a_job_that_waits_for_its_backoff_rings_no_bell(
-    job_fixture: JobFixture, ringer: Ringer
-) -> None:
-    workers(job_fixture, 1)
-    job_fixture.submit()
-    job_fixture.run("UPDATE jobs SET due_at = clock_timestamp() + interval '1 hour'")
-    assert ringer.top_up() == 0
 
 
 def rendered(job_fixture: JobFixture) -> Job:
@@ -180,15 +113,145 @@ def test_a_deleted_jobs_late_upload_is_swept_too(
     assert job_fixture.run("SELECT sweep_at FROM jobs")[0]["sweep_at"] is None
 
 
-def test_an_idempotency_key_is_forgotten_after_a_day(
-    job_fixture: JobFixture, sweeper: Sweeper
+@pytest.fixture
+def store() -> Iterator[StubbornStore]:
+    with StubbornStore() as store:
+        yield store
+
+
+@pytest.fixture
+def stubborn(store: StubbornStore, stack: Stack) -> Iterator[Storage]:
+    storage = Storage(stack.settings(s3_endpoint=store.url), read=timedelta(seconds=20))
+    yield storage
+    storage.close()
+
+
+def expired(job_fixture: JobFixture, store: StubbornStore, count: int) -> list[Job]:
+    """Return canceled jobs whose files have expired, the first one first."""
+    jobs = []
+    for _ in range(count):
+        job = job_fixture.submit()
+        job_fixture.jobs.cancel(job.id, owner_id=ANONYMOUS)
+        store.objects |= {input_key(job.id), output_key(job.id, 1, ".mp4")}
+        job_fixture.run(
+            "UPDATE jobs SET expires_at = clock_timestamp(), sweep_at = clock_timestamp()"
+            " WHERE id = :id",
+            id=job.id,
+        )
+        jobs.append(job)
+    return jobs
+
+
+def test_what_a_store_refuses_to_delete_inside_a_200_is_an_error(
+    store: StubbornStore, stubborn: Storage
 ) -> None:
-    first = job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f")
-    sweeper.sweep()
-    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id == first.id
-    job_fixture.run("UPDATE jobs SET created_at = created_at - :day", day=timedelta(days=1))
-    sweeper.sweep()
-    assert job_fixture.submit(idempotency_key="k", idempotency_fingerprint="f").id != first.id
+    store.objects = {"videos/x/1.mp4", "videos/x/2.mp4"}
+    store.kept = {"videos/x/1.mp4"}
+    with pytest.raises(StorageUnavailable, match="delete 1 of 2 objects, with AccessDenied"):
+        stubborn.delete_prefix("videos/x/")
+    assert store.objects == store.kept
+    store.kept = set()
+    assert stubborn.delete_prefix("videos/x/") == 1
+
+
+@pytest.mark.parametrize("refused", ["picture", "clip"])
+def test_an_object_that_cannot_be_deleted_stops_no_other(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage, refused: str
+) -> None:
+    first, *others = expired(job_fixture, store, 4)
+    key = input_key(first.id) if refused == "picture" else output_key(first.id, 1, ".mp4")
+    store.kept = {key}
+    sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
+    assert sweeper.sweep() == 3
+    assert store.objects == {key}  # Of the same job the other file went.
+    assert all(job_fixture.get(job).expired_at for job in others)
+    assert job_fixture.get(first).expired_at is None  # Its row does not say that it is swept.
+    assert sweeper.sweep() == 0  # Put off.
+    (wait,) = job_fixture.run(
+        "SELECT sweep_at - clock_timestamp() AS so FROM jobs WHERE id = :id", id=first.id
+    )
+    assert timedelta(seconds=30) < wait["so"] <= FIRST_BACKOFF
+
+    store.kept = set()
+    due(job_fixture)
+    assert sweeper.sweep() >= 1
+    assert store.objects == set()
+
+
+def test_an_object_that_cannot_be_deleted_is_tried_less_and_less(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    (job,) = expired(job_fixture, store, 1)
+    store.kept = {output_key(job.id, 1, ".mp4")}
+    sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
+    waits = []
+    for hours in (1, 4, 100):
+        job_fixture.run(
+            "UPDATE jobs SET sweep_at = clock_timestamp(),"
+            " expires_at = clock_timestamp() - make_interval(hours => :hours)",
+            hours=hours,
+        )
+        assert sweeper.sweep() == 0
+        waits.append(
+            job_fixture.run("SELECT sweep_at - clock_timestamp() AS so FROM jobs")[0]["so"]
+        )
+    for wait, about in zip(waits, (timedelta(minutes=30), 2 * HOUR, MOST_BACKOFF), strict=True):
+        assert about - timedelta(minutes=1) < wait < about + timedelta(minutes=1)
+
+
+def test_a_row_that_cannot_be_read_stops_no_other(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    broken, whole = expired(job_fixture, store, 2)
+    job_fixture.run("UPDATE jobs SET parameters = parameters - 'fps' WHERE id = :id", id=broken.id)
+    sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
+    assert [sweeper.sweep(), sweeper.sweep()] == [1, 0]
+    assert job_fixture.get(whole).expired_at is not None
+
+
+def test_a_store_that_is_away_puts_no_job_off(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    expired(job_fixture, store, 3)
+    sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
+    store.hung_up = True
+    with pytest.raises(StorageUnavailable):
+        sweeper.sweep()
+    store.hung_up = False
+    assert sweeper.sweep() == 3
+
+
+def test_a_delete_is_not_put_off_with_the_sweep_that_failed_before_it(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    (job,) = expired(job_fixture, store, 1)
+    store.kept = {output_key(job.id, 1, ".mp4")}
+    store.on_refusal = lambda: job_fixture.jobs.delete(job.id, owner_id=ANONYMOUS)
+    sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
+    assert sweeper.sweep() == 0
+    store.kept = set()
+    assert sweeper.sweep() == 1
+
+
+def test_an_orphan_that_cannot_be_deleted_stops_no_other(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    lost = sorted(input_key(drawn(2 * GRACE)) for _ in range(4))
+    store.objects, store.kept = set(lost), {lost[0]}
+    assert OrphanSweeper(job_fixture.db, stubborn).sweep() == 3
+    assert store.objects == {lost[0]}
+
+
+def test_a_store_that_is_away_ends_the_walk_for_orphans_where_it_is(
+    job_fixture: JobFixture, store: StubbornStore, stubborn: Storage
+) -> None:
+    store.objects = {input_key(drawn(2 * GRACE)) for _ in range(4)}
+    store.on_delete = store.hang_up
+    sweeper = OrphanSweeper(job_fixture.db, stubborn)
+    with pytest.raises(StorageUnavailable):
+        sweeper.sweep()
+    store.on_delete, store.hung_up = None, False
+    assert sweeper.sweep() == 4
 
 
 def drawn(age: timedelta) -> UUID:

@@ -20,7 +20,7 @@ from redis import AuthenticationError, Redis
 from sqlalchemy import text
 
 from deploy.check_health import is_every_worker_alive, is_gateway_ready, is_keeper_at_work
-from deploy.draw_secrets import draw
+from deploy.draw_secrets import AUTHORITY, PAIR, draw
 from deploy.make_bucket import make_bucket
 from local.processes.process import Part, Process
 from local.servers.wheel_binaries import packaged
@@ -29,6 +29,7 @@ from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import AppError, Gone, StorageUnavailable
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
 from shared.storage import Storage
+from tests.support import stranger
 from tests.support.composed import ROOT, resolved
 from tests.support.ports import free_port
 from tests.support.processes import crew, until
@@ -65,12 +66,12 @@ def command(service: str, tmp_path: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(argv: list[str], folder: Path) -> Iterator[Process]:
+def running(argv: list[str], folder: Path, *, log: Path | None = None) -> Iterator[Process]:
     process = Process(
         Part(
             name=Path(argv[0]).name,
             argv=tuple(argv),
-            log=folder / "log",
+            log=log or folder / "log",
             cwd=folder,
             death_signal=signal.SIGKILL,
         )
@@ -90,14 +91,28 @@ def test_seaweedfs_serves_s3_to_our_key_alone_and_nothing_else_to_anybody(
     argv += [f"-{name}={number}" for name, number in port.items()]
     argv += [f"-s3.ip.bind={S3_ADDRESS}"]
     address = f"http://{S3_ADDRESS}:{port['s3.port']}"
-    with running(argv, tmp_path) as weed:
+    # Its working folder, where it finds security.toml, as the compose file names it.
+    inside = tmp_path / resolved(tmp_path)["s3"]["working_dir"].removeprefix("/")
+    before = sorted(inside.iterdir())
+    ours = stranger.with_certificate(inside / AUTHORITY, inside / PAIR)
+    with running(argv, inside, log=tmp_path / "log") as weed:
         storage = Storage(Settings(_env_file=None, s3_endpoint=address))
         until(lambda: _has_bucket(storage), "a bucket that keeps objects")
-        stranger = Storage(Settings(_env_file=None, s3_endpoint=address, s3_secret_key="guessed"))
+        guesser = Storage(Settings(_env_file=None, s3_endpoint=address, s3_secret_key="guessed"))
         with pytest.raises(StorageUnavailable, match="403"):
-            stranger.check()
+            guesser.check()
+        for name, number in port.items():
+            host = S3_ADDRESS if name in S3_PORTS else "127.0.0.1"
+            if name != "s3.port":
+                for tls in (None, stranger.without_certificate()):
+                    answer = stranger.asked((host, number), stranger.HTTP2, tls)
+                    assert answer == b"" or stranger.is_refusal(answer), name
+                assert stranger.asked((host, number), stranger.HTTP2, ours, enough=4), name
+        storage.put("kept", b"yes", content_type="text/plain")
+        assert storage.get("kept") == b"yes"
         heard = psutil.Process(weed.pid).net_connections("tcp")
         listening = {c.laddr for c in heard if c.status == psutil.CONN_LISTEN}
+    assert sorted(inside.iterdir()) == before  # The volume is mounted read-only.
     assert {a.port for a in listening if a.ip == S3_ADDRESS} == {port[n] for n in S3_PORTS}
     assert {a.ip for a in listening} == {S3_ADDRESS, "127.0.0.1"}
 

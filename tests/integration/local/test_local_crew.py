@@ -1,6 +1,8 @@
 """The parts start in order, are kept running, and stop in the reverse order."""
 
 import contextlib
+import errno
+import itertools
 import signal
 import subprocess
 import sys
@@ -265,3 +267,25 @@ def test_signals_at_once_are_one_request_and_a_later_one_hurries(
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
+    part: Callable[..., Part],
+    crew_of: Callable[..., Crew],
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the store's certificates are renewed while it runs, be the disk full or not."""
+    monkeypatch.setattr(supervisor, "UPKEEP_SECONDS", 0.05)
+    calls: list[float] = []
+
+    def upkeep() -> None:
+        calls.append(time.monotonic())
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device", "tls/store.pem")
+
+    keeps_up = crew_of(part(upkeep=upkeep, ready=lambda: True))
+    advance_until(keeps_up, lambda: len(calls) == 4)
+    assert min(after - before for before, after in itertools.pairwise(calls)) >= 0.05
+    assert sum("needs tls/store.pem: No space left on device" in line for line in said) == 1
+    assert not any("starting it again" in line for line in said)

@@ -39,12 +39,14 @@ def door(
     resolve: Resolve = resolve_name,
     tls: ssl.SSLContext | None = None,
     closed_ports: Sequence[int] = (),
+    inner_ports: Sequence[int] = (),
 ) -> Outbound:
     return Outbound(
         allow,
         deadline=timedelta(seconds=seconds),
         max_bytes=max_bytes,
         closed_ports=closed_ports,
+        inner_ports=inner_ports,
         resolve=resolve,
         tls=tls,
     )
@@ -233,8 +235,12 @@ def test_one_deadline_is_for_all_hops_together(receiver: Receiver) -> None:
     assert receiver.connects <= 2
 
 
-def test_a_port_of_our_own_is_closed_even_in_an_allowed_network(receiver: Receiver) -> None:
-    outbound = door(closed_ports=[receiver.port])
+@pytest.mark.parametrize("kind", ["closed", "inner"])
+def test_a_port_of_our_own_is_closed_even_in_an_allowed_network(
+    receiver: Receiver, kind: str
+) -> None:
+    ours = [receiver.port]
+    outbound = door(closed_ports=ours) if kind == "closed" else door(inner_ports=ours)
 
     with Receiver() as first:
         first.script("/", twin.redirect(receiver.url()))
@@ -247,6 +253,16 @@ def test_a_port_of_our_own_is_closed_even_in_an_allowed_network(receiver: Receiv
             with pytest.raises(OutboundRefused, match="is closed to requests from here"):
                 ask()
     assert receiver.connects == 0
+
+
+def test_an_inner_ports_number_is_open_on_a_public_host() -> None:
+    """The store's filer has 8888, and so may a stranger's receiver."""
+    public = ip_address("93.184.215.14")
+    outbound = door(inner_ports=[8888], resolve=lambda host, port: [public])
+    outbound.check("http://receiver.example:8888/")
+    mixed = door(inner_ports=[8888], resolve=lambda host, port: [public, ip_address("127.0.0.1")])
+    with pytest.raises(OutboundRefused, match="port 8888 is closed to requests from here"):
+        mixed.check("http://receiver.example:8888/")
 
 
 @pytest.mark.parametrize("port", [1, 22, 25, 79, 81, 442, 444, 1023])

@@ -1,0 +1,166 @@
+"""What a picture's process gives up before it reads the picture: all system calls but a few.
+
+A seccomp filter in classic BPF. A fork that a picture has taken over can then neither open,
+change nor remove a file, nor dial, start a program, or signal anybody but itself. A forbidden call
+fails with EPERM. Run as a program, this module tries that out: `decoder_is_confined` asks it.
+"""
+
+import ctypes
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from shared.errors import Unavailable
+
+ROOT: Final = Path(__file__).parents[2]
+PROBE_SECONDS: Final = 30.0
+
+ALLOWED: Final = (
+    *("mmap", "munmap", "mremap", "mprotect", "madvise", "brk", "futex", "getrandom"),
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"),
+    *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday"),
+    *("getpid", "gettid", "sched_yield", "sched_getaffinity", "exit", "exit_group"),
+    "getcwd",  # Pillow compares the names of files when it saves, also where there are none.
+    *("write", "close"),  # What is open by then is the end of a pipe to its own decoder.
+)
+ON_ITSELF: Final = ("kill", "tgkill")
+"""Allowed with the process's own id: `abort` ends so."""
+
+NUMBERS: Final = {
+    "x86_64": {
+        **{"write": 1, "close": 3, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12},
+        **{"rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24},
+        **{"mremap": 25, "madvise": 28, "nanosleep": 35, "getpid": 39, "exit": 60, "kill": 62},
+        **{"getcwd": 79, "gettimeofday": 96, "sigaltstack": 131, "gettid": 186, "futex": 202},
+        **{"sched_getaffinity": 204, "clock_gettime": 228, "clock_getres": 229},
+        **{"clock_nanosleep": 230, "exit_group": 231, "tgkill": 234, "getrandom": 318},
+    },
+    "aarch64": {
+        **{"getcwd": 17, "close": 57, "write": 64, "exit": 93, "exit_group": 94, "futex": 98},
+        **{"nanosleep": 101, "clock_gettime": 113, "clock_getres": 114, "clock_nanosleep": 115},
+        **{"sched_getaffinity": 123, "sched_yield": 124, "kill": 129, "tgkill": 131},
+        **{"sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139},
+        **{"gettimeofday": 169, "getpid": 172, "gettid": 178, "brk": 214, "munmap": 215},
+        **{"mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278},
+    },
+}
+"""Numbers of system calls, which never change, by the machine's name for itself."""
+
+AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+# linux/seccomp.h, linux/prctl.h and linux/bpf_common.h
+_ALLOW: Final = 0x7FFF0000
+_REFUSE: Final = 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
+_SET_SECCOMP, _FILTER, _SET_NO_NEW_PRIVS = 22, 2, 38
+_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+
+# Loaded with the module: where no file can be opened any more, it could not be.
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Program(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def confine() -> bool:
+    """Give up all calls but those allowed, for good, in this thread and what it starts.
+
+    Returns:
+        Whether the kernel has taken the filter; else nothing has changed.
+    """
+    machine = os.uname().machine
+    if machine not in NUMBERS or sys.maxsize < 2**32:
+        return False
+    code = b"".join(_filter(machine, os.getpid()))
+    program = _Program(len(code) // _INSTRUCTION.size, code)
+    return not (
+        _libc.prctl(_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        or _libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(program), 0, 0)
+    )
+
+
+@cache
+def decoder_is_confined() -> bool:
+    """Say whether a picture's process is confined on this machine, as tried out once.
+
+    Raises:
+        Unavailable: the trial did not end in time; another may.
+    """
+    try:
+        trial = subprocess.run(
+            [sys.executable, "-P", "-m", "api.images.confinement"],
+            env={"PYTHONPATH": str(ROOT)},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=PROBE_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Unavailable("whether decoders are confined could not be tried out") from error
+    return trial.returncode == 0
+
+
+def check_confined() -> None:
+    """Ask `decoder_is_confined` as a part of the service is asked.
+
+    Raises:
+        Unavailable: they are not, or it is not known.
+    """
+    if not decoder_is_confined():
+        raise Unavailable(
+            "this kernel takes no seccomp filter: a picture's process has its limits and can open"
+            " nothing, but it is not walled off; run on a kernel that has one"
+        )
+
+
+def _filter(machine: str, pid: int) -> Iterator[bytes]:
+    numbers = NUMBERS[machine]
+    yield _INSTRUCTION.pack(_LOAD, 0, 0, _ARCH_AT)
+    yield _INSTRUCTION.pack(_IF_EQUAL, 1, 0, AUDIT_ARCH[machine])
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE)
+    yield _INSTRUCTION.pack(_LOAD, 0, 0, _NUMBER_AT)
+    for name in ALLOWED:
+        yield _INSTRUCTION.pack(_IF_EQUAL, 0, 1, numbers[name])
+        yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)
+    for name in ON_ITSELF:
+        yield _INSTRUCTION.pack(_IF_EQUAL, 0, 4, numbers[name])
+        yield _INSTRUCTION.pack(_LOAD, 0, 0, _FIRST_ARGUMENT_AT)
+        yield _INSTRUCTION.pack(_IF_EQUAL, 0, 1, pid)
+        yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)
+        yield _INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE)
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE)
+
+
+def _is_walled_off() -> bool:
+    """Say whether this process, once confined, fails to reach anything outside of it."""
+    parent = os.getppid()
+    attempts: tuple[Callable[[], object], ...] = (
+        lambda: os.open("/dev/null", os.O_RDONLY),
+        Path("/").stat,
+        lambda: os.kill(parent, 0),
+        lambda: os.kill(0, signal.SIGCONT),
+        socket.socket,
+        os.fork,
+    )
+    if not confine():
+        return False
+    for attempt in attempts:
+        with suppress(PermissionError):
+            attempt()
+            return False
+    return True
+
+
+if __name__ == "__main__":
+    os._exit(0 if _is_walled_off() else 1)
