@@ -29,6 +29,8 @@ from worker.video.metadata import Tags
 
 __all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
 MOST_BYTES = 120_000
 AXE = (ROOT / "tests" / "vendor" / "axe" / "axe.min.js").read_text()
 VIDEO = "document.querySelector('.frame video')"
