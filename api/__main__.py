@@ -83,8 +83,10 @@ def is_open(settings: Settings) -> bool:
     Where Postgres is away it cannot be known, and the gateway starts: while it is away each
     request gets a 503, and after that a stranger without a key a 401.
     """
-    if settings.host in LOOPBACK or settings.allow_anonymous or settings.admin_key is not None:
+    if settings.host in LOOPBACK or settings.allow_anonymous:
         return False
+    if settings.admin_key is not None or settings.trusted_header is not None:
+        return False  # Somebody is let in, and a stranger is not.
     db = cli.open_database(settings)
     try:
         return Keys(db).load_all().is_empty

@@ -318,7 +318,7 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".big").click()
         page.locator(".is-rendering").wait_for()
         finish(fake_worker, clip)
-        plays(page)  # A video element sends no key: its clip came as a blob.
+        plays(page)  # A video element sends no key: its link works alone.
         kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
         assert ADMIN_KEY not in page.evaluate(kept) + page.url
         page.get_by_role("link", name="Admin").click()

@@ -112,6 +112,7 @@ def test_an_open_address_is_refused_while_there_is_no_key(
     [
         {"admin_key": ADMIN_KEY},
         {"allow_anonymous": True},
+        {"trusted_header": "Remote-User", "trusted_proxy": "10.1.2.3/32"},
         {"host": "127.0.0.1"},
         {"database_url": "postgresql+psycopg://nobody@127.0.0.1:9/nothing"},
     ],
