@@ -154,6 +154,10 @@ def test_without_keys_one_is_anonymous_and_begins_no_session(tenant_a: Gateway) 
     assert stale.get("/v1/session").json()["how"] == "anonymous"
 
 
+def test_a_page_may_send_a_body_although_none_is_read(tenant: tuple[ApiKey, Holder]) -> None:
+    assert tenant[1].send("POST", "/v1/session", json={}).status_code == 201
+
+
 def test_a_session_begins_no_other(browser: Browser) -> None:
     assert refusal(browser.send("POST", "/v1/session")) == (401, "missing_api_key")
 
