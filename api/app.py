@@ -25,6 +25,7 @@ from api.routes import (
     legacy,
     models,
     page,
+    session,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -70,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
+        session,
         admin,
         legacy,
         health,
