@@ -36,7 +36,7 @@ soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 S
 check:  ## Check format, lint, types, borders and architecture
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
-	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(BIN)/python -m mypy && PYTHONPATH=client $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
 
 audit:  ## Ask for known vulnerabilities of every pinned library; needs the network
 	@$(PYTHON) -m local.install dev
