@@ -12,6 +12,9 @@ SILENCE_SECONDS: Final = 60.0
 
 REOPEN_SECONDS: Final = 1.0
 
+INSTEAD_POLL: Final = frozenset({404, 405, 406, 429})
+"""There is no such stream, or the caller has as many open as it may."""
+
 
 class NoStream(Exception):
     """The service has no such stream, or nothing comes through it."""
@@ -59,7 +62,7 @@ class EventStream:
             Request("GET", self._path, headers=headers, read_seconds=SILENCE_SECONDS)
         )
         kind = answer.headers.get("content-type", "")
-        if answer.status in (404, 405, 406) or (
+        if answer.status in INSTEAD_POLL or (
             answer.status < 400 and not kind.startswith("text/event-stream")
         ):
             raise NoStream

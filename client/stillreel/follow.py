@@ -53,14 +53,14 @@ def follow(job_id: str, policy: RetryPolicy) -> Iteration[Job]:
             events = yield from stream.read()
         except NoStream:
             break
-        for event in events:
-            news = _news_of(event)
-            if news is None or news.job is None or news.job.version <= seen:
-                continue
-            seen = news.job.version
-            yield Found(news.job)
-            if news.job.has_ended:
-                return
+        for news in filter(None, map(_news_of, events)):
+            if news.job is not None and news.job.version > seen:
+                seen = news.job.version
+                yield Found(news.job)
+                if news.job.has_ended:
+                    return
+        if any(event.name in ("end", "deleted") for event in events):
+            break
     yield from _poll_one(job_id, seen, policy)
 
 
@@ -72,9 +72,8 @@ def follow_all(policy: RetryPolicy) -> Iteration[Event]:
             events = yield from stream.read()
         except NoStream:
             break
-        for event in events:
-            news = _news_of(event)
-            if news is not None and _is_new(news, seen):
+        for news in filter(None, map(_news_of, events)):
+            if _is_new(news, seen):
                 yield Found(news)
     yield from _poll_all(seen, policy)
 
@@ -142,12 +141,13 @@ def _is_new(event: Event, seen: dict[str, int]) -> bool:
 
 
 def _news_of(event: ServerSentEvent) -> Event | None:
-    """Return the news that an event carries; one without a job's id, such as `end`, has none."""
+    """Return the news that an event carries; kinds of events not known here carry none."""
+    if event.name not in ("message", "deleted"):
+        return None
     try:
         said = json.loads(event.data)
     except ValueError:
         return None
     if not isinstance(said, dict) or not isinstance(said.get("id"), str):
         return None
-    # A tombstone of a deleted job has its id and no status.
-    return Event(said["id"], decode(Job, said) if "status" in said else None)
+    return Event(said["id"], None if said.get("deleted") else decode(Job, said))
