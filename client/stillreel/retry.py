@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from stillreel.errors import ConnectionFailed, Refused, StillreelError, refusal
+from stillreel.errors import ConnectionFailed, Refused, StillreelError, UnexpectedAnswer, refusal
 from stillreel.steps import Answer, Pause, Request, Steps, once
 
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -43,8 +43,13 @@ def send(request: Request, policy: RetryPolicy, *, is_repeatable: bool = True) -
     while True:
         try:
             answer = yield from once(request)
-            if answer.status < 400:
+            if answer.status < 300 or answer.status == 304:
                 return answer
+            if answer.status < 400:
+                raise UnexpectedAnswer(
+                    f"the service is elsewhere: {answer.headers.get('location')}; set"
+                    " STILLREEL_URL to where that is"
+                )
             raise refusal(answer)
         except (ConnectionFailed, Refused) as error:
             pause = next(pauses, None)

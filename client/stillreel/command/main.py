@@ -12,7 +12,7 @@ from stillreel.command.completion import script
 from stillreel.command.console import Screen
 from stillreel.command.fields import UsageError
 from stillreel.command.parser import make_parser
-from stillreel.errors import Forbidden, NotAuthenticated, StillreelError
+from stillreel.errors import NotAuthenticated, StillreelError, Unavailable
 
 Run = Callable[[Client, Namespace, Screen], int]
 
@@ -33,7 +33,6 @@ NO_KEY: Final = (
     " `make key NAME=…`"
 )
 WRONG_KEY: Final = "; look at STILLREEL_KEY, whose key this service does not take"
-NOT_ADMIN: Final = "; set STILLREEL_KEY to a key that was made for an admin"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +68,9 @@ def advice(error: StillreelError) -> str:
     """Return what to do about it, where the service cannot know that."""
     if isinstance(error, NotAuthenticated):
         return NO_KEY if error.code == "missing_api_key" else WRONG_KEY
-    return NOT_ADMIN if isinstance(error, Forbidden) and error.code == "admin_only" else ""
+    if isinstance(error, Unavailable) and error.request_id:
+        return f" ({error.request_id})"
+    return ""
 
 
 if __name__ == "__main__":
