@@ -34,7 +34,7 @@ def script(parser: argparse.ArgumentParser, shell: str) -> str:
 def _bash(parser: argparse.ArgumentParser, shell: str) -> str:
     options, values = [], []
     for path, command in walk(parser):
-        words = [*subcommands(command), *option_names(command)]
+        words = [*subcommands(command), *own_words(command), *option_names(command)]
         options.append(f'            "{path}") words="{" ".join(words)}" ;;')
         for action in command._actions:
             if action.choices and action.option_strings:
@@ -57,6 +57,9 @@ def _fish(parser: argparse.ArgumentParser) -> str:
         )
         for name, does in subcommands(command).items():
             lines.append(f"complete -c stillreel -f -n '{where}' -a {name} -d '{_quoted(does)}'")
+        lines += [
+            f"complete -c stillreel -f -n '{where}' -a {word}" for word in own_words(command)
+        ]
         for action in command._actions:
             names = [
                 f"-l {name.removeprefix('--')}" if name.startswith("--") else f"-s {name[1:]}"
@@ -89,6 +92,16 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, str]:
         if isinstance(action, argparse._SubParsersAction)
         for choice in action._choices_actions
     }
+
+
+def own_words(parser: argparse.ArgumentParser) -> list[str]:
+    """Return what may stand where a command takes one word of a few."""
+    return [
+        str(choice)
+        for action in parser._actions
+        if not action.option_strings and not isinstance(action, argparse._SubParsersAction)
+        for choice in action.choices or ()
+    ]
 
 
 def option_names(parser: argparse.ArgumentParser) -> list[str]:
