@@ -7,7 +7,7 @@ from typing import Final
 BASH: Final = """\
 # stillreel: completion for {shell}.
 {setup}_stillreel() {{
-    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" words
+    local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" offers
     local command="${{COMP_WORDS[1]}}"
     [[ $COMP_CWORD -gt 2 && $command == keys ]] && command="keys ${{COMP_WORDS[2]}}"
     [[ $COMP_CWORD -eq 1 ]] && command=""
@@ -17,7 +17,7 @@ BASH: Final = """\
 {options}
         esac ;;
     esac
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    COMPREPLY=($(compgen -W "$offers" -- "$word"))
     [[ $word == -* || -z $command || $command == keys ]] && return
     [[ ${{#COMPREPLY[@]}} -gt 0 && -n $word ]] || COMPREPLY=($(compgen -f -- "$word"))
 }}
@@ -35,11 +35,11 @@ def _bash(parser: argparse.ArgumentParser, shell: str) -> str:
     options, values = [], []
     for path, command in walk(parser):
         words = [*subcommands(command), *own_words(command), *option_names(command)]
-        options.append(f'            "{path}") words="{" ".join(words)}" ;;')
+        options.append(f'            "{path}") offers="{" ".join(words)}" ;;')
         for action in command._actions:
             if action.choices and action.option_strings:
                 said = "|".join(f'"{path} {name}"' for name in action.option_strings)
-                values.append(f'        {said}) words="{" ".join(map(str, action.choices))}" ;;')
+                values.append(f'        {said}) offers="{" ".join(map(str, action.choices))}" ;;')
     return BASH.format(
         shell=shell,
         setup=ZSH_SETUP if shell == "zsh" else "",
