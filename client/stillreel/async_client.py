@@ -152,7 +152,7 @@ class AsyncClient:
         """Return when a clip like this would be there, as the service expects it."""
         return await self._transport.call(calls.estimate(model, fields, self._policy))
 
-    async def keys(self) -> list[Key]:
+    async def list_keys(self) -> list[Key]:
         """Return all API keys; for admins, as are the three below."""
         return await self._transport.call(calls.list_keys(self._policy))
 

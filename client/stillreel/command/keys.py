@@ -32,7 +32,7 @@ def run(client: Client, typed: Namespace, screen: Screen) -> int:
 
 
 def _list(client: Client, screen: Screen) -> None:
-    keys = client.keys()
+    keys = client.list_keys()
     if screen.is_json:
         screen.json([key.raw for key in keys])
         return
