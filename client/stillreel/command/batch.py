@@ -33,6 +33,8 @@ MOST_IN_FLIGHT: Final = 64
 RETRIES: Final = 8
 """Some 90 seconds: a batch outlives a service that is started anew."""
 
+MOST_PAST_TURNS: Final = 20
+
 ENDS_ALL: Final = (NotAuthenticated, Forbidden, ConnectionFailed)
 """What is wrong with one photo then is wrong with all."""
 
@@ -78,6 +80,10 @@ def run(client: Client, typed: Namespace, screen: Screen) -> int:
     return 0 if all(item.is_done or _made(batch, item) for item in items) else 1
 
 
+class _OfThePast(StillreelError):
+    """The job that an earlier run submitted was canceled, deleted, has failed or expired."""
+
+
 class Batch:
     """Submits, waits and downloads, so many at once; `rows` has what became of each photo."""
 
@@ -113,12 +119,7 @@ class Batch:
     async def _row(self, client: AsyncClient, item: Item) -> Row:
         began = monotonic()
         try:
-            try:
-                entry = await self._clip(client, item)
-            except Refused as error:
-                if not _is_of_the_past(error):
-                    raise
-                entry = await self._clip(client, item.next_turn())
+            entry = await self._newest(client, item)
         except ENDS_ALL as error:
             self.doom = self.doom or error
             return Row(item.photo, "unfinished", error=str(error))
@@ -128,18 +129,39 @@ class Batch:
         seconds = round(monotonic() - began, 1)
         return Row(item.photo, "succeeded", item.clip.as_posix(), entry.job, seconds)
 
+    async def _newest(self, client: AsyncClient, item: Item) -> Entry:
+        """Make the clip by the first job that is of use, of those of earlier runs or a new one."""
+        for _ in range(MOST_PAST_TURNS):
+            try:
+                return await self._clip(client, item)
+            except _OfThePast:
+                item = item.next_turn()
+        return await self._clip(client, item)
+
     async def _clip(self, client: AsyncClient, item: Item) -> Entry:
         """Submit a photo, wait, and save its clip.
 
         Raises:
+            _OfThePast: the job is of an earlier run, and of no use any more.
             StillreelError, OSError: there is no clip.
         """
-        job = await client.submit(
-            item.source, self._prompt, idempotency_key=item.key(self._ledger), **self._fields
-        )
-        self.live[item.photo] = job.id
-        self._note(item, job.id, "submitted")
-        job = await client.wait(job.id)
+        key = item.key(self._ledger)
+        try:
+            job = await client.submit(
+                item.source, self._prompt, idempotency_key=key, **self._fields
+            )
+            if job.status in ("failed", "canceled"):
+                raise _OfThePast(f"{job.id} {job.status}")
+            self.live[item.photo] = job.id
+            self._note(item, job.id, "submitted")
+            return await self._saved(client, item, job.id)
+        except Refused as error:
+            if isinstance(error, NotFound) or error.code == "idempotency_conflict":
+                raise _OfThePast(str(error)) from error
+            raise
+
+    async def _saved(self, client: AsyncClient, item: Item, job_id: str) -> Entry:
+        job = await client.wait(job_id)
         if job.status != "succeeded":
             self._note(item, job.id, job.status)
             raise without_clip(job)
@@ -220,8 +242,3 @@ def _row_of(item: Item, batch: Batch) -> Row:
 def _made(batch: Batch, item: Item) -> bool:
     row = batch.rows.get(item.photo)
     return row is not None and row.status == "succeeded"
-
-
-def _is_of_the_past(error: Refused) -> bool:
-    """Say whether the job of an earlier run cannot be used any more: deleted, expired, other."""
-    return isinstance(error, NotFound) or error.code == "idempotency_conflict"
