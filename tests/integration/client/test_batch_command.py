@@ -162,8 +162,8 @@ def test_photos_of_one_name_have_clips_of_their_own(service: Gateway, folder: Pa
 def test_on_a_terminal_there_is_a_table_and_ctrl_c_keeps_what_is_done(
     service: Gateway, folder: Path
 ) -> None:
-    with Terminal(service.url, *WORDS, "512p", folder=folder) as terminal:
-        until(lambda: len(clips(folder)) >= 3, "some clips are there")
+    with Terminal(service.url, *WORDS, "512p", "--glob", "[a-c]*", folder=folder) as terminal:
+        until(lambda: len(clips(folder)) > 1, "some clips are there")
         terminal.type("\x03")
         terminal.until("Cancel them? [y/N]")
         terminal.type("y\n")
@@ -172,11 +172,11 @@ def test_on_a_terminal_there_is_a_table_and_ctrl_c_keeps_what_is_done(
     assert "unfinished" in terminal.seen
     assert "succeeded" in terminal.seen
     ledger = (folder / "photos" / "clips" / NAME).read_text()
-    assert ledger.count('"status": "succeeded"') >= 3
-    with Terminal(service.url, *WORDS, "512p", folder=folder) as terminal:
+    assert ledger.count('"status": "succeeded"') > 1
+    with Terminal(service.url, *WORDS, "512p", "--glob", "[a-c]*", folder=folder) as terminal:
         assert terminal.end() == 0
     assert "skipped" in terminal.seen
-    assert len(clips(folder)) == len(PHOTOS)
+    assert len(clips(folder)) == 9
 
 
 def test_a_service_that_is_away_is_told_of_before_anything_is_made(folder: Path) -> None:
