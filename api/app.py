@@ -24,6 +24,8 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    page,
+    session,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -69,12 +71,15 @@ def create_app(settings: Settings) -> FastAPI:
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
+        session,
         admin,
         legacy,
         health,
         docs,
+        page,
     ):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
+    app.mount("/web", page.parts)
     openapi.describe(app)
     return app

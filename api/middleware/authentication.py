@@ -9,12 +9,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.auth.anonymous import peer_address
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.errors import AppError, RateLimited, Unauthenticated
+from shared.errors import AppError, LinkRefused, RateLimited, Unauthenticated
 
 PUBLIC: Final = frozenset(
-    {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
+    {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
-PUBLIC_FOLDER: Final = "/docs/ui/"
+PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
 
 KEY_HEADER: Final = "Stillreel-Key"
 KEY_IGNORED: Final = "ignored; this gateway has no API keys yet, and answers without"
@@ -46,7 +46,7 @@ class Authentication:
 
     def _refusal(self, error: AppError, scope: Scope) -> AppError:
         """Return what to answer: who is refused too often hears that instead."""
-        if isinstance(error, Unauthenticated):
+        if isinstance(error, Unauthenticated | LinkRefused):
             try:
                 self._rates.count_refusal(peer_address(scope))
             except RateLimited as too_often:
@@ -66,4 +66,4 @@ def _telling_of_the_key(send: Send) -> Send:
 
 
 def is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path.startswith(PUBLIC_FOLDERS)
