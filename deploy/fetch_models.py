@@ -13,10 +13,11 @@ from shared.settings import read_settings
 from worker.engines import chosen
 from worker.engines.diffusion.checkpoint import find
 from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
+from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
 EVERY: Final = 0.05
-LAYOUTS: Final = (I2VGEN_XL, WAN)
+LAYOUTS: Final = (I2VGEN_XL, SVD, SVD_XT, WAN)
 
 _log = structlog.get_logger(__name__)
 

@@ -62,6 +62,14 @@ def small_wan(folder: Path) -> VideoEngine:
     return small.engine(tiny_wan(folder))
 
 
+def small_svd(folder: Path) -> VideoEngine:
+    from tests.support import checkpoints  # noqa: F401  # One thread for torch.
+    from worker.engines.svd.engine import SvdXtEngine
+    from worker.engines.svd.tiny import tiny_svd
+
+    return SvdXtEngine(Settings(model_dir=tiny_svd(folder), _env_file=None))
+
+
 SUBJECTS: Final = (
     Subject(
         "camera",
@@ -74,6 +82,7 @@ SUBJECTS: Final = (
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
         prompt="the steam rises",
     ),
+    Subject("svd-xt", small_svd, cases=((128, 64, 8), (64, 128, 9), (64, 64, 14))),
     Subject(
         "wan",
         small_wan,

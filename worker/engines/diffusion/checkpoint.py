@@ -29,7 +29,7 @@ class Layout:
     pipelines: tuple[str, ...]
     hub_id: str
     revision: str
-    modelscope_id: str
+    modelscope_id: str | None
     weighted: tuple[str, ...]
     plain: Mapping[str, tuple[str, ...]]
     optional: tuple[str, ...] = ()
@@ -117,6 +117,11 @@ def names_part(index: Mapping[str, Any], part: str) -> bool:
 
 
 def _from_modelscope(layout: Layout) -> Path:
+    if layout.modelscope_id is None:
+        raise MissingWeights(
+            f"no repository of {layout.name} on ModelScope is known: set STILLREEL_MODEL_DIR to a"
+            " folder of weights, or STILLREEL_MODEL_SOURCE to huggingface"
+        )
     try:
         modelscope = import_module("modelscope")
     except ImportError as error:

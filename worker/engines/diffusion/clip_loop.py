@@ -55,17 +55,15 @@ def latents_of(
         NonFiniteFrames: they are not numbers, after the first step or at the end.
     """
     counter = StepCounter(steps, device, on_step)
-    (latents,) = pipeline(
+    latents: torch.Tensor = pipeline(
         **arguments,
         num_inference_steps=steps,
         callback_on_step_end=counter,
         output_type="latent",
-        return_dict=False,
-    )
+    ).frames
     counter.drain()
     check_finite(latents)
-    found: torch.Tensor = latents
-    return found
+    return latents
 
 
 def check_finite(latents: torch.Tensor) -> None:
