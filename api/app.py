@@ -24,6 +24,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    uploads,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         models,
+        uploads,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
