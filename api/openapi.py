@@ -100,7 +100,7 @@ def _body(form: dict[str, Any], json: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-_IN_FORMS: Final = {
+_IN_FORMS: Final[dict[str, dict[str, Any]]] = {
     "image[url]": _URL,
     "image[upload_id]": {"type": "string"},
     "image[part]": {"type": "string", "description": "The name of a file part of this form."},
