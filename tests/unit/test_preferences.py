@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.dependencies import Preferences, preferences
+from api.submit.idempotency import fingerprint, idempotency_key
 from api.submit.image_source import ImageUrl
 from api.submit.images import Images
-from api.submit.idempotency import fingerprint, idempotency_key
 from api.submit.warnings import warnings_for
 from shared.engines.parameters import resolve_parameters
 from shared.engines.registry import OfferedEngine
@@ -57,7 +57,9 @@ def test_a_key_that_cannot_be_kept_is_refused(header: str) -> None:
 
 def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
     plain = fingerprint(CreateJob(prompt="a"), Images(b"1"))
-    assert plain == fingerprint(CreateJob.model_validate({"prompt": "a", "seed": None}), Images(b"1"))
+    assert plain == fingerprint(
+        CreateJob.model_validate({"prompt": "a", "seed": None}), Images(b"1")
+    )
     assert plain != fingerprint(CreateJob(prompt="b"), Images(b"1"))
     assert plain != fingerprint(CreateJob(prompt="a"), Images(b"2"))
     there = fingerprint(CreateJob(prompt="a"), Images(ImageUrl("https://example.org/1")))
@@ -79,7 +81,8 @@ def test_a_release_that_adds_a_field_knows_the_requests_from_before_it() -> None
 
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
     sent = CreateJob.model_validate(fields)
-    settled = resolve_parameters(spec, sent, image_width=64, image_height=64, seed=1)
+    said = sent.model_copy(update={"prompt": "it moves"})
+    settled = resolve_parameters(spec, said, image_width=64, image_height=64, seed=1)
     return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent, settled))
 
 
