@@ -26,6 +26,7 @@ from api.routes import (
     models,
     page,
     session,
+    uploads,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         models,
+        uploads,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
