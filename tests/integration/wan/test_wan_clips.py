@@ -1,5 +1,6 @@
 """What a Wan clip depends on, what it does not, and what is left behind when it stops."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from shared.engines.spec import Honours
 from shared.errors import Drained, MissingWeights, NonFiniteFrames, OutOfMemory
 from shared.lifecycle import Stage
-from tests.support.photos import astronaut
+from tests.support.photos import astronaut, coffee
 from tests.support.small_wan import asked, engine, loaded, model_of, rendered
 from worker.engines.base import Step
 from worker.engines.wan.engine import WanEngine
@@ -170,6 +172,17 @@ def test_the_spec_says_what_the_folder_holds(tmp_path: Path) -> None:
     assert one.footprint is not None
     assert two.footprint.ways[0].weights_bytes > 2 * one.footprint.ways[0].weights_bytes
     assert (one.revision, two.defaults.fps) == ("local", 16)
+    # TI2V-5B takes a last frame and does nothing with it.
+    assert (Honours.LAST_FRAME in one.honours, Honours.LAST_FRAME in two.honours) == (False, True)
+
+
+def test_the_last_frame_changes_the_clip_of_two_experts(tmp_path: Path) -> None:
+    two = loaded(tmp_path, "i2v-a14b")
+    ends = [None, coffee(), astronaut()]
+
+    clips = [rendered(two, replace(asked(), last_frame=end)).tobytes() for end in ends]
+
+    assert len(set(clips)) == 3
 
 
 def count_passes(part: Any) -> list[object]:

@@ -5,6 +5,7 @@ which is not installed, is stood in for by nothing. What it does to a prompt in 
 nothing too.
 """
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from diffusers import WanImageToVideoPipeline
 from diffusers.pipelines.wan import pipeline_wan_i2v
 from PIL import Image as PillowImage
 
+from tests.support.photos import astronaut
 from tests.support.small_wan import asked, ignore, loaded, model_of, rendered
 from worker.engines.base import RenderRequest
 from worker.engines.diffusion.encodings import Encodings
@@ -69,6 +71,16 @@ def test_latents_match_the_reference(
     assert float((latents - reference).norm() / reference.norm()) <= BOUND
 
 
+def test_a_last_frame_is_what_the_reference_makes_of_it(arms: tuple[WanEngine, Any]) -> None:
+    ours, stock = arms
+    request = replace(asked(), last_frame=astronaut())
+
+    latents = clip_latents(model_of(ours), request, ignore, encodings=Encodings())
+
+    reference = by_stock(stock, request, "latent")
+    assert float((latents - reference).norm() / reference.norm()) <= BOUND
+
+
 def test_frames_match_the_reference(arms: tuple[WanEngine, Any]) -> None:
     """So the decode one latent frame at a time is the whole one."""
     ours, stock = arms
@@ -84,8 +96,14 @@ def test_frames_match_the_reference(arms: tuple[WanEngine, Any]) -> None:
 def by_stock(stock: Any, request: RenderRequest, output: str) -> Any:
     given = request.parameters
     frame = frame_image(request.image, width=given.width, height=given.height, fit=given.fit)
+    last = None
+    if request.last_frame is not None:
+        last = frame_image(
+            request.last_frame, width=given.width, height=given.height, fit=given.fit
+        )
     return stock(
         image=PillowImage.fromarray(frame),
+        last_image=None if last is None else PillowImage.fromarray(last),
         prompt=given.prompt,
         negative_prompt=given.negative_prompt,
         width=given.width,

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
-from shared.engines.spec import Defaults, EngineSpec, Licence, Resolution, Shape, Span
+from shared.engines.spec import Defaults, EngineSpec, Honours, Licence, Resolution, Shape, Span
 from shared.errors import MissingWeights, ModelLoading, NonFiniteFrames
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
@@ -34,6 +34,7 @@ def _spec(layout: Layout, *, title: str, frames: int) -> EngineSpec:
         shape=Shape.BUCKETS,
         multiple=64,
         max_side=1024,
+        honours=(Honours.BLUR,),
         num_frames=Span(low=8, high=frames),
         defaults=defaults,
         vram_bytes=FOOTPRINT.least_bytes(width=896, height=512, num_frames=frames),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from shared.engines.spec import (
     Defaults,
     EngineSpec,
+    Honours,
     Licence,
     Preset,
     Quality,
@@ -41,6 +42,7 @@ SPEC: Final = EngineSpec(
     shape=Shape.BUCKETS,
     multiple=32,
     max_side=1408,
+    honours=(Honours.BLUR,),
     num_frames=Span(low=5, high=121),
     defaults=Defaults(
         resolution=Resolution.P512,
@@ -156,6 +158,10 @@ def _spec(settings: Settings) -> EngineSpec:
             **named,
             "title": "Wan 2.2 I2V-A14B",
             "footprint": TWO_EXPERTS,
+            # TI2V-5B drops a last frame in silence. With one the clip may not be cut at its end,
+            # so only the numbers of frames that the model makes itself are taken.
+            "honours": (*SPEC.honours, Honours.LAST_FRAME),
+            "num_frames": Span(low=5, high=121, step=4),
             "defaults": SPEC.defaults.model_copy(
                 update={"fps": 16, "num_inference_steps": 40, "guidance_scale": 3.5}
             ),

@@ -1,6 +1,7 @@
 """One clip from its request to its frames: encode, denoise, decode."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from PIL import Image as PillowImage
@@ -46,7 +47,7 @@ def clip_latents(
     if asked.guidance_scale > 1:
         unguided = encode_prompt(model, encodings, asked.negative_prompt)
     on_step(Step(1, 1, Stage.ENCODING_INPUTS))
-    arguments = {
+    arguments: dict[str, Any] = {
         "image": _framed(request.image, request),
         "prompt_embeds": prompt,
         "negative_prompt_embeds": unguided,
@@ -56,6 +57,8 @@ def clip_latents(
         "guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
+    if request.last_frame is not None:
+        arguments["last_image"] = _framed(request.last_frame, request)
     return latents_of(
         model.pipeline, arguments, on_step, steps=asked.num_inference_steps, device=model.device
     )
