@@ -58,9 +58,7 @@ def no_ftfy(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=["guided", "unguided", "cut prompt", "portrait"],
 )
-def test_latents_match_the_reference(
-    arms: tuple[WanEngine, Any], changed: dict[str, object]
-) -> None:
+def test_latents_match_the_reference(arms: tuple[WanEngine, Any], changed: dict[str, Any]) -> None:
     ours, stock = arms
     request = asked(**changed)
 

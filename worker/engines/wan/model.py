@@ -23,7 +23,7 @@ MASK_CHANNELS: Final = 4
 """A14B is told which of the four frames of a latent are given."""
 
 
-class Pipeline(WanImageToVideoPipeline):  # type: ignore[misc]  # The library has no types.
+class Pipeline(WanImageToVideoPipeline):
     """The stock pipeline without its text encoder, which is ours to move and to remember for."""
 
     @property
