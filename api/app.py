@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
 from api.body_limit import with_picture
+from api.compat.openai import routes as openai_videos
 from api.middleware import cors
 from api.middleware.authentication import Authentication
 from api.middleware.body_timeout import BodyTimeout
@@ -66,6 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         models,
+        openai_videos,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,

@@ -52,16 +52,20 @@ class JobAnswer:
 
     def _headers(self) -> dict[str, str]:
         headers = {"ETag": self._etag, "Cache-Control": "private, no-cache"}
-        if self._job.status in LIVE:
-            seconds = poll_seconds(self._job, self._place)
-            headers["Retry-After"] = str(seconds)
-            headers["openai-poll-after-ms"] = str(seconds * 1000)
-        return headers
+        return headers | poll_headers(self._job, self._place)
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the job with its place in the queue, which is read now."""
     return JobAnswer(job, ports.queries.place(job), base_url=base_url)
+
+
+def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:
+    """Return the headers that say when to ask again, of a job that lives."""
+    if job.status not in LIVE:
+        return {}
+    seconds = poll_seconds(job, place)
+    return {"Retry-After": str(seconds), "openai-poll-after-ms": str(seconds * 1000)}
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

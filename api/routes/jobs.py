@@ -96,7 +96,7 @@ def list_jobs(
             metadata=_metadata(request),
         ),
         limit=limit,
-        after=None if after is None else _cursor(after),
+        after=None if after is None else cursor(after),
         newest_first=order == "desc",
     )
     views = [job_view(job, base_url=base_url) for job in page.jobs]
@@ -185,7 +185,8 @@ def _remove_files(storage: Storage, job_id: UUID) -> None:
         storage.delete_prefix(output_prefix(job_id))
 
 
-def _cursor(after: str) -> UUID:
+def cursor(after: str) -> UUID:
+    """Return the id that a listing goes on behind."""
     try:
         return parse_id(after)
     except NotFound as error:

@@ -3,10 +3,11 @@
 import base64
 import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Self, cast
+from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -17,6 +18,7 @@ from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.validation_messages import explain, unknown_field
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
@@ -32,6 +34,7 @@ MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some list
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
 LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
+FILE_PARTS: Final = frozenset({"image"})
 KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
@@ -65,14 +68,32 @@ class ImageUrl:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; `image` is still whatever the client sent."""
+    """A well-formed create request; `image` is still whatever the client sent.
+
+    `warnings` say what its reader took no notice of, `parent_id` which job it was made from.
+    """
 
     fields: CreateJob
     image: bytes | ImageUrl
+    warnings: tuple[str, ...] = ()
+    parent_id: UUID | None = None
+
+    def fitted(self, spec: EngineSpec) -> Self:
+        """Return the request as the engine that was chosen for it can take it."""
+        return self
 
 
-async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
+async def receive(
+    request: Request,
+    *,
+    max_bytes: int,
+    reservation: Reservation,
+    file_parts: frozenset[str] = FILE_PARTS,
+) -> Received:
     """Take in a create request's body; while it arrives, what is large of it lies in a file.
+
+    Args:
+        file_parts: what the part of a form that holds the picture may be called.
 
     Raises:
         UnsupportedBody: its content type is neither a form nor JSON.
@@ -81,12 +102,14 @@ async def receive(request: Request, *, max_bytes: int, reservation: Reservation)
         Unavailable: the disk has no room for it.
     """
     try:
-        return await _receive(request, max_bytes, reservation)
+        return await _receive(request, max_bytes, reservation, file_parts)
     except OSError as error:
         raise Unavailable("there is no room here for a body so large; try again") from error
 
 
-async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
+async def _receive(
+    request: Request, max_bytes: int, reservation: Reservation, file_parts: frozenset[str]
+) -> Received:
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
@@ -103,7 +126,7 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
         async with request.form(
             max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
         ) as form:
-            return await _from_form(form, reservation)
+            return await _from_form(form, reservation, file_parts)
     except HTTPException as error:
         if error.status_code != 400:
             raise
@@ -128,7 +151,7 @@ def read_create(received: Received) -> CreateRequest:
     sent = values.pop("image", None)
     if received.file is not None and sent is not None:
         raise InvalidRequest("image is sent twice; send it once", param="image")
-    image = received.file if received.file is not None else _image(sent)
+    image = received.file if received.file is not None else read_picture(sent)
     present = {name: value for name, value in values.items() if value is not None}
     try:
         return CreateRequest(CreateJob.model_validate(present), image)
@@ -142,6 +165,30 @@ def _values(received: Received) -> dict[str, Any]:
     if received.escaped is not None:
         return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
     return _nested(received.pairs)
+
+
+def read_named(
+    received: Received, names: Collection[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a body says under these names, and the other names that it has.
+
+    Other protocols' clients send what means nothing here; of that the name is all that is read.
+
+    Raises:
+        InvalidRequest: the JSON or the form, or a name of these in two forms.
+    """
+    if received.json is not None:
+        values = _object(received.json)
+        others = [name for name in values if name not in names]
+        found = {name: value for name, value in values.items() if name in names}
+    else:
+        pairs = received.pairs
+        if received.escaped is not None:
+            pairs = read_escaped(received.escaped, max_fields=MAX_FIELDS)
+        others = [name for name, _ in pairs if name.partition("[")[0] not in names]
+        found = _nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
+    refuse_nul(found)
+    return found, tuple(dict.fromkeys(others))
 
 
 def _check_charset(options: str) -> None:
@@ -166,16 +213,19 @@ async def _spool(request: Request, reservation: Reservation) -> bytes:
         return await arriving.read()
 
 
-async def _from_form(form: FormData, reservation: Reservation) -> Received:
+async def _from_form(
+    form: FormData, reservation: Reservation, file_parts: frozenset[str]
+) -> Received:
     pairs: list[tuple[str, str]] = []
     file = None
     for name, value in form.multi_items():
         if isinstance(value, str):
             await reservation.grow(len(value))
             pairs.append((name, value))
-        elif name != "image":
+        elif name not in file_parts:
+            known = " or ".join(sorted(file_parts))
             raise InvalidRequest(
-                f"the file part is named {excerpt(name)}; name it image", param="image"
+                f"the file part is named {excerpt(name)}; name it {known}", param=min(file_parts)
             )
         else:
             await reservation.grow(value.size or 0)
@@ -249,7 +299,7 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         at[last] = value
 
 
-def _image(sent: object) -> bytes | ImageUrl:
+def read_picture(sent: object) -> bytes | ImageUrl:
     """Return the picture inside a JSON `image`, or where it lies."""
     if isinstance(sent, Mapping):
         if set(sent) == {"url"}:

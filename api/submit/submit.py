@@ -1,6 +1,7 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
 import secrets
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +18,8 @@ from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import CreateRequest, ImageUrl, read_create, receive
+from api.submit.body import FILE_PARTS, CreateRequest, ImageUrl, read_create, receive
+from api.submit.dialect import Dialect
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
 from api.submit.remote_urls import check_webhook, fetch_image
@@ -68,8 +70,66 @@ async def submit(
     key: str | None,
     source: str,
     takes_urls: bool = True,
+    dialect: Dialect | None = None,
 ) -> Submitted:
-    """Turn a request into a queued job, each slow part in its own lane.
+    """Turn a request's body into a queued job, each slow part in its own lane.
+
+    Args:
+        dialect: how the body is written, where not as our own API has it.
+
+    Raises:
+        As `submit_read`.
+    """
+
+    async def read(reservation: Reservation) -> CreateRequest:
+        create = await read_body(request, ports, caller, reservation, dialect)
+        return _checked(create, ports.settings, takes_urls=takes_urls)
+
+    return await submit_read(
+        read, ports, caller, key=key, source=source, request_id=request_id(request.scope)
+    )
+
+
+async def read_body(
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    reservation: Reservation,
+    dialect: Dialect | None = None,
+) -> CreateRequest:
+    """Take in a body and check it field by field.
+
+    Raises:
+        InvalidRequest: the form, the JSON or a field.
+        Busy, Unavailable: there is no room for it now.
+    """
+    pools, max_bytes = ports.pools, ports.settings.max_upload_bytes
+    # Until then the body is not asked for and waits where it comes from.
+    # One in chunks does not say what it will take of the disk.
+    async with pools.spool.turn(caller.owner_id, declared_bytes(request.headers) or max_bytes):
+        received = await receive(
+            request,
+            max_bytes=max_bytes,
+            reservation=reservation,
+            file_parts=dialect.file_parts if dialect else FILE_PARTS,
+        )
+    read = dialect.read if dialect else read_create
+    return await pools.parsing.run(partial(read, received), owner_id=caller.owner_id)
+
+
+async def submit_read(
+    read: Callable[[Reservation], Awaitable[CreateRequest]],
+    ports: Ports,
+    caller: Caller,
+    *,
+    key: str | None,
+    source: str,
+    request_id: str,
+) -> Submitted:
+    """Turn a create request into a queued job, each slow part in its own lane.
+
+    Args:
+        read: gets the request, and has what memory it takes counted.
 
     Raises:
         InvalidRequest: the fields or the picture; nothing was stored.
@@ -80,18 +140,11 @@ async def submit(
             lost: a client that sent a key finds out by sending it again.
     """
     settings, pools, owner_id = ports.settings, ports.pools, caller.owner_id
-    max_bytes = settings.max_upload_bytes
     async with pools.body_memory.reserve(owner_id) as reservation:
-        # Until then the body is not asked for and waits where it comes from.
-        # One in chunks does not say what it will take of the disk.
-        async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
-            received = await receive(request, max_bytes=max_bytes, reservation=reservation)
-
-        read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
-        create = _checked(read, settings, takes_urls=takes_urls)
+        create = await read(reservation)
 
         def look_up() -> CheckedRequest | Job:
-            order = _order(create, ports, caller, key, source, request_id(request.scope))
+            order = _order(create, ports, caller, key, source, request_id)
             earlier = _earlier(ports, order)
             if earlier is None:
                 check_disk_space(order.offer, settings)
@@ -150,9 +203,11 @@ def _order(
     source: str,
     request_id: str,
 ) -> CheckedRequest:
+    offer = ports.registry.choose(create.fields.model)
+    create = create.fitted(offer.spec)
     return CheckedRequest(
         create=create,
-        offer=ports.registry.choose(create.fields.model),
+        offer=offer,
         owner_id=caller.owner_id,
         max_queued=caller.max_queued or ports.settings.max_queued_per_key,
         source=source,
@@ -218,8 +273,13 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
         metadata=fields.metadata,
-        warnings=(*warnings_for(order.offer, fields), *picture.warnings),
+        warnings=(
+            *order.create.warnings,
+            *warnings_for(order.offer, fields),
+            *picture.warnings,
+        ),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
+        parent_id=order.create.parent_id,
     )
 
 

@@ -43,6 +43,13 @@ DELETE /v1/jobs/{job_id}
 POST /v1/jobs/{job_id}/cancel
 GET /v1/jobs/{job_id}/content
 HEAD /v1/jobs/{job_id}/content
+GET /v1/videos
+GET /v1/videos/{video_id}
+DELETE /v1/videos/{video_id}
+POST /v1/videos/{video_id}/cancel
+POST /v1/videos/{video_id}/remix
+GET /v1/videos/{video_id}/content
+HEAD /v1/videos/{video_id}/content
 GET /outputs/{file_name}
 HEAD /outputs/{file_name}
 GET /v1/models
@@ -76,6 +83,7 @@ LIMITS = {
     **dict.fromkeys(SMALL.strip().splitlines(), SMALL_BODY_BYTES),
     "POST /v1/jobs": PICTURE,
     "POST /generate": PICTURE,
+    "POST /v1/videos": PICTURE,
 }
 READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui"}
 """What FastAPI and Starlette serve by themselves."""

@@ -71,6 +71,14 @@ EXPECTED: dict[str, Row] = {
     "POST /v1/jobs/{job_id}/cancel": Row(Access.OWNER, is_live=True),
     "GET /v1/jobs/{job_id}/content": OWNER,
     "HEAD /v1/jobs/{job_id}/content": OWNER,
+    "POST /v1/videos": Row(Access.HOLDER, is_form=True),
+    "GET /v1/videos": HOLDER,
+    "GET /v1/videos/{video_id}": OWNER,
+    "DELETE /v1/videos/{video_id}": OWNER,
+    "POST /v1/videos/{video_id}/cancel": Row(Access.OWNER, is_live=True),
+    "POST /v1/videos/{video_id}/remix": Row(Access.OWNER, json={"prompt": "again"}),
+    "GET /v1/videos/{video_id}/content": OWNER,
+    "HEAD /v1/videos/{video_id}/content": OWNER,
     "POST /generate": Row(Access.HOLDER, 202, is_form=True, headers={"Prefer": "respond-async"}),
     "GET /outputs/{file_name}": OWNER,
     "HEAD /outputs/{file_name}": OWNER,
@@ -141,6 +149,7 @@ class World:
         key, _ = self.locksmith.holder(self.tenant.gateway, f"spare-{uuid4().hex}")
         return {
             "job_id": job,
+            "video_id": job,
             "file_name": f"{job}.mp4",
             "endpoint_id": endpoint,
             "delivery_id": told["data"][0]["id"],
@@ -270,7 +279,8 @@ def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
 ) -> None:
     named = world.belongings()
     if EXPECTED[route].is_live:
-        named["job_id"] = world.tenant.created()
+        live = world.tenant.created()
+        named |= {name: live for name, value in named.items() if value == named["job_id"]}
     for who in (world.other, world.admin):
         foreign, absent = (ask(who, route, names) for names in (named, missing(named)))
         assert told(foreign) == told(absent)
