@@ -313,7 +313,7 @@ def test_models_are_openais_with_ours_beside(client: OpenAI) -> None:
     found = client.models.retrieve("moves")
     assert (found.object, found.owned_by) == ("model", "stillreel")
     assert found.created > 0
-    assert getattr(found, "parameters")["properties"]["fps"]["default"] == 8
+    assert found.parameters["properties"]["fps"]["default"] == 8
     with pytest.raises(NotFoundError):
         client.models.retrieve("sora-2")
 
