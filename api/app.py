@@ -25,6 +25,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    uploads,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         models,
+        uploads,
         openai_videos,
         webhook_endpoints,
         webhook_deliveries,

@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
-from api.submit.body import MAX_URL
+from api.submit.image_source import MAX_URL
 from shared.jobs.create import CreateJob, Metadata
 
 _REFERENCE: Final = "#/components/schemas/{model}"

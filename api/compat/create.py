@@ -4,39 +4,31 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Final, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from api.auth.caller import Caller
 from api.ports import Ports
-from api.submit.body import (
-    ALIASES,
-    CreateRequest,
-    ImageUrl,
-    Received,
-    read_named,
-    read_picture,
-)
-from api.submit.dialect import Dialect
+from api.submit.body import ALIASES, CreateRequest, Received, read_named
+from api.submit.image_source import Files
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import read_json
-from api.submit.submit import Submitted, submit
+from api.submit.queue_job import Submitted
+from api.submit.submit import submit
 from api.validation_messages import explain
 from shared.engines.spec import MIN_SIDE, EngineSpec
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
-from shared.numbers import Real
 
-OURS: Final = frozenset({*CreateJob.model_fields, *ALIASES})
+OURS: Final = frozenset({*CreateJob.model_fields, *ALIASES, *IMAGE_FIELDS[1:]})
 MOST_NAMED: Final = 20
 """Of names that mean nothing here: the rest is counted."""
 
-LONGEST_CLIP_SECONDS: Final = 3600
-
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX*×]\s*(\d{1,5})")
-_SECONDS: Final = TypeAdapter(Real)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,19 +39,17 @@ class Names:
         pictures: the fields that may hold the picture; the first is named in errors.
         ours: its names of our fields.
         size: its names of a text like 1280x720.
-        seconds: its names of a clip's length.
         more: fields that hold an object of more fields.
     """
 
     pictures: tuple[str, ...]
     ours: Mapping[str, str] = field(default_factory=dict)
     size: tuple[str, ...] = ("size",)
-    seconds: tuple[str, ...] = ("seconds", "duration")
     more: tuple[str, ...] = ()
 
     @property
     def all(self) -> frozenset[str]:
-        named = {*self.pictures, *self.ours, *self.size, *self.seconds, *self.more}
+        named = {*self.pictures, *self.ours, *self.size, *self.more}
         return OURS | named
 
 
@@ -68,33 +58,21 @@ class ForeignRequest(CreateRequest):
     """A create request in another protocol's words, before an engine was chosen for it."""
 
     size: tuple[int, int] | None = None
-    seconds: float | None = None
     params: Mapping[str, str] = field(default_factory=dict)
 
     def fitted(self, spec: EngineSpec) -> Self:
-        """Return the request with the size and the length that come nearest in this engine."""
-        changes: dict[str, int] = {}
-        warnings = [*self.warnings]
-        if self.size is not None:
-            width, height = (_side(side, spec) for side in self.size)
-            changes |= {"width": width, "height": height}
-            if (width, height) != self.size:
-                warnings.append(
-                    f"size {self.size[0]}x{self.size[1]} became {width}x{height}: sides of"
-                    f" {spec.name} are multiples of {spec.multiple}"
-                )
-        fps = spec.defaults.fps if self.fields.fps is None else self.fields.fps
-        if self.seconds is not None and fps > 0:
-            least, most = int(spec.num_frames.low), int(spec.num_frames.high)
-            wanted = round(self.seconds * fps)
-            changes["num_frames"] = frames = min(max(wanted, least), most)
-            if frames != wanted:
-                warnings.append(
-                    f"{self.seconds:g} seconds became {frames / fps:g}: {spec.name} makes"
-                    f" {least} to {most} frames, {fps} a second here"
-                )
-        fields = self.fields.model_copy(update=changes)
-        return replace(self, fields=fields, warnings=tuple(warnings))
+        """Return the request with the size that comes nearest in this engine."""
+        if self.size is None:
+            return self
+        width, height = (_side(side, spec) for side in self.size)
+        warnings = self.warnings
+        if (width, height) != self.size:
+            warnings += (
+                f"size {self.size[0]}x{self.size[1]} became {width}x{height}: sides of"
+                f" {spec.name} are multiples of {spec.multiple}",
+            )
+        fields = self.fields.model_copy(update={"width": width, "height": height})
+        return replace(self, fields=fields, warnings=warnings)
 
 
 async def submit_foreign(
@@ -105,7 +83,6 @@ async def submit_foreign(
     *,
     key: str | None,
     source: str,
-    file_parts: Iterable[str] = (),
 ) -> Submitted:
     """Turn a body in another protocol's words into a queued job.
 
@@ -119,9 +96,8 @@ async def submit_foreign(
         words.update(found.params)
         return found
 
-    dialect = Dialect(note, frozenset(file_parts))
     with in_words_of(words):
-        return await submit(request, ports, caller, key=key, source=source, dialect=dialect)
+        return await submit(request, ports, caller, key=key, source=source, read=note)
 
 
 def read_foreign(received: Received, names: Names, **fixed: Any) -> ForeignRequest:
@@ -131,7 +107,7 @@ def read_foreign(received: Received, names: Names, **fixed: Any) -> ForeignReque
         InvalidRequest: a value is wrong; `param` is the name that the client used.
     """
     values, others = read_named(received, names.all)
-    return foreign_request(values, others, names, file=received.file, **fixed)
+    return foreign_request(values, others, names, files=received.files, **fixed)
 
 
 def foreign_request(
@@ -139,34 +115,33 @@ def foreign_request(
     others: Iterable[str],
     names: Names,
     *,
-    file: bytes | None = None,
+    files: Files = MappingProxyType({}),
     **fixed: Any,
 ) -> ForeignRequest:
     """Return the request that these values make.
 
     Args:
         others: names that mean nothing here; a warning tells of them.
-        file: the picture, where it was a part of a form.
+        files: the parts of a form; the picture may be one of them.
         fixed: our fields that the protocol says elsewhere.
     """
     values, others = _opened(values, [*others], names)
     warnings = [_ignored(others)] if others else []
-    image = file if file is not None else _picture(values, names)
+    images = _images(values, names, files)
     ours, params = _ours(values, names)
     size = _size(values, names)
     if size is not None and ("width" in ours or "height" in ours):
         size = None
         warnings.append("size was ignored: width and height decide the size")
-    seconds = _seconds(values, names)
-    if seconds is not None and "num_frames" in ours:
-        seconds = None
-        warnings.append("seconds was ignored: num_frames decides the length")
+    if ours.get("seconds") is not None and ours.get("num_frames") is not None:
+        warnings.append(f"{params.get('seconds', 'seconds')} was ignored: num_frames decides")
+        del ours["seconds"]
     with in_words_of(params):
         try:
             fields = CreateJob.model_validate({**ours, **fixed})
         except ValidationError as error:
             raise explain(error.errors(include_url=False), sorted(names.all)) from error
-    return ForeignRequest(fields, image, tuple(warnings), None, size, seconds, params)
+    return ForeignRequest(fields, images, tuple(warnings), size, params)
 
 
 @contextmanager
@@ -236,45 +211,32 @@ def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _seconds(values: Mapping[str, Any], names: Names) -> float | None:
-    name = _said(values, names.seconds)
-    if name is None:
-        return None
-    try:
-        seconds = _SECONDS.validate_python(values[name])
-    except ValidationError as error:
-        raise InvalidRequest(
-            f"{name} must be a number, not {excerpt(values[name])}", param=name
-        ) from error
-    if not 0 < seconds <= LONGEST_CLIP_SECONDS:
-        raise InvalidRequest(
-            f"{name} {excerpt(values[name])} is out of range; it takes more than 0 and"
-            f" {LONGEST_CLIP_SECONDS} at most",
-            param=name,
-        )
-    return seconds
+def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
+    """Return the images, the first of them in any of the spellings that clients use for it."""
+    part = next((name for name in names.pictures if name in files), None)
+    name = part or _said(values, names.pictures) or names.pictures[0]
+    image = _spelled(_parsed(values.get(name), name), name) if part is None else {"part": part}
+    more = {name: _parsed(values.get(name), name) for name in IMAGE_FIELDS[1:]}
+    with in_words_of(dict.fromkeys(("image", "image.url"), name)):
+        return read_images({**more, "image": image}, {name: files[name]} if part else {})
 
 
-def _picture(values: Mapping[str, Any], names: Names) -> bytes | ImageUrl:
-    """Return the picture in any of the spellings that clients use for it."""
-    name = _said(values, names.pictures) or names.pictures[0]
-    sent = _parsed(values.get(name), name)
+def _spelled(sent: Any, name: str) -> Any:
+    """Return a picture as our own API has it; what is one already stays."""
     if isinstance(sent, list) and len(sent) == 1:
         sent = sent[0]
-    if isinstance(sent, Mapping):
-        sent = next(
-            (sent[key] for key in ("image_url", "url", "data") if sent.get(key)), dict(sent)
-        )
-        sent = sent.get("url", sent) if isinstance(sent, Mapping) else sent
+    if isinstance(sent, Mapping) and "image_url" in sent:
+        sent = sent["image_url"]
+        sent = sent.get("url") if isinstance(sent, Mapping) else sent
+    if isinstance(sent, Mapping) and "file_id" not in sent:
+        return sent
     if not isinstance(sent, str):
         raise InvalidRequest(
             f"{name} {'is missing; it ' if not sent else ''}takes one picture: a file part of a"
             ' multipart form, a data URI, or {"image_url": "https://…"}',
             param=name,
         )
-    is_data = sent[:5].lower() == "data:"
-    with in_words_of(dict.fromkeys(("image", "image.url"), name)):
-        return read_picture(sent if is_data else {"url": sent})
+    return sent if sent[:5].lower() == "data:" else {"url": sent}
 
 
 def _parsed(value: Any, name: str) -> Any:

@@ -28,8 +28,10 @@ from shared.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
+from shared.jobs.inputs import Input
 from shared.jobs.job import Artifact, Job, Variant, parse_id
-from shared.jobs.storage_keys import input_key
+from shared.jobs.queries import JobQueries
+from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Status
 from shared.storage import Content, Storage
 
@@ -80,9 +82,18 @@ class Span:
 
 
 async def serve(
-    request: Request, ports: Ports, caller: Caller, job_id: str, variant: Variant
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    job_id: str,
+    variant: Variant,
+    *,
+    name: str = FIRST,
 ) -> Response:
     """Answer with a file of a job, a part of it, a link to it, 304 or 416.
+
+    Args:
+        name: which input, where that is the variant.
 
     Raises:
         NotFound: no such job, or it was not asked for such a file.
@@ -92,7 +103,12 @@ async def serve(
     find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
     download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
-    file: File = await download(partial(_file, ports.storage, job, variant))
+    if variant is Variant.INPUT:
+        look = partial(_find_input, ports.queries, job, name)
+        given = await ports.pools.database.run(look, owner_id=caller.owner_id)
+        file: File = await download(partial(_input, ports.storage, job, given))
+    else:
+        file = _file(job, variant)
     headers = _headers(file)
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -127,14 +143,40 @@ async def _send(
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
-def _file(storage: Storage, job: Job, variant: Variant) -> File:
+def check_kept(job: Job) -> None:
+    """Raise Gone where a job's files are over."""
     if job.expired_at is not None:
         raise Gone("the job's files were kept until their time was over; a new job makes others")
-    if variant is Variant.INPUT:
-        key = input_key(job.id)
-        size = storage.size(key)
-        return File(key, f"{job.public_id}.input.png", "image/png", job.image_sha256, size)
-    artifact = _artifact(job, variant)
+
+
+def finished_file(job: Job, variant: Variant) -> Artifact:
+    """Return a finished job's file as it is stored.
+
+    Raises:
+        NotFound, JobNotReady, JobTerminal, Gone: as `serve`.
+    """
+    check_kept(job)
+    return _artifact(job, variant)
+
+
+def _input(storage: Storage, job: Job, given: Input) -> File:
+    check_kept(job)
+    name = "input" if given.name == FIRST else f"input.{given.name}"
+    size = storage.size(given.key)
+    return File(given.key, f"{job.public_id}.{name}.png", "image/png", given.sha256, size)
+
+
+def _find_input(queries: JobQueries, job: Job, name: str) -> Input:
+    inputs = queries.inputs(job)
+    for given in inputs:
+        if given.name == name:
+            return given
+    there = ", ".join(given.name for given in inputs)
+    raise NotFound(f"this job has no input of that name; it has {there}")
+
+
+def _file(job: Job, variant: Variant) -> File:
+    artifact = finished_file(job, variant)
     suffix = _SUFFIXES.get(artifact.content_type, "")
     middle = "" if variant is Variant.VIDEO else f".{variant}"
     name = f"{job.public_id}{middle}{suffix}"

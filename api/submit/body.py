@@ -1,13 +1,10 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
-import base64
-import binascii
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, Self, cast
-from uuid import UUID
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -16,37 +13,29 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
+from api.submit.images import IMAGE_FIELDS, MAX_FILES, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.validation_messages import explain, unknown_field
 from shared.engines.spec import EngineSpec
-from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
 
-MAX_URL: Final = 2000
 MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
 MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
-MAX_URI_HEAD: Final = 200
-WHITESPACE: Final = b" \t\r\n\f\v"
 MAX_DIGITS: Final = 16
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
-NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
-LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
-FILE_PARTS: Final = frozenset({"image"})
-KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+NESTED: Final = frozenset({"metadata", "webhook", *IMAGE_FIELDS})
+LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
+KNOWN: Final = (*IMAGE_FIELDS, *CreateJob.model_fields, *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 )
 """Python knows codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-_HOW: Final = (
-    "a file part of a multipart form, or in JSON"
-    ' {"url": "https://…"} or {"data": "data:image/png;base64,…"}'
-)
 
 
 @dataclass(frozen=True)
@@ -54,46 +43,29 @@ class Received:
     """A body that has arrived and of which nothing is believed yet."""
 
     pairs: Sequence[tuple[str, str]]
-    file: bytes | None
+    files: Mapping[str, bytes]
     json: bytes | None
     escaped: bytes | None = None
 
 
 @dataclass(frozen=True)
-class ImageUrl:
-    """Where the client says that its picture lies; nothing is known of the place."""
-
-    url: str
-
-
-@dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; `image` is still whatever the client sent.
+    """A well-formed create request; its images are still whatever the client sent.
 
-    `warnings` say what its reader took no notice of, `parent_id` which job it was made from.
+    `warnings` say what its reader took no notice of.
     """
 
     fields: CreateJob
-    image: bytes | ImageUrl
+    images: Images
     warnings: tuple[str, ...] = ()
-    parent_id: UUID | None = None
 
     def fitted(self, spec: EngineSpec) -> Self:
         """Return the request as the engine that was chosen for it can take it."""
         return self
 
 
-async def receive(
-    request: Request,
-    *,
-    max_bytes: int,
-    reservation: Reservation,
-    file_parts: frozenset[str] = FILE_PARTS,
-) -> Received:
+async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
     """Take in a create request's body; while it arrives, what is large of it lies in a file.
-
-    Args:
-        file_parts: what the part of a form that holds the picture may be called.
 
     Raises:
         UnsupportedBody: its content type is neither a form nor JSON.
@@ -102,20 +74,18 @@ async def receive(
         Unavailable: the disk has no room for it.
     """
     try:
-        return await _receive(request, max_bytes, reservation, file_parts)
+        return await _receive(request, max_bytes, reservation)
     except OSError as error:
         raise Unavailable("there is no room here for a body so large; try again") from error
 
 
-async def _receive(
-    request: Request, max_bytes: int, reservation: Reservation, file_parts: frozenset[str]
-) -> Received:
+async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
-        return Received((), None, await _spool(request, reservation))
+        return Received((), {}, await _spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
-        return Received((), None, None, await _spool(request, reservation))
+        return Received((), {}, None, await _spool(request, reservation))
     if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
@@ -124,9 +94,9 @@ async def _receive(
     _check_charset(options)
     try:
         async with request.form(
-            max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
+            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_bytes
         ) as form:
-            return await _from_form(form, reservation, file_parts)
+            return await _from_form(form, reservation)
     except HTTPException as error:
         if error.status_code != 400:
             raise
@@ -148,13 +118,10 @@ def read_create(received: Received) -> CreateRequest:
             raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
         else:
             values[name] = values.pop(alias)
-    sent = values.pop("image", None)
-    if received.file is not None and sent is not None:
-        raise InvalidRequest("image is sent twice; send it once", param="image")
-    image = received.file if received.file is not None else read_picture(sent)
+    images = read_images(values, received.files)
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return CreateRequest(CreateJob.model_validate(present), image)
+        return CreateRequest(CreateJob.model_validate(present), images)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
@@ -177,15 +144,16 @@ def read_named(
     Raises:
         InvalidRequest: the JSON or the form, or a name of these in two forms.
     """
+    others = [name for name in received.files if name not in names]
     if received.json is not None:
         values = _object(received.json)
-        others = [name for name in values if name not in names]
+        others += [name for name in values if name not in names]
         found = {name: value for name, value in values.items() if name in names}
     else:
         pairs = received.pairs
         if received.escaped is not None:
             pairs = read_escaped(received.escaped, max_fields=MAX_FIELDS)
-        others = [name for name, _ in pairs if name.partition("[")[0] not in names]
+        others += [name for name, _ in pairs if name.partition("[")[0] not in names]
         found = _nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
     refuse_nul(found)
     return found, tuple(dict.fromkeys(others))
@@ -213,24 +181,21 @@ async def _spool(request: Request, reservation: Reservation) -> bytes:
         return await arriving.read()
 
 
-async def _from_form(
-    form: FormData, reservation: Reservation, file_parts: frozenset[str]
-) -> Received:
+async def _from_form(form: FormData, reservation: Reservation) -> Received:
     pairs: list[tuple[str, str]] = []
-    file = None
+    files: dict[str, bytes] = {}
     for name, value in form.multi_items():
         if isinstance(value, str):
             await reservation.grow(len(value))
             pairs.append((name, value))
-        elif name not in file_parts:
-            known = " or ".join(sorted(file_parts))
+        elif name in files:
             raise InvalidRequest(
-                f"the file part is named {excerpt(name)}; name it {known}", param=min(file_parts)
+                f"the file part {excerpt(name)} is sent twice; send it once", param=begin(name)
             )
         else:
             await reservation.grow(value.size or 0)
-            file = await value.read()
-    return Received(pairs, file, None)
+            files[name] = await value.read()
+    return Received(pairs, files, None)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -254,7 +219,7 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        if not text and (not keys or top == "image" or name in LISTS):
+        if not text and (not keys or top in IMAGE_FIELDS or name in LISTS):
             continue
         _place(values, [top, *keys], _meant(name, text))
     return values
@@ -297,37 +262,6 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
     else:
         at[last] = value
-
-
-def read_picture(sent: object) -> bytes | ImageUrl:
-    """Return the picture inside a JSON `image`, or where it lies."""
-    if isinstance(sent, Mapping):
-        if set(sent) == {"url"}:
-            return _image_url(sent["url"])
-        if set(sent) != {"data"}:
-            raise InvalidRequest(f"image takes {_HOW}", param="image")
-        sent = sent["data"]
-    if sent is None:
-        raise InvalidRequest(f"image is missing; it takes {_HOW}", param="image")
-    # Bounded, since the pattern tries every division of a text that it does not match.
-    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
-    if not isinstance(sent, str) or match is None:
-        raise InvalidRequest(f"image takes {_HOW}", param="image")
-    try:
-        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidImage("the data URI of image is not valid base64", param="image") from error
-
-
-def _image_url(url: object) -> ImageUrl:
-    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
-        raise InvalidRequest(
-            f"image.url takes a URL of at most {MAX_URL} characters,"
-            " like https://example.org/cat.jpg",
-            param="image.url",
-        )
-    return ImageUrl(url)
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:

@@ -11,6 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.errors import InvalidRequest
+from shared.jobs import sql
+from shared.jobs.inputs import Input
 from shared.jobs.job import Job, QueuePlace, no_such_job
 from shared.lifecycle import Status
 from shared.tables import jobs
@@ -85,6 +87,12 @@ class JobQueries:
                 text("SELECT * FROM jobs WHERE id = ANY(:ids)"), {"ids": list(job_ids)}
             )
             return {row["id"]: Job.from_row(row) for row in rows.mappings()}
+
+    def inputs(self, job: Job) -> tuple[Input, ...]:
+        """Return what a job was given, its image among them."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(sql.INPUTS_OF, {"id": job.id}).scalar()
+        return job.inputs_in(rows or ())
 
     def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Job | None:
         statement = select(jobs).where(

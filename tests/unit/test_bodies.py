@@ -6,7 +6,8 @@ from urllib.parse import urlencode
 
 import pytest
 
-from api.submit.body import CreateRequest, ImageUrl, Received, read_create
+from api.submit.body import CreateRequest, Received, read_create
+from api.submit.image_source import ImageUrl
 from shared.errors import AppError, InvalidRequest
 from tests.support.gateway import data_uri
 
@@ -14,12 +15,12 @@ PICTURE = b"\x89PNG..."
 
 
 def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> CreateRequest:
-    return read_create(Received(pairs, file, None))
+    return read_create(Received(pairs, {} if file is None else {"image": file}, None))
 
 
 def body(**values: Any) -> CreateRequest:
     values = {"image": {"data": data_uri(PICTURE)}} | values
-    return read_create(Received((), None, json.dumps(values).encode()))
+    return read_create(Received((), {}, json.dumps(values).encode()))
 
 
 FULL: dict[str, Any] = {
@@ -109,18 +110,18 @@ def test_null_is_not_sent() -> None:
     "image", [data_uri(PICTURE), {"data": data_uri(PICTURE)}, {"data": data_uri(PICTURE) + "\n"}]
 )
 def test_a_picture_comes_as_a_data_uri_alone_or_as_data(image: object) -> None:
-    assert body(image=image).image == PICTURE
+    assert body(image=image).images.image == PICTURE
 
 
 def test_a_picture_may_lie_behind_a_url() -> None:
     there = ImageUrl("https://example.org/a.png")
-    assert body(image={"url": there.url}).image == there
-    assert form(("image[url]", there.url), file=None).image == there
-    assert form(("image", '{"url": "https://example.org/a.png"}'), file=None).image == there
+    assert body(image={"url": there.url}).images.image == there
+    assert form(("image[url]", there.url), file=None).images.image == there
+    assert form(("image", '{"url": "https://example.org/a.png"}'), file=None).images.image == there
 
 
 def test_a_form_takes_a_data_uri_too() -> None:
-    assert form(("image", data_uri(PICTURE)), file=None).image == PICTURE
+    assert form(("image", data_uri(PICTURE)), file=None).images.image == PICTURE
 
 
 REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
@@ -225,7 +226,7 @@ def test_a_form_sends_numbers_as_texts(field: str) -> None:
 
 
 def escaped(text: bytes) -> CreateRequest:
-    return read_create(Received((), None, None, text))
+    return read_create(Received((), {}, None, text))
 
 
 def test_an_escaped_form_says_what_the_same_pairs_say() -> None:
@@ -277,5 +278,5 @@ def test_a_form_without_a_picture_says_how_to_send_one() -> None:
 )
 def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(AppError) as refused:
-        read_create(Received((), None, text))
+        read_create(Received((), {}, text))
     assert refused.value.status == 422

@@ -8,6 +8,7 @@ from api.submit.body import Received
 
 NAMES: Final = Names(
     pictures=("input_reference", "image_reference", "reference_url", "image_url", "image"),
+    ours={"duration": "seconds"},
     more=("extra_params", "extra_body"),
 )
 

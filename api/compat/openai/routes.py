@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.auth.caller import Authenticated, Caller
 from api.body_limit import takes_picture
 from api.compat.create import submit_foreign
-from api.compat.openai.create import NAMES, VIDEO_BODY, read_video
+from api.compat.openai.create import VIDEO_BODY, read_video
 from api.compat.openai.video import DeletedVideo, Video, VideoList, video
 from api.dependencies import Given
 from api.openapi import FILE, PROBLEMS
@@ -23,8 +23,8 @@ from api.route import Route
 from api.routes.jobs import cursor, delete_job
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
-from api.submit.submit import Submitted
-from api.submit.vary import vary
+from api.submit.queue_job import Submitted
+from api.submit.retry import RetryJob, retry
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
 
@@ -64,9 +64,7 @@ async def create_video(
     request: Request, ports: Given, caller: Authenticated, key: Idempotency
 ) -> Response:
     """Queue a clip of the reference; fields that mean nothing here are named in `warnings`."""
-    submitted = await submit_foreign(
-        request, ports, caller, read_video, key=key, source=SOURCE, file_parts=NAMES.pictures
-    )
+    submitted = await submit_foreign(request, ports, caller, read_video, key=key, source=SOURCE)
     return await _submitted(ports, caller, submitted)
 
 
@@ -120,14 +118,9 @@ async def remix_video(
 ) -> Response:
     """Queue another clip of the same picture, by another sentence and with a new seed."""
     refuse_nul(change.prompt, "prompt")
-    submitted = await vary(
-        ports,
-        caller,
-        video_id,
-        prompt=change.prompt,
-        key=key,
-        source=SOURCE,
-        request_id=request_id(request.scope),
+    changes = RetryJob(prompt=change.prompt, seed=None)  # Told so, a new one is drawn.
+    submitted = await retry(
+        ports, caller, parse_id(video_id), changes, key=key, request_id=request_id(request.scope)
     )
     return await _submitted(ports, caller, submitted)
 

@@ -253,7 +253,7 @@ def test_sizes_and_lengths_become_what_the_engine_makes(
     assert (made.size, made.seconds) == ("1280x704", "4")
     assert made.warnings[:2] == [
         "size 1280x720 became 1280x704: sides of model are multiples of 64",
-        "12 seconds became 4: model makes 8 to 32 frames, 8 a second here",
+        "seconds 12 became 4: model makes 32 frames at 8 fps",
     ]
 
 
@@ -262,7 +262,7 @@ def test_sizes_and_lengths_become_what_the_engine_makes(
     [
         ({"size": "large"}, "size", "it takes one like 1280x720"),
         ({"seconds": "long"}, "seconds", "must be a number"),
-        ({"seconds": "-4"}, "seconds", "out of range"),
+        ({"seconds": "-4"}, "seconds", "greater than 0"),
         ({"size": "99998x99998"}, "size", "out of range"),
         ({"extra_body": {"width": 99998}}, "width", "out of range"),
         ({"extra_body": {"num_frames": "many"}}, "num_frames", "must be a whole number"),
