@@ -25,6 +25,8 @@ from pydantic import BaseModel
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
+from shared.jobs.prediction import SOURCE as REPLICATE
+from shared.jobs.prediction import prediction
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound.client import Answer, Outbound
@@ -209,12 +211,20 @@ class WebhookSender:
 
 def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message:
     """Sign the job as it stands now; the id and the event's time are the same on every try."""
-    body = _event(delivery, contents, base_url).model_dump_json().encode()
+    body = _body(delivery, contents, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
     headers["content-type"] = "application/json"
     return Message(delivery.url, headers, body, contents.now)
+
+
+def _body(delivery: Delivery, contents: Contents, base_url: str) -> BaseModel:
+    """Return what is told, in the shape of the protocol by which the job came in."""
+    job = contents.job
+    if job is not None and job.source == REPLICATE and delivery.is_one_off:
+        return prediction(job, job_view(job, base_url=base_url), base_url=base_url)
+    return _event(delivery, contents, base_url)
 
 
 def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | VideoEvent:
