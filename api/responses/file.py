@@ -21,18 +21,15 @@ from api.middleware.security_headers import FILE_POLICY
 from api.ports import Ports
 from api.problems import problem_response
 from shared.errors import (
-    Gone,
-    JobNotReady,
-    JobTerminal,
     NotFound,
     RangeNotSatisfiable,
     Unavailable,
 )
+from shared.jobs.files import check_kept, finished_file
 from shared.jobs.inputs import Input
-from shared.jobs.job import Artifact, Job, Variant, parse_id
+from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import FIRST
-from shared.lifecycle import Status
 from shared.storage import Content, Storage
 
 _TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
@@ -143,22 +140,6 @@ async def _send(
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
-def check_kept(job: Job) -> None:
-    """Raise Gone where a job's files are over."""
-    if job.expired_at is not None:
-        raise Gone("the job's files were kept until their time was over; a new job makes others")
-
-
-def finished_file(job: Job, variant: Variant) -> Artifact:
-    """Return a finished job's file as it is stored.
-
-    Raises:
-        NotFound, JobNotReady, JobTerminal, Gone: as `serve`.
-    """
-    check_kept(job)
-    return _artifact(job, variant)
-
-
 def _input(storage: Storage, job: Job, given: Input) -> File:
     check_kept(job)
     name = "input" if given.name == FIRST else f"input.{given.name}"
@@ -181,18 +162,6 @@ def _file(job: Job, variant: Variant) -> File:
     middle = "" if variant is Variant.VIDEO else f".{variant}"
     name = f"{job.public_id}{middle}{suffix}"
     return File(artifact.key, name, artifact.content_type, artifact.sha256, artifact.bytes)
-
-
-def _artifact(job: Job, variant: Variant) -> Artifact:
-    if job.result is None:
-        if job.is_terminal:
-            how = "was canceled" if job.status is Status.CANCELED else "failed"
-            raise JobTerminal(f"the job {how}; it has no {variant}")
-        raise JobNotReady(f"the job is {job.status}; its {variant} comes when it has succeeded")
-    artifact = job.result.artifacts.get(variant)
-    if artifact is None:
-        raise NotFound(f"this job has no {variant}; a new job makes one with outputs={variant}")
-    return artifact
 
 
 def _headers(file: File) -> dict[str, str]:

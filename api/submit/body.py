@@ -29,7 +29,7 @@ MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some list
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", *IMAGE_FIELDS})
 LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
-KNOWN: Final = (*IMAGE_FIELDS, *CreateJob.model_fields, *ALIASES)
+KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 )

@@ -7,10 +7,10 @@ from api.concurrency.body_memory import Reservation
 from api.images.clip_frame import clip_frame
 from api.images.protocol import Picture
 from api.ports import Ports
-from api.responses.file import finished_file
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
 from api.submit.remote_urls import fetch_image
 from shared.errors import Gone, ImageTooLarge, InvalidImage, InvalidRequest, NotFound
+from shared.jobs.files import finished_file
 from shared.jobs.job import Artifact, Variant
 
 

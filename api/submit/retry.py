@@ -12,7 +12,6 @@ from uuid import UUID
 from api.auth.caller import Caller
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
-from api.responses.file import check_kept
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.settle import settle
 from api.submit.warnings import warnings_for
@@ -21,6 +20,7 @@ from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
 from shared.ids import new_id
 from shared.jobs.create import Metadata
+from shared.jobs.files import check_kept
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, Priority
 from shared.jobs.new_job import NewJob

@@ -3,15 +3,20 @@
 import json
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import pytest
 
 from api.submit.body import CreateRequest, Received, read_create
-from api.submit.image_source import ImageUrl
+from api.submit.image_source import ImageFrame, ImageUpload, ImageUrl
+from api.submit.images import Images
+from shared.engines.given_frames import GivenFrames
 from shared.errors import AppError, InvalidRequest
 from tests.support.gateway import data_uri
 
 PICTURE = b"\x89PNG..."
+JOB = f"job_{7:032x}"
+UPLOAD = f"upload_{9:032x}"
 
 
 def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> CreateRequest:
@@ -106,6 +111,50 @@ def test_null_is_not_sent() -> None:
     assert body(fit=None, seed=None, steps=None) == body()
 
 
+def test_an_image_may_be_an_upload_a_part_or_a_frame() -> None:
+    upload = ImageUpload(UUID(int=9))
+    assert body(image={"upload_id": UPLOAD}).images.image == upload
+    assert form(("image[upload_id]", UPLOAD), file=None).images.image == upload
+    frame = ImageFrame(UUID(int=7), -1)
+    assert body(image={"job_id": JOB, "frame": -1}).images.image == frame
+    assert form(("image[job_id]", JOB), ("image[frame]", "-1"), file=None).images.image == frame
+    parts = {"a": b"one", "b": b"two", "c": b"three", "last_frame": b"four"}
+    pairs = (
+        ("image[part]", "b"),
+        (
+            "keyframes",
+            '[{"frame": 4, "image": {"part": "a"}}, {"frame": -2, "image": {"part": "c"}}]',
+        ),
+    )
+    images = read_create(Received(pairs, parts, None)).images
+    assert images == Images(b"two", b"four", ((4, b"one"), (-2, b"three")))
+    assert images.frames == GivenFrames(last_frame=True, keyframes=(4, -2))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "parts", "reason"),
+    [
+        ((), {"imgae": b"x"}, "the file part is named 'imgae'; name it image"),
+        ((("image[part]", "b"),), {"a": b"x"}, "the file part is named 'a'"),
+        ((("image[part]", "b"),), {}, "it has none"),
+        ((("image[part]", "b"), ("image", "x")), {"b": b"x"}, "sent twice"),
+        ((("image[part]", "b"),), {"image": b"x", "b": b"y"}, "image is sent twice"),
+    ],
+)
+def test_a_part_without_a_use_is_refused(
+    pairs: tuple[tuple[str, str], ...], parts: dict[str, bytes], reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_create(Received(pairs, parts, None))
+    assert reason in refused.value.message
+
+
+def test_a_focus_is_two_numbers_by_comma_or_in_json() -> None:
+    assert form(("focus", "0.5, 0.2")).fields.focus == (0.5, 0.2)
+    assert form(("focus", "[0.5, 0.2]")).fields.focus == (0.5, 0.2)
+    assert body(focus=[0.5, 0.2]).fields.focus == (0.5, 0.2)
+
+
 @pytest.mark.parametrize(
     "image", [data_uri(PICTURE), {"data": data_uri(PICTURE)}, {"data": data_uri(PICTURE) + "\n"}]
 )
@@ -170,7 +219,23 @@ REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
     ({"image": "https://example.org/a.png"}, "invalid_request", "image", "data:image/png;base64,"),
     ({"image": {"url": ""}}, "invalid_request", "image.url", "like https://example.org"),
     ({"image": {"url": "x", "data": "y"}}, "invalid_request", "image", "multipart"),
-    ({"image": {"upload_id": "up_1"}}, "invalid_request", "image", "multipart"),
+    ({"image": {"upload_id": "up_1"}}, "invalid_request", "image.upload_id", "POST /v1/uploads"),
+    ({"image": {"part": "a"}}, "invalid_request", "image.part", "it has none"),
+    ({"image": {"job_id": "job_1", "frame": 0}}, "invalid_request", "image.job_id", "your jobs"),
+    ({"image": {"job_id": JOB, "frame": "x"}}, "invalid_request", "image.frame", "-1 its last"),
+    ({"image": {"job_id": JOB, "frame": True}}, "invalid_request", "image.frame", "whole number"),
+    ({"keyframes": {"frame": 1}}, "invalid_request", "keyframes", "a list of at most 8"),
+    ({"keyframes": [{"frame": 1}]}, "invalid_request", "keyframes.0", "nothing else"),
+    (
+        {"keyframes": [{"frame": 1, "image": 5}]},
+        "invalid_request",
+        "keyframes.0.image",
+        "multipart",
+    ),
+    ({"last_frame": {"url": ""}}, "invalid_request", "last_frame.url", "like https"),
+    ({"focus": [0.5]}, "invalid_request", "focus.1", "missing"),
+    ({"focus": [0.5, 1.5]}, "invalid_request", "focus.1", "1.5 is too large"),
+    ({"seconds": 0}, "invalid_request", "seconds", "greater than 0"),
     ({"image": {"data": 5}}, "invalid_request", "image", "data:image/png;base64,"),
     ({"image": "data:image/png;base64,%%%"}, "invalid_image", "image", "not valid base64"),
 ]

@@ -84,6 +84,7 @@ SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
 TURN: Final = math.radians(4)
 ORBIT: Final = math.radians(15)
 CLOSER: Final = 1.2
+FARTHEST: Final = 0.35  # What a frame has in its middle stays so near to the picture's own.
 
 TRAVELS: Final[Mapping[MoveName, Travel]] = MappingProxyType(
     {
@@ -131,7 +132,7 @@ def follow(
             sway = _sway(num_frames, fps=fps, seed=seed, aspect=width / height)
             poses = [_shaken(p, REACH[move.speed] * s) for p, s in zip(poses, sway, strict=True)]
     if focus != MIDDLE:
-        poses = [_aimed(pose, focus, width, height) for pose in poses]
+        poses = _aimed(poses, focus, width, height)
     closer = max(_zoom_needed(pose, width, height) for pose in poses)
     poses = [replace(pose, zoom=pose.zoom * closer) for pose in poses]
     return tuple(poses if focus == MIDDLE else _shifted(poses, focus, closer, width, height))
@@ -157,18 +158,27 @@ def _pose(moves: Sequence[Move], done: float) -> Pose:
     return Pose(math.exp(log_zoom), x, y, roll, yaw)
 
 
-def _aimed(pose: Pose, focus: Point, width: int, height: int) -> Pose:
-    """Return the pose moved so that its zoom, roll and yaw leave the focus where it is.
+def _aimed(poses: Sequence[Pose], focus: Point, width: int, height: int) -> list[Pose]:
+    """Return the poses moved so that zoom, roll and yaw leave the focus where it is.
 
-    They act about the middle, where an arc's perspective cuts off least; the rest is a shift.
+    They act about the middle, where an arc's perspective cuts off least; the rest is a shift. In
+    a picture so long that a roll about its end would leave it, the shift is a part of that.
     """
+    shifts = np.array([_shift(pose, focus, width, height) for pose in poses])
+    before = np.array([(pose.x, pose.y) for pose in poses])
+    room = np.maximum(FARTHEST - np.abs(before), 0) / np.maximum(np.abs(shifts), 1e-9)
+    shifts *= min(1.0, float(room.min()))
+    return [
+        replace(pose, x=pose.x + float(x), y=pose.y + float(y))
+        for pose, (x, y) in zip(poses, shifts, strict=True)
+    ]
+
+
+def _shift(pose: Pose, focus: Point, width: int, height: int) -> Point:
+    """Return how far a pose takes the focus from its place, the other way."""
     facing = replace(pose, x=0, y=0).matrix(width, height)
     x, y, scale = facing @ (focus[0] * width, focus[1] * height, 1)
-    return replace(
-        pose,
-        x=pose.x + focus[0] - float(x / scale) / width,
-        y=pose.y + focus[1] - float(y / scale) / height,
-    )
+    return focus[0] - float(x / scale) / width, focus[1] - float(y / scale) / height
 
 
 def _shifted(
