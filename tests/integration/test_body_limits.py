@@ -50,6 +50,16 @@ POST /v1/videos/{video_id}/cancel
 POST /v1/videos/{video_id}/remix
 GET /v1/videos/{video_id}/content
 HEAD /v1/videos/{video_id}/content
+GET /compat/replicate/v1/predictions
+GET /compat/replicate/v1/predictions/{prediction_id}
+POST /compat/replicate/v1/predictions/{prediction_id}/cancel
+GET /compat/replicate/v1/models
+GET /compat/replicate/v1/models/{owner}/{model}
+GET /compat/replicate/v1/models/{owner}/{model}/versions
+GET /compat/replicate/v1/models/{owner}/{model}/versions/{version}
+GET /compat/replicate/v1/webhooks/default/secret
+GET /compat/replicate/v1/files/{file_id}
+DELETE /compat/replicate/v1/files/{file_id}
 GET /outputs/{file_name}
 HEAD /outputs/{file_name}
 GET /v1/models
@@ -84,6 +94,9 @@ LIMITS = {
     "POST /v1/jobs": PICTURE,
     "POST /generate": PICTURE,
     "POST /v1/videos": PICTURE,
+    "POST /compat/replicate/v1/predictions": PICTURE,
+    "POST /compat/replicate/v1/models/{owner}/{model}/predictions": PICTURE,
+    "POST /compat/replicate/v1/files": PICTURE,
 }
 READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui"}
 """What FastAPI and Starlette serve by themselves."""
