@@ -27,6 +27,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    page,
     uploads,
     webhook_deliveries,
     webhook_endpoints,
@@ -81,8 +82,10 @@ def create_app(settings: Settings) -> FastAPI:
         legacy,
         health,
         docs,
+        page,
     ):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
+    app.mount("/web", page.parts)
     openapi.describe(app)
     return app
