@@ -239,7 +239,7 @@ class _Wait:
         shown = _shown(job, base_url)
         if not job.is_terminal:
             # The clients take every other word for the end of what they waited for.
-            shown.status = STATUSES[Status.QUEUED]
+            shown = shown.model_copy(update={"status": STATUSES[Status.QUEUED]})
         return Response(shown.model_dump_json(), 201, media_type="application/json")
 
 
