@@ -54,12 +54,13 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 _DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
-_UPLOAD: Final = _object("upload_id", {"type": "string"})
+_ID: Final = {"type": "string", "maxLength": 100}
+_UPLOAD: Final = _object("upload_id", _ID)
 _FRAME: Final[dict[str, Any]] = {
     "type": "object",
     "required": ["job_id", "frame"],
     "properties": {
-        "job_id": {"type": "string"},
+        "job_id": _ID,
         "frame": {"type": "integer", "description": "0 is the clip's first, -1 its last."},
     },
 }
@@ -100,10 +101,10 @@ def _body(form: dict[str, Any], json: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-_IN_FORMS: Final = {
+_IN_FORMS: Final[dict[str, dict[str, Any]]] = {
     "image[url]": _URL,
-    "image[upload_id]": {"type": "string"},
-    "image[part]": {"type": "string", "description": "The name of a file part of this form."},
+    "image[upload_id]": _ID,
+    "image[part]": {**_ID, "description": "The name of a file part of this form."},
 }
 CREATE_BODY: Final = _body(
     _fields(
@@ -112,7 +113,7 @@ CREATE_BODY: Final = _body(
         "image[job_id]",
         image=_FILE,
         last_frame=_FILE,
-        keyframes={"type": "string", "description": "The JSON of `keyframes`."},
+        keyframes={"type": "string", "contentMediaType": "application/json"},
         **_IN_FORMS,
         **{f"image[{name}]": each for name, each in _FRAME["properties"].items()},
     ),

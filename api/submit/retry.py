@@ -144,7 +144,7 @@ def _new_job(order: _Order, retain: timedelta) -> NewJob:
         image_height=earlier.image_height,
     )
     job_id = new_id()
-    ttl = earlier.queue_deadline and earlier.queue_deadline - earlier.created_at
+    ends = earlier.queue_deadline
     values: dict[str, Any] = {
         name: getattr(earlier, name)
         for name in ("owner_id", "image_sha256", "image_width", "image_height", "outputs")
@@ -172,6 +172,6 @@ def _new_job(order: _Order, retain: timedelta) -> NewJob:
         webhook_event_types=earlier.webhook_event_types,
         metadata=earlier.metadata if changes.metadata is None else changes.metadata,
         warnings=warnings_for(order.offer, changes, parameters),
-        queue_ttl=ttl,
+        queue_ttl=None if ends is None else ends - earlier.created_at,
         parent_id=earlier.id,
     )
