@@ -27,7 +27,7 @@ from shared.errors import (
 )
 from shared.jobs.files import check_kept, finished_file
 from shared.jobs.inputs import Input
-from shared.jobs.job import Job, Variant, parse_id
+from shared.jobs.job import Job, Variant, no_such_job, parse_id
 from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import FIRST
 from shared.storage import Content, Storage
@@ -86,34 +86,42 @@ async def serve(
     variant: Variant,
     *,
     name: str = FIRST,
+    is_here: bool = False,
 ) -> Response:
     """Answer with a file of a job, a part of it, a link to it, 304 or 416.
 
     Args:
         name: which input, where that is the variant.
+        is_here: its bytes come from this gateway, also where the store is public.
 
     Raises:
         NotFound: no such job, or it was not asked for such a file.
+        LinkExpired: the caller has only a link, which was ended.
         JobNotReady, JobTerminal: there is no result yet, or there will be none.
         Gone: the file's time is over.
     """
-    find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
+    find = partial(_job, ports, caller, job_id, variant, name)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
-    download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
+    download: Download = partial(ports.pools.downloads.run, owner_id=job.owner_id)
     if variant is Variant.INPUT:
         look = partial(_find_input, ports.queries, job, name)
-        given = await ports.pools.database.run(look, owner_id=caller.owner_id)
+        given = await ports.pools.database.run(look, owner_id=job.owner_id)
         file: File = await download(partial(_input, ports.storage, job, given))
     else:
         file = _file(job, variant)
     headers = _headers(file)
+    if caller.link is not None:
+        # Whoever shows a page may have it hold a clip: a link is all that it takes to read it.
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    link = ports.storage.presign(
+    stored = ports.storage.presign(
         file.key, content_type=file.content_type, file_name=file.name, expires=LINK_LIVES
     )
-    if link is not None:
-        return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
+    if stored is not None and not is_here:
+        kept = {"Cross-Origin-Resource-Policy"} & headers.keys()
+        headers = {"Cache-Control": "no-store", **{name: headers[name] for name in kept}}
+        return RedirectResponse(stored, status_code=307, headers=headers)
     return await _send(request, ports, file, headers, download)
 
 
@@ -138,6 +146,15 @@ async def _send(
     is_whole = span is None or len(span) == file.bytes
     stream = _stream(chunks, download, whole=file if is_whole else None)
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
+
+
+def _job(ports: Ports, caller: Caller, job_id: str, variant: Variant, name: str) -> Job:
+    """Return the caller's job, or the one whose very file a link opens."""
+    if caller.link is None:
+        return ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
+    if (caller.link.job_id, caller.link.variant, FIRST) != (parse_id(job_id), variant, name):
+        raise no_such_job()
+    return ports.queries.behind(caller.link)
 
 
 def _input(storage: Storage, job: Job, given: Input) -> File:

@@ -18,6 +18,7 @@ from api.submit.warnings import warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
+from shared.errors import InvalidRequest
 from shared.ids import new_id
 from shared.jobs.create import Metadata
 from shared.jobs.files import check_kept
@@ -26,6 +27,7 @@ from shared.jobs.job import Job, Priority
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import FIRST, input_key
 from shared.jobs.transitions import same_request
+from shared.webhooks.headers import HeaderSeal
 
 SIZE: Final = frozenset({"resolution", "width", "height"})
 REPLACES: Final[dict[str, frozenset[str]]] = {
@@ -48,6 +50,7 @@ class _Order:
     """A retry with everything decided but the new job's values."""
 
     earlier: Job
+    sealed_headers: str | None
     inputs: Sequence[Input]
     offer: OfferedEngine
     changes: RetryJob
@@ -85,6 +88,7 @@ async def retry(
         check_disk_space(offer, ports.settings)
         return _Order(
             earlier=earlier,
+            sealed_headers=ports.queries.sealed_headers(earlier),
             inputs=ports.queries.inputs(earlier),
             offer=offer,
             changes=changes,
@@ -122,7 +126,7 @@ def _fingerprint(job_id: UUID, changes: RetryJob) -> str:
 
 
 def _accept(ports: Ports, order: _Order) -> Submitted:
-    new = _new_job(order, ports.settings.retain)
+    new = _new_job(order, ports)
     by_name = {given.name: given for given in order.inputs}
     copies = [_copy(by_name[given.name].key) for given in new.inputs]
     max_queued = order.caller.max_queued or ports.settings.max_queued_per_key
@@ -133,7 +137,7 @@ def _copy(key: str) -> Store:
     return lambda storage, to: storage.copy(key, to)
 
 
-def _new_job(order: _Order, retain: timedelta) -> NewJob:
+def _new_job(order: _Order, ports: Ports) -> NewJob:
     earlier, changes, spec = order.earlier, order.changes, order.offer.spec
     old = earlier.parameters
     parameters, gpu_bytes = settle(
@@ -163,15 +167,33 @@ def _new_job(order: _Order, retain: timedelta) -> NewJob:
         needs=parameters.needs,
         gpu_bytes=gpu_bytes,
         source="api",
-        retain=min(retain, timedelta(seconds=earlier.retain_seconds)),
+        retain=min(ports.settings.retain, timedelta(seconds=earlier.retain_seconds)),
         priority=changes.priority or earlier.priority,
         request_id=order.request_id,
         idempotency_key=order.key,
         idempotency_fingerprint=order.fingerprint,
         webhook_url=earlier.webhook_url,
         webhook_event_types=earlier.webhook_event_types,
+        webhook_headers=_sealed_anew(order, ports.header_seal, job_id),
         metadata=earlier.metadata if changes.metadata is None else changes.metadata,
         warnings=warnings_for(order.offer, changes, parameters),
         queue_ttl=None if ends is None else ends - earlier.created_at,
         parent_id=earlier.id,
     )
+
+
+def _sealed_anew(order: _Order, seal: HeaderSeal, job_id: UUID) -> str | None:
+    """Return the earlier job's headers, sealed for the new one.
+
+    Raises:
+        InvalidRequest: the secret that sealed them is named no more.
+    """
+    if order.sealed_headers is None:
+        return None
+    headers = seal.open(order.sealed_headers, job_id=order.earlier.id)
+    if headers is None:
+        raise InvalidRequest(
+            "the headers of this job's webhook were sealed with a secret that is gone; send a new"
+            " job with them"
+        )
+    return seal.seal(headers, job_id=job_id)

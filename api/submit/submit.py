@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
+import structlog
 from starlette.requests import Request
 
 from api.auth.caller import Caller
@@ -28,12 +29,16 @@ from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
 from shared.errors import ImageTooLarge, InvalidRequest
 from shared.ids import new_id
+from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
-from shared.jobs.job import Job
+from shared.jobs.job import Job, public_id
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import same_request
 from shared.settings import Settings
+from shared.webhooks.headers import HeaderSeal
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +174,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
     """Settle the values, and queue the job with its pictures."""
-    new = _new_job(order, pictures, ports.settings)
+    new = _new_job(order, pictures, ports)
     return queue_job(ports, new, list(map(_put, pictures)), max_queued=order.max_queued)
 
 
@@ -177,7 +182,7 @@ def _put(picture: Picture) -> Store:
     return lambda storage, key: storage.put(key, picture.png, content_type="image/png")
 
 
-def _new_job(order: CheckedRequest, pictures: Sequence[Picture], settings: Settings) -> NewJob:
+def _new_job(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
     fields, spec = order.create.fields, order.offer.spec
     picture, *more = pictures
     parameters, gpu_bytes = settle(
@@ -203,7 +208,7 @@ def _new_job(order: CheckedRequest, pictures: Sequence[Picture], settings: Setti
         needs=parameters.needs,
         gpu_bytes=gpu_bytes,
         source=order.source,
-        retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
+        retain=timedelta(seconds=fields.retain_seconds or ports.settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),
         priority=fields.priority,
         request_id=order.request_id,
@@ -211,6 +216,7 @@ def _new_job(order: CheckedRequest, pictures: Sequence[Picture], settings: Setti
         idempotency_fingerprint=order.fingerprint,
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
+        webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(
             *order.create.warnings,
@@ -219,6 +225,15 @@ def _new_job(order: CheckedRequest, pictures: Sequence[Picture], settings: Setti
         ),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
+
+
+def _sealed(webhook: Webhook, seal: HeaderSeal, job_id: UUID) -> str | None:
+    """Return the headers as they may be kept: only the installation's secret opens them."""
+    if not webhook.headers:
+        return None
+    _log.info("webhook_headers_kept", job=public_id(job_id), names=sorted(webhook.headers))
+    headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
+    return seal.seal(headers, job_id=job_id)
 
 
 def _more_inputs(

@@ -120,10 +120,13 @@ class Job:
     expired_at: datetime | None
     deleted_at: datetime | None
     inputs: tuple[Input, ...] = ()
+    link_epoch: int | None = None
+    """The number of its owner's links; None where a row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
         values = {name: row[name] for name in _COLUMNS}
+        values["link_epoch"] = row.get("link_epoch")
         values["status"] = Status(row["status"])
         values["priority"] = Priority(row["priority"])
         values["parameters"] = RenderParameters.model_validate(row["parameters"])
@@ -154,7 +157,10 @@ class Job:
         return self.status in TERMINAL
 
 
-_COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name != "inputs")
+_APART: Final = {"inputs", "link_epoch"}
+"""What is read by joins, where it is wanted."""
+
+_COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name not in _APART)
 
 
 def public_id(job_id: UUID) -> str:

@@ -19,7 +19,7 @@ class NewJob:
 
     The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
     beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
-    card: a worker with less does not claim it.
+    card: a worker with less does not claim it. `webhook_headers` are sealed.
     """
 
     id: UUID
@@ -42,6 +42,7 @@ class NewJob:
     idempotency_fingerprint: str | None = None
     webhook_url: str | None = None
     webhook_event_types: Sequence[str] = ()
+    webhook_headers: str | None = None
     metadata: Mapping[str, str] | None = None
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None

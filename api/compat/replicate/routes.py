@@ -26,6 +26,7 @@ from api.compat.replicate.models import (
 from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given
 from api.openapi import PROBLEMS
 from api.ports import Ports
+from api.responses.job import view
 from api.route import Route
 from api.routes.jobs import cursor, has_ended
 from api.submit.idempotency import Idempotency
@@ -33,7 +34,6 @@ from shared.errors import JobTerminal, NotFound
 from shared.jobs.job import Job, parse_id
 from shared.jobs.prediction import PREFIX, SOURCE, STATUSES, Prediction, prediction
 from shared.jobs.queries import Filter
-from shared.jobs.view import job_view
 from shared.lifecycle import Status
 
 router = APIRouter(route_class=Route, prefix=PREFIX, tags=["replicate"], responses=PROBLEMS)
@@ -154,7 +154,7 @@ def list_predictions(
     last = page.jobs[-1].public_id if page.has_more else None
     return PredictionPage(
         next=last and f"{base_url}{PREFIX}/predictions?cursor={last}",
-        results=[_shown(job, base_url) for job in page.jobs],
+        results=[_shown(ports, job, base_url) for job in page.jobs],
     )
 
 
@@ -164,7 +164,7 @@ def get_prediction(
 ) -> Prediction:
     """Show a job as a prediction."""
     job = ports.queries.get(parse_id(prediction_id), owner_id=caller.owner_id)
-    return _shown(job, base_url)
+    return _shown(ports, job, base_url)
 
 
 @router.post("/predictions/{prediction_id}/cancel")
@@ -179,7 +179,7 @@ def cancel_prediction(
         job = ports.queries.get(job_id, owner_id=caller.owner_id)
     else:
         _log.info("job_canceled", job=job.public_id, attempt=job.attempt)
-    return _shown(job, base_url)
+    return _shown(ports, job, base_url)
 
 
 @router.get("/models")
@@ -236,12 +236,12 @@ class _Wait:
         left = timedelta(seconds=self.began_at + self.seconds - time.monotonic())
         if left > timedelta(0):
             job = await ports.job_watcher.until(job, has_ended, within=left)
-        shown = _shown(job, base_url)
+        shown = _shown(ports, job, base_url)
         if not job.is_terminal:
             # The clients take every other word for the end of what they waited for.
             shown = shown.model_copy(update={"status": STATUSES[Status.QUEUED]})
         return Response(shown.model_dump_json(), 201, media_type="application/json")
 
 
-def _shown(job: Job, base_url: str) -> Prediction:
-    return prediction(job, job_view(job, base_url=base_url), base_url=base_url)
+def _shown(ports: Ports, job: Job, base_url: str) -> Prediction:
+    return prediction(job, view(ports, job, base_url), base_url=base_url)
