@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -116,7 +116,7 @@ class Run:
 
 
 @pytest.fixture
-def run(keyed_gateway: Gateway, receiver: Receiver) -> Iterator[Run]:
+def run(keyed_gateway: Gateway, receiver: Receiver) -> Run:
     receiver.script("/photo.jpg", twin.status(200, photo_png()))
     workflow = json.loads((ROOT / "docs" / "n8n.json").read_text())
     settings = {

@@ -4,7 +4,7 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, cast
 
 import pytest
 from openai import (
@@ -33,7 +33,7 @@ from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
-WIDE = "1280x720"
+WIDE: Literal["1280x720"] = "1280x720"
 """One of the four sizes that OpenAI's types know: others are refused by a strict client."""
 
 
@@ -81,7 +81,7 @@ def test_a_video_goes_from_create_to_its_file(client: OpenAI, fake_worker: FakeW
     assert done.completed_at >= done.created_at
     assert client.videos.download_content(made.id).read() == b"the clip"
     for variant in ("thumbnail", "spritesheet"):
-        answer = client.videos.download_content(made.id, variant=variant)  # type: ignore[arg-type]
+        answer = client.videos.download_content(made.id, variant=variant)
         assert answer.response.headers["content-type"] == "image/webp"
 
 
@@ -313,7 +313,7 @@ def test_models_are_openais_with_ours_beside(client: OpenAI) -> None:
     found = client.models.retrieve("moves")
     assert (found.object, found.owned_by) == ("model", "stillreel")
     assert found.created > 0
-    assert found.parameters["properties"]["fps"]["default"] == 8
+    assert cast(Any, found).parameters["properties"]["fps"]["default"] == 8
     with pytest.raises(NotFoundError):
         client.models.retrieve("sora-2")
 

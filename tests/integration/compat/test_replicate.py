@@ -121,7 +121,7 @@ def test_run_returns_the_link_to_the_clip(
         ref = f"{MODEL}:{version.id}"
     running = beside(lambda: client.run(ref, input=values(), wait=wait))
     fake_worker.complete(fake_worker.claim(), b"the clip")
-    assert fetched(running.result(timeout=60)) == b"the clip"
+    assert fetched(str(running.result(timeout=60))) == b"the clip"
 
 
 def test_a_wait_that_lapses_says_starting_even_of_a_render(
@@ -130,9 +130,11 @@ def test_a_wait_that_lapses_says_starting_even_of_a_render(
     waiting = beside(lambda: client.predictions.create(version=MODEL, input=values(), wait=2))
     fake_worker.claim()
     prediction = waiting.result(timeout=60)
-    assert prediction.status == "starting"
+    shown: str = prediction.status
+    assert shown == "starting"
     prediction.reload()
-    assert prediction.status == "processing"
+    shown = prediction.status
+    assert shown == "processing"
 
 
 def test_a_failure_raises_the_clients_own_error(client: Client, fake_worker: FakeWorker) -> None:
@@ -279,7 +281,7 @@ def test_the_async_client_does_the_same(keyed_gateway: Gateway, fake_worker: Fak
         claimed: Job = await asyncio.to_thread(fake_worker.claim)
         await asyncio.to_thread(fake_worker.complete, claimed, b"the clip")
         link = await running
-        assert await asyncio.to_thread(fetched, link) == b"the clip"
+        assert await asyncio.to_thread(fetched, str(link)) == b"the clip"
         made = await client.models.predictions.async_create(model=MODEL, input=values())
         await made.async_cancel()
         assert made.status == "canceled"
