@@ -5,6 +5,8 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
+from shared.jobs.pauses import NOT_PAUSED
+from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 
 
@@ -40,20 +42,33 @@ SUBMITS: Final = 7_860_003
 CLAIMS: Final = 7_860_004
 
 SUBMIT: Final = text(f"""
+WITH made AS (
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
-    idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
-    metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
+    batch_id, batch_position, idempotency_key, idempotency_fingerprint, webhook_url,
+    webhook_event_types, metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
     :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
-    :parent_id,
+    :parent_id, :batch_id, :batch_position,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
+  AND {HAS_SECONDS_LEFT}
+ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING *
+), reserved AS ({RESERVE})
+SELECT * FROM made
+""")
+
+SUBMIT_BATCH: Final = text("""
+INSERT INTO batches (id, owner_id, metadata, webhook_url, idempotency_key,
+                     idempotency_fingerprint, total)
+VALUES (:id, :owner_id, CAST(:metadata AS jsonb), :webhook_url, :idempotency_key,
+        :idempotency_fingerprint, :total)
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING *
 """)
@@ -63,7 +78,7 @@ CLAIM: Final = _transition(
     "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
     " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
     "id = (SELECT id FROM jobs WHERE status = 'queued' AND engine = ANY(:engines)"
-    f" AND {NOT_FULL}"
+    f" AND {NOT_FULL} AND {NOT_PAUSED}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
     # A card of unknown size takes all.
@@ -117,6 +132,19 @@ CANCEL: Final = _transition(
     "id = :id AND owner_id = :owner_id AND deleted_at IS NULL",
 )
 
+# In one order, so that two who cancel one batch do not wait for each other.
+CANCEL_BATCH: Final = _transition(
+    Event.CANCEL,
+    "error_code = NULL, error_message = NULL",
+    "id IN (SELECT id FROM jobs WHERE batch_id = :batch_id AND owner_id = :owner_id"
+    " AND status IN ('queued', 'running') ORDER BY id FOR UPDATE)",
+)
+
+MARK_BATCH_CANCELED: Final = text(
+    "UPDATE batches SET canceled_at = coalesce(canceled_at, clock_timestamp())"
+    " WHERE id = :batch_id AND owner_id = :owner_id RETURNING *"
+)
+
 TIME_OUT: Final = _transition(
     Event.FAIL,
     "error_code = 'queue_timeout', error_retryable = true,"
@@ -163,3 +191,8 @@ BY_ID: Final = text(
     "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
 )
 BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")
+
+BATCH_BY_ID: Final = text("SELECT * FROM batches WHERE id = :batch_id AND owner_id = :owner_id")
+BATCH_BY_KEY: Final = text(
+    "SELECT * FROM batches WHERE owner_id = :owner_id AND idempotency_key = :key"
+)
