@@ -1,6 +1,6 @@
 """The parts of openapi.json that FastAPI cannot read off the handlers."""
 
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
@@ -8,7 +8,9 @@ from pydantic import TypeAdapter
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
+from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import CreateJob, Metadata
+from shared.webhooks.events import BATCH_FINISHED, EventType
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)
@@ -84,6 +86,49 @@ GENERATE_BODY: Final = _body(
     _fields(image=_FILE),
     _fields(image={"description": "A data URI, alone or as `data`.", "oneOf": [*_DATA]}),
 )
+_ITEM: Final = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "image": {
+            "description": "A URL to fetch, a data URI, or a file part of the same form.",
+            "oneOf": [
+                _object("url", _URL),
+                *_DATA,
+                _object("part", {"type": "string"}),
+            ],
+        },
+        **{name: value for name, value in _CREATE["properties"].items() if name != "webhook"},
+    },
+}
+_BATCH_WEBHOOK: Final = {
+    "type": "object",
+    "required": ["url"],
+    "additionalProperties": False,
+    "properties": {
+        "url": _URL,
+        "event_types": {
+            "type": "array",
+            "items": {"enum": [BATCH_FINISHED, *get_args(EventType)]},
+            "default": [BATCH_FINISHED],
+        },
+    },
+}
+
+
+def _batch(**more: dict[str, Any]) -> dict[str, Any]:
+    items = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _ITEM}
+    shared = {**_CREATE["properties"], "webhook": _BATCH_WEBHOOK, "items": items, **more}
+    return {"type": "object", "properties": shared}
+
+
+BATCH_BODY: Final = _body(
+    _batch(image={"type": "array", "maxItems": MAX_ITEMS, "items": _FILE}),
+    {**_batch(), "required": ["items"]},
+)
+ZIP: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The clips, and results.csv.", "content": {"application/zip": {}}},
+}
 
 
 def describe(app: FastAPI) -> None:

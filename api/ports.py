@@ -21,8 +21,11 @@ from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
+from shared.jobs.batch_queries import BatchQueries
+from shared.jobs.pauses import Pauses
 from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
+from shared.jobs.usage import Usage
 from shared.outbound.client import Outbound
 from shared.settings import Settings
 from shared.storage import Storage
@@ -48,6 +51,9 @@ class Ports:
     db: Database
     jobs: Jobs
     queries: JobQueries
+    batches: BatchQueries
+    usage: Usage
+    pauses: Pauses
     registry: EngineRegistry
     storage: Storage
     bell: Bell
@@ -90,6 +96,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
                 max_running=settings.max_running_per_key,
             ),
             queries=queries,
+            batches=BatchQueries(db),
+            usage=Usage(db),
+            pauses=Pauses(db),
             registry=registry,
             storage=storage,
             bell=bell,

@@ -23,6 +23,7 @@ from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
 from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
+from shared.jobs.batch import parse_batch_id
 from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
@@ -38,8 +39,6 @@ router = APIRouter(
     dependencies=[Depends(known_query)],
     responses=PROBLEMS,
 )
-
-BATCH_PREFIX: Final = "batch_"
 
 _PAIRS: Final = TypeAdapter(Metadata)
 
@@ -194,8 +193,8 @@ def _cursor(after: str) -> UUID:
 
 def _batch(batch_id: str) -> UUID:
     try:
-        return UUID(hex=batch_id.removeprefix(BATCH_PREFIX))
-    except ValueError as error:
+        return parse_batch_id(batch_id)
+    except NotFound as error:
         raise InvalidRequest("batch_id is not the id of a batch", param="batch_id") from error
 
 

@@ -17,6 +17,7 @@ from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
+from api.submit.allowed import choose_model
 from api.submit.body import CreateRequest, ImageUrl, read_create, receive
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
@@ -54,10 +55,11 @@ class CheckedRequest:
     offer: OfferedEngine
     owner_id: UUID
     max_queued: int
+    daily_seconds: int | None
     source: str
     request_id: str
     key: str | None
-    fingerprint: str
+    fingerprint: str | None
 
 
 async def submit(
@@ -74,7 +76,8 @@ async def submit(
     Raises:
         InvalidRequest: the fields or the picture; nothing was stored.
         OutboundRefused: the job's own webhook could not be delivered to.
-        QueueFull: the owner has too many jobs waiting.
+        ModelNotAllowed: the caller's key is limited to other models.
+        QueueFull, QuotaExceeded: the owner has too many jobs waiting, or no seconds left today.
         StorageFull, WorkersFull: there is no room for one more clip.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
@@ -88,7 +91,7 @@ async def submit(
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
         read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
-        create = _checked(read, settings, takes_urls=takes_urls)
+        create = check_create(read, settings, takes_urls=takes_urls)
 
         def look_up() -> CheckedRequest | Job:
             order = _order(create, ports, caller, key, source, request_id(request.scope))
@@ -101,26 +104,26 @@ async def submit(
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
-        image = await _image(order, ports, reservation)
-        picture = await pools.decoding.run(
-            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels),
-            owner_id=owner_id,
-        )
+        webhook = create.fields.webhook
+        if webhook is not None:
+            url = str(webhook.url)
+            await check_webhook(ports, url, param="webhook.url", owner_id=owner_id)
+        picture = await picture_of(ports, create.image, owner_id, reservation)
     return await pools.storing.run(partial(_accept, ports, order, picture), owner_id=owner_id)
 
 
-async def _image(order: CheckedRequest, ports: Ports, reservation: Reservation) -> bytes:
-    """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
-    webhook, image = order.create.fields.webhook, order.create.image
-    if webhook is not None:
-        url = str(webhook.url)
-        await check_webhook(ports, url, param="webhook.url", owner_id=order.owner_id)
-    if not isinstance(image, ImageUrl):
-        return image
-    return await fetch_image(ports, image.url, owner_id=order.owner_id, reservation=reservation)
+async def picture_of(
+    ports: Ports, image: bytes | ImageUrl, owner_id: UUID, reservation: Reservation
+) -> Picture:
+    """Return the picture that was sent or lies behind a URL, as it is stored."""
+    if isinstance(image, ImageUrl):
+        image = await fetch_image(ports, image.url, owner_id=owner_id, reservation=reservation)
+    read = partial(ports.decoders.read_image, image, max_pixels=ports.settings.max_pixels)
+    picture: Picture = await ports.pools.decoding.run(read, owner_id=owner_id)
+    return picture
 
 
-def _checked(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
+def check_create(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
     if isinstance(create.image, ImageUrl):
         if not takes_urls:
             raise InvalidRequest(
@@ -152,9 +155,10 @@ def _order(
 ) -> CheckedRequest:
     return CheckedRequest(
         create=create,
-        offer=ports.registry.choose(create.fields.model),
+        offer=choose_model(ports.registry, caller, create.fields.model),
         owner_id=caller.owner_id,
         max_queued=caller.max_queued or ports.settings.max_queued_per_key,
+        daily_seconds=caller.daily_seconds,
         source=source,
         request_id=request_id,
         key=key,
@@ -172,12 +176,14 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     """Settle the values, store the picture, commit the job, and ring for a worker."""
-    new = _new_job(order, picture, ports.settings)
+    new = job_of(order, picture, ports.settings)
     key = input_key(new.id)
     ports.storage.put(key, picture.png, content_type="image/png")
     crashpoint("picture_stored")
     try:
-        job, is_replay = ports.jobs.submit(new, max_queued=order.max_queued)
+        job, is_replay = ports.jobs.submit(
+            new, max_queued=order.max_queued, daily_seconds=order.daily_seconds
+        )
     except DatabaseUnavailable:
         raise  # The commit may have happened: the picture may belong to a job.
     except AppError:
@@ -193,7 +199,12 @@ def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     return Submitted(job, is_replay=False)
 
 
-def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
+def job_of(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
+    """Return what the job's rows say, with every value settled.
+
+    Raises:
+        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card does.
+    """
     fields, spec = order.create.fields, order.offer.spec
     parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
