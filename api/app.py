@@ -25,6 +25,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    usage,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -68,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         batches,
         models,
+        usage,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
