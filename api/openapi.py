@@ -1,13 +1,16 @@
 """The parts of openapi.json that FastAPI cannot read off the handlers."""
 
+from http import HTTPStatus
 from typing import Any, Final, get_args
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from api.middleware.authentication import is_public
+from api.openapi_examples import PROBLEM, add_examples
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
+from shared.errors import AppError, Drained, LeaseLost, RenderFailed
 from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import CreateJob, Metadata
 from shared.webhooks.events import BATCH_FINISHED, EventType
@@ -26,9 +29,14 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     )
 }
 
+_FILES: Final[dict[str, Any]] = {
+    kind: {"schema": {"type": "string", "contentMediaType": kind}}
+    for kind in ("video/mp4", "image/gif", "image/jpeg", "image/png", "image/webp")
+}
+
 FILE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The whole file.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The part that Range names."},
+    200: {"description": "The whole file.", "content": _FILES},
+    206: {"description": "The part that Range names.", "content": _FILES},
     304: {"description": "The client has it already."},
     307: {"description": "The storage's own link, valid for 15 minutes."},
 }
@@ -145,10 +153,39 @@ def describe(app: FastAPI) -> None:
                 for name, schema in definitions.items():
                     schemas.setdefault(name, schema)
             schemas.setdefault("Problem", problem)
+            _list_codes(schemas["Problem"])
+            add_examples(document)
             _name_the_lock(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it.
+
+
+def codes() -> dict[int, list[str]]:
+    """Return the codes of errors that an answer can carry, by status."""
+    found: dict[int, set[str]] = {
+        HTTPStatus.NOT_FOUND: {"not_found"},
+        HTTPStatus.METHOD_NOT_ALLOWED: {"method_not_allowed"},
+    }
+    waiting: list[type[AppError]] = [AppError]
+    while waiting:
+        error = waiting.pop()
+        if issubclass(error, RenderFailed | LeaseLost | Drained):
+            continue  # What a job or a worker comes to; no answer is refused for it.
+        waiting += error.__subclasses__()
+        if "code" in vars(error):
+            found.setdefault(error.status, set()).add(error.code)
+    return {status: sorted(found[status]) for status in sorted(found)}
+
+
+def _list_codes(problem: dict[str, Any]) -> None:
+    """Say in the schema of errors which there are."""
+    by_status = codes()
+    told = "; ".join(f"{status}: {', '.join(names)}" for status, names in by_status.items())
+    code = problem["properties"]["code"]
+    code["description"] = f"Stable: {told}. A job that failed brings its own."
+    code["examples"] = sorted({name for names in by_status.values() for name in names})
+    problem["examples"] = [PROBLEM]
 
 
 def _name_the_lock(document: dict[str, Any]) -> None:
