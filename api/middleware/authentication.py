@@ -13,9 +13,9 @@ from api.problems import problem_response
 from shared.errors import AppError, RateLimited, ReadOnlyKey, Unauthenticated
 
 PUBLIC: Final = frozenset(
-    {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
+    {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
-PUBLIC_FOLDER: Final = "/docs/ui/"
+PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SIGN_IN: Final = frozenset({"/v1/session"})
@@ -80,4 +80,4 @@ def _telling_of_the_key(send: Send) -> Send:
 
 
 def is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path.startswith(PUBLIC_FOLDERS)

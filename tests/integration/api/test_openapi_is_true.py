@@ -175,7 +175,7 @@ def house_of_a_life(walk: Walk) -> None:
         walk.ask("GET", f"/v1/admin/{path}")
     walk.ask("POST", "/v1/admin/pause", json={"model": "moves"})
     walk.ask("POST", "/v1/admin/resume", json={"model": "moves"})
-    key = walk.ask("POST", "/v1/keys", expect=201, json={"name": "cms", "models": ["moves"]})
+    key = walk.ask("POST", "/v1/keys", expect=201, json={"name": "walker", "models": ["moves"]})
     names = {"key_id": key["id"]}
     walk.ask("GET", "/v1/keys")
     walk.ask("PATCH", "/v1/keys/{key_id}", names=names, json={"daily_seconds": 5})
