@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from api.middleware.authentication import is_public
-from api.openapi_examples import PROBLEM, add_examples
+from api.openapi_examples import PROBLEM, add_examples, add_links
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
 from shared.errors import AppError, Drained, LeaseLost, RenderFailed
@@ -62,7 +62,8 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: value}}
 
 
-_DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
+_DATA_URI: Final = {"type": "string", "format": "data-uri"}
+_DATA: Final = (_DATA_URI, _object("data", _DATA_URI))
 
 
 def _fields(**image: dict[str, Any]) -> dict[str, Any]:
@@ -155,6 +156,7 @@ def describe(app: FastAPI) -> None:
             schemas.setdefault("Problem", problem)
             _list_codes(schemas["Problem"])
             add_examples(document)
+            add_links(document)
             _name_the_lock(document)
         return document
 

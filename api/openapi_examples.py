@@ -71,6 +71,33 @@ PROBLEM: Final[dict[str, Any]] = {
 }
 
 
+# Where an id comes from: the answer that brings it, its name in paths, and whose paths those are.
+_IDS: Final = (
+    ("post", "/v1/jobs", "202", "job_id"),
+    ("post", "/v1/batches", "202", "batch_id"),
+    ("post", "/v1/keys", "201", "key_id"),
+    ("post", "/v1/webhook_endpoints", "200", "endpoint_id"),
+)
+
+
+def add_links(document: dict[str, Any]) -> None:
+    """Say which calls take the id that an answer brings."""
+    for method, path, status, name in _IDS:
+        answer = document["paths"].get(path, {}).get(method, {}).get("responses", {}).get(status)
+        if answer is None:
+            continue
+        begin = f"{path}/{{{name}}}"
+        answer["links"] = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {f"path.{name}": "$response.body#/id"},
+            }
+            for there, item in document["paths"].items()
+            for operation in item.values()
+            if there == begin or there.startswith(f"{begin}/")
+        }
+
+
 def add_examples(document: dict[str, Any]) -> None:
     """Put the examples where readers of the document look for them."""
     for (method, path), examples in EXAMPLES.items():

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from typing import Any, Final
+from uuid import uuid4
 
 import pytest
 import requests
@@ -87,6 +88,49 @@ def test_every_answer_is_as_described(operation: Any, has_key: bool, locked: Gat
         check(case, answer)
 
     send()
+
+
+ABOUT: Final = [each for each in OPERATIONS if "{" in each.path and "file_name" not in each.path]
+
+
+@pytest.mark.parametrize("operation", ABOUT, ids=lambda operation: operation.label)
+def test_every_answer_about_what_is_there_is_as_described(
+    operation: Any, locked: Gateway, fake_worker: FakeWorker
+) -> None:
+    """The same with ids that earlier answers brought: of jobs, batches, keys and models."""
+    names = {name: made for name, made in there(locked, fake_worker).items() if name in BY_ID}
+    cases = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
+
+    @STEADY
+    @given(case=cases)
+    def send(case: Any) -> None:
+        for name in case.path_parameters:
+            case.path_parameters[name] = names.get(name, case.path_parameters[name])
+        sent = case.as_transport_kwargs(base_url=locked.url)
+        sent["headers"] = {**sent.get("headers", {}), **KEY}
+        check(case, requests.request(**sent, timeout=30, allow_redirects=False))
+
+    send()
+
+
+BY_ID: Final = ("job_id", "batch_id", "key_id", "model")
+
+
+def there(gateway: Gateway, worker: FakeWorker) -> dict[str, str]:
+    """Make one of each, and return their ids: a job that has succeeded, a batch in progress."""
+    made = gateway.created(model="moves", headers=KEY)
+    worker.complete(worker.claim())
+    body = {"items": [{"image": {"data": data_uri(photo_png())}}]}
+    batch = requests.post(f"{gateway.url}/v1/batches", json=body, headers=KEY, timeout=30)
+    key = requests.post(
+        f"{gateway.url}/v1/keys", json={"name": uuid4().hex}, headers=KEY, timeout=30
+    )
+    return {
+        "job_id": made["id"],
+        "batch_id": batch.json()["id"],
+        "key_id": key.json()["id"],
+        "model": "moves",
+    }
 
 
 class Walk:
