@@ -209,6 +209,11 @@ def _shared(received: ReceivedBatch) -> dict[str, Any]:
 def _webhook(sent: object) -> BatchWebhook | None:
     if sent is None:
         return None
+    if isinstance(sent, Mapping) and sent.get("headers") is not None:
+        raise InvalidRequest(
+            "the webhook of a batch takes no headers; its signature says that it is ours",
+            param="webhook.headers",
+        )
     try:
         return BatchWebhook.model_validate(sent)
     except ValidationError as error:
@@ -221,7 +226,7 @@ def _of_jobs(webhook: BatchWebhook | None) -> dict[str, Any] | None:
     if webhook is None:
         return None
     told = [event for event in webhook.event_types if event != BATCH_FINISHED]
-    return {**webhook.model_dump(mode="json"), "event_types": told} if told else None
+    return {"url": str(webhook.url), "event_types": told} if told else None
 
 
 def _parts_alone(files: Sequence[tuple[str, UploadFile]]) -> list[BatchPart]:

@@ -191,7 +191,7 @@ async def _prepare(ports: Ports, checked: CheckedBatch, number: int) -> NewJob:
                 ports, await _body(image, reservation), order.owner_id, reservation
             )
             new = await ports.pools.parsing.run(
-                partial(job_of, order, picture, ports.settings), owner_id=order.owner_id
+                partial(job_of, order, picture, ports), owner_id=order.owner_id
             )
         except AppError as error:
             raise within(f"items.{number}", error)  # noqa: B904 (it is the same one)

@@ -10,7 +10,7 @@ from api.auth.anonymous import peer_address
 from api.auth.caller import Caller
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.errors import AppError, RateLimited, ReadOnlyKey, Unauthenticated
+from shared.errors import AppError, LinkRefused, RateLimited, ReadOnlyKey, Unauthenticated
 
 PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
@@ -52,7 +52,7 @@ class Authentication:
 
     def _refusal(self, error: AppError, scope: Scope) -> AppError:
         """Return what to answer: who is refused too often hears that instead."""
-        if isinstance(error, Unauthenticated):
+        if isinstance(error, Unauthenticated | LinkRefused):
             try:
                 self._rates.count_refusal(peer_address(scope))
             except RateLimited as too_often:

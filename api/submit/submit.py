@@ -29,12 +29,14 @@ from shared.engines.registry import OfferedEngine
 from shared.engines.spec import MAX_SEED
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
-from shared.jobs.job import Job
+from shared.jobs.create import Webhook
+from shared.jobs.job import Job, public_id
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.webhooks.headers import HeaderSeal
 
 _log = structlog.get_logger(__name__)
 
@@ -176,7 +178,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     """Settle the values, store the picture, commit the job, and ring for a worker."""
-    new = job_of(order, picture, ports.settings)
+    new = job_of(order, picture, ports)
     key = input_key(new.id)
     ports.storage.put(key, picture.png, content_type="image/png")
     crashpoint("picture_stored")
@@ -199,18 +201,18 @@ def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     return Submitted(job, is_replay=False)
 
 
-def job_of(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
+def job_of(order: CheckedRequest, picture: Picture, ports: Ports) -> NewJob:
     """Return what the job's rows say, with every value settled.
 
     Raises:
         InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card does.
     """
-    fields, spec = order.create.fields, order.offer.spec
+    fields, spec, job_id = order.create.fields, order.offer.spec, new_id()
     parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
     return NewJob(
-        id=new_id(),
+        id=job_id,
         owner_id=order.owner_id,
         engine=spec.name,
         engine_revision=spec.revision,
@@ -220,7 +222,7 @@ def job_of(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJo
         image_height=picture.height,
         gpu_bytes=gpu_bytes,
         source=order.source,
-        retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
+        retain=timedelta(seconds=fields.retain_seconds or ports.settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),
         priority=fields.priority,
         request_id=order.request_id,
@@ -228,10 +230,20 @@ def job_of(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJo
         idempotency_fingerprint=order.fingerprint,
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
+        webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(*warnings_for(order.offer, fields), *picture.warnings),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
+
+
+def _sealed(webhook: Webhook, seal: HeaderSeal, job_id: UUID) -> str | None:
+    """Return the headers as they may be kept: only the installation's secret opens them."""
+    if not webhook.headers:
+        return None
+    _log.info("webhook_headers_kept", job=public_id(job_id), names=sorted(webhook.headers))
+    headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
+    return seal.seal(headers, job_id=job_id)
 
 
 def _settled(order: CheckedRequest, picture: Picture) -> tuple[RenderParameters, int | None]:

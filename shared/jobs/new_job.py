@@ -17,6 +17,7 @@ class NewJob:
     """Everything a submit writes; the picture is stored under `input_key(id)` already.
 
     `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    `webhook_headers` are sealed.
     """
 
     id: UUID
@@ -37,6 +38,7 @@ class NewJob:
     idempotency_fingerprint: str | None = None
     webhook_url: str | None = None
     webhook_event_types: Sequence[str] = ()
+    webhook_headers: str | None = None
     metadata: Mapping[str, str] | None = None
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None

@@ -8,6 +8,7 @@ from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+from shared.owners import LINK_EPOCH
 
 
 def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
@@ -47,12 +48,14 @@ INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
     batch_id, batch_position, idempotency_key, idempotency_fingerprint, webhook_url,
-    webhook_event_types, metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
+    webhook_event_types, webhook_headers,
+    metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
     :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
     :parent_id, :batch_id, :batch_position,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
+    :webhook_headers,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
@@ -190,7 +193,10 @@ BURY: Final = text(
 BY_ID: Final = text(
     "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
 )
-BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")
+BY_KEY: Final = text(
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"
+    " WHERE owner_id = :owner_id AND idempotency_key = :key"
+)
 
 BATCH_BY_ID: Final = text("SELECT * FROM batches WHERE id = :batch_id AND owner_id = :owner_id")
 BATCH_BY_KEY: Final = text(
