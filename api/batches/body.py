@@ -15,16 +15,15 @@ from api.body_limit import with_picture
 from api.concurrency.body_memory import Reservation
 from api.submit.body import (
     MAX_FIELDS,
-    ImageUrl,
     check_charset,
     nested,
     read_fields,
-    read_image,
     read_object,
     refuse_nul,
     resolve_aliases,
     spool,
 )
+from api.submit.image_source import ImageSource, read_source
 from api.submit.json_body import read_json
 from api.validation_messages import explain
 from shared.errors import AppError, BodyTooLarge, InvalidRequest, Unavailable, UnsupportedBody
@@ -73,7 +72,7 @@ class BatchItem:
     """A well-formed item; its picture is still whatever the client sent."""
 
     fields: CreateJob
-    image: bytes | ImageUrl | BatchPart
+    image: ImageSource | BatchPart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,9 +280,9 @@ def _item(
     if all(isinstance(each, Mapping) for each in both):
         merged["metadata"] = {**both[0], **both[1]}  # type: ignore[dict-item]  # As just seen.
     if isinstance(image, Mapping) and set(image) == {"part"}:
-        source: bytes | ImageUrl | BatchPart = _named_part(image["part"], parts, used)
+        source: ImageSource | BatchPart = _named_part(image["part"], parts, used)
     else:
-        source = read_image(image)
+        source = read_source(image, {})
     return BatchItem(read_fields(merged), source)
 
 

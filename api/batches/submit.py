@@ -20,10 +20,13 @@ from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
 from api.submit.allowed import choose_model
-from api.submit.body import CreateRequest, ImageUrl
+from api.submit.body import CreateRequest
+from api.submit.fetch_source import picture_from
 from api.submit.idempotency import fingerprint
+from api.submit.image_source import ImageSource
+from api.submit.images import Images
 from api.submit.remote_urls import check_webhook
-from api.submit.submit import CheckedRequest, check_create, job_of, picture_of
+from api.submit.submit import CheckedRequest, check_create, job_of
 from shared.crashpoints import crashpoint
 from shared.engines.registry import OfferedEngine
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge
@@ -60,7 +63,7 @@ class CheckedBatch:
 
     batch: NewBatch
     orders: Sequence[CheckedRequest]
-    images: Sequence[bytes | ImageUrl | BatchPart]
+    images: Sequence[ImageSource | BatchPart]
 
 
 async def submit_batch(
@@ -127,7 +130,9 @@ def _order(
         offers[model] = choose_model(ports.registry, caller, model)
         check_disk_space(offers[model], ports.settings)
     image = b"" if isinstance(item.image, BatchPart) else item.image
-    create = check_create(CreateRequest(item.fields, image), ports.settings, takes_urls=True)
+    create = check_create(
+        CreateRequest(item.fields, Images(image)), ports.settings, takes_urls=True
+    )
     if isinstance(item.image, BatchPart):
         _check_size(item.image, ports.settings.max_upload_bytes)
     return CheckedRequest(
@@ -154,7 +159,7 @@ def _fingerprint(read: BatchRequest) -> str:
     digest = hashlib.sha256(f"{read.webhook_url}\0".encode())
     for item in read.items:
         image = item.image.sha256 if isinstance(item.image, BatchPart) else item.image
-        digest.update(fingerprint(item.fields, image).encode())
+        digest.update(fingerprint(item.fields, Images(image)).encode())
     return digest.hexdigest()
 
 
@@ -187,11 +192,15 @@ async def _prepare(ports: Ports, checked: CheckedBatch, number: int) -> NewJob:
     order, image = checked.orders[number], checked.images[number]
     async with ports.pools.body_memory.reserve(order.owner_id) as reservation:
         try:
-            picture = await picture_of(
-                ports, await _body(image, reservation), order.owner_id, reservation
+            picture = await picture_from(
+                ports,
+                await _body(image, reservation),
+                name="image",
+                owner_id=order.owner_id,
+                reservation=reservation,
             )
             new = await ports.pools.parsing.run(
-                partial(job_of, order, picture, ports), owner_id=order.owner_id
+                partial(job_of, order, [picture], ports), owner_id=order.owner_id
             )
         except AppError as error:
             raise within(f"items.{number}", error)  # noqa: B904 (it is the same one)
@@ -200,7 +209,7 @@ async def _prepare(ports: Ports, checked: CheckedBatch, number: int) -> NewJob:
     return replace(new, batch_id=checked.batch.id, batch_position=number + 1)
 
 
-async def _body(image: bytes | ImageUrl | BatchPart, reservation: Reservation) -> bytes | ImageUrl:
+async def _body(image: ImageSource | BatchPart, reservation: Reservation) -> ImageSource:
     if not isinstance(image, BatchPart):
         return image
     await reservation.grow(image.file.size or 0)

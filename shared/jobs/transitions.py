@@ -172,18 +172,31 @@ class Jobs:
             "daily_seconds": limits.daily_seconds,
         }
         row = connection.execute(sql.SUBMIT, values).mappings().first()
-        return None if row is None else Job.from_row(row)
+        if row is None:
+            return None
+        job = Job.from_row(row)
+        inputs = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
+        connection.execute(sql.ADD_INPUT, inputs)
+        return job
 
     def claim(
-        self, engines: Sequence[str], *, worker: str, card_bytes: int | None = None
+        self,
+        engines: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        worker: str,
+        card_bytes: int | None = None,
     ) -> Job | None:
         """Take the best queued job of these engines, or None when there is none.
 
         Args:
+            engines: each with what its spec honours, or their names alone: a job that needs
+                more is left to a worker of a later release.
             card_bytes: the memory of the worker's card: what needs more is left to another.
         """
+        honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
         values = {
             "engines": list(engines),
+            "honours": json.dumps({name: list(fields) for name, fields in honours.items()}),
             "worker": worker,
             "lease": self._lease,
             "card_bytes": card_bytes,

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
-from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace
+from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, public_id
 from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
 
@@ -26,7 +26,11 @@ class QueueView(BaseModel):
 
 
 class InputView(BaseModel):
-    """The request as it was settled, and the picture's sha256 after it was normalised."""
+    """The request as it was settled, and the picture's sha256 after it was normalised.
+
+    `keyframes` are the frames that have images of their own: inputs `keyframe_N`, as `last_frame`
+    is one of that name.
+    """
 
     prompt: str
     negative_prompt: str
@@ -34,7 +38,9 @@ class InputView(BaseModel):
     width: int
     height: int
     fit: str
+    focus: tuple[float, float]
     num_frames: int
+    seconds: float
     fps: int
     quality: Quality
     num_inference_steps: int
@@ -42,6 +48,8 @@ class InputView(BaseModel):
     image_sha256: str
     image_width: int
     image_height: int
+    last_frame: bool
+    keyframes: tuple[int, ...]
 
 
 class ArtifactView(FileFacts):
@@ -93,6 +101,7 @@ class JobView(BaseModel):
     failures: int
     priority: Priority
     batch_id: str | None
+    parent_id: str | None
     metadata: dict[str, str]
     version: int
     warnings: list[str]
@@ -127,6 +136,7 @@ def job_view(
         model=job.engine,
         input=InputView(
             **job.parameters.model_dump(exclude={"seed", "approximate"}),
+            seconds=job.parameters.seconds,
             image_sha256=job.image_sha256,
             image_width=job.image_width,
             image_height=job.image_height,
@@ -140,6 +150,7 @@ def job_view(
         failures=job.failures,
         priority=job.priority,
         batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
         warnings=list(job.warnings),

@@ -42,6 +42,7 @@ from shared.tables import (
     engines,
     jobs,
     pauses,
+    uploads,
     usage_days,
     workers,
 )
@@ -150,7 +151,7 @@ class FakeWorker:
             # Quicker than TRUNCATE, which makes new files for a dozen indexes.
             for table in (
                 *(delivery_attempts, deliveries, jobs, batches, usage_days, pauses),
-                *(workers, engines),
+                *(uploads, workers, engines),
             ):
                 connection.execute(delete(table))
         self.storage.delete_prefix("")
