@@ -83,15 +83,15 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
-        return Received((), {}, await _spool(request, reservation))
+        return Received((), {}, await spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
-        return Received((), {}, None, await _spool(request, reservation))
+        return Received((), {}, None, await spool(request, reservation))
     if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
             param="Content-Type",
         )
-    _check_charset(options)
+    check_charset(options)
     try:
         async with request.form(
             max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_bytes
@@ -111,6 +111,17 @@ def read_create(received: Received) -> CreateRequest:
     """
     values = _values(received)
     refuse_nul(values)
+    resolve_aliases(values)
+    images = read_images(values, received.files)
+    return CreateRequest(read_fields(values), images)
+
+
+def resolve_aliases(values: dict[str, Any]) -> None:
+    """Give each value the one name of its field.
+
+    Raises:
+        InvalidRequest: a field is sent by both of its names.
+    """
     for alias, name in ALIASES.items():
         if values.get(alias) is None:
             values.pop(alias, None)
@@ -118,20 +129,27 @@ def read_create(received: Received) -> CreateRequest:
             raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
         else:
             values[name] = values.pop(alias)
-    images = read_images(values, received.files)
+
+
+def read_fields(values: Mapping[str, Any]) -> CreateJob:
+    """Return everything but the images.
+
+    Raises:
+        InvalidRequest: as `read_create`.
+    """
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return CreateRequest(CreateJob.model_validate(present), images)
+        return CreateJob.model_validate(present)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
 def _values(received: Received) -> dict[str, Any]:
     if received.json is not None:
-        return _object(received.json)
+        return read_object(received.json)
     if received.escaped is not None:
-        return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
-    return _nested(received.pairs)
+        return nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
+    return nested(received.pairs)
 
 
 def read_named(
@@ -146,7 +164,7 @@ def read_named(
     """
     others = [name for name in received.files if name not in names]
     if received.json is not None:
-        values = _object(received.json)
+        values = read_object(received.json)
         others += [name for name in values if name not in names]
         found = {name: value for name, value in values.items() if name in names}
     else:
@@ -154,12 +172,12 @@ def read_named(
         if received.escaped is not None:
             pairs = read_escaped(received.escaped, max_fields=MAX_FIELDS)
         others += [name for name, _ in pairs if name.partition("[")[0] not in names]
-        found = _nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
+        found = nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
     refuse_nul(found)
     return found, tuple(dict.fromkeys(others))
 
 
-def _check_charset(options: str) -> None:
+def check_charset(options: str) -> None:
     """Refuse a form in an alphabet that no browser sends one in."""
     for option in options.lower().split(";"):
         name, _, value = option.partition("=")
@@ -170,7 +188,7 @@ def _check_charset(options: str) -> None:
             )
 
 
-async def _spool(request: Request, reservation: Reservation) -> bytes:
+async def spool(request: Request, reservation: Reservation) -> bytes:
     """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
         arriving = UploadFile(cast(BinaryIO, file), size=0)
@@ -198,14 +216,14 @@ async def _from_form(form: FormData, reservation: Reservation) -> Received:
     return Received(pairs, files, None)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
     values = read_json(body, "the body")
     if not isinstance(values, dict):
         raise InvalidRequest("the body must be a JSON object of names and values")
     return values
 
 
-def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return form fields as the JSON they stand for: `metadata[k]`, `outputs[]`, JSON texts.
 
     A list may be sent as JSON, by comma, or piece by piece.

@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
+from shared.jobs.batch import BatchView, LiveCounts, batch_view
 from shared.jobs.links import Links
 from shared.jobs.prediction import SOURCE as REPLICATE
 from shared.jobs.prediction import prediction
@@ -74,11 +75,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Event(BaseModel):
-    """The body of a webhook; `data` is what GET returns for the job."""
+    """The body of a webhook; `data` is what GET returns for the job, or for the batch."""
 
     type: str
     timestamp: datetime
-    data: JobView | SampleMessage
+    data: JobView | BatchView | SampleMessage
 
 
 class VideoReference(BaseModel):
@@ -163,7 +164,7 @@ class WebhookSender:
         tried = self._try(message, delivery, contents)
         crashpoint("webhook_sent")
         # A test is made once: whoever asked for it sees what came of it.
-        delays = self._delays[:1] if delivery.job_id is None else self._delays
+        delays = self._delays[:1] if delivery.is_test else self._delays
         verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
         is_ours = self._rows.record(delivery, tried, verdict)
         crashpoint("webhook_recorded")
@@ -257,7 +258,13 @@ def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -
 def _event(
     delivery: Delivery, contents: Contents, links: Links, base_url: str
 ) -> Event | VideoEvent:
-    job = contents.job
+    job, batch = contents.job, contents.batch
+    if batch is not None:
+        return Event(
+            type=delivery.event,
+            timestamp=batch.finished_at or contents.created_at,
+            data=batch_view(batch, LiveCounts(), base_url=base_url),
+        )
     # A job that is handed back starts more than once; its end comes once.
     is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
     at = (job.finished_at if job and is_end else None) or contents.created_at
