@@ -1,6 +1,7 @@
 """What a key may: only some models, only reading, only so many seconds of clips a UTC day."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_days_seconds_hold_under_parallel_submits(
 ) -> None:
     _, holder = key_admin.holder(tenant_a, "cms", daily_seconds=5)
     others = [Holder(gateway, holder.text) for gateway in (tenant_a, tenant_b)]
-    answers = [beside(lambda h=others[n % 2]: create(h)) for n in range(12)]
+    answers = [beside(partial(create, others[n % 2])) for n in range(12)]
     codes = sorted(each.result(60).status_code for each in answers)
     assert codes == [202] * 5 + [429] * 7
     assert usage(holder)["quota"]["left_seconds"] == 0
@@ -189,7 +190,11 @@ def test_an_admin_changes_what_a_key_may(tenant_a: Gateway, key_admin: KeyAdmin)
         403,
         "admin_only",
     )
-    for wrong in ({"models": []}, {"daily_seconds": 0}, {"is_read_only": None}, {"name": "x"}):
+    changes: tuple[dict[str, Any], ...] = (
+        *({"models": []}, {"daily_seconds": 0}),
+        *({"is_read_only": None}, {"name": "x"}),
+    )
+    for wrong in changes:
         assert admin.send("PATCH", path, json=wrong).status_code == 422, wrong
     admin.send("DELETE", path)
     assert refusal(admin.send("PATCH", path, json={})) == (409, "key_revoked")
@@ -215,7 +220,11 @@ def test_the_command_makes_keys_with_limits(
     )
     cli._create(Keys(key_admin.db), asked)
     (key,) = key_admin.keys.all()
-    assert (key.is_read_only, key.models, key.daily_seconds) == (True, {"moves", "model"}, 60)
+    assert (key.is_read_only, key.models, key.daily_seconds) == (
+        True,
+        frozenset({"moves", "model"}),
+        60,
+    )
     cli._list(Keys(key_admin.db), asked)
     listed = capsys.readouterr().out
     assert "model,moves" in listed

@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -70,7 +71,7 @@ def deliveries(job_fixture: JobFixture) -> list[Any]:
 def ended_in_parallel(job_fixture: JobFixture, jobs: Sequence[Job], rounds: str) -> None:
     """End all of them from sixteen threads: completed, failed, lost, canceled or deleted."""
     draw = random.Random(rounds)
-    claims = {}
+    claims: dict[UUID, Claim] = {}
     while (job := job_fixture.jobs.claim(["noop"], worker=f"w#{len(claims)}")) is not None:
         claims[job.id] = Claim(job.id, job.attempt)
     work: list[Callable[[], object]] = []
@@ -78,12 +79,10 @@ def ended_in_parallel(job_fixture: JobFixture, jobs: Sequence[Job], rounds: str)
     for job in jobs:
         claim, how = claims[job.id], draw.choice(("complete", "fail", "cancel", "delete", "lose"))
         if how == "complete":
-            work.append(lambda c=claim: job_fixture.jobs.complete(c, RESULT, {}))
+            work.append(partial(job_fixture.jobs.complete, claim, RESULT, {}))
         elif how == "fail":
             error = OutOfMemory("too large")
-            work.append(
-                lambda c=claim, e=error: job_fixture.jobs.fail(c, e, retryable=False, metrics={})
-            )
+            work.append(partial(job_fixture.jobs.fail, claim, error, retryable=False, metrics={}))
         elif how == "lose":
             losses += 1
             job_fixture.run(
@@ -92,7 +91,7 @@ def ended_in_parallel(job_fixture: JobFixture, jobs: Sequence[Job], rounds: str)
             )
         else:
             act = getattr(job_fixture.jobs, how)
-            work.append(lambda a=act, i=job.id: a(i, owner_id=ANONYMOUS))
+            work.append(partial(act, job.id, owner_id=ANONYMOUS))
     work += [lambda: job_fixture.jobs.reap(max_attempts=1)] * (4 if losses else 0)
     draw.shuffle(work)
     run_in_parallel(work, threads=16)
@@ -224,11 +223,9 @@ def test_two_who_cancel_one_batch_do_not_wait_for_each_other(job_fixture: JobFix
     for _ in range(5):
         batch, jobs = submit_batch(job_fixture, 40)
         work: list[Callable[[], object]] = [
-            lambda b=batch: job_fixture.jobs.cancel_batch(b.id, owner_id=ANONYMOUS)
+            partial(job_fixture.jobs.cancel_batch, batch.id, owner_id=ANONYMOUS)
         ] * 4
-        work += [
-            lambda i=job.id: job_fixture.jobs.delete(i, owner_id=ANONYMOUS) for job in jobs[::2]
-        ]
+        work += [partial(job_fixture.jobs.delete, job.id, owner_id=ANONYMOUS) for job in jobs[::2]]
         run_in_parallel(work, threads=8)
 
 
