@@ -25,6 +25,7 @@ def key(*, is_admin: bool = False) -> ApiKey:
         max_queued=None,
         max_running=None,
         is_read_only=False,
+        models=None,
         daily_seconds=None,
         created_at=datetime.now(UTC),
         last_used_at=None,
