@@ -5,7 +5,7 @@ SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
 SEED ?= 1
-SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
+SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py jobs/test_batches.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,7 +35,7 @@ test-all:  ## Run what `make test` leaves out: controls, receivers and SDKs of o
 soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
-	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 GROWTH_RENDERS=2000 $(BIN)/python -m pytest -q $(SOAK_TESTS)
+	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 BATCH_ROUNDS=50 GROWTH_RENDERS=2000 $(BIN)/python -m pytest -q $(SOAK_TESTS)
 	@INDUCTOR=1 $(BIN)/python -m pytest -q tests/unit/test_i2vgen_compiled.py -k makes_of_the_graph
 
 soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 SEED=1

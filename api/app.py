@@ -8,7 +8,10 @@ from fastapi import FastAPI
 
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
-from api.body_limit import with_picture
+from api.body_limit import largest_body
+from api.compat.openai import routes as openai_videos
+from api.compat.replicate import files as replicate_files
+from api.compat.replicate import routes as replicate
 from api.middleware import cors
 from api.middleware.authentication import Authentication
 from api.middleware.body_timeout import BodyTimeout
@@ -19,6 +22,7 @@ from api.ports import open_ports
 from api.routes import (
     admin,
     api_keys,
+    batches,
     docs,
     health,
     jobs,
@@ -27,6 +31,7 @@ from api.routes import (
     page,
     session,
     uploads,
+    usage,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -61,15 +66,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.telemetry = Telemetry()
     app.add_middleware(BodyTimeout)
     app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
-    traffic, largest_body = app.state.telemetry.traffic, with_picture(settings)
-    app.add_middleware(RequestLog, traffic=traffic, largest_body=largest_body)
+    traffic, largest = app.state.telemetry.traffic, largest_body(settings)
+    app.add_middleware(RequestLog, traffic=traffic, largest_body=largest)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
     problems.install(app)
     for routes in (
         jobs,
+        batches,
         models,
         uploads,
+        openai_videos,
+        replicate,
+        replicate_files,
+        usage,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,

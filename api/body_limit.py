@@ -15,6 +15,9 @@ SMALL_BODY_BYTES: Final = 64 * 1024
 FORM_SLACK_BYTES: Final = 1024 * 1024
 """What a body may hold beside its picture: fields, boundaries, headers of parts."""
 
+BATCH_BYTES: Final = 256 * 1024 * 1024
+"""What the pictures of a batch may have together."""
+
 _MOST_DIGITS: Final = 20
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
@@ -31,6 +34,11 @@ class BodyLimit:
         return BodyTooLarge(f"the request's body is larger than {self.bytes} bytes; {self.remedy}")
 
 
+# Four times what one picture adds: a hundred items have words of their own.
+LARGEST: Final = BodyLimit(
+    BATCH_BYTES + 4 * FORM_SLACK_BYTES, "send the pictures in several batches"
+)
+
 SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
 
 
@@ -40,14 +48,27 @@ def takes_picture(handler: _Handler) -> _Handler:
     return handler
 
 
+def takes_batch(handler: _Handler) -> _Handler:
+    """Let a route's body hold the pictures of a whole batch, and room for the rest of a form."""
+    handler.__dict__["takes_batch"] = True
+    return handler
+
+
 def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
     """Return the limit that a handler declares."""
+    if getattr(endpoint, "takes_batch", False):
+        return LARGEST
     return with_picture(settings) if getattr(endpoint, "takes_picture", False) else SMALL
 
 
 def with_picture(settings: Settings) -> BodyLimit:
-    """Return the largest limit that a route has."""
+    """Return the limit of a body that holds one picture."""
     return BodyLimit(settings.max_upload_bytes + FORM_SLACK_BYTES, "send a smaller image")
+
+
+def largest_body(settings: Settings) -> BodyLimit:
+    """Return the largest limit that a route has."""
+    return max(LARGEST, with_picture(settings), key=lambda limit: limit.bytes)
 
 
 def declared_bytes(headers: Headers) -> int:

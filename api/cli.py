@@ -15,8 +15,17 @@ from shared.settings import Settings
 
 DEADLINE: Final = timedelta(seconds=4)
 HEAD: Final = (
-    *("name", "begins with", "admin", "queued", "running", "created", "used", "rotated"),
-    *("old one until", "revoked"),
+    *(
+        "name",
+        "begins with",
+        "admin",
+        "queued",
+        "running",
+        "seconds a day",
+        "models",
+        "reads only",
+    ),
+    *("created", "used", "rotated", "old one until", "revoked"),
 )
 
 
@@ -33,6 +42,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     create.add_argument("--admin", action="store_true", help="it may manage keys")
     create.add_argument("--max-queued", metavar="N", type=_cap, help="jobs it may have waiting")
     create.add_argument("--max-running", metavar="N", type=_cap, help="jobs it may have running")
+    create.add_argument(
+        "--model",
+        metavar="NAME",
+        action="append",
+        dest="models",
+        help="the only model it may use; more than one with more of these",
+    )
+    create.add_argument("--read-only", action="store_true", help="it may look and not submit")
+    create.add_argument(
+        "--daily-seconds", metavar="N", type=_cap, help="of clips it may ask for a UTC day"
+    )
     actions.add_parser("list", help="show the keys without their secrets")
     rotate = actions.add_parser("rotate", help="give a key a new text and print it, this once")
     rotate.add_argument("name", metavar="NAME")
@@ -75,6 +95,9 @@ def _create(keys: Keys, asked: argparse.Namespace) -> None:
         is_admin=asked.admin,
         max_queued=asked.max_queued,
         max_running=asked.max_running,
+        models=asked.models,
+        is_read_only=asked.read_only,
+        daily_seconds=asked.daily_seconds,
     )
     _show_once(given)
 
@@ -123,6 +146,9 @@ def _row(key: ApiKey) -> tuple[str, ...]:
         "yes" if key.is_admin else "",
         str(key.max_queued or ""),
         str(key.max_running or ""),
+        str(key.daily_seconds or ""),
+        ",".join(sorted(key.models or ())),
+        "yes" if key.is_read_only else "",
         _minute(key.created_at),
         _minute(key.last_used_at),
         _minute(key.rotated_at),

@@ -1,16 +1,21 @@
 """The parts of openapi.json that FastAPI cannot read off the handlers."""
 
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, get_args
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
 from api.auth.session_cookie import NAME
 from api.middleware.authentication import is_public
+from api.openapi_examples import PROBLEM, add_examples, add_links
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.image_source import MAX_URL
 from shared.engines.given_frames import MAX_KEYFRAMES
+from shared.errors import AppError, Drained, LeaseLost, RenderFailed
+from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import CreateJob, Metadata
+from shared.webhooks.events import BATCH_FINISHED, EventType
 
 CONTENT: Final = "/v1/jobs/{job_id}/content"
 """The one path that a link opens."""
@@ -29,9 +34,14 @@ PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     )
 }
 
+_FILES: Final[dict[str, Any]] = {
+    kind: {"schema": {"type": "string", "contentMediaType": kind}}
+    for kind in ("video/mp4", "image/gif", "image/jpeg", "image/png", "image/webp")
+}
+
 FILE: Final[dict[int | str, dict[str, Any]]] = {
-    200: {"description": "The whole file.", "content": {"application/octet-stream": {}}},
-    206: {"description": "The part that Range names."},
+    200: {"description": "The whole file.", "content": _FILES},
+    206: {"description": "The part that Range names.", "content": _FILES},
     304: {"description": "The client has it already."},
     307: {"description": "The storage's own link, valid for 15 minutes."},
 }
@@ -57,7 +67,8 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: value}}
 
 
-_DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
+_DATA_URI: Final = {"type": "string", "format": "data-uri"}
+_DATA: Final = (_DATA_URI, _object("data", _DATA_URI))
 _ID: Final = {"type": "string", "maxLength": 100}
 _UPLOAD: Final = _object("upload_id", _ID)
 _FRAME: Final[dict[str, Any]] = {
@@ -68,7 +79,7 @@ _FRAME: Final[dict[str, Any]] = {
         "frame": {"type": "integer", "description": "0 is the clip's first, -1 its last."},
     },
 }
-_IMAGE: Final = {
+_IMAGE: Final[dict[str, Any]] = {
     "description": (
         "A URL to fetch, a data URI, alone or as `data`, an upload, or a frame of a clip of one's"
         " own."
@@ -127,6 +138,45 @@ GENERATE_BODY: Final = _body(
     _fields("image", image=_FILE),
     _fields("image", image={"description": "A data URI, alone or as `data`.", "oneOf": [*_DATA]}),
 )
+_ITEM: Final = {
+    "type": "object",
+    "required": ["image"],
+    "properties": {
+        "image": {
+            "description": "As of a job, or a file part of the same form.",
+            "oneOf": [*_IMAGE["oneOf"], _object("part", {"type": "string"})],
+        },
+        **{name: value for name, value in _CREATE["properties"].items() if name != "webhook"},
+    },
+}
+_BATCH_WEBHOOK: Final = {
+    "type": "object",
+    "required": ["url"],
+    "additionalProperties": False,
+    "properties": {
+        "url": _URL,
+        "event_types": {
+            "type": "array",
+            "items": {"enum": [BATCH_FINISHED, *get_args(EventType)]},
+            "default": [BATCH_FINISHED],
+        },
+    },
+}
+
+
+def _batch(**more: dict[str, Any]) -> dict[str, Any]:
+    items = {"type": "array", "minItems": 1, "maxItems": MAX_ITEMS, "items": _ITEM}
+    shared = {**_CREATE["properties"], "webhook": _BATCH_WEBHOOK, "items": items, **more}
+    return {"type": "object", "properties": shared}
+
+
+BATCH_BODY: Final = _body(
+    _batch(image={"type": "array", "maxItems": MAX_ITEMS, "items": _FILE}),
+    {**_batch(), "required": ["items"]},
+)
+ZIP: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The clips, and results.csv.", "content": {"application/zip": {}}},
+}
 
 
 def describe(app: FastAPI) -> None:
@@ -143,10 +193,40 @@ def describe(app: FastAPI) -> None:
                 for name, schema in definitions.items():
                     schemas.setdefault(name, schema)
             schemas.setdefault("Problem", problem)
+            _list_codes(schemas["Problem"])
+            add_examples(document)
+            add_links(document)
             _name_the_lock(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it.
+
+
+def codes() -> dict[int, list[str]]:
+    """Return the codes of errors that an answer can carry, by status."""
+    found: dict[int, set[str]] = {
+        HTTPStatus.NOT_FOUND: {"not_found"},
+        HTTPStatus.METHOD_NOT_ALLOWED: {"method_not_allowed"},
+    }
+    waiting: list[type[AppError]] = [AppError]
+    while waiting:
+        error = waiting.pop()
+        if issubclass(error, RenderFailed | LeaseLost | Drained):
+            continue  # What a job or a worker comes to; no answer is refused for it.
+        waiting += error.__subclasses__()
+        if "code" in vars(error):
+            found.setdefault(error.status, set()).add(error.code)
+    return {status: sorted(found[status]) for status in sorted(found)}
+
+
+def _list_codes(problem: dict[str, Any]) -> None:
+    """Say in the schema of errors which there are."""
+    by_status = codes()
+    told = "; ".join(f"{status}: {', '.join(names)}" for status, names in by_status.items())
+    code = problem["properties"]["code"]
+    code["description"] = f"Stable: {told}. A job that failed brings its own."
+    code["examples"] = sorted({name for names in by_status.values() for name in names})
+    problem["examples"] = [PROBLEM]
 
 
 def _name_the_lock(document: dict[str, Any]) -> None:

@@ -26,9 +26,12 @@ from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
 from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.batch_queries import BatchQueries
 from shared.jobs.links import Links
+from shared.jobs.pauses import Pauses
 from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
+from shared.jobs.usage import Usage
 from shared.outbound.client import Outbound
 from shared.owners import Owners
 from shared.settings import Settings
@@ -57,6 +60,9 @@ class Ports:
     db: Database
     jobs: Jobs
     queries: JobQueries
+    batches: BatchQueries
+    usage: Usage
+    pauses: Pauses
     registry: EngineRegistry
     storage: Storage
     bell: Bell
@@ -119,6 +125,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
                 max_running=settings.max_running_per_key,
             ),
             queries=queries,
+            batches=BatchQueries(db),
+            usage=Usage(db),
+            pauses=Pauses(db),
             registry=registry,
             storage=storage,
             bell=bell,

@@ -11,12 +11,13 @@ AppError
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
-├── Forbidden                 403  AdminOnly, HostRefused, CrossSiteRefused, LinkRefused,
-│                                  LinkExpired, HeaderRefused
+├── Forbidden                 403  AdminOnly, ReadOnlyKey, ModelNotAllowed, HostRefused,
+│                                  CrossSiteRefused, LinkRefused, LinkExpired, HeaderRefused
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull, RateLimited    429
+├── QuotaExceeded             429  the key's seconds of today are taken
 ├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
@@ -169,6 +170,18 @@ class AdminOnly(Forbidden):
     title = "For admins only"
 
 
+class ReadOnlyKey(Forbidden):
+    code = "read_only_key"
+    title = "The key may only read"
+
+
+class ModelNotAllowed(Forbidden):
+    """The key is limited to other models."""
+
+    code = "model_not_allowed"
+    title = "Model not allowed"
+
+
 class HostRefused(Forbidden):
     """A name that some page of the web may have pointed here."""
 
@@ -230,6 +243,11 @@ class JobNotReady(Conflict):
     title = "The job has no result yet"
 
 
+class BatchNotReady(Conflict):
+    code = "batch_not_ready"
+    title = "Jobs of the batch have not ended yet"
+
+
 class KeyNameTaken(Conflict):
     code = "key_name_taken"
     title = "The name of the key is taken"
@@ -280,6 +298,14 @@ class QueueFull(AppError):
     code = "queue_full"
     status = 429
     title = "Queue full"
+
+
+class QuotaExceeded(AppError):
+    """The seconds that a key may ask for in a day are taken; Retry-After says when it ends."""
+
+    code = "quota_exceeded"
+    status = 429
+    title = "Daily limit reached"
 
 
 class RateLimited(AppError):

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Double,
     ForeignKey,
@@ -70,6 +71,10 @@ api_keys = Table(
     Column("is_admin", Boolean, nullable=False, server_default=text("false")),
     Column("max_queued", Integer),
     Column("max_running", Integer),
+    # NULL is every model, and no limit.
+    Column("models", ARRAY(Text)),
+    Column("is_read_only", Boolean, nullable=False, server_default=text("false")),
+    Column("daily_seconds", Integer),
     _time("created_at", now=True),
     _time("last_used_at"),
     _time("revoked_at"),
@@ -112,8 +117,16 @@ batches = Table(
     _json("metadata"),
     Column("idempotency_key", Text),
     Column("idempotency_fingerprint", Text),
+    # Where `batch.finished` goes; the jobs have an address of their own for their ends.
+    Column("webhook_url", Text),
+    Column("total", Integer, nullable=False, server_default=text("0")),
+    Column("succeeded", Integer, nullable=False, server_default=text("0")),
+    Column("failed", Integer, nullable=False, server_default=text("0")),
+    Column("canceled", Integer, nullable=False, server_default=text("0")),
     _time("created_at", now=True),
     _time("canceled_at"),
+    _time("finished_at"),
+    CheckConstraint("succeeded + failed + canceled <= total", name="counts"),
     Index(
         "batches_idempotency_idx",
         "owner_id",
@@ -121,6 +134,8 @@ batches = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
+    Index("batches_owner_idx", "owner_id", "id"),
+    Index("batches_finished_idx", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
 )
 
 jobs = Table(
@@ -149,6 +164,7 @@ jobs = Table(
     Column("source", Text, nullable=False),
     Column("request_id", Text),
     Column("batch_id", Uuid, ForeignKey("batches.id")),
+    Column("batch_position", Integer),
     Column("parent_id", Uuid),
     Column("idempotency_key", Text),
     Column("idempotency_fingerprint", Text),
@@ -286,8 +302,9 @@ deliveries = Table(
     metadata,
     _id(),
     _owner(),
-    # NULL for a test event, which belongs to no job.
+    # Both are NULL for a test event, which tells of nothing.
     Column("job_id", Uuid, ForeignKey("jobs.id")),
+    Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),
     Column("endpoint_id", Uuid, ForeignKey("webhook_endpoints.id"), nullable=False),
     Column("event", Text, nullable=False),
     Column("url", Text, nullable=False),
@@ -301,12 +318,17 @@ deliveries = Table(
     _time("delivered_at"),
     Column("dead_reason", Text),
     UniqueConstraint("job_id", "endpoint_id", "event"),
+    UniqueConstraint("batch_id", "endpoint_id", "event"),
     CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
     CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="next"),
     Index("deliveries_due_idx", "next_at", postgresql_where=text("status = 'pending'")),
     Index("deliveries_endpoint_idx", "endpoint_id", "id"),
     Index("deliveries_dead_idx", "id", postgresql_where=text("status = 'dead'")),
-    Index("deliveries_tests_idx", "created_at", postgresql_where=text("job_id IS NULL")),
+    Index(
+        "deliveries_tests_idx",
+        "created_at",
+        postgresql_where=text("job_id IS NULL AND batch_id IS NULL"),
+    ),
 )
 
 delivery_attempts = Table(
@@ -381,4 +403,31 @@ tally_marks = Table(
     _time("until_at", now=True),
     Column("until_id", BigInteger, nullable=False, server_default=text("0")),
     Column("seen_id", BigInteger, nullable=False, server_default=text("0")),
+)
+
+# What each owner asked for and got, by UTC day and engine. `reserved_ms` is of the clips submitted
+# that day, but for those that failed or were canceled: what a key's daily limit is compared with.
+# The others count on the day of the end.
+usage_days = Table(
+    "usage_days",
+    metadata,
+    Column("owner_id", Uuid, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("engine", Text, primary_key=True),
+    Column("reserved_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("succeeded", BigInteger, nullable=False, server_default=text("0")),
+    Column("failed", BigInteger, nullable=False, server_default=text("0")),
+    Column("canceled", BigInteger, nullable=False, server_default=text("0")),
+    Column("video_ms", BigInteger, nullable=False, server_default=text("0")),
+    Column("render_seconds", Double, nullable=False, server_default=text("0")),
+    postgresql_with={"fillfactor": "70"},
+)
+
+# Engines whose jobs wait until an admin resumes them; an empty name is every engine.
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("engine", Text, primary_key=True),
+    Column("reason", Text),
+    _time("since", now=True),
 )

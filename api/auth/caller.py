@@ -61,7 +61,8 @@ class Caller:
 
     `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
     for logs; `title` is what the caller itself is shown. Every admin has the one house owner's
-    jobs. Caps are None where the settings' count.
+    jobs. Caps are None where the settings' count, `models` where it may use all, `daily_seconds`
+    where clips have no limit.
     `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
     """
 
@@ -72,6 +73,9 @@ class Caller:
     is_admin: bool = False
     max_queued: int | None = None
     max_running: int | None = None
+    models: frozenset[str] | None = None
+    is_read_only: bool = False
+    daily_seconds: int | None = None
     is_key_ignored: bool = False
     link: SignedLink | None = None
     """The one file that may be read, where a link is all that was shown; it owns no job then."""
@@ -279,4 +283,7 @@ def _caller(key: ApiKey) -> Caller:
         is_admin=key.is_admin,
         max_queued=key.max_queued,
         max_running=key.max_running,
+        models=key.models,
+        is_read_only=key.is_read_only,
+        daily_seconds=key.daily_seconds,
     )

@@ -7,14 +7,19 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.auth.anonymous import peer_address
+from api.auth.caller import Caller
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.errors import AppError, LinkRefused, RateLimited, Unauthenticated
+from shared.errors import AppError, LinkRefused, RateLimited, ReadOnlyKey, Unauthenticated
 
 PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
 PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
+
+READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+SIGN_IN: Final = frozenset({"/v1/session"})
+"""Who may only read may still come in and go."""
 
 KEY_HEADER: Final = "Stillreel-Key"
 KEY_IGNORED: Final = "ignored; this gateway has no API keys yet, and answers without"
@@ -34,6 +39,7 @@ class Authentication:
         try:
             caller = await scope["app"].state.ports.authenticator.caller(scope)
             self._rates.count_caller(caller.name)
+            _check_may_write(caller, scope)
         except AppError as error:
             refusal = self._refusal(error, scope)
             await problem_response(refusal, scope)(scope, receive, send)
@@ -52,6 +58,14 @@ class Authentication:
             except RateLimited as too_often:
                 return too_often
         return error
+
+
+def _check_may_write(caller: Caller, scope: Scope) -> None:
+    """Raise ReadOnlyKey where a key that may only read asks to change something."""
+    if caller.is_read_only and scope["method"] not in READS and scope["path"] not in SIGN_IN:
+        raise ReadOnlyKey(
+            f"your key may only read, and this is a {scope['method']}; ask an admin for another"
+        )
 
 
 def _telling_of_the_key(send: Send) -> Send:

@@ -31,7 +31,7 @@ def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
 def check_disk(settings: Settings) -> None:
     """Raise StorageFull where files are kept on this machine and its disk is nearly full."""
     least = settings.min_free_bytes
-    free = _free_bytes(settings.data_dir)
+    free = free_bytes(settings.data_dir)
     if free is not None and free < least:
         raise StorageFull(
             f"the disk under STILLREEL_DATA_DIR has {_mib(free)} left, and keeps {_mib(least)}"
@@ -40,7 +40,7 @@ def check_disk(settings: Settings) -> None:
         )
 
 
-def _free_bytes(folder: Path) -> int | None:
+def free_bytes(folder: Path) -> int | None:
     """Return the room around a folder, None where it does not exist: files are elsewhere."""
     try:
         return shutil.disk_usage(folder).free

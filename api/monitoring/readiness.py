@@ -23,6 +23,7 @@ from shared import bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
 from shared.errors import AppError, Unavailable, WorkersFull
+from shared.jobs.pauses import Pauses
 from shared.settings import Settings
 from shared.storage import Storage
 
@@ -40,6 +41,8 @@ Without a living worker they are accepted and wait for one."""
 
 PROBE_KEY: Final = "probes/readyz"
 """The one object that is written again and again; it is never read."""
+
+EVERYTHING: Final = "*"
 
 REDIS_PROBE: Final = "stillreel:probe"
 REDIS_PROBE_SECONDS: Final = 60
@@ -77,6 +80,9 @@ class Readiness:
             for name, check in checks.items()
         }
 
+        pauses = Pauses(db)
+        self._paused = CachedRead(lambda: _paused(pauses), fresh=FRESH, patience=PATIENCE)
+
     async def parts(self) -> Mapping[str, Health]:
         """Return every part's health, at most a second old and within two.
 
@@ -88,8 +94,19 @@ class Readiness:
             del found[CARDS]
         return found
 
+    async def paused(self) -> list[str] | None:
+        """Return what an admin has paused, `*` for the whole queue; None where it is not known."""
+        try:
+            return await self._paused.get()
+        except (TimeoutError, AppError):
+            return None
+
     def close(self) -> None:
         self._redis.close()
+
+
+def _paused(pauses: Pauses) -> list[str]:
+    return [pause.engine or EVERYTHING for pause in pauses.all()]
 
 
 async def _health(part: CachedRead[Health]) -> Health:

@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from shared.jobs.batch import PREFIX as BATCH_PREFIX
 from shared.jobs.job import public_id
 from shared.webhooks.delivery_log import Attempt, DeliveryRecord, DeliveryStatus
 from shared.webhooks.endpoints import DEFAULT, PREFIX, Endpoint
@@ -82,6 +83,7 @@ class DeliveryView(BaseModel):
     object: Literal["webhook_delivery"] = "webhook_delivery"
     webhook_endpoint_id: str
     job_id: str | None
+    batch_id: str | None
     event_type: str
     url: str
     status: DeliveryStatus
@@ -141,6 +143,7 @@ def delivery_view(sent: DeliveryRecord) -> DeliveryView:
         id=webhook_id(sent.id),
         webhook_endpoint_id=DEFAULT if sent.is_one_off else f"{PREFIX}{sent.endpoint_id.hex}",
         job_id=None if sent.job_id is None else public_id(sent.job_id),
+        batch_id=None if sent.batch_id is None else f"{BATCH_PREFIX}{sent.batch_id.hex}",
         event_type=sent.event,
         url=sent.url,
         status=sent.status,

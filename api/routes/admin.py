@@ -1,16 +1,23 @@
 """The whole house at a glance, for admins: workers, failures, storage."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from fastapi import APIRouter, Depends, Query
-from pydantic import BaseModel
+import structlog
+from fastapi import APIRouter, Body, Depends, Query
+from pydantic import BaseModel, Field
 
 from api.auth.caller import require_admin
 from api.dependencies import Given, known_query
+from api.monitoring.disk_space import free_bytes
 from api.openapi import PROBLEMS
+from api.ports import Ports
 from api.route import Route
-from shared.jobs.job import public_id
+from api.submit.body import refuse_nul
+from api.submit.json_body import KnownNames
+from shared.jobs.create import MAX_MODEL_NAME
+from shared.jobs.job import Variant, public_id
+from shared.jobs.pauses import EVERY_ENGINE
 
 router = APIRouter(
     route_class=Route,
@@ -19,6 +26,10 @@ router = APIRouter(
     dependencies=[Depends(require_admin), Depends(known_query)],
     responses=PROBLEMS,
 )
+
+MAX_REASON: Final = 500
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerView(BaseModel):
@@ -72,10 +83,50 @@ class StoredView(BaseModel):
     first_expires_at: datetime | None
 
 
+class VariantStoredView(BaseModel):
+    variant: Variant
+    files: int
+    bytes: int
+
+
 class StorageView(BaseModel):
+    """What finished clips take, from the newest jobs; `is_partial` says that there are more.
+
+    `free_bytes` is the room on the disk of this machine's files; null where they are elsewhere.
+    """
+
     object: Literal["storage"] = "storage"
     bytes: int
+    free_bytes: int | None
+    is_partial: bool
+    by_variant: list[VariantStoredView]
     data: list[StoredView]
+
+
+class PauseRequest(KnownNames):
+    """What to pause: one model, or the whole queue where none is named."""
+
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)] | None = None
+    reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
+
+
+class ResumeRequest(KnownNames):
+    """Which pause to end: one model's, or the whole queue's where none is named."""
+
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)] | None = None
+
+
+class PauseView(BaseModel):
+    """A pause; `model` is null where it is the whole queue's."""
+
+    model: str | None
+    reason: str | None
+    since: datetime
+
+
+class PauseList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[PauseView]
 
 
 @router.get("/workers")
@@ -115,5 +166,62 @@ def list_failures(ports: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20)
 @router.get("/storage")
 def show_storage(ports: Given) -> StorageView:
     """Show what finished clips take, by owner, the most first."""
-    data = [StoredView.model_validate(stored.__dict__) for stored in ports.admin_queries.storage()]
-    return StorageView(bytes=sum(stored.bytes for stored in data), data=data)
+    found = ports.admin_queries.storage()
+    data = [StoredView.model_validate(stored.__dict__) for stored in found.owners]
+    return StorageView(
+        bytes=sum(stored.bytes for stored in data),
+        free_bytes=free_bytes(ports.settings.data_dir),
+        is_partial=found.is_partial,
+        by_variant=[VariantStoredView.model_validate(each.__dict__) for each in found.variants],
+        data=data,
+    )
+
+
+@router.get("/pauses")
+def list_pauses(ports: Given) -> PauseList:
+    """List what is paused."""
+    return _pauses(ports)
+
+
+@router.post("/pause")
+def pause(ports: Given, asked: Annotated[PauseRequest | None, Body()] = None) -> PauseList:
+    """Start no more jobs, of one model or at all; what runs goes on, what waits stays queued."""
+    asked = asked or PauseRequest()
+    refuse_nul(asked.reason, "reason")
+    engine = _engine(ports, asked.model)
+    ports.pauses.pause(engine, reason=asked.reason)
+    _log.info("queue_paused", model=asked.model)
+    return _pauses(ports)
+
+
+@router.post("/resume")
+def resume(ports: Given, asked: Annotated[ResumeRequest | None, Body()] = None) -> PauseList:
+    """Start jobs again; a model stays paused as long as the whole queue is."""
+    asked = asked or ResumeRequest()
+    refuse_nul(asked.model, "model")
+    ports.pauses.resume(asked.model or EVERY_ENGINE)
+    _log.info("queue_resumed", model=asked.model)
+    for offer in ports.registry.offers():
+        ports.bell.ring(offer.spec.name)
+    return _pauses(ports)
+
+
+def _engine(ports: Ports, model: str | None) -> str:
+    """Return the engine to pause.
+
+    Raises:
+        UnknownModel: a misspelled one would pause nothing.
+    """
+    if model is None:
+        return EVERY_ENGINE
+    refuse_nul(model, "model")
+    return ports.registry.choose(model).spec.name
+
+
+def _pauses(ports: Ports) -> PauseList:
+    return PauseList(
+        data=[
+            PauseView(model=each.engine or None, reason=each.reason, since=each.since)
+            for each in ports.pauses.all()
+        ]
+    )

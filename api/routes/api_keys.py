@@ -11,9 +11,11 @@ from api.auth.caller import require_admin
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.route import Route
+from api.submit.body import refuse_nul
 from api.submit.json_body import KnownNames
 from shared.api_keys.key import ApiKey
 from shared.api_keys.store import MOST_OVERLAP, parse_key_id
+from shared.jobs.create import MAX_MODEL_NAME
 from shared.numbers import Real, Truth, Whole
 
 router = APIRouter(
@@ -31,13 +33,30 @@ Hours = Annotated[Real, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1))]
 _log = structlog.get_logger(__name__)
 
 
-class NewKey(KnownNames):
-    """A key to make; a cap left out is the settings' own."""
+Models = Annotated[
+    tuple[Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)], ...],
+    Field(min_length=1, max_length=100),
+]
+
+
+class KeyLimits(KnownNames):
+    """What a key may: a cap left out is the settings' own, `models` left out are all.
+
+    `daily_seconds` are of clips, a UTC day; a clip that fails or is canceled gives its back.
+    """
+
+    max_queued: Cap | None = None
+    max_running: Cap | None = None
+    models: Models | None = None
+    is_read_only: Truth = False
+    daily_seconds: Cap | None = None
+
+
+class NewKey(KeyLimits):
+    """A key to make."""
 
     name: Annotated[str, Field(max_length=64)]
     is_admin: Truth = False
-    max_queued: Cap | None = None
-    max_running: Cap | None = None
 
 
 class KeyRotation(KnownNames):
@@ -56,6 +75,9 @@ class KeyView(BaseModel):
     is_admin: bool
     max_queued: int | None
     max_running: int | None
+    models: list[str] | None
+    is_read_only: bool
+    daily_seconds: int | None
     created_at: datetime
     last_used_at: datetime | None
     rotated_at: datetime | None
@@ -64,7 +86,9 @@ class KeyView(BaseModel):
 
     @classmethod
     def of(cls, shown: ApiKey, /, **more: str) -> Self:
-        return cls.model_validate({**shown.__dict__, "id": shown.public_id, **more})
+        models = None if shown.models is None else sorted(shown.models)
+        values = {**shown.__dict__, "models": models, "id": shown.public_id}
+        return cls.model_validate({**values, **more})
 
 
 class KeyWithSecret(KeyView):
@@ -81,12 +105,8 @@ class KeyList(BaseModel):
 @router.post("", status_code=201)
 def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
     """Make a key; this answer alone shows it."""
-    key, given = ports.keys.create(
-        new.name,
-        is_admin=new.is_admin,
-        max_queued=new.max_queued,
-        max_running=new.max_running,
-    )
+    refuse_nul(list(new.models or ()), "models")
+    key, given = ports.keys.create(**new.model_dump())
     ports.key_cache.forget()
     _log.info("api_key_created", key=key.prefix, name=key.name, is_admin=key.is_admin)
     response.headers["Cache-Control"] = "no-store"
@@ -97,6 +117,17 @@ def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
 def list_keys(ports: Given) -> KeyList:
     """List all keys, the oldest first, with those that were revoked."""
     return KeyList(data=[KeyView.of(key) for key in ports.keys.all()])
+
+
+@router.patch("/{key_id}")
+def change_key(key_id: str, asked: KeyLimits, ports: Given) -> KeyView:
+    """Change the limits that are named; null takes one away."""
+    refuse_nul(list(asked.models or ()), "models")
+    changes = asked.model_dump(include=asked.model_fields_set)
+    key = ports.keys.change(parse_key_id(key_id), changes)
+    ports.key_cache.forget()
+    _log.info("api_key_changed", key=key.prefix, name=key.name, fields=sorted(changes))
+    return KeyView.of(key)
 
 
 @router.post("/{key_id}/rotate")

@@ -28,13 +28,15 @@ async def readyz(ports: Given) -> JSONResponse:
     """Say whether a job would be accepted now, and how each part is.
 
     Without Redis or without a living worker the gateway is `degraded` but ready: jobs are
-    accepted, and run a little later or once a worker is there.
+    accepted, and run a little later or once a worker is there. `paused` names the models whose
+    jobs an admin lets wait, `*` where all do: jobs are accepted all the same.
     """
     parts = await ports.readiness.parts()
     is_ready = all(parts[name].ok for name in NEEDED)
     is_whole = all(health.ok for health in parts.values())
     status = "ready" if is_whole else "degraded" if is_ready else "unavailable"
-    body = {"status": status, "parts": {name: asdict(health) for name, health in parts.items()}}
+    shown = {name: asdict(health) for name, health in parts.items()}
+    body = {"status": status, "parts": shown, "paused": await ports.readiness.paused()}
     headers = {"Cache-Control": "no-store"} | ({} if is_ready else {"Retry-After": "2"})
     return JSONResponse(body, 200 if is_ready else 503, headers)
 

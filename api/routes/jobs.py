@@ -26,6 +26,7 @@ from api.submit.retry import RetryJob, retry
 from api.submit.submit import submit
 from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
+from shared.jobs.batch import parse_batch_id
 from shared.jobs.create import Metadata
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, Variant, parse_id
@@ -42,8 +43,6 @@ router = APIRouter(
     dependencies=[Depends(known_query)],
     responses=PROBLEMS,
 )
-
-BATCH_PREFIX: Final = "batch_"
 
 _PAIRS: Final = TypeAdapter(Metadata)
 
@@ -100,7 +99,7 @@ def list_jobs(
             metadata=_metadata(request),
         ),
         limit=limit,
-        after=None if after is None else _cursor(after),
+        after=None if after is None else cursor(after),
         newest_first=order == "desc",
     )
     views = [view(ports, job, base_url) for job in page.jobs]
@@ -234,7 +233,8 @@ def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> No
         storage.delete_prefix(output_prefix(job_id))
 
 
-def _cursor(after: str) -> UUID:
+def cursor(after: str) -> UUID:
+    """Return the id that a listing goes on behind."""
     try:
         return parse_id(after)
     except NotFound as error:
@@ -243,8 +243,8 @@ def _cursor(after: str) -> UUID:
 
 def _batch(batch_id: str) -> UUID:
     try:
-        return UUID(hex=batch_id.removeprefix(BATCH_PREFIX))
-    except ValueError as error:
+        return parse_batch_id(batch_id)
+    except NotFound as error:
         raise InvalidRequest("batch_id is not the id of a batch", param="batch_id") from error
 
 

@@ -5,14 +5,18 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 
+from api.auth.caller import Authenticated, Caller
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
+from api.ports import Ports
 from api.responses.model_schema import parameters_schema
 from api.route import Route
+from api.submit.allowed import choose_model, may_use
 from api.submit.gpu_fit import most_frames
 from shared.engines.parameters import buckets
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
+from shared.jobs.pauses import EVERY_ENGINE
 
 router = APIRouter(
     route_class=Route,
@@ -61,7 +65,10 @@ class ModelList(BaseModel):
 
 
 class QueueLine(BaseModel):
-    """One model's queue; seconds are None where nothing is known yet."""
+    """One model's queue; seconds are None where nothing is known yet, or the wait has no end.
+
+    While it is paused its jobs stay queued, and those that run go on to their end.
+    """
 
     model: str
     queued: int
@@ -70,6 +77,7 @@ class QueueLine(BaseModel):
     oldest_seconds: float | None
     render_seconds: float | None
     wait_seconds: float | None
+    is_paused: bool
 
 
 class QueueTotals(BaseModel):
@@ -82,24 +90,27 @@ class QueueOverview(BaseModel):
     object: Literal["queue"] = "queue"
     data: list[QueueLine]
     totals: QueueTotals
+    is_paused: bool
 
 
 @router.get("/models")
-def list_models(ports: Given) -> ModelList:
-    """List the models, the one used by default first."""
-    return ModelList(data=[_view(offer) for offer in ports.registry.offers()])
+def list_models(ports: Given, caller: Authenticated) -> ModelList:
+    """List the models that the caller may use, the one used by default first."""
+    return ModelList(data=[_view(offer) for offer in _offers(ports, caller)])
 
 
 @router.get("/models/{model}")
-def get_model(model: str, ports: Given) -> ModelView:
+def get_model(model: str, ports: Given, caller: Authenticated) -> ModelView:
     """Show one model."""
-    return _view(ports.registry.choose(model))
+    return _view(choose_model(ports.registry, caller, model))
 
 
 @router.get("/queue")
-def show_queue(ports: Given) -> QueueOverview:
-    """Show what waits and what runs, by model."""
-    states = [ports.queries.queue(offer.spec.name) for offer in ports.registry.offers()]
+def show_queue(ports: Given, caller: Authenticated) -> QueueOverview:
+    """Show what waits and what runs, by model, and what an admin has paused."""
+    states = [ports.queries.queue(offer.spec.name) for offer in _offers(ports, caller)]
+    paused = {pause.engine for pause in ports.pauses.all()}
+    is_paused = EVERY_ENGINE in paused
     lines = [
         QueueLine(
             model=state.engine,
@@ -108,7 +119,8 @@ def show_queue(ports: Given) -> QueueOverview:
             workers=state.workers,
             oldest_seconds=state.oldest_seconds,
             render_seconds=state.render_seconds,
-            wait_seconds=state.wait_seconds,
+            wait_seconds=None if is_paused or state.engine in paused else state.wait_seconds,
+            is_paused=is_paused or state.engine in paused,
         )
         for state in states
     ]
@@ -117,7 +129,11 @@ def show_queue(ports: Given) -> QueueOverview:
         running=sum(line.running for line in lines),
         workers=ports.registry.live_workers(),
     )
-    return QueueOverview(data=lines, totals=totals)
+    return QueueOverview(data=lines, totals=totals, is_paused=is_paused)
+
+
+def _offers(ports: Ports, caller: Caller) -> list[OfferedEngine]:
+    return [offer for offer in ports.registry.offers() if may_use(caller, offer.spec.name)]
 
 
 def _view(offer: OfferedEngine) -> ModelView:

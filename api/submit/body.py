@@ -1,10 +1,10 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Self, cast
 
 from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
@@ -16,6 +16,7 @@ from api.escaped_form import read_escaped
 from api.submit.images import IMAGE_FIELDS, MAX_FILES, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.validation_messages import explain, unknown_field
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
@@ -49,10 +50,18 @@ class Received:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; its images are still whatever the client sent."""
+    """A well-formed create request; its images are still whatever the client sent.
+
+    `warnings` say what its reader took no notice of.
+    """
 
     fields: CreateJob
     images: Images
+    warnings: tuple[str, ...] = ()
+
+    def fitted(self, spec: EngineSpec) -> Self:
+        """Return the request as the engine that was chosen for it can take it."""
+        return self
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -74,15 +83,15 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
-        return Received((), {}, await _spool(request, reservation))
+        return Received((), {}, await spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
-        return Received((), {}, None, await _spool(request, reservation))
+        return Received((), {}, None, await spool(request, reservation))
     if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
             param="Content-Type",
         )
-    _check_charset(options)
+    check_charset(options)
     try:
         async with request.form(
             max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_bytes
@@ -102,6 +111,17 @@ def read_create(received: Received) -> CreateRequest:
     """
     values = _values(received)
     refuse_nul(values)
+    resolve_aliases(values)
+    images = read_images(values, received.files)
+    return CreateRequest(read_fields(values), images)
+
+
+def resolve_aliases(values: dict[str, Any]) -> None:
+    """Give each value the one name of its field.
+
+    Raises:
+        InvalidRequest: a field is sent by both of its names.
+    """
     for alias, name in ALIASES.items():
         if values.get(alias) is None:
             values.pop(alias, None)
@@ -109,23 +129,55 @@ def read_create(received: Received) -> CreateRequest:
             raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
         else:
             values[name] = values.pop(alias)
-    images = read_images(values, received.files)
+
+
+def read_fields(values: Mapping[str, Any]) -> CreateJob:
+    """Return everything but the images.
+
+    Raises:
+        InvalidRequest: as `read_create`.
+    """
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return CreateRequest(CreateJob.model_validate(present), images)
+        return CreateJob.model_validate(present)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
 def _values(received: Received) -> dict[str, Any]:
     if received.json is not None:
-        return _object(received.json)
+        return read_object(received.json)
     if received.escaped is not None:
-        return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
-    return _nested(received.pairs)
+        return nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
+    return nested(received.pairs)
 
 
-def _check_charset(options: str) -> None:
+def read_named(
+    received: Received, names: Collection[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a body says under these names, and the other names that it has.
+
+    Other protocols' clients send what means nothing here; of that the name is all that is read.
+
+    Raises:
+        InvalidRequest: the JSON or the form, or a name of these in two forms.
+    """
+    others = [name for name in received.files if name not in names]
+    if received.json is not None:
+        values = read_object(received.json)
+        others += [name for name in values if name not in names]
+        found = {name: value for name, value in values.items() if name in names}
+    else:
+        pairs = received.pairs
+        if received.escaped is not None:
+            pairs = read_escaped(received.escaped, max_fields=MAX_FIELDS)
+        others += [name for name, _ in pairs if name.partition("[")[0] not in names]
+        found = nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
+    refuse_nul(found)
+    return found, tuple(dict.fromkeys(others))
+
+
+def check_charset(options: str) -> None:
     """Refuse a form in an alphabet that no browser sends one in."""
     for option in options.lower().split(";"):
         name, _, value = option.partition("=")
@@ -136,7 +188,7 @@ def _check_charset(options: str) -> None:
             )
 
 
-async def _spool(request: Request, reservation: Reservation) -> bytes:
+async def spool(request: Request, reservation: Reservation) -> bytes:
     """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
         arriving = UploadFile(cast(BinaryIO, file), size=0)
@@ -164,14 +216,14 @@ async def _from_form(form: FormData, reservation: Reservation) -> Received:
     return Received(pairs, files, None)
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def read_object(body: bytes) -> dict[str, Any]:
     values = read_json(body, "the body")
     if not isinstance(values, dict):
         raise InvalidRequest("the body must be a JSON object of names and values")
     return values
 
 
-def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+def nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return form fields as the JSON they stand for: `metadata[k]`, `outputs[]`, JSON texts.
 
     A list may be sent as JSON, by comma, or piece by piece.

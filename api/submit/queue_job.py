@@ -27,14 +27,21 @@ class Submitted:
     is_replay: bool
 
 
-def queue_job(ports: Ports, new: NewJob, stores: Sequence[Store], *, max_queued: int) -> Submitted:
+def queue_job(
+    ports: Ports,
+    new: NewJob,
+    stores: Sequence[Store],
+    *,
+    max_queued: int,
+    daily_seconds: int | None,
+) -> Submitted:
     """Store a job's inputs, commit the job, and ring.
 
     Args:
         stores: one for each of `new.inputs`, in their order.
 
     Raises:
-        QueueFull, IdempotencyConflict: as `Jobs.submit`; nothing is left in the storage.
+        QueueFull, QuotaExceeded, IdempotencyConflict: as `Jobs.submit`; nothing stays stored.
         Unavailable: the database or the storage. The commit may have happened.
     """
     keys = [given.key for given in new.inputs]
@@ -42,7 +49,7 @@ def queue_job(ports: Ports, new: NewJob, stores: Sequence[Store], *, max_queued:
         for store, key in zip(stores, keys, strict=True):
             store(ports.storage, key)
         crashpoint("picture_stored")
-        job, is_replay = ports.jobs.submit(new, max_queued=max_queued)
+        job, is_replay = ports.jobs.submit(new, max_queued=max_queued, daily_seconds=daily_seconds)
     except DatabaseUnavailable:
         raise  # The commit may have happened: the inputs may belong to a job.
     except AppError:

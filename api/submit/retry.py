@@ -12,6 +12,7 @@ from uuid import UUID
 from api.auth.caller import Caller
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
+from api.submit.allowed import choose_model
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.settle import settle
 from api.submit.warnings import warnings_for
@@ -84,7 +85,7 @@ async def retry(
             return same_request(made, fingerprint)
         earlier = ports.queries.get(job_id, owner_id=caller.owner_id)
         check_kept(earlier)
-        offer = ports.registry.choose(earlier.engine)
+        offer = choose_model(ports.registry, caller, earlier.engine)
         check_disk_space(offer, ports.settings)
         return _Order(
             earlier=earlier,
@@ -130,7 +131,8 @@ def _accept(ports: Ports, order: _Order) -> Submitted:
     by_name = {given.name: given for given in order.inputs}
     copies = [_copy(by_name[given.name].key) for given in new.inputs]
     max_queued = order.caller.max_queued or ports.settings.max_queued_per_key
-    return queue_job(ports, new, copies, max_queued=max_queued)
+    daily_seconds = order.caller.daily_seconds
+    return queue_job(ports, new, copies, max_queued=max_queued, daily_seconds=daily_seconds)
 
 
 def _copy(key: str) -> Store:

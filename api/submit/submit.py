@@ -1,6 +1,6 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,8 @@ from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import CreateRequest, read_create, receive
+from api.submit.allowed import choose_model
+from api.submit.body import CreateRequest, Received, read_create, receive
 from api.submit.fetch_source import picture_from
 from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageUrl
@@ -49,10 +50,11 @@ class CheckedRequest:
     offer: OfferedEngine
     owner_id: UUID
     max_queued: int
+    daily_seconds: int | None
     source: str
     request_id: str
     key: str | None
-    fingerprint: str
+    fingerprint: str | None
 
 
 async def submit(
@@ -63,13 +65,18 @@ async def submit(
     key: str | None,
     source: str,
     takes_urls: bool = True,
+    read: Callable[[Received], CreateRequest] | None = None,
 ) -> Submitted:
     """Turn a request into a queued job, each slow part in its own lane.
+
+    Args:
+        read: checks a body that is written as another protocol has it; None is our own.
 
     Raises:
         InvalidRequest: the fields or the picture; nothing was stored.
         OutboundRefused: the job's own webhook could not be delivered to.
-        QueueFull: the owner has too many jobs waiting.
+        ModelNotAllowed: the caller's key is limited to other models.
+        QueueFull, QuotaExceeded: the owner has too many jobs waiting, or no seconds left today.
         StorageFull, WorkersFull: there is no room for one more clip.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
@@ -82,8 +89,8 @@ async def submit(
         async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
-        read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
-        create = _checked(read, settings, takes_urls=takes_urls)
+        said = await pools.parsing.run(partial(read or read_create, received), owner_id=owner_id)
+        create = check_create(said, settings, takes_urls=takes_urls)
 
         def look_up() -> CheckedRequest | Job:
             order = _order(create, ports, caller, key, source, request_id(request.scope))
@@ -112,7 +119,7 @@ async def _pictures(
     return [await read(source, name=name) for name, source in order.create.images]
 
 
-def _checked(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
+def check_create(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
     for name, image in create.images:
         if not isinstance(image, bytes):
             if not takes_urls:
@@ -144,14 +151,17 @@ def _order(
     source: str,
     request_id: str,
 ) -> CheckedRequest:
-    offer, frames = ports.registry.choose(create.fields.model), create.images.frames
+    offer = choose_model(ports.registry, caller, create.fields.model)
+    frames = create.images.frames
     if frames != GivenFrames():
         frames.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
+    create = create.fitted(offer.spec)
     return CheckedRequest(
         create=create,
         offer=offer,
         owner_id=caller.owner_id,
         max_queued=caller.max_queued or ports.settings.max_queued_per_key,
+        daily_seconds=caller.daily_seconds,
         source=source,
         request_id=request_id,
         key=key,
@@ -169,15 +179,26 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
     """Settle the values, and queue the job with its pictures."""
-    new = _new_job(order, pictures, ports)
-    return queue_job(ports, new, list(map(_put, pictures)), max_queued=order.max_queued)
+    new = job_of(order, pictures, ports)
+    return queue_job(
+        ports,
+        new,
+        list(map(_put, pictures)),
+        max_queued=order.max_queued,
+        daily_seconds=order.daily_seconds,
+    )
 
 
 def _put(picture: Picture) -> Store:
     return lambda storage, key: storage.put(key, picture.png, content_type="image/png")
 
 
-def _new_job(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
+def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
+    """Return what the job's rows say, with every value settled.
+
+    Raises:
+        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card does.
+    """
     fields, spec = order.create.fields, order.offer.spec
     picture, *more = pictures
     parameters, gpu_bytes = settle(
@@ -214,6 +235,7 @@ def _new_job(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -
         webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(
+            *order.create.warnings,
             *warnings_for(order.offer, fields, parameters),
             *(warning for picture in pictures for warning in picture.warnings),
         ),

@@ -34,7 +34,7 @@ _NOBODY: Final = "0" * 64
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A key without its secret. None is no cap of its own.
+    """A key without its secret. None is no cap of its own, every model, and no daily limit.
 
     `prefix` is its public part, which a rotation leaves as it is.
     """
@@ -45,6 +45,9 @@ class ApiKey:
     is_admin: bool
     max_queued: int | None
     max_running: int | None
+    models: frozenset[str] | None
+    is_read_only: bool
+    daily_seconds: int | None
     created_at: datetime
     last_used_at: datetime | None
     rotated_at: datetime | None
@@ -53,7 +56,9 @@ class ApiKey:
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
-        return cls(**{field.name: row[field.name] for field in fields(cls)})
+        values = {field.name: row[field.name] for field in fields(cls)}
+        models = values["models"]
+        return cls(**values | {"models": None if models is None else frozenset(models)})
 
     @property
     def public_id(self) -> str:

@@ -1,8 +1,9 @@
 """API keys in Postgres: made, rotated and ended, and read all at once."""
 
 import re
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import text
@@ -18,6 +19,8 @@ MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""
 
 AT_ONCE: Final = timedelta(0)
+
+LIMITS: Final = ("max_queued", "max_running", "models", "is_read_only", "daily_seconds")
 
 _ID: Final = re.compile(f"{ID_PREFIX}([0-9a-f]{{32}})")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -39,14 +42,22 @@ class Keys:
         is_admin: bool = False,
         max_queued: int | None = None,
         max_running: int | None = None,
+        models: Sequence[str] | None = None,
+        is_read_only: bool = False,
+        daily_seconds: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key and return it with its text, which nothing can show again.
+
+        Args:
+            models: the only ones it may use.
+            daily_seconds: of clips that it may ask for a UTC day.
 
         Raises:
             InvalidRequest: the name has other letters than names have.
             KeyNameTaken: another key has it, or had it before it was revoked.
         """
         _check_name(name)
+        _check_limits(is_admin, models, daily_seconds)
         prefix = draw_prefix()
         given = draw_key(prefix)
         values = {
@@ -57,6 +68,9 @@ class Keys:
             "is_admin": is_admin,
             "max_queued": max_queued,
             "max_running": max_running,
+            "models": None if models is None else sorted(set(models)),
+            "is_read_only": is_read_only,
+            "daily_seconds": daily_seconds,
         }
         with self._db.begin() as connection:
             is_first = connection.execute(_HAS_NONE).scalar_one()
@@ -70,6 +84,27 @@ class Keys:
                 param="name",
             )
         return ApiKey.from_row(row), given
+
+    def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
+        """Set the limits that are named; a value of None takes one away.
+
+        Raises:
+            NotFound: there is no such key.
+            KeyRevoked: it has ended for good.
+            InvalidRequest: as `create`.
+        """
+        with self._db.begin() as connection:
+            row = connection.execute(_LOCK, {"id": key_id, "name": None}).mappings().first()
+            if row is None:
+                raise no_such_key()
+            if row["revoked_at"] is not None:
+                raise KeyRevoked(f"the key {row['name']} was revoked, and cannot be changed")
+            limits = {name: row[name] for name in LIMITS} | dict(changes)
+            _check_limits(row["is_admin"], limits["models"], limits["daily_seconds"])
+            if limits["models"] is not None:
+                limits["models"] = sorted(set(limits["models"]))
+            changed = connection.execute(_CHANGE, {"id": key_id, **limits}).mappings().one()
+        return ApiKey.from_row(changed)
 
     def all(self) -> list[ApiKey]:
         """Return every key, the oldest first."""
@@ -176,17 +211,34 @@ def _check_name(name: str) -> None:
         )
 
 
+def _check_limits(is_admin: bool, models: Sequence[str] | None, daily_seconds: int | None) -> None:
+    if is_admin and daily_seconds is not None:
+        raise InvalidRequest(
+            "every admin has the jobs of the house, so one admin's key takes no daily_seconds",
+            param="daily_seconds",
+        )
+    if models is not None and not models:
+        raise InvalidRequest(
+            "models names at least one; without models a key may use all", param="models"
+        )
+
+
 def no_such_key() -> NotFound:
     return NotFound("no such key")
 
 
 _CREATE: Final = text("""
-INSERT INTO api_keys (id, name, prefix, key_sha256, is_admin, max_queued, max_running)
-VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running)
+INSERT INTO api_keys (id, name, prefix, key_sha256, is_admin, max_queued, max_running, models,
+                      is_read_only, daily_seconds)
+VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running, :models,
+        :is_read_only, :daily_seconds)
 ON CONFLICT (name) DO NOTHING
 RETURNING *
 """)
 
+_CHANGE: Final = text(f"""
+UPDATE api_keys SET {", ".join(f"{name} = :{name}" for name in LIMITS)} WHERE id = :id RETURNING *
+""")  # noqa: S608 (only constants)
 _HAS_NONE: Final = text("SELECT NOT EXISTS (SELECT FROM api_keys)")
 
 _HELD: Final = """

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Final
 
 from shared.jobs.job import Priority
+from shared.jobs.pauses import NOT_PAUSED
 
 BONUS: Final[Mapping[Priority, timedelta]] = {
     Priority.LOW: -timedelta(minutes=10),
@@ -53,7 +54,7 @@ _SERVED: Final = f"""
              ) AS rival CROSS JOIN LATERAL (
                 SELECT {_TURN} AS turn FROM jobs
                 WHERE status = 'queued' AND engine = rival.name AND due_at <= clock_timestamp()
-                    AND {NOT_FULL}
+                    AND {NOT_FULL} AND {NOT_PAUSED}
                 ORDER BY claim_at LIMIT 1) AS head)),
         clock_timestamp())
 """

@@ -47,6 +47,13 @@ class NewJob:
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None
     parent_id: UUID | None = None
+    batch_id: UUID | None = None
+    batch_position: int | None = None
+
+    @property
+    def clip_ms(self) -> int:
+        """What the clip takes of a key's daily limit, as `usage.CLIP_MS` reads it off the row."""
+        return -(-self.parameters.num_frames * 1000 // self.parameters.fps)
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -69,4 +76,5 @@ class NewJob:
             "bonus": fairness.BONUS[self.priority],
             "share": fairness.SHARE,
             "max_queued": max_queued,
+            "clip_ms": self.clip_ms,
         }

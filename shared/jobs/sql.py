@@ -5,6 +5,8 @@ from typing import Final
 from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
+from shared.jobs.pauses import NOT_PAUSED
+from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from shared.owners import LINK_EPOCH
 
@@ -53,22 +55,35 @@ ADD_INPUT: Final = text(
 )
 
 SUBMIT: Final = text(f"""
+WITH made AS (
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, needs, source, request_id,
-    parent_id, idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
-    webhook_headers,
+    parent_id, batch_id, batch_position, idempotency_key, idempotency_fingerprint,
+    webhook_url, webhook_event_types, webhook_headers,
     metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
     :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :needs, :source,
-    :request_id, :parent_id,
+    :request_id, :parent_id, :batch_id, :batch_position,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     :webhook_headers,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
+  AND {HAS_SECONDS_LEFT}
+ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING *
+), reserved AS ({RESERVE})
+SELECT * FROM made
+""")
+
+SUBMIT_BATCH: Final = text("""
+INSERT INTO batches (id, owner_id, metadata, webhook_url, idempotency_key,
+                     idempotency_fingerprint, total)
+VALUES (:id, :owner_id, CAST(:metadata AS jsonb), :webhook_url, :idempotency_key,
+        :idempotency_fingerprint, :total)
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING *
 """)
@@ -78,7 +93,7 @@ CLAIM: Final = _transition(
     "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
     " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
     "id = (SELECT id FROM jobs WHERE status = 'queued' AND engine = ANY(:engines)"
-    f" AND {NOT_FULL}"
+    f" AND {NOT_FULL} AND {NOT_PAUSED}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
     # What its engine's spec, as this worker has it, honours.
@@ -135,6 +150,19 @@ CANCEL: Final = _transition(
     "id = :id AND owner_id = :owner_id AND deleted_at IS NULL",
 )
 
+# In one order, so that two who cancel one batch do not wait for each other.
+CANCEL_BATCH: Final = _transition(
+    Event.CANCEL,
+    "error_code = NULL, error_message = NULL",
+    "id IN (SELECT id FROM jobs WHERE batch_id = :batch_id AND owner_id = :owner_id"
+    " AND status IN ('queued', 'running') ORDER BY id FOR UPDATE)",
+)
+
+MARK_BATCH_CANCELED: Final = text(
+    "UPDATE batches SET canceled_at = coalesce(canceled_at, clock_timestamp())"
+    " WHERE id = :batch_id AND owner_id = :owner_id RETURNING *"
+)
+
 TIME_OUT: Final = _transition(
     Event.FAIL,
     "error_code = 'queue_timeout', error_retryable = true,"
@@ -183,4 +211,9 @@ BY_ID: Final = text(
 BY_KEY: Final = text(
     f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"
     " WHERE owner_id = :owner_id AND idempotency_key = :key"
+)
+
+BATCH_BY_ID: Final = text("SELECT * FROM batches WHERE id = :batch_id AND owner_id = :owner_id")
+BATCH_BY_KEY: Final = text(
+    "SELECT * FROM batches WHERE owner_id = :owner_id AND idempotency_key = :key"
 )

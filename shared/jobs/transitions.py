@@ -5,24 +5,28 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause
 
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost, QueueFull
+from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost
 from shared.jobs import sql
+from shared.jobs.batch import Batch, NewBatch, no_such_batch
+from shared.jobs.consequences import write_consequences
 from shared.jobs.job import Job, Result, no_such_job
+from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
-from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Stage, Status
-from shared.webhooks import enqueue
+from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
 """Longer than any upload still in flight after its lease ended."""
 
+
+Made = TypeVar("Made", Job, Batch)
 
 _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
@@ -78,27 +82,102 @@ class Jobs:
         self._first_try = first_try
         self._max_running = max_running
 
-    def submit(self, new: NewJob, *, max_queued: int) -> tuple[Job, bool]:
+    def submit(
+        self, new: NewJob, *, max_queued: int, daily_seconds: int | None = None
+    ) -> tuple[Job, bool]:
         """Queue a job; return it, and whether the key had made it before.
+
+        Args:
+            daily_seconds: of clips that the owner may ask for a UTC day; None is no limit.
 
         Raises:
             QueueFull: the owner has `max_queued` jobs waiting.
+            QuotaExceeded: so many seconds are not left today.
             IdempotencyConflict: the key belongs to another request.
         """
-        values = new.values(max_queued) | {"max_running": self._max_running}
+        limits = Limits(max_queued, daily_seconds)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
                 ensure_default_endpoint(connection, new.owner_id)
-            row = connection.execute(sql.SUBMIT, values).mappings().first()
-            if row is None:
-                return self._replay_or_refuse(connection, new, max_queued), True
-            job = Job.from_row(row)
-            rows = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
-            connection.execute(sql.ADD_INPUT, rows)
+            job = self._insert(connection, new, limits)
+            if job is None:
+                return _replay_or_refuse(connection, new, limits), True
             crashpoint("submit_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job, False
+
+    def submit_batch(
+        self,
+        batch: NewBatch,
+        news: Sequence[NewJob],
+        *,
+        max_queued: int,
+        daily_seconds: int | None = None,
+    ) -> tuple[Batch, Sequence[Job] | None]:
+        """Queue a batch whole or not at all; return it and its jobs, None where it is a repeat.
+
+        Raises:
+            QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
+        """
+        limits = Limits(max_queued, daily_seconds)
+        with self._db.begin() as connection:
+            connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": batch.owner_id})
+            if batch.webhook_url is not None or any(new.webhook_url for new in news):
+                ensure_default_endpoint(connection, batch.owner_id)
+            values = {**vars(batch), "metadata": json.dumps(dict(batch.metadata))}
+            row = connection.execute(sql.SUBMIT_BATCH, values | {"total": len(news)})
+            made = row.mappings().first()
+            if made is None:
+                return _replayed_batch(connection, batch), None
+            jobs = []
+            # By engine, so that days of usage are locked in the order in which ends lock them.
+            for new in sorted(news, key=lambda each: (each.engine, each.batch_position)):
+                job = self._insert(connection, new, limits)
+                if job is None:
+                    raise refusal(connection, new, limits, of_batch=len(news))
+                jobs.append(job)
+            crashpoint("batch_before_commit")
+        for job in jobs:
+            self._announcer.publish_change(job.id, job.version)
+        return Batch.from_row(made), jobs
+
+    def cancel_batch(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
+        """End what lives of a batch; what has ended stays as it is.
+
+        Raises:
+            NotFound: the owner has no such batch.
+            JobTerminal: all of it had ended before anybody canceled it.
+        """
+        values = {"batch_id": batch_id, "owner_id": owner_id}
+        grace = {"grace": self._lease + SWEEP_GRACE}
+        with self._db.begin() as connection:
+            # The jobs first, as every transition takes its locks; then the batch.
+            rows = connection.execute(sql.CANCEL_BATCH, values | grace).mappings().all()
+            jobs = [Job.from_row(row) for row in rows]
+            write_consequences(connection, jobs, first_try=self._first_try)
+            found = connection.execute(sql.BATCH_BY_ID, values).mappings().first()
+            if found is None:
+                raise no_such_batch()
+            if not jobs and found["finished_at"] and not found["canceled_at"]:
+                raise JobTerminal("every job of the batch has already ended")
+            batch = connection.execute(sql.MARK_BATCH_CANCELED, values).mappings().one()
+        for job in jobs:
+            self._announcer.publish_change(job.id, job.version)
+        return Batch.from_row(batch)
+
+    def _insert(self, connection: Connection, new: NewJob, limits: Limits) -> Job | None:
+        values = new.values(limits.max_queued) | {
+            "max_running": self._max_running,
+            "daily_seconds": limits.daily_seconds,
+        }
+        row = connection.execute(sql.SUBMIT, values).mappings().first()
+        if row is None:
+            return None
+        job = Job.from_row(row)
+        inputs = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
+        connection.execute(sql.ADD_INPUT, inputs)
+        return job
 
     def claim(
         self,
@@ -135,7 +214,7 @@ class Jobs:
             job = Job.from_row(row)
             if row["cap"] is not None:
                 _check_cap(connection, job.owner_id, row["cap"])
-            self._add_deliveries(connection, job)
+            write_consequences(connection, [job], first_try=self._first_try)
             crashpoint("claim_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job
@@ -256,8 +335,7 @@ class Jobs:
         with self._db.begin() as connection:
             rows = connection.execute(statement, values).mappings().all()
             jobs = [Job.from_row(row) for row in rows]
-            for job in jobs:
-                self._add_deliveries(connection, job)
+            write_consequences(connection, jobs, first_try=self._first_try)
         for job in jobs:
             self._announcer.publish_change(job.id, job.version)
         return jobs
@@ -270,19 +348,11 @@ class Jobs:
             if row is None:
                 raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
             job = Job.from_row(row)
-            self._add_deliveries(connection, job)
+            write_consequences(connection, [job], first_try=self._first_try)
             if statement is sql.COMPLETE:
                 crashpoint("complete_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job
-
-    def _add_deliveries(self, connection: Connection, job: Job) -> None:
-        """Write, with the transition, who must hear of it; replays meet the unique key."""
-        told = (WEBHOOK_EVENTS, VIDEO_EVENTS)
-        events = [names[job.status] for names in told if job.status in names]
-        if events:
-            values = {"job_id": job.id, "events": events, "first_try": self._first_try}
-            connection.execute(enqueue.DELIVERIES, values)
 
     def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:
         values = {"id": job_id, "owner_id": owner_id, "grace": self._lease + SWEEP_GRACE}
@@ -290,33 +360,37 @@ class Jobs:
         if row is None:
             return None
         job = Job.from_row(row)
-        self._add_deliveries(connection, job)
+        write_consequences(connection, [job], first_try=self._first_try)
         return job
 
-    def _replay_or_refuse(self, connection: Connection, new: NewJob, max_queued: int) -> Job:
-        """Say why the insert made no row: the key exists, or the owner's queue is full."""
-        values = {"owner_id": new.owner_id, "key": new.idempotency_key}
-        row = connection.execute(sql.BY_KEY, values).mappings().first()
-        if row is None:
-            raise QueueFull(
-                f"you have {max_queued} jobs waiting, which is the limit; wait for some to end",
-                retry_after_seconds=30,
-            )
-        return same_request(Job.from_row(row), new.idempotency_fingerprint)
+
+def _replay_or_refuse(connection: Connection, new: NewJob, limits: Limits) -> Job:
+    """Say why the insert made no row: the key exists, or there is no room for the job."""
+    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
+    row = connection.execute(sql.BY_KEY, values).mappings().first()
+    if row is None:
+        raise refusal(connection, new, limits)
+    return same_request(Job.from_row(row), new.idempotency_fingerprint)
 
 
-def same_request(job: Job, fingerprint: str | None) -> Job:
-    """Return the job a repeated Idempotency-Key belongs to.
+def _replayed_batch(connection: Connection, new: NewBatch) -> Batch:
+    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
+    row = connection.execute(sql.BATCH_BY_KEY, values).mappings().one()
+    return same_request(Batch.from_row(row), new.idempotency_fingerprint)
+
+
+def same_request(made: Made, fingerprint: str | None) -> Made:
+    """Return what a repeated Idempotency-Key has made.
 
     Raises:
         IdempotencyConflict: the key came with another body.
     """
-    if job.idempotency_fingerprint != fingerprint:
+    if made.idempotency_fingerprint != fingerprint:
         raise IdempotencyConflict(
             "this Idempotency-Key was used for another request; send a new key",
             param="Idempotency-Key",
         )
-    return job
+    return made
 
 
 class _OneTooMany(Exception):

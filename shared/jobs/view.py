@@ -173,10 +173,15 @@ def percent(job: Job) -> int:
     """Return how far a job is, 0 to 100; 100 only when it succeeded."""
     if job.status is Status.SUCCEEDED:
         return 100
-    if job.stage is None:
+    return progress_percent(job.stage, job.step, job.total_steps)
+
+
+def progress_percent(stage: Stage | None, step: int | None, total_steps: int | None) -> int:
+    """Return how far a stage is along the whole bar; 0 where nothing is being done."""
+    if stage is None:
         return 0
-    begin, end = _SPANS[job.stage]
-    done = (job.step or 0) / job.total_steps if job.total_steps else 0.0
+    begin, end = _SPANS[stage]
+    done = (step or 0) / total_steps if total_steps else 0.0
     return begin + int((end - begin) * min(1.0, done))
 
 

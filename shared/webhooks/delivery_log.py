@@ -49,10 +49,11 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRecord:
-    """A delivery with every try so far; `job_id` is None on a test, which belongs to no job."""
+    """A delivery with every try so far; of a job, of a batch, or a test, which is of neither."""
 
     id: UUID
     job_id: UUID | None
+    batch_id: UUID | None
     endpoint_id: UUID
     is_one_off: bool
     event: str
@@ -275,7 +276,8 @@ _REPLAY: Final = text(
 _REPLAY_RANGE: Final = text(f"""
 {_AGAIN} AND d.id IN (
     SELECT id FROM deliveries
-    WHERE owner_id = :owner_id AND endpoint_id = :endpoint_id AND job_id IS NOT NULL
+    WHERE owner_id = :owner_id AND endpoint_id = :endpoint_id
+      AND (job_id IS NOT NULL OR batch_id IS NOT NULL)
       AND status = :status AND created_at >= :since AND url <> ''
       AND (CAST(:until AS timestamptz) IS NULL OR created_at < :until)
     ORDER BY id LIMIT :most)

@@ -13,7 +13,7 @@ from shared.db import Database
 from shared.errors import InvalidRequest, NotFound
 from shared.ids import new_id
 from shared.webhooks.enqueue import DEFAULT_ENDPOINT
-from shared.webhooks.events import EventType
+from shared.webhooks.events import BatchEventType, EventType
 from shared.webhooks.signing import new_secret
 
 PREFIX: Final = "we_"
@@ -25,7 +25,7 @@ MAX_ENDPOINTS: Final = 50
 
 OVERLAP: Final = timedelta(hours=24)
 
-EndpointEvent = Literal[EventType, "video.completed", "video.failed"]
+EndpointEvent = Literal[EventType, BatchEventType, "video.completed", "video.failed"]
 
 _HEX: Final = re.compile("[0-9a-f]{32}")
 

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.webhooks.events import BATCH_FINISHED
 from shared.webhooks.signing import new_secret
 
 DEFAULT_ENDPOINT: Final = text(
@@ -29,11 +30,22 @@ SELECT {NEW_ID}, j.owner_id, j.id, e.id, told.event, coalesce(e.url, j.webhook_u
        clock_timestamp() + :first_try
 FROM jobs j JOIN webhook_endpoints e ON e.owner_id = j.owner_id
 CROSS JOIN unnest(CAST(:events AS text[])) AS told(event)
-WHERE j.id = :job_id AND e.deleted_at IS NULL AND CASE
+WHERE j.id = ANY(:job_ids) AND e.deleted_at IS NULL AND CASE
     WHEN e.url IS NULL
     THEN j.webhook_url IS NOT NULL AND told.event = ANY(j.webhook_event_types)
     ELSE told.event = ANY(e.event_types) END
 ON CONFLICT (job_id, endpoint_id, event) DO NOTHING
+""")
+
+BATCH_DELIVERIES: Final = text(f"""
+INSERT INTO deliveries (id, owner_id, batch_id, endpoint_id, event, url, next_at)
+SELECT {NEW_ID}, b.owner_id, b.id, e.id, '{BATCH_FINISHED}', coalesce(e.url, b.webhook_url),
+       clock_timestamp() + :first_try
+FROM batches b JOIN webhook_endpoints e ON e.owner_id = b.owner_id
+WHERE b.id = :batch_id AND e.deleted_at IS NULL AND CASE
+    WHEN e.url IS NULL THEN b.webhook_url IS NOT NULL
+    ELSE '{BATCH_FINISHED}' = ANY(e.event_types) END
+ON CONFLICT (batch_id, endpoint_id, event) DO NOTHING
 """)
 
 

@@ -59,29 +59,15 @@ class JobFixture:
         picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
         asked: RequestedParameters | None = None,
         max_queued: int = 100_000,
+        daily_seconds: int | None = None,
         **fields: Any,
     ) -> Job:
         """Queue a job; with a picture it can be rendered too."""
         job_id = fields.pop("id", None) or new_id()
-        image = np.full((96, 128, 3), 90, np.uint8) if picture is None else picture
-        height, width, _ = image.shape
         if picture is not None:
-            self.storage.put(input_key(job_id), png(image), content_type="image/png")
-        parameters = resolve_parameters(
-            spec, asked or RequestedParameters(), image_width=width, image_height=height, seed=7
-        )
-        values: dict[str, Any] = {
-            "owner_id": ANONYMOUS,
-            "engine": spec.name,
-            "engine_revision": spec.revision,
-            "parameters": parameters,
-            "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-            "image_width": width,
-            "image_height": height,
-            "source": "tests",
-            "retain": timedelta(days=1),
-        }
-        job, _ = self.jobs.submit(NewJob(id=job_id, **(values | fields)), max_queued=max_queued)
+            self.storage.put(input_key(job_id), png(picture), content_type="image/png")
+        new = new_job(id=job_id, spec=spec, picture=picture, asked=asked, **fields)
+        job, _ = self.jobs.submit(new, max_queued=max_queued, daily_seconds=daily_seconds)
         return job
 
     def get(self, job: Job) -> Job:
@@ -96,6 +82,33 @@ class JobFixture:
     def close(self) -> None:
         self.storage.close()
         self.db.close()
+
+
+def new_job(
+    *,
+    spec: EngineSpec = NoopEngine.spec,
+    picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
+    asked: RequestedParameters | None = None,
+    **fields: Any,
+) -> NewJob:
+    """Return what a submit of a job writes."""
+    image = np.full((96, 128, 3), 90, np.uint8) if picture is None else picture
+    height, width, _ = image.shape
+    values: dict[str, Any] = {
+        "id": new_id(),
+        "owner_id": ANONYMOUS,
+        "engine": spec.name,
+        "engine_revision": spec.revision,
+        "parameters": resolve_parameters(
+            spec, asked or RequestedParameters(), image_width=width, image_height=height, seed=7
+        ),
+        "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        "image_width": width,
+        "image_height": height,
+        "source": "tests",
+        "retain": timedelta(days=1),
+    }
+    return NewJob(**(values | fields))
 
 
 def png(image: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:

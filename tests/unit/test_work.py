@@ -226,7 +226,7 @@ HEADERS: dict[str, Make] = {
     "an id of a key": text_to(parse_key_id, "key_", "0"),
     "an id of a batch": text_to(jobs._batch, "batch_", "0"),
     "a batch in braces": text_to(jobs._batch, "batch_", "{}"),
-    "a cursor": text_to(jobs._cursor, "job_", "0"),
+    "a cursor": text_to(jobs.cursor, "job_", "0"),
     "a cursor of endpoints": text_to(webhook_endpoints._cursor, "we_", "0"),
     "a cursor of deliveries": text_to(webhook_deliveries._cursor, "delivery_", "0"),
     "an unknown name": text_to(

@@ -171,7 +171,7 @@ def _endings(
     def purge() -> None:
         while tallies.count():  # First: what was deleted can be counted no more.
             pass
-        for act in (purger.purge, purger.purge_tests):
+        for act in (purger.purge, purger.purge_batches, purger.purge_tests):
             for _ in range(PURGE_ROUNDS):
                 if act() < BATCH:
                     break

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import text
 
 from shared.db import Database
+from shared.jobs.batch import Batch
 from shared.jobs.job import Job
 
 PATIENCE: Final = timedelta(days=5)
@@ -36,17 +37,27 @@ class Delivery:
 
     `receiver_key` names what shares a dead receiver's fate: the endpoint, or the host of a
     one-off URL.
-    A test belongs to no job.
+    A test belongs to no job and no batch.
     """
 
     id: UUID
     job_id: UUID | None
+    batch_id: UUID | None
     endpoint_id: UUID
     event: str
     url: str
     tries: int
     round_tries: int
     receiver_key: str
+
+    @property
+    def is_one_off(self) -> bool:
+        """Whether it goes to a URL that its job brought, and not to a registered endpoint."""
+        return self.receiver_key != str(self.endpoint_id)
+
+    @property
+    def is_test(self) -> bool:
+        return self.job_id is None and self.batch_id is None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +68,7 @@ class Contents:
     """
 
     job: Job | None
+    batch: Batch | None
     created_at: datetime
     signing_secrets: tuple[str, ...]
     now: datetime
@@ -136,9 +148,14 @@ class DeliveryQueue:
     def contents(self, delivery: Delivery) -> Contents:
         with self._db.autocommit() as connection:
             row = connection.execute(_CONTENTS, {"id": delivery.id}).mappings().one()
+            batch = None
+            if delivery.batch_id is not None:
+                found = connection.execute(_BATCH, {"id": delivery.batch_id}).mappings()
+                batch = Batch.from_row(found.one())
         current, previous = row["signing_secret"], row["previous_signing_secret"]
         return Contents(
             job=None if row["id"] is None else Job.from_row(row),
+            batch=batch,
             created_at=row["delivery_created_at"],
             signing_secrets=(current,) if previous is None else (current, previous),
             now=row["now"],
@@ -173,7 +190,7 @@ class DeliveryQueue:
                 return False
             if verdict.outcome is Outcome.DELIVERED:
                 connection.execute(_ENDPOINT_WORKS, endpoint)
-            elif delivery.job_id is not None or verdict.is_gone:
+            elif not delivery.is_test or verdict.is_gone:
                 # A test that fails while the receiver is being built is no sign of decay.
                 connection.execute(_ENDPOINT_FAILS, endpoint)
         return True
@@ -196,7 +213,8 @@ SET status = 'dead', next_at = NULL, lease_until = NULL, dead_reason = CASE
 FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND {_DUE}
   -- A test is how its owner sees that a disabled endpoint works again.
-  AND (e.deleted_at IS NOT NULL OR (e.disabled_at IS NOT NULL AND d.job_id IS NOT NULL))
+  AND (e.deleted_at IS NOT NULL OR (
+      e.disabled_at IS NOT NULL AND (d.job_id IS NOT NULL OR d.batch_id IS NOT NULL)))
 """)  # noqa: S608 (only constants)
 
 # The host by split_part: a regular expression took ten times as long on 20,000 due rows. IPv6
@@ -226,7 +244,8 @@ WITH due AS (
 )
 UPDATE deliveries d SET tries = d.tries + 1, lease_until = clock_timestamp() + :lease
 FROM mine WHERE d.id = mine.id
-RETURNING d.id, d.job_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries, mine.receiver_key
+RETURNING d.id, d.job_id, d.batch_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries,
+          mine.receiver_key
 """)  # noqa: S608 (only constants)
 
 _CONTENTS: Final = text("""
@@ -242,6 +261,8 @@ LEFT JOIN jobs j ON j.id = d.job_id
 LEFT JOIN owners o ON o.id = j.owner_id
 WHERE d.id = :id
 """)
+
+_BATCH: Final = text("SELECT * FROM batches WHERE id = :id")
 
 _LIST_TRY: Final = text("""
 INSERT INTO delivery_attempts (delivery_id, at, status_code, latency_ms, error, excerpt)

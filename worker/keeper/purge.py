@@ -29,8 +29,10 @@ class Purger:
 
     def forget_keys(self) -> int:
         """Let Idempotency-Keys be used anew once they are a day old; return how many."""
+        values = {"age": KEYS_LIVE, "batch": BATCH}
         with self._db.autocommit() as connection:
-            return connection.execute(_FORGET_KEYS, {"age": KEYS_LIVE, "batch": BATCH}).rowcount
+            of_batches = connection.execute(_FORGET_BATCH_KEYS, values).rowcount
+            return connection.execute(_FORGET_KEYS, values).rowcount + of_batches
 
     def blank(self) -> int:
         """Remove what a client wrote from deleted jobs whose webhooks have ended; return how many.
@@ -43,6 +45,7 @@ class Purger:
                 return 0
             connection.execute(_BLANK_TRIES, {"ids": ids})
             connection.execute(_BLANK_DELIVERIES, {"ids": ids})
+            connection.execute(_BLANK_BATCHES, {"ids": ids})
         _log.info("jobs_blanked", jobs=len(ids))
         return len(ids)
 
@@ -58,6 +61,11 @@ class Purger:
             connection.execute(_DELETE_JOBS, {"ids": ids})
         _log.info("jobs_purged", jobs=len(ids))
         return len(ids)
+
+    def purge_batches(self) -> int:
+        """Delete batches of that age which have no job any more, with their deliveries."""
+        with self._db.autocommit() as connection:
+            return connection.execute(_DELETE_BATCHES, self._limits).rowcount
 
     def purge_tests(self) -> int:
         """Delete test deliveries of that age, which belong to no job; return how many."""
@@ -76,6 +84,13 @@ UPDATE jobs SET idempotency_key = NULL WHERE id IN (
     LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)
 
+_FORGET_BATCH_KEYS: Final = text("""
+UPDATE batches SET idempotency_key = NULL WHERE id IN (
+    SELECT id FROM batches
+    WHERE idempotency_key IS NOT NULL AND created_at < clock_timestamp() - :age
+    LIMIT :batch FOR UPDATE SKIP LOCKED)
+""")
+
 # Warnings quote what was asked for. A prompt is never NULL.
 _BLANK: Final = text("""
 UPDATE jobs SET
@@ -87,7 +102,9 @@ UPDATE jobs SET
 WHERE id IN (
     SELECT j.id FROM jobs j
     WHERE j.deleted_at IS NOT NULL AND j.blanked_at IS NULL
-      AND NOT EXISTS (SELECT FROM deliveries d WHERE d.job_id = j.id AND d.status = 'pending')
+      AND NOT EXISTS (
+          SELECT FROM deliveries d WHERE d.status = 'pending'
+              AND (d.job_id = j.id OR d.batch_id = j.batch_id))
     ORDER BY j.deleted_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 RETURNING id
 """)
@@ -108,6 +125,14 @@ FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND e.url IS NULL AND d.job_id = ANY(:ids)
 """)
 
+# A batch has words of its own, and no client can delete it: they go with the last of its jobs.
+_BLANK_BATCHES: Final = text("""
+UPDATE batches b SET metadata = '{}', webhook_url = NULL, idempotency_fingerprint = NULL
+WHERE b.id IN (SELECT batch_id FROM jobs WHERE id = ANY(:ids)) AND b.finished_at IS NOT NULL
+  AND NOT EXISTS (SELECT FROM jobs j WHERE j.batch_id = b.id AND j.blanked_at IS NULL)
+  AND NOT EXISTS (SELECT FROM deliveries d WHERE d.batch_id = b.id AND d.status = 'pending')
+""")
+
 _OLD: Final = text("""
 SELECT j.id FROM jobs j
 WHERE j.sweep_at IS NULL AND j.expired_at < clock_timestamp() - :age
@@ -126,9 +151,19 @@ SELECT DISTINCT job_id FROM held WHERE status = 'pending'
 _DELETE_DELIVERIES: Final = text("DELETE FROM deliveries WHERE job_id = ANY(:ids)")
 _DELETE_JOBS: Final = text("DELETE FROM jobs WHERE id = ANY(:ids)")
 
+_DELETE_BATCHES: Final = text("""
+DELETE FROM batches WHERE id IN (
+    SELECT b.id FROM batches b
+    WHERE b.finished_at < clock_timestamp() - :age
+      AND NOT EXISTS (SELECT FROM jobs j WHERE j.batch_id = b.id)
+      AND NOT EXISTS (SELECT FROM deliveries d WHERE d.batch_id = b.id AND d.status = 'pending')
+    ORDER BY b.finished_at LIMIT :batch FOR UPDATE SKIP LOCKED)
+""")
+
 _DELETE_TESTS: Final = text("""
 DELETE FROM deliveries WHERE id IN (
     SELECT id FROM deliveries
-    WHERE job_id IS NULL AND status <> 'pending' AND created_at < clock_timestamp() - :age
+    WHERE job_id IS NULL AND batch_id IS NULL AND status <> 'pending'
+      AND created_at < clock_timestamp() - :age
     ORDER BY created_at LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)

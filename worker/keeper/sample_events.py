@@ -6,9 +6,11 @@ from typing import Final
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
+from shared.jobs.batch import BatchView, sample_batch
 from shared.jobs.job import Priority
 from shared.jobs.view import ArtifactView, ErrorView, InputView, JobView, OutputView, ProgressView
 from shared.lifecycle import WEBHOOK_EVENTS, Status
+from shared.webhooks.events import BATCH_FINISHED
 
 SAMPLE_ID: Final = f"job_{'0' * 32}"
 AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -20,8 +22,10 @@ class SampleMessage(BaseModel):
     message: str = "this is a test of the webhook"
 
 
-def sample(event: str) -> JobView | SampleMessage:
-    """Return the data of a test: for a job's event a job in that state, else a greeting."""
+def sample(event: str) -> JobView | BatchView | SampleMessage:
+    """Return the data of a test: a job in the event's state, a batch, or else a greeting."""
+    if event == BATCH_FINISHED:
+        return sample_batch(AT)
     for status, name in WEBHOOK_EVENTS.items():
         if event == name:
             return _job(status)

@@ -25,7 +25,10 @@ from pydantic import BaseModel
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
+from shared.jobs.batch import BatchView, LiveCounts, batch_view
 from shared.jobs.links import Links
+from shared.jobs.prediction import SOURCE as REPLICATE
+from shared.jobs.prediction import prediction
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound.client import Answer, Outbound
@@ -72,11 +75,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Event(BaseModel):
-    """The body of a webhook; `data` is what GET returns for the job."""
+    """The body of a webhook; `data` is what GET returns for the job, or for the batch."""
 
     type: str
     timestamp: datetime
-    data: JobView | SampleMessage
+    data: JobView | BatchView | SampleMessage
 
 
 class VideoReference(BaseModel):
@@ -161,7 +164,7 @@ class WebhookSender:
         tried = self._try(message, delivery, contents)
         crashpoint("webhook_sent")
         # A test is made once: whoever asked for it sees what came of it.
-        delays = self._delays[:1] if delivery.job_id is None else self._delays
+        delays = self._delays[:1] if delivery.is_test else self._delays
         verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
         is_ours = self._rows.record(delivery, tried, verdict)
         crashpoint("webhook_recorded")
@@ -235,7 +238,7 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
 
     The id and the event's time are the same on every try.
     """
-    body = _event(delivery, contents, links, base_url).model_dump_json().encode()
+    body = _body(delivery, contents, links, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
@@ -243,10 +246,25 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
     return Message(delivery.url, headers, body, contents.now)
 
 
+def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -> BaseModel:
+    """Return what is told, in the shape of the protocol by which the job came in."""
+    job = contents.job
+    if job is not None and job.source == REPLICATE and delivery.is_one_off:
+        view = job_view(job, links=links, base_url=base_url, now=contents.now)
+        return prediction(job, view, base_url=base_url)
+    return _event(delivery, contents, links, base_url)
+
+
 def _event(
     delivery: Delivery, contents: Contents, links: Links, base_url: str
 ) -> Event | VideoEvent:
-    job = contents.job
+    job, batch = contents.job, contents.batch
+    if batch is not None:
+        return Event(
+            type=delivery.event,
+            timestamp=batch.finished_at or contents.created_at,
+            data=batch_view(batch, LiveCounts(), base_url=base_url),
+        )
     # A job that is handed back starts more than once; its end comes once.
     is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
     at = (job.finished_at if job and is_end else None) or contents.created_at

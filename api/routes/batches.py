@@ -1,0 +1,173 @@
+"""Batches: create, look, list, cancel, and fetch all their clips as one zip."""
+
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Annotated, Final, Literal
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
+
+from api.auth.caller import Authenticated, Caller
+from api.batches.archive import write_archive
+from api.batches.submit import submit_batch
+from api.body_limit import takes_batch
+from api.dependencies import BaseUrl, Given, known_query
+from api.middleware.request_log import AnswerCut
+from api.openapi import BATCH_BODY, PROBLEMS, ZIP
+from api.ports import After, Ports
+from api.route import Route
+from api.submit.idempotency import Idempotency
+from shared.errors import BatchNotReady, Gone, InvalidRequest, NotFound, Unavailable
+from shared.jobs.batch import Batch, BatchView, LiveCounts, batch_view, parse_batch_id
+
+router = APIRouter(
+    route_class=Route,
+    prefix="/v1/batches",
+    tags=["batches"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
+)
+
+POLL_SECONDS: Final = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class BatchList(BaseModel):
+    """One page of a listing; the next one starts `after` its `last_id`."""
+
+    object: Literal["list"] = "list"
+    data: list[BatchView]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+@router.post("", status_code=202, response_model=BatchView, openapi_extra=BATCH_BODY)
+@takes_batch
+async def create_batch(
+    request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl, key: Idempotency
+) -> Response:
+    """Queue up to a hundred clips as one: all of them, or none."""
+    submitted = await submit_batch(request, ports, caller, key=key)
+    look = partial(_view, ports, submitted.batch, base_url)
+    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    headers = {"Location": f"{base_url}/v1/batches/{shown.id}"}
+    if submitted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return _answer(shown, 202, headers)
+
+
+@router.get("", response_model=BatchList)
+def list_batches(
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    after: After = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> BatchList:
+    """List batches, the newest first."""
+    page = ports.batches.page(
+        owner_id=caller.owner_id,
+        limit=limit,
+        after=None if after is None else _cursor(after),
+        newest_first=order == "desc",
+    )
+    views = [
+        batch_view(batch, page.live.get(batch.id, LiveCounts()), base_url=base_url)
+        for batch in page.batches
+    ]
+    return BatchList(
+        data=views,
+        first_id=views[0].id if views else None,
+        last_id=views[-1].id if views else None,
+        has_more=page.has_more,
+    )
+
+
+@router.get("/{batch_id}", response_model=BatchView)
+def get_batch(batch_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl) -> Response:
+    """Show a batch; its jobs are `GET /v1/jobs?batch_id=`."""
+    batch = ports.batches.get(parse_batch_id(batch_id), owner_id=caller.owner_id)
+    return _answer(_view(ports, batch, base_url))
+
+
+@router.post("/{batch_id}/cancel", response_model=BatchView)
+def cancel_batch(
+    batch_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
+) -> Response:
+    """End every job of a batch that lives; 409 where all had ended by themselves."""
+    batch = ports.jobs.cancel_batch(parse_batch_id(batch_id), owner_id=caller.owner_id)
+    _log.info("batch_canceled", batch=batch.public_id)
+    return _answer(_view(ports, batch, base_url))
+
+
+@router.get("/{batch_id}/content", response_class=Response, responses=ZIP)
+async def batch_content(batch_id: str, ports: Given, caller: Authenticated) -> StreamingResponse:
+    """Fetch every clip of a finished batch as one zip, with results.csv."""
+
+    def start() -> tuple[Batch, bytes, Iterator[bytes]]:
+        batch = ports.batches.get(parse_batch_id(batch_id), owner_id=caller.owner_id)
+        pieces = _archive(ports, batch, caller)
+        return batch, next(pieces), pieces
+
+    download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
+    batch, first, rest = await download(start)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield first
+        try:
+            while piece := await download(partial(next, rest, b"")):
+                yield piece
+        except Unavailable as error:
+            raise AnswerCut(error.message) from error
+
+    headers = {
+        "Content-Disposition": f'attachment; filename="{batch.public_id}.zip"',
+        "Cache-Control": "private, no-store",
+    }
+    return StreamingResponse(stream(), headers=headers, media_type="application/zip")
+
+
+def _archive(ports: Ports, batch: Batch, caller: Caller) -> Iterator[bytes]:
+    """Yield the zip's pieces, none of them empty.
+
+    Raises:
+        BatchNotReady: some of its jobs live.
+        Gone: the time of all its files is over.
+    """
+    if batch.finished_at is None:
+        ended = batch.succeeded + batch.failed + batch.canceled
+        raise BatchNotReady(
+            f"{batch.total - ended} of the batch's {batch.total} jobs have not ended yet; its"
+            " files come when all have; cancel it to have those that are done"
+        )
+    jobs = list(ports.batches.jobs(batch.id, owner_id=caller.owner_id))
+    if not any(job.expired_at is None and job.deleted_at is None for _, job in jobs):
+        raise Gone("the batch's files were kept until their time was over")
+    return filter(None, write_archive(ports.storage, batch, iter(jobs)))
+
+
+def _view(ports: Ports, batch: Batch, base_url: str) -> BatchView:
+    live = ports.batches.live([batch]).get(batch.id, LiveCounts())
+    return batch_view(batch, live, base_url=base_url)
+
+
+def _answer(view: BatchView, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    more = {"Cache-Control": "private, no-cache", **(headers or {})}
+    if view.status == "in_progress":
+        more["Retry-After"] = str(POLL_SECONDS)
+    return JSONResponse(view.model_dump(mode="json"), status, headers=more)
+
+
+def _cursor(after: str) -> UUID:
+    try:
+        return parse_batch_id(after)
+    except NotFound as error:
+        raise InvalidRequest(
+            "after is not the id of one of your batches", param="after"
+        ) from error

@@ -1,0 +1,120 @@
+"""What a caller asked for and got, by UTC day and model."""
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Annotated, Final, Literal
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import BaseModel
+
+from api.auth.caller import Authenticated
+from api.dependencies import Given, known_query
+from api.openapi import PROBLEMS
+from api.route import Route
+from api.submit.body import refuse_nul
+from shared.errors import InvalidRequest
+from shared.jobs.create import MAX_MODEL_NAME
+from shared.jobs.usage import DayUsage
+
+router = APIRouter(
+    route_class=Route,
+    prefix="/v1/usage",
+    tags=["usage"],
+    dependencies=[Depends(known_query)],
+    responses=PROBLEMS,
+)
+
+MOST_DAYS: Final = 366
+DAYS: Final = 30
+"""What is shown where `since` is left out, today included."""
+
+
+class UsageDay(BaseModel):
+    """One model's day: `video_seconds` are of clips, `render_seconds` of the work on all jobs.
+
+    `reserved_seconds` are of the clips submitted that day but for those that failed or were
+    canceled: what a daily limit is compared with.
+    """
+
+    day: date
+    model: str
+    succeeded: int
+    failed: int
+    canceled: int
+    video_seconds: float
+    render_seconds: float
+    reserved_seconds: float
+
+    @classmethod
+    def of(cls, used: DayUsage) -> "UsageDay":
+        return cls.model_validate({**used.__dict__, "model": used.engine})
+
+
+class UsageTotals(BaseModel):
+    succeeded: int
+    failed: int
+    canceled: int
+    video_seconds: float
+    render_seconds: float
+
+
+class QuotaView(BaseModel):
+    """Today's limit; nulls where the key has none."""
+
+    daily_seconds: int | None
+    reserved_seconds: float
+    left_seconds: float | None
+    renews_at: datetime
+
+
+class UsageView(BaseModel):
+    object: Literal["usage"] = "usage"
+    since: date
+    until: date
+    quota: QuotaView
+    totals: UsageTotals
+    data: list[UsageDay]
+
+
+Model = Annotated[str | None, Query(max_length=MAX_MODEL_NAME)]
+
+
+@router.get("")
+def show_usage(
+    ports: Given,
+    caller: Authenticated,
+    since: date | None = None,
+    until: date | None = None,
+    model: Model = None,
+) -> UsageView:
+    """Show usage by day and model, the newest day first, by default of the last 30 days."""
+    refuse_nul(model, "model")
+    last = until or datetime.now(UTC).date()
+    # A day far in the past has no 29 days before it.
+    first = since or date.fromordinal(max(1, last.toordinal() - DAYS + 1))
+    if not timedelta(0) <= last - first < timedelta(days=MOST_DAYS):
+        raise InvalidRequest(
+            f"since {first} to until {last} is not 1 to {MOST_DAYS} days; ask for fewer, the"
+            " earlier day as since",
+            param="since",
+        )
+    days = ports.usage.days(owner_id=caller.owner_id, since=first, until=last, engine=model)
+    today = ports.usage.today(caller.owner_id)
+    daily = caller.daily_seconds
+    return UsageView(
+        since=first,
+        until=last,
+        quota=QuotaView(
+            daily_seconds=daily,
+            reserved_seconds=today.reserved_seconds,
+            left_seconds=None if daily is None else max(0.0, daily - today.reserved_seconds),
+            renews_at=today.renews_at,
+        ),
+        totals=UsageTotals(
+            succeeded=sum(day.succeeded for day in days),
+            failed=sum(day.failed for day in days),
+            canceled=sum(day.canceled for day in days),
+            video_seconds=sum(day.video_seconds for day in days),
+            render_seconds=sum(day.render_seconds for day in days),
+        ),
+        data=[UsageDay.of(day) for day in days],
+    )

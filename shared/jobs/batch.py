@@ -1,0 +1,155 @@
+"""A batch: up to a hundred jobs that are submitted, canceled and fetched as one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final, Literal, Self
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import RowMapping
+
+from shared.errors import NotFound
+
+PREFIX: Final = "batch_"
+MAX_ITEMS: Final = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewBatch:
+    """What a submit writes of the batch itself; `webhook_url` is told of its end."""
+
+    id: UUID
+    owner_id: UUID
+    metadata: Mapping[str, str]
+    webhook_url: str | None
+    idempotency_key: str | None
+    idempotency_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One row: how many of its jobs ended how. Deleted jobs stay counted."""
+
+    id: UUID
+    owner_id: UUID
+    metadata: dict[str, str]
+    idempotency_fingerprint: str | None
+    total: int
+    succeeded: int
+    failed: int
+    canceled: int
+    created_at: datetime
+    canceled_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def from_row(cls, row: RowMapping) -> Self:
+        return cls(**{field.name: row[field.name] for field in fields(cls)})
+
+    @property
+    def public_id(self) -> str:
+        return f"{PREFIX}{self.id.hex}"
+
+
+@dataclass(frozen=True)
+class LiveCounts:
+    """Of a batch's jobs that have not ended: how many wait and run, and their percents' sum."""
+
+    queued: int = 0
+    running: int = 0
+    percents: int = 0
+
+
+class CountsView(BaseModel):
+    total: int
+    queued: int
+    running: int
+    succeeded: int
+    failed: int
+    canceled: int
+
+
+class BatchProgressView(BaseModel):
+    percent: int
+
+
+class BatchView(BaseModel):
+    """A batch as clients see it, and as `batch.finished` carries it.
+
+    It is `finished` once every job has ended, however it did; `content_url` then has the clips in
+    one zip. `percent` is the mean over the jobs, an ended one as 100.
+    """
+
+    id: str
+    object: Literal["batch"] = "batch"
+    status: Literal["in_progress", "finished"]
+    counts: CountsView
+    progress: BatchProgressView
+    created_at: datetime
+    canceled_at: datetime | None
+    finished_at: datetime | None
+    content_url: str | None
+    metadata: dict[str, str]
+
+
+def batch_view(batch: Batch, live: LiveCounts, *, base_url: str) -> BatchView:
+    ended = batch.succeeded + batch.failed + batch.canceled
+    is_finished = batch.finished_at is not None
+    # Read a moment apart from the row: what is neither counted nor seen alive has just ended.
+    percent = (100 * ended + live.percents) // batch.total if batch.total else 100
+    return BatchView(
+        id=batch.public_id,
+        status="finished" if is_finished else "in_progress",
+        counts=CountsView(
+            total=batch.total,
+            queued=live.queued,
+            running=live.running,
+            succeeded=batch.succeeded,
+            failed=batch.failed,
+            canceled=batch.canceled,
+        ),
+        progress=BatchProgressView(percent=100 if is_finished else min(99, percent)),
+        created_at=batch.created_at,
+        canceled_at=batch.canceled_at,
+        finished_at=batch.finished_at,
+        content_url=f"{base_url}/v1/batches/{batch.public_id}/content" if is_finished else None,
+        metadata=batch.metadata,
+    )
+
+
+def parse_batch_id(text: str) -> UUID:
+    """Return the id inside `batch_…`.
+
+    Raises:
+        NotFound: it is no batch id; the same answer as for a batch that does not exist.
+    """
+    digits = text.removeprefix(PREFIX)
+    if not text.startswith(PREFIX) or len(digits) != 32:
+        raise no_such_batch()
+    try:
+        return UUID(hex=digits)
+    except ValueError as error:
+        raise no_such_batch() from error
+
+
+def no_such_batch() -> NotFound:
+    """Return the one answer for foreign, malformed and missing ids."""
+    return NotFound("no such batch")
+
+
+def sample_batch(at: datetime) -> BatchView:
+    """Return what a test of `batch.finished` carries: no such batch exists."""
+    values: dict[str, Any] = {"total": 2, "queued": 0, "running": 0, "succeeded": 2, "failed": 0}
+    name = f"{PREFIX}{'0' * 32}"
+    return BatchView(
+        id=name,
+        status="finished",
+        counts=CountsView(**values, canceled=0),
+        progress=BatchProgressView(percent=100),
+        created_at=at,
+        canceled_at=None,
+        finished_at=at,
+        content_url=f"https://example.org/v1/batches/{name}/content",
+        metadata={},
+    )

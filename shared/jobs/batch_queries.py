@@ -1,0 +1,120 @@
+"""Reading batches: one, a page, and what their jobs left; every query names the owner."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from shared.db import Database
+from shared.errors import InvalidRequest
+from shared.jobs.batch import Batch, LiveCounts, no_such_batch
+from shared.jobs.job import Job
+from shared.jobs.view import progress_percent
+from shared.lifecycle import Stage
+
+
+@dataclass(frozen=True)
+class BatchPage:
+    batches: Sequence[Batch]
+    live: dict[UUID, LiveCounts]
+    has_more: bool
+
+
+class BatchQueries:
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def get(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
+        """Return an owner's batch.
+
+        Raises:
+            NotFound: foreign and missing ones alike.
+        """
+        values = {"id": batch_id, "owner_id": owner_id}
+        with self._db.autocommit() as connection:
+            row = connection.execute(_BY_ID, values).mappings().first()
+        if row is None:
+            raise no_such_batch()
+        return Batch.from_row(row)
+
+    def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Batch | None:
+        values = {"owner_id": owner_id, "key": idempotency_key}
+        with self._db.autocommit() as connection:
+            row = connection.execute(_BY_KEY, values).mappings().first()
+        return None if row is None else Batch.from_row(row)
+
+    def page(
+        self, *, owner_id: UUID, limit: int, after: UUID | None, newest_first: bool
+    ) -> BatchPage:
+        """Return up to `limit` batches that follow `after` in the order asked for.
+
+        Raises:
+            InvalidRequest: `after` is not a batch of this owner.
+        """
+        values: dict[str, Any] = {"owner_id": owner_id, "after": after, "limit": limit + 1}
+        with self._db.autocommit() as connection:
+            if after is not None:
+                known = connection.execute(_BY_ID, {"id": after, "owner_id": owner_id}).first()
+                if known is None:
+                    raise InvalidRequest(
+                        "after is not the id of one of your batches", param="after"
+                    )
+            rows = connection.execute(_NEWEST if newest_first else _OLDEST, values).mappings()
+            batches = [Batch.from_row(row) for row in rows]
+        return BatchPage(
+            batches[:limit], self.live(batches[:limit]), has_more=len(batches) > limit
+        )
+
+    def live(self, batches: Sequence[Batch]) -> dict[UUID, LiveCounts]:
+        """Return what is known of the jobs that have not ended, for each batch that has some."""
+        ids = [batch.id for batch in batches if batch.finished_at is None]
+        counts: dict[UUID, LiveCounts] = {}
+        if not ids:
+            return counts
+        with self._db.autocommit() as connection:
+            rows = connection.execute(_LIVE, {"ids": ids}).mappings().all()
+        for row in rows:
+            so_far = counts.get(row["batch_id"], LiveCounts())
+            is_running = row["status"] == "running"
+            stage = None if row["stage"] is None else Stage(row["stage"])
+            counts[row["batch_id"]] = LiveCounts(
+                queued=so_far.queued + (not is_running),
+                running=so_far.running + is_running,
+                percents=so_far.percents
+                + progress_percent(stage, row["step"], row["total_steps"]),
+            )
+        return counts
+
+    def jobs(self, batch_id: UUID, *, owner_id: UUID) -> Iterator[tuple[int, Job]]:
+        """Yield a batch's jobs by their positions, from 1 on; deleted ones too."""
+        values = {"id": batch_id, "owner_id": owner_id}
+        with self._db.autocommit() as connection:
+            rows = connection.execute(_JOBS, values).mappings().all()
+        for row in rows:
+            yield row["batch_position"], Job.from_row(row)
+
+
+_BY_ID: Final = text("SELECT * FROM batches WHERE id = :id AND owner_id = :owner_id")
+_BY_KEY: Final = text(
+    "SELECT * FROM batches WHERE owner_id = :owner_id AND idempotency_key = :key"
+)
+
+_NEWEST, _OLDEST = (
+    text(f"""
+SELECT * FROM batches
+WHERE owner_id = :owner_id AND (CAST(:after AS uuid) IS NULL OR id {comes} CAST(:after AS uuid))
+ORDER BY id {order} LIMIT :limit
+""")  # noqa: S608 (only constants)
+    for comes, order in (("<", "DESC"), (">", "ASC"))
+)
+
+_LIVE: Final = text("""
+SELECT batch_id, status, stage, step, total_steps FROM jobs
+WHERE batch_id = ANY(:ids) AND status IN ('queued', 'running')
+""")
+
+_JOBS: Final = text("""
+SELECT * FROM jobs WHERE batch_id = :id AND owner_id = :owner_id ORDER BY batch_position
+""")

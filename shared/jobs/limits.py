@@ -1,0 +1,50 @@
+"""What an owner may have waiting and ask for in a day, and why a submit was refused."""
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from shared.errors import AppError, InvalidRequest, QueueFull, QuotaExceeded
+from shared.jobs.new_job import NewJob
+from shared.jobs.usage import USED_TODAY, Today
+
+RETRY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """None is no limit; `daily_seconds` are of clips, a UTC day."""
+
+    max_queued: int
+    daily_seconds: int | None
+
+
+def refusal(
+    connection: Connection, new: NewJob, limits: Limits, *, of_batch: int | None = None
+) -> AppError:
+    """Return why SUBMIT made no row of a job that is new."""
+    daily = limits.daily_seconds
+    if daily is not None:
+        row = connection.execute(USED_TODAY, {"owner_id": new.owner_id}).mappings().one()
+        today = Today(**row)
+        if round(today.reserved_seconds * 1000) + new.clip_ms > daily * 1000:
+            return _no_seconds_left(new.clip_ms / 1000, daily, today)
+    together = "" if of_batch is None else f", and this batch has {of_batch}"
+    return QueueFull(
+        f"you may have {limits.max_queued} jobs waiting{together}; wait for some to end",
+        retry_after_seconds=RETRY_SECONDS,
+    )
+
+
+def _no_seconds_left(clip_seconds: float, daily: int, today: Today) -> AppError:
+    if clip_seconds > daily:
+        return InvalidRequest(
+            f"the clip has {clip_seconds:g} s, and your key may ask for {daily} s a day;"
+            " ask for fewer frames or more of them a second",
+            param="num_frames",
+        )
+    return QuotaExceeded(
+        f"your key may ask for {daily} s of clips a day, {today.reserved_seconds:g} s are taken"
+        f" and this one has {clip_seconds:g} s; the day ends at {today.renews_at:%Y-%m-%dT%H:%MZ}",
+        retry_after_seconds=today.renews_in_seconds,
+    )

@@ -1,0 +1,129 @@
+"""What each owner asked for and got, by UTC day and engine, and the daily limit of a key.
+
+A submit reserves its clip's seconds on its day, and an end that is no clip gives them back. So a
+day's limit holds however many submits come at once, and `reserved_ms` is exact: whole
+milliseconds, computed from the job's own row both times.
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import text
+
+from shared.db import Database
+
+CLIP_MS: Final = """
+    ceil((parameters ->> 'num_frames')::numeric * 1000
+         / (parameters ->> 'fps')::numeric)::bigint
+"""
+
+TODAY: Final = "(clock_timestamp() AT TIME ZONE 'UTC')::date"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayUsage:
+    """One day of one engine. `video_seconds` is of clips made, `render_seconds` of making them.
+
+    Both count on the day of the end; `reserved_seconds` on the day of the submit.
+    """
+
+    day: date
+    engine: str
+    succeeded: int
+    failed: int
+    canceled: int
+    video_seconds: float
+    render_seconds: float
+    reserved_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Today:
+    """What of today's limit is taken, and when the next day begins."""
+
+    reserved_seconds: float
+    renews_at: datetime
+    renews_in_seconds: int
+
+
+class Usage:
+    """Reads the sums; the transitions write them."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def days(
+        self, *, owner_id: UUID, since: date, until: date, engine: str | None = None
+    ) -> list[DayUsage]:
+        """Return an owner's days from `since` to `until`, both included, the newest first."""
+        values = {"owner_id": owner_id, "since": since, "until": until, "engine": engine}
+        with self._db.autocommit() as connection:
+            return [DayUsage(**row) for row in connection.execute(_DAYS, values).mappings()]
+
+    def today(self, owner_id: UUID) -> Today:
+        with self._db.autocommit() as connection:
+            row = connection.execute(USED_TODAY, {"owner_id": owner_id}).mappings().one()
+        return Today(**row)
+
+
+# A part of SUBMIT: `made` is the new row, or none.
+RESERVE: Final = f"""
+INSERT INTO usage_days AS u (owner_id, day, engine, reserved_ms)
+SELECT owner_id, (created_at AT TIME ZONE 'UTC')::date, engine, {CLIP_MS} FROM made
+ON CONFLICT (owner_id, day, engine)
+    DO UPDATE SET reserved_ms = u.reserved_ms + excluded.reserved_ms
+"""  # noqa: S608 (only constants)
+
+HAS_SECONDS_LEFT: Final = f"""
+    (CAST(:daily_seconds AS bigint) IS NULL OR CAST(:clip_ms AS bigint) + (
+        SELECT coalesce(sum(reserved_ms), 0) FROM usage_days
+        WHERE owner_id = :owner_id AND day = {TODAY}) <= CAST(:daily_seconds AS bigint) * 1000)
+"""  # noqa: S608 (only constants)
+
+USED_TODAY: Final = text(f"""
+SELECT (SELECT coalesce(sum(reserved_ms), 0) / 1000.0 FROM usage_days
+        WHERE owner_id = :owner_id AND day = {TODAY})::float8 AS reserved_seconds,
+       (({TODAY} + 1)::timestamp AT TIME ZONE 'UTC') AS renews_at,
+       ceil(extract(epoch FROM (({TODAY} + 1)::timestamp AT TIME ZONE 'UTC')
+            - clock_timestamp()))::int AS renews_in_seconds
+""")  # noqa: S608 (only constants)
+
+# An end gives back on the day of the submit and counts on its own. In order of the key, so that
+# two transitions of many jobs do not wait for each other.
+ADD_ENDED: Final = text(f"""
+INSERT INTO usage_days AS u (owner_id, day, engine, reserved_ms, succeeded, failed, canceled,
+                             video_ms, render_seconds)
+SELECT owner_id, day, engine, sum(reserved_ms), sum(succeeded), sum(failed), sum(canceled),
+       sum(video_ms), sum(render_seconds)
+FROM (
+    SELECT owner_id, (created_at AT TIME ZONE 'UTC')::date AS day, engine,
+           -{CLIP_MS} AS reserved_ms, 0 AS succeeded, 0 AS failed, 0 AS canceled,
+           0 AS video_ms, 0::float8 AS render_seconds
+    FROM jobs WHERE id = ANY(:ids) AND status <> 'succeeded'
+    UNION ALL
+    SELECT owner_id, (finished_at AT TIME ZONE 'UTC')::date, engine, 0,
+           (status = 'succeeded')::int, (status = 'failed')::int, (status = 'canceled')::int,
+           CASE WHEN status = 'succeeded' THEN {CLIP_MS} ELSE 0 END,
+           coalesce((metrics ->> 'render_seconds')::float8, 0)
+    FROM jobs WHERE id = ANY(:ids)
+) AS told
+GROUP BY owner_id, day, engine ORDER BY owner_id, day, engine
+ON CONFLICT (owner_id, day, engine) DO UPDATE SET
+    reserved_ms = u.reserved_ms + excluded.reserved_ms,
+    succeeded = u.succeeded + excluded.succeeded,
+    failed = u.failed + excluded.failed,
+    canceled = u.canceled + excluded.canceled,
+    video_ms = u.video_ms + excluded.video_ms,
+    render_seconds = u.render_seconds + excluded.render_seconds
+""")  # noqa: S608 (only constants)
+
+_DAYS: Final = text("""
+SELECT day, engine, succeeded, failed, canceled, video_ms / 1000.0::float8 AS video_seconds,
+       render_seconds, reserved_ms / 1000.0::float8 AS reserved_seconds
+FROM usage_days
+WHERE owner_id = :owner_id AND day BETWEEN :since AND :until
+  AND (CAST(:engine AS text) IS NULL OR engine = CAST(:engine AS text))
+ORDER BY day DESC, engine
+""")
