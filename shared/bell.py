@@ -70,9 +70,9 @@ class Bell:
         """Wake a worker that serves the engine; returns at once."""
         self._put(_BELL, lambda: self._ring(engine))
 
-    def publish_change(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
         """Tell the waiters of every process that a job has changed; returns at once."""
-        body = json.dumps({"id": job_id.hex, "version": version})
+        body = json.dumps({"id": job_id.hex, "version": version, "owner": owner_id.hex})
         self._put(_NEWS, lambda: self._publish(body))
 
     def waiting(self, engine: str) -> int | None:
@@ -139,7 +139,7 @@ def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:
 
 
 def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping[str, Any] | None]:
-    """Yield `{"id", "version"}` of changed jobs, and None whenever `wait` passes in silence.
+    """Yield `{"id", "version", "owner"}` of changed jobs, and None whenever `wait` passes in silence.
 
     Raises:
         redis.RedisError: the connection is lost; call again after a pause.

@@ -79,7 +79,7 @@ RUNNING: Final = text(
 BEAT: Final = text(
     "UPDATE jobs SET lease_until = clock_timestamp() + :lease, version = version + 1,"
     " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds"
-    " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version"
+    " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version, owner_id"
 )
 
 HAND_BACK: Final = _transition(Event.HAND_BACK, "", _FENCE)

@@ -84,7 +84,7 @@ def test_a_bell_overtakes_what_is_announced(
         # The first announcement is held up on its way, so that all others meet in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
-            bell.publish_change(new_id(), version)
+            bell.publish_change(new_id(), version, new_id())
         bell.ring(ENGINE)
         valkey.client_unpause()
         heard: list[str] = []
