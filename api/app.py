@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
+from api.body_limit import with_picture
 from api.middleware import cors
 from api.middleware.authentication import Authentication
 from api.middleware.body_timeout import BodyTimeout
@@ -30,8 +30,6 @@ from api.routes import (
 from shared.settings import Settings
 
 VERSION: Final = "0.1.0"
-FORM_SLACK_BYTES: Final = 1024 * 1024
-"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
 
 DESCRIPTION: Final = (
     "One image and one sentence in, one short MP4 out. Every error is RFC 9457 problem+json"
@@ -48,7 +46,6 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.ports = ports
             yield
 
-    max_body_bytes = settings.max_upload_bytes + FORM_SLACK_BYTES
     app = FastAPI(
         title="Stillreel",
         version=VERSION,
@@ -59,16 +56,13 @@ def create_app(settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.telemetry = Telemetry()
-    # FastAPI's own max_body_size would stand outside the edge and answer in plain text.
-    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=max_body_bytes)
     app.add_middleware(BodyTimeout)
     app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
-    app.add_middleware(
-        RequestLog, traffic=app.state.telemetry.traffic, max_body_bytes=max_body_bytes
-    )
+    traffic, largest_body = app.state.telemetry.traffic, with_picture(settings)
+    app.add_middleware(RequestLog, traffic=traffic, largest_body=largest_body)
     cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
     app.add_middleware(SecurityHeaders)
-    problems.install(app, max_body_bytes=max_body_bytes)
+    problems.install(app)
     for routes in (
         jobs,
         models,

@@ -14,7 +14,7 @@ from fastapi import Depends, Header, Request
 from api.ports import Ports
 from api.validation_messages import unknown_field
 
-_HOST: Final = re.compile(r"[A-Za-z0-9._-]+(:[0-9]+)?|\[[0-9A-Fa-f:.]+\](:[0-9]+)?")
+_HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
 
 async def ports_of(request: Request) -> Ports:
@@ -42,9 +42,12 @@ async def known_query(request: Request) -> None:
     """
     route = request.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
+    described = (route.openapi_extra or {}).get("parameters", ())
+    deep = [each["name"] for each in described if each.get("style") == "deepObject"]
     for name in request.query_params:
-        if name not in known and not name.startswith("metadata["):
-            raise unknown_field(name, known)
+        top, bracket, _ = name.partition("[")
+        if name not in known and not (top in deep and bracket and name.endswith("]")):
+            raise unknown_field(name, [*known, *(f"{each}[…]" for each in deep)])
 
 
 Given = Annotated[Ports, Depends(ports_of)]

@@ -3,11 +3,12 @@
 from typing import Any, Final
 
 from fastapi import FastAPI
+from pydantic import TypeAdapter
 
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
-from shared.jobs.create import CreateJob
+from shared.jobs.create import CreateJob, Metadata
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)
@@ -37,7 +38,7 @@ METADATA_QUERY: Final[dict[str, Any]] = {
             "in": "query",
             "style": "deepObject",
             "explode": True,
-            "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+            "schema": TypeAdapter(Metadata).json_schema(),
         }
     ]
 }

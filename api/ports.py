@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import Annotated, Final
+
+from fastapi import Query
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
@@ -132,3 +134,6 @@ def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Out
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
+
+
+After = Annotated[str | None, Query(max_length=100, description="The last id of the page before.")]

@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from api.validation_messages import explain
-from shared.errors import AppError, BodyTooLarge, Conflict, Unauthenticated
+from shared.errors import AppError, Conflict, Unauthenticated
+from shared.excerpt import begin
 from shared.outbound.errors import OutboundFailed
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -77,7 +78,7 @@ def request_id(scope: Scope) -> str:
     return str(scope["state"]["request_id"])
 
 
-def install(app: FastAPI, *, max_body_bytes: int) -> None:
+def install(app: FastAPI) -> None:
     """Have every error of the app answered as a problem."""
 
     async def refused(request: Request, error: AppError) -> JSONResponse:
@@ -87,8 +88,6 @@ def install(app: FastAPI, *, max_body_bytes: int) -> None:
         return problem_response(explain(error.errors()), request.scope)
 
     async def http(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return problem_response(body_too_large(max_body_bytes), request.scope)
         return _framework_error(error, request.scope)
 
     app.exception_handler(AppError)(refused)
@@ -96,17 +95,11 @@ def install(app: FastAPI, *, max_body_bytes: int) -> None:
     app.exception_handler(HTTPException)(http)
 
 
-def body_too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge(
-        f"the request's body is larger than {max_bytes} bytes; send a smaller image"
-    )
-
-
 def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
     """Return the answer to what never reached a handler of ours, such as 404 and 405."""
     phrase = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
-    path = scope["path"]
+    path = begin(scope["path"])
     detail = str(error.detail)
     if error.status_code == HTTPStatus.NOT_FOUND:
         detail = f"there is nothing at {path}; /docs lists what there is"

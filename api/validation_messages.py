@@ -5,9 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from shared.errors import InvalidRequest, UnknownParameter
+from shared.excerpt import MOST, begin, excerpt
 
-SHOWN_CHARACTERS: Final = 60
 SENTENCES: Final = 3
+READ: Final = 20
+"""Errors that are looked at: what a body has thousands of, nobody reads."""
+
+LONGEST_MESSAGE: Final = 200
 SOURCES: Final = frozenset({"query", "path", "header", "cookie", "body"})
 
 
@@ -15,56 +19,46 @@ def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
     """Return pydantic's findings as one error; its `param` is the first field's.
 
     Args:
-        errors: as `ValidationError.errors()` gives them, at least one.
+        errors: as `ValidationError.errors()` gives them, at least one; the first few are read.
         known: the names a field may have, for the nearest one to a misspelled name.
     """
-    unknown = [error for error in errors if error["type"] == "extra_forbidden"]
-    if unknown:
-        return unknown_field(_name(unknown[0]["loc"]), known)
+    read = errors[:READ]
+    unknown = next((error for error in read if error["type"] == "extra_forbidden"), None)
+    if unknown is not None:
+        return unknown_field(_name(unknown["loc"]), known)
     # A list whose only entry is wrong is also found to be empty.
-    locs = [tuple(error["loc"]) for error in errors]
-    errors = [
-        e for e, at in zip(errors, locs, strict=True) if not any(_is_in(it, at) for it in locs)
-    ]
-    sentences = [_sentence(error) for error in errors[:SENTENCES]]
-    more = len(errors) - len(sentences)
+    parents = {tuple(error["loc"][:end]) for error in read for end in range(len(error["loc"]))}
+    told = [error for error in read if tuple(error["loc"]) not in parents]
+    sentences = [_sentence(error) for error in told[:SENTENCES]]
+    more = len(errors) - len(read) + len(told) - len(sentences)
     if more:
         sentences.append(f"and {more} more")
-    return InvalidRequest("; ".join(sentences), param=_name(errors[0]["loc"]))
+    return InvalidRequest("; ".join(sentences), param=_name(told[0]["loc"]))
 
 
 def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
-    nearest = difflib.get_close_matches(name[:SHOWN_CHARACTERS], known, n=1)
+    nearest = difflib.get_close_matches(name[:MOST], known, n=1)
     hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
     return UnknownParameter(
-        f"there is no field {_shown(name)}{hint if known else ''}", param=name[:SHOWN_CHARACTERS]
+        f"there is no field {excerpt(name)}{hint if known else ''}", param=name[:MOST]
     )
-
-
-def _is_in(inner: tuple[str | int, ...], outer: tuple[str | int, ...]) -> bool:
-    return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
 def _name(loc: Sequence[str | int]) -> str:
     """Return a field's name as clients write it: `metadata[k]` is `metadata.k`."""
-    parts = [str(part)[:SHOWN_CHARACTERS] for part in loc if part != "[key]"]
+    parts = [str(part)[:MOST] for part in loc if part != "[key]"]
     if len(parts) > 1 and parts[0] in SOURCES:
         parts = parts[1:]
     return ".".join(parts)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _sentence(error: Mapping[str, Any]) -> str:
     name = _name(error["loc"])
     say = _WORDS.get(error["type"])
     if say is None:
-        message = str(error["msg"])
+        message = begin(str(error["msg"]), LONGEST_MESSAGE)
         return f"{name}: {message[:1].lower()}{message[1:]}"
-    return f"{name} {say(_shown(error.get('input')), error.get('ctx') or {})}"
+    return f"{name} {say(excerpt(error.get('input')), error.get('ctx') or {})}"
 
 
 _Say = Callable[[str, Mapping[str, Any]], str]
@@ -80,6 +74,12 @@ def _number(shown: str, _: Mapping[str, Any]) -> str:
 
 def _choice(shown: str, context: Mapping[str, Any]) -> str:
     return f"{shown} is not known; it takes {context['expected']}"
+
+
+def _many(_: str, context: Mapping[str, Any]) -> str:
+    most, actual = context["max_length"], context.get("actual_length")
+    has = f"has more than {most} entries" if actual is None else f"has {actual} entries"
+    return f"{has}; it takes {most} at most"
 
 
 _WORDS: Final[Mapping[str, _Say]] = {
@@ -99,9 +99,8 @@ _WORDS: Final[Mapping[str, _Say]] = {
     "string_too_short": lambda _, c: (
         f"is too short; it takes {c['min_length']} characters or more"
     ),
-    "too_long": lambda _, c: (
-        f"has {c['actual_length']} entries; it takes {c['max_length']} at most"
-    ),
+    "too_long": _many,
+    "bool_type": lambda shown, _: f"must be true or false, not {shown}",
     "dict_type": lambda shown, _: f"must be an object of names and values, not {shown}",
     "model_type": lambda shown, _: f"must be an object of names and values, not {shown}",
     "tuple_type": lambda shown, _: f"must be a list, not {shown}",

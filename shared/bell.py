@@ -1,4 +1,8 @@
-"""The bell in Redis: "there may be work for this engine", and "this job has changed"."""
+"""The bell in Redis: "there may be work for this engine", and "this job has changed".
+
+What lies in Redis is trusted by nobody: whatever is pushed into an engine's list is a bell, read
+for no content, and an announcement that is none is passed over.
+"""
 
 import contextlib
 import itertools
@@ -6,54 +10,51 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from functools import cache
-from typing import Any, Final
-from uuid import UUID, uuid4
+from typing import Final, NamedTuple
+from uuid import UUID
 
 import redis
 import structlog
-from celery import Celery
 
-TASK: Final = "answer_bell"
 CHANNEL: Final = "stillreel:changed"
 SOCKET_SECONDS: Final = 0.3
 MUTE: Final = timedelta(seconds=5)
 
+MOST_BELLS: Final = 100
+"""What waits in one engine's list at most: a bell says "look", and one look claims many jobs."""
+
+MOST_NEWS_BYTES: Final = 200
+"""An announcement takes 115; what is longer is nobody's, and is not parsed."""
+
 # A bell starts a job; what is announced can be read already. So bells overtake announcements.
 _BELL, _NEWS, _END = range(3)
-_ANY_ID: Final = "00000000-0000-4000-8000-000000000000"
+
+_WRONG_TYPE: Final = "WRONGTYPE"
 
 _log = structlog.get_logger(__name__)
 
 
+class Change(NamedTuple):
+    """A job that has changed, and the version it has now.
+
+    `owner_id` is None where a process of an earlier version told of it.
+    """
+
+    job_id: UUID
+    version: int
+    owner_id: UUID | None
+
+
 def queue_name(engine: str) -> str:
-    return f"bell.{engine}"
-
-
-def celery_app(redis_url: str, *, socket_seconds: float) -> Celery:
-    """Return a Celery app whose every socket has a timeout: kombu's default waits for ever."""
-    app = Celery("stillreel", broker=redis_url, set_as_current=False)
-    app.conf.update(
-        broker_transport_options={
-            "socket_timeout": socket_seconds,
-            "socket_connect_timeout": socket_seconds,
-            "retry_on_timeout": False,
-        },
-        broker_connection_retry=False,
-        task_ignore_result=True,
-        task_serializer="json",
-        accept_content=["json"],
-        task_create_missing_queues=True,
-    )
-    return app
+    return f"stillreel:bell:{engine}"
 
 
 class Bell:
     """Rings and announces from one thread of its own, so that no request waits for Redis.
 
-    Both may be lost: the keeper tops up the bells, and waiters read again every few seconds.
+    Both may be lost: idle workers look at the table, and waiters read again every few seconds.
     After one failure everything is dropped for `MUTE`.
     """
 
@@ -75,13 +76,6 @@ class Bell:
         body = json.dumps({"id": job_id.hex, "version": version, "owner": owner_id.hex})
         self._put(_NEWS, lambda: self._publish(body))
 
-    def waiting(self, engine: str) -> int | None:
-        """Return the number of bells nobody has answered, or None where Redis does not answer."""
-        try:
-            return int(self._redis.llen(queue_name(engine)))
-        except redis.RedisError:
-            return None
-
     def close(self) -> None:
         """Send what is left, for a second at most."""
         self._put(_END, lambda: None)
@@ -92,8 +86,13 @@ class Bell:
         self._work.put((rank, next(self._order), work))
 
     def _ring(self, engine: str) -> None:
-        message = _message(engine).replace(_ANY_ID, str(uuid4()))
-        self._redis.lpush(queue_name(engine), message)
+        try:
+            _push(self._redis, engine)
+        except redis.ResponseError as error:
+            if _WRONG_TYPE not in str(error):
+                raise
+            _remove_wrong_types(self._redis, [engine])
+            _push(self._redis, engine)
 
     def _publish(self, body: str) -> None:
         self._redis.publish(CHANNEL, body)
@@ -111,35 +110,43 @@ class Bell:
                 _log.warning("bell_muted", reason=type(error).__name__)
 
 
-@cache
-def _message(engine: str) -> str:
-    """Return the message with which Celery rings, `_ANY_ID` standing where each has its own id.
-
-    Celery makes it once, for kombu's transport in memory. To have it made and sent anew takes
-    0.4 ms of a busy processor and over 1 ms of one that idled; the push alone takes 0.06 ms.
-    """
-    name = queue_name(engine)
-    in_memory = celery_app("memory://", socket_seconds=SOCKET_SECONDS)
-    with in_memory as app, app.connection_for_write() as connection:
-        app.send_task(TASK, task_id=_ANY_ID, queue=name, connection=connection, ignore_result=True)
-        message = connection.default_channel.queues[name].get_nowait()
-    message["properties"]["delivery_tag"] = _ANY_ID
-    return json.dumps(message)
-
-
 def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:
-    """Return a Redis client that gives up after one timeout: its default tries again."""
+    """Return a Redis client that gives up after one timeout: its default tries again.
+
+    It answers in bytes: text that is none would be an error in the middle of a reply.
+    """
     return redis.Redis.from_url(
         redis_url,
         socket_timeout=socket_seconds,
         socket_connect_timeout=socket_seconds,
         retry=None,
-        decode_responses=True,
     )
 
 
-def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping[str, Any] | None]:
-    """Yield `{"id", "version", "owner"}` of changed jobs, and None whenever `wait` passes in silence.
+def take_bell(connection: redis.Redis, engines: Sequence[str], *, wait: timedelta) -> str | None:
+    """Return the engine of a bell, taken as soon as one is rung; None where none is in time.
+
+    Raises:
+        redis.RedisError: Redis is away, frozen, read-only or refuses; ask again after a pause.
+    """
+    names = {queue_name(engine).encode(): engine for engine in engines}
+    try:
+        taken = connection.brpop(list(names), timeout=wait.total_seconds())
+    except redis.ResponseError as error:
+        if _WRONG_TYPE not in str(error):
+            raise
+        _remove_wrong_types(connection, engines)
+        return None
+    return None if taken is None else names[bytes(taken[0])]
+
+
+def put_back(connection: redis.Redis, engine: str) -> None:
+    """Ring again for a bell that was taken in vain, as `take_bell` raises."""
+    _push(connection, engine)
+
+
+def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Change | None]:
+    """Yield the jobs that changed, and None whenever `wait` passes in silence.
 
     Raises:
         redis.RedisError: the connection is lost; call again after a pause.
@@ -151,4 +158,36 @@ def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Mapping
             message = subscription.get_message(
                 ignore_subscribe_messages=True, timeout=wait.total_seconds()
             )
-            yield None if message is None else json.loads(message["data"])
+            yield None if message is None else read_change(message["data"])
+
+
+def read_change(body: bytes) -> Change | None:
+    """Return what an announcement says, or None where it is no announcement of ours."""
+    if len(body) > MOST_NEWS_BYTES:
+        return None
+    try:
+        news = json.loads(body)
+        match news:
+            case {"id": str(digits), "version": int(version)}:
+                owner = news.get("owner")
+                owner_id = UUID(hex=owner) if isinstance(owner, str) else None
+                return Change(UUID(hex=digits), version, owner_id)
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _remove_wrong_types(connection: redis.Redis, engines: Sequence[str]) -> None:
+    """Remove what lies where bells are kept and is no list: no bell gets past it."""
+    for name in map(queue_name, engines):
+        kind = connection.type(name)
+        if kind not in {b"list", b"none"}:
+            connection.delete(name)
+            _log.warning("not_a_bell_removed", key=name, type=str(kind))
+
+
+def _push(connection: redis.Redis, engine: str) -> None:
+    with connection.pipeline(transaction=False) as both:
+        both.lpush(queue_name(engine), b"1")
+        both.ltrim(queue_name(engine), 0, MOST_BELLS - 1)
+        both.execute()

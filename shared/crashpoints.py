@@ -42,8 +42,6 @@ SUPERVISOR: Final = ("before_give_up", "given_up")
 KEEPER: Final = (
     "before_reap",
     "lease_reaped",
-    "before_ring",
-    "rung",
     "webhook_claimed",
     "webhook_sent",
     "webhook_recorded",

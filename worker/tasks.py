@@ -1,11 +1,9 @@
-"""The one Celery task: an adapter onto `answer_bell`."""
+"""The one Celery task: it wakes the render loop and is done."""
 
-from shared.bell import TASK
-from worker.celery_app import app, context
+from worker.bells import TASK
+from worker.celery_app import app, render_loop
 
 
 @app.task(name=TASK, ignore_result=True)
-def answer() -> None:
-    from worker.render.loop import answer_bell  # The parent registers the task, the child runs it.
-
-    answer_bell(context())
+def answer_bell() -> None:
+    render_loop().wake()

@@ -13,6 +13,7 @@ from starlette.types import Scope
 
 from api.auth.cross_site import check_cross_site
 from shared.errors import MissingKey
+from shared.excerpt import begin
 from shared.settings import Settings
 
 PROXIED: Final = frozenset(
@@ -59,8 +60,8 @@ def _check_peer(scope: Scope, headers: Headers, settings: Settings) -> None:
     for name in headers:
         if name in PROXIED or name.startswith("x-forwarded"):
             raise MissingKey(
-                f"this came through a proxy ({name}), behind which nobody is anonymous; send an"
-                " API key, which `python -m api keys create NAME` makes"
+                f"this came through a proxy ({begin(name)}), behind which nobody is anonymous;"
+                " send an API key, which `python -m api keys create NAME` makes"
             )
     if not settings.allow_anonymous and not is_loopback(peer_address(scope)):
         raise MissingKey(

@@ -17,6 +17,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from shared.errors import CrossSiteRefused, HostRefused
+from shared.excerpt import begin
 from shared.settings import Settings
 
 READING: Final = frozenset({"GET", "HEAD"})
@@ -69,8 +70,8 @@ def _check_host(headers: Headers, settings: Settings) -> str:
     public = urlsplit(settings.public_url or "").hostname
     if not (_is_address(name) or "." not in name or name.endswith(".localhost") or name == public):
         raise HostRefused(
-            f"the name {name} may have been pointed here by anybody; use an address or"
-            f" localhost, send an API key, or set STILLREEL_PUBLIC_URL=http://{given[0]}"
+            f"the name {begin(name)} may have been pointed here by anybody; use an address or"
+            f" localhost, send an API key, or set STILLREEL_PUBLIC_URL=http://{begin(given[0])}"
         )
     return given[0]
 

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Final
 from uuid import UUID
 
-import redis
 import structlog
 
 from shared.bell import subscribe_to_changes
@@ -146,8 +145,8 @@ class JobWatcher:
                     if self._stopped.is_set():
                         return
                     if change is not None:
-                        self._note(UUID(hex=change["id"]))
-            except (redis.RedisError, OSError, ValueError, KeyError, TypeError) as error:
+                        self._note(change.job_id)
+            except Exception as error:  # The edge of this thread: the floor serves meanwhile.
                 if not is_deaf:
                     _log.warning("announcements_lost", reason=type(error).__name__)
                 is_deaf = True

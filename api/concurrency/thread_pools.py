@@ -72,8 +72,9 @@ class ThreadPools:
     `database` has a thread per pooled connection. `decoding` has one per core and four at most,
     since a large picture takes a core and some hundred megabytes, and one more that no owner gets
     beside those: slow pictures of one leave another's a process. `fetching` holds a picture of
-    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes. `spool` is the disk
-    that arriving bodies may fill: a quarter for each owner, since a slow one keeps it for minutes.
+    MAX_UPLOAD_BYTES in each thread, for as long as a stranger's server takes. `parsing` reads JSON
+    and forms, a tenth of a second for the largest. `spool` is the disk that arriving bodies may
+    fill: a quarter for each owner, since a slow one keeps it for minutes.
     """
 
     def __init__(self, *, connections: int) -> None:
@@ -84,6 +85,7 @@ class ThreadPools:
         )
         self.storing = ThreadPool(16)
         self.downloads = ThreadPool(32)
+        self.parsing = ThreadPool(4)
         self.lookups = ThreadPool(16)
         self.fetching = ThreadPool(8)
         self.body_memory = MemoryBudget(BODY_MEMORY_BYTES, each=BODY_MEMORY_BYTES * 3 // 4)

@@ -10,6 +10,7 @@ from typing import Final
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from api.images.protocol import Picture
+from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
 from shared.errors import (
     AnimatedImage,
@@ -24,6 +25,11 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF")
 MIN_SIDE: Final = 16
 MAX_ASPECT: Final = 10
 MAX_SHORT_SIDE: Final = 2048  # Twice the largest resolution; more would only slow the PNG.
+MAX_SCANS: Final = 100
+MAX_PASSES: Final = 1_300_000_000
+"""Pixels times scans, of which a core does 200 million in a second: the largest pictures may have
+twenty, twice what a progressive JPEG has."""
+
 PNG_LEVEL: Final = 1  # A full-size PNG was measured at 2-8 s at the usual level.
 WHITE: Final = (255, 255, 255)
 
@@ -51,6 +57,8 @@ def read_image(body: bytes, *, max_pixels: int) -> Picture:
     try:
         with _open(body) as opened:
             _check_header(opened, max_pixels)
+            if opened.format in {"JPEG", "MPO"}:
+                _check_scans(body, opened.size)
             return _normalise(opened)
     except InvalidImage:
         raise
@@ -93,6 +101,17 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
     if image.format in {"PNG", "WEBP", "AVIF"} and frames > 1:
         raise AnimatedImage(
             f"the image is animated ({frames} frames); send one still picture", param="image"
+        )
+
+
+def _check_scans(body: bytes, size: tuple[int, int]) -> None:
+    scans = count_scans(body)
+    if scans is None or scans > MAX_SCANS or scans * size[0] * size[1] > MAX_PASSES:
+        counted = "far too many segments" if scans is None else f"{scans} scans"
+        raise ImageOverLimits(
+            f"the image is a JPEG of {counted}, each of which is work on all of its"
+            f" {size[0]} x {size[1]} pixels; save it anew as a plain JPEG or PNG",
+            param="image",
         )
 
 

@@ -9,9 +9,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.body_limit import BodyLimit, declared_bytes
 from api.monitoring.metrics import Traffic
-from api.problems import body_too_large, problem_response
+from api.problems import problem_response
 from shared.errors import AppError
+from shared.excerpt import begin
 from shared.ids import new_id
 
 HEADER: Final = "X-Request-ID"
@@ -30,10 +32,10 @@ class AnswerCut(Exception):
 class RequestLog:
     """Wraps the whole app; nothing that is raised inside leaves it."""
 
-    def __init__(self, app: ASGIApp, *, traffic: Traffic, max_body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, traffic: Traffic, largest_body: BodyLimit) -> None:
         self._app = app
         self._traffic = traffic
-        self._max_body_bytes = max_body_bytes
+        self._largest_body = largest_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -49,9 +51,9 @@ class RequestLog:
             self._record(scope, exchange.status_code, seconds)
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
-        if _declared_bytes(scope) > self._max_body_bytes:
-            # Before a byte of it is read; a body that declares nothing is cut while it streams.
-            answer = problem_response(body_too_large(self._max_body_bytes), scope)
+        if declared_bytes(Headers(scope=scope)) > self._largest_body.bytes:
+            # Nobody may send so much: it is said before anybody looks who it is.
+            answer = problem_response(self._largest_body.refusal(), scope)
             await answer(scope, receive, exchange.send)
             return
         try:
@@ -63,7 +65,7 @@ class RequestLog:
             # the client sees it was cut.
             _log.warning("answer_cut", reason=str(error))
         except Exception:
-            _log.exception("request_failed", path=scope["path"])
+            _log.exception("request_failed", path=begin(scope["path"]))
             if exchange.has_started:
                 return
             answer = problem_response(
@@ -107,8 +109,3 @@ def _request_id(scope: Scope) -> str:
     """Return the client's own id where it is short and plain, else a fresh one."""
     given = Headers(scope=scope).get(HEADER, "")
     return given if _GOOD_ID.fullmatch(given) else f"req_{new_id().hex}"
-
-
-def _declared_bytes(scope: Scope) -> int:
-    declared = Headers(scope=scope).get("content-length", "")
-    return int(declared) if declared.isdecimal() else 0

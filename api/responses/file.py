@@ -175,7 +175,7 @@ def _span(request: Request, file: File) -> Span | None:
     if asked is None or asked[1] == asked[2] == "" or not unchanged:
         return None
     # More digits than any size has would only cost time to read.
-    first, last = asked[1][:20], asked[2][:20]
+    first, last = [digits.lstrip("0")[:20] or digits[:1] for digits in asked.groups()]
     if not first:
         span = Span(max(0, file.bytes - int(last)), file.bytes - 1)
         is_empty = int(last) == 0

@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel
 
 from api.auth.caller import require_admin
-from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
+from api.route import Route
 from shared.jobs.job import public_id
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1/admin",
     tags=["admin"],
     dependencies=[Depends(require_admin), Depends(known_query)],

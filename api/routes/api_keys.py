@@ -8,24 +8,25 @@ from fastapi import APIRouter, Body, Depends, Response
 from pydantic import BaseModel, Field
 
 from api.auth.caller import require_admin
-from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
+from api.route import Route
 from api.submit.json_body import KnownNames
 from shared.api_keys.key import ApiKey
 from shared.api_keys.store import MOST_OVERLAP, parse_key_id
+from shared.numbers import Real, Truth, Whole
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1/keys",
     tags=["keys"],
     dependencies=[Depends(require_admin), Depends(known_query)],
     responses=PROBLEMS,
 )
 
-Cap = Annotated[int, Field(ge=1, le=1_000_000)]
+Cap = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
-Hours = Annotated[float, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1), allow_inf_nan=False)]
+Hours = Annotated[Real, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1))]
 
 _log = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ class NewKey(KnownNames):
     """A key to make; a cap left out is the settings' own."""
 
     name: Annotated[str, Field(max_length=64)]
-    is_admin: bool = False
+    is_admin: Truth = False
     max_queued: Cap | None = None
     max_running: Cap | None = None
 

@@ -9,13 +9,14 @@ from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 
 from api.middleware.security_headers import ASSET, page
+from api.route import Route
 
 FOLDER: Final = Path(__file__).parent.parent / "docs"
 SWAGGER_UI: Final = Path(fastapi_offline.__file__).parent / "static"
 POLICY: Final = "connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
 """Swagger UI's stylesheet holds its images; everything else comes from here."""
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=Route, include_in_schema=False)
 
 
 @router.get("/")

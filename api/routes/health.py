@@ -9,9 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from api.dependencies import Given
 from api.monitoring.readiness import NEEDED
+from api.route import Route
 from shared.errors import DatabaseUnavailable
 
-router = APIRouter(tags=["health"])
+router = APIRouter(route_class=Route, tags=["health"])
 
 _log = structlog.get_logger(__name__)
 

@@ -8,17 +8,22 @@ from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import TypeAdapter, ValidationError
 
 from api.auth.caller import Authenticated
-from api.concurrency.database_route import DatabaseRoute
+from api.body_limit import takes_picture
 from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
+from api.ports import After
 from api.responses.file import serve
 from api.responses.job import JobAnswer, JobList, answer
+from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
+from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
+from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
 from shared.jobs.storage_keys import input_key, output_prefix
@@ -27,7 +32,7 @@ from shared.lifecycle import Status
 from shared.storage import Storage
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1/jobs",
     tags=["jobs"],
     dependencies=[Depends(known_query)],
@@ -36,10 +41,13 @@ router = APIRouter(
 
 BATCH_PREFIX: Final = "batch_"
 
+_PAIRS: Final = TypeAdapter(Metadata)
+
 _log = structlog.get_logger(__name__)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
+@takes_picture
 async def create_job(
     request: Request,
     ports: Given,
@@ -70,7 +78,7 @@ def list_jobs(
     ports: Given,
     caller: Authenticated,
     base_url: BaseUrl,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     status: Status | None = None,
@@ -197,7 +205,9 @@ def _metadata(request: Request) -> dict[str, str]:
         for name, value in request.query_params.items()
         if name.startswith("metadata[")
     }
-    for name, value in pairs.items():
-        refuse_nul(name, "metadata")
-        refuse_nul(value, "metadata")
-    return pairs
+    refuse_nul([*pairs, *pairs.values()], "metadata")
+    try:
+        return _PAIRS.validate_python(pairs)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise explain([each | {"loc": ("metadata", *each["loc"])} for each in found]) from error

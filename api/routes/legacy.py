@@ -9,12 +9,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
+from api.body_limit import takes_picture
 from api.dependencies import BaseUrl, Given, Preferring
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.ports import Ports
 from api.problems import problem_response
 from api.responses.file import serve
 from api.responses.job import answer
+from api.route import Route
 from api.routes.jobs import has_ended
 from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
@@ -23,7 +25,7 @@ from shared.jobs.job import Job, Variant
 from shared.jobs.view import content_path
 from shared.lifecycle import Status
 
-router = APIRouter(tags=["legacy"], responses=PROBLEMS)
+router = APIRouter(route_class=Route, tags=["legacy"], responses=PROBLEMS)
 
 FOLDER: Final = "outputs/"
 SUFFIX: Final = ".mp4"
@@ -46,6 +48,7 @@ class Generated(BaseModel):
 
 
 @router.post("/generate", response_model=Generated, openapi_extra=GENERATE_BODY, deprecated=True)
+@takes_picture
 async def generate(
     request: Request,
     ports: Given,

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from api.auth.caller import Authenticated
-from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
+from api.ports import After
 from api.responses.webhook import DeliveryList, DeliveryView, ReplayView, delivery_view
+from api.route import Route
 from api.submit.json_body import KnownNames
 from shared.errors import InvalidRequest, NotFound
 from shared.jobs.job import parse_id
@@ -19,7 +20,7 @@ from shared.webhooks.delivery_log import DeliveryStatus, Window, parse_delivery_
 from shared.webhooks.endpoints import no_such_cursor
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1",
     tags=["webhooks"],
     dependencies=[Depends(known_query)],
@@ -42,7 +43,7 @@ def list_deliveries(
     endpoint_id: str,
     ports: Given,
     caller: Authenticated,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
     status: DeliveryStatus | None = None,

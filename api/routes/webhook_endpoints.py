@@ -12,10 +12,9 @@ from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import Field, StringConstraints
 
 from api.auth.caller import Authenticated, Caller
-from api.concurrency.database_route import DatabaseRoute
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
-from api.ports import Ports
+from api.ports import After, Ports
 from api.responses.webhook import (
     DeletedEndpoint,
     EndpointList,
@@ -28,17 +27,19 @@ from api.responses.webhook import (
     secret_view,
     with_secret,
 )
+from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.json_body import KnownNames
 from api.submit.remote_urls import check_webhook
 from shared.errors import NotFound, Unavailable
+from shared.numbers import Truth
 from shared.outbound.errors import OutboundFailed
 from shared.webhooks.delivery_log import Attempt
 from shared.webhooks.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
 from shared.webhooks.signing import webhook_id
 
 router = APIRouter(
-    route_class=DatabaseRoute,
+    route_class=Route,
     prefix="/v1",
     tags=["webhooks"],
     dependencies=[Depends(known_query)],
@@ -69,11 +70,11 @@ class EndpointChange(KnownNames):
     name: Name | None = None
     url: Url | None = None
     event_types: Events | None = None
-    enabled: bool | None = None
+    enabled: Truth | None = None
 
 
 class Rotation(KnownNames):
-    keep_old_secret_active_for_24_hours: bool = False
+    keep_old_secret_active_for_24_hours: Truth = False
 
 
 class TestSend(KnownNames):
@@ -109,7 +110,7 @@ async def register_endpoint(
 def list_endpoints(
     ports: Given,
     caller: Authenticated,
-    after: Annotated[str | None, Query(description="The last id of the page before.")] = None,
+    after: After = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> EndpointList:

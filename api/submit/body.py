@@ -14,9 +14,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
-from api.submit.json_body import read_json
+from api.escaped_form import read_escaped
+from api.submit.json_body import MAX_ENTRIES, read_json
 from api.validation_messages import explain, unknown_field
 from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
 
 MAX_URL: Final = 2000
@@ -31,6 +33,10 @@ ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
 LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
 KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+CHARSETS: Final = frozenset(
+    {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
+)
+"""Python knows codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
@@ -47,6 +53,7 @@ class Received:
     pairs: Sequence[tuple[str, str]]
     file: bytes | None
     json: bytes | None
+    escaped: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -62,13 +69,6 @@ class CreateRequest:
 
     fields: CreateJob
     image: bytes | ImageUrl
-
-
-def declared_bytes(request: Request, *, undeclared: int) -> int:
-    """Return what the body says that it will take of the disk; one in chunks says nothing."""
-    declared = request.headers.get("content-length", "")
-    is_number = declared.isascii() and declared.isdecimal() and len(declared) < MAX_DIGITS
-    return int(declared) if is_number else undeclared
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -87,14 +87,18 @@ async def receive(request: Request, *, max_bytes: int, reservation: Reservation)
 
 
 async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind, _, options = request.headers.get("content-type", "").partition(";")
+    kind = kind.strip().lower()
     if kind == "application/json":
         return Received((), None, await _spool(request, reservation))
-    if kind not in {"multipart/form-data", "application/x-www-form-urlencoded"}:
+    if kind == "application/x-www-form-urlencoded":
+        return Received((), None, None, await _spool(request, reservation))
+    if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
             param="Content-Type",
         )
+    _check_charset(options)
     try:
         async with request.form(
             max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
@@ -112,7 +116,7 @@ def read_create(received: Received) -> CreateRequest:
     Raises:
         InvalidRequest: `param` names the field; the message says what would be right.
     """
-    values = _nested(received.pairs) if received.json is None else _object(received.json)
+    values = _values(received)
     refuse_nul(values)
     for alias, name in ALIASES.items():
         if values.get(alias) is None:
@@ -132,6 +136,25 @@ def read_create(received: Received) -> CreateRequest:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
 
+def _values(received: Received) -> dict[str, Any]:
+    if received.json is not None:
+        return _object(received.json)
+    if received.escaped is not None:
+        return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
+    return _nested(received.pairs)
+
+
+def _check_charset(options: str) -> None:
+    """Refuse a form in an alphabet that no browser sends one in."""
+    for option in options.lower().split(";"):
+        name, _, value = option.partition("=")
+        if name.strip().rstrip("*") == "charset" and value.strip(" \t\"'") not in CHARSETS:
+            raise InvalidRequest(
+                f"the form is in charset {excerpt(value.strip())}; send it in UTF-8",
+                param="Content-Type",
+            )
+
+
 async def _spool(request: Request, reservation: Reservation) -> bytes:
     """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
@@ -148,9 +171,12 @@ async def _from_form(form: FormData, reservation: Reservation) -> Received:
     file = None
     for name, value in form.multi_items():
         if isinstance(value, str):
+            reservation.grow(len(value))
             pairs.append((name, value))
         elif name != "image":
-            raise InvalidRequest(f"the file part is named {name!r}; name it image", param="image")
+            raise InvalidRequest(
+                f"the file part is named {excerpt(name)}; name it image", param="image"
+            )
         else:
             await reservation.grow(value.size or 0)
             file = await value.read()
@@ -187,7 +213,14 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
 def _meant(name: str, text: str) -> Any:
     if name in NESTED | LISTS and text.lstrip().startswith(("{", "[")):
         return read_json(text.encode(errors="replace"), name, param=name)
-    return [part.strip() for part in text.split(",")] if name in LISTS else text
+    if name not in LISTS:
+        return text
+    entries = text.count(",") + 1
+    if entries > MAX_ENTRIES:
+        raise InvalidRequest(
+            f"{name} has {entries} entries; a list takes {MAX_ENTRIES} at most", param=name
+        )
+    return [part.strip() for part in text.split(",")]
 
 
 def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
@@ -195,16 +228,23 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
     *parents, last = path
     at: Any = values
     for depth, key in enumerate(parents):
+        if key == "" and depth:
+            raise InvalidRequest(
+                f"{begin(path[0])} goes on behind an empty bracket; one ends a name, as in"
+                " outputs[]",
+                param=begin(path[0]),
+            )
         following = path[depth + 1]
         at = at.setdefault(key, [] if following == "" else {})
         if not isinstance(at, list if following == "" else dict):
-            raise InvalidRequest(f"{path[0]} is sent in two forms", param=path[0])
+            raise InvalidRequest(f"{begin(path[0])} is sent in two forms", param=begin(path[0]))
     if isinstance(at, list):
         at.append(value)
     elif isinstance(at.get(last), list) and isinstance(value, list):
         at[last] += value
     elif last in at:
-        raise InvalidRequest(f"{path[0]} is sent twice; send it once", param=path[0])
+        name = begin(path[0])
+        raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
     else:
         at[last] = value
 

@@ -1,6 +1,7 @@
 """The Idempotency-Key, and what makes two requests the same."""
 
 import hashlib
+import json
 import re
 from typing import Annotated, Final
 
@@ -41,7 +42,9 @@ def fingerprint(fields: CreateJob, image: bytes | ImageUrl) -> str:
 
     Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
     """
-    digest = hashlib.sha256(fields.model_dump_json().encode())
+    # Without defaults: a release that adds a field still knows the requests from before it.
+    said = fields.model_dump(mode="json", exclude_defaults=True)
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     if isinstance(image, ImageUrl):
         digest.update(b"url\0" + image.url.encode())
     else:

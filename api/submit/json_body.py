@@ -6,12 +6,22 @@ from pydantic import BaseModel, ConfigDict
 from pydantic_core import from_json
 
 from shared.errors import InvalidRequest
+from shared.excerpt import begin
 
 MAX_MARKS: Final = 100_000
 """Commas and brackets in a text: 33 MiB of `[],` would be 700 MiB of empty lists.
 
 50 values of metadata, a prompt and its negative hold 30,000 characters at most; base64 has none.
 """
+
+MAX_ENTRIES: Final = 100
+"""Of one list or object: a validator makes an error of half a kilobyte for each wrong entry.
+
+The largest that any request needs is metadata's 50.
+"""
+
+MAX_DEPTH: Final = 8
+"""Three is what a create needs."""
 
 _MARKS: Final = (b",", b"[", b"{")
 
@@ -26,7 +36,7 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
     """Return what the text says; `name` is what it is called in a refusal.
 
     Raises:
-        InvalidRequest: it is not JSON, nested deeper than 200, or has too many values.
+        InvalidRequest: it is not JSON, nested too deep, has too many values, or a NUL.
     """
     if sum(map(text.count, _MARKS)) > MAX_MARKS:
         raise InvalidRequest(
@@ -34,6 +44,35 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
             param=param,
         )
     try:
-        return from_json(text, allow_inf_nan=False)
+        value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"{name} is not JSON: {error}", param=param) from error
+    _check_shape(value, name, param)
+    return value
+
+
+def _check_shape(value: Any, name: str, param: str | None) -> None:
+    """Refuse the first list or object that is too long or too deep, by the field it is in."""
+    level: list[tuple[str, Any]] = [(name, value)]
+    for depth in range(MAX_DEPTH + 1):
+        below: list[tuple[str, Any]] = []
+        for field, each in level:
+            if not isinstance(each, dict | list):
+                continue
+            if len(each) > MAX_ENTRIES:
+                raise InvalidRequest(
+                    f"{begin(field)} has {len(each)} entries; a list or object takes"
+                    f" {MAX_ENTRIES} at most",
+                    param=param if field == name else begin(field),
+                )
+            if isinstance(each, dict):
+                below += each.items() if depth == 0 and param is None else _under(field, each)
+            else:
+                below += [(field, inner) for inner in each]
+        level = below
+    if any(isinstance(each, dict | list) for _, each in level):
+        raise InvalidRequest(f"{name} is nested deeper than {MAX_DEPTH} levels", param=param)
+
+
+def _under(field: str, values: dict[str, Any]) -> list[tuple[str, Any]]:
+    return [(field, inner) for inner in values.values()]

@@ -11,12 +11,13 @@ import structlog
 from starlette.requests import Request
 
 from api.auth.caller import Caller
+from api.body_limit import declared_bytes
 from api.concurrency.body_memory import Reservation
 from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import CreateRequest, ImageUrl, declared_bytes, read_create, receive
+from api.submit.body import CreateRequest, ImageUrl, read_create, receive
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
 from api.submit.remote_urls import check_webhook, fetch_image
@@ -82,11 +83,14 @@ async def submit(
     max_bytes = settings.max_upload_bytes
     async with pools.body_memory.reserve(owner_id) as reservation:
         # Until then the body is not asked for and waits where it comes from.
-        async with pools.spool.turn(owner_id, declared_bytes(request, undeclared=max_bytes)):
+        # One in chunks does not say what it will take of the disk.
+        async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
+        read = await pools.parsing.run(partial(read_create, received))
+        create = _checked(read, settings, takes_urls=takes_urls)
+
         def look_up() -> CheckedRequest | Job:
-            create = _checked(read_create(received), settings, takes_urls=takes_urls)
             order = _order(create, ports, caller, key, source, request_id(request.scope))
             earlier = _earlier(ports, order)
             if earlier is None:

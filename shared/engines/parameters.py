@@ -17,6 +17,7 @@ from shared.engines.spec import (
     Span,
 )
 from shared.errors import InvalidRequest
+from shared.numbers import Real, Whole
 
 
 class RequestedParameters(BaseModel):
@@ -27,11 +28,11 @@ class RequestedParameters(BaseModel):
     prompt: str = Field(default="", max_length=2000)
     negative_prompt: str = Field(default="", max_length=2000)
     resolution: Resolution | None = None
-    width: int | None = Field(default=None, ge=1)
-    height: int | None = Field(default=None, ge=1)
+    width: Whole | None = Field(default=None, ge=1)
+    height: Whole | None = Field(default=None, ge=1)
     fit: Fit = Fit.CROP
-    num_frames: int | None = None
-    fps: int | None = None
+    num_frames: Whole | None = None
+    fps: Whole | None = None
     quality: Quality | None = Field(
         default=None,
         description=(
@@ -40,9 +41,9 @@ class RequestedParameters(BaseModel):
             " the number of steps that a quality stands for."
         ),
     )
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
+    num_inference_steps: Whole | None = None
+    guidance_scale: Real | None = None
+    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED)
 
 
 class RenderParameters(BaseModel):

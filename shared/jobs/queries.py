@@ -11,7 +11,6 @@ from sqlalchemy.dialects.postgresql import JSONB
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.errors import InvalidRequest
-from shared.jobs.fairness import NOT_FULL
 from shared.jobs.job import Job, QueuePlace, no_such_job
 from shared.lifecycle import Status
 from shared.tables import jobs
@@ -155,12 +154,6 @@ class JobQueries:
             ).mappings()
             return QueueState(engine=engine, **row.one())
 
-    def due(self, *, max_running: int | None) -> dict[str, int]:
-        """Return how many queued jobs each engine could start now, but for their owners' caps."""
-        with self._db.autocommit() as connection:
-            rows = connection.execute(_DUE, {"max_running": max_running})
-            return {engine: count for engine, count in rows}  # noqa: C416 (rows are not pairs)
-
     def live_counts(self) -> list[tuple[str, str, int]]:
         """Return (status, engine, jobs) of those that wait or run, for the metrics."""
         with self._db.autocommit() as connection:
@@ -194,7 +187,7 @@ SELECT
     (SELECT count(*) FROM jobs WHERE status = 'running' AND engine = :engine) AS running,
     (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM jobs
      WHERE status = 'queued' AND engine = :engine) AS oldest_seconds,
-    (SELECT count(*) FROM workers WHERE :engine = ANY(engines) AND state <> 'stopped'
+    (SELECT count(*) FROM workers WHERE :engine = ANY(engines) AND state NOT IN ('stopped', 'lost')
      AND beat_at > clock_timestamp() - make_interval(secs => :alive)) AS workers,
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
         SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM (
@@ -211,8 +204,3 @@ SELECT status, engine, count(*) FROM jobs WHERE status = 'queued' GROUP BY statu
 UNION ALL
 SELECT status, engine, count(*) FROM jobs WHERE status = 'running' GROUP BY status, engine
 """)
-
-_DUE: Final = text(f"""
-SELECT engine, count(*) FROM jobs
-WHERE status = 'queued' AND due_at <= clock_timestamp() AND {NOT_FULL} GROUP BY engine
-""")  # noqa: S608 (a constant of this repository)

@@ -82,7 +82,11 @@ BEAT: Final = text(
     " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version, owner_id"
 )
 
-HAND_BACK: Final = _transition(Event.HAND_BACK, "", _FENCE)
+# `due_at` is when the wait of a job began that was queued before; its turn is `claim_at`.
+_AGAIN: Final = "due_at = clock_timestamp()"
+
+HAND_BACK: Final = _transition(Event.HAND_BACK, _AGAIN, _FENCE)
+HAND_BACK_ALL: Final = _transition(Event.HAND_BACK, _AGAIN, "worker = :worker")
 
 RETRY: Final = _transition(
     Event.RETRY,

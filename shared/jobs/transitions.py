@@ -149,6 +149,10 @@ class Jobs:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
         return self._fenced_transition(sql.HAND_BACK, claim, {})
 
+    def hand_back_all(self, *, worker: str) -> list[Job]:
+        """Queue again, uncharged, what a worker still held when its drain was cut short."""
+        return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})
+
     def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
         """Queue the job again after `backoff`, and charge a failure."""
         values = {"code": error.code, "message": error.message, "backoff": backoff}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psutil
+from redis import Redis
 
 from shared.errors import DatabaseUnavailable
 from tests.chaos.proxy import COMMIT, Proxy
@@ -19,6 +20,14 @@ from tests.support.stack import Server, Stack
 PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
 FROZEN_SECONDS: Final = 5.0
 AWAY_SECONDS: Final = 2.0
+
+
+REFUSALS: Final = (
+    ("CONFIG SET min-replicas-to-write 1", "CONFIG SET min-replicas-to-write 0"),
+    ("REPLICAOF 127.0.0.1 9", "REPLICAOF NO ONE"),
+    ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
+)
+"""How Valkey is made to refuse writes, and how that is undone; its policy is `noeviction`."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,32 @@ def _wipe_valkey(scene: Scene) -> None:
     scene.stack.valkey.heal()
 
 
+def _refuse_writes(scene: Scene) -> None:
+    """Have Valkey answer reads and refuse writes, in one of the ways it has."""
+    url = scene.desk.settings.redis_url.get_secret_value()
+    refuse, mend = scene.rng.choice(REFUSALS)
+    with Redis.from_url(url, socket_timeout=20) as valkey:
+        valkey.execute_command(*refuse.split())
+        scene.pause(FROZEN_SECONDS)
+        valkey.execute_command(*mend.split())
+
+
+def _end_all(scene: Scene) -> None:
+    """SIGTERM every process of ours at once, as a service manager does to a whole group."""
+    mains = [scene.people.program(name).process for name in ("gateway", "worker", "keeper")]
+    processes: list[psutil.Process] = []
+    for main in mains:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(main.pid)
+            processes += [process, *process.children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    ends_at = time.monotonic() + 20
+    while any(main.poll() is None for main in mains) and time.monotonic() < ends_at:
+        scene.pause(0.05)
+
+
 def _proxy(
     choose: Callable[[Scene], Proxy], act: Callable[[Proxy], Any], seconds: float
 ) -> Callable[[Scene], None]:
@@ -140,6 +175,7 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "kill SeaweedFS": _server(lambda s: s.s3, "kill", 0.5),
     "freeze pool child past its lease": _freeze_child,
     "freeze Valkey": _server(lambda s: s.valkey, "freeze", FROZEN_SECONDS),
+    "Redis read-only": _refuse_writes,
     "freeze Postgres": _server(lambda s: s.postgres, "freeze", FROZEN_SECONDS),
     "Postgres refuses": _proxy(lambda s: s.postgres, Proxy.refuse, AWAY_SECONDS),
     "Postgres cut after COMMIT": _proxy(lambda s: s.postgres, lambda p: p.cut_after(COMMIT, 3), 1),
@@ -149,12 +185,20 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
     "drain worker": _drain("worker"),
     "drain gateway": _drain("gateway"),
     "drain keeper": _drain("keeper"),
+    "SIGTERM to all processes": _end_all,
 }
+
+
+ALWAYS: Final = ("Redis read-only", "SIGTERM to all processes")
+"""Seen in the shortest storm too."""
 
 
 def deck(rng: random.Random, count: int) -> list[str]:
     """Return the names of `count` faults: every kind once before any comes again."""
-    names: list[str] = []
+    others = sorted(FAULTS.keys() - ALWAYS)
+    rng.shuffle(others)
+    names = [*ALWAYS, *others][:count]
+    rng.shuffle(names)
     while len(names) < count:
         kinds = sorted(FAULTS)
         rng.shuffle(kinds)

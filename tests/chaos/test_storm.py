@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos.faults import ALWAYS
 from tests.chaos.storm import Storm, table
 from tests.support.stack import Stack
 
@@ -22,4 +23,5 @@ def test_a_storm_loses_nothing_and_doubles_nothing(stack: Stack, tmp_path: Path)
     assert report.findings.broken == {}
     assert report.jobs == JOBS
     assert report.faults.total() == FAULTS
+    assert report.faults.keys() >= set(ALWAYS)
     assert report.dead_letters == 0

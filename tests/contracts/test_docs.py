@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.app import FORM_SLACK_BYTES
+from api.body_limit import FORM_SLACK_BYTES
 from api.dependencies import MAX_WAIT_SECONDS
 from shared.lifecycle import TRANSITIONS, Event, Status
 from shared.settings import Settings

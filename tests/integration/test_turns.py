@@ -18,10 +18,10 @@ import requests
 from fastapi.routing import APIRoute
 from sqlalchemy import text
 
-from api.concurrency.database_route import DatabaseRoute
 from api.concurrency.thread_pools import SPOOL_BYTES
 from api.images.decoder_pool import Decoders
 from api.images.protocol import Limits
+from api.route import Route
 from api.routes import (
     admin,
     api_keys,
@@ -218,4 +218,4 @@ def test_every_handler_that_takes_a_thread_takes_it_in_turn() -> None:
         if isinstance(route, APIRoute) and not iscoroutinefunction(route.endpoint)
     }
     assert len(plain) > 10
-    assert [path for path, kind in plain.items() if kind is not DatabaseRoute] == []
+    assert [path for path, kind in plain.items() if kind is not Route] == []

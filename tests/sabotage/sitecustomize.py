@@ -6,6 +6,7 @@ STILLREEL_TEST_SABOTAGE names what is broken, or which limits are short enough f
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -36,13 +37,11 @@ def stop_the_reaper() -> None:
     Jobs.reap = reap  # type: ignore[method-assign]  # What this file is for.
 
 
-def forget_the_bells() -> None:
-    from worker.keeper.bells import Ringer
+def close_the_eyes() -> None:
+    """Leave a worker to its bells: it never looks at the table by itself."""
+    from worker.render import render_loop as loop
 
-    def top_up(self: Ringer) -> int:
-        return 0
-
-    Ringer.top_up = top_up  # type: ignore[method-assign]  # What this file is for.
+    loop.LOOK_SECONDS = (3600.0, 3600.0)  # type: ignore[misc]
 
 
 def shorten_patience() -> None:
@@ -55,15 +54,18 @@ def shorten_patience() -> None:
     from worker.render import lease
     from worker.supervisor import supervisor
 
-    short = dict.fromkeys(lease.STALL_SECONDS, 2.0)
-    lease.STALL_SECONDS = MappingProxyType(short)  # type: ignore[misc]
+    short = {
+        stage: replace(rule, first_seconds=2.0, seconds=2.0)
+        for stage, rule in lease.STAGES.items()
+    }
+    lease.STAGES = MappingProxyType(short)  # type: ignore[misc]
     supervisor.HUNG_MARGIN_SECONDS = 1.0  # type: ignore[misc]
 
 
 BROKEN: Final[dict[str, Callable[[], None]]] = {
     "fence": lift_the_fence,
     "reaper": stop_the_reaper,
-    "bells": forget_the_bells,
+    "looks": close_the_eyes,
     "patience": shorten_patience,
 }
 

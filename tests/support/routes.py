@@ -10,7 +10,7 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 def routes(app: FastAPI) -> Iterator[str]:
     """Yield `METHOD path` of every route; a mounted folder counts as one that is read."""
-    for route in _leaves(app.routes):
+    for route in leaves(app.routes):
         for method in route.methods or {"GET"}:
             yield f"{method} {route.path}"
 
@@ -23,11 +23,11 @@ def described(app: FastAPI) -> Iterator[str]:
                 yield f"{method.upper()} {path}"
 
 
-def _leaves(found: Any) -> Iterator[Any]:
+def leaves(found: Any) -> Iterator[Any]:
     """Look into included routers, which FastAPI keeps as one route each."""
     for route in found:
         if hasattr(route, "effective_candidates"):
-            yield from _leaves(route.effective_candidates())
+            yield from leaves(route.effective_candidates())
         else:
             route.methods = getattr(route, "methods", None)
             yield route

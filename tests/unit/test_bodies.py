@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
@@ -141,6 +142,25 @@ REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
     ({"metadata": "x"}, "invalid_request", "metadata", "an object of names and values"),
     ({"metadata": {str(n): "" for n in range(51)}}, "invalid_request", "metadata", "50 at most"),
     ({"metadata": {"k" * 41: ""}}, "invalid_request", f"metadata.{'k' * 41}", "40 characters"),
+    ({"metadata": {str(n): 1 for n in range(101)}}, "invalid_request", "metadata", "101 entries"),
+    ({"outputs": ["gif"] * 21}, "invalid_request", "outputs", "20 at most"),
+    ({"outputs": [1] * 101}, "invalid_request", "outputs", "100 at most"),
+    ({"outputs": [1] * 9}, "invalid_request", "outputs.0", "and 6 more"),
+    ({"model": "m" * 101}, "invalid_request", "model", "100 characters at most"),
+    (
+        {"webhook": {"url": "https://a.example", "event_types": ["job.failed"] * 21}},
+        "invalid_request",
+        "webhook.event_types",
+        "20 at most",
+    ),
+    ({"num_frames": True}, "invalid_request", "num_frames", "a whole number, not True"),
+    ({"seed": False}, "invalid_request", "seed", "a whole number, not False"),
+    ({"guidance_scale": True}, "invalid_request", "guidance_scale", "a number, not True"),
+    ({"num_frames": 10**400}, "invalid_request", "num_frames", "bits is too long for a number"),
+    ({"width": -(10**4000)}, "invalid_request", "width", "bits"),
+    ({"guidance_scale": "1e999"}, "invalid_request", "guidance_scale", "a number, not '1e999'"),
+    ({"guidance_scale": "nan"}, "invalid_request", "guidance_scale", "a number, not 'nan'"),
+    ({"prompt": ["x"] * 3}, "invalid_request", "prompt", "must be text, not a list of 3 entries"),
     ({"outputs": "gif"}, "invalid_request", "outputs", "must be a list, not 'gif'"),
     ({"outputs": ["mp3"]}, "invalid_request", "outputs.0", "'poster', 'gif' or 'spritesheet'"),
     ({"webhook": {"url": "nowhere"}}, "invalid_request", "webhook.url", "url"),
@@ -176,6 +196,13 @@ REFUSED_FORMS: list[tuple[tuple[tuple[str, str], ...], str]] = [
     ((("metadata", "{not json"),), "metadata is not JSON"),
     ((("meta]data", "x"),), "did you mean metadata?"),
     ((("", "x"),), "there is no field"),
+    ((("outputs[][a]", "x"),), "outputs goes on behind an empty bracket"),
+    ((("outputs[][]", "x"),), "outputs goes on behind an empty bracket"),
+    ((("metadata[][][a]", "x"),), "metadata goes on behind an empty bracket"),
+    ((("webhook[event_types][][x]", "x"),), "webhook goes on behind an empty bracket"),
+    ((("image[][url]", "x"),), "image goes on behind an empty bracket"),
+    ((("a[][b][c]", "x"),), "a goes on behind an empty bracket"),
+    ((("outputs", "x," * 100),), "outputs has 101 entries; a list takes 100 at most"),
 ]
 
 
@@ -183,6 +210,42 @@ REFUSED_FORMS: list[tuple[tuple[tuple[str, str], ...], str]] = [
 def test_a_muddled_form_is_refused(pairs: tuple[tuple[str, str], ...], reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason.replace("?", r"\?")):
         form(*pairs)
+
+
+def test_metadata_of_too_many_names_is_refused_in_a_sentence() -> None:
+    """Pydantic does not say how many an object has."""
+    with pytest.raises(InvalidRequest) as refused:
+        body(metadata={str(n): "" for n in range(60)})
+    assert refused.value.message == "metadata has more than 50 entries; it takes 50 at most"
+
+
+@pytest.mark.parametrize("field", ["num_frames", "seed", "guidance_scale"])
+def test_a_form_sends_numbers_as_texts(field: str) -> None:
+    assert getattr(form((field, "9")).fields, field) == 9
+
+
+def escaped(text: bytes) -> CreateRequest:
+    return read_create(Received((), None, None, text))
+
+
+def test_an_escaped_form_says_what_the_same_pairs_say() -> None:
+    pairs = [*BRACKETS, ("image", data_uri(PICTURE)), ("negative_prompt", "50% + 镜头 é;&=")]
+    assert escaped(urlencode(pairs).encode()) == form(*pairs, file=None)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("a%41b", "aAb"), ("a%2", "a%2"), ("%zz%", "%zz%"), ("a+b%2B", "a b+"), ("%e9", "\ufffd")],
+)
+def test_an_escape_stands_for_one_byte_and_what_is_none_for_itself(text: str, said: str) -> None:
+    sent = f"&prompt={text}&&image={data_uri(PICTURE)}&".encode()
+    assert escaped(sent.replace(b"base64,", b"base64%2C")).fields.prompt == said
+
+
+def test_an_escaped_form_of_too_many_fields_or_escapes_is_refused() -> None:
+    for text, reason in ((b"a=b&" * 121, "120 at most"), (b"%41" * 1_500_001, "multipart")):
+        with pytest.raises(InvalidRequest, match=reason):
+            escaped(b"prompt=" + text)
 
 
 def test_a_form_without_a_picture_says_how_to_send_one() -> None:

@@ -11,14 +11,16 @@ import pytest
 from PIL import Image, ImageCms
 
 from api.images.normalize import MAX_SHORT_SIDE, read_image
+from api.images.scans import count_scans
 from shared.errors import (
     AnimatedImage,
+    ImageOverLimits,
     ImageTooLarge,
     InvalidImage,
     TruncatedImage,
     UnsupportedImage,
 )
-from tests.support.bombs import chunk, png
+from tests.support.bombs import chunk, jpeg_scans, png
 from tests.support.gateway import encoded
 from tests.support.photos import Photo, cat
 
@@ -276,3 +278,30 @@ def test_a_damaged_picture_is_read_or_refused_and_nothing_else(kind: str) -> Non
         damaged[places] ^= random.integers(1, 256, size=6, dtype=np.uint8)
         with contextlib.suppress(InvalidImage):
             read(damaged.tobytes())
+
+
+@pytest.mark.parametrize(
+    ("side", "scans", "is_refused"),
+    [(256, 50, False), (256, 90, False), (256, 200, True), (4000, 60, False), (4000, 95, True)],
+)
+def test_a_jpeg_of_too_many_scans_is_refused_in_words(
+    side: int, scans: int, is_refused: bool
+) -> None:
+    """Each is a pass over the whole picture, for a few bytes of the file."""
+    body = jpeg_scans(side, scans)
+    if not is_refused:
+        assert read_image(body, max_pixels=64_000_000).width <= side
+        return
+    with pytest.raises(ImageOverLimits, match=r"scans.* save it anew as a plain JPEG or PNG"):
+        read_image(body, max_pixels=64_000_000)
+
+
+def test_a_preview_or_a_film_in_a_photo_does_not_count_as_its_scans() -> None:
+    plain = encoded(PICTURE, "JPEG")
+    preview = b"\xff\xe1\xff\xfe" + b"\xff\xda" * ((0xFFFE - 2) // 2)
+    photo = plain[:2] + preview + plain[2:] + b"\xff\xda\x00\x02" * 1000
+    assert count_scans(photo) == count_scans(plain) == 1
+
+
+def test_a_jpeg_of_segments_without_end_is_counted_no_further() -> None:
+    assert count_scans(b"\xff\xd8" + b"\xff\xe0\x00\x02" * 8_000_000) is None

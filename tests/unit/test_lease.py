@@ -15,7 +15,7 @@ from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from tests.support.processes import until
 from worker.engines.base import Step
-from worker.render.lease import Lease, Leases
+from worker.render.lease import STAGES, Drain, Lease, Leases, StageRule
 from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
@@ -87,8 +87,9 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(leases: Leases, rows:
 def test_a_stalled_stage_is_no_longer_renewed(
     leases: Leases, rows: Rows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    rule = StageRule(0.05, 0.05, Drain.HAND_BACK)
     monkeypatch.setattr(
-        worker.render.lease, "STALL_SECONDS", MappingProxyType(dict.fromkeys(Stage, 0.05))
+        worker.render.lease, "STAGES", MappingProxyType(dict.fromkeys(Stage, rule))
     )
     lease = leases.hold(job())
     until(lambda: lease.is_lost, "the stall was noticed")
@@ -97,6 +98,113 @@ def test_a_stalled_stage_is_no_longer_renewed(
     assert len(rows.beats) == renewed
     with pytest.raises(Stalled):
         lease.check()
+
+
+def test_an_unexpected_error_ends_neither_the_renewals_nor_the_workers_own_beat(
+    rows: Rows, slot: HeartbeatFile
+) -> None:
+    beats: list[None] = []
+
+    def beat_and_fail() -> None:
+        beats.append(None)
+        raise RuntimeError("Set changed size during iteration")
+
+    leases = Leases(rows, slot, lease_seconds=0.04, also=beat_and_fail)
+    try:
+        leases.hold(job())
+        rows.refusal = RuntimeError("nobody expected this")
+        until(lambda: len(beats) > 2 and len(rows.beats) > 2, "both go on")
+    finally:
+        leases.close()
+
+
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.now = time.monotonic()
+        patch.setattr(time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def reports(steps: int, stage: Stage = Stage.DENOISING) -> list[Step]:
+    return [Step(index, steps, stage) for index in range(1, steps + 1)]
+
+
+@pytest.mark.parametrize("seconds", [1, 61, 90, 119, 125, 300, 890])
+@pytest.mark.parametrize("stage", [Stage.ENCODING_INPUTS, Stage.DENOISING, Stage.DECODING])
+def test_slow_steps_that_keep_their_pace_never_stall(
+    slot: HeartbeatFile, clock: Clock, stage: Stage, seconds: float
+) -> None:
+    lease = Lease(job(), slot)
+    lease.enter(Stage.ENCODING_INPUTS)
+    for step in reports(6, stage) + reports(3, Stage.DECODING):
+        clock.now += seconds
+        assert lease.stalled_seconds <= 0, f"step {step.index} of {step.stage}"
+        assert slot.overdue_seconds == 0
+        lease.on_step(step)
+
+
+@pytest.mark.parametrize("first_seconds", [0.1, 50])
+@pytest.mark.parametrize(
+    ("stage", "limit"),
+    [(Stage.ENCODING_INPUTS, 120), (Stage.DENOISING, 60), (Stage.DECODING, 120)],
+)
+def test_a_kernel_that_hangs_after_quick_steps_is_caught_as_before(
+    slot: HeartbeatFile, clock: Clock, stage: Stage, limit: float, first_seconds: float
+) -> None:
+    lease = Lease(job(), slot)
+    pace = [first_seconds, 0.1, 0.1]
+    for step, seconds in zip(reports(50, stage), pace, strict=False):
+        clock.now += seconds
+        lease.on_step(step)
+    clock.now += limit - 1
+    assert lease.stalled_seconds <= 0
+    clock.now += 2
+    assert lease.stalled_seconds > 0
+
+
+def test_a_first_step_that_never_ends_is_caught(slot: HeartbeatFile, clock: Clock) -> None:
+    lease = Lease(job(), slot)
+    lease.enter(Stage.ENCODING_INPUTS)
+    clock.now += 901
+    assert lease.stalled_seconds > 0
+
+
+def test_what_follows_the_last_step_has_the_time_of_a_first_one(
+    slot: HeartbeatFile, clock: Clock
+) -> None:
+    """The first decoded chunk is reported when it is there: until then the stage is denoising."""
+    lease = Lease(job(), slot)
+    for step in reports(8):
+        clock.now += 0.1
+        lease.on_step(step)
+    clock.now += 600
+    assert lease.stalled_seconds <= 0
+    lease.on_step(Step(1, 4, Stage.DECODING))
+    assert lease.progress().stage is Stage.DECODING
+
+
+def test_every_stage_has_its_row_in_the_table() -> None:
+    assert set(STAGES) == set(Stage)
+    for rule in STAGES.values():
+        assert rule.first_seconds >= rule.seconds > 0
+
+
+@pytest.mark.parametrize("stage", Stage)
+def test_a_drain_does_in_each_stage_what_the_table_says(slot: HeartbeatFile, stage: Stage) -> None:
+    lease = Lease(job(), slot)
+    lease.enter(stage)
+    slot.ask_to_drain(0)
+    if STAGES[stage].drain is Drain.FINISH:
+        lease.check()
+    else:
+        with pytest.raises(Drained):
+            lease.check()
 
 
 def test_a_stall_limit_grows_with_slow_steps(

@@ -64,6 +64,17 @@ def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
     assert there != fingerprint(CreateJob(prompt="a"), b"https://example.org/1")
 
 
+def test_a_release_that_adds_a_field_knows_the_requests_from_before_it() -> None:
+    class Next(CreateJob):
+        loop: bool = False
+
+    asked = {"prompt": "a", "metadata": {"k": "v"}, "webhook": {"url": "https://a.example"}}
+    before = fingerprint(CreateJob.model_validate(asked), b"1")
+    assert fingerprint(Next.model_validate(asked), b"1") == before
+    assert fingerprint(Next.model_validate({**asked, "loop": True}), b"1") != before
+    assert fingerprint(CreateJob.model_validate({**asked, "fit": "crop"}), b"1") == before
+
+
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
     sent = CreateJob.model_validate(fields)
     return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent))

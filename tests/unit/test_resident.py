@@ -1,5 +1,7 @@
 """An engine is loaded once, warmed once, and both again after another took its place."""
 
+import threading
+
 import pytest
 
 from shared.engines.spec import EngineSpec
@@ -46,8 +48,8 @@ def resident() -> LoadedEngines:
 
 
 def use(resident: LoadedEngines, name: str) -> list[str]:
-    """Return what was done to the engine so far."""
-    engine = resident.use(name, quiet, quiet)
+    """Return what was done to the engine so far; it is not waited for."""
+    engine = resident.use(name, refuse_to_wait, quiet)
     assert isinstance(engine, Warming)
     return engine.done
 
@@ -98,6 +100,10 @@ def test_a_preload_warms_too(resident: LoadedEngines) -> None:
     assert resident.loads == 1
 
 
+def refuse_to_wait(fraction: float, what: str) -> None:
+    assert what != "waiting for the model"
+
+
 def quiet(fraction: float, what: str) -> None:
     """Report nothing."""
 
@@ -120,3 +126,38 @@ def test_a_licence_without_commercial_use_is_served_only_where_allowed(
     paths = {"first": f"{HERE}:Warming", "research": f"{HERE}:ForResearch"}
     settings = Settings(_env_file=None, allow_noncommercial_models=allowed)
     assert LoadedEngines(paths, settings, device="cpu").names == served
+
+
+class Slow(Warming):
+    """A model whose load takes as long as a test wants."""
+
+    began = threading.Event()
+    may_end = threading.Event()
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        self.began.set()
+        assert self.may_end.wait(60)
+        super().load(device, on_progress)
+
+
+class OnCpu(Warming):
+    name = "on_cpu"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.spec = self.spec.model_copy(update={"needs_gpu": False})
+
+
+def test_an_engine_without_a_device_is_used_while_a_model_loads() -> None:
+    paths = {"first": f"{HERE}:Slow", "on_cpu": f"{HERE}:OnCpu"}
+    resident = LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
+    loading = threading.Thread(target=resident.preload)
+    loading.start()
+    try:
+        assert Slow.began.wait(60)
+        assert use(resident, "on_cpu") == ["load on cpu", "warm", "warm to the end"]
+        assert resident.on_device is None
+    finally:
+        Slow.may_end.set()
+        loading.join(60)
+    assert resident.on_device == "first"

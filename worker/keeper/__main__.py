@@ -6,7 +6,6 @@ process: whoever runs it starts it anew.
 """
 
 import contextlib
-import signal
 import sys
 import threading
 import time
@@ -21,17 +20,15 @@ from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.engines.registry import EngineRegistry
 from shared.errors import DatabaseUnavailable, StorageUnavailable
-from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
 from shared.settings import Settings, read_settings
+from shared.stopping import on_stop
 from shared.storage import Storage
 from shared.tallies import Tallies
 from worker.keeper import webhook_sender
-from worker.keeper.bells import Ringer
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.purge import BATCH, Purger
@@ -112,8 +109,7 @@ def main() -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    on_stop(ask_to_stop)
     with contextlib.ExitStack() as opened:
         return _watch(_loops(settings, stop, opened), stop)
 
@@ -132,15 +128,8 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
 
     bell = opened.enter_context(contextlib.closing(Bell(settings.redis_url.get_secret_value())))
     storage = opened.enter_context(contextlib.closing(Storage(settings)))
-    reaping, ringing = database("reap"), database("ring")
+    reaping = database("reap")
     jobs = Jobs(reaping, bell, lease=settings.lease, first_try=settings.first_try)
-    ringer = Ringer(
-        ringing,
-        JobQueries(ringing),
-        EngineRegistry(ringing),
-        bell,
-        max_running=settings.max_running_per_key,
-    )
 
     def reap() -> None:
         crashpoint("before_reap")
@@ -156,7 +145,6 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     )
     return [
         Loop("reap", reap, every=tick, stop=stop),
-        Loop("ring", ringer.top_up, every=tick, stop=stop),
         Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
         *_endings(settings, database("expire", EXPIRE_CONNECTIONS), storage, stop),
     ]

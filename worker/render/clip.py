@@ -14,7 +14,10 @@ from worker.video.writer import Mp4Writer
 
 
 class Clip:
-    """One job's clip on its way from the engine to storage; owns a temporary folder."""
+    """One job's clip on its way from the engine to storage.
+
+    From `open` to `discard` it owns a temporary folder and an ffmpeg in it.
+    """
 
     def __init__(
         self, job: Job, lease: Lease, plan: Plan, *, source: Image, ai_generated: bool
@@ -27,21 +30,26 @@ class Clip:
         self.started_at = time.monotonic()
         self.rendered_seconds = 0.0
         self._source_is_flat = is_one_colour(source[None])
+        self._folder: Path | None = None
+        self._writer: Mp4Writer | None = None
+
+    def open(self) -> None:
+        """Start ffmpeg in a folder of its own; `discard` follows, also where this fails."""
         self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
-        parameters = job.parameters
+        parameters = self.job.parameters
         self._writer = Mp4Writer(
             self._folder / "video.mp4",
             width=parameters.width,
             height=parameters.height,
             fps=parameters.fps,
-            tags=_tags(job, plan, ai_generated),
+            tags=_tags(self.job, self.plan, self.ai_generated),
         )
 
     def write(self, frames: Frames) -> None:
         """Append frames as they are decoded."""
         if self.first_frame is None and len(frames):
             self.first_frame = frames[0].copy()
-        self._writer.write(frames)
+        self._opened.write(frames)
 
     def rendered(self) -> None:
         self.rendered_seconds = time.monotonic() - self.started_at
@@ -52,7 +60,7 @@ class Clip:
         Raises:
             BadVideo, BlankFrames: it does not.
         """
-        self._writer.close()
+        self._opened.close()
         parameters = self.job.parameters
         return check_video(
             self.path,
@@ -65,12 +73,19 @@ class Clip:
 
     @property
     def path(self) -> Path:
-        return self._writer.path
+        return self._opened.path
 
     def discard(self) -> None:
         """Stop ffmpeg and remove the folder; idempotent."""
-        self._writer.abort()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._writer is not None:
+            self._writer.abort()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def _opened(self) -> Mp4Writer:
+        assert self._writer is not None
+        return self._writer
 
 
 def plain(value: object) -> object:

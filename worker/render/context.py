@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from shared.storage import Storage
 from worker.render.failure import end_failed_attempt
 from worker.render.finish import Finisher
 from worker.render.heartbeat import WorkerHeartbeat
+from worker.render.hindrance import Hindrance
 from worker.render.lease import Lease, Leases
 from worker.render.loaded_engines import LoadedEngines
 from worker.supervisor.heartbeat_file import HeartbeatFile
@@ -55,6 +56,7 @@ class RenderContext:
     leases: Leases
     finisher: Finisher
     card: Callable[[str], WorkerInfo]
+    hindrance: Hindrance = field(default_factory=Hindrance)
     die: Callable[[int], None] = os._exit
 
 

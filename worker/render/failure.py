@@ -58,11 +58,12 @@ def _act(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> bool:
 
 
 def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
-    if isinstance(error, Drained):
+    failure = None if isinstance(error, Drained) else _as_failure(error)
+    # While the worker stops, its servers and programs may be stopping too: no fault of the job.
+    if failure is None or (failure.retryable and lease.is_draining):
         jobs.hand_back(lease.claim)
-        _log.info("job_handed_back")
+        _log.info("job_handed_back", code=getattr(error, "code", type(error).__name__))
         return
-    failure = _as_failure(error)
     failures = lease.job.failures + 1
     if failure.retryable and failures < max_attempts:
         wait = backoff(failures)

@@ -14,7 +14,7 @@ from PIL.GifImagePlugin import GifImageFile
 
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable
-from shared.jobs.job import Artifact, Result, Variant
+from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import output_key
 from shared.jobs.transitions import Jobs
 from shared.lifecycle import Stage
@@ -61,7 +61,11 @@ class Finisher:
         while not self._free.acquire(timeout=1):
             clip.lease.touch()
             clip.lease.check()
-        threading.Thread(target=self._run, args=[clip], name="tail").start()
+        try:
+            threading.Thread(target=self._run, args=[clip], name="tail").start()
+        except BaseException:
+            self._free.release()  # No thread will: the process has too many of them.
+            raise
 
     def wait(self) -> bool:
         """Wait until the slot is empty; tell whether there was anything to wait for."""
@@ -106,7 +110,7 @@ class Finisher:
             lambda: self._storage.put(key, upload.body, content_type=upload.content_type),
             within=UPLOAD_SECONDS,
             key=key,
-            failure="the finished clip could not be stored for five minutes",
+            failure=f"the finished clip could not be stored for {UPLOAD_SECONDS:.0f} seconds",
         )
         crashpoint("after_upload")
         clip.lease.touch()
@@ -193,12 +197,17 @@ def _bytes(body: bytes) -> dict[str, Any]:
 
 
 def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
-    waited = (clip.job.started_at or clip.job.created_at) - clip.job.created_at
     return {
-        "queue_seconds": round(waited.total_seconds(), 3),
+        "queue_seconds": round(_queue_seconds(clip.job), 3),
         "render_seconds": round(clip.rendered_seconds, 3),
         "tail_seconds": round(tail_seconds, 3),
         "worker": clip.job.worker,
         "engine_revision": clip.job.engine_revision,
         "plan": {name: plain(value) for name, value in clip.plan.items()},
     }
+
+
+def _queue_seconds(job: Job) -> float:
+    """Return how long the job waited since it was last queued and due: not its earlier renders."""
+    since = max(job.created_at, job.due_at)
+    return 0.0 if job.started_at is None else max(0.0, (job.started_at - since).total_seconds())

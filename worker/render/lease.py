@@ -5,6 +5,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 from types import MappingProxyType
 from typing import Final
 
@@ -18,22 +21,44 @@ from shared.lifecycle import Stage
 from worker.engines.base import Step
 from worker.supervisor.heartbeat_file import HeartbeatFile
 
-STALL_SECONDS: Final = MappingProxyType(
+
+class Drain(Enum):
+    """What a drain does with a job in some stage."""
+
+    HAND_BACK = "hands it back at once"
+    WEIGH = "lets it go on if the steps that are left end in time"
+    FINISH = "lets it end: nearly all is done"
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """How long a stage may go without a sign of progress, and what a drain does in it.
+
+    `first_seconds` is for the first sign, which also pays for what comes before it, and tells
+    how slow an honest step is here; and for what follows the last, the next stage's first. One
+    between them may take `seconds`, or `STEP_FACTOR` times the median of those before it where
+    that is longer.
+    """
+
+    first_seconds: float
+    seconds: float
+    drain: Drain
+
+
+STAGES: Final = MappingProxyType(
     {
-        Stage.LOADING: 900.0,
-        Stage.COMPILING: 600.0,
-        Stage.ENCODING_INPUTS: 120.0,
-        Stage.DENOISING: 60.0,
-        Stage.DECODING: 120.0,
-        Stage.MUXING: 300.0,
-        Stage.UPLOADING: 300.0,
+        Stage.LOADING: StageRule(900, 900, Drain.HAND_BACK),
+        Stage.COMPILING: StageRule(600, 600, Drain.HAND_BACK),
+        # An engine that tells nothing of it has its first step in here too.
+        Stage.ENCODING_INPUTS: StageRule(900, 120, Drain.HAND_BACK),
+        Stage.DENOISING: StageRule(900, 60, Drain.WEIGH),
+        Stage.DECODING: StageRule(900, 120, Drain.FINISH),
+        Stage.MUXING: StageRule(300, 300, Drain.FINISH),
+        Stage.UPLOADING: StageRule(300, 300, Drain.FINISH),
     }
 )
-"""How long each stage may go without a sign of progress."""
 
-_FINISHING: Final = frozenset({Stage.DECODING, Stage.MUXING, Stage.UPLOADING})
-
-STEP_FACTOR: Final = 10  # A step may take ten times the median of its render.
+STEP_FACTOR: Final = 10
 MEDIAN_OF: Final = 32
 BEATS_PER_LEASE: Final = 4
 MOST_SECONDS_BETWEEN_BEATS: Final = 1.0  # A cancel is noticed within a second.
@@ -57,6 +82,7 @@ class Lease:
         self._step: int | None = None
         self._total: int | None = None
         self._progressed_at = time.monotonic()
+        self._first_step_seconds: float | None = None
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
         self.touch()
 
@@ -67,8 +93,8 @@ class Lease:
             LeaseLost, Stalled, Drained: stop the work.
         """
         with self._lock:
-            self._stage, self._step, self._total = stage, None, total
-            self._step_seconds.clear()
+            self._begin(stage)
+            self._step, self._total = None, total
         self.touch()
         self.check()
 
@@ -78,10 +104,9 @@ class Lease:
         now = time.monotonic()
         with self._lock:
             if step.stage is not self._stage:
-                self._step_seconds.clear()
-            elif step.index > 1:
-                self._step_seconds.append(now - self._progressed_at)
-            self._stage, self._step, self._total = step.stage, step.index, step.total
+                self._begin(step.stage)
+            self._count(now - self._progressed_at)
+            self._step, self._total = step.index, step.total
         self.touch()
         self.check()
 
@@ -98,6 +123,17 @@ class Lease:
             self._stage, self._step, self._total = stage, round(fraction * 100), 100
         self.touch()
         self.check()
+
+    def _begin(self, stage: Stage) -> None:
+        self._stage = stage
+        self._first_step_seconds = None
+        self._step_seconds.clear()
+
+    def _count(self, seconds: float) -> None:
+        if self._first_step_seconds is None:
+            self._first_step_seconds = seconds
+        else:
+            self._step_seconds.append(seconds)
 
     def touch(self) -> None:
         """Say that the work is alive."""
@@ -118,6 +154,11 @@ class Lease:
         self._lost = reason
 
     @property
+    def is_draining(self) -> bool:
+        """Tell whether the worker is stopping: what fails now may have been stopped too."""
+        return self._heartbeat_file.is_draining
+
+    @property
     def is_lost(self) -> bool:
         return self._lost is not None
 
@@ -136,10 +177,13 @@ class Lease:
             )
 
     def _limit(self) -> float:
-        limit = STALL_SECONDS[self._stage]
-        if self._stage is Stage.DENOISING and self._step_seconds:
-            return max(limit, STEP_FACTOR * statistics.median(self._step_seconds))
-        return limit
+        rule = STAGES[self._stage]
+        is_whole = self._step is not None and self._step == self._total
+        if self._first_step_seconds is None or is_whole:  # After the last, the next stage's first.
+            return rule.first_seconds
+        # A first step may be slower than all others; two more of them outvote it.
+        typical = statistics.median([self._first_step_seconds, *self._step_seconds])
+        return max(rule.seconds, STEP_FACTOR * typical)
 
     def _eta(self) -> float | None:
         if self._step is None or self._total is None or not self._step_seconds:
@@ -149,12 +193,16 @@ class Lease:
     def _ends_within(self, seconds: float) -> bool:
         """Tell whether a drain may wait for this job; what is past denoising is nearly done."""
         with self._lock:
-            if self._stage in _FINISHING:
-                return True
-            eta = self._eta()
-            if self._stage is Stage.DENOISING and eta is None:
-                return seconds > 0  # The next step tells how long the rest takes.
-            return eta is not None and eta < seconds
+            match STAGES[self._stage].drain:
+                case Drain.HAND_BACK:
+                    return False
+                case Drain.FINISH:
+                    return True
+                case Drain.WEIGH:
+                    eta = self._eta()
+                    if eta is None:
+                        return seconds > 0  # The next step tells how long the rest takes.
+                    return eta < seconds
 
 
 class Leases:
@@ -202,8 +250,15 @@ class Leases:
             with self._lock:
                 held = list(self._held.values())
             for lease in held:
-                self._renew(lease)
-            self._also()
+                self._guarded(partial(self._renew, lease))
+            self._guarded(self._also)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        """Do one thing of a round, whatever became of the others: all jobs need this thread."""
+        try:
+            act()
+        except Exception:  # The edge of this thread: the next round starts afresh.
+            _log.exception("lease_round_failed")
 
     def _renew(self, lease: Lease) -> None:
         """Beat once, unless the work has stalled: then the keeper shall have the job."""

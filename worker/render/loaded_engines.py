@@ -30,9 +30,16 @@ class LoadedEngines:
         built = {name: build(path, settings) for name, path in paths.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
-        self._lock = threading.Lock()
+        # Models stand in line for the device; what needs none waits for itself only.
+        device_lock = threading.Lock()
+        self._locks = {
+            name: device_lock if self._holds_device(name) else threading.Lock()
+            for name in self._engines
+        }
         self._loaded: set[str] = set()
         self._warmed: set[str] = set()
+        self.on_device: str | None = None
+        """The model that holds the device now. Read by other threads, so it is one field."""
         self.loads = 0
 
     @property
@@ -43,11 +50,6 @@ class LoadedEngines:
     def names(self) -> Sequence[str]:
         return list(self._engines)
 
-    @property
-    def on_device(self) -> str | None:
-        """The model that holds the device now."""
-        return next((name for name in self._loaded if self._holds_device(name)), None)
-
     def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
 
@@ -55,7 +57,8 @@ class LoadedEngines:
             ModelLoading: somebody else's load of it has not ended after 15 minutes.
             MissingWeights, OutOfMemory: as `VideoEngine.load`.
         """
-        self._wait_for_load(on_load)
+        lock = self._locks[name]
+        _wait_for(lock, on_load)
         try:
             engine = self._engines[name]
             if name not in self._loaded:
@@ -64,7 +67,7 @@ class LoadedEngines:
                 self._warm(name, engine, on_compile)
             return engine
         finally:
-            self._lock.release()
+            lock.release()
 
     def preload(self) -> None:
         """Load the first engine that needs the device, so that the first job need not wait.
@@ -79,19 +82,10 @@ class LoadedEngines:
         except AppError as error:
             _log.error("preload_failed", engine=name, code=error.code, reason=error.message)
 
-    def _wait_for_load(self, on_progress: OnProgress) -> None:
-        ends_at = time.monotonic() + LOAD_WAIT_SECONDS
-        while not self._lock.acquire(timeout=WAIT_STEP_SECONDS):
-            on_progress(0.0, "waiting for the model")
-            if time.monotonic() > ends_at:
-                raise ModelLoading(
-                    "the model is still loading after 15 minutes; try again later,"
-                    " and see the worker's log"
-                )
-
     def _load(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
         if self._holds_device(name) and (other := self.on_device) is not None:
             self._engines[other].unload()
+            self.on_device = None
             self._loaded.discard(other)
             self._warmed.discard(other)
         started = time.monotonic()
@@ -99,6 +93,8 @@ class LoadedEngines:
         engine.load(device, on_progress)
         self._loaded.add(name)
         self.loads += 1
+        if self._holds_device(name):
+            self.on_device = name
         _log.info(
             "model_loaded",
             engine=name,
@@ -115,6 +111,17 @@ class LoadedEngines:
 
     def _holds_device(self, name: str) -> bool:
         return self._engines[name].spec.needs_gpu
+
+
+def _wait_for(lock: threading.Lock, on_progress: OnProgress) -> None:
+    ends_at = time.monotonic() + LOAD_WAIT_SECONDS
+    while not lock.acquire(timeout=WAIT_STEP_SECONDS):
+        on_progress(0.0, "waiting for the model")
+        if time.monotonic() > ends_at:
+            raise ModelLoading(
+                "the model is still loading after 15 minutes; try again later,"
+                " and see the worker's log"
+            )
 
 
 def _unheard(fraction: float, what: str) -> None:

@@ -1,6 +1,7 @@
-"""Answering a bell: claim, render, hand over to the tail, and claim again."""
+"""One job of a worker: claim, render, hand over to the tail."""
 
 import io
+from contextlib import suppress
 from typing import Final
 
 import numpy as np
@@ -25,18 +26,13 @@ POISONED_EXIT: Final = 70
 _log = structlog.get_logger(__name__)
 
 
-def answer_bell(context: RenderContext) -> int:
-    """Render until neither the queue nor the tail holds a job; return how many were rendered."""
-    rendered = 0
-    while not context.heartbeat_file.is_draining:
-        job = _claim(context)
-        if job is not None:
-            serve(context, job)
-            rendered += 1
-        elif not context.finisher.wait():
-            break
-    context.finisher.wait()
-    return rendered
+def render_next(context: RenderContext) -> bool:
+    """Render the best job there is; tell whether there was one."""
+    job = _claim(context)
+    if job is None:
+        return False
+    serve(context, job)
+    return True
 
 
 def serve(context: RenderContext, job: Job) -> None:
@@ -49,7 +45,7 @@ def serve(context: RenderContext, job: Job) -> None:
     _log.info("job_started", engine=job.engine)
     try:
         render(context, job, lease)
-    except Exception as error:  # The edge of the task: every claimed job is settled.
+    except Exception as error:  # The edge of a render: every claimed job is settled.
         end_failed_attempt(
             context.jobs,
             context.storage,
@@ -75,6 +71,7 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
         job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
     )
     try:
+        clip.open()
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
@@ -107,19 +104,24 @@ def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
 def _claim(context: RenderContext) -> Job | None:
     free = scratch_bytes()
     if free is not None and free < context.settings.min_free_bytes:
-        _log.error("no_room_for_a_clip", free_bytes=free)  # The keeper rings until there is.
+        context.hindrance.note("no_room_for_a_clip", free_bytes=free)
         return None
     try:
-        return context.jobs.claim(
+        job = context.jobs.claim(
             context.loaded_engines.names, worker=context.name, card_bytes=context.card_bytes
         )
-    except DatabaseUnavailable:
-        _log.warning("claim_missed")  # The keeper rings again when the database is back.
+    except DatabaseUnavailable as error:
+        context.hindrance.note("claim_missed", reason=error.cause)
         return None
+    context.hindrance.end()
+    return job
 
 
 def _end_process(context: RenderContext) -> None:
     """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
-    context.finisher.wait()
-    context.registry.beat(context.card("restarting"))
-    context.die(POISONED_EXIT)
+    try:
+        context.finisher.wait()
+        with suppress(DatabaseUnavailable):
+            context.registry.beat(context.card("restarting"))
+    finally:
+        context.die(POISONED_EXIT)

@@ -12,8 +12,9 @@ from worker.render.lease import Lease
 READ_SECONDS: Final = 100.0
 """For the picture, before anything was rendered: below the stage's own limit on silence."""
 
-UPLOAD_SECONDS: Final = 300.0
-"""For a finished clip: longer, since else it would be rendered again."""
+UPLOAD_SECONDS: Final = 220.0
+"""For a finished clip: longer, since else it would be rendered again. With the last try, which
+may hang for a minute, and the pause before it this stays below the stage's limit on silence."""
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0

@@ -1,4 +1,4 @@
-"""A few bytes shared by a supervisor and its child: drain, and the last sign of progress."""
+"""A few bytes shared by a worker's processes: drain, the last sign of progress, idle or not."""
 
 import mmap
 import struct
@@ -7,13 +7,19 @@ from pathlib import Path
 from typing import Final, Self
 
 # Little-endian: drain deadline, last progress, stall limit (seconds), child's pid and
-# incarnation. 8-byte fields are written whole on every machine we run on, so no lock is needed.
-_LAYOUT: Final = {"drain_until": 0, "stamp": 8, "limit": 16, "pid": 24, "incarnation": 32}
-_BYTES: Final = 40
+# incarnation, whether it is idle, and whether it has drained. 8-byte fields are written whole
+# on every machine we run on, so no lock is needed.
+_LAYOUT: Final = {
+    **{"drain_until": 0, "stamp": 8, "limit": 16},
+    **{"pid": 24, "incarnation": 32, "idle": 40, "drained": 48},
+}
+_BYTES: Final = 56
 
 
 class HeartbeatFile:
     """One GPU's place: the supervisor asks for a drain in it, the child leaves its stamp.
+
+    Celery's main process takes a bell for the child only while the child says that it is idle.
 
     Times are CLOCK_MONOTONIC seconds, which all processes of a machine share.
     """
@@ -26,6 +32,10 @@ class HeartbeatFile:
     def create(cls, path: Path) -> Self:
         path.write_bytes(bytes(_BYTES))
         return cls(path)
+
+    def vacate(self) -> None:
+        """Forget all that was: a new worker starts here."""
+        self._map[:] = bytes(_BYTES)
 
     def ask_to_drain(self, within_seconds: float) -> None:
         """Ask the child to end: finish what can be done in this time, hand back the rest."""
@@ -40,6 +50,24 @@ class HeartbeatFile:
     @property
     def is_draining(self) -> bool:
         return self._read("drain_until") != 0
+
+    @property
+    def is_drained(self) -> bool:
+        """Tell whether the child has finished or handed back all that it held."""
+        return self._read("drained") != 0
+
+    @is_drained.setter
+    def is_drained(self, is_so: bool) -> None:
+        self._write("drained", float(is_so))
+
+    @property
+    def is_idle(self) -> bool:
+        """Tell whether the child waits for a bell: it has looked, and found no job."""
+        return self._read("idle") != 0
+
+    @is_idle.setter
+    def is_idle(self, is_so: bool) -> None:
+        self._write("idle", float(is_so))
 
     def beat(self, limit_seconds: float) -> None:
         """Say: there was progress now, and the next is due within the limit."""
@@ -61,12 +89,14 @@ class HeartbeatFile:
     def register_child(self, pid: int, incarnation: int) -> None:
         """Say who renders here now."""
         self.idle()
+        self.is_idle = False
         self._write("incarnation", float(incarnation))
         self._write("pid", float(pid))
 
     def clear_child(self) -> None:
         """Say that nobody does: the child is dead."""
         self.idle()
+        self.is_idle = False
         self._write("pid", 0.0)
 
     @property

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from shared.bell import queue_name
 from shared.settings import Settings
+from worker.bells import QUEUE
 from worker.supervisor.heartbeat_file import HeartbeatFile
 from worker.supervisor.worker_config import WorkerConfig
 
@@ -25,6 +26,12 @@ STEADY_SECONDS: Final = 60.0
 
 HUNG_MARGIN_SECONDS: Final = 10.0
 KILL_MARGIN_SECONDS: Final = 10.0
+"""How long after a drain's own time all is at an end."""
+
+STOP_SECONDS: Final = 5.0
+"""What is left to Celery for its end, of that time: nothing is rendered any more."""
+
+DRAIN_LOOK_SECONDS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
 
 _log = structlog.get_logger(__name__)
@@ -40,6 +47,7 @@ class Worker:
     started_at: float = 0.0
     start_at: float = 0.0
     deaths: int = 0
+    is_ending: bool = False
 
 
 class Supervisor:
@@ -51,10 +59,21 @@ class Supervisor:
         configs: Sequence[WorkerConfig],
         *,
         give_up: Callable[[str], None],
+        hand_back: Callable[[str], None],
+        is_lost: Callable[[str], bool] = lambda worker: False,
     ) -> None:
-        """`give_up` takes back the jobs of a dead child, by the name on its claims."""
+        """Take places.
+
+        Args:
+            give_up: takes back the jobs of a dead child, by the name on its claims, and charges
+                its death to them.
+            hand_back: does the same without a charge: we ended the child ourselves.
+            is_lost: says of a worker whether its card does not answer any more.
+        """
         self._settings = settings
         self._give_up = give_up
+        self._hand_back = hand_back
+        self._is_lost = is_lost
         self._workers = [
             Worker(config, HeartbeatFile.create(Path(config.heartbeat_path))) for config in configs
         ]
@@ -66,34 +85,55 @@ class Supervisor:
             self._watch_child(worker)
 
     def drain(self) -> None:
-        """Let every child finish or hand back its job, then end all; no failure is charged."""
+        """Let every child finish or hand back its job, then end all; no failure is charged.
+
+        Celery is told to stop only when the child's render loop has ended: it takes a child for
+        idle that renders outside of a task.
+        """
         within = self._settings.drain_seconds
         _log.info("draining", seconds=within)
+        ends_at = time.monotonic() + within + KILL_MARGIN_SECONDS
         running = [worker for worker in self._workers if worker.process is not None]
         for worker in running:
             worker.heartbeat_file.ask_to_drain(within)
-            _signal(worker, signal.SIGTERM)
-        ends_at = time.monotonic() + within + KILL_MARGIN_SECONDS
+        drained: list[Worker] = []
+        while len(drained) < len(running) and time.monotonic() < ends_at - STOP_SECONDS:
+            for worker in running:
+                if worker not in drained and _has_drained(worker):
+                    drained.append(worker)
+                    _signal(worker, signal.SIGTERM)
+            time.sleep(DRAIN_LOOK_SECONDS)
+        stops_at = min(ends_at, time.monotonic() + STOP_SECONDS)
         for worker in running:
-            assert worker.process is not None
-            try:
-                worker.process.wait(timeout=max(0.0, ends_at - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _log.error("killed_at_the_end_of_the_drain", worker=worker.config.worker)
-                worker.process.kill()
-                worker.process.wait()
-            self._free_jobs_of_the_dead(worker)
+            self._end(worker, stops_at)
         _log.info("drained")
+
+    def _end(self, worker: Worker, stops_at: float) -> None:
+        """Wait for the end of a worker, or bring it about, and take back what it still held."""
+        assert worker.process is not None
+        try:
+            worker.process.wait(timeout=max(0.0, stops_at - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            _log.error("killed_at_the_end_of_the_drain", worker=worker.config.worker)
+            worker.process.kill()
+            worker.process.wait()
+        if worker.heartbeat_file.pid:
+            self._hand_back(worker.config.name(worker.heartbeat_file.incarnation))
+            worker.heartbeat_file.clear_child()
 
     def _watch_process(self, worker: Worker) -> None:
         now = time.monotonic()
+        is_lost = self._is_lost(worker.config.worker)
         if worker.process is None:
-            if now >= worker.start_at:
-                worker.process = _start(worker)
+            if now >= worker.start_at and not is_lost:
+                worker.heartbeat_file.vacate()
+                worker.process, worker.is_ending = _start(worker), False
                 worker.started_at = now
             return
         code = worker.process.poll()
         if code is None:
+            if is_lost:
+                self._leave_lost_card(worker)
             return
         worker.process = None
         self._free_jobs_of_the_dead(worker)
@@ -104,6 +144,14 @@ class Supervisor:
         _log.error(
             "worker_died", worker=worker.config.worker, exit_code=code, restart_seconds=pause
         )
+
+    def _leave_lost_card(self, worker: Worker) -> None:
+        """Have the child hand back its job, which cannot be finished there, and then end."""
+        if not worker.heartbeat_file.is_draining:
+            worker.heartbeat_file.ask_to_drain(0)
+        elif not worker.is_ending and _has_drained(worker):
+            worker.is_ending = True
+            _signal(worker, signal.SIGTERM)
 
     def _watch_child(self, worker: Worker) -> None:
         """Free the jobs of a child that died, and kill one that shows no progress."""
@@ -116,7 +164,8 @@ class Supervisor:
             self._free_jobs_of_the_dead(worker)
         elif worker.heartbeat_file.overdue_seconds > HUNG_MARGIN_SECONDS:
             _log.error("child_hangs", worker=worker.config.worker, pid=pid)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It may have died since it was looked at.
+                os.kill(pid, signal.SIGKILL)
 
     def _free_jobs_of_the_dead(self, worker: Worker) -> None:
         """Give up what the last child held, at once; its successor would do the same later."""
@@ -127,12 +176,11 @@ class Supervisor:
 
 
 def _start(worker: Worker) -> subprocess.Popen[bytes]:
-    queues = ",".join(queue_name(engine) for engine in worker.config.engines)
     command = [
         # Its bells are JSON, which root may read; and its banner is no line of a log.
         *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "worker.celery_app", "worker"),
-        *("--queues", queues, "--hostname", f"{worker.config.worker}@%h"),
+        *("--queues", QUEUE, "--hostname", f"{worker.config.worker}@%h"),
         *("--without-gossip", "--without-mingle", "--without-heartbeat"),
     ]
     environment = {
@@ -157,6 +205,13 @@ def _die_with_parent() -> None:
     """Have the kernel end a worker whose supervisor was killed: two must not share a GPU."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _has_drained(worker: Worker) -> bool:
+    """Tell whether nothing is rendered in this place: finished, dead or not yet begun."""
+    assert worker.process is not None
+    pid = worker.heartbeat_file.pid
+    return worker.heartbeat_file.is_drained or not pid or not _is_child_of(pid, worker.process.pid)
 
 
 def _signal(worker: Worker, number: signal.Signals) -> None:

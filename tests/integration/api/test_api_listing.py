@@ -71,9 +71,25 @@ def test_a_listing_is_narrowed_by_status_model_and_metadata(
         ("?batch_id=7", "batch_id", "not the id of a batch"),
         ("?model=%00", "model", "NUL"),
         ("?metadata[a]=%00", "metadata", "NUL"),
+        ("?metadata[=1", "metadata[", "metadata[…]"),
+        ("?metadatas[a]=1", "metadatas[a]", "there is no field"),
+        ("?metadata[]=1", "metadata.", "too short"),
+        (f"?metadata[{'k' * 41}]=1", f"metadata.{'k' * 41}", "40 characters at most"),
+        (f"?metadata[k]={'v' * 501}", "metadata.k", "500 characters at most"),
+        ("?" + "&".join(f"metadata[{n}]=1" for n in range(51)), "metadata", "50 at most"),
+        (f"?after={'a' * 101}", "after", "100 characters at most"),
+        (f"?limit={'9' * 5000}", "limit", "too long for a number"),
     ],
 )
 def test_a_wrong_query_names_itself(gateway: Gateway, query: str, param: str, reason: str) -> None:
     answer = gateway.get(f"/v1/jobs{query}")
     assert (answer.status_code, answer.json()["param"]) == (422, param)
     assert reason in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/queue", "/v1/webhook_endpoints"])
+def test_metadata_narrows_the_listing_of_jobs_and_nothing_else(
+    gateway: Gateway, path: str
+) -> None:
+    answer = gateway.get(f"{path}?metadata[a]=1")
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_parameter")

@@ -1,26 +1,29 @@
-"""The bell: what lies in Redis when it was rung, and in which order it gets there."""
+"""The bell: how it gets to a worker, and that nothing which lies in Redis can end a listener."""
 
+import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-import numpy as np
 import pytest
 from redis import Redis
 
-from shared.bell import CHANNEL, TASK, Bell, celery_app, queue_name
-from shared.engines.parameters import RequestedParameters
+from api.concurrency.job_waiters import JobWatcher
+from shared.bell import CHANNEL, MOST_BELLS, Bell, client, queue_name, read_change, take_bell
 from shared.ids import new_id
-from shared.lifecycle import Stage
-from shared.tables import ANONYMOUS
-from tests.support.engines import ScriptedEngine
+from shared.jobs.queries import JobQueries
 from tests.support.factory import JobFixture
-from tests.support.processes import crew, until
+from tests.support.processes import until
 from tests.support.stack import Stack
+from worker.bells import Listener
+from worker.supervisor.heartbeat_file import HeartbeatFile
 
 ENGINE = "scripted"
+ONCE = timedelta(seconds=20)
 
 
 @pytest.fixture
@@ -30,7 +33,7 @@ def url(stack: Stack) -> str:
 
 @pytest.fixture
 def valkey(url: str) -> Iterator[Redis]:
-    with Redis.from_url(url, decode_responses=True) as valkey:
+    with Redis.from_url(url) as valkey:
         yield valkey
 
 
@@ -42,38 +45,67 @@ def bell(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
         yield bell
 
 
-def rung(valkey: Redis, count: int) -> list[dict[str, Any]]:
-    """Wait until so many bells lie in Redis, and take them, the oldest first."""
-    name = queue_name(ENGINE)
-    until(lambda: valkey.llen(name) == count, f"{count} bells wait")
-    return [json.loads(str(valkey.rpop(name))) for _ in range(count)]
+@pytest.fixture
+def slot(tmp_path: Path) -> Iterator[HeartbeatFile]:
+    with contextlib.closing(HeartbeatFile.create(tmp_path / "slot")) as slot:
+        yield slot
 
 
-def ids(message: dict[str, Any]) -> tuple[str, str]:
-    """Take out of a message what differs from one to the next; return which they were."""
-    task, tag = message["headers"].pop("id"), message["properties"].pop("delivery_tag")
-    assert message["headers"].pop("root_id") == task
-    assert message["properties"].pop("correlation_id") == task
-    message["properties"].pop("reply_to")  # Whose process and thread sent it; nobody replies.
-    return task, tag
+@pytest.fixture
+def listener(url: str, slot: HeartbeatFile) -> Iterator[Listener]:
+    listener = Listener(url, [ENGINE, "camera"], slot)
+    yield listener
+    listener.stop()
 
 
-def test_a_bell_is_what_celery_itself_would_send(url: str, bell: Bell, valkey: Redis) -> None:
-    with contextlib.closing(celery_app(url, socket_seconds=20)) as app:
-        app.send_task(TASK, queue=queue_name(ENGINE), ignore_result=True)
-        [expected] = rung(valkey, 1)
+def rest(slot: HeartbeatFile) -> None:
+    slot.is_idle = True
+
+
+def waiting(valkey: Redis) -> int:
+    return valkey.llen(queue_name(ENGINE))  # type: ignore[return-value]  # It is no promise.
+
+
+def heard(slot: HeartbeatFile) -> None:
+    until(lambda: not slot.is_idle, "the worker is woken")
+
+
+def test_bells_wait_in_redis_while_the_worker_renders(
+    valkey: Redis, bell: Bell, slot: HeartbeatFile, listener: Listener
+) -> None:
+    """A bell that a busy worker took would be answered by nobody else."""
+    rest(slot)
     bell.ring(ENGINE)
-    [message] = rung(valkey, 1)
-    ids(expected)
-    ids(message)
-    assert message == expected
+    heard(slot)
+    bell.ring(ENGINE)
+    bell.ring(ENGINE)
+    until(lambda: waiting(valkey) == 2, "both bells wait")
+    listener._stopped.wait(0.5)
+    assert waiting(valkey) == 2
+    rest(slot)
+    until(lambda: waiting(valkey) == 1, "an idle worker takes the next")
 
 
-def test_no_two_bells_have_the_same_id(bell: Bell, valkey: Redis) -> None:
-    for _ in range(20):
+def test_a_bell_taken_by_a_worker_that_began_to_render_meanwhile_is_rung_again(
+    valkey: Redis,
+    bell: Bell,
+    slot: HeartbeatFile,
+    listener: Listener,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([True, False])
+    monkeypatch.setattr(HeartbeatFile, "is_idle", property(lambda self: next(answers, False)))
+    bell.ring(ENGINE)
+    until(lambda: next(answers, None) is None, "the listener took it, and saw a busy worker")
+    until(lambda: waiting(valkey) == 1, "it is there for another")
+
+
+def test_no_more_bells_are_kept_than_workers_could_answer(valkey: Redis, bell: Bell) -> None:
+    for _ in range(MOST_BELLS + 20):
         bell.ring(ENGINE)
-    names = [ids(message) for message in rung(valkey, 20)]
-    assert len({task for task, _ in names}) == len({tag for _, tag in names}) == 20
+    bell.ring("other")
+    until(lambda: valkey.llen(queue_name("other")), "all have been rung")
+    assert waiting(valkey) == MOST_BELLS
 
 
 def test_a_bell_overtakes_what_is_announced(
@@ -90,35 +122,116 @@ def test_a_bell_overtakes_what_is_announced(
         heard: list[str] = []
         while len(heard) < 4:
             command = seen.next_command()["command"].split()
-            if command[1:2] in ([CHANNEL], [queue_name(ENGINE)]):
+            if command[0] in {"LPUSH", "PUBLISH"} and command[1] in {CHANNEL, queue_name(ENGINE)}:
                 heard.append(command[0])
     assert heard.index("LPUSH") < 2
 
 
-def test_bells_wait_in_redis_while_the_worker_renders(
-    stack: Stack, bell: Bell, tmp_path: Path
+WRONG_TYPES: dict[str, Callable[[Redis, str], object]] = {
+    "a string": lambda valkey, key: valkey.set(key, b"\xff\x00 not a list"),
+    "a hash": lambda valkey, key: valkey.hset(key, "a", "b"),
+    "a set": lambda valkey, key: valkey.sadd(key, "a"),
+    "a sorted set": lambda valkey, key: valkey.zadd(key, {"a": 1}),
+    "a stream": lambda valkey, key: valkey.xadd(key, {"a": "b"}),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+def test_what_is_no_list_is_removed_by_whoever_rings(valkey: Redis, bell: Bell, kind: str) -> None:
+    WRONG_TYPES[kind](valkey, queue_name(ENGINE))
+    bell.ring(ENGINE)
+    until(lambda: valkey.type(queue_name(ENGINE)) == b"list", "the bell is there")
+
+
+@pytest.mark.parametrize("kind", WRONG_TYPES)
+def test_what_is_no_list_is_removed_by_whoever_listens(valkey: Redis, url: str, kind: str) -> None:
+    WRONG_TYPES[kind](valkey, queue_name(ENGINE))
+    with contextlib.closing(client(url, socket_seconds=20)) as connection:
+        assert take_bell(connection, [ENGINE, "camera"], wait=ONCE) is None
+        assert valkey.exists(queue_name(ENGINE)) == 0
+        valkey.lpush(queue_name("camera"), "1")
+        assert take_bell(connection, [ENGINE, "camera"], wait=ONCE) == "camera"
+
+
+POISON = {
+    "nothing": b"",
+    "binary": b"\x80\x04\x95\xff\x00",
+    "no JSON": b'{"id": ',
+    "JSON of another kind": b"[1, 2, 3]",
+    "a number": b"1",
+    "null": b"null",
+    "another program's message": json.dumps({"body": "W10=", "headers": {}}).encode(),
+    "a task that kills": json.dumps(
+        {"headers": {"task": "x", "timelimit": [0.01, 0.01]}}
+    ).encode(),
+    "deep": b"[" * 100_000,
+    "huge": b"x" * (4 << 20),
+    "an id that is a number": b'{"id": 5, "version": 1}',
+    "an id that is none": b'{"id": "job_1", "version": 1}',
+    "no version": json.dumps({"id": uuid4().hex}).encode(),
+    "a version that is text": json.dumps({"id": uuid4().hex, "version": "1"}).encode(),
+    "numbers without end": b'{"id": 1e999999999, "version": ' + b"9" * 100_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_whatever_is_pushed_is_a_bell_like_any_other(
+    valkey: Redis, slot: HeartbeatFile, listener: Listener, kind: str
 ) -> None:
-    """A bell that the worker held meanwhile would be answered by nobody else."""
-    values = {"engines": "scripted=tests.support.engines:ScriptedEngine"}
-    with (
-        crew(stack, tmp_path) as people,
-        contextlib.closing(JobFixture(stack.settings(**values))) as on,
-    ):
-        people.worker(**values)
-        job = on.submit(
-            spec=ScriptedEngine.spec,
-            picture=np.zeros((64, 96, 3), np.uint8),
-            asked=RequestedParameters(
-                prompt="steps=3000 pause=0.05", width=96, height=64, num_frames=4
-            ),
+    for _ in range(2):
+        rest(slot)
+        valkey.lpush(queue_name(ENGINE), POISON[kind])
+        heard(slot)
+    assert waiting(valkey) == 0
+
+
+@pytest.mark.parametrize("kind", POISON)
+def test_what_is_no_announcement_says_nothing(kind: str) -> None:
+    assert read_change(POISON[kind]) is None
+
+
+def test_an_announcement_is_read_as_it_was_sent(url: str, bell: Bell, valkey: Redis) -> None:
+    job_id = new_id()
+    with valkey.pubsub() as subscription:
+        subscription.subscribe(CHANNEL)
+        until(lambda: subscription.get_message(timeout=1), "the subscription stands")
+        bell.publish_change(job_id, 7)
+        message = until(
+            lambda: (m := subscription.get_message(timeout=1)) and m["type"] == "message" and m,
+            "it is heard",
         )
-        bell.ring(ENGINE)
-        shown = until(
-            lambda: (now := on.get(job)).stage is Stage.DENOISING and now.step, "a step was shown"
-        )
-        bell.ring(ENGINE)
-        bell.ring(ENGINE)
-        until(lambda: (on.get(job).step or 0) > shown + 40, "the render goes on for seconds")
-        assert bell.waiting(ENGINE) == 2
-        on.jobs.cancel(job.id, owner_id=ANONYMOUS)
-        until(lambda: bell.waiting(ENGINE) == 0, "the bells are answered")
+    change = read_change(message["data"])
+    assert change is not None
+    assert tuple(change) == (job_id, 7)
+
+
+def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
+    stack: Stack, valkey: Redis, bell: Bell
+) -> None:
+    """The floor is an hour away: only the announcement can tell."""
+    with contextlib.closing(JobFixture(stack.settings(), bell)) as desk:
+        job = desk.submit()
+        url = stack.settings().redis_url.get_secret_value()
+        waiters = JobWatcher(JobQueries(desk.db), url, floor=timedelta(hours=1))
+        with contextlib.closing(waiters):
+            listening(valkey)
+            for body in POISON.values():
+                valkey.publish(CHANNEL, body)
+
+            async def follow() -> None:
+                with waiters.watch(job.id) as watch:
+                    await asyncio.wait_for(watch.changed(), 60)
+                    cancel = threading.Thread(
+                        target=lambda: desk.jobs.cancel(job.id, owner_id=job.owner_id)
+                    )
+                    cancel.start()
+                    await asyncio.wait_for(watch.changed(), 60)
+                    cancel.join()
+                    assert watch.job is not None
+                    assert watch.job.is_terminal
+
+            asyncio.run(follow())
+
+
+def listening(valkey: Redis) -> None:
+    until(lambda: valkey.pubsub_numsub(CHANNEL)[0][1] == 1, "the waiters listen")

@@ -10,16 +10,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from bench.noop import NoopEngine
-from shared.bell import Bell
 from shared.db import Database
-from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import QueueFull
 from shared.jobs.job import Job
 from shared.jobs.transitions import Claim, Jobs
 from tests.support.factory import JobFixture, NullAnnouncer
 from tests.support.stack import Stack
-from worker.keeper.bells import Ringer
 
 THREADS = 16
 
@@ -149,41 +145,6 @@ def test_claims_at_the_same_moment_never_start_one_too_many(crowded: JobFixture)
         assert all(found[owner] <= cap for owner, cap in caps.items()), found
     assert total >= 8 * 6  # All but a claim or two of each round find their job.
     assert max(found.total() for found in seen) == sum(caps.values())
-
-
-def test_jobs_that_may_not_start_ring_no_bell(
-    job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    registry, bell = (
-        EngineRegistry(job_fixture.db),
-        Bell(job_fixture.settings.redis_url.get_secret_value()),
-    )
-    registry.beat(
-        WorkerInfo(
-            name="w",
-            host="h",
-            pid=1,
-            device="cpu",
-            device_name=None,
-            vram_bytes=None,
-            engines=["noop"],
-            resident_engine=None,
-            state="ready",
-            model_loads=0,
-        )
-    )
-    registry.offer([NoopEngine.spec])
-    with contextlib.closing(bell):
-        ringer = Ringer(job_fixture.db, job_fixture.queries, registry, bell, max_running=2)
-        for _ in range(5):
-            job_fixture.submit()
-        assert ringer.top_up() == 2
-        first, _ = start(job_fixture), start(job_fixture)
-        assert first is not None
-        assert job_fixture.queries.due(max_running=2) == {}
-        job_fixture.jobs.hand_back(Claim(first.id, first.attempt))
-        assert job_fixture.queries.due(max_running=2) == {"noop": 4}
 
 
 def test_submits_at_the_same_moment_never_queue_one_too_many(crowded: JobFixture) -> None:

@@ -1,4 +1,4 @@
-"""What the keeper mends: bells, expiry, deleted jobs' files, leftovers of lost attempts."""
+"""What the keeper mends: expiry, deleted jobs' files, leftovers of lost attempts."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -6,9 +6,6 @@ from uuid import UUID
 
 import pytest
 
-from bench.noop import NoopEngine
-from shared.bell import Bell
-from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import Gone, StorageUnavailable
 from shared.ids import new_id
 from shared.jobs.job import Artifact, Job, Result, Variant
@@ -18,11 +15,9 @@ from shared.lifecycle import Status
 from shared.storage import Storage
 from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture
-from tests.support.processes import until
 from tests.support.stack import Stack
 from tests.support.stubborn_store import StubbornStore
 from worker.keeper import orphan_images
-from worker.keeper.bells import Ringer
 from worker.keeper.expiry import FIRST_BACKOFF, MOST_BACKOFF, Sweeper
 from worker.keeper.orphan_images import GRACE, OrphanSweeper
 
@@ -37,74 +32,8 @@ def job_fixture(stack: Stack) -> Iterator[JobFixture]:
 
 
 @pytest.fixture
-def bell(job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
-    # A bell that Redis takes late is a lost one, and here nobody rings it anew.
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20.0)
-    bell = Bell(job_fixture.settings.redis_url.get_secret_value())
-    yield bell
-    bell.close()
-
-
-@pytest.fixture
-def ringer(job_fixture: JobFixture, bell: Bell) -> Ringer:
-    return Ringer(job_fixture.db, job_fixture.queries, EngineRegistry(job_fixture.db), bell)
-
-
-@pytest.fixture
 def sweeper(job_fixture: JobFixture) -> Sweeper:
     return Sweeper(job_fixture.db, job_fixture.storage, job_fixture.settings)
-
-
-def workers(job_fixture: JobFixture, count: int) -> None:
-    registry = EngineRegistry(job_fixture.db)
-    registry.offer([NoopEngine.spec])
-    for number in range(count):
-        registry.beat(
-            WorkerInfo(
-                name=f"w{number}",
-                host="h",
-                pid=number,
-                device="cpu",
-                device_name=None,
-                vram_bytes=None,
-                engines=["noop"],
-                resident_engine=None,
-                state="ready",
-                model_loads=0,
-            )
-        )
-
-
-def heard(bell: Bell, count: int) -> None:
-    until(lambda: bell.waiting("noop") == count, f"{count} bells wait")
-
-
-@pytest.mark.parametrize(("jobs", "alive", "bells"), [(3, 2, 3), (9, 2, 4), (9, 0, 0), (0, 2, 0)])
-def test_bells_are_topped_up_to_the_jobs_or_twice_the_workers(
-    job_fixture: JobFixture, bell: Bell, ringer: Ringer, jobs: int, alive: int, bells: int
-) -> None:
-    workers(job_fixture, alive)
-    for _ in range(jobs):
-        job_fixture.submit()
-    assert ringer.top_up() == bells
-    heard(bell, bells)
-    assert ringer.top_up() == 0
-
-
-def test_a_silent_worker_gets_no_bells(job_fixture: JobFixture, ringer: Ringer) -> None:
-    workers(job_fixture, 1)
-    job_fixture.submit()
-    job_fixture.run("UPDATE workers SET beat_at = clock_timestamp() - interval '1 minute'")
-    assert ringer.top_up() == 0
-
-
-def test_a_job_that_waits_for_its_backoff_rings_no_bell(
-    job_fixture: JobFixture, ringer: Ringer
-) -> None:
-    workers(job_fixture, 1)
-    job_fixture.submit()
-    job_fixture.run("UPDATE jobs SET due_at = clock_timestamp() + interval '1 hour'")
-    assert ringer.top_up() == 0
 
 
 def rendered(job_fixture: JobFixture) -> Job:

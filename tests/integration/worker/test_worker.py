@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -272,22 +271,6 @@ def test_a_picture_that_cannot_be_read_yet_is_waited_for(bench: Bench) -> None:
     assert (done.status, done.attempt, done.failures) == (Status.SUCCEEDED, 1, 0)
 
 
-def test_a_lost_redis_is_looked_for_every_second(bench: Bench) -> None:
-    worker = bench.people.worker(**SETTINGS)
-    bench.people.keeper(**SETTINGS)
-    assert bench.ended(bench.render()).status is Status.SUCCEEDED
-    bench.people.stack.valkey.kill()
-    pauses = until(
-        lambda: (
-            (found := re.findall(r"Trying again in ([0-9.]+) second", worker.text()))[3:] and found
-        ),
-        "the worker looks for it again and again",
-    )
-    bench.people.stack.valkey.restart()
-    assert bench.ended(bench.render()).status is Status.SUCCEEDED
-    assert set(pauses) == {"1.00"}
-
-
 def test_the_next_job_starts_before_the_last_one_is_stored(served: Bench) -> None:
     first, second = served.render("hold=first"), served.render()
     served.denoising(first)
@@ -312,7 +295,7 @@ def test_the_next_job_starts_before_the_last_one_is_stored(served: Bench) -> Non
     assert rows[0]["overlap"].total_seconds() > 0
 
 
-def test_lost_bells_are_rung_again_by_the_keeper(served: Bench) -> None:
+def test_a_job_whose_bell_was_lost_is_found_by_the_worker_itself(served: Bench) -> None:
     until(served.card, "the worker is up")
     job = served.submit(
         spec=ScriptedEngine.spec,

@@ -30,6 +30,18 @@ class Mention:
     is_denied: bool
 
 
+LONGEST: Final = 4000
+"""Characters that are read: half-width and in lower case, a prompt of 2,000 may have 36,000."""
+
+CONSIDERED: Final = 400
+"""Places of a prompt that may name a move, of which each is looked at with what is before it.
+
+The usual prompt has a dozen, and a clip has five axes; what comes after so many is not read.
+"""
+
+REACH: Final = 160
+"""Characters before a move in which the camera, a denial or a joint may stand."""
+
 DEFAULT: Final = Move(MoveName.PUSH_IN, Speed.SLOW)
 # Of each pair only one can be had; the one named first is.
 OPPOSITES: Final = {
@@ -92,8 +104,11 @@ def read_moves(prompt: str) -> Understood:
         return Understood((Move(MoveName.STILL),), is_default=False)
     named: dict[MoveName, Move] = {}
     denied: set[MoveName] = set()
+    left = CONSIDERED
     for sentence in _SENTENCE.split(text):
-        mentions = tuple(_mentions(sentence))
+        found = _found(sentence)[:left]
+        left -= len(found)
+        mentions = tuple(_mentions(sentence, found))
         speeds = _speeds(sentence, mentions)
         for mention, speed in zip(mentions, speeds, strict=True):
             if mention.is_denied and mention.moves:
@@ -115,16 +130,20 @@ def read_moves(prompt: str) -> Understood:
 def _plain(prompt: str) -> str:
     """Return the prompt in lower case, half-width, simplified characters and single spaces."""
     text = unicodedata.normalize("NFKC", prompt).lower()
-    text = text.replace("’", "'").replace("_", " ")
+    text = text[:LONGEST].replace("’", "'").replace("_", " ")
     return re.sub(r"[^\S\n]+", " ", text).translate(_SIMPLIFIED)
 
 
-def _mentions(sentence: str) -> Iterator[Mention]:
-    """Yield what the sentence names, in its order; of overlapping phrases the longest."""
-    found = sorted(
+def _found(sentence: str) -> list[tuple[int, int, int]]:
+    """Return the start, the end negated and the phrase of every match, in the text's order."""
+    return sorted(
         ((match.start(), -match.end(), order) for order, phrase in enumerate(PHRASES)
          for match in phrase.pattern.finditer(sentence))
     )  # fmt: skip
+
+
+def _mentions(sentence: str, found: Sequence[tuple[int, int, int]]) -> Iterator[Mention]:
+    """Yield what the sentence names, in its order; of overlapping phrases the longest."""
     previous: Mention | None = None
     for start, minus_end, order in found:
         phrase, end = PHRASES[order], -minus_end
@@ -144,7 +163,7 @@ def _is_denied(sentence: str, start: int, previous: Mention | None, *, is_open: 
     `is_open` phrases leave the direction open, like the nouns in "no pans and zooms"; after
     "and" or a comma only those carry on the list: "no zoom, pan left" asks for a pan.
     """
-    between = sentence[previous.end if previous else 0 : start]
+    between = sentence[max(previous.end if previous else 0, start - REACH) : start]
     if _DENIAL.search(between):
         return True
     if previous is None or not previous.is_denied:
@@ -155,11 +174,11 @@ def _is_denied(sentence: str, start: int, previous: Mention | None, *, is_open: 
 def _is_about_camera(sentence: str, start: int, phrase: Phrase, previous: Mention | None) -> bool:
     if phrase.where in (Where.ANYWHERE, Where.DENIED):
         return True
-    if _is_subject_camera(sentence[:start], previous):
+    opening = sentence[max(0, start - REACH) : start]
+    if _is_subject_camera(opening, start, previous):
         return True
     if phrase.where is Where.CAMERA:
         return False
-    opening = sentence[:start]
     verb = phrase.pattern.match(sentence, start)
     # "Pulls back" has a subject; within a sentence that is somebody, at its start the camera.
     if verb is None or not re.match(r"[a-z]+s\b", verb[0]):
@@ -167,8 +186,8 @@ def _is_about_camera(sentence: str, start: int, phrase: Phrase, previous: Mentio
     return _known_tail(opening) == opening
 
 
-def _is_subject_camera(before: str, previous: Mention | None) -> bool:
-    """Tell whether what follows is said of the camera, or goes on with what it does."""
+def _is_subject_camera(before: str, start: int, previous: Mention | None) -> bool:
+    """Tell whether what follows, at `start`, is said of the camera, or goes on with it."""
     named = [match.end() for match in _CAMERA.finditer(before)]
     if named:
         since = before[named[-1] :]
@@ -176,7 +195,7 @@ def _is_subject_camera(before: str, previous: Mention | None) -> bool:
             return True
     if previous is None:
         return False
-    since = before[previous.end :]
+    since = before[max(0, len(before) - (start - previous.end)) :]
     joined = since[_last_joint(since) :]
     return joined != since and _known_tail(joined) == joined and not _NEW_SUBJECT.search(since)
 

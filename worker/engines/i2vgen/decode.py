@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, Protocol
 
-import numpy as np
 import torch
 
 from shared.errors import NonFiniteFrames
@@ -94,13 +93,6 @@ def in_order(begin: Callable[[int], Started], total: int, *, ahead: int) -> Iter
 def chunks_ahead(device: torch.device) -> int:
     """Return how many chunks to begin at once: on a CPU a begun one is a finished one."""
     return 1 if device.type == "cpu" else STARTED_AHEAD
-
-
-def one_colour(frames: Frames) -> bool:
-    """Say whether every frame, (…, height, width, 3), is one flat colour, give or take a level."""
-    flat = frames.reshape(-1, frames.shape[-3] * frames.shape[-2], 3)
-    spread = flat.max(axis=1).astype(np.int16) - flat.min(axis=1)
-    return bool(spread.max() <= 2)
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:

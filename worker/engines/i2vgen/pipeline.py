@@ -7,7 +7,6 @@ import torch
 
 from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Quality
-from shared.errors import BlankFrames
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.framing import frame_image
@@ -22,14 +21,7 @@ from worker.engines.i2vgen.conditions import (
     with_unguided,
 )
 from worker.engines.i2vgen.ddim import ddim_steps
-from worker.engines.i2vgen.decode import (
-    Chunk,
-    chunks_ahead,
-    in_order,
-    levels,
-    one_colour,
-    start,
-)
+from worker.engines.i2vgen.decode import Chunk, chunks_ahead, in_order, levels, start
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.draft import draft_steps
@@ -56,7 +48,6 @@ def render_clip(
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
-        BlankFrames: every frame is one flat colour, and the picture is not.
     """
     parameters = request.parameters
     encoders = (model.text_encoder, model.image_encoder)
@@ -64,14 +55,7 @@ def render_clip(
     noise = clip_noise(model, parameters)
     conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
     latents = denoised(model, parameters, conditions, noise, on_step, room=room, compiled=compiled)
-    blank = not one_colour(request.image)
-    for frames in _decoded(model, latents, on_step, room, compiled):
-        blank = blank and one_colour(frames)
-        yield frames
-    if blank:
-        raise BlankFrames(
-            "every frame came out as one flat colour: try another seed or a lower guidance_scale"
-        )
+    yield from _decoded(model, latents, on_step, room, compiled)
 
 
 def clip_noise(model: Model, parameters: RenderParameters) -> Noise:

@@ -1,0 +1,56 @@
+"""How large a request's body may be: small, unless its route says that it takes a picture."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from starlette.datastructures import Headers
+
+from shared.errors import BodyTooLarge
+from shared.settings import Settings
+
+SMALL_BODY_BYTES: Final = 64 * 1024
+"""What a route takes that says nothing else; the largest of them needs 4 KiB."""
+
+FORM_SLACK_BYTES: Final = 1024 * 1024
+"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
+
+_MOST_DIGITS: Final = 20
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class BodyLimit:
+    """How many bytes a route's body may have, and what its client might send less of."""
+
+    bytes: int
+    remedy: str
+
+    def refusal(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the request's body is larger than {self.bytes} bytes; {self.remedy}")
+
+
+SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
+
+
+def takes_picture(handler: _Handler) -> _Handler:
+    """Let a route's body hold a picture: MAX_UPLOAD_BYTES, and room for the rest of a form."""
+    handler.__dict__["takes_picture"] = True
+    return handler
+
+
+def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
+    """Return the limit that a handler declares."""
+    return with_picture(settings) if getattr(endpoint, "takes_picture", False) else SMALL
+
+
+def with_picture(settings: Settings) -> BodyLimit:
+    """Return the largest limit that a route has."""
+    return BodyLimit(settings.max_upload_bytes + FORM_SLACK_BYTES, "send a smaller image")
+
+
+def declared_bytes(headers: Headers) -> int:
+    """Return what Content-Length says; more digits than any length has say "too long"."""
+    digits = headers.get("content-length", "").lstrip("0")
+    return int(digits[:_MOST_DIGITS]) if digits.isdecimal() else 0

@@ -1,0 +1,35 @@
+"""Numbers and truths as JSON has them: `true` is no number, and 1 is neither true nor false."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field, Strict
+from pydantic_core import PydanticKnownError
+
+MOST: Final = 2**63 - 1
+"""A number of thousands of digits can be neither stored nor written into an error."""
+
+
+def _no_truth(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+def _no_truth_either(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise PydanticKnownError("float_type")
+    return value
+
+
+def _storable(value: int) -> int:
+    if abs(value) > MOST:
+        raise PydanticKnownError("int_parsing_size")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_truth), AfterValidator(_storable)]
+"""Digits in a text count as the number: forms send nothing else."""
+
+Real = Annotated[float, BeforeValidator(_no_truth_either), Field(allow_inf_nan=False)]
+
+Truth = Annotated[bool, Strict()]

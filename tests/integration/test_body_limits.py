@@ -1,0 +1,231 @@
+"""Every route says how large its body may be; more is refused unread, or while it arrives."""
+
+import asyncio
+import http.client
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from api import route as routing
+from api.app import create_app
+from api.body_limit import SMALL_BODY_BYTES, body_limit
+from api.route import Route
+from api.submit import submit
+from shared.settings import Settings
+from tests.support.gateway import (
+    ADMIN_KEY,
+    FakeWorker,
+    Gateway,
+    data_uri,
+    photo_png,
+    running_gateway,
+)
+from tests.support.routes import leaves
+from tests.support.stack import Stack
+
+MAX_UPLOAD_BYTES = 1024 * 1024
+PICTURE = MAX_UPLOAD_BYTES + 1024 * 1024
+
+SMALL = """
+GET /
+GET /docs
+GET /docs/start.js
+GET /livez
+GET /readyz
+GET /metrics
+GET /v1/jobs
+GET /v1/jobs/{job_id}
+DELETE /v1/jobs/{job_id}
+POST /v1/jobs/{job_id}/cancel
+GET /v1/jobs/{job_id}/content
+HEAD /v1/jobs/{job_id}/content
+GET /outputs/{file_name}
+HEAD /outputs/{file_name}
+GET /v1/models
+GET /v1/models/{model}
+GET /v1/queue
+GET /v1/webhook_event_types
+POST /v1/webhook_endpoints
+GET /v1/webhook_endpoints
+GET /v1/webhook_endpoints/{endpoint_id}
+PATCH /v1/webhook_endpoints/{endpoint_id}
+POST /v1/webhook_endpoints/{endpoint_id}
+DELETE /v1/webhook_endpoints/{endpoint_id}
+POST /v1/webhook_endpoints/{endpoint_id}/rotate_secret
+POST /v1/webhook_endpoints/{endpoint_id}/test
+GET /v1/webhook_secret
+POST /v1/webhook_secret/rotate
+GET /v1/webhook_endpoints/{endpoint_id}/deliveries
+POST /v1/webhook_endpoints/{endpoint_id}/replay
+GET /v1/webhook_deliveries/{delivery_id}
+POST /v1/webhook_deliveries/{delivery_id}/replay
+GET /v1/keys
+POST /v1/keys
+POST /v1/keys/{key_id}/rotate
+DELETE /v1/keys/{key_id}
+GET /v1/admin/workers
+GET /v1/admin/failures
+GET /v1/admin/storage
+"""
+
+LIMITS = {
+    **dict.fromkeys(SMALL.strip().splitlines(), SMALL_BODY_BYTES),
+    "POST /v1/jobs": PICTURE,
+    "POST /generate": PICTURE,
+}
+READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui"}
+"""What FastAPI and Starlette serve by themselves."""
+
+TAKE_JSON = [
+    "/v1/webhook_endpoints",
+    f"/v1/webhook_endpoints/we_{'0' * 32}",
+    f"/v1/webhook_endpoints/we_{'0' * 32}/rotate_secret",
+    f"/v1/webhook_endpoints/we_{'0' * 32}/test",
+    f"/v1/webhook_endpoints/we_{'0' * 32}/replay",
+    "/v1/webhook_secret/rotate",
+    "/v1/keys",
+    f"/v1/keys/key_{'0' * 32}/rotate",
+]
+TAKE_NONE = [f"/v1/jobs/job_{'0' * 32}/cancel", "/livez"]
+
+
+@pytest.fixture(scope="module")
+def one_admin(module_stack: Stack) -> Iterator[Gateway]:
+    settings = module_stack.settings(
+        admin_key=ADMIN_KEY, max_upload_bytes=MAX_UPLOAD_BYTES, rate_limit="none"
+    )
+    with running_gateway(settings) as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def admin(one_admin: Gateway, fake_worker: FakeWorker) -> Gateway:
+    """A gateway that is asked with the admin's key."""
+    return one_admin
+
+
+def test_every_route_has_its_limit_here() -> None:
+    settings = Settings(_env_file=None, max_upload_bytes=MAX_UPLOAD_BYTES)
+    limits: dict[str, int | None] = {}
+    for found in leaves(create_app(settings).routes):
+        original = getattr(found, "original_route", found)
+        limit = body_limit(found.endpoint, settings).bytes if isinstance(original, Route) else None
+        limits |= {f"{method} {found.path}": limit for method in found.methods or {"GET"}}
+    assert limits == {**LIMITS, **dict.fromkeys(READ_NO_BODY)}
+
+
+@pytest.mark.parametrize("path", [*TAKE_JSON, *TAKE_NONE, "/v1/jobs", "/generate"])
+def test_a_body_that_declares_more_than_its_route_takes_is_refused_unread(
+    admin: Gateway, path: str
+) -> None:
+    limit = PICTURE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
+    method = "GET" if path == "/livez" else "POST"
+    with socket.create_connection(("127.0.0.1", admin.port), timeout=30) as connection:
+        connection.sendall(
+            f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {limit + 1}\r\n\r\n{{".encode()
+        )
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        body = json.loads(answer.read())
+    assert (answer.status, body["code"]) == (413, "body_too_large")
+    assert f"larger than {limit} bytes" in body["detail"]
+
+
+@pytest.mark.parametrize("path", [*TAKE_JSON, "/v1/jobs", "/generate"])
+def test_a_body_that_grows_longer_than_its_route_takes_is_cut(admin: Gateway, path: str) -> None:
+    limit = PICTURE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
+    pieces = (b" " * 16384 for _ in range(limit // 16384 + 1))
+    answer = admin.post(path, data=pieces, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("path", TAKE_JSON)
+def test_a_body_as_long_as_its_route_takes_is_read(admin: Gateway, path: str) -> None:
+    body = b'{"nothing": "' + b"x" * (SMALL_BODY_BYTES - 15) + b'"}'
+    answer = admin.post(path, data=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_parameter")
+
+
+@pytest.mark.parametrize("path", [*TAKE_JSON, "/v1/jobs", "/generate"])
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"[" + b"[]," * 101 + b"[]]", "102 entries; a list or object takes 100 at most"),
+        (b'{"a":' * 10 + b"1" + b"}" * 10, "nested deeper than 8"),
+        (b"[" * 60_000, "not JSON"),
+        (b'{"a": 1e999, "b": NaN}', "not JSON"),
+        (b'{"a": "\\ud800"}', "not JSON"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"{", "not JSON"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_costly_and_broken_json_is_refused_on_every_route(
+    admin: Gateway, path: str, body: bytes, reason: str
+) -> None:
+    answer = admin.post(path, data=body, headers={"Content-Type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert reason in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("path", TAKE_JSON)
+def test_json_is_read_and_checked_off_the_loop(
+    admin: Gateway, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop = _watch(monkeypatch, routing, "read_json")
+    admin.post(path, json={"keep_old": True})
+    assert on_loop == [False]
+
+
+def test_a_create_is_read_and_checked_off_the_loop(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_loop = _watch(monkeypatch, submit, "read_create")
+    gateway.create()
+    gateway.post("/v1/jobs", json={"image": data_uri(photo_png())})
+    gateway.post("/v1/jobs", data={"image": data_uri(photo_png())})
+    assert on_loop == [False] * 3
+
+
+@pytest.mark.parametrize("path", TAKE_JSON)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", None])
+def test_a_body_that_is_said_to_be_no_json_is_refused(
+    admin: Gateway, path: str, kind: str | None
+) -> None:
+    answer = admin.post(path, data=b"{}", headers={"Content-Type": kind} if kind else {})
+    assert (answer.status_code, answer.json()["param"]) == (415, "Content-Type")
+
+
+def test_sixteen_kilobytes_of_wrong_entries_hold_nobody(admin: Gateway) -> None:
+    """The list that held the gateway for 23 s, on each route that takes one."""
+    wrong = b"[" + b"1," * 7999 + b"1]"
+    began = time.monotonic()
+    for path, name in (("/v1/webhook_endpoints", b"event_types"), ("/v1/jobs", b"outputs")):
+        body = b'{"' + name + b'":' + wrong + b"}"
+        answer = admin.post(path, data=body, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["param"]) == (422, name.decode())
+    assert time.monotonic() - began < 10
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[bool]:
+    """Return a list that learns of each call whether it was made on an event loop."""
+    seen: list[bool] = []
+    original: Callable[..., Any] = getattr(module, name)
+
+    def watched(*given: Any, **named: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            seen.append(False)
+        else:
+            seen.append(True)
+        return original(*given, **named)
+
+    monkeypatch.setattr(module, name, watched)
+    return seen

@@ -1,0 +1,198 @@
+"""Redis frozen, gone, read-only or full: jobs start within two seconds, and a drain is a drain."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from redis import Redis
+
+from shared.jobs.job import Job
+from shared.lifecycle import Status
+from tests.integration.worker.test_worker import SETTINGS, Bench, open_bench
+from tests.support.processes import Program, until
+from tests.support.stack import Stack
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+
+PROMISED = timedelta(seconds=2)
+LATE = timedelta(seconds=1.5)
+"""What a busy machine may add: the tests of a whole run share two cores."""
+
+
+@pytest.fixture
+def bench(stack: Stack, tmp_path: Path) -> Iterator[Bench]:
+    with open_bench(stack, tmp_path) as bench:
+        yield bench
+
+
+def up(bench: Bench, **settings: Any) -> Program:
+    """Start a worker and wait until it has looked once."""
+    worker = bench.people.worker(**SETTINGS | settings)
+    until(bench.card, "the worker is up")
+    assert bench.ended(bench.render()).status is Status.SUCCEEDED
+    return worker
+
+
+def refuse_writes(valkey: Redis) -> None:
+    valkey.config_set("min-replicas-to-write", 1)
+
+
+def follow_nobody(valkey: Redis) -> None:
+    valkey.replicaof("127.0.0.1", "9")
+
+
+def fill(valkey: Redis) -> None:
+    valkey.config_set("maxmemory-policy", "noeviction")
+    valkey.config_set("maxmemory", 1)
+
+
+def mend(valkey: Redis) -> None:
+    valkey.replicaof("NO", "ONE")
+    valkey.config_set("min-replicas-to-write", 0)
+    valkey.config_set("maxmemory", 0)
+
+
+REFUSALS: dict[str, Callable[[Redis], None]] = {
+    "no replica to write to": refuse_writes,
+    "read-only": follow_nobody,
+    "full": fill,
+}
+
+
+@contextlib.contextmanager
+def outage(stack: Stack, kind: str) -> Iterator[None]:
+    if kind in REFUSALS:
+        with Redis.from_url(stack.settings().redis_url.get_secret_value()) as valkey:
+            REFUSALS[kind](valkey)
+            try:
+                yield
+            finally:
+                mend(valkey)
+        return
+    getattr(stack.valkey, kind)()
+    try:
+        yield
+    finally:
+        stack.valkey.heal()
+
+
+def waited(job: Job) -> timedelta:
+    assert job.started_at is not None
+    return job.started_at - job.created_at
+
+
+@pytest.mark.parametrize("kind", ["freeze", "kill", *REFUSALS])
+def test_a_job_starts_within_two_seconds_while_redis_is_away(bench: Bench, kind: str) -> None:
+    worker = up(bench)
+    with outage(bench.people.stack, kind):
+        jobs = [bench.ended(bench.render(seed=number)) for number in range(4)]
+        assert {job.status for job in jobs} == {Status.SUCCEEDED}
+        assert {job.failures for job in jobs} == {0}
+        assert max(waited(job) for job in jobs) < PROMISED + LATE
+    lines = [json.loads(line)["event"] for line in worker.text().splitlines() if line[:1] == "{"]
+    assert lines.count("bells_lost") <= 1  # One line for an outage, not one a second.
+
+
+def test_a_worker_that_starts_without_redis_serves(bench: Bench) -> None:
+    with outage(bench.people.stack, "kill"):
+        up(bench)
+
+
+def test_bells_are_heard_again_when_redis_is_back(bench: Bench) -> None:
+    worker = up(bench)
+    with outage(bench.people.stack, "kill"):
+        until(lambda: "bells_lost" in worker.text(), "the worker notices")
+    until(lambda: "bells_heard_again" in worker.text(), "and hears again")
+
+
+def everybody(*programs: Program) -> list[psutil.Process]:
+    """Return these programs and all that they have started, as a service manager sees them."""
+    mains = [psutil.Process(program.pid) for program in programs]
+    return [process for main in mains for process in (main, *main.children(recursive=True))]
+
+
+def end_at_once(*programs: Program) -> None:
+    for process in everybody(*programs):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGTERM)
+    for program in programs:
+        assert program.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("redis", ["frozen", "there"])
+@pytest.mark.parametrize(
+    ("script", "drain_seconds", "becomes"),
+    [
+        ("steps=3000 pause=0.05", 5, Status.QUEUED),
+        ("steps=40 pause=0.05", 40, Status.SUCCEEDED),
+        # A step of minutes ends with the process that runs it, and is charged to nobody.
+        ("steps=2 pause=600", 1, Status.QUEUED),
+    ],
+)
+def test_a_signal_to_all_processes_at_once_finishes_or_hands_back(
+    bench: Bench, redis: str, script: str, drain_seconds: float, becomes: Status
+) -> None:
+    worker = up(bench, drain_seconds=drain_seconds, lease_seconds=600)
+    keeper = bench.people.keeper(**SETTINGS)
+    until(lambda: "keeper_ready" in keeper.text(), "the keeper is up")
+    with contextlib.ExitStack() as opened:
+        if redis == "frozen":
+            opened.enter_context(outage(bench.people.stack, "freeze"))
+        job = bench.render(script)
+        until(lambda: bench.when(job, lambda now: now.status is Status.RUNNING), "it is rendered")
+        if "600" not in script:
+            bench.denoising(job)
+        end_at_once(worker, keeper)
+        now = bench.get(job)
+        assert (now.status, now.failures) == (becomes, 0)
+
+
+def test_a_signal_to_celery_alone_drains_its_child_and_another_comes_up(bench: Bench) -> None:
+    worker = up(bench)
+    job = bench.render("steps=3000 pause=0.05")
+    bench.denoising(job)
+    [main] = psutil.Process(worker.pid).children()
+    main.terminate()
+    main.wait(60)
+    done = until(
+        lambda: bench.when(job, lambda now: now.attempt == 2), "a fresh worker takes the job"
+    )
+    assert done.failures == 0
+
+
+def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
+    """Ten thousand ended jobs and as many of another engine cost it nothing."""
+    from shared.jobs import sql
+
+    job = bench.submit()
+    bench.run("DELETE FROM jobs WHERE id <> :id", id=job.id)
+    columns = [row["column_name"] for row in bench.run(COLUMNS)]
+    rest = ", ".join(name for name in columns if name != "id")
+    for number, status in enumerate(("failed", "queued")):
+        values = rest.replace("status", f"'{status}'").replace("error_code", "'x'")
+        bench.run(
+            f"INSERT INTO jobs (id, {rest}) SELECT gen_random_uuid(), {values} FROM jobs,"  # noqa: S608
+            f" generate_series(1, 10000) WHERE id = :id AND {number} IS NOT NULL",
+            id=job.id,
+        )
+    bench.run("ANALYZE jobs")
+    asked = {
+        "engines": ["scripted", "camera"],
+        "worker": "w#1",
+        "lease": timedelta(seconds=60),
+        "card_bytes": None,
+        "max_running": None,
+    }
+    [row] = bench.run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql.CLAIM.text}", **asked)
+    [plan] = row["QUERY PLAN"]
+    assert "Seq Scan" not in json.dumps(plan)
+    assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 200
+
+
+COLUMNS = "SELECT column_name FROM information_schema.columns WHERE table_name = 'jobs'"

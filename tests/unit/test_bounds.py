@@ -1,0 +1,65 @@
+"""Every list, object and text that a client may send says how long it may be."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+
+from api.app import create_app
+from shared.settings import Settings
+
+DOCUMENT: Final[dict[str, Any]] = create_app(Settings(_env_file=None)).openapi()
+PICTURES: Final = ("image", "image.data")
+"""A data URI is as long as the body of its route may be."""
+
+BOUNDED: Final = ("enum", "const", "format", "contentMediaType")
+"""What can be one of few texts, and dates and URLs, whose readers stop at the first odd letter."""
+
+
+def sent() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield each operation, the name of a value and its schema: of bodies and of queries."""
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            label = f"{method.upper()} {path}"
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "query":
+                    yield label, parameter["name"], parameter["schema"]
+            for kind, content in operation.get("requestBody", {}).get("content", {}).items():
+                yield f"{label} ({kind})", "", content["schema"]
+
+
+def unbounded(schema: Mapping[str, Any], name: str) -> Iterator[str]:
+    if "$ref" in schema:
+        schema = DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    for each in (*schema.get("anyOf", ()), *schema.get("oneOf", ()), *schema.get("allOf", ())):
+        yield from unbounded(each, name)
+    kind = schema.get("type")
+    if kind == "string" and "maxLength" not in schema and not any(b in schema for b in BOUNDED):
+        yield name
+    if kind == "array":
+        yield from () if "maxItems" in schema else (name,)
+        yield from unbounded(schema.get("items", {}), f"{name}[]")
+    for field, inner in schema.get("properties", {}).items():
+        yield from unbounded(inner, f"{name}.{field}".lstrip("."))
+    values = schema.get("additionalProperties", False)
+    if values:
+        yield from () if "maxProperties" in schema else (name,)
+        yield from unbounded(values if isinstance(values, Mapping) else {}, f"{name}.*")
+
+
+@pytest.mark.parametrize(("label", "name", "schema"), list(sent()), ids=lambda v: str(v)[:40])
+def test_what_is_sent_has_a_longest(label: str, name: str, schema: Mapping[str, Any]) -> None:
+    found = [each for each in unbounded(schema, name) if each not in PICTURES]
+    assert found == [], label
+
+
+def test_a_value_without_a_bound_would_be_seen() -> None:
+    free: dict[str, Any] = {"type": "string"}
+    for schema in (
+        free,
+        {"type": "array", "maxItems": 3, "items": free},
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": "object", "additionalProperties": {"type": "integer"}},
+        {"anyOf": [free, {"type": "null"}]},
+    ):
+        assert list(unbounded(schema, "a"))

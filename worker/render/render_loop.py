@@ -1,0 +1,76 @@
+"""The render loop of a child: woken by a bell or by its own timer, and waited for by a drain."""
+
+import random
+import signal
+import threading
+import time
+from typing import Final
+
+import structlog
+
+from worker.render.context import RenderContext, close_context
+from worker.render.loop import render_next
+
+LOOK_SECONDS: Final = (0.8, 1.6)
+"""How long an idle worker waits for a bell before it looks at the table by itself.
+
+Drawn anew each time: many workers that started together must not ask together.
+"""
+
+DRAIN_LOOK_SECONDS: Final = 0.2
+
+_log = structlog.get_logger(__name__)
+
+
+class RenderLoop:
+    """Renders in one thread, job after job, for as long as the child lives.
+
+    What starts a job is the look at the table. A bell makes it early, and is needed by nothing:
+    Redis may be away, frozen, full or read-only. The loop ends with a drain.
+    """
+
+    def __init__(self, context: RenderContext) -> None:
+        self._context = context
+        self._bell = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="render", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look at the table now."""
+        self._bell.set()
+
+    def drain(self) -> None:
+        """Finish or hand back what is rendered, and close; returns when nothing is held."""
+        heartbeat_file = self._context.heartbeat_file
+        if not heartbeat_file.is_draining:  # Celery was stopped, and not by the supervisor.
+            heartbeat_file.ask_to_drain(self._context.settings.drain_seconds)
+        self.wake()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # ffmpeg inherits the mask: a signal to all processes at once must not cut a clip short.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        while not self._context.heartbeat_file.is_draining:
+            self._bell.clear()
+            try:
+                while not self._context.heartbeat_file.is_draining and render_next(self._context):
+                    pass
+            except Exception:  # The edge of this thread: the next look starts afresh.
+                _log.exception("look_failed")
+            self._wait()
+        self._end()
+
+    def _wait(self) -> None:
+        """Wait for a bell, the timer or a drain."""
+        heartbeat_file = self._context.heartbeat_file
+        heartbeat_file.is_idle = True
+        ends_at = time.monotonic() + random.uniform(*LOOK_SECONDS)  # noqa: S311 (no secret)
+        while not heartbeat_file.is_draining and (left := ends_at - time.monotonic()) > 0:
+            if self._bell.wait(min(left, DRAIN_LOOK_SECONDS)):
+                break
+        heartbeat_file.is_idle = False
+
+    def _end(self) -> None:
+        close_context(self._context)
+        self._context.heartbeat_file.is_drained = True
+        _log.info("worker_drained")
