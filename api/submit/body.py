@@ -171,7 +171,7 @@ async def _from_form(form: FormData, reservation: Reservation) -> Received:
     file = None
     for name, value in form.multi_items():
         if isinstance(value, str):
-            reservation.grow(len(value))
+            await reservation.grow(len(value))
             pairs.append((name, value))
         elif name != "image":
             raise InvalidRequest(

@@ -44,7 +44,9 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
         vram_bytes=None,
         engines={},
     )
-    supervisor = Supervisor(Settings(_env_file=None), [place], give_up=lambda name: None)
+    supervisor = Supervisor(
+        Settings(_env_file=None), [place], give_up=lambda name: None, hand_back=lambda name: None
+    )
     [worker] = supervisor._workers
     worker.process = alive
     worker.heartbeat_file.register_child(ended, 1)
