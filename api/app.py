@@ -20,6 +20,8 @@ from api.routes import (
     admin,
     api_keys,
     docs,
+    estimates,
+    events,
     health,
     jobs,
     legacy,
@@ -65,7 +67,9 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for routes in (
         jobs,
+        events,
         models,
+        estimates,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,

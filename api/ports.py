@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Query
@@ -12,16 +13,21 @@ from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
 from api.concurrency.cached_read import CachedRead
 from api.concurrency.job_waiters import JobWatcher
+from api.concurrency.queue_snapshot import QueueSnapshot
+from api.concurrency.stream_slots import StreamSlots
 from api.concurrency.thread_pools import ThreadPools
 from api.images.decoder_pool import Decoders
 from api.monitoring.admin_queries import AdminQueries
 from api.monitoring.metrics import Census, take_census
 from api.monitoring.readiness import Readiness
+from api.server.descriptors import room_for_streams
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
+from shared.jobs.news import JobNews
 from shared.jobs.queries import JobQueries
+from shared.jobs.queue_boards import read_queue_board
 from shared.jobs.transitions import Jobs
 from shared.outbound.client import Outbound
 from shared.settings import Settings
@@ -52,6 +58,9 @@ class Ports:
     storage: Storage
     bell: Bell
     job_watcher: JobWatcher
+    news: JobNews
+    stream_slots: StreamSlots
+    queues: QueueSnapshot
     pools: ThreadPools
     decoders: Decoders
     readiness: Readiness
@@ -74,11 +83,11 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
         db = opened.enter_context(closing(_database(settings)))
         key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
-        queries, registry = JobQueries(db), EngineRegistry(db)
+        queries, registry, news = JobQueries(db), EngineRegistry(db), JobNews(db)
         readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
-        job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
+        job_watcher = opened.enter_context(closing(JobWatcher(queries, news, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
@@ -94,6 +103,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             storage=storage,
             bell=bell,
             job_watcher=job_watcher,
+            news=news,
+            queues=QueueSnapshot(partial(read_queue_board, db)),
+            stream_slots=StreamSlots(each=settings.max_streams_per_key, most=room_for_streams()),
             pools=ThreadPools(connections=CONNECTIONS),
             decoders=decoders,
             readiness=readiness,

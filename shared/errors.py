@@ -15,7 +15,7 @@ AppError
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
-├── QueueFull, RateLimited    429
+├── QueueFull, RateLimited    429  and TooManyStreams
 ├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
@@ -257,6 +257,11 @@ class RateLimited(AppError):
     code = "rate_limited"
     status = 429
     title = "Too many requests"
+
+
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
+    title = "Too many event streams"
 
 
 class Unavailable(AppError):

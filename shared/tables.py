@@ -128,6 +128,8 @@ jobs = Table(
     Column("webhook_event_types", ARRAY(Text)),
     _json("metadata"),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
+    # What the estimate at its making said of the whole time; NULL where it said nothing.
+    Column("expected_seconds", Double),
     _time("created_at", now=True),
     _time("claim_at", null=False),
     _time("due_at", null=False),

@@ -3,12 +3,12 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractContextManager, aclosing
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from api.middleware.request_log import AnswerCut
 
@@ -34,9 +34,10 @@ def farewell() -> str:
     return f": this gateway stops; come again\nretry: {random.randint(*RETURN_MS)}\n\n"  # noqa: S311
 
 
-def event(name: str, data: str, *, id_: str) -> str:
-    """Return one event; its data is JSON on one line."""
-    return f"event: {name}\nid: {id_}\ndata: {data}\n\n"
+def event(data: str, *, id_: str, name: str | None = None) -> str:
+    """Return one event; its data is JSON on one line. One without a name is a `message`."""
+    kind = "" if name is None else f"event: {name}\n"
+    return f"{kind}id: {id_}\ndata: {data}\n\n"
 
 
 def mark(id_: str) -> str:
@@ -50,17 +51,37 @@ def tombstone(public_id: str, version: int) -> str:
     return json.dumps(body, separators=(",", ":"))
 
 
+def ending(public_id: str, status: str, version: int) -> str:
+    """Return what the last event of a job's stream says."""
+    return json.dumps({"id": public_id, "status": status, "version": version})
+
+
+_HEADERS: Final[Mapping[str, str]] = {
+    "Cache-Control": "no-cache, no-transform",
+    "X-Accel-Buffering": "no",  # nginx would keep events until its buffer is full.
+}
+
+
 class EventStream(StreamingResponse):
     """Sends events as they come, and holds a slot for as long as it does."""
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, events: AsyncIterator[str], slot: AbstractContextManager[None], **options: Any
+        self, events: AsyncGenerator[str, None], slot: AbstractContextManager[None]
     ) -> None:
-        super().__init__(events, headers=_HEADERS, **options)
+        super().__init__(events, headers=_HEADERS)
         self._events = events
         self._slot = slot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer.
+
+        Raises:
+            TooManyStreams, Busy: there is no slot; nothing was sent yet.
+        """
+        with self._slot:
+            await super().__call__(scope, receive, send)
 
     async def stream_response(self, send: Send) -> None:
         """Send everything.
@@ -76,11 +97,5 @@ class EventStream(StreamingResponse):
             except TimeoutError as error:
                 raise AnswerCut("the listener does not read") from error
 
-        async with aclosing(self._events):  # type: ignore[type-var]
+        async with aclosing(self._events):
             await super().stream_response(send_in_time)
-
-
-_HEADERS: Final[Mapping[str, str]] = {
-    "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",  # nginx would keep events until its buffer is full.
-}

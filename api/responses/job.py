@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from api.ports import Ports
 from api.responses.file import is_known
+from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job, QueuePlace
 from shared.jobs.view import JobView, etag, job_view
 from shared.lifecycle import LIVE, Status
@@ -29,10 +30,10 @@ class JobList(BaseModel):
 class JobAnswer:
     """A job as this moment shows it, with its validator."""
 
-    def __init__(self, job: Job, place: QueuePlace | None, *, base_url: str) -> None:
+    def __init__(self, job: Job, board: QueueBoard | None, *, base_url: str) -> None:
         self._job = job
-        self._place = place
-        self._view = job_view(job, base_url=base_url, place=place)
+        self._view = _view(job, board, base_url)
+        self._place = board and board.place(job)
         self._etag = etag(self._view)
 
     def is_known_by(self, if_none_match: str | None) -> bool:
@@ -60,8 +61,19 @@ class JobAnswer:
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
-    """Return the job with its place in the queue, which is read now."""
-    return JobAnswer(job, ports.queries.place(job), base_url=base_url)
+    """Return the job with its place in the queue and its expected end, as far as is known."""
+    board = ports.queues.get() if job.status in LIVE else None
+    return JobAnswer(job, board, base_url=base_url)
+
+
+def snapshot(board: QueueBoard | None, job: Job, base_url: str) -> str:
+    """Return the body of an answer, as a stream sends it."""
+    return _view(job, board, base_url).model_dump_json()
+
+
+def _view(job: Job, board: QueueBoard | None, base_url: str) -> JobView:
+    place, expected = (board.place(job), board.expected(job)) if board else (None, None)
+    return job_view(job, base_url=base_url, place=place, expected=expected)
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

@@ -60,6 +60,16 @@ class ModelList(BaseModel):
     data: list[ModelView]
 
 
+class Estimates(BaseModel):
+    """How often the estimate at a job's making was right, among those that ended last.
+
+    Right is an end that was off by no more than a quarter of the whole time, or 10 seconds.
+    """
+
+    judged: int
+    right: int
+
+
 class QueueLine(BaseModel):
     """One model's queue; seconds are None where nothing is known yet."""
 
@@ -70,6 +80,7 @@ class QueueLine(BaseModel):
     oldest_seconds: float | None
     render_seconds: float | None
     wait_seconds: float | None
+    estimates: Estimates
 
 
 class QueueTotals(BaseModel):
@@ -99,7 +110,8 @@ def get_model(model: str, ports: Given) -> ModelView:
 @router.get("/queue")
 def show_queue(ports: Given) -> QueueOverview:
     """Show what waits and what runs, by model."""
-    states = [ports.queries.queue(offer.spec.name) for offer in ports.registry.offers()]
+    board = ports.queues.get(at_most=0)
+    states = [board.engine(offer.spec.name) for offer in ports.registry.offers()]
     lines = [
         QueueLine(
             model=state.engine,
@@ -108,7 +120,8 @@ def show_queue(ports: Given) -> QueueOverview:
             workers=state.workers,
             oldest_seconds=state.oldest_seconds,
             render_seconds=state.render_seconds,
-            wait_seconds=state.wait_seconds,
+            wait_seconds=None if not state.rendered else state.start_seconds(state.queued),
+            estimates=Estimates(judged=state.judged, right=state.right),
         )
         for state in states
     ]

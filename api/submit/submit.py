@@ -2,7 +2,7 @@
 
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -173,6 +173,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     """Settle the values, store the picture, commit the job, and ring for a worker."""
     new = _new_job(order, picture, ports.settings)
+    new = replace(new, expected_seconds=_expected(ports, new))
     key = input_key(new.id)
     ports.storage.put(key, picture.png, content_type="image/png")
     crashpoint("picture_stored")
@@ -191,6 +192,13 @@ def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     crashpoint("bell_rung")
     _log.info("job_submitted", job=job.public_id, engine=job.engine, source=job.source)
     return Submitted(job, is_replay=False)
+
+
+def _expected(ports: Ports, new: NewJob) -> float | None:
+    """Return when the job ends by the estimate its client could ask for before."""
+    with suppress(DatabaseUnavailable):
+        return ports.queues.get().engine(new.engine).estimate(new.parameters).end_seconds
+    return None
 
 
 def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:

@@ -1,4 +1,4 @@
-"""Following and listing an owner's jobs, however many have ended.
+"""Following and listing an owner's jobs, and what was expected of each.
 
 Revision ID: 0008
 """
@@ -22,6 +22,7 @@ _INDEXES = (
 
 
 def upgrade() -> None:
+    op.add_column("jobs", sa.Column("expected_seconds", sa.Double(), nullable=True))
     for name, columns, where in _INDEXES:
         op.create_index(name, "jobs", columns, postgresql_where=sa.text(where))
 
@@ -29,3 +30,4 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name, _, _ in reversed(_INDEXES):
         op.drop_index(name, table_name="jobs")
+    op.drop_column("jobs", "expected_seconds")

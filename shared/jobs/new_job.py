@@ -17,6 +17,7 @@ class NewJob:
     """Everything a submit writes; the picture is stored under `input_key(id)` already.
 
     `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    `expected_seconds` is when it should have ended, as its client could know.
     """
 
     id: UUID
@@ -41,6 +42,7 @@ class NewJob:
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None
     parent_id: UUID | None = None
+    expected_seconds: float | None = None
 
     def values(self, max_queued: int) -> dict[str, Any]:
         """Return what `statements.SUBMIT` binds, for an owner who may have so many waiting."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, func, literal, select, text
+from sqlalchemy import Connection, Select, and_, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.errors import InvalidRequest
-from shared.jobs.job import Job, QueuePlace, no_such_job
+from shared.jobs.job import Job, no_such_job
 from shared.lifecycle import Status
 from shared.tables import jobs
 
@@ -117,28 +117,6 @@ class JobQueries:
                 _check_cursor(connection, after, owner_id)
             rows = connection.execute(statement).mappings().all()
         return Page([Job.from_row(row) for row in rows[:limit]], has_more=len(rows) > limit)
-
-    def place(self, job: Job) -> QueuePlace | None:
-        """Return where a queued job stands; None once it runs or has ended."""
-        if job.status is not Status.QUEUED:
-            return None
-        statement = (
-            select(func.count())
-            .select_from(jobs)
-            .where(
-                jobs.c.status == Status.QUEUED,
-                jobs.c.engine == job.engine,
-                jobs.c.claim_at < job.claim_at,
-            )
-        )
-        with self._db.autocommit() as connection:
-            ahead = connection.execute(statement).scalar_one()
-        state = self.queue(job.engine)
-        eta = None
-        if state.render_seconds is not None and state.workers:
-            running_first = min(state.running, state.workers)
-            eta = (ahead + running_first) * state.render_seconds / state.workers
-        return QueuePlace(position=ahead + 1, eta_seconds=eta)
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""

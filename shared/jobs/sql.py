@@ -44,13 +44,14 @@ INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
     idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
-    metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
+    metadata, warnings, retain_seconds, expected_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
     :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
     :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
+    CAST(:expected_seconds AS float8),
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued

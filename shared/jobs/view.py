@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
+from pydantic.main import IncEx
 
 from shared.engines.spec import Quality
+from shared.jobs.estimates import Expected, Unknown
 from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, Variant
 from shared.lifecycle import Stage, Status
 
@@ -22,6 +24,18 @@ class ProgressView(BaseModel):
 class QueueView(BaseModel):
     position: int
     eta_seconds: float | None
+
+
+class ExpectedView(BaseModel):
+    """When a live job starts and ends, from what was rendered here; `unknown` says why not.
+
+    `too_few_like_jobs_ended`: five like it must have. `no_worker`: nobody serves its model now.
+    `overdue`: it runs longer than those did.
+    """
+
+    start_at: datetime | None
+    end_at: datetime | None
+    unknown: Unknown | None
 
 
 class InputView(BaseModel):
@@ -77,6 +91,7 @@ class JobView(BaseModel):
     stage: Stage | None
     progress: ProgressView
     queue: QueueView | None
+    expected: ExpectedView | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -97,12 +112,19 @@ class JobView(BaseModel):
     warnings: list[str]
 
 
-def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> JobView:
+def job_view(
+    job: Job,
+    *,
+    base_url: str,
+    place: QueuePlace | None = None,
+    expected: Expected | None = None,
+) -> JobView:
     """Return the job as clients see it.
 
     Args:
         base_url: where links begin, without a slash at the end; "" gives relative links.
         place: where a queued job stands, if that was looked up.
+        expected: when a live job starts and ends, if that was looked up.
     """
     return JobView(
         id=job.public_id,
@@ -116,6 +138,7 @@ def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> Job
             eta_seconds=job.eta_seconds,
         ),
         queue=None if place is None else QueueView(**place.__dict__),
+        expected=None if expected is None else ExpectedView(**expected.__dict__),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -170,8 +193,17 @@ def content_path(job: Job, variant: Variant) -> str:
 
 
 def etag(view: JobView) -> str:
-    """Return the weak validator of a job's body; links are left out, since they may vary."""
-    body = view.model_dump_json(exclude={"output": {"__all__": {"url"}}})
+    """Return the weak validator of a job's body, without what changes while nothing happens.
+
+    That is links, and when a live job is expected: with those, who waits for a change would be
+    answered at once, again and again.
+    """
+    volatile: IncEx = {
+        "output": {"__all__": {"url"}},
+        "queue": {"eta_seconds"},
+        "expected": True,
+    }
+    body = view.model_dump_json(exclude=volatile)
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
 
 
