@@ -27,6 +27,12 @@ class JobList(BaseModel):
     has_more: bool
 
 
+class SearchedJobList(JobList):
+    """A page of what was found; `is_cut` says that older jobs were not looked through."""
+
+    is_cut: bool
+
+
 class JobAnswer:
     """A job as this moment shows it, with its validator."""
 

@@ -16,7 +16,7 @@ from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.ports import After
 from api.responses.file import serve
-from api.responses.job import JobAnswer, JobList, answer
+from api.responses.job import JobAnswer, JobList, SearchedJobList, answer
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
@@ -25,7 +25,7 @@ from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
 from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
-from shared.jobs.queries import Filter
+from shared.jobs.listing import Cut, Filter
 from shared.jobs.storage_keys import input_key, output_prefix
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import Status
@@ -72,7 +72,7 @@ async def create_job(
     return shown.response(200 if has_waited else 202, headers)
 
 
-@router.get("", response_model=JobList, openapi_extra=METADATA_QUERY)
+@router.get("", response_model=JobList | SearchedJobList, openapi_extra=METADATA_QUERY)
 def list_jobs(
     request: Request,
     ports: Given,
@@ -84,28 +84,49 @@ def list_jobs(
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=100)] = None,
     batch_id: Annotated[str | None, Query(max_length=100)] = None,
-) -> JobList:
-    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given."""
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Words in the prompt or in a value of the metadata, in any case.",
+        ),
+    ] = None,
+) -> Response:
+    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given.
+
+    `q` and `metadata` look through your newest 5,000 jobs of the status and model asked for;
+    `is_cut` says whether you have more.
+    """
     refuse_nul(model, "model")
+    refuse_nul(q, "q")
+    narrow = Filter(
+        status=status,
+        engine=model,
+        batch_id=None if batch_id is None else _batch(batch_id),
+        metadata=_metadata(request),
+        query=q,
+    )
     page = ports.queries.page(
         owner_id=caller.owner_id,
-        narrow=Filter(
-            status=status,
-            engine=model,
-            batch_id=None if batch_id is None else _batch(batch_id),
-            metadata=_metadata(request),
+        narrow=narrow,
+        cut=Cut(
+            limit=limit,
+            after=None if after is None else _cursor(after),
+            newest_first=order == "desc",
         ),
-        limit=limit,
-        after=None if after is None else _cursor(after),
-        newest_first=order == "desc",
     )
     views = [job_view(job, base_url=base_url) for job in page.jobs]
-    return JobList(
+    found = JobList(
         data=views,
         first_id=views[0].id if views else None,
         last_id=views[-1].id if views else None,
         has_more=page.has_more,
     )
+    if narrow.is_search:
+        found = SearchedJobList(**found.__dict__, is_cut=page.is_cut)
+    # Not by FastAPI, which would check every value of every job again.
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.get("/{job_id}", response_model=JobView)

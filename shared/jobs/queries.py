@@ -1,18 +1,16 @@
 """Reading jobs: one, a page, the queue; single statements in autocommit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, literal, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import select, text
 
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
-from shared.errors import InvalidRequest
 from shared.jobs.job import Job, no_such_job
-from shared.lifecycle import Status
+from shared.jobs.listing import Cut, Filter, Page, read_page
 from shared.tables import jobs
 
 RENDER_SAMPLE: Final = 20
@@ -39,22 +37,6 @@ class QueueState:
             return None
         ahead = max(0, self.queued + self.running - self.workers + 1)
         return ahead * self.render_seconds / self.workers
-
-
-@dataclass(frozen=True)
-class Page:
-    jobs: Sequence[Job]
-    has_more: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """What a listing narrows to; None and empty mean everything."""
-
-    status: Status | None = None
-    engine: str | None = None
-    batch_id: UUID | None = None
-    metadata: Mapping[str, str] | None = None
 
 
 class JobQueries:
@@ -94,29 +76,14 @@ class JobQueries:
             row = connection.execute(statement).mappings().first()
         return None if row is None else Job.from_row(row)
 
-    def page(
-        self,
-        *,
-        owner_id: UUID,
-        narrow: Filter,
-        limit: int,
-        after: UUID | None = None,
-        newest_first: bool = True,
-    ) -> Page:
+    def page(self, *, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
         """Return up to `limit` jobs that follow `after` in the order asked for.
 
         Raises:
             InvalidRequest: `after` is not a job of this owner.
         """
-        order = jobs.c.id.desc() if newest_first else jobs.c.id.asc()
-        statement = _narrowed(owner_id, narrow).order_by(order).limit(limit + 1)
-        if after is not None:
-            statement = statement.where(jobs.c.id < after if newest_first else jobs.c.id > after)
         with self._db.autocommit() as connection:
-            if after is not None:
-                _check_cursor(connection, after, owner_id)
-            rows = connection.execute(statement).mappings().all()
-        return Page([Job.from_row(row) for row in rows[:limit]], has_more=len(rows) > limit)
+            return read_page(connection, owner_id, narrow, cut)
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""
@@ -136,27 +103,6 @@ class JobQueries:
         """Return (status, engine, jobs) of those that wait or run, for the metrics."""
         with self._db.autocommit() as connection:
             return [(row[0], row[1], row[2]) for row in connection.execute(_LIVE)]
-
-
-def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
-    conditions = [jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)]
-    if narrow.status is not None:
-        conditions.append(jobs.c.status == narrow.status)
-    if narrow.engine is not None:
-        conditions.append(jobs.c.engine == narrow.engine)
-    if narrow.batch_id is not None:
-        conditions.append(jobs.c.batch_id == narrow.batch_id)
-    if narrow.metadata:
-        conditions.append(jobs.c.metadata.contains(literal(dict(narrow.metadata), JSONB)))
-    return select(jobs).where(and_(*conditions))
-
-
-def _check_cursor(connection: Connection, after: UUID, owner_id: UUID) -> None:
-    known = connection.execute(
-        select(jobs.c.id).where(jobs.c.id == after, jobs.c.owner_id == owner_id)
-    ).first()
-    if known is None:
-        raise InvalidRequest("after is not the id of one of your jobs", param="after")
 
 
 _QUEUE: Final = text("""
