@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from typing import Final, Self
 
 from shared.engines.parameters import RenderParameters
@@ -38,6 +39,14 @@ class Rendered:
     seconds: float
     work: int
     quality: str
+
+
+@dataclass(frozen=True)
+class Like:
+    """Clips like one: how many there are, and their median where they are enough."""
+
+    count: int
+    seconds: float | None
 
 
 def work(parameters: RenderParameters) -> int:
@@ -92,7 +101,7 @@ class EngineQueue:
     judged: int = 0
     right: int = 0
 
-    @property
+    @cached_property
     def render_seconds(self) -> float | None:
         """What a clip of this engine took of late, whatever its size."""
         if not self.rendered:
@@ -121,27 +130,36 @@ class EngineQueue:
             heapq.heapreplace(slots, slots[0] + usual)
         return slots[0]
 
-    def like(self, parameters: RenderParameters) -> Sequence[float]:
-        """Return what clips like this one took."""
-        asked = work(parameters)
-        return [
-            one.seconds
-            for one in self.rendered
-            if one.quality == parameters.quality
-            and asked <= one.work * LIKE
-            and one.work <= asked * LIKE
-        ]
+    def like(self, parameters: RenderParameters) -> Like:
+        """Return how many clips like this one ended here, and what they took."""
+        asked, quality = work(parameters), parameters.quality
+        known = self._like.get((asked, quality))
+        if known is None:
+            seconds = [
+                one.seconds
+                for one in self.rendered
+                if one.quality == quality and asked <= one.work * LIKE and one.work <= asked * LIKE
+            ]
+            enough = len(seconds) >= ENOUGH
+            known = Like(len(seconds), statistics.median(seconds) if enough else None)
+            self._like[asked, quality] = known
+        return known
+
+    @cached_property
+    def _like(self) -> dict[tuple[int, str], Like]:
+        """What was looked for on this board: many ask for jobs of one kind."""
+        return {}
 
     def estimate(self, parameters: RenderParameters, *, ahead: int | None = None) -> Estimate:
         """Return when a clip would start and end, with all that is queued ahead of it."""
         like = self.like(parameters)
-        took = statistics.median(like) if len(like) >= ENOUGH else None
         start = self.start_seconds(self.queued if ahead is None else ahead)
         if not self.workers:
             unknown = Unknown.NO_WORKER
         else:
-            unknown = None if took is not None and start is not None else Unknown.TOO_FEW_ENDED
-        return Estimate(start, took, len(like), unknown)
+            is_known = like.seconds is not None and start is not None
+            unknown = None if is_known else Unknown.TOO_FEW_ENDED
+        return Estimate(start, like.seconds, like.count, unknown)
 
 
 @dataclass(frozen=True)
@@ -186,10 +204,10 @@ class QueueBoard:
         assert job.started_at is not None
         if job.eta_seconds is not None:
             return Expected(job.started_at, self._after(job.eta_seconds))
-        like = queue.like(job.parameters)
-        if len(like) < ENOUGH:
+        usual = queue.like(job.parameters).seconds
+        if usual is None:
             return Expected(job.started_at, None, Unknown.TOO_FEW_ENDED)
-        end_at = job.started_at + _whole(statistics.median(like))
+        end_at = job.started_at + _whole(usual)
         if end_at < self.at:
             return Expected(job.started_at, None, Unknown.OVERDUE)
         return Expected(job.started_at, end_at)

@@ -1,13 +1,15 @@
 """A client that reads server-sent events, as a browser does."""
 
+import contextlib
 import json
 import queue
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
 from typing import Any
-
-import requests
+from urllib.parse import urlsplit
 
 PATIENCE_SECONDS = 30
 
@@ -25,8 +27,11 @@ class Listening:
     """A stream that a thread reads; `last_id` also follows ids that came alone."""
 
     def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
-        self._answer = requests.get(url, headers=headers, stream=True, timeout=PATIENCE_SECONDS)
-        self.status_code, self.headers = self._answer.status_code, self._answer.headers
+        parts = urlsplit(url)
+        self._connection = HTTPConnection(parts.netloc, timeout=PATIENCE_SECONDS)
+        self._connection.request("GET", parts.path, headers=headers or {})
+        self._answer = self._connection.getresponse()
+        self.status_code, self.headers = self._answer.status, self._answer.headers
         self.comments: list[str] = []
         self.retry: str | None = None
         self.last_id = ""
@@ -50,20 +55,24 @@ class Listening:
         return list(iter(lambda: self._events.get(timeout=PATIENCE_SECONDS), None))
 
     def close(self) -> None:
-        self._answer.close()
+        """Hang up, also on a thread that reads."""
+        with contextlib.suppress(OSError, AttributeError):
+            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        self._connection.close()
 
     def _read(self) -> None:
         try:
             for event in self._parsed():
                 self._events.put(event)
-        except (requests.RequestException, AttributeError, ValueError):
+        except (OSError, HTTPException, AttributeError, ValueError):
             self.comments.append("cut")
         finally:
             self._events.put(None)
 
     def _parsed(self) -> Iterator[Event]:
         name, data = "message", ""
-        for line in self._answer.iter_lines(chunk_size=None, decode_unicode=True):
+        for raw in self._answer:
+            line = raw.decode().rstrip("\n")
             field, _, value = line.partition(": ")
             match field:
                 case "":
