@@ -4,6 +4,7 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Header, Request
+from fastapi.responses import StreamingResponse
 
 from api.auth.caller import Authenticated
 from api.dependencies import BaseUrl, Given, known_query
@@ -40,7 +41,7 @@ LastEventId = Annotated[
 ]
 
 
-@router.get("/jobs/{job_id}/events", response_class=EventStream, responses=STREAM)
+@router.get("/jobs/{job_id}/events", response_class=StreamingResponse, responses=STREAM)
 async def job_events(
     request: Request,
     job_id: str,
@@ -60,7 +61,7 @@ async def job_events(
     return EventStream(follow_job(listener, job, seen), ports.stream_slots.hold(caller.name))
 
 
-@router.get("/events", response_class=EventStream, responses=STREAM)
+@router.get("/events", response_class=StreamingResponse, responses=STREAM)
 async def events(
     request: Request,
     ports: Given,
