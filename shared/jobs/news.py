@@ -125,11 +125,13 @@ _LIVE: Final = text(
 )
 
 _ENDED: Final = text(
-    "SELECT * FROM jobs WHERE owner_id = :owner_id AND (finished_at, id) > (:at, :after)"
-    " AND deleted_at IS NULL ORDER BY finished_at, id LIMIT :limit"
+    "SELECT * FROM jobs WHERE owner_id = :owner_id AND finished_at >= :at"
+    " AND (finished_at, id) > (:at, :after) AND deleted_at IS NULL"
+    " ORDER BY finished_at, id LIMIT :limit"
 )
 
 _DELETED: Final = text(
-    "SELECT * FROM jobs WHERE owner_id = :owner_id AND (deleted_at, id) > (:at, :after)"
+    "SELECT * FROM jobs WHERE owner_id = :owner_id AND deleted_at >= :at"
+    " AND (deleted_at, id) > (:at, :after)"
     " ORDER BY deleted_at, id LIMIT :limit"
 )

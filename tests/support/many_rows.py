@@ -47,7 +47,7 @@ def fill_ended(connection: Connection, template: UUID, owner: UUID, count: int) 
 
 def fill_queued(connection: Connection, template: UUID, owner: UUID, count: int) -> None:
     """Add queued jobs like the template, ahead of it."""
-    _fill(connection, _QUEUED, template, owner, count, QUEUED_MS)
+    _fill(connection, _QUEUED, template, owner, count, QUEUED_MS + owner.int % 2**30 * 10**6)
 
 
 def _fill(
