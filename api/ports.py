@@ -12,6 +12,7 @@ from fastapi import Query
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
 from api.concurrency.cached_read import CachedRead
+from api.concurrency.job_reads import JobReads
 from api.concurrency.job_waiters import JobWatcher
 from api.concurrency.queue_snapshot import QueueSnapshot
 from api.concurrency.stream_slots import StreamSlots
@@ -37,6 +38,9 @@ from shared.webhooks.endpoints import Endpoints
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
+SHARED_READERS: Final = 2
+"""The reads for those who wait and for those who poll: each is one, for however many."""
+
 KEY_DEADLINE: Final = timedelta(seconds=2)
 KEY_CONNECTIONS: Final = 2
 STORAGE_READ: Final = timedelta(seconds=5)
@@ -61,6 +65,7 @@ class Ports:
     news: JobNews
     stream_slots: StreamSlots
     queues: QueueSnapshot
+    job_reads: JobReads
     pools: ThreadPools
     decoders: Decoders
     readiness: Readiness
@@ -104,6 +109,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             bell=bell,
             job_watcher=job_watcher,
             news=news,
+            job_reads=JobReads(queries.many),
             queues=QueueSnapshot(partial(read_queue_board, db)),
             stream_slots=StreamSlots(each=settings.max_streams_per_key, most=room_for_streams()),
             pools=ThreadPools(connections=CONNECTIONS),
@@ -123,7 +129,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
 
 def _database(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value()
-    return Database(url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS, name="gateway")
+    return Database(
+        url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS + SHARED_READERS, name="gateway"
+    )
 
 
 def _key_database(settings: Settings) -> Database:

@@ -33,9 +33,7 @@ class QueueSnapshot:
         Raises:
             DatabaseUnavailable: it cannot be read now.
         """
-        if at_most is None:
-            at_most = min(MOST_SECONDS, SHARE * self._seconds)
-        oldest = time.monotonic() - at_most
+        oldest = time.monotonic() - (self._lasts if at_most is None else at_most)
         while self._began_at < oldest:
             self._read_once()
         board = self.peek()
@@ -51,8 +49,13 @@ class QueueSnapshot:
         return board.aged(timedelta(seconds=time.monotonic() - began_at))
 
     @property
-    def is_recent(self) -> bool:
-        return time.monotonic() - self._began_at < MOST_SECONDS
+    def is_fresh(self) -> bool:
+        """Say whether `get` would return the board without reading."""
+        return time.monotonic() - self._began_at < self._lasts
+
+    @property
+    def _lasts(self) -> float:
+        return min(MOST_SECONDS, SHARE * self._seconds)
 
     def _read_once(self) -> None:
         """Read, or wait for the read under way, and share its failure."""

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -17,12 +16,11 @@ from api.auth.caller import Caller
 from api.concurrency.owner_feeds import Feed
 from api.ports import Ports
 from api.responses import event_stream
-from api.responses.job import snapshot
+from api.responses.job import queue_board, snapshot
 from shared.errors import AppError, InvalidRequest, Unavailable
-from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job
 from shared.jobs.news import Mark
-from shared.lifecycle import LIVE, Status
+from shared.lifecycle import Status
 
 KEEP_ALIVE_SECONDS: Final = 15.0
 """How long a stream is silent at most, and how long a revoked key goes on in one."""
@@ -73,21 +71,11 @@ class Listener:
         if job.deleted_at is not None:
             body = event_stream.tombstone(job.public_id, job.version)
             return event_stream.event(body, id_=id_, name="deleted")
-        board = await self._board() if job.status in LIVE else None
+        board = await queue_board(self.ports, job)
         return event_stream.event(snapshot(board, job, self.base_url), id_=id_)
 
     async def page(self, read: Callable[[], list[Job]]) -> list[Job]:
         return await self.ports.pools.database.run(read, owner_id=self.caller.owner_id)
-
-    async def _board(self) -> QueueBoard | None:
-        """Return the queues as they are shared by all who ask; without them an event goes too."""
-        queues = self.ports.queues
-        if not queues.is_recent:
-            with suppress(Unavailable):
-                return await self.ports.pools.database.run(
-                    queues.get, owner_id=self.caller.owner_id
-                )
-        return queues.peek()
 
     async def _check(self) -> None:
         self._checked_at = time.monotonic()

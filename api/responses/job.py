@@ -1,6 +1,7 @@
 """A job as the body and headers of an answer."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, Literal
 
 from fastapi import Response
@@ -8,6 +9,7 @@ from pydantic import BaseModel
 
 from api.ports import Ports
 from api.responses.file import is_known
+from shared.errors import Unavailable
 from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job, QueuePlace
 from shared.jobs.view import JobView, etag, job_view
@@ -70,6 +72,25 @@ def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the job with its place in the queue and its expected end, as far as is known."""
     board = ports.queues.get() if job.status in LIVE else None
     return JobAnswer(job, board, base_url=base_url)
+
+
+async def answer_later(ports: Ports, job: Job, base_url: str) -> JobAnswer:
+    """Return the same on the loop, which waits for a thread only where the queues are old."""
+    board = await queue_board(ports, job)
+    return JobAnswer(job, board, base_url=base_url)
+
+
+async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
+    """Return the queues for a live job, as they are shared by all who ask.
+
+    Where they cannot be read a job is shown without its place: it was read itself.
+    """
+    if job.status not in LIVE:
+        return None
+    if not ports.queues.is_fresh:
+        with suppress(Unavailable):
+            return await ports.pools.database.run(ports.queues.get, owner_id=job.owner_id)
+    return ports.queues.peek()
 
 
 def snapshot(board: QueueBoard | None, job: Job, base_url: str) -> str:

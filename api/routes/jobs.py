@@ -16,7 +16,7 @@ from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.ports import After
 from api.responses.file import serve
-from api.responses.job import JobAnswer, JobList, SearchedJobList, answer
+from api.responses.job import JobList, SearchedJobList, answer, answer_later
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
@@ -147,16 +147,14 @@ async def get_job(
 ) -> Response:
     """Show a job; 304 where the client has seen this version."""
 
-    def look() -> tuple[Job, JobAnswer]:
-        job = ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
-        return job, answer(ports, job, base_url)
-
-    job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    job = await ports.job_reads.get(parse_id(job_id), owner_id=caller.owner_id)
+    shown = await answer_later(ports, job, base_url)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
-        await ports.job_watcher.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+        is_news = partial(_is_news, seen)
+        job = await ports.job_watcher.until(job, is_news, within=timedelta(seconds=wait))
+        shown = await answer_later(ports, job, base_url)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 
