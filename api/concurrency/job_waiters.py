@@ -169,7 +169,8 @@ class JobWatcher:
             waiting = [watch for same in self._watches.values() for watch in same]
             following = list(self._feeds)
             self._condition.notify()
-        _call([(each.loop, each.end) for each in [*waiting, *following]])
+        _call([(watch.loop, watch.end) for watch in waiting])
+        _call([(feed.loop, feed.end) for feed in following])
 
     def close(self) -> None:
         self.release()

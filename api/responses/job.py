@@ -41,7 +41,7 @@ class JobAnswer:
     def __init__(self, job: Job, board: QueueBoard | None, *, base_url: str) -> None:
         self._job = job
         self._view = _view(job, board, base_url)
-        self._place = board and board.place(job)
+        self._place = None if board is None else board.place(job)
         self._etag = etag(self._view)
 
     def is_known_by(self, if_none_match: str | None) -> bool:

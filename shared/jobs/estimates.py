@@ -154,11 +154,11 @@ class EngineQueue:
         """Return when a clip would start and end, with all that is queued ahead of it."""
         like = self.like(parameters)
         start = self.start_seconds(self.queued if ahead is None else ahead)
+        unknown = None
         if not self.workers:
             unknown = Unknown.NO_WORKER
-        else:
-            is_known = like.seconds is not None and start is not None
-            unknown = None if is_known else Unknown.TOO_FEW_ENDED
+        elif like.seconds is None or start is None:
+            unknown = Unknown.TOO_FEW_ENDED
         return Estimate(start, like.seconds, like.count, unknown)
 
 

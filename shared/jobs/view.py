@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel
-from pydantic.main import IncEx
 
 from shared.engines.spec import Quality
 from shared.jobs.estimates import Expected, Unknown
@@ -91,7 +90,7 @@ class JobView(BaseModel):
     stage: Stage | None
     progress: ProgressView
     queue: QueueView | None
-    expected: ExpectedView | None
+    expected: ExpectedView | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -198,12 +197,13 @@ def etag(view: JobView) -> str:
     That is links, and when a live job is expected: with those, who waits for a change would be
     answered at once, again and again.
     """
-    volatile: IncEx = {
-        "output": {"__all__": {"url"}},
-        "queue": {"eta_seconds"},
-        "expected": True,
-    }
-    body = view.model_dump_json(exclude=volatile)
+    body = view.model_dump_json(
+        exclude={
+            "output": {"__all__": {"url"}},
+            "queue": {"eta_seconds"},
+            "expected": True,
+        }
+    )
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
 
 

@@ -47,7 +47,7 @@ def test_a_thousand_listeners_hold_no_thread_and_no_connection(
         one.sendall(f"GET {paths[number % 2]} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         sockets.append(one)
     assert min(one.fileno() for one in sockets) > 1024
-    until(lambda: len(gateway.ports.job_watcher) == LISTENERS, "all listen", seconds=55)
+    until(lambda: len(gateway.ports.job_watcher) == LISTENERS, "all listen", within=100)
     assert threading.active_count() < threads + 60, "pools have 40 and 16 threads at most"
     with fake_worker.db.begin() as connection:
         [(connections,)] = connection.exec_driver_sql(
@@ -61,4 +61,4 @@ def test_a_thousand_listeners_hold_no_thread_and_no_connection(
             received = b""
             while b'"status":"succeeded"' not in received:
                 received += one.recv(65536)
-    until(lambda: len(gateway.ports.job_watcher) == 0, "nobody listens", seconds=60)
+    until(lambda: len(gateway.ports.job_watcher) == 0, "nobody listens", within=60)
