@@ -47,6 +47,16 @@ check:  ## Check format, lint, types, borders and architecture
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
 
+fmt:  ## Format the code, and mend what lint can mend by itself
+	@$(PYTHON) -m local.install dev
+	@$(BIN)/python -m ruff check --fix -q . ; $(BIN)/python -m ruff format .
+
+migration: $(BIN)/python  ## Begin a migration: NAME="what it is for"
+	@$(BIN)/python -m local.migration "$(NAME)"
+
+routes: $(BIN)/python  ## List every route: method, path, handler
+	@$(BIN)/python -m tests.support.routes
+
 audit:  ## Ask for known vulnerabilities of every pinned library; needs the network
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/pip-audit --strict --no-deps --disable-pip -r constraints.txt
@@ -66,4 +76,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key unit test test-all soak soak-uploads check audit lock bench-gpu env clean
+.PHONY: help run demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean
