@@ -69,7 +69,7 @@ class QueueSnapshot:
         began_at = time.monotonic()
         try:
             board = self._read()
-        except BaseException as error:
+        except Exception as error:
             with self._lock:
                 self._reading = None
             reading.set_exception(error)
