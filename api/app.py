@@ -27,6 +27,7 @@ from api.routes import (
     legacy,
     models,
     page,
+    session,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -74,6 +75,7 @@ def create_app(settings: Settings) -> FastAPI:
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
+        session,
         admin,
         legacy,
         health,

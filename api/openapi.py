@@ -5,10 +5,14 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
+from api.auth.session_cookie import NAME
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.body import MAX_URL
 from shared.jobs.create import CreateJob, Metadata
+
+CONTENT: Final = "/v1/jobs/{job_id}/content"
+"""The one path that a link opens."""
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)
@@ -114,9 +118,22 @@ def _name_the_lock(document: dict[str, Any]) -> None:
             "scheme": "bearer",
             "bearerFormat": "sr_…",
             "description": "An API key; not needed on this machine itself while there is none.",
-        }
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": NAME,
+            "description": "A session of POST /v1/session; over https `__Host-` before its name.",
+        },
+        "link": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "link",
+            "description": "What signs the address of a file; it opens that file alone.",
+        },
     }
-    document["security"] = [{"key": []}]
+    document["security"] = [{"key": []}, {"session": []}]
+    document["paths"][CONTENT]["get"]["security"] = [*document["security"], {"link": []}]
     for path, item in document["paths"].items():
         if is_public(path):
             for operation in item.values():

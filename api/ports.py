@@ -11,6 +11,9 @@ from fastapi import Query
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
+from api.auth.login_proxy import LoginProxy
+from api.auth.patient_reads import PatientReads
+from api.auth.session_cache import SessionCache
 from api.concurrency.cached_read import CachedRead
 from api.concurrency.job_reads import JobReads
 from api.concurrency.job_waiters import JobWatcher
@@ -22,19 +25,24 @@ from api.monitoring.admin_queries import AdminQueries
 from api.monitoring.metrics import Census, take_census
 from api.monitoring.readiness import Readiness
 from api.server.descriptors import room_for_streams
+from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.news import JobNews
 from shared.jobs.queries import JobQueries
 from shared.jobs.queue_boards import read_queue_board
 from shared.jobs.transitions import Jobs
 from shared.outbound.client import Outbound
+from shared.owners import Owners
 from shared.settings import Settings
 from shared.storage import Storage
 from shared.webhooks.delivery_log import DeliveryLog
 from shared.webhooks.endpoints import Endpoints
+from shared.webhooks.headers import HeaderSeal
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
@@ -42,7 +50,7 @@ SHARED_READERS: Final = 2
 """The reads for those who wait and for those who poll: each is one, for however many."""
 
 KEY_DEADLINE: Final = timedelta(seconds=2)
-KEY_CONNECTIONS: Final = 2
+KEY_CONNECTIONS: Final = 3  # The keys, the notes of their use, and sessions or logins.
 STORAGE_READ: Final = timedelta(seconds=5)
 URL_CHECK: Final = timedelta(seconds=5)
 IMAGE_FETCH: Final = timedelta(seconds=15)
@@ -76,6 +84,10 @@ class Ports:
     census: CachedRead[Census]
     keys: Keys
     key_cache: ApiKeyCache
+    links: Links
+    header_seal: HeaderSeal
+    sessions: Sessions
+    session_cache: SessionCache
     authenticator: Authenticator
     admin_queries: AdminQueries
 
@@ -84,9 +96,24 @@ class Ports:
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """Build the ports and close them, the last one first; none of the services need be up."""
     redis_url = settings.redis_url.get_secret_value()
+    secret = InstallationSecret.of(settings)
+    links = Links(secret.keys(Purpose.LINKS), lives=settings.link_lives)
     with ExitStack() as opened:
         db = opened.enter_context(closing(_database(settings)))
-        key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
+        door = opened.enter_context(closing(_key_database(settings)))
+        key_cache = ApiKeyCache(Keys(door))
+        reads = opened.enter_context(closing(PatientReads()))
+        session_keys = secret.keys(Purpose.SESSIONS)
+        session_cache = SessionCache(Sessions(door, session_keys), reads)
+        sessions = Sessions(db, session_keys)
+        authenticator = Authenticator(
+            settings,
+            key_cache,
+            links=links,
+            sessions=sessions,
+            session_cache=session_cache,
+            login_proxy=LoginProxy(settings, Owners(door), reads),
+        )
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
         queries, registry, news = JobQueries(db), EngineRegistry(db), JobNews(db)
         readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
@@ -122,7 +149,11 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             census=_census(db, queries, registry),
             keys=Keys(db),
             key_cache=key_cache,
-            authenticator=Authenticator(settings, key_cache),
+            links=links,
+            header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
+            sessions=sessions,
+            session_cache=session_cache,
+            authenticator=authenticator,
             admin_queries=AdminQueries(db),
         )
 

@@ -79,6 +79,31 @@ api_keys = Table(
     _time("rotated_at"),
 )
 
+owners = Table(
+    "owners",
+    metadata,
+    _id(),
+    # NULL but for an owner whom a login proxy vouches for.
+    Column("login", Text, unique=True),
+    # Links that carry a lower number open nothing.
+    Column("link_epoch", BigInteger, nullable=False, server_default=text("0")),
+    _time("created_at", now=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    # NULL for the ADMIN_KEY of the settings.
+    Column("key_id", Uuid, ForeignKey("api_keys.id", ondelete="CASCADE")),
+    # Tells whether the key still has the text that the session was made with.
+    Column("key_mark", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("expires_at", null=False),
+    Index("sessions_key_id_idx", "key_id"),
+    Index("sessions_expires_at_idx", "expires_at"),
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -126,6 +151,8 @@ jobs = Table(
     Column("idempotency_fingerprint", Text),
     Column("webhook_url", Text),
     Column("webhook_event_types", ARRAY(Text)),
+    # Sealed by a key of the installation's secret.
+    Column("webhook_headers", Text),
     _json("metadata"),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
     # What the estimate at its making said of the whole time; NULL where it said nothing.

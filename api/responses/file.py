@@ -28,7 +28,7 @@ from shared.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
-from shared.jobs.job import Artifact, Job, Variant, parse_id
+from shared.jobs.job import Artifact, Job, Variant, no_such_job, parse_id
 from shared.jobs.storage_keys import input_key
 from shared.lifecycle import Status
 from shared.storage import Content, Storage
@@ -80,27 +80,42 @@ class Span:
 
 
 async def serve(
-    request: Request, ports: Ports, caller: Caller, job_id: str, variant: Variant
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    job_id: str,
+    variant: Variant,
+    *,
+    is_here: bool = False,
 ) -> Response:
     """Answer with a file of a job, a part of it, a link to it, 304 or 416.
 
+    Args:
+        is_here: its bytes come from this gateway, also where the store is public.
+
     Raises:
         NotFound: no such job, or it was not asked for such a file.
+        LinkExpired: the caller has only a link, which was ended.
         JobNotReady, JobTerminal: there is no result yet, or there will be none.
         Gone: the file's time is over.
     """
-    find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
+    find = partial(_job, ports, caller, job_id, variant)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
-    download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
+    download: Download = partial(ports.pools.downloads.run, owner_id=job.owner_id)
     file: File = await download(partial(_file, ports.storage, job, variant))
     headers = _headers(file)
+    if caller.link is not None:
+        # Whoever shows a page may have it hold a clip: a link is all that it takes to read it.
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    link = ports.storage.presign(
+    stored = ports.storage.presign(
         file.key, content_type=file.content_type, file_name=file.name, expires=LINK_LIVES
     )
-    if link is not None:
-        return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
+    if stored is not None and not is_here:
+        kept = {"Cross-Origin-Resource-Policy"} & headers.keys()
+        headers = {"Cache-Control": "no-store", **{name: headers[name] for name in kept}}
+        return RedirectResponse(stored, status_code=307, headers=headers)
     return await _send(request, ports, file, headers, download)
 
 
@@ -125,6 +140,15 @@ async def _send(
     is_whole = span is None or len(span) == file.bytes
     stream = _stream(chunks, download, whole=file if is_whole else None)
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
+
+
+def _job(ports: Ports, caller: Caller, job_id: str, variant: Variant) -> Job:
+    """Return the caller's job, or the one whose very file a link opens."""
+    if caller.link is None:
+        return ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
+    if (caller.link.job_id, caller.link.variant) != (parse_id(job_id), variant):
+        raise no_such_job()
+    return ports.queries.behind(caller.link)
 
 
 def _file(storage: Storage, job: Job, variant: Variant) -> File:

@@ -16,7 +16,7 @@ from api.auth.caller import Caller
 from api.concurrency.owner_feeds import Feed
 from api.ports import Ports
 from api.responses import event_stream
-from api.responses.job import queue_board, snapshot
+from api.responses.job import queue_board, view
 from shared.errors import AppError, InvalidRequest, Unavailable
 from shared.jobs.job import Job
 from shared.jobs.news import Mark
@@ -72,7 +72,9 @@ class Listener:
             body = event_stream.tombstone(job.public_id, job.version)
             return event_stream.event(body, id_=id_, name="deleted")
         board = await queue_board(self.ports, job)
-        return event_stream.event(snapshot(board, job, self.base_url), id_=id_)
+        return event_stream.event(
+            view(self.ports, job, self.base_url, board=board).model_dump_json(), id_=id_
+        )
 
     async def page(self, read: Callable[[], list[Job]]) -> list[Job]:
         return await self.ports.pools.database.run(read, owner_id=self.caller.owner_id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from fastapi import Response
@@ -38,10 +39,10 @@ class SearchedJobList(JobList):
 class JobAnswer:
     """A job as this moment shows it, with its validator."""
 
-    def __init__(self, job: Job, board: QueueBoard | None, *, base_url: str) -> None:
+    def __init__(self, job: Job, place: QueuePlace | None, view: JobView) -> None:
         self._job = job
-        self._view = _view(job, board, base_url)
-        self._place = None if board is None else board.place(job)
+        self._place = place
+        self._view = view
         self._etag = etag(self._view)
 
     def is_known_by(self, if_none_match: str | None) -> bool:
@@ -71,13 +72,17 @@ class JobAnswer:
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the job with its place in the queue and its expected end, as far as is known."""
     board = ports.queues.get() if job.status in LIVE else None
-    return JobAnswer(job, board, base_url=base_url)
+    return _answer(ports, job, board, base_url)
 
 
 async def answer_later(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the same on the loop, which waits for a thread only where the queues are old."""
-    board = await queue_board(ports, job)
-    return JobAnswer(job, board, base_url=base_url)
+    return _answer(ports, job, await queue_board(ports, job), base_url)
+
+
+def _answer(ports: Ports, job: Job, board: QueueBoard | None, base_url: str) -> JobAnswer:
+    place = None if board is None else board.place(job)
+    return JobAnswer(job, place, view(ports, job, base_url, board=board))
 
 
 async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
@@ -93,14 +98,16 @@ async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
     return ports.queues.peek()
 
 
-def snapshot(board: QueueBoard | None, job: Job, base_url: str) -> str:
-    """Return the body of an answer, as a stream sends it."""
-    return _view(job, board, base_url).model_dump_json()
-
-
-def _view(job: Job, board: QueueBoard | None, base_url: str) -> JobView:
-    place, expected = (board.place(job), board.expected(job)) if board else (None, None)
-    return job_view(job, base_url=base_url, place=place, expected=expected)
+def view(ports: Ports, job: Job, base_url: str, *, board: QueueBoard | None = None) -> JobView:
+    """Return the job as its owner sees it now, with links that begin with `base_url`."""
+    return job_view(
+        job,
+        links=ports.links,
+        base_url=base_url,
+        now=datetime.now(UTC),
+        place=None if board is None else board.place(job),
+        expected=None if board is None else board.expected(job),
+    )
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

@@ -16,7 +16,7 @@ from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.ports import After
 from api.responses.file import serve
-from api.responses.job import JobList, SearchedJobList, answer, answer_later
+from api.responses.job import JobList, SearchedJobList, answer, answer_later, view
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
@@ -27,7 +27,7 @@ from shared.jobs.create import Metadata
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.listing import Cut, Filter
 from shared.jobs.storage_keys import input_key, output_prefix
-from shared.jobs.view import JobView, job_view
+from shared.jobs.view import JobView
 from shared.lifecycle import Status
 from shared.storage import Storage
 
@@ -116,7 +116,7 @@ def list_jobs(
             newest_first=order == "desc",
         ),
     )
-    views = [job_view(job, base_url=base_url) for job in page.jobs]
+    views = [view(ports, job, base_url) for job in page.jobs]
     found = JobList(
         data=views,
         first_id=views[0].id if views else None,
@@ -184,9 +184,15 @@ async def content(
     ports: Given,
     caller: Authenticated,
     variant: Variant = Variant.VIDEO,
+    link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    via: Annotated[
+        Literal["gateway"] | None,
+        Query(description="Here, also where the storage has an address of its own."),
+    ] = None,
 ) -> Response:
     """Fetch a file of the job, whole or by Range, here or from the storage's own address."""
-    return await serve(request, ports, caller, job_id, variant)
+    # The link was read before the request came here: what it opens is `caller.link`.
+    return await serve(request, ports, caller, job_id, variant, is_here=via is not None)
 
 
 def has_ended(job: Job) -> bool:

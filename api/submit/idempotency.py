@@ -43,7 +43,9 @@ def fingerprint(fields: CreateJob, image: bytes | ImageUrl) -> str:
     Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
     """
     # Without defaults: a release that adds a field still knows the requests from before it.
-    said = fields.model_dump(mode="json", exclude_defaults=True)
+    # And without what lets a webhook in at its receiver: it is no part of the clip, and a hash
+    # of it would help whoever guesses.
+    said = fields.model_dump(mode="json", exclude_defaults=True, exclude={"webhook": {"headers"}})
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     if isinstance(image, ImageUrl):
         digest.update(b"url\0" + image.url.encode())

@@ -28,12 +28,14 @@ from shared.engines.registry import OfferedEngine
 from shared.engines.spec import MAX_SEED
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
-from shared.jobs.job import Job
+from shared.jobs.create import Webhook
+from shared.jobs.job import Job, public_id
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.webhooks.headers import HeaderSeal
 
 _log = structlog.get_logger(__name__)
 
@@ -172,7 +174,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
     """Settle the values, store the picture, commit the job, and ring for a worker."""
-    new = _new_job(order, picture, ports.settings)
+    new = _new_job(order, picture, ports)
     new = replace(new, expected_seconds=_expected(ports, new))
     key = input_key(new.id)
     ports.storage.put(key, picture.png, content_type="image/png")
@@ -201,13 +203,13 @@ def _expected(ports: Ports, new: NewJob) -> float | None:
     return None
 
 
-def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
-    fields, spec = order.create.fields, order.offer.spec
+def _new_job(order: CheckedRequest, picture: Picture, ports: Ports) -> NewJob:
+    fields, spec, job_id = order.create.fields, order.offer.spec, new_id()
     parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
     return NewJob(
-        id=new_id(),
+        id=job_id,
         owner_id=order.owner_id,
         engine=spec.name,
         engine_revision=spec.revision,
@@ -217,7 +219,7 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         image_height=picture.height,
         gpu_bytes=gpu_bytes,
         source=order.source,
-        retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
+        retain=timedelta(seconds=fields.retain_seconds or ports.settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),
         priority=fields.priority,
         request_id=order.request_id,
@@ -225,10 +227,20 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         idempotency_fingerprint=order.fingerprint,
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
+        webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(*warnings_for(order.offer, fields), *picture.warnings),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
+
+
+def _sealed(webhook: Webhook, seal: HeaderSeal, job_id: UUID) -> str | None:
+    """Return the headers as they may be kept: only the installation's secret opens them."""
+    if not webhook.headers:
+        return None
+    _log.info("webhook_headers_kept", job=public_id(job_id), names=sorted(webhook.headers))
+    headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
+    return seal.seal(headers, job_id=job_id)
 
 
 def _settled(order: CheckedRequest, picture: Picture) -> tuple[RenderParameters, int | None]:

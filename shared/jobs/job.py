@@ -113,10 +113,13 @@ class Job:
     expires_at: datetime | None
     expired_at: datetime | None
     deleted_at: datetime | None
+    link_epoch: int | None = None
+    """The number of its owner's links; None where a row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
         values = {name: row[name] for name in _COLUMNS}
+        values["link_epoch"] = row.get("link_epoch")
         values["status"] = Status(row["status"])
         values["priority"] = Priority(row["priority"])
         values["parameters"] = RenderParameters.model_validate(row["parameters"])
@@ -135,7 +138,7 @@ class Job:
         return self.status in TERMINAL
 
 
-_COLUMNS: Final = tuple(field.name for field in fields(Job))
+_COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name != "link_epoch")
 
 
 def public_id(job_id: UUID) -> str:

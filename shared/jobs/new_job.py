@@ -18,6 +18,7 @@ class NewJob:
 
     `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
     `expected_seconds` is when it should have ended, as its client could know.
+    `webhook_headers` are sealed.
     """
 
     id: UUID
@@ -38,6 +39,7 @@ class NewJob:
     idempotency_fingerprint: str | None = None
     webhook_url: str | None = None
     webhook_event_types: Sequence[str] = ()
+    webhook_headers: str | None = None
     metadata: Mapping[str, str] | None = None
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None

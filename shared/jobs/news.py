@@ -14,6 +14,7 @@ from sqlalchemy import TextClause, text
 
 from shared.db import Database
 from shared.jobs.job import Job
+from shared.owners import LINK_EPOCH
 
 MARGIN: Final = timedelta(seconds=60)
 """Longer than any transaction lives (shared/db.py ends each within seconds)."""
@@ -120,18 +121,21 @@ SELECT DISTINCT id, owner_id, version, status = 'running' FROM (
 """)
 
 _LIVE: Final = text(
-    "SELECT * FROM jobs WHERE owner_id = :owner_id AND status = :status AND deleted_at IS NULL"
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    " AND status = :status AND deleted_at IS NULL"
     " AND id > :after ORDER BY id LIMIT :limit"
 )
 
 _ENDED: Final = text(
-    "SELECT * FROM jobs WHERE owner_id = :owner_id AND finished_at >= :at"
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    " AND finished_at >= :at"
     " AND (finished_at, id) > (:at, :after) AND deleted_at IS NULL"
     " ORDER BY finished_at, id LIMIT :limit"
 )
 
 _DELETED: Final = text(
-    "SELECT * FROM jobs WHERE owner_id = :owner_id AND deleted_at >= :at"
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    " AND deleted_at >= :at"
     " AND (deleted_at, id) > (:at, :after)"
     " ORDER BY deleted_at, id LIMIT :limit"
 )

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import select, text
+from sqlalchemy import Select, func, literal_column, select, text
 
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
+from shared.errors import LinkExpired
 from shared.jobs.job import Job, no_such_job
+from shared.jobs.links import EXPIRED, SignedLink
 from shared.jobs.listing import Cut, Filter, Page, read_page
+from shared.owners import LINK_EPOCH
 from shared.tables import jobs
 
 RENDER_SAMPLE: Final = 20
@@ -51,9 +54,25 @@ class JobQueries:
         Raises:
             NotFound: foreign, deleted and missing jobs alike.
         """
-        statement = select(jobs).where(
-            jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
+        return self._one(
+            _LINKED.where(
+                jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
+            )
         )
+
+    def behind(self, link: SignedLink) -> Job:
+        """Return the job that a link leads to, whoever asks.
+
+        Raises:
+            NotFound: it was deleted.
+            LinkExpired: its owner's links were ended after this one was made.
+        """
+        job = self._one(_LINKED.where(jobs.c.id == link.job_id, jobs.c.deleted_at.is_(None)))
+        if job.link_epoch != link.epoch:
+            raise LinkExpired(EXPIRED)
+        return job
+
+    def _one(self, statement: Select[Any]) -> Job:
         with self._db.autocommit() as connection:
             row = connection.execute(statement).mappings().first()
         if row is None:
@@ -63,13 +82,11 @@ class JobQueries:
     def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
         """Return these jobs as they stand, whoever owns them, deleted ones too."""
         with self._db.autocommit() as connection:
-            rows = connection.execute(
-                text("SELECT * FROM jobs WHERE id = ANY(:ids)"), {"ids": list(job_ids)}
-            )
+            rows = connection.execute(_LINKED.where(jobs.c.id == func.any(list(job_ids))))
             return {row["id"]: Job.from_row(row) for row in rows.mappings()}
 
     def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Job | None:
-        statement = select(jobs).where(
+        statement = _LINKED.where(
             jobs.c.owner_id == owner_id, jobs.c.idempotency_key == idempotency_key
         )
         with self._db.autocommit() as connection:
@@ -103,6 +120,10 @@ class JobQueries:
         """Return (status, engine, jobs) of those that wait or run, for the metrics."""
         with self._db.autocommit() as connection:
             return [(row[0], row[1], row[2]) for row in connection.execute(_LIVE)]
+
+
+_LINKED: Final = select(jobs, literal_column(LINK_EPOCH).label("link_epoch"))
+"""A job with the number that its links carry: one look at a table with a row for few owners."""
 
 
 _QUEUE: Final = text("""

@@ -6,6 +6,7 @@ from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+from shared.owners import LINK_EPOCH
 
 
 def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
@@ -44,12 +45,14 @@ INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
     image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
     idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
+    webhook_headers,
     metadata, warnings, retain_seconds, expected_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
     :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
     :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
+    :webhook_headers,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     CAST(:expected_seconds AS float8),
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
@@ -172,4 +175,7 @@ BURY: Final = text(
 BY_ID: Final = text(
     "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
 )
-BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")
+BY_KEY: Final = text(
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"
+    " WHERE owner_id = :owner_id AND idempotency_key = :key"
+)

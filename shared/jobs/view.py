@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from shared.engines.spec import Quality
 from shared.jobs.estimates import Expected, Unknown
-from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, Variant
+from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace
+from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
 
 
@@ -114,13 +115,16 @@ class JobView(BaseModel):
 def job_view(
     job: Job,
     *,
+    links: Links,
     base_url: str,
+    now: datetime,
     place: QueuePlace | None = None,
     expected: Expected | None = None,
 ) -> JobView:
     """Return the job as clients see it.
 
     Args:
+        links: makes the files' addresses, which work alone from `now` on.
         base_url: where links begin, without a slash at the end; "" gives relative links.
         place: where a queued job stands, if that was looked up.
         expected: when a live job starts and ends, if that was looked up.
@@ -151,7 +155,7 @@ def job_view(
         ),
         approximate=job.parameters.approximate,
         seed=job.parameters.seed,
-        output=_output(job, base_url),
+        output=_output(job, links, base_url, now),
         error=_error(job),
         metrics=job.metrics,
         attempt=job.attempt,
@@ -187,10 +191,6 @@ def percent(job: Job) -> int:
     return begin + int((end - begin) * min(1.0, done))
 
 
-def content_path(job: Job, variant: Variant) -> str:
-    return f"/v1/jobs/{job.public_id}/content?variant={variant}"
-
-
 def etag(view: JobView) -> str:
     """Return the weak validator of a job's body, without what changes while nothing happens.
 
@@ -207,11 +207,11 @@ def etag(view: JobView) -> str:
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
 
 
-def _output(job: Job, base_url: str) -> OutputView | None:
+def _output(job: Job, links: Links, base_url: str, now: datetime) -> OutputView | None:
     if job.result is None:
         return None
     views = {
-        str(variant): _artifact(artifact, f"{base_url}{content_path(job, variant)}")
+        str(variant): _artifact(artifact, f"{base_url}{links.path(job, variant, now=now)}")
         for variant, artifact in job.result.artifacts.items()
     }
     return OutputView(ai_generated=job.result.ai_generated, **views)

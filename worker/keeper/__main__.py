@@ -16,11 +16,14 @@ from typing import Final
 
 import structlog
 
+from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
@@ -28,6 +31,7 @@ from shared.settings import Settings, read_settings
 from shared.stopping import on_stop
 from shared.storage import Storage
 from shared.tallies import Tallies
+from shared.webhooks.headers import HeaderSeal
 from worker.keeper import webhook_sender
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
@@ -103,6 +107,7 @@ class Loop:
 
 def main() -> int:
     settings = read_settings()
+    InstallationSecret.of(settings)  # Refused before anything is opened.
     set_up(settings, process="keeper")
     stop = threading.Event()
 
@@ -155,9 +160,11 @@ def _endings(
 ) -> list[Loop]:
     """Return the loops that remove what has ended; nobody waits for them."""
     purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
+    sessions = Sessions(db, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
 
     def forget() -> None:
         keys.forget_previous()
+        sessions.forget_ended()
         purger.forget_keys()
 
     def purge() -> None:
@@ -186,10 +193,13 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
+    secret = InstallationSecret.of(settings)
     return WebhookSender(
         db,
         outbound,
         delays=settings.webhook_delays,
+        links=Links(secret.keys(Purpose.LINKS), lives=settings.link_lives),
+        header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
         base_url=settings.own_url,
     )
 

@@ -82,6 +82,7 @@ UPDATE jobs SET
     blanked_at = clock_timestamp(),
     parameters = parameters || '{"prompt": "", "negative_prompt": ""}',
     metadata = '{}', warnings = '[]', webhook_url = NULL, webhook_event_types = NULL,
+    webhook_headers = NULL,
     request_id = NULL, idempotency_fingerprint = NULL
 WHERE id IN (
     SELECT j.id FROM jobs j

@@ -78,7 +78,7 @@ _INPUT: Final = InputView(
 )
 
 _VIDEO: Final = ArtifactView(
-    url=f"https://example.org/v1/jobs/{SAMPLE_ID}/content?variant=video",
+    url=f"https://example.org/v1/jobs/{SAMPLE_ID}/content?variant=video&link=1764633600.0.a-signature",
     content_type="video/mp4",
     bytes=0,
     sha256="0" * 64,
