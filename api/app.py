@@ -28,6 +28,7 @@ from api.routes import (
     models,
     page,
     session,
+    uploads,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         events,
         models,
         estimates,
+        uploads,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,

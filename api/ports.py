@@ -40,6 +40,7 @@ from shared.outbound.client import Outbound
 from shared.owners import Owners
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.uploads import Uploads
 from shared.webhooks.delivery_log import DeliveryLog
 from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.headers import HeaderSeal
@@ -79,6 +80,7 @@ class Ports:
     readiness: Readiness
     endpoints: Endpoints
     delivery_log: DeliveryLog
+    uploads: Uploads
     webhook_url_checker: Outbound
     image_fetcher: Outbound
     census: CachedRead[Census]
@@ -144,6 +146,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             readiness=readiness,
             endpoints=Endpoints(db),
             delivery_log=DeliveryLog(db, first_try=settings.first_try),
+            uploads=Uploads(db),
             webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
             image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=_census(db, queries, registry),

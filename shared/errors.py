@@ -115,8 +115,8 @@ class ImageNotFetched(InvalidImage):
 
     title = "Image not fetched"
 
-    def __init__(self, reason: AppError) -> None:
-        super().__init__(f"image.url: {reason.message}", param="image.url")
+    def __init__(self, reason: AppError, *, param: str = "image.url") -> None:
+        super().__init__(f"{param}: {reason.message}", param=param)
         self.code = reason.code
 
 

@@ -142,6 +142,9 @@ jobs = Table(
     Column("image_height", Integer, nullable=False),
     # What the clip needs of a card; NULL where its engine does not say.
     Column("gpu_bytes", BigInteger),
+    # What a worker must honour to render it as asked; one that does not leaves it alone.
+    Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    # Written by nobody. It stays while gateways of the last release may select it.
     Column("keyframes", JSONB),
     Column("source", Text, nullable=False),
     Column("request_id", Text),
@@ -257,16 +260,31 @@ jobs = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("sha256", Text, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    CheckConstraint("kind IN ('image', 'audio', 'video')", name="kind"),
+)
+
 uploads = Table(
     "uploads",
     metadata,
     _id(),
     _owner(),
+    Column("kind", Text, nullable=False, server_default=text("'image'")),
     Column("max_bytes", BigInteger, nullable=False),
     _time("created_at", now=True),
     _time("received_at"),
     _time("expires_at", null=False),
     Index("uploads_expires_at_idx", "expires_at"),
+    Index("uploads_owner_idx", "owner_id", "id"),
 )
 
 webhook_endpoints = Table(

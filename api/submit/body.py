@@ -1,7 +1,5 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
-import base64
-import binascii
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,35 +13,28 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
+from api.submit.images import IMAGE_FIELDS, MAX_FILES, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.validation_messages import explain, unknown_field
-from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
 
-MAX_URL: Final = 2000
 MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
 MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
-MAX_URI_HEAD: Final = 200
-WHITESPACE: Final = b" \t\r\n\f\v"
 MAX_DIGITS: Final = 16
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
-NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", "outputs", "image"})
-LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
-KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", *IMAGE_FIELDS})
+LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
+KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 )
 """Python knows codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-_HOW: Final = (
-    "a file part of a multipart form, or in JSON"
-    ' {"url": "https://…"} or {"data": "data:image/png;base64,…"}'
-)
 
 
 @dataclass(frozen=True)
@@ -51,24 +42,17 @@ class Received:
     """A body that has arrived and of which nothing is believed yet."""
 
     pairs: Sequence[tuple[str, str]]
-    file: bytes | None
+    files: Mapping[str, bytes]
     json: bytes | None
     escaped: bytes | None = None
 
 
 @dataclass(frozen=True)
-class ImageUrl:
-    """Where the client says that its picture lies; nothing is known of the place."""
-
-    url: str
-
-
-@dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; `image` is still whatever the client sent."""
+    """A well-formed create request; its images are still whatever the client sent."""
 
     fields: CreateJob
-    image: bytes | ImageUrl
+    images: Images
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -90,9 +74,9 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
-        return Received((), None, await _spool(request, reservation))
+        return Received((), {}, await _spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
-        return Received((), None, None, await _spool(request, reservation))
+        return Received((), {}, None, await _spool(request, reservation))
     if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
@@ -101,7 +85,7 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     _check_charset(options)
     try:
         async with request.form(
-            max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
+            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_bytes
         ) as form:
             return await _from_form(form, reservation)
     except HTTPException as error:
@@ -125,13 +109,10 @@ def read_create(received: Received) -> CreateRequest:
             raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
         else:
             values[name] = values.pop(alias)
-    sent = values.pop("image", None)
-    if received.file is not None and sent is not None:
-        raise InvalidRequest("image is sent twice; send it once", param="image")
-    image = received.file if received.file is not None else _image(sent)
+    images = read_images(values, received.files)
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return CreateRequest(CreateJob.model_validate(present), image)
+        return CreateRequest(CreateJob.model_validate(present), images)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
@@ -168,19 +149,19 @@ async def _spool(request: Request, reservation: Reservation) -> bytes:
 
 async def _from_form(form: FormData, reservation: Reservation) -> Received:
     pairs: list[tuple[str, str]] = []
-    file = None
+    files: dict[str, bytes] = {}
     for name, value in form.multi_items():
         if isinstance(value, str):
             await reservation.grow(len(value))
             pairs.append((name, value))
-        elif name != "image":
+        elif name in files:
             raise InvalidRequest(
-                f"the file part is named {excerpt(name)}; name it image", param="image"
+                f"the file part {excerpt(name)} is sent twice; send it once", param=begin(name)
             )
         else:
             await reservation.grow(value.size or 0)
-            file = await value.read()
-    return Received(pairs, file, None)
+            files[name] = await value.read()
+    return Received(pairs, files, None)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -204,7 +185,7 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        if not text and (not keys or top == "image" or name in LISTS):
+        if not text and (not keys or top in IMAGE_FIELDS or name in LISTS):
             continue
         _place(values, [top, *keys], _meant(name, text))
     return values
@@ -247,37 +228,6 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
     else:
         at[last] = value
-
-
-def _image(sent: object) -> bytes | ImageUrl:
-    """Return the picture inside a JSON `image`, or where it lies."""
-    if isinstance(sent, Mapping):
-        if set(sent) == {"url"}:
-            return _image_url(sent["url"])
-        if set(sent) != {"data"}:
-            raise InvalidRequest(f"image takes {_HOW}", param="image")
-        sent = sent["data"]
-    if sent is None:
-        raise InvalidRequest(f"image is missing; it takes {_HOW}", param="image")
-    # Bounded, since the pattern tries every division of a text that it does not match.
-    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
-    if not isinstance(sent, str) or match is None:
-        raise InvalidRequest(f"image takes {_HOW}", param="image")
-    try:
-        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidImage("the data URI of image is not valid base64", param="image") from error
-
-
-def _image_url(url: object) -> ImageUrl:
-    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
-        raise InvalidRequest(
-            f"image.url takes a URL of at most {MAX_URL} characters,"
-            " like https://example.org/cat.jpg",
-            param="image.url",
-        )
-    return ImageUrl(url)
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.errors import InvalidRequest
 from shared.jobs.job import Job
+from shared.jobs.news import LINKED
 from shared.lifecycle import Status
-from shared.owners import LINK_EPOCH
 
 SEARCHED: Final = 5000
 
@@ -95,9 +95,7 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
         )
     else:
         ids = _walk(narrow, "id", order, after, ":limit")
-    return text(
-        f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}"
-    )
+    return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
 
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:

@@ -9,16 +9,18 @@ from uuid import UUID
 
 from shared.engines.parameters import RenderParameters
 from shared.jobs import fairness
+from shared.jobs.inputs import Input
 from shared.jobs.job import Priority
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """Everything a submit writes; the picture is stored under `input_key(id)` already.
+    """Everything a submit writes; its inputs are stored under their keys already.
 
-    `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
+    beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
+    card: a worker with less does not claim it. `webhook_headers` are sealed.
     `expected_seconds` is when it should have ended, as its client could know.
-    `webhook_headers` are sealed.
     """
 
     id: UUID
@@ -31,6 +33,8 @@ class NewJob:
     image_height: int
     source: str
     retain: timedelta
+    more_inputs: Sequence[Input] = ()
+    needs: Sequence[str] = ()
     gpu_bytes: int | None = None
     outputs: Sequence[str] = ()
     priority: Priority = Priority.NORMAL
@@ -46,12 +50,20 @@ class NewJob:
     parent_id: UUID | None = None
     expected_seconds: float | None = None
 
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        first = Input.first(
+            self.id, sha256=self.image_sha256, width=self.image_width, height=self.image_height
+        )
+        return (first, *self.more_inputs)
+
     def values(self, max_queued: int) -> dict[str, Any]:
         """Return what `statements.SUBMIT` binds, for an owner who may have so many waiting."""
         return {
             **vars(self),
             "parameters": self.parameters.model_dump_json(),
             "outputs": list(self.outputs),
+            "needs": list(self.needs),
             "webhook_event_types": list(self.webhook_event_types) or None,
             "metadata": json.dumps(dict(self.metadata or {})),
             "warnings": json.dumps(list(self.warnings)),

@@ -22,6 +22,9 @@ MARGIN: Final = timedelta(seconds=60)
 NEWEST: Final = 50
 """So many of an owner's newest jobs are looked at, for those that were just made."""
 
+LINKED: Final = f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"  # noqa: S608 (a constant)
+"""Jobs with the number that their links carry."""
+
 _FIRST: Final = UUID(int=0)
 
 
@@ -121,20 +124,20 @@ SELECT DISTINCT id, owner_id, version, status = 'running' FROM (
 """)
 
 _LIVE: Final = text(
-    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    f"{LINKED} WHERE owner_id = :owner_id"
     " AND status = :status AND deleted_at IS NULL"
     " AND id > :after ORDER BY id LIMIT :limit"
 )
 
 _ENDED: Final = text(
-    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    f"{LINKED} WHERE owner_id = :owner_id"
     " AND finished_at >= :at"
     " AND (finished_at, id) > (:at, :after) AND deleted_at IS NULL"
     " ORDER BY finished_at, id LIMIT :limit"
 )
 
 _DELETED: Final = text(
-    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs WHERE owner_id = :owner_id"
+    f"{LINKED} WHERE owner_id = :owner_id"
     " AND deleted_at >= :at"
     " AND (deleted_at, id) > (:at, :after)"
     " ORDER BY deleted_at, id LIMIT :limit"

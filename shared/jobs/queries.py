@@ -10,6 +10,8 @@ from sqlalchemy import Select, func, literal_column, select, text
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.errors import LinkExpired
+from shared.jobs import sql
+from shared.jobs.inputs import Input
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.links import EXPIRED, SignedLink
 from shared.jobs.listing import Cut, Filter, Page, read_page
@@ -84,6 +86,19 @@ class JobQueries:
         with self._db.autocommit() as connection:
             rows = connection.execute(_LINKED.where(jobs.c.id == func.any(list(job_ids))))
             return {row["id"]: Job.from_row(row) for row in rows.mappings()}
+
+    def inputs(self, job: Job) -> tuple[Input, ...]:
+        """Return what a job was given, its image among them."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(sql.INPUTS_OF, {"id": job.id}).scalar()
+        return job.inputs_in(rows or ())
+
+    def sealed_headers(self, job: Job) -> str | None:
+        """Return the headers of a job's own webhook as they are kept."""
+        statement = select(jobs.c.webhook_headers).where(jobs.c.id == job.id)
+        with self._db.autocommit() as connection:
+            sealed: str | None = connection.execute(statement).scalar()
+        return sealed
 
     def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Job | None:
         statement = _LINKED.where(

@@ -40,17 +40,29 @@ LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_
 SUBMITS: Final = 7_860_003
 CLAIMS: Final = 7_860_004
 
+# Oldest first does not matter; the order of names is the same each time.
+INPUTS: Final = (
+    "coalesce((SELECT jsonb_agg(to_jsonb(i) ORDER BY i.name) FROM inputs i"
+    " WHERE i.job_id = jobs.id), '[]')"
+)
+INPUTS_OF: Final = text(f"SELECT {INPUTS} FROM jobs WHERE id = :id")
+
+ADD_INPUT: Final = text(
+    "INSERT INTO inputs (job_id, name, kind, key, sha256, width, height)"
+    " VALUES (:job_id, :name, :kind, :key, :sha256, :width, :height)"
+)
+
 SUBMIT: Final = text(f"""
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
-    image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
-    idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
+    image_sha256, image_width, image_height, gpu_bytes, needs, source, request_id,
+    parent_id, idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
     webhook_headers,
     metadata, warnings, retain_seconds, expected_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
-    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
-    :parent_id,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :needs, :source,
+    :request_id, :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     :webhook_headers,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
@@ -66,6 +78,9 @@ _MAY_START: Final = (
     f"status = 'queued' AND {NOT_FULL}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
+    # What its engine's spec, as this worker has it, honours.
+    " AND (needs = '{}' OR needs <@ ARRAY("
+    "SELECT jsonb_array_elements_text(CAST(:honours AS jsonb) -> engine)))"
     # A card of unknown size takes all.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
 )
@@ -82,7 +97,7 @@ CLAIM: Final = _transition(
     " ORDER BY claim_at LIMIT 1) AS head ORDER BY head.claim_at) AS first"
     f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.name AND {_MAY_START}"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
-    f"*, {CAP} AS cap",
+    f"*, {CAP} AS cap, {INPUTS} AS inputs",
 )
 
 RUNNING: Final = text(

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from shared.engines.spec import Quality
 from shared.jobs.estimates import Expected, Unknown
-from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace
+from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, public_id
 from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
 
@@ -39,7 +39,11 @@ class ExpectedView(BaseModel):
 
 
 class InputView(BaseModel):
-    """The request as it was settled, and the picture's sha256 after it was normalised."""
+    """The request as it was settled, and the picture's sha256 after it was normalised.
+
+    `keyframes` are the frames that have images of their own: inputs `keyframe_N`, as `last_frame`
+    is one of that name.
+    """
 
     prompt: str
     negative_prompt: str
@@ -47,7 +51,9 @@ class InputView(BaseModel):
     width: int
     height: int
     fit: str
+    focus: tuple[float, float]
     num_frames: int
+    seconds: float
     fps: int
     quality: Quality
     num_inference_steps: int
@@ -55,6 +61,8 @@ class InputView(BaseModel):
     image_sha256: str
     image_width: int
     image_height: int
+    last_frame: bool
+    keyframes: tuple[int, ...]
 
 
 class ArtifactView(FileFacts):
@@ -107,6 +115,7 @@ class JobView(BaseModel):
     failures: int
     priority: Priority
     batch_id: str | None
+    parent_id: str | None
     metadata: dict[str, str]
     version: int
     warnings: list[str]
@@ -149,6 +158,7 @@ def job_view(
         model=job.engine,
         input=InputView(
             **job.parameters.model_dump(exclude={"seed", "approximate"}),
+            seconds=job.parameters.seconds,
             image_sha256=job.image_sha256,
             image_width=job.image_width,
             image_height=job.image_height,
@@ -162,6 +172,7 @@ def job_view(
         failures=job.failures,
         priority=job.priority,
         batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
         warnings=list(job.warnings),

@@ -36,6 +36,7 @@ from worker.keeper import webhook_sender
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.purge import BATCH, Purger
+from worker.keeper.uploads import UploadSweeper
 from worker.keeper.webhook_sender import WebhookSender
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
@@ -45,7 +46,7 @@ PURGE_EVERY_SECONDS: Final = 60.0
 PURGE_ROUNDS: Final = 20
 """Batches at most before a round ends: a purge of years takes some hours, and holds up nobody."""
 DELIVER_CONNECTIONS: Final = 4
-EXPIRE_CONNECTIONS: Final = 5
+EXPIRE_CONNECTIONS: Final = 6
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
@@ -178,6 +179,7 @@ def _endings(
     often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
     return [
         Loop("expire", Sweeper(db, storage, settings).sweep, every=often, stop=stop),
+        Loop("uploads", UploadSweeper(db, storage).sweep, every=often, stop=stop),
         Loop("orphans", OrphanSweeper(db, storage).sweep, every=often, stop=stop),
         Loop("forget", forget, every=often, stop=stop),
         Loop("blank", purger.blank, every=often, stop=stop),

@@ -236,6 +236,13 @@ def test_what_we_have_not_drawn_opens_nothing(tenant_a: Gateway, browser: Browse
     assert Browser(tenant_a, f"theme=dark; {NAME}={token}").get("/v1/jobs").status_code == 200
 
 
+def test_a_guess_is_known_from_its_letters_alone(tenant_a: Gateway, browser: Browser) -> None:
+    token, sessions = browser.cookie.partition("=")[2], tenant_a.ports.sessions
+    assert sessions.is_ours(token)
+    for guess in ("A" * 64, token[:-1] + ("A" if token[-1] != "A" else "B"), token[:-4], "", "ä"):
+        assert not sessions.is_ours(guess)
+
+
 def test_neither_a_token_nor_what_a_key_hashes_to_is_in_the_table(
     key_admin: KeyAdmin, tenant: tuple[ApiKey, Holder], browser: Browser
 ) -> None:

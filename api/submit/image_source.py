@@ -1,0 +1,143 @@
+"""Where a client says that an image is: in the body, at a URL, uploaded, or in its own clip."""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import UUID
+
+from shared.errors import InvalidImage, InvalidRequest, NotFound
+from shared.excerpt import excerpt
+from shared.jobs.job import parse_id
+from shared.numbers import MOST
+from shared.uploads import parse_upload_id
+
+MAX_URL: Final = 2000
+MAX_URI_HEAD: Final = 200
+WHITESPACE: Final = b" \t\r\n\f\v"
+
+_DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
+_HOW: Final = (
+    'a file part of a multipart form, or {"url": "https://…"},'
+    ' {"data": "data:image/png;base64,…"}, {"upload_id": "upload_…"}, {"part": "a file part\'s'
+    ' name"} or {"job_id": "job_…", "frame": -1}'
+)
+
+Files = Mapping[str, bytes]
+"""The file parts of a form, by name."""
+
+
+@dataclass(frozen=True)
+class ImageUrl:
+    """Where the client says that its picture lies; nothing is known of the place."""
+
+    url: str
+
+
+@dataclass(frozen=True)
+class ImageUpload:
+    """An upload that the client names; nobody has looked yet whose it is."""
+
+    upload_id: UUID
+
+
+@dataclass(frozen=True)
+class ImageFrame:
+    """A frame of a clip that the client names; below 0 it counts from the end."""
+
+    job_id: UUID
+    frame: int
+
+
+ImageSource = bytes | ImageUrl | ImageUpload | ImageFrame
+
+
+def read_source(sent: object, files: Files, *, name: str = "image") -> ImageSource:
+    """Return the picture that a body's value holds, or where it lies.
+
+    Raises:
+        InvalidRequest: it is none of these ways; `param` is `name`.
+    """
+    if isinstance(sent, Mapping):
+        for keys, read in _WAYS.items():
+            if set(sent) == set(keys):
+                return read(sent, files, name)
+        raise InvalidRequest(f"{name} takes {_HOW}", param=name)
+    if sent is None:
+        raise InvalidRequest(f"{name} is missing; it takes {_HOW}", param=name)
+    return _decoded(sent, name)
+
+
+def _url(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
+    url = sent["url"]
+    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
+        raise InvalidRequest(
+            f"{name}.url takes a URL of at most {MAX_URL} characters,"
+            " like https://example.org/cat.jpg",
+            param=f"{name}.url",
+        )
+    return ImageUrl(url)
+
+
+def _data(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
+    return _decoded(sent["data"], name)
+
+
+def _upload(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
+    try:
+        return ImageUpload(parse_upload_id(sent["upload_id"]))
+    except NotFound as error:
+        raise InvalidRequest(
+            f"{name}.upload_id is not the id of an upload; POST /v1/uploads gives one",
+            param=f"{name}.upload_id",
+        ) from error
+
+
+def _part(sent: Mapping[str, Any], files: Files, name: str) -> ImageSource:
+    part = sent["part"]
+    if isinstance(part, str) and part in files:
+        return files[part]
+    there = f"it has {', '.join(map(excerpt, files))}" if files else "it has none"
+    raise InvalidRequest(
+        f"{name}.part names a file part of the same multipart form; {there}", param=f"{name}.part"
+    )
+
+
+def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
+    frame = sent["frame"]
+    if isinstance(frame, str) and re.fullmatch(r"-?[0-9]{1,9}", frame):
+        frame = int(frame)  # Forms have no numbers.
+    if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) > MOST:
+        raise InvalidRequest(
+            f"{name}.frame takes a whole number: 0 is the clip's first frame, -1 its last",
+            param=f"{name}.frame",
+        )
+    try:
+        return ImageFrame(parse_id(str(sent["job_id"])), frame)
+    except NotFound as error:
+        raise InvalidRequest(
+            f"{name}.job_id is not the id of one of your jobs", param=f"{name}.job_id"
+        ) from error
+
+
+_WAYS: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any], Files, str], ImageSource]]] = {
+    ("url",): _url,
+    ("data",): _data,
+    ("upload_id",): _upload,
+    ("part",): _part,
+    ("job_id", "frame"): _frame,
+}
+
+
+def _decoded(sent: object, name: str) -> bytes:
+    # Bounded, since the pattern tries every division of a text that it does not match.
+    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
+    if not isinstance(sent, str) or match is None:
+        raise InvalidRequest(f"{name} takes {_HOW}", param=name)
+    try:
+        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
+        return base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidImage(f"the data URI of {name} is not valid base64", param=name) from error
