@@ -14,7 +14,6 @@ from sqlalchemy import TextClause, text
 
 from shared.db import Database
 from shared.jobs.job import Job
-from shared.owners import LINK_EPOCH
 
 MARGIN: Final = timedelta(seconds=60)
 """Longer than any transaction lives (shared/db.py ends each within seconds)."""
@@ -22,8 +21,11 @@ MARGIN: Final = timedelta(seconds=60)
 NEWEST: Final = 50
 """So many of an owner's newest jobs are looked at, for those that were just made."""
 
-LINKED: Final = f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"  # noqa: S608 (a constant)
-"""Jobs with the number that their links carry."""
+LINKED: Final = (
+    "SELECT *, coalesce((SELECT link_epoch FROM owners WHERE owners.id = :owner_id), 0)"
+    " AS link_epoch FROM jobs"
+)
+"""Jobs of one owner, with the number that their links carry: looked up once for all of them."""
 
 _FIRST: Final = UUID(int=0)
 
