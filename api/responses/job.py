@@ -62,11 +62,7 @@ class JobAnswer:
 
     def _headers(self) -> dict[str, str]:
         headers = {"ETag": self._etag, "Cache-Control": "private, no-cache"}
-        if self._job.status in LIVE:
-            seconds = poll_seconds(self._job, self._place)
-            headers["Retry-After"] = str(seconds)
-            headers["openai-poll-after-ms"] = str(seconds * 1000)
-        return headers
+        return headers | poll_headers(self._job, self._place)
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
@@ -108,6 +104,14 @@ def view(ports: Ports, job: Job, base_url: str, *, board: QueueBoard | None = No
         place=None if board is None else board.place(job),
         expected=None if board is None else board.expected(job),
     )
+
+
+def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:
+    """Return the headers that say when to ask again, of a job that lives."""
+    if job.status not in LIVE:
+        return {}
+    seconds = poll_seconds(job, place)
+    return {"Retry-After": str(seconds), "openai-poll-after-ms": str(seconds * 1000)}
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

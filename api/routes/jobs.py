@@ -116,7 +116,7 @@ def list_jobs(
         narrow=narrow,
         cut=Cut(
             limit=limit,
-            after=None if after is None else _cursor(after),
+            after=None if after is None else cursor(after),
             newest_first=order == "desc",
         ),
     )
@@ -253,7 +253,8 @@ def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> No
         storage.delete_prefix(output_prefix(job_id))
 
 
-def _cursor(after: str) -> UUID:
+def cursor(after: str) -> UUID:
+    """Return the id that a listing goes on behind."""
     try:
         return parse_id(after)
     except NotFound as error:
