@@ -1,7 +1,8 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -28,7 +29,7 @@ from api.submit.warnings import warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
@@ -182,11 +183,18 @@ def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) ->
     new = job_of(order, pictures, ports)
     return queue_job(
         ports,
-        new,
+        replace(new, expected_seconds=_expected(ports, new)),
         list(map(_put, pictures)),
         max_queued=order.max_queued,
         daily_seconds=order.daily_seconds,
     )
+
+
+def _expected(ports: Ports, new: NewJob) -> float | None:
+    """Return when the job ends by the estimate its client could ask for before."""
+    with suppress(DatabaseUnavailable):
+        return ports.queues.get().engine(new.engine).estimate(new.parameters).end_seconds
+    return None
 
 
 def _put(picture: Picture) -> Store:
