@@ -15,6 +15,9 @@ SMALL_BODY_BYTES: Final = 64 * 1024
 FORM_SLACK_BYTES: Final = 1024 * 1024
 """What a body may hold beside its picture: fields, boundaries, headers of parts."""
 
+ENCODED: Final = 1.5
+"""A picture as base64 takes 4/3 of its bytes, and more with line breaks or escapes."""
+
 _MOST_DIGITS: Final = 20
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
@@ -35,7 +38,7 @@ SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
 
 
 def takes_picture(handler: _Handler) -> _Handler:
-    """Let a route's body hold a picture: MAX_UPLOAD_BYTES, and room for the rest of a form."""
+    """Let a route's body hold a picture of MAX_UPLOAD_BYTES, also as base64, and a form's rest."""
     handler.__dict__["takes_picture"] = True
     return handler
 
@@ -47,7 +50,8 @@ def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
 
 def with_picture(settings: Settings) -> BodyLimit:
     """Return the largest limit that a route has."""
-    return BodyLimit(settings.max_upload_bytes + FORM_SLACK_BYTES, "send a smaller image")
+    encoded = int(settings.max_upload_bytes * ENCODED)
+    return BodyLimit(encoded + FORM_SLACK_BYTES, "send a smaller image")
 
 
 def declared_bytes(headers: Headers) -> int:

@@ -1,33 +1,30 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
-import base64
-import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, cast
 
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
+from api.submit.image_field import MAX_URL as MAX_URL
+from api.submit.image_field import ImageUrl as ImageUrl
+from api.submit.image_field import read_image_field
 from api.submit.json_body import MAX_ENTRIES, read_json
-from api.validation_messages import explain, unknown_field
-from shared.errors import InvalidImage, InvalidRequest, Unavailable, UnsupportedBody
+from api.submit.multipart import read_multipart
+from api.validation_messages import explain, misplaced_field, unknown_field
+from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
 
-MAX_URL: Final = 2000
 MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
 MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
-MAX_URI_HEAD: Final = 200
-WHITESPACE: Final = b" \t\r\n\f\v"
-MAX_DIGITS: Final = 16
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
@@ -39,11 +36,6 @@ CHARSETS: Final = frozenset(
 """Python knows codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
-_DATA_URI: Final = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-_HOW: Final = (
-    "a file part of a multipart form, or in JSON"
-    ' {"url": "https://…"} or {"data": "data:image/png;base64,…"}'
-)
 
 
 @dataclass(frozen=True)
@@ -54,13 +46,6 @@ class Received:
     file: bytes | None
     json: bytes | None
     escaped: bytes | None = None
-
-
-@dataclass(frozen=True)
-class ImageUrl:
-    """Where the client says that its picture lies; nothing is known of the place."""
-
-    url: str
 
 
 @dataclass(frozen=True)
@@ -99,15 +84,10 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
             param="Content-Type",
         )
     _check_charset(options)
-    try:
-        async with request.form(
-            max_files=1, max_fields=MAX_FIELDS, max_part_size=max_bytes
-        ) as form:
-            return await _from_form(form, reservation)
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise InvalidRequest(f"the form cannot be read: {error.detail}") from error
+    form = await read_multipart(
+        request, reservation, max_fields=MAX_FIELDS, max_text_bytes=max_bytes
+    )
+    return Received(form.pairs, form.file, None)
 
 
 def read_create(received: Received) -> CreateRequest:
@@ -116,7 +96,7 @@ def read_create(received: Received) -> CreateRequest:
     Raises:
         InvalidRequest: `param` names the field; the message says what would be right.
     """
-    values = _values(received)
+    values = _without_blanks(_values(received))
     refuse_nul(values)
     for alias, name in ALIASES.items():
         if values.get(alias) is None:
@@ -128,7 +108,7 @@ def read_create(received: Received) -> CreateRequest:
     sent = values.pop("image", None)
     if received.file is not None and sent is not None:
         raise InvalidRequest("image is sent twice; send it once", param="image")
-    image = received.file if received.file is not None else _image(sent)
+    image = received.file if received.file is not None else read_image_field(sent)
     present = {name: value for name, value in values.items() if value is not None}
     try:
         return CreateRequest(CreateJob.model_validate(present), image)
@@ -140,8 +120,30 @@ def _values(received: Received) -> dict[str, Any]:
     if received.json is not None:
         return _object(received.json)
     if received.escaped is not None:
+        if received.escaped.lstrip()[:1] in (b"{", b"["):
+            raise UnsupportedBody(
+                "the body is JSON, and its Content-Type says that it is a form (curl -d says so"
+                " unless told otherwise); send Content-Type: application/json",
+                param="Content-Type",
+            )
         return _nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
     return _nested(received.pairs)
+
+
+def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values without those that were left open: a blank one is one not sent.
+
+    Pages and no-code tools send every input they have. What metadata says may be empty.
+    """
+    webhook = values.get("webhook")
+    if isinstance(webhook, dict) and webhook:
+        webhook = {name: value for name, value in webhook.items() if not _is_blank(value)}
+        values = values | {"webhook": webhook or None}
+    return {name: value for name, value in values.items() if not _is_blank(value)}
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def _check_charset(options: str) -> None:
@@ -164,23 +166,6 @@ async def _spool(request: Request, reservation: Reservation) -> bytes:
         await arriving.seek(0)
         await reservation.grow(arriving.size or 0)
         return await arriving.read()
-
-
-async def _from_form(form: FormData, reservation: Reservation) -> Received:
-    pairs: list[tuple[str, str]] = []
-    file = None
-    for name, value in form.multi_items():
-        if isinstance(value, str):
-            reservation.grow(len(value))
-            pairs.append((name, value))
-        elif name != "image":
-            raise InvalidRequest(
-                f"the file part is named {excerpt(name)}; name it image", param="image"
-            )
-        else:
-            await reservation.grow(value.size or 0)
-            file = await value.read()
-    return Received(pairs, file, None)
 
 
 def _object(body: bytes) -> dict[str, Any]:
@@ -249,35 +234,11 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         at[last] = value
 
 
-def _image(sent: object) -> bytes | ImageUrl:
-    """Return the picture inside a JSON `image`, or where it lies."""
-    if isinstance(sent, Mapping):
-        if set(sent) == {"url"}:
-            return _image_url(sent["url"])
-        if set(sent) != {"data"}:
-            raise InvalidRequest(f"image takes {_HOW}", param="image")
-        sent = sent["data"]
-    if sent is None:
-        raise InvalidRequest(f"image is missing; it takes {_HOW}", param="image")
-    # Bounded, since the pattern tries every division of a text that it does not match.
-    match = _DATA_URI.match(sent, 0, MAX_URI_HEAD) if isinstance(sent, str) else None
-    if not isinstance(sent, str) or match is None:
-        raise InvalidRequest(f"image takes {_HOW}", param="image")
-    try:
-        encoded = sent[match.end() :].encode("ascii").translate(None, WHITESPACE)
-        return base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidImage("the data URI of image is not valid base64", param="image") from error
-
-
-def _image_url(url: object) -> ImageUrl:
-    if not isinstance(url, str) or not 0 < len(url) <= MAX_URL:
-        raise InvalidRequest(
-            f"image.url takes a URL of at most {MAX_URL} characters,"
-            " like https://example.org/cat.jpg",
-            param="image.url",
-        )
-    return ImageUrl(url)
+def refuse_query_fields(request: Request) -> None:
+    """Refuse fields of a create in the URL's query, where nobody would look for them."""
+    for name in request.query_params:
+        if name.partition("[")[0] in KNOWN:
+            raise misplaced_field(name)
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:

@@ -1,9 +1,9 @@
 """How a request is resolved against an engine: pure functions, no I/O."""
 
 import math
-from typing import Final
+from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.engines.spec import (
     MAX_SEED,
@@ -18,6 +18,13 @@ from shared.engines.spec import (
 )
 from shared.errors import InvalidRequest
 from shared.numbers import Real, Whole
+
+DRAWN_SEED: Final = -1
+"""What other programs call a seed that is drawn anew for each clip."""
+
+
+def _drawn(seed: int | None) -> int | None:
+    return None if seed == DRAWN_SEED else seed
 
 
 class RequestedParameters(BaseModel):
@@ -43,7 +50,9 @@ class RequestedParameters(BaseModel):
     )
     num_inference_steps: Whole | None = None
     guidance_scale: Real | None = None
-    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED)
+    seed: Annotated[Whole | None, AfterValidator(_drawn)] = Field(
+        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, as none does."
+    )
 
 
 class RenderParameters(BaseModel):
