@@ -1,7 +1,6 @@
 """Run the gateway: `python -m api`; or manage its keys: `python -m api keys …`."""
 
 import errno
-import signal
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,8 @@ from api.server.http_protocol import BoundedProtocol
 from shared import logs
 from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
-from shared.settings import Settings, read_settings
+from shared.settings import LOOPBACK, Settings, open_to_strangers, read_settings
+from shared.stopping import on_stop
 
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; waiting requests are released at once."""
@@ -26,7 +26,6 @@ WRONG_SETTINGS: Final = 2
 """The exit status that says: another start would end the same way."""
 
 KEEP_ALIVE_SECONDS: Final = 75  # Above the idle time of the usual proxies, which then close first.
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Server(uvicorn.Server):
@@ -60,12 +59,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     if asked.command == "keys":
         return cli.manage_keys(asked, settings)
     if is_open(settings):
-        return _refuse(
-            f"STILLREEL_HOST {settings.host} is not loopback, and there is no API key; make one"
-            " (`make key NAME=cms` while it runs on loopback, or `python -m api keys create cms`),"
-            " set STILLREEL_ADMIN_KEY, or let everybody in with STILLREEL_ALLOW_ANONYMOUS=1",
-            status=WRONG_SETTINGS,
-        )
+        return _refuse(open_to_strangers(settings.host), status=WRONG_SETTINGS)
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
@@ -73,10 +67,9 @@ def main(arguments: Sequence[str] = ()) -> int:
     logs.set_up(settings, process="gateway")
     malloc.limit_heap_growth()
     server = Server(create_app(settings))
-    for number in (signal.SIGINT, signal.SIGTERM):
-        # Also before the server listens to signals itself, and after it has stopped, when it
-        # raises them again: by then that is an orderly end.
-        signal.signal(number, server.handle_exit)
+    # Also before the server listens to signals itself, and after it has stopped, when it raises
+    # them again: by then that is an orderly end.
+    on_stop(server.handle_exit)
     server.run(sockets=[listener])
     return 0
 

@@ -43,7 +43,8 @@ class Route(APIRoute):
             if self.body_field is not None and await arriving.body():
                 _check_is_json(request.headers)
                 read = partial(self._read, await arriving.body())
-                arriving.value = await ports.pools.parsing.run(read)
+                owner_id = request.scope["state"]["caller"].owner_id
+                arriving.value = await ports.pools.parsing.run(read, owner_id=owner_id)
             return await handle(arriving)
 
         return bounded

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
-from shared.settings import Settings
+from shared.settings import Settings, read_settings
 
 SECONDS: Final = 5
 SILENCE: Final = timedelta(seconds=60)
@@ -69,12 +69,12 @@ WHERE application_name = 'keeper-reap' AND datname = current_database()
 # NULL where there is no worker, which is as bad.
 _WORKERS: Final = """
 SELECT bool_and(beat_at > clock_timestamp() - :silence)
-FROM workers WHERE host = :host AND state <> 'stopped'
+FROM workers WHERE host = :host AND state NOT IN ('stopped', 'lost')
 """
 
 
 def main(part: str) -> int:
-    return 0 if CHECKS[part](Settings()) else 1
+    return 0 if CHECKS[part](read_settings()) else 1
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`python -m deploy.fetch_models`: download the weights that this installation's workers need."""
 
+import os
 import sys
 from typing import Final
 
@@ -7,7 +8,8 @@ import structlog
 
 from shared.errors import AppError
 from shared.logs import set_up
-from shared.settings import Settings
+from shared.proxies import sparing_own_servers
+from shared.settings import read_settings
 from worker.engines import chosen
 from worker.engines.i2vgen.checkpoint import NAME, find
 
@@ -30,8 +32,9 @@ class Progress:
 
 
 def main() -> int:
-    settings = Settings()
+    settings = read_settings()
     set_up(settings, process="models")
+    os.environ.update(sparing_own_servers(os.environ, settings))
     try:
         if NAME in chosen(settings.engines, has_gpu=True):
             find(settings, Progress(NAME))

@@ -6,9 +6,9 @@ from typing import Final
 
 import structlog
 
-from shared.errors import AppError
+from shared.errors import AppError, StorageUnavailable
 from shared.logs import set_up
-from shared.settings import Settings
+from shared.settings import read_settings
 from shared.storage import Storage
 
 PATIENCE_SECONDS: Final = 60.0
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 def main() -> int:
-    settings = Settings()
+    settings = read_settings()
     set_up(settings, process="bucket")
     storage = Storage(settings)
     ends_at = time.monotonic() + PATIENCE_SECONDS
@@ -44,8 +44,15 @@ def make_bucket(storage: Storage) -> None:
     Raises:
         StorageUnavailable, Gone: it is not so far yet.
     """
-    storage.create_bucket()
-    storage.put(PROBE, b"ready", content_type="text/plain")
+    refused: StorageUnavailable | None = None
+    try:
+        storage.create_bucket()
+    except StorageUnavailable as error:
+        refused = error  # A key need not be allowed to, where somebody else has made it.
+    try:
+        storage.put(PROBE, b"ready", content_type="text/plain")
+    except StorageUnavailable as error:
+        raise refused or error from error
     storage.get(PROBE)
     storage.delete(PROBE)
 

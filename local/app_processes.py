@@ -75,6 +75,7 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             ready_seconds=WORKER_SECONDS,
             # The worker's own drain ends ten seconds after DRAIN_SECONDS at the latest.
             grace_seconds=settings.drain_seconds + 15,
+            uses_proxy=True,  # It may download weights.
         ),
         replace(
             python("gateway", "api"),
@@ -100,7 +101,7 @@ def is_migrated(state: State) -> bool:
 def is_at_work(state: State, worker_id: str) -> bool:
     """Say whether one of this machine's workers takes jobs."""
     query = (
-        "SELECT pid FROM workers WHERE starts_with(name, %s) AND state <> 'stopped'"
+        "SELECT pid FROM workers WHERE starts_with(name, %s) AND state NOT IN ('stopped', 'lost')"
         " AND beat_at > clock_timestamp() - interval '30 seconds'"
     )
     try:

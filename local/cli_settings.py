@@ -2,13 +2,17 @@
 
 import ipaddress
 import os
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from dotenv import dotenv_values
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from local.processes.process import MARK, CannotStart
+from shared.env_file import read_env_file, unset_variables
 from shared.settings import Settings, misspelled_settings, wrong_settings
+
+ENV_FILE: Final = Path(".env")
 
 
 def read_settings() -> Settings:
@@ -21,12 +25,19 @@ def read_settings() -> Settings:
         return Settings(**given_place())
     except ValidationError as error:
         raise CannotStart(wrong_settings(error)) from error
+    except SettingsError as error:
+        raise CannotStart(str(error)) from error
 
 
 def strange_settings() -> list[str]:
-    """Return a line for each variable, here or in `.env`, that only looks like a setting."""
-    given = {*os.environ, *dotenv_values(".env")} - {MARK}
-    return list(misspelled_settings(given, Settings.model_fields))
+    """Return a line for each variable that only looks like a setting, or that `.env` misses."""
+    given = {*os.environ, *read_env_file(ENV_FILE)} - {MARK}
+    misspelled = list(misspelled_settings(given, Settings.model_fields))
+    return misspelled + [
+        f"in .env ${name} stands for a variable that is not set, so for nothing; for a dollar sign"
+        " write $$, or put the value in single quotes"
+        for name in unset_variables(ENV_FILE)
+    ]
 
 
 def given_place() -> dict[str, Any]:

@@ -1,5 +1,7 @@
-"""What the launcher says on the terminal."""
+"""What the launcher says on the terminal, and whether anybody can still hear it."""
 
+import os
+import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,8 +9,37 @@ from pathlib import Path
 from local.processes.process import Part
 
 
-def say(line: str) -> None:
-    print(line, flush=True)
+class Console:
+    """Standard output, which may go away: a closed terminal, or a pipe that nobody reads."""
+
+    def __init__(self) -> None:
+        self._is_gone = False
+
+    def say(self, line: str) -> None:
+        """Print the line; where that fails nothing is raised, for the parts have to be stopped."""
+        try:
+            print(line, flush=True)
+        except OSError:
+            self._note_failure()
+
+    def is_gone(self) -> bool:
+        """Say whether nobody can read what is said; a full disk is not that."""
+        if not self._is_gone and sys.stdout is not None:
+            look = select.poll()
+            look.register(sys.stdout.fileno(), 0)  # It tells an end whatever one asks for.
+            self._is_gone = bool(look.poll(0))
+        return self._is_gone
+
+    def _note_failure(self) -> None:
+        if self.is_gone():
+            # What is still to be said goes nowhere, without an error at the very end either.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+
+
+console = Console()
+say = console.say
 
 
 def print_addresses(parts: Sequence[Part]) -> None:
@@ -25,7 +56,7 @@ def print_addresses(parts: Sequence[Part]) -> None:
 
 
 def _bold(text: str) -> str:
-    return f"\033[1;32m{text}\033[0m" if sys.stdout.isatty() else text
+    return f"\033[1;32m{text}\033[0m" if sys.stdout and sys.stdout.isatty() else text
 
 
 def _short(path: Path) -> str:

@@ -7,6 +7,7 @@ by interpreters (3.6 and up) too old for the rest, which are told so.
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -80,10 +81,12 @@ def engines_setting() -> str:
     name = "STILLREEL_ENGINES"
     if name in os.environ:
         return os.environ[name]
-    dotenv = ROOT / ".env"
-    lines = dotenv.read_text().splitlines() if dotenv.exists() else []
-    values = [line.partition("=")[2] for line in lines if line.partition("=")[0].strip() == name]
-    return values[-1].strip().strip("'\"") if values else ""
+    from shared.env_file import EnvFileError, read_env_file  # Too new for Pythons before 3.11.
+
+    try:
+        return read_env_file(ROOT / ".env").get(name, "")
+    except EnvFileError as error:
+        raise InstallError(str(error)) from error
 
 
 def names_a_model(engines: str) -> bool:
@@ -99,7 +102,8 @@ def sees_gpu() -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return found.returncode == 0 and "GPU 0" in found.stdout
+    # Where one card is lost it fails, and shows the others all the same.
+    return any(re.match(r"GPU \d+:", line) for line in found.stdout.splitlines())
 
 
 def install(name: str) -> None:

@@ -15,7 +15,9 @@ from typing import Final
 
 from local import ports
 from local.app_processes import TEMPORARY, gateway_address, processes
-from local.console import print_addresses, say
+from local.checks import check_postgres_version, check_settings
+from local.console import console, print_addresses, say
+from local.log_file import rotate
 from local.port_lock import Turn
 from local.processes.process import MARK, CannotStart, Part
 from local.processes.stray_processes import end_leftovers
@@ -24,9 +26,12 @@ from local.servers.seaweed import sweep_sockets
 from local.servers.services import choose_ports, services
 from local.state import State
 from shared.settings import Settings
+from shared.stopping import on_stop
 
 ROUND_SECONDS: Final = 0.05
-LOG_BYTES: Final = 10_000_000
+LOGS_SECONDS: Final = 1.0
+"""How often the size of the logs is looked at."""
+
 ONE_REQUEST_SECONDS: Final = 0.5
 """Signals this close together are one request: `make` passes on what its group already got."""
 
@@ -37,16 +42,18 @@ class StopRequests:
     def __init__(self) -> None:
         self.count = 0
         self._last = float("-inf")
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._note)
+        on_stop(self._note)
 
     def is_asked(self) -> bool:
-        return self.count > 0
+        """Say whether to stop; nobody to talk to any more asks for it too."""
+        return self.count > 0 or console.is_gone()
 
     def is_hurried(self) -> bool:
         return self.count > 1
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP and self.count:
+            return  # A closing terminal says so twice, which is no hurry.
         now = time.monotonic()
         if now - self._last > ONE_REQUEST_SECONDS:
             self.count += 1
@@ -64,11 +71,13 @@ def launch(
     """
     requests = StopRequests()
     folder = make_folder(settings.data_dir)
+    check_settings(settings, folder)
     with hold(folder):
+        check_postgres_version(folder)
+        state = State.load(folder)
         if left := end_leftovers(folder):
             say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
-        state = State.load(folder)
         remove_temporary(folder)
         with Turn(say, requests.is_asked) as turn:
             chosen = choose_ports(state.ports, kept=settings.port)
@@ -100,12 +109,15 @@ def run(
         on_serving: called when the servers serve, and again as long as they do.
     """
     parts = (*servers, *own)
-    for part in parts:
-        _rotate(part.log)
     crew = Crew([_marked(part, folder) for part in parts], say)
     is_announced = False
+    logs_at = 0.0
     try:
         while not requests.is_asked():
+            if time.monotonic() > logs_at:
+                logs_at = time.monotonic() + LOGS_SECONDS
+                for part in parts:
+                    rotate(part.log)
             crew.advance()
             if crew.are_ready(servers):
                 on_serving()
@@ -197,8 +209,3 @@ def refuse_busy_port(settings: Settings) -> None:
 
 def _marked(part: Part, folder: Path) -> Part:
     return replace(part, env={**part.env, MARK: str(folder)})
-
-
-def _rotate(log: Path) -> None:
-    if log.exists() and log.stat().st_size > LOG_BYTES:
-        log.replace(log.with_suffix(".log.1"))

@@ -5,7 +5,7 @@ import json
 import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from local.private_file import write_private
 from local.processes.process import CannotStart
@@ -35,7 +35,7 @@ class State:
         """
         path = folder / FILE
         try:
-            return cls(**json.loads(path.read_text()))
+            return cls(**_known(path, json.loads(path.read_text()), cls))
         except FileNotFoundError:
             if (folder / "pg").exists():
                 raise CannotStart(
@@ -54,3 +54,28 @@ class State:
     def save(self, folder: Path) -> None:
         """Write the file whole or not at all, mode 0600 from its first byte on."""
         write_private(folder / FILE, json.dumps(dataclasses.asdict(self), indent=2))
+
+
+def _known(path: Path, kept: object, kind: type[State]) -> dict[str, Any]:
+    """Return what the file holds, where this version knows all of it.
+
+    Raises:
+        CannotStart: a newer version wrote more into it.
+        ValueError: it holds something else than we write.
+    """
+    if not isinstance(kept, dict):
+        raise ValueError("it holds no names")
+    fields = {field.name for field in dataclasses.fields(kind)}
+    if newer := sorted(set(kept) - fields):
+        raise CannotStart(
+            f"the data in {path.parent} were used by a newer version of Stillreel ({path.name}"
+            f" holds {', '.join(newer)}, which this one does not know); start that version again,"
+            " or restore a backup from before the upgrade"
+        )
+    ports = kept.get("ports", {})
+    if not isinstance(ports, dict) or not all(isinstance(port, int) for port in ports.values()):
+        raise ValueError("its ports are no numbers")
+    for name in fields - {"ports"}:
+        if not isinstance(kept.get(name, ""), str):
+            raise ValueError(f"its {name} is no text")
+    return kept

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 from uuid import UUID
 
 import redis
@@ -133,7 +133,7 @@ def take_bell(connection: redis.Redis, engines: Sequence[str], *, wait: timedelt
             raise
         _remove_wrong_types(connection, engines)
         return None
-    return None if taken is None else names[bytes(taken[0])]
+    return None if taken is None else names[cast(bytes, taken[0])]
 
 
 def put_back(connection: redis.Redis, engine: str) -> None:

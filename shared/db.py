@@ -180,8 +180,9 @@ def _refuse_a_closed_connection(
     goodbye. A ping would cost a round trip and hang on a frozen server.
     """
     driver: Any = connection
-    readable, _, _ = select.select([driver.fileno()], [], [], 0)
-    if readable:
+    look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+    look.register(driver.fileno(), select.POLLIN)
+    if look.poll(0):
         raise exc.DisconnectionError("the server closed an idle connection")
 
 

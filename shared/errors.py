@@ -16,7 +16,7 @@ AppError
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
 ├── QueueFull, RateLimited    429
-├── Unavailable               503  database, storage, starting, busy, workers full: try again
+├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
 │   └── StorageFull           507
 ├── StillRendering            504  the wait is over, the job goes on
 ├── OutboundRefused           422  a URL that no request of ours may follow (outbound/errors.py)
@@ -291,6 +291,12 @@ class Starting(Unavailable):
 
     code = "starting"
     title = "Starting"
+
+
+class CardsLost(Unavailable):
+    """Cards fell off the bus of their hosts; only readiness says so, jobs go on."""
+
+    code = "cards_lost"
 
 
 class WorkersFull(Unavailable):

@@ -1,6 +1,7 @@
 """The settings of every process: one class, read once at the start and passed in."""
 
 import difflib
+import logging
 import math
 import os
 import re
@@ -15,16 +16,25 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     PydanticBaseSettingsSource,
     SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
+from shared.env_file import EnvFileError, read_env_file
+from shared.server_urls import postgres_url, redis_url
+
 PREFIX: Final = "STILLREEL_"
 ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR")
 """What only Compose and the start of a process read."""
 
+
+LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
+"""More would be later than any date the database knows."""
+
+MOST_CPU_WORKERS: Final = 256
 
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
@@ -32,9 +42,17 @@ MOST_WARM_SHAPES: Final = 8
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
 """Names a folder of files called like the fields; what is set elsewhere wins over them."""
 
+LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+"""Where only programs of this machine can ask."""
+
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
-_ADDRESS: Final = re.compile(r"https?://[^/\s]")
+_ADDRESS: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?(?:/\S*)?"
+)
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_REGION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_WORKER_ID: Final = re.compile(r"[\w.-]{1,200}")
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
@@ -48,6 +66,22 @@ def _listed(value: str) -> tuple[str, ...]:
     return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
+# The library's reader has looked at the file before ours takes its place; what it does not
+# understand in it is no news.
+logging.getLogger("dotenv.main").setLevel(logging.ERROR)
+
+
+class _EnvFile(DotEnvSettingsSource):
+    """`.env` with the meaning that Compose gives it."""
+
+    def _read_env_file(self, file_path: Path) -> Mapping[str, str | None]:
+        try:
+            values = read_env_file(file_path)
+        except EnvFileError as error:
+            raise SettingsError(str(error)) from None
+        return {name.lower(): value for name, value in values.items()}
+
+
 class Settings(BaseSettings):
     """Settings from the environment (prefix `STILLREEL_`), `.env` and secret files.
 
@@ -57,8 +91,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="STILLREEL_",
         env_file=".env",
+        env_file_encoding="latin-1",  # For the library's reader, which `_EnvFile` replaces.
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         hide_input_in_errors=True,  # It may be a secret: one field's error shows all of them.
     )
 
@@ -86,7 +122,7 @@ class Settings(BaseSettings):
 
     engines: str = "auto"
     gpus: str = "all"
-    cpu_workers: int = Field(default=1, ge=1)
+    cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
@@ -97,11 +133,11 @@ class Settings(BaseSettings):
 
     worker_id: str | None = None
 
-    lease_seconds: float = Field(default=60, gt=0)
-    keeper_tick_seconds: float = Field(default=1, gt=0)
+    lease_seconds: float = Field(default=60, gt=0, le=LONGEST_SECONDS)
+    keeper_tick_seconds: float = Field(default=1, gt=0, le=LONGEST_SECONDS)
     max_attempts: int = Field(default=3, ge=1)
-    drain_seconds: float = Field(default=60, ge=0)
-    generate_timeout_seconds: float = Field(default=1800, gt=0)
+    drain_seconds: float = Field(default=60, ge=0, le=LONGEST_SECONDS)
+    generate_timeout_seconds: float = Field(default=1800, gt=0, le=LONGEST_SECONDS)
     webhook_schedule: str = "0,5,300,1800,7200,18000,36000,50400,72000,86400"
     outbound_allow: str = ""
     closed_ports: str = ""
@@ -109,8 +145,8 @@ class Settings(BaseSettings):
     min_free_bytes: int = Field(default=256 * 1024 * 1024, ge=0)
     max_upload_bytes: int = Field(default=32 * 1024 * 1024, ge=1024)
     max_pixels: int = Field(default=64_000_000, ge=1024)
-    retain_seconds: int = Field(default=30 * 24 * 3600, ge=60)
-    purge_seconds: int = Field(default=90 * 24 * 3600, ge=0)
+    retain_seconds: int = Field(default=30 * 24 * 3600, ge=60, le=LONGEST_SECONDS)
+    purge_seconds: int = Field(default=90 * 24 * 3600, ge=0, le=LONGEST_SECONDS)
 
     data_dir: Path = Path(".data")
     log_format: Literal["json", "console"] = "json"
@@ -130,7 +166,9 @@ class Settings(BaseSettings):
             # The library only warns; a process would then run on with the defaults' passwords.
             raise SettingsError(f"{SECRETS_DIR_VARIABLE} names {folder}, which is not a folder")
         files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
-        return init_settings, env_settings, dotenv_settings, files
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        env_file = _EnvFile(settings_cls, env_file=dotenv_settings.env_file)
+        return init_settings, env_settings, env_file, files
 
     @field_validator(
         *("s3_public_endpoint", "public_url", "admin_key", "max_running_per_key"),
@@ -140,6 +178,16 @@ class Settings(BaseSettings):
     @classmethod
     def _nothing_is_none(cls, value: object) -> object:
         return None if value == "" else value  # `.env` files have lines that end at the sign.
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_is_named(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(postgres_url(value.get_secret_value()))
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_is_named(cls, value: SecretStr) -> SecretStr:
+        return SecretStr(redis_url(value.get_secret_value()))
 
     @field_validator("admin_key")
     @classmethod
@@ -156,7 +204,7 @@ class Settings(BaseSettings):
             seconds = [float(part) for part in value.split(",")]
         except ValueError as error:
             raise ValueError("it is a comma list of seconds, like 0,5,300") from error
-        if not all(math.isfinite(each) and each >= 0 for each in seconds):
+        if not all(math.isfinite(each) and 0 <= each <= LONGEST_SECONDS for each in seconds):
             raise ValueError("it takes seconds from 0 on, like 0,5,300")
         return value
 
@@ -194,8 +242,29 @@ class Settings(BaseSettings):
     @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint")
     @classmethod
     def _address_is_whole(cls, value: str | None) -> str | None:
-        if value and not _ADDRESS.match(value):
+        if value and not _ADDRESS.fullmatch(value):
             raise ValueError("it begins with https:// or http://, like https://store.example.org")
+        return value
+
+    @field_validator("s3_bucket")
+    @classmethod
+    def _bucket_can_be(cls, value: str) -> str:
+        if not _BUCKET.fullmatch(value):
+            raise ValueError("it takes letters, digits, dots, dashes and underscores")
+        return value
+
+    @field_validator("s3_region")
+    @classmethod
+    def _region_can_be(cls, value: str) -> str:
+        if not _REGION.fullmatch(value):
+            raise ValueError("it is one word like us-east-1, or auto")
+        return value
+
+    @field_validator("worker_id")
+    @classmethod
+    def _worker_id_can_be(cls, value: str | None) -> str | None:
+        if value is not None and not _WORKER_ID.fullmatch(value):
+            raise ValueError("it takes letters, digits, dots, dashes and underscores")
         return value
 
     @field_validator("log_level")
@@ -351,6 +420,15 @@ def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[
                 f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and counts for nothing"
             )
             yield f"{variable} is no setting{hint}"
+
+
+def open_to_strangers(host: str) -> str:
+    """Return why a gateway does not listen there before there is a key, and what helps."""
+    return (
+        f"STILLREEL_HOST {host} is not loopback, and there is no API key; make one"
+        " (`make key NAME=cms` while it runs on loopback, or `python -m api keys create cms`),"
+        " set STILLREEL_ADMIN_KEY, or let everybody in with STILLREEL_ALLOW_ANONYMOUS=1"
+    )
 
 
 def _in_words(kind: str, message: str, context: Mapping[str, Any] | None) -> str:

@@ -19,6 +19,12 @@ from shared.settings import Settings
 CHUNK_BYTES: Final = 256 * 1024
 DELETE_BATCH: Final = 1000  # What one DeleteObjects call takes.
 
+_UNSAID_REGIONS: Final = frozenset({"us-east-1", "auto"})
+_FORBIDDEN: Final = frozenset({"AccessDenied", "Forbidden", "403"})
+_OTHER_REGION: Final = frozenset(
+    {"IllegalLocationConstraintException", "InvalidLocationConstraint", "InvalidRegion"}
+)
+
 _FULL: Final = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "QuotaExceeded"})
 """What MinIO and Ceph say; SeaweedFS without a writable volume says InternalError."""
 
@@ -46,18 +52,52 @@ class Storage:
         tries: int = 1,
     ) -> None:
         self._bucket = settings.s3_bucket
+        self._region = settings.s3_region
         self._client = _client(settings, settings.s3_endpoint, connect, read, tries)
         public = settings.s3_public_endpoint
         self._public = _client(settings, public, connect, read, tries) if public else None
 
     def create_bucket(self) -> None:
-        """Make the bucket if it is missing."""
+        """Make the bucket if it is missing.
+
+        Raises:
+            StorageUnavailable: as `put`, or the store does not let this key make one there.
+        """
         with _translated():
+            if self._has_bucket():
+                return
             try:
-                self._client.create_bucket(Bucket=self._bucket)
+                self._client.create_bucket(Bucket=self._bucket, **self._location())
             except ClientError as error:
-                if _code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                code = _code(error)
+                if code in _OTHER_REGION:
+                    raise StorageUnavailable(
+                        f"the store makes no bucket in the region {self._region!r}; set"
+                        " STILLREEL_S3_REGION to the one of STILLREEL_S3_ENDPOINT"
+                    ) from error
+                if code in _FORBIDDEN:
+                    raise StorageUnavailable(
+                        f"the store does not let this key make the bucket {self._bucket!r}; make"
+                        " it there yourself, or give the key the right to"
+                    ) from error
+                if code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                     raise
+
+    def _has_bucket(self) -> bool:
+        try:
+            self._client.head_bucket(Bucket=self._bucket)
+        except ClientError as error:
+            # A key that may only use the bucket may not be told that it is there.
+            if _status(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+                return False
+            raise
+        return True
+
+    def _location(self) -> dict[str, Any]:
+        """Return where the bucket is to be made; us-east-1 is meant where nothing is said."""
+        if self._region in _UNSAID_REGIONS:
+            return {}
+        return {"CreateBucketConfiguration": {"LocationConstraint": self._region}}
 
     def put(self, key: str, body: bytes | Path, *, content_type: str) -> None:
         """Store the bytes, or the file at a path, whole or not at all.
@@ -196,6 +236,7 @@ def _client(
             read_timeout=read.total_seconds(),
             retries={"mode": "standard", "total_max_attempts": tries},
             max_pool_connections=20,
+            proxies={},  # None would take those of the environment, which are for the way out.
         ),
     )
     return client
@@ -207,8 +248,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except ClientError as error:
-        code = _code(error)
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        code, status = _code(error), _status(error)
         if code in _ABSENT:
             raise Gone("the file is no longer stored") from error
         if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
@@ -218,6 +258,11 @@ def _translated() -> Iterator[None]:
         raise StorageUnavailable(f"the storage refused with {code}; try again") from error
     except (BotoCoreError, OSError) as error:
         raise StorageUnavailable("the storage did not answer; try again") from error
+
+
+def _status(error: ClientError) -> int:
+    response: Mapping[str, Any] = error.response
+    return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
 
 
 def _code(error: ClientError) -> str:

@@ -201,3 +201,63 @@ def web_clients(tree: ast.Module) -> set[str]:
                 names.add(name)
     tops = {name.partition(".")[0] for name in names}
     return (names | tops) & (WEB_CLIENTS | DIALS)
+
+
+def test_nothing_waits_with_select() -> None:
+    """It fails from descriptor 1024 on; `select.poll` does not."""
+    guilty = {
+        path
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if ast.unparse(node) in {"select.select", "from select import select"}
+        or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+    }
+    assert guilty == set()
+
+
+def test_no_client_of_ours_asks_the_environment_for_a_proxy() -> None:
+    guilty = {
+        f"{path}:{call.lineno}"
+        for path, tree in sources()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and may_use_a_proxy(call)
+    }
+    assert guilty == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "may"),
+    [
+        ("urllib.request.urlopen(url)", True),
+        ("urllib.request.build_opener()", True),
+        ("urllib.request.build_opener(urllib.request.ProxyHandler({}))", False),
+        ("httpx2.Client(timeout=1)", True),
+        ("httpx2.AsyncClient(trust_env=True)", True),
+        ("httpx2.get(url)", True),
+        ("httpx2.Client(timeout=1, trust_env=False)", False),
+        ("Config(retries={})", True),
+        ("Config(proxies={})", False),
+        ("uvicorn.Config(app)", False),
+    ],
+)
+def test_a_client_that_would_ask_is_seen(code: str, may: bool) -> None:
+    call = ast.parse(code, mode="eval").body
+    assert isinstance(call, ast.Call)
+    assert may_use_a_proxy(call) == may
+
+
+def may_use_a_proxy(call: ast.Call) -> bool:
+    """Say whether this makes a client that reads HTTP_PROXY and its like."""
+    options = {option.arg: ast.unparse(option.value) for option in call.keywords}
+    match ast.unparse(call.func).removeprefix("urllib.request."):
+        case "urlopen":
+            return True
+        case "build_opener":
+            return not any("ProxyHandler({})" in ast.unparse(given) for given in call.args)
+        case "httpx2.Client" | "httpx2.AsyncClient":
+            return options.get("trust_env") != "False"
+        case "httpx2.get" | "httpx2.post" | "httpx2.put" | "httpx2.request" | "httpx2.stream":
+            return options.get("trust_env") != "False"
+        case "Config":  # botocore's
+            return options.get("proxies") != "{}"
+    return False

@@ -1,8 +1,7 @@
 """`python -m worker`: pin one worker to each GPU, keep them running, drain on SIGTERM."""
 
 import contextlib
-import signal
-import socket
+import os
 import sys
 import tempfile
 import threading
@@ -16,14 +15,22 @@ import structlog
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
+from shared.engines.registry import EngineRegistry
 from shared.errors import AppError, DatabaseUnavailable
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
+from shared.proxies import sparing_own_servers
 from shared.settings import Settings, read_settings
-from worker.engines import chosen, find_own
-from worker.supervisor.gpus import choose_gpus, find_gpus
+from shared.stopping import on_stop
+from worker.supervisor.card_watch import CardWatch
+from worker.supervisor.gpus import find_gpus
+from worker.supervisor.places import find_worker_configs, look_around
 from worker.supervisor.supervisor import Supervisor
-from worker.supervisor.worker_config import WorkerConfig
+
+__all__ = ["find_places", "find_worker_configs", "main"]
+
+find_places = find_worker_configs
+"""The name that scripts of operators know it by."""
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
@@ -39,59 +46,38 @@ def main() -> int:
     def stop(number: int, frame: FrameType | None) -> None:
         asked_to_stop.set()
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
+    os.environ.update(sparing_own_servers(os.environ, settings))
+    on_stop(stop)
     with tempfile.TemporaryDirectory(prefix="stillreel-slots-") as folder:
         try:
-            configs = find_worker_configs(settings, Path(folder))
+            hall = look_around(settings, Path(folder))
         except AppError as error:
             _log.error("refused_to_start", reason=error.message)
             return 2
+        if hall.warning:
+            _log.warning("rendering_without_cards", reason=hall.warning)
+        for config in hall.lost:
+            _log.error("card_lost", worker=config.worker, reason=config.device_name)
         with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
-            supervisor = Supervisor(
-                settings, configs, give_up=undertaker.give_up, hand_back=undertaker.hand_back
+            cards = CardWatch(
+                [*hall.configs, *hall.lost],
+                [config.worker for config in hall.lost],
+                look=find_gpus,
+                registry=EngineRegistry(undertaker.db),
             )
-            while not asked_to_stop.wait(ROUND_SECONDS):
-                supervisor.watch()
-            supervisor.drain()
+            with contextlib.closing(cards):
+                cards.start()
+                supervisor = Supervisor(
+                    settings,
+                    hall.configs,
+                    give_up=undertaker.give_up,
+                    hand_back=undertaker.hand_back,
+                    is_lost=cards.is_lost,
+                )
+                while not asked_to_stop.wait(ROUND_SECONDS):
+                    supervisor.watch()
+                supervisor.drain()
     return 0
-
-
-def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
-    """Return a place per chosen GPU, or CPU_WORKERS places where there is none.
-
-    Raises:
-        InvalidRequest: GPUS or ENGINES names what is not there.
-    """
-    gpus = choose_gpus(settings.gpus, find_gpus() if settings.gpus != "none" else [])
-    engines = chosen(settings.engines, has_gpu=bool(gpus))
-    find_own(engines)  # Celery would keep a child whose engines are not there, idle for ever.
-    identity = settings.worker_id or socket.gethostname()
-    if not gpus:
-        return [
-            WorkerConfig(
-                worker=f"{identity}-cpu{index}",
-                heartbeat_path=str(folder / f"cpu{index}"),
-                device="cpu",
-                cuda_visible_devices="",
-                device_name=None,
-                vram_bytes=None,
-                engines=engines,
-            )
-            for index in range(settings.cpu_workers)
-        ]
-    return [
-        WorkerConfig(
-            worker=f"{identity}-gpu{gpu.index}",
-            heartbeat_path=str(folder / f"gpu{gpu.index}"),
-            device="cuda:0",  # The child sees one card only, so it is always the first.
-            cuda_visible_devices=gpu.index,
-            device_name=gpu.name,
-            vram_bytes=gpu.vram_bytes,
-            engines=engines,
-        )
-        for gpu in gpus
-    ]
 
 
 class _LostJobReclaimer:
@@ -99,14 +85,14 @@ class _LostJobReclaimer:
 
     def __init__(self, settings: Settings) -> None:
         self._max_attempts = settings.max_attempts
-        self._db = Database(
+        self.db = Database(
             settings.database_url.get_secret_value(),
             deadline=DATABASE_DEADLINE,
-            pool_size=1,
+            pool_size=2,  # The second shows lost cards, which has to hold nothing up.
             name="supervisor",
         )
         self._bell = Bell(settings.redis_url.get_secret_value())
-        self._jobs = Jobs(self._db, self._bell, lease=settings.lease, first_try=settings.first_try)
+        self._jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
 
     def give_up(self, worker: str) -> None:
         """Queue again what a child held that died, and charge its death."""
@@ -134,7 +120,7 @@ class _LostJobReclaimer:
 
     def close(self) -> None:
         self._bell.close()
-        self._db.close()
+        self.db.close()
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ import structlog
 from celery import Celery, signals
 
 from shared.logs import set_up
-from shared.settings import Settings
+from shared.settings import read_settings
 from worker.bells import QUEUE
 from worker.supervisor.worker_config import WorkerConfig
 
 if TYPE_CHECKING:
     from worker.render.render_loop import RenderLoop
 
-settings = Settings()
+settings = read_settings()
 config = WorkerConfig.from_environment()
 
 app = Celery("stillreel", set_as_current=False)

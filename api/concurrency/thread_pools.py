@@ -99,6 +99,7 @@ class ThreadPools:
             self.body_memory.turns,
             self.spool,
             self.database,
+            self.parsing,
             self.decoding,
             self.storing,
         ):

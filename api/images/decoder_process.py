@@ -90,10 +90,13 @@ def _in_fork(decode: Callable[[int], NoReturn], gateway: socket.socket) -> int:
     try:
         if not os.read(progress, 1):
             raise EOFError
-        readable, _, _ = select.select([gateway.fileno(), progress], [], [])
+        look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+        look.register(gateway.fileno(), select.POLLIN)
+        look.register(progress, select.POLLIN)
+        seen = {descriptor for descriptor, _ in look.poll()}
     finally:
         os.close(progress)
-    if gateway.fileno() in readable:  # It sends nothing while it waits: that is its end.
+    if gateway.fileno() in seen:  # It sends nothing while it waits: that is its end.
         os.kill(child, signal.SIGKILL)
         raise EOFError
     return os.waitpid(child, 0)[1]

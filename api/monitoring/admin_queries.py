@@ -83,7 +83,7 @@ class AdminQueries:
 _WORKERS: Final = text("""
 SELECT w.name, w.host, w.device, w.device_name, w.vram_bytes, w.engines, w.resident_engine,
        w.state, w.model_loads, w.started_at, w.beat_at,
-       w.state <> 'stopped'
+       w.state NOT IN ('stopped', 'lost')
            AND w.beat_at > clock_timestamp() - make_interval(secs => :alive) AS is_alive,
        coalesce(array_agg(j.id ORDER BY j.id) FILTER (WHERE j.id IS NOT NULL), '{}') AS running
 FROM workers w LEFT JOIN jobs j ON j.status = 'running' AND j.worker = w.name

@@ -29,7 +29,8 @@ class ModelView(BaseModel):
     `buckets` are the (width, height) pairs it renders at, by resolution; empty where it keeps
     the picture's own shape. `max_frames` has for each the most frames a clip may have on the
     cards at work now, 0 where it fits none. `workers` are those alive now, `card_bytes` the
-    memory of the largest card among them, null where that is not known.
+    memory of the largest card among them, null where that is not known. `lost_cards` would
+    serve it too, and fell off the bus of their hosts.
     """
 
     id: str
@@ -47,6 +48,7 @@ class ModelView(BaseModel):
     qualities: dict[Quality, Recipe]
     workers: int
     card_bytes: int | None
+    lost_cards: int
     parameters: dict[str, Any]
     presets: tuple[Preset, ...]
     buckets: dict[Resolution, tuple[tuple[int, int], ...]]
@@ -139,6 +141,7 @@ def _view(offer: OfferedEngine) -> ModelView:
         qualities=spec.qualities,
         workers=offer.workers,
         card_bytes=offer.card_bytes,
+        lost_cards=offer.lost_cards,
         parameters=parameters_schema(spec),
         presets=spec.presets,
         buckets=shapes,

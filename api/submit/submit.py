@@ -87,7 +87,7 @@ async def submit(
         async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
-        read = await pools.parsing.run(partial(read_create, received))
+        read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
         create = _checked(read, settings, takes_urls=takes_urls)
 
         def look_up() -> CheckedRequest | Job:

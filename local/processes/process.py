@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from shared.errors import AppError
+from shared.proxies import without_proxies
 
 MARK = "STILLREEL_LAUNCHED_FROM"
 """Names the data folder in the environment of everything started from it."""
@@ -37,7 +38,7 @@ class Part:
     runs. A part with `runs_once` is a step: left out if it is `ready` already, else ready when it
     has ended with status 0. `upkeep` is called once an hour while it serves; the person is told
     of an OSError, and the part goes on. `death_signal` reaches the process when its launcher dies
-    without stopping it (Linux only).
+    without stopping it (Linux only). What does not download anything is not told of a proxy.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals | None = None
     grace_seconds: float = 10
+    uses_proxy: bool = False
     address: str = ""
 
 
@@ -68,11 +70,12 @@ class Process:
         if part.death_signal:
             tether = (str(TETHER), str(int(part.death_signal)), str(os.getpid()))
             argv = (sys.executable, "-IS", *tether, *argv)
-        with part.log.open("ab") as log:
+        base = os.environ if part.uses_proxy else without_proxies(os.environ)
+        with part.log.open("ab") as log:  # To append: it is emptied while the part writes.
             self._popen = subprocess.Popen(
                 argv,
                 cwd=part.cwd,
-                env={**os.environ, **part.env},
+                env={**base, **part.env},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

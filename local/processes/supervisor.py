@@ -1,5 +1,6 @@
 """Start the parts in order, keep them running, stop them in the reverse order."""
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -58,16 +59,18 @@ class Crew:
                 self._keep_up(member)
 
     def stop(self, is_hurried: Callable[[], bool]) -> None:
-        """Stop every part that runs, the last one started first."""
-        for member in reversed(self._members.values()):
-            if member.process is None:
-                continue
-            asked = time.monotonic()
-            went = member.process.stop(is_hurried)
-            how = "" if went else " (cut short)"
-            self._say(
-                f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}"
-            )
+        """Stop every part that runs, the last one started first, whatever befalls one of them."""
+        with contextlib.ExitStack() as to_stop:
+            for member in self._members.values():
+                to_stop.callback(self._stop, member, is_hurried)
+
+    def _stop(self, member: Member, is_hurried: Callable[[], bool]) -> None:
+        if member.process is None:
+            return
+        asked = time.monotonic()
+        went = member.process.stop(is_hurried)
+        how = "" if went else " (cut short)"
+        self._say(f"  {member.part.name:<9} stopped after {time.monotonic() - asked:.1f} s{how}")
 
     def _start_if_due(self, member: Member) -> None:
         waits = any(not self._members[name].is_ready for name in member.part.needs)

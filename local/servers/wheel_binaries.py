@@ -1,6 +1,6 @@
 """Programs that came in wheels."""
 
-from importlib.metadata import PackageNotFoundError, files
+from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 
 from local.processes.process import CannotStart
@@ -17,7 +17,23 @@ def packaged(distribution: str, ending: str) -> str:
     except PackageNotFoundError:
         found = []
     if len(found) != 1:
-        raise CannotStart(
-            f"there is no {distribution} wheel for this machine; use docker compose instead"
-        )
+        raise _missing(distribution)
     return str(Path(str(found[0].locate())).resolve())
+
+
+def packaged_version(distribution: str) -> str:
+    """Return the version of an installed wheel.
+
+    Raises:
+        CannotStart: as `packaged`.
+    """
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        raise _missing(distribution) from None
+
+
+def _missing(distribution: str) -> CannotStart:
+    return CannotStart(
+        f"there is no {distribution} wheel for this machine; use docker compose instead"
+    )

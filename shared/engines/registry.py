@@ -9,10 +9,14 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.engines.spec import EngineSpec
-from shared.errors import Starting, UnknownModel
+from shared.errors import CardsLost, Starting, UnknownModel
 from shared.excerpt import excerpt
 
 WORKER_ALIVE_SECONDS: Final = 30
+
+
+LOST: Final = "lost"
+"""The state of a worker whose card fell off the bus; the host's supervisor shows it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +52,8 @@ class OfferedEngine:
     updated_at: datetime
     card_bytes: int | None = None
     free_bytes: int | None = None
+    lost_cards: int = 0
+    """Cards that would serve it, and fell off the bus."""
 
 
 class EngineRegistry:
@@ -94,6 +100,20 @@ class EngineRegistry:
             f"there is no model {excerpt(name)} here; there is {known}", param="model"
         )
 
+    def check_cards(self) -> None:
+        """Look for cards that fell off the bus.
+
+        Raises:
+            CardsLost: some did; the host's log names them.
+        """
+        with self._db.autocommit() as connection:
+            lost = connection.execute(_LOST, {"alive": WORKER_ALIVE_SECONDS}).scalar_one()
+        if lost:
+            raise CardsLost(
+                f"{lost} card{'s' if lost > 1 else ''} fell off the bus; reset it or restart its"
+                " host, whose log names it (card_lost); the others go on"
+            )
+
     def live_workers(self) -> int:
         with self._db.autocommit() as connection:
             return int(connection.execute(_LIVE, {"alive": WORKER_ALIVE_SECONDS}).scalar_one())
@@ -124,14 +144,22 @@ ON CONFLICT (name) DO UPDATE SET
 _OFFERS: Final = text("""
 SELECT e.spec, count(w.name), e.updated_at,
     CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
-    CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END
-FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines) AND w.state <> 'stopped'
+    CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END,
+    (SELECT count(*) FROM workers l WHERE e.name = ANY(l.engines) AND l.state = 'lost'
+     AND l.beat_at > clock_timestamp() - make_interval(secs => :alive))
+FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines)
+    AND w.state NOT IN ('stopped', 'lost')
     AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
 GROUP BY e.name, e.spec, e.rank, e.updated_at
 ORDER BY (count(w.name) > 0) DESC, e.rank, e.name
 """)
 
 _LIVE: Final = text(
-    "SELECT count(*) FROM workers WHERE state <> 'stopped'"
+    "SELECT count(*) FROM workers WHERE state NOT IN ('stopped', 'lost')"
+    " AND beat_at > clock_timestamp() - make_interval(secs => :alive)"
+)
+
+_LOST: Final = text(
+    "SELECT count(*) FROM workers WHERE state = 'lost'"
     " AND beat_at > clock_timestamp() - make_interval(secs => :alive)"
 )

@@ -187,7 +187,7 @@ SELECT
     (SELECT count(*) FROM jobs WHERE status = 'running' AND engine = :engine) AS running,
     (SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8 FROM jobs
      WHERE status = 'queued' AND engine = :engine) AS oldest_seconds,
-    (SELECT count(*) FROM workers WHERE :engine = ANY(engines) AND state <> 'stopped'
+    (SELECT count(*) FROM workers WHERE :engine = ANY(engines) AND state NOT IN ('stopped', 'lost')
      AND beat_at > clock_timestamp() - make_interval(secs => :alive)) AS workers,
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
         SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM (

@@ -311,3 +311,18 @@ def _needed(services: dict[str, Service], name: str) -> set[str]:
     """Return whatever has to run before a service, directly or not."""
     direct = set(services[name].get("depends_on", {}))
     return direct.union(*(_needed(services, other) for other in direct))
+
+
+def test_every_service_may_open_many_files(services: dict[str, Service]) -> None:
+    limits = {name: service["ulimits"]["nofile"] for name, service in services.items()}
+    assert limits == {name: {"soft": 65536, "hard": 65536} for name in services}
+
+
+@pytest.mark.parametrize("name", ["s3", "prometheus", "grafana"])
+def test_servers_of_others_hear_of_no_proxy(services: dict[str, Service], name: str) -> None:
+    proxies = {"http_proxy", "https_proxy", "all_proxy"}
+    told = services[name]["environment"]
+    assert {each: told[each] for each in told if each.lower() in proxies} == {
+        **dict.fromkeys(proxies, ""),
+        **dict.fromkeys({each.upper() for each in proxies}, ""),
+    }

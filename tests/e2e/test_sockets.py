@@ -54,12 +54,13 @@ def listening(service: Service) -> dict[str, set[stranger.Address]]:
             if process.environ().get(MARK) != data and process.cwd() != f"{data}/pg":
                 continue
             for socket in process.net_connections("all"):
-                here = cast(Any, socket.laddr)  # A path of a Unix socket, whatever the stubs say.
+                # Paths, of a Unix socket, and often empty, whatever the stubs say.
+                here, there = cast(Any, socket.laddr), cast(Any, socket.raddr)
                 if isinstance(here, str):
-                    if here and not socket.raddr:
+                    if here and not there:
                         name = "grpc.sock" if GRPC_SOCKET.fullmatch(here) else here
                         found.setdefault(name, set()).add(str(Path(process.cwd(), here)))
-                elif here and not socket.raddr:
+                elif here and not there:
                     name = names.get(here.port, f"port {here.port}")
                     found.setdefault(name, set()).add((here.ip, here.port))
     return found

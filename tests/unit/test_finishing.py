@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from shared.engines.parameters import RenderParameters
+from shared.engines.spec import Fit
 from shared.errors import DatabaseUnavailable
 from shared.lifecycle import Stage
 from worker.render import loop
@@ -32,8 +33,18 @@ class Lease:
 
 
 def job(**values: Any) -> Any:
-    parameters = RenderParameters.model_construct(
-        width=64, height=64, fps=8, num_frames=4, prompt="", seed=7
+    parameters = RenderParameters(
+        width=64,
+        height=64,
+        fps=8,
+        num_frames=4,
+        prompt="",
+        negative_prompt="",
+        resolution=None,
+        fit=Fit.CROP,
+        num_inference_steps=1,
+        guidance_scale=0,
+        seed=7,
     )
     usual = {
         "public_id": "job_1",

@@ -26,6 +26,7 @@ from shared.excerpt import excerpt
 from shared.jobs.job import parse_id
 from shared.outbound.url import Target
 from shared.settings import Settings
+from shared.tables import ANONYMOUS
 from shared.webhooks.delivery_log import parse_delivery_id
 from shared.webhooks.endpoints import parse_endpoint_id
 from tests.support.work import bytes_of, cpu_seconds_of, steps_of
@@ -114,7 +115,7 @@ def sent(kind: str, body: bytes) -> object:
         # Where there is an app, a form that cannot be read is an error of HTTP.
         scope = {**request({"Content-Type": kind}).scope, "app": None}
         arriving = Request(scope, arrive)
-        with MemoryBudget(2**30).reserve() as reservation:
+        async with MemoryBudget(2**30, each=2**30).reserve(ANONYMOUS) as reservation:
             return await receive(arriving, max_bytes=2**25, reservation=reservation)
 
     return asyncio.run(take_in())

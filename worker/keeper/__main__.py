@@ -6,7 +6,6 @@ process: whoever runs it starts it anew.
 """
 
 import contextlib
-import signal
 import sys
 import threading
 import time
@@ -26,6 +25,7 @@ from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
 from shared.settings import Settings, read_settings
+from shared.stopping import on_stop
 from shared.storage import Storage
 from shared.tallies import Tallies
 from worker.keeper import webhook_sender
@@ -109,8 +109,7 @@ def main() -> int:
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         stop.set()
 
-    signal.signal(signal.SIGTERM, ask_to_stop)
-    signal.signal(signal.SIGINT, ask_to_stop)
+    on_stop(ask_to_stop)
     with contextlib.ExitStack() as opened:
         return _watch(_loops(settings, stop, opened), stop)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -46,6 +47,7 @@ class Worker:
     started_at: float = 0.0
     start_at: float = 0.0
     deaths: int = 0
+    is_ending: bool = False
 
 
 class Supervisor:
@@ -58,14 +60,20 @@ class Supervisor:
         *,
         give_up: Callable[[str], None],
         hand_back: Callable[[str], None],
+        is_lost: Callable[[str], bool] = lambda worker: False,
     ) -> None:
-        """Both take back the jobs of a dead child, by the name on its claims.
+        """Take places.
 
-        `give_up` charges its death to them, `hand_back` does not: we ended it ourselves.
+        Args:
+            give_up: takes back the jobs of a dead child, by the name on its claims, and charges
+                its death to them.
+            hand_back: does the same without a charge: we ended the child ourselves.
+            is_lost: says of a worker whether its card does not answer any more.
         """
         self._settings = settings
         self._give_up = give_up
         self._hand_back = hand_back
+        self._is_lost = is_lost
         self._workers = [
             Worker(config, HeartbeatFile.create(Path(config.heartbeat_path))) for config in configs
         ]
@@ -115,14 +123,17 @@ class Supervisor:
 
     def _watch_process(self, worker: Worker) -> None:
         now = time.monotonic()
+        is_lost = self._is_lost(worker.config.worker)
         if worker.process is None:
-            if now >= worker.start_at:
+            if now >= worker.start_at and not is_lost:
                 worker.heartbeat_file.vacate()
-                worker.process = _start(worker)
+                worker.process, worker.is_ending = _start(worker), False
                 worker.started_at = now
             return
         code = worker.process.poll()
         if code is None:
+            if is_lost:
+                self._leave_lost_card(worker)
             return
         worker.process = None
         self._free_jobs_of_the_dead(worker)
@@ -133,6 +144,14 @@ class Supervisor:
         _log.error(
             "worker_died", worker=worker.config.worker, exit_code=code, restart_seconds=pause
         )
+
+    def _leave_lost_card(self, worker: Worker) -> None:
+        """Have the child hand back its job, which cannot be finished there, and then end."""
+        if not worker.heartbeat_file.is_draining:
+            worker.heartbeat_file.ask_to_drain(0)
+        elif not worker.is_ending and _has_drained(worker):
+            worker.is_ending = True
+            _signal(worker, signal.SIGTERM)
 
     def _watch_child(self, worker: Worker) -> None:
         """Free the jobs of a child that died, and kill one that shows no progress."""
@@ -145,7 +164,8 @@ class Supervisor:
             self._free_jobs_of_the_dead(worker)
         elif worker.heartbeat_file.overdue_seconds > HUNG_MARGIN_SECONDS:
             _log.error("child_hangs", worker=worker.config.worker, pid=pid)
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # It may have died since it was looked at.
+                os.kill(pid, signal.SIGKILL)
 
     def _free_jobs_of_the_dead(self, worker: Worker) -> None:
         """Give up what the last child held, at once; its successor would do the same later."""

@@ -63,7 +63,7 @@ def rest(slot: HeartbeatFile) -> None:
 
 
 def waiting(valkey: Redis) -> int:
-    return valkey.llen(queue_name(ENGINE))  # type: ignore[return-value]  # It is no promise.
+    return int(valkey.llen(queue_name(ENGINE)))
 
 
 def heard(slot: HeartbeatFile) -> None:

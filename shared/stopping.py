@@ -1,0 +1,18 @@
+"""The signals that ask a process to stop in order."""
+
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+def on_stop(handler: Handler) -> None:
+    """Call the handler where the process is asked to stop, or its terminal is closed.
+
+    A hangup that whoever started it had ignored, as nohup does, stays ignored.
+    """
+    signal.signal(signal.SIGTERM, handler)
+    signal.signal(signal.SIGINT, handler)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, handler)

@@ -1,0 +1,124 @@
+"""The addresses of the servers, as providers hand them out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from shared.settings import Settings, wrong_settings
+from tests.support.stack import ROOT
+
+REST = "stillreel:pa%40ss@db.example.org:5433/stillreel?sslmode=require"
+
+
+def refusal(*, database_url: str = "postgres://h/d", redis_url: str = "redis://h") -> str:
+    with pytest.raises(ValidationError) as refused:
+        Settings(
+            _env_file=None,
+            database_url=SecretStr(database_url),
+            redis_url=SecretStr(redis_url),
+        )
+    return wrong_settings(refused.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "POSTGRES"])
+def test_every_spelling_of_postgres_is_the_same_address(scheme: str) -> None:
+    settings = Settings(_env_file=None, database_url=SecretStr(f"{scheme}://{REST}"))
+    assert settings.database_url.get_secret_value() == f"postgresql+psycopg://{REST}"
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("postgresql+psycopg2://u:secret@h/d", "it names the driver psycopg2, which is not used"),
+        ("postgres+asyncpg://u:secret@h/d", "it names the driver asyncpg"),
+        ("mysql://u:secret@h/d", "it begins with postgresql://"),
+        ("u:secret@h/d", "it begins with postgresql://"),
+        ("postgresql:u:secret@h/d", "it begins with postgresql://"),
+        ("", "it begins with postgresql://"),
+        ("postgresql://u:secret@h:port/d", "its parts cannot be told from each other"),
+        ("postgresql://u:secret@h:99999/d", "its port is no number from 1 to 65535"),
+        ("postgresql://u:secret@h/d?pgbouncer=true", "Postgres has no option 'pgbouncer'"),
+        ("postgresql://u:secret@h/d?sslmode=on", "sslmode takes disable, allow"),
+    ],
+)
+def test_another_database_is_one_sentence_without_its_password(url: str, what: str) -> None:
+    said = refusal(database_url=url)
+    assert said.startswith(f"STILLREEL_DATABASE_URL: {what}")
+    assert "secret" not in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("unix:///secret.sock", "it begins with redis://"),
+        ("redis+sentinel://h:secret@h/0", "it begins with redis://"),
+        ("h:6379", "it begins with redis://"),
+        ("redis://:secret@h:port/0", "its port is no number"),
+        ("redis://:secret@h/0?ssl_ca_certs=/ca.pem", "'ssl_ca_certs' is no option here"),
+        ("rediss://:secret@h/0?socket_timeout=9", "'socket_timeout' is no option here"),
+        ("rediss://:secret@h/0?ssl_cert_reqs=never", "ssl_cert_reqs takes required"),
+    ],
+)
+def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str) -> None:
+    said = refusal(redis_url=url)
+    assert said.startswith(f"STILLREEL_REDIS_URL: {what}")
+    assert "secret" not in said
+
+
+@pytest.mark.parametrize("module", ["worker.keeper", "api", "worker"])
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+def test_a_process_says_one_line_about_it_and_ends(module: str, name: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env={f"STILLREEL_{name}": "mysql://u:secret@h/d", "PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    [line] = (done.stdout + done.stderr).strip().splitlines()
+    assert line.startswith(f"the settings are wrong: STILLREEL_{name}: it begins with ")
+    assert done.returncode != 0
+
+
+def test_migrating_a_database_that_is_away_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env={"STILLREEL_DATABASE_URL": "postgres://u:secret@127.0.0.1:1/d", "PATH": "/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    [line] = (done.stdout + done.stderr).strip().splitlines()
+    assert line.startswith("the database of STILLREEL_DATABASE_URL did not answer: ")
+    assert "secret" not in line
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [
+        ("lease_seconds", "inf", "it should be a finite number"),
+        ("drain_seconds", "1e300", "it should be less than or equal to"),
+        ("retain_seconds", "10000000000000", "it should be less than or equal to"),
+        ("webhook_schedule", "0,1e300", "it takes seconds from 0 on"),
+        ("cpu_workers", "100000", "it should be less than or equal to 256"),
+        ("worker_id", "a/b", "it takes letters, digits"),
+        ("worker_id", "%h", "it takes letters, digits"),
+        ("s3_bucket", "my bucket", "it takes letters, digits"),
+        ("s3_region", "eu central", "it is one word like us-east-1"),
+        ("s3_endpoint", "http://store:port", "it begins with https:// or http://"),
+        ("s3_endpoint", "http://st ore", "it begins with https:// or http://"),
+    ],
+)
+def test_what_would_fail_later_is_refused_at_the_start(
+    name: str, value: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"STILLREEL_{name.upper()}", value)
+    with pytest.raises(ValidationError) as refused:
+        Settings(_env_file=None)
+    assert wrong_settings(refused.value).startswith(f"STILLREEL_{name.upper()}: {what}")
