@@ -31,7 +31,10 @@ from shared.errors import (
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF")
 HEIC: Final = "HEIC"
 MIN_SIDE: Final = 16
-MAX_ASPECT: Final = 10
+MAX_ASPECT: Final = 32
+"""A turn of a phone gives 10:1 and more; a clip shows a part of it."""
+
+MAX_LONG_SIDE: Final = 20_480
 MAX_SHORT_SIDE: Final = 2048  # Twice the largest resolution; more would only slow the PNG.
 MAX_SCANS: Final = 100
 MAX_PASSES: Final = 1_300_000_000
@@ -88,7 +91,7 @@ def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> P
             _check_header(image, opened.kind, max_pixels)
             if opened.kind in _JPEG:
                 _check_scans(body, image.size)
-                mended = with_end(body)
+                mended = with_end(body, _target(image.size))
                 opened = opened if mended is body else _open(mended, no_heic)
             return _normalise(opened)
     except InvalidImage:
@@ -234,7 +237,7 @@ def _plain_mode(
 
 
 def _target(size: tuple[int, int]) -> tuple[int, int]:
-    scale = min(1.0, MAX_SHORT_SIDE / min(size))
+    scale = min(1.0, MAX_SHORT_SIDE / min(size), MAX_LONG_SIDE / max(size))
     return round(size[0] * scale), round(size[1] * scale)
 
 

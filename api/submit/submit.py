@@ -21,7 +21,7 @@ from api.submit.body import CreateRequest, ImageUrl, read_create, receive
 from api.submit.gpu_fit import admit
 from api.submit.idempotency import fingerprint
 from api.submit.remote_urls import check_webhook, fetch_image
-from api.submit.warnings import warnings_for
+from api.submit.warnings import shape_warnings, warnings_for
 from shared.crashpoints import crashpoint
 from shared.engines.parameters import RenderParameters, resolve_parameters
 from shared.engines.registry import OfferedEngine
@@ -198,6 +198,9 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
     parameters, gpu_bytes = _settled(order, picture)
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
+    shape = shape_warnings(
+        spec, parameters, image_width=picture.width, image_height=picture.height
+    )
     return NewJob(
         id=new_id(),
         owner_id=order.owner_id,
@@ -218,7 +221,7 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
         metadata=fields.metadata,
-        warnings=(*warnings_for(order.offer, fields), *picture.warnings),
+        warnings=(*warnings_for(order.offer, fields), *picture.warnings, *shape),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
 

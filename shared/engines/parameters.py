@@ -171,6 +171,10 @@ def _size(
             _snap(image_width * scale, spec.multiple),
             _snap(image_height * scale, spec.multiple),
         )
+    if max(size) > spec.max_side and asked.resolution is None:
+        # A panorama: as long a clip as there is, of its middle or, with `fit`, of all of it.
+        longest = spec.max_side - spec.max_side % spec.multiple
+        size = (min(size[0], longest), min(size[1], longest))
     if max(size) > spec.max_side:
         raise InvalidRequest(
             f"this picture is {image_width} x {image_height}; at {resolution} its clip would be"

@@ -131,14 +131,14 @@ def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> Job
         seed=job.parameters.seed,
         output=_output(job, base_url),
         error=_error(job),
-        metrics=job.metrics,
+        metrics={name: each for name, each in job.metrics.items() if name != "warnings"},
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
         batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
         metadata=job.metadata,
         version=job.version,
-        warnings=list(job.warnings),
+        warnings=[*job.warnings, *job.metrics.get("warnings", ())],
     )
 
 

@@ -4,6 +4,7 @@ Optimisers leave it out, and some cameras. Whether all pixels are there is not s
 is tried out. A decoder that has them all does not care what follows; one that has not, shows it.
 """
 
+import hashlib
 import io
 import re
 from typing import Final
@@ -12,6 +13,7 @@ from PIL import Image
 
 from api.images.scans import MAX_SEGMENTS
 
+ROWS: Final = 256
 END: Final = b"\xff\xd9"
 _MARKER: Final = re.compile(rb"\xff+[^\x00\xff]")
 _RESTARTS: Final = frozenset(range(0xD0, 0xD8))
@@ -23,30 +25,37 @@ _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALL_BITS: Final = (1 << 64) - 1
 _PROBES: Final = (
     END,
-    b"".join(b"\x35\xac\x96" * 40 + bytes([0xFF, 0xD0 + n % 8]) for n in range(64))
-    + END,
+    b"".join(b"\x35\xac\x96" * 40 + bytes([0xFF, 0xD0 + n % 8]) for n in range(64)) + END,
 )
 """Two ways to go on: nothing, and noise with restarts in it."""
 
 
-def with_end(body: bytes) -> bytes:
-    """Return a JPEG with its end marker, where all of its pixels are there; else as it was."""
+def with_end(body: bytes, size: tuple[int, int]) -> bytes:
+    """Return a JPEG with its end marker, where all of its pixels are there; else as it was.
+
+    Args:
+        size: what it may be halved to while it is decoded.
+    """
     end, is_covered = _end_of_scans(body)
     if end is None or not is_covered:
         return body
     picture = body[:end]
-    first, second = (_look(picture + probe) for probe in _PROBES)
+    first, second = (_look(picture + probe, size) for probe in _PROBES)
     return picture + END if first is not None and first == second else body
 
 
-def _look(body: bytes) -> bytes | None:
-    """Return the picture decoded at an eighth of its size, for which all of it is read."""
+def _look(body: bytes, size: tuple[int, int]) -> bytes | None:
+    """Return a digest of the picture, decoded as it will be."""
+    digest = hashlib.sha256()
     try:
         with Image.open(io.BytesIO(body), formats=["JPEG"]) as image:
-            image.draft(None, (image.width // 8 or 1, image.height // 8 or 1))
-            return image.tobytes()
+            image.draft(None, size)
+            for top in range(0, image.height, ROWS):
+                rows = image.crop((0, top, image.width, min(top + ROWS, image.height)))
+                digest.update(rows.tobytes())
     except Exception:  # A decoder raises anything; then the file is judged as it is.
         return None
+    return digest.digest()
 
 
 def _end_of_scans(body: bytes) -> tuple[int | None, bool]:
