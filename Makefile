@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
@@ -19,9 +20,17 @@ demo: $(BIN)/python  ## Send a sample photo to the running service and keep its 
 key: $(BIN)/python  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
 	@$(BIN)/python -m local.key create "$(NAME)" $(if $(ADMIN),--admin)
 
-test:  ## Run every test, against servers of its own
+unit:  ## Run the tests that need no server; ARGS="-k name" goes to pytest, as in the two below
 	@$(PYTHON) -m local.install dev
-	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	@FLOOR_SECONDS=60 $(PYTEST) -m "not extended" tests/unit tests/test_architecture.py $(ARGS)
+
+test:  ## Run the tests, against servers of its own
+	@$(PYTHON) -m local.install dev
+	@FLOOR_SECONDS=480 $(PYTEST) -m "not extended" $(ARGS)
+
+test-all:  ## Run what `make test` leaves out: controls, receivers and SDKs of other languages, growth, long chaos
+	@$(PYTHON) -m local.install dev
+	@FLOOR_SECONDS=1200 $(PYTEST) -m extended $(ARGS)
 
 soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SEED=1
 	@$(PYTHON) -m local.install dev
@@ -37,6 +46,16 @@ check:  ## Check format, lint, types, borders and architecture
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
 	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
+
+fmt:  ## Format the code, and mend what lint can mend by itself
+	@$(PYTHON) -m local.install dev
+	@$(BIN)/python -m ruff check --fix -q . ; $(BIN)/python -m ruff format .
+
+migration: $(BIN)/python  ## Begin a migration: NAME="what it is for"
+	@$(BIN)/python -m local.migration "$(NAME)"
+
+routes: $(BIN)/python  ## List every route: method, path, handler
+	@$(BIN)/python -m tests.support.routes
 
 audit:  ## Ask for known vulnerabilities of every pinned library; needs the network
 	@$(PYTHON) -m local.install dev
@@ -57,4 +76,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key test soak soak-uploads check audit lock bench-gpu env clean
+.PHONY: help run demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean

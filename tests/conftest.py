@@ -1,6 +1,8 @@
 """Fixtures and rules for every test."""
 
 import os
+import time
+from typing import Final
 
 import pytest
 import structlog
@@ -8,6 +10,11 @@ import structlog
 from tests.support.stack import module_stack, servers, stack
 
 __all__ = ["module_stack", "servers", "stack"]
+
+BUDGET_VARIABLE: Final = "FLOOR_SECONDS"
+SLOWEST: Final = 10
+
+_began: Final = time.monotonic()
 
 
 def pytest_configure() -> None:
@@ -46,3 +53,19 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_sep("!", "a test was skipped, which fails the run where CI is set")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Where a floor took longer than its budget, name the tests that took the most of it."""
+    budget = float(os.environ.get(BUDGET_VARIABLE, "inf"))
+    took = time.monotonic() - _began
+    if took <= budget:
+        return
+    reports = [report for same in terminalreporter.stats.values() for report in same]
+    seconds: dict[str, float] = {}
+    for report in reports:
+        if isinstance(report, pytest.TestReport):
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+    terminalreporter.section(f"{took:.0f} s, over its budget of {budget:.0f} s; the slowest are")
+    for name in sorted(seconds, key=seconds.__getitem__, reverse=True)[:SLOWEST]:
+        terminalreporter.write_line(f"{seconds[name]:7.1f} s  {name}")

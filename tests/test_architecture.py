@@ -1,6 +1,7 @@
 """Rules people would forget, read from the code itself."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -130,6 +131,27 @@ def modules_of(tree: ast.Module) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_a_broad_except_stands_only_at_the_edges_that_are_listed() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    section = text.split("\n## Edges\n")[1].split("\n## ")[0]
+    listed = set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
+    found = {
+        path
+        for path, tree in sources()
+        if path.startswith(("api/", "worker/", "shared/", "local/"))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ExceptHandler) and is_broad(node.type)
+    }
+    assert found == listed
+
+
+def is_broad(caught: ast.expr | None) -> bool:
+    names = (
+        {node.id for node in ast.walk(caught) if isinstance(node, ast.Name)} if caught else set()
+    )
+    return caught is None or bool(names & {"Exception", "BaseException"})
 
 
 def test_nothing_unpickles() -> None:

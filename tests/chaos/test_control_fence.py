@@ -10,7 +10,7 @@ from tests.chaos.trial import SafeguardTrial, trial
 from tests.support.processes import freeze, thaw, until
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 LONG = "steps=60 pause=0.1"
 """Six seconds: longer than a lease, so that two attempts overlap."""

@@ -11,7 +11,7 @@ from tests.chaos.trial import HOPELESS_SECONDS, trial
 from tests.support.processes import PATIENCE_SECONDS
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 
 @pytest.mark.parametrize("sabotage", [None, "looks"])

@@ -8,6 +8,8 @@ from tests.chaos.trial import HOPELESS_SECONDS, trial
 from tests.support.processes import PATIENCE_SECONDS
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.extended
+
 
 @pytest.mark.parametrize("sabotage", [None, "reaper"])
 def test_the_reaper_saves_the_job_of_a_worker_that_vanished(

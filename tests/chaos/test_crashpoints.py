@@ -27,7 +27,7 @@ from tests.support.receiver import Receiver
 from tests.support.stack import Stack
 from tests.test_architecture import sources
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 PATIENCE_SECONDS = 250.0
 CRASHY = {"max_attempts": 99, "cpu_workers": 2}

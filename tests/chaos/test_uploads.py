@@ -8,7 +8,7 @@ from tests.chaos.bad_requests import requests
 from tests.chaos.upload_storm import UploadStorm, table
 from tests.support.stack import Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 SEED = 7
 REQUESTS = 300

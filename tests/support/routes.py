@@ -1,9 +1,13 @@
 """Every route an app has, also those that its own description leaves out."""
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI
+
+from api.app import create_app
+from shared.settings import Settings
 
 METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
@@ -31,3 +35,11 @@ def leaves(found: Any) -> Iterator[Any]:
         else:
             route.methods = getattr(route, "methods", None)
             yield route
+
+
+if __name__ == "__main__":
+    for each in sorted(leaves(create_app(Settings()).routes), key=lambda route: str(route.path)):
+        handler = getattr(each, "endpoint", None)
+        name = "" if handler is None else f"{handler.__module__}.{handler.__name__}"
+        line = f"{','.join(sorted(each.methods or {'GET'})):10} {each.path:52} {name}"
+        sys.stdout.write(f"{line.rstrip()}\n")

@@ -32,7 +32,8 @@ from worker.engines.i2vgen.weights import Model, prepare
 
 # pytest hangs its collectors on every logger, and torch logs each traced call to this one.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]  # Tracing takes 10 s of one quiet core.
+# Tracing takes 10 s of one quiet core.
+pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(400)]
 
 BACKEND = "inductor" if "INDUCTOR" in os.environ else "aot_eager"
 BOUND = 1e-5

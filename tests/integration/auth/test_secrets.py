@@ -20,7 +20,7 @@ from tests.support.processes import Crew, crew, until
 from tests.support.receiver import Receiver
 from tests.support.stack import ROOT, Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 PLANTED: Final = "planted-7c1f09e2"
 ADMIN_KEY: Final = "an-admin-key-of-the-tests-51b3f6a7"

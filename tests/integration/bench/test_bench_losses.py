@@ -25,7 +25,7 @@ from tests.support.benches import CASE, TINY, small_bench
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.weights import Model
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
 ROWS_ALONE = Effort(rounds=1, ablation_rounds=0, clips_in_a_row=0, half_steps=0)
 

@@ -30,7 +30,7 @@ from tests.support.benches import CASE, TINY, small_bench
 from tests.support.processes import until
 from worker.engines.i2vgen.context import KeptContext
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(600)]
 
 CPU = torch.device("cpu")
 TECHNIQUES = [

@@ -15,7 +15,7 @@ BOUND = 100_000  # bytes a render
 RENDERS = int(os.environ.get("GROWTH_RENDERS", "100"))
 SECONDS = 110 + 3 * RENDERS  # A quarter of a second each where nothing else runs.
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(SECONDS + 10)]
+pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(SECONDS + 10)]
 
 
 @pytest.fixture(scope="module")

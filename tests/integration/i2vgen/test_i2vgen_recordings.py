@@ -21,6 +21,8 @@ from worker.engines.i2vgen.compile_cache import CACHE_VARIABLE
 from worker.engines.i2vgen.cuda_graph import Recorder, Work
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
+pytestmark = pytest.mark.extended
+
 WARM: Final = {"width": 256, "height": 256}
 SMALLER: Final = {"width": 192, "height": 256}
 LARGER: Final = {"width": 320, "height": 256}

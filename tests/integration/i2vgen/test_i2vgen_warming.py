@@ -24,6 +24,8 @@ from worker.engines.i2vgen.compile_cache import CACHE_VARIABLE, keep_on_disk
 from worker.engines.i2vgen.cuda_graph import Work
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
+pytestmark = pytest.mark.extended
+
 Run = Callable[..., Any]
 CPU = torch.device("cpu")
 

@@ -15,6 +15,8 @@ from tests.support.gateway import ADMIN_KEY, Gateway
 from tests.support.outbox import Outbox, Sender
 from tests.support.receiver import Received, Receiver
 
+pytestmark = pytest.mark.extended
+
 Verify = Callable[[bytes, Mapping[str, str], str], object]
 
 

@@ -28,6 +28,8 @@ from tests.support.ports import free_port
 from tests.support.stack import ROOT
 from worker.keeper.webhook_sender import Event
 
+pytestmark = pytest.mark.extended
+
 PAGES: Final = ROOT / "docs" / "receivers"
 STUBS: Final = ROOT / "tests" / "receivers" / "wordpress.php"
 MODULES: Final = Path(sys.prefix) / "receivers"

@@ -13,7 +13,7 @@ from tests.integration.worker.test_worker import SETTINGS, Bench, open_bench
 from tests.support.processes import Program, until
 from tests.support.stack import ROOT, Stack
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 KILLS = int(os.environ.get("REPLACEMENT_KILLS", "1"))
 IMPATIENT = {"STILLREEL_TEST_SABOTAGE": "patience", "PYTHONPATH": f"{ROOT}/tests/sabotage:{ROOT}"}

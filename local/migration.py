@@ -1,0 +1,27 @@
+"""`make migration NAME="…"`: write the next migration's file, with its number."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+VERSIONS = Path(__file__).resolve().parents[1] / "migrations" / "versions"
+
+
+def main(name: str) -> int:
+    slug = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
+    if not slug:
+        print(
+            'stillreel: say what it is for: make migration NAME="a key\'s quota"', file=sys.stderr
+        )
+        return 2
+    newest = max((path.name[:4] for path in VERSIONS.glob("[0-9]*.py")), default="0000")
+    number = f"{int(newest) + 1:04d}"
+    return subprocess.call(
+        [*(sys.executable, "-m", "alembic", "revision"), "--rev-id", number, "-m", slug],
+        cwd=VERSIONS.parents[1],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
