@@ -1,6 +1,6 @@
 """HEIC, by libheif and libde265, which had faults that ran a picture's code: only where confined.
 
-docs/decisions/0001-heic.md says which library and why.
+docs/decisions/0010-heic-by-pillow-heif.md says which library and why.
 """
 
 import io
