@@ -24,6 +24,7 @@ from api.routes import (
     jobs,
     legacy,
     models,
+    page,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -73,8 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
         legacy,
         health,
         docs,
+        page,
     ):
         app.include_router(routes.router)
     app.mount("/docs/ui", docs.swagger_ui)
+    app.mount("/web", page.parts)
     openapi.describe(app)
     return app

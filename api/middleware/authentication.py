@@ -12,9 +12,9 @@ from api.problems import problem_response
 from shared.errors import AppError, RateLimited, Unauthenticated
 
 PUBLIC: Final = frozenset(
-    {"/", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
+    {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
 )
-PUBLIC_FOLDER: Final = "/docs/ui/"
+PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
 
 KEY_HEADER: Final = "Stillreel-Key"
 KEY_IGNORED: Final = "ignored; this gateway has no API keys yet, and answers without"
@@ -66,4 +66,4 @@ def _telling_of_the_key(send: Send) -> Send:
 
 
 def is_public(path: str) -> bool:
-    return path in PUBLIC or path.startswith(PUBLIC_FOLDER)
+    return path in PUBLIC or path.startswith(PUBLIC_FOLDERS)

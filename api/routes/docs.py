@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import fastapi_offline
 from fastapi import APIRouter, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
 
 from api.middleware.security_headers import ASSET, page
@@ -17,11 +17,6 @@ POLICY: Final = "connect-src 'self'; img-src 'self' data:; script-src 'self'; st
 """Swagger UI's stylesheet holds its images; everything else comes from here."""
 
 router = APIRouter(route_class=Route, include_in_schema=False)
-
-
-@router.get("/")
-async def home() -> RedirectResponse:
-    return RedirectResponse("docs")
 
 
 @router.get("/docs")

@@ -2,10 +2,12 @@
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 PATIENCE_MS = 30_000
 
@@ -18,22 +20,57 @@ def chromium() -> str:
     pytest.skip("Chromium is not installed")
 
 
+@dataclass
+class Visit:
+    """A page of one visitor, what its console said of errors and warnings, where it sent to."""
+
+    page: Page
+    complaints: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request))
+
+    def origins(self) -> set[str]:
+        """Return where requests went, but for what the page holds itself."""
+        urls = (request.url for request in self.requests)
+        return {"/".join(url.split("/")[:3]) for url in urls if url.startswith("http")}
+
+    def _hear(self, said: ConsoleMessage) -> None:
+        if said.type not in {"log", "debug", "info"}:
+            self.complaints.append(said.text)
+
+
 @contextlib.contextmanager
-def open_page() -> Iterator[tuple[Page, list[str]]]:
-    """Yield a page, and what its console says of errors and warnings as they come."""
+def launched(*, arguments: Sequence[str] = ()) -> Iterator[Browser]:
+    """Yield a Chromium for several visits."""
     path = chromium()
     with sync_playwright() as playwright:
         # Its sandbox does not start for root, as in containers.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        page = browser.new_page()
-        page.set_default_timeout(PATIENCE_MS)
-        complaints: list[str] = []
-        page.on(
-            "console",
-            lambda said: complaints.append(said.text) if said.type != "log" else None,
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", *arguments]
         )
-        page.on("pageerror", lambda error: complaints.append(str(error)))
         try:
-            yield page, complaints
+            yield browser
         finally:
             browser.close()
+
+
+@contextlib.contextmanager
+def visit(browser: Browser, **options: Any) -> Iterator[Visit]:
+    """Yield a page of a visitor of its own: no cookies, no storage, nothing in the cache."""
+    context = browser.new_context(**options)
+    try:
+        yield Visit(context.new_page())
+    finally:
+        context.close()
+
+
+@contextlib.contextmanager
+def open_page() -> Iterator[tuple[Page, list[str]]]:
+    """Yield a page, and what its console says of errors and warnings as they come."""
+    with launched() as browser, visit(browser) as guest:
+        yield guest.page, guest.complaints

@@ -269,7 +269,7 @@ MAKERS: Final = (
     ),
     Made("browser-p3.avif", lambda: avif(P3(), 12, 13)),
     Made(
-        "linear-numbers.png", lambda: png(in_space(TO_P3, srgb), chunk(b"cICP", b"\x0c\x0d\0\1"))
+        "editor-p3-by-numbers.png", lambda: png(in_space(TO_P3, srgb), chunk(b"cICP", b"\x0c\x0d\0\1"))
     ),
     Made(
         "broadcast-hlg.avif",

@@ -36,7 +36,10 @@ def is_guarded(answer: requests.Response) -> bool:
         ("GET", "/readyz", 200),
         ("GET", "/metrics", 200),
         ("GET", "/openapi.json", 200),
-        ("GET", "/", 307),
+        ("GET", "/", 200),
+        ("GET", "/admin", 200),
+        ("GET", "/web/main.js", 200),
+        ("GET", "/web/nothing.js", 404),
         ("GET", "/docs", 200),
         ("GET", "/docs/start.js", 200),
         ("GET", "/docs/ui/swagger-ui.css", 200),
@@ -56,7 +59,8 @@ def test_every_answer_is_guarded(gateway: Gateway, method: str, path: str, statu
     )
     assert answer.status_code == status
     assert is_guarded(answer), answer.headers
-    kept = "no-cache" if path.startswith("/docs") and status == 200 else "no-store"
+    is_page = path in {"/", "/admin"} or path.startswith(("/docs", "/web"))
+    kept = "no-cache" if is_page and status == 200 else "no-store"
     assert kept in answer.headers["Cache-Control"] or path.startswith("/v1/jobs")
 
 

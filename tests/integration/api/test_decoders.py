@@ -198,10 +198,10 @@ def test_nothing_is_left_of_the_decoders_of_a_gateway_that_was_killed() -> None:
     family = psutil.Process(gateway.pid)
     until(lambda: any(map(is_decoding, family.children(recursive=True))), "it is being decoded")
     children = family.children(recursive=True)
-    assert len(children) == 2
+    assert len(children) >= 2  # A third may be trying out the confinement.
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(timeout=60)
-    until(lambda: not any(map(_lives, children)), "both have ended")
+    until(lambda: not any(map(_lives, children)), "all have ended")
 
 
 def _lives(process: psutil.Process) -> bool:

@@ -55,7 +55,9 @@ RENAME = {"name": "renamed"}
 SINCE = {"since": "2020-01-01T00:00:00Z"}
 
 EXPECTED: dict[str, Row] = {
-    "GET /": Row(Access.PUBLIC, 307),
+    "GET /": PUBLIC,
+    "GET /admin": PUBLIC,
+    "GET /web": PUBLIC,
     "GET /docs": PUBLIC,
     "GET /docs/start.js": PUBLIC,
     "GET /docs/ui": PUBLIC,
@@ -200,8 +202,7 @@ def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:
     """Send a route's request."""
     method, path = route.split(" ")
     row = EXPECTED[route]
-    if route == "GET /docs/ui":
-        path += "/swagger-ui.css"
+    path += {"GET /docs/ui": "/swagger-ui.css", "GET /web": "/main.js"}.get(route, "")
     return who.send(
         method,
         path.format_map(named),
@@ -333,7 +334,16 @@ def test_a_deleted_job_is_a_missing_one(world: World) -> None:
 
 
 def test_a_path_that_is_no_route_needs_a_key_too(world: World) -> None:
-    for path in ("/v1/nothing", "/docs/uix", "/docs/ui", "/livez/", "//livez", "/V1/jobs"):
+    for path in (
+        "/v1/nothing",
+        "/docs/uix",
+        "/docs/ui",
+        "/web",
+        "/webx",
+        "/livez/",
+        "//livez",
+        "/V1/jobs",
+    ):
         assert world.strangers["none"].get(path).status_code == 401, path
         assert world.tenant.get(path).status_code == 404, path
 

@@ -1,0 +1,109 @@
+// What is done with a job that is there: make it again, cancel it, delete it, load its settings.
+import * as api from "./api.js";
+import { newId, property, randomSeed } from "./form.js";
+import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
+import { keepPhoto, loadSettings, measured, showPhotos } from "./photos.js";
+import { dismiss, set, state, toast } from "./state.js";
+import { t } from "./i18n.js";
+
+const UNDO_MS = 6000;
+
+// Send what a job was made of again: by the same seed, or by others.
+export async function again(job, seeds = [job.seed]) {
+  try {
+    const blob = await api.fetchBlob(api.fileUrl(job, "input"));
+    const of = state.models.find((each) => each.id === job.model);
+    const isTaken = ([name, value]) => name !== "image_sha256" && !/^image_/.test(name) && value !== null && (!of || property(of, name));
+    const input = Object.fromEntries(Object.entries(job.input).filter(isTaken));
+    const together = seeds.length > 1 ? newId() : null;
+    let first = null;
+    for (const seed of seeds) {
+      const sent = { ...input, model: job.model, seed, outputs: ["poster", "gif"] };
+      if (sent.resolution) delete sent.width, delete sent.height;
+      if (sent.quality === "standard") delete sent.quality;
+      if (together) sent.metadata = { set: together };
+      const made = await api.createJob(sent, { blob, name: "photo.png" }, newId());
+      keepPhoto(made.id, URL.createObjectURL(blob));
+      learn([made], { isNews: false });
+      if (!first) select((first = made).id);
+    }
+    soon(QUICK_MS / 2);
+  } catch (error) {
+    toast(explained(error), { kind: "bad" });
+  }
+}
+
+export const vary = (job) => again(job, [0, 1, 2, 3].map(randomSeed));
+
+export async function cancel(job) {
+  try {
+    learn([await api.cancelJob(job.id)], { isNews: false });
+  } catch (error) {
+    if (error.status !== 409) toast(explained(error), { kind: "bad" });
+    soon(0);
+  }
+}
+
+const doomed = new Map(); // id -> timer
+
+// Hide a job now and delete it when the time to undo is over, or the page closes.
+export function remove(job) {
+  set({ hidden: new Set(state.hidden).add(job.id), selected: state.selected === job.id ? null : state.selected });
+  if (!state.selected) history.replaceState(null, "", location.pathname);
+  const message = toast(t("deleted"), { action: t("undo"), onAction: () => restore(job.id, message), ms: UNDO_MS });
+  doomed.set(job.id, setTimeout(() => reallyDelete(job.id), UNDO_MS));
+}
+
+function restore(id, message) {
+  clearTimeout(doomed.get(id));
+  doomed.delete(id);
+  unhide(id);
+  dismiss(message);
+}
+
+function unhide(id) {
+  const hidden = new Set(state.hidden);
+  hidden.delete(id);
+  set({ hidden });
+}
+
+async function reallyDelete(id) {
+  doomed.delete(id);
+  try {
+    await api.deleteJob(id);
+  } catch (error) {
+    if (error.status !== 404) {
+      unhide(id);
+      toast(explained(error), { kind: "bad" });
+      return;
+    }
+  }
+  forget(id);
+}
+
+function sendDeletes() {
+  for (const [id, waiting] of doomed) {
+    clearTimeout(waiting);
+    api.deleteJob(id, { keepalive: true }).catch(() => {}); // Nobody is left to tell.
+  }
+  doomed.clear();
+}
+
+addEventListener("pagehide", sendDeletes);
+
+export async function loadJob(job, { seed = null } = {}) {
+  loadSettings(job.input, { seed, model: job.model });
+  try {
+    const blob = await api.fetchBlob(api.fileUrl(job, "input"));
+    showPhotos([await measured(blob, "photo.png")]);
+  } catch {
+    set({ selected: null });
+    toast(t("photo.gone"), { kind: "bad" });
+  }
+}
+
+export async function useFrame(job, index, picture) {
+  loadSettings({ ...job.input, prompt: job.input.prompt }, { model: job.model });
+  const photo = await measured(picture, `frame-${index}.png`, { jobId: job.id, frame: index });
+  showPhotos([photo]);
+}

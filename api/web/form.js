@@ -1,0 +1,135 @@
+// From the form to the fields of a request, and what a clip of them will be.
+import { model, state } from "./state.js";
+
+// Drawn by parts of their own, or nothing a creator sets for one clip.
+const OWN = new Set(["prompt", "model", "image", "resolution", "num_frames", "seconds", "seed", "fit", "focus", "quality", "width", "height"]);
+const NEVER = new Set(["priority", "outputs", "webhook", "metadata", "queue_ttl_seconds", "retain_seconds", "steps", "keyframes"]);
+const ASPECTS = { "16:9": 16 / 9, "1:1": 1, "4:5": 0.8, "9:16": 9 / 16 };
+
+// Return a property's schema with its reference and its "or null" resolved.
+export function property(of, name) {
+  let schema = of?.parameters.properties[name];
+  if (!schema || schema["x-ignored"]) return null;
+  const { default: standard } = schema;
+  if (schema.anyOf) schema = { ...schema, ...schema.anyOf.find((each) => each.type !== "null") };
+  if (schema.$ref) schema = { ...schema, ...of.parameters.$defs[schema.$ref.split("/").pop()] };
+  return standard === undefined ? schema : { ...schema, default: standard };
+}
+
+// The settings below the fold: all that the model declares and no part of the page draws itself.
+export const furtherNames = (of) =>
+  Object.keys(of?.parameters.properties || {}).filter(
+    (name) => !OWN.has(name) && !NEVER.has(name) && property(of, name),
+  );
+
+export function presets(of) {
+  const qualities = Object.keys(of.qualities || {});
+  const made = qualities.length
+    ? ["draft", "standard", "high"]
+        .filter((name) => name === "standard" || qualities.includes(name))
+        .map((name) => ({ id: `quality:${name}`, name, values: name === "standard" ? {} : { quality: name } }))
+    : [];
+  const own = of.presets.map(({ name, ...values }) => ({
+    id: `preset:${name}`,
+    name,
+    values: Object.fromEntries(Object.entries(values).filter(([, value]) => value !== null)),
+  }));
+  return [...made, ...own];
+}
+
+// Return a setting as it stands: what the creator set, else the preset's, else the model's own.
+export function value(name, of = model()) {
+  const { values } = state.form;
+  if (values[name] !== undefined) return values[name];
+  const preset = presets(of).find((each) => each.id === state.form.preset)?.values || {};
+  if (preset[name] !== undefined) return preset[name];
+  if (name === "num_inference_steps" && preset.quality) {
+    return of.qualities[preset.quality]?.num_inference_steps;
+  }
+  return property(of, name)?.default;
+}
+
+export function clipSeconds(of = model()) {
+  if (state.form.values.seconds !== undefined) return state.form.values.seconds;
+  return value("num_frames", of) / value("fps", of);
+}
+
+const shortSide = (resolution) => parseInt(resolution, 10);
+
+function sizeFor(of, aspect, resolution) {
+  const buckets = of.buckets?.[resolution];
+  if (buckets?.length) {
+    const far = ([w, h]) => Math.abs(Math.log(w / h) - Math.log(aspect));
+    return buckets.reduce((best, each) => (far(each) < far(best) ? each : best));
+  }
+  const multiple = of.parameters.properties.width?.multipleOf || 2;
+  const snap = (side) => Math.max(multiple, Math.round(side / multiple) * multiple);
+  const short = shortSide(resolution);
+  return aspect >= 1 ? [snap(short * aspect), snap(short)] : [snap(short), snap(short / aspect)];
+}
+
+// The shapes a creator may choose from; "" is the photo's own, or the nearest the model has.
+export function shapes(of) {
+  const buckets = Object.values(of.buckets || {}).at(-1);
+  if (!buckets?.length) return ["", ...Object.keys(ASPECTS)];
+  return ["", ...new Set(buckets.map(([w, h]) => bucketName(w, h)))];
+}
+
+const KNOWN = ["1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16", "4:5"];
+const ratio = (name) => name.split(":").reduce((w, h) => w / h);
+const bucketName = (w, h) => KNOWN.reduce((best, each) => (off(each, w / h) < off(best, w / h) ? each : best));
+const off = (name, aspect) => Math.abs(Math.log(ratio(name) / aspect));
+
+// Return what the clip will be: its sides, and whether the photo has another shape.
+export function frame(photo, of = model()) {
+  const own = photo?.width ? photo.width / photo.height : 1.5;
+  const wanted = state.form.shape ? ratio(state.form.shape) : own;
+  const [width, height] = sizeFor(of, wanted, value("resolution", of));
+  const aspect = width / height;
+  return { width, height, aspect, differs: Math.abs(Math.log(aspect / own)) > 0.015 };
+}
+
+// Return why this cannot be made, with what could, or null.
+export function obstacle(photo, of = model()) {
+  const { width, height } = frame(photo, of);
+  const most = property(of, "width")?.maximum;
+  if (most && Math.max(width, height) > most) return { code: "side", width, height, most };
+  const resolution = value("resolution", of);
+  const at = (of.buckets?.[resolution] || []).findIndex(([w, h]) => w === width && h === height);
+  const frames = of.max_frames?.[resolution]?.[at];
+  if (frames === undefined || value("num_frames", of) <= frames) return null;
+  return frames ? { code: "frames", frames, seconds: frames / value("fps", of), resolution } : { code: "resolution", resolution };
+}
+
+// Return the fields of a request, without its picture.
+export function fields(photo, of = model()) {
+  const { form } = state;
+  const shape = frame(photo, of);
+  const fit = property(of, "fit")?.enum?.includes(form.values.fit) ? form.values.fit : "crop";
+  const sent = { model: of.id, prompt: of.uses_prompt ? form.prompt.trim() : "" };
+  for (const name of ["resolution", "fps", "num_frames", "num_inference_steps", "guidance_scale", ...furtherNames(of)]) {
+    if (property(of, name)) sent[name] = value(name, of);
+  }
+  const preset = presets(of).find((each) => each.id === form.preset)?.values || {};
+  if (preset.quality) {
+    sent.quality = preset.quality; // Which sets the steps, unless they were chosen.
+    if (form.values.num_inference_steps === undefined) delete sent.num_inference_steps;
+  }
+  if (form.values.seconds !== undefined) {
+    sent.seconds = form.values.seconds;
+    delete sent.num_frames;
+  }
+  if (shape.differs && fit !== "crop") {
+    Object.assign(sent, { fit, width: shape.width, height: shape.height });
+    delete sent.resolution;
+  }
+  if (form.focus && of.parameters.properties.focus) sent.focus = form.focus;
+  if (form.seed !== null) sent.seed = form.seed;
+  return sent;
+}
+
+export const randomSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
+
+// crypto.randomUUID needs https; this does not.
+export const newId = () =>
+  [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");

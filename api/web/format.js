@@ -1,0 +1,18 @@
+// Times and sizes as the reader's language writes them.
+import { language, number } from "./i18n.js";
+
+export function when(iso) {
+  const then = new Date(iso);
+  const isToday = then.toDateString() === new Date().toDateString();
+  const how = isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
+  return new Intl.DateTimeFormat(language, how).format(then);
+}
+
+export const day = (iso) => new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(iso));
+
+export function bytes(value) {
+  const units = ["B", "KB", "MB", "GB", "TB"];
+  let at = 0;
+  for (; value >= 1000 && at < units.length - 1; at += 1) value /= 1000;
+  return `${number(value, value < 10 && at ? 1 : 0)} ${units[at]}`;
+}

@@ -1,0 +1,213 @@
+// Jobs as the server has them: followed, made, canceled, deleted. The server owns the queue.
+import * as api from "./api.js";
+import { fields, newId } from "./form.js";
+import { keepPhoto } from "./photos.js";
+import { filterKey, isLive, liveJobs, model, set, state } from "./state.js";
+import { isKnown, later, t } from "./i18n.js";
+
+export const QUICK_MS = 350;
+const USUAL_MS = 1000;
+const IDLE_MS = 8000;
+const FLOOR_MS = 10000; // While events come, what they may have missed.
+const PAGE = 30;
+const AT_ONCE = 8;
+
+let timer = null;
+let round = 0;
+let isLooking = false;
+let isAskedAgain = false;
+let isListening = false;
+let stopListening = null;
+const heardEnds = new Set();
+
+export function learn(jobs, { isNews = true } = {}) {
+  const known = new Map(state.jobs);
+  for (const job of jobs) {
+    const before = known.get(job.id);
+    if (job.deleted || job.status === "deleted") {
+      known.delete(job.id);
+      continue;
+    }
+    if (before && before.version > job.version) continue;
+    // A listing does not say where a queued job stands.
+    known.set(job.id, { ...job, queue: job.queue ?? (isLive(job) ? before?.queue : null) ?? null, seenAt: Date.now() });
+    if (isNews && before && isLive(before) && !isLive(job)) tell(job);
+  }
+  set({ jobs: known });
+}
+
+function tell(job) {
+  if (heardEnds.has(job.id)) return;
+  heardEnds.add(job.id);
+  const text = t(`ended.${job.status}`);
+  set({ announcement: text });
+  const may = window.isSecureContext && window.Notification?.permission === "granted";
+  if (document.hidden && may && job.status !== "canceled") {
+    new Notification("Stillreel", { body: `${text} ${job.input.prompt}`.trim(), tag: job.id });
+  }
+}
+
+export function start() {
+  for (const name of ["visibilitychange", "pageshow", "online", "focus"]) {
+    addEventListener(name, () => !document.hidden && soon(0));
+  }
+  listen();
+  soon(0);
+}
+
+// Ask again from the start: for another caller after a sign-in, or none after a sign-out.
+export function restart() {
+  set({ jobs: new Map(), cursors: {}, isListed: false, selected: null });
+  round = 0;
+  listen();
+  soon(0);
+}
+
+function listen() {
+  stopListening?.();
+  stopListening = api.follow(
+    (job) => learn([job]),
+    (isOpen) => {
+      isListening = isOpen;
+      soon(0);
+    },
+  );
+}
+
+export function soon(ms) {
+  clearTimeout(timer);
+  timer = setTimeout(look, ms);
+}
+
+async function look() {
+  clearTimeout(timer);
+  if (isLooking) return (isAskedAgain = true);
+  isLooking = true;
+  isAskedAgain = false;
+  const next = await lookOnce();
+  isLooking = false;
+  return soon(isAskedAgain ? 0 : next);
+}
+
+async function lookOnce() {
+  if (state.phase !== "ready") return USUAL_MS;
+  try {
+    await readNews();
+    if (!state.isOnline) set({ isOnline: true });
+  } catch (error) {
+    if (error.status === 401) return USUAL_MS;
+    set({ isOnline: error.status !== 0 && error.status < 500 });
+  }
+  return pause();
+}
+
+function pause() {
+  if (!state.isOnline) return 2000;
+  const live = liveJobs();
+  if (!live.length) return document.hidden ? 4 * IDLE_MS : IDLE_MS;
+  if (isListening) return FLOOR_MS;
+  const isNew = live.some((job) => Date.now() - Date.parse(job.created_at) < 6000);
+  return document.hidden ? 3 * USUAL_MS : isNew ? QUICK_MS : USUAL_MS;
+}
+
+async function readNews() {
+  const isFull = round % 8 === 0 || !liveJobs().length;
+  round += 1;
+  if (isFull) {
+    const [newest, running, queued] = await Promise.all([
+      api.listJobs({ limit: PAGE }),
+      api.listJobs({ status: "running", limit: 100 }),
+      api.listJobs({ status: "queued", limit: 100 }),
+    ]);
+    learn([...newest.data, ...running.data, ...queued.data]);
+    if (!state.isListed) {
+      const cursor = { after: newest.last_id, hasMore: newest.has_more };
+      set({ isListed: true, cursors: { ...state.cursors, [filterKey({ status: "", q: "" })]: cursor } });
+    }
+    set({ queue: await api.readQueue() });
+  }
+  // The first in line each time, and the rest in turns.
+  const live = liveJobs();
+  const first = live.slice(0, AT_ONCE / 2);
+  const rest = live.slice(AT_ONCE / 2);
+  const from = rest.length ? (round * (AT_ONCE / 2)) % rest.length : 0;
+  const chosen = state.jobs.get(state.selected);
+  const asked = new Set([...first, ...rest.slice(from, from + AT_ONCE / 2), ...(chosen && isLive(chosen) ? [chosen] : [])]);
+  await Promise.all([...asked].map(readOne));
+}
+
+async function readOne(job) {
+  try {
+    const news = await api.readJob(job.id, job.etag);
+    if (news) learn([news]);
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    forget(job.id);
+  }
+}
+
+export function forget(id) {
+  const jobs = new Map(state.jobs);
+  jobs.delete(id);
+  set({ jobs, selected: state.selected === id ? null : state.selected });
+}
+
+// Read the next page of the history as it is filtered now.
+export async function readMore() {
+  const { filter } = state;
+  const name = filterKey(filter);
+  const cursor = state.cursors[name] || { after: null, hasMore: true };
+  if (cursor.isLoading || !cursor.hasMore) return;
+  const keep = (changes) => set({ cursors: { ...state.cursors, [name]: { ...cursor, ...changes } } });
+  keep({ isLoading: true });
+  try {
+    const q = api.can.search ? filter.q : "";
+    const limit = filter.q && !api.can.search ? 100 : PAGE;
+    const page = await api.listJobs({ limit, after: cursor.after, status: filter.status, q });
+    learn(page.data, { isNews: false });
+    keep({ after: page.last_id ?? cursor.after, hasMore: page.has_more, isLoading: false });
+  } catch {
+    keep({ isLoading: false });
+  }
+}
+
+export function select(id) {
+  set({ selected: id, dialog: null });
+  history.replaceState(null, "", id ? `#${id}` : location.pathname);
+}
+
+// Send one job for each photo and seed, and show the first.
+export async function submit({ seeds } = {}) {
+  const of = model();
+  const orders = seeds
+    ? seeds.map((seed) => ({ photo: state.photos[state.current], seed }))
+    : state.photos.map((photo) => ({ photo }));
+  if (!orders.length || state.isSending) return;
+  set({ isSending: true, sendError: null });
+  await later();
+  const { cut } = await import("./cut.js");
+  const together = orders.length > 1 ? newId() : null;
+  let first = null;
+  try {
+    for (const { photo, seed } of orders) {
+      const sent = { ...fields(photo, of), outputs: ["poster", "gif"] };
+      if (seed !== undefined) sent.seed = seed;
+      if (together) sent.metadata = { set: together };
+      const job = await api.createJob(sent, await cut(photo, of), newId());
+      keepPhoto(job.id, photo.url);
+      learn([job], { isNews: false });
+      if (!first) select((first = job).id);
+    }
+    set({ announcement: t("sent"), sentAt: Date.now() });
+  } catch (error) {
+    set({ sendError: error });
+  }
+  set({ isSending: false });
+  soon(QUICK_MS / 2);
+}
+
+// Return an error in words: ours where we know the way out, else the server's own.
+export function explained(error) {
+  const name = `error.${error.code}`;
+  return isKnown(name) ? t(name, { n: error.retryAfter ?? 5 }) : error.message;
+}

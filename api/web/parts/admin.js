@@ -1,0 +1,155 @@
+// For admins: workers, queue, failures, storage, keys, webhook deliveries.
+import { html, useEffect, useState } from "../html.js";
+import { read, readQueue, send } from "../api.js";
+import { explained } from "../jobs.js";
+import { toast } from "../state.js";
+import { bytes, when } from "../format.js";
+import { number, seconds, t } from "../i18n.js";
+import { copy } from "./viewer.js";
+
+const EVERY_MS = 5000;
+
+const admin = {
+  workers: async () => (await read("v1/admin/workers")).data,
+  failures: async () => (await read("v1/admin/failures?limit=20")).data,
+  storage: () => read("v1/admin/storage"),
+  keys: async () => (await read("v1/keys")).data,
+  createKey: async (json) => (await send("POST", "v1/keys", { json })).json(),
+  rotateKey: async (id) => (await send("POST", `v1/keys/${id}/rotate`)).json(),
+  revokeKey: (id) => send("DELETE", `v1/keys/${id}`),
+  endpoints: async () => (await read("v1/webhook_endpoints")).data,
+  deliveries: async (id) => (await read(`v1/webhook_endpoints/${id}/deliveries?limit=20`)).data,
+  replay: async (id) => (await send("POST", `v1/webhook_deliveries/${id}/replay`)).json(),
+};
+
+export function Admin() {
+  const [isAllowed, setAllowed] = useState(null);
+  useEffect(() => void admin.workers().then(() => setAllowed(true), () => setAllowed(false)), []);
+  return html`
+    <main class="admin">
+      <h1>${t("nav.admin")}</h1>
+      ${isAllowed === false && html`<div class="card"><h2>${t("admin.only")}</h2><p>${t("admin.make")}</p><code>make key NAME=admin ADMIN=1</code></div>`}
+      ${isAllowed &&
+        html`<${Workers} /><${Line} /><${Failures} /><${Keys} /><${Storage} /><${Webhooks} />`}
+    </main>`;
+}
+
+function useRead(read, { every = EVERY_MS } = {}) {
+  const [told, setTold] = useState({});
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    let isWanted = true;
+    read().then((data) => isWanted && setTold({ data }), (error) => isWanted && setTold({ error }));
+    const waiting = every ? setTimeout(() => !document.hidden && setTurn((n) => n + 1), every) : 0;
+    return () => {
+      isWanted = false;
+      clearTimeout(waiting);
+    };
+  }, [turn]);
+  return [told, () => setTurn((n) => n + 1)];
+}
+
+function Part({ title, told, heads, rows, none, children }) {
+  return html`
+    <section class="card">
+      <h2>${title}</h2>${children}
+      ${told.error && html`<p class="error">${explained(told.error)}</p>`}
+      ${rows && !rows.length && html`<p class="hint">${none}</p>`}
+      ${rows?.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${title}><table>
+        <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
+        <tbody>${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
+      </table></div>`}
+    </section>`;
+}
+
+function Workers() {
+  const [told] = useRead(admin.workers);
+  const rows = told.data?.map((worker) => [
+    html`<i class=${`dot ${worker.is_alive ? "" : "bad"}`}></i> ${worker.name}`,
+    worker.device_name || worker.device,
+    worker.vram_bytes ? bytes(worker.vram_bytes) : "–",
+    worker.engines.join(", "),
+    worker.is_alive ? worker.state : t("admin.gone", { time: when(worker.beat_at) }),
+    worker.running.length || "–",
+  ]);
+  return html`<${Part} title=${t("admin.workers")} told=${told} rows=${rows} none=${t("workers.none")}
+    heads=${["name", "device", "memory", "models", "state", "running"].map((name) => t(`head.${name}`))} />`;
+}
+
+function Line() {
+  const [told] = useRead(readQueue);
+  const rows = told.data?.data.map((line) => [line.model, line.queued, line.running, line.workers, seconds(line.render_seconds) || "–", seconds(line.wait_seconds) || "–"]);
+  return html`<${Part} title=${t("queue")} told=${told} rows=${rows} none=${t("queue.idle")}
+    heads=${["model", "queued", "running", "workers", "render", "wait"].map((name) => t(`head.${name}`))} />`;
+}
+
+function Failures() {
+  const [told] = useRead(admin.failures);
+  const rows = told.data?.map((failure) => [when(failure.finished_at), failure.owner || t("admin.house"), failure.model, html`<code>${failure.code}</code>`, failure.message, failure.attempt]);
+  return html`<${Part} title=${t("admin.failures")} told=${told} rows=${rows} none=${t("admin.noFailures")}
+    heads=${["when", "owner", "model", "code", "message", "attempt"].map((name) => t(`head.${name}`))} />`;
+}
+
+function Storage() {
+  const [told] = useRead(admin.storage, { every: 0 });
+  const rows = told.data?.data.map((stored) => [stored.owner || t("admin.house"), number(stored.jobs), number(stored.files), bytes(stored.bytes), stored.first_expires_at ? when(stored.first_expires_at) : "–"]);
+  return html`<${Part} title=${`${t("admin.storage")}${told.data ? ` · ${bytes(told.data.bytes)}` : ""}`} told=${told} rows=${rows} none=${t("library.none")}
+    heads=${["owner", "jobs", "files", "size", "expires"].map((name) => t(`head.${name}`))} />`;
+}
+
+const tried = (work, after) => async () => {
+  try {
+    after(await work());
+  } catch (error) {
+    toast(explained(error), { kind: "bad" });
+  }
+};
+
+function Keys() {
+  const [told, again] = useRead(admin.keys, { every: 0 });
+  const [fresh, setFresh] = useState(null);
+  const made = (key) => (setFresh(key), again());
+  const create = (event) => {
+    event.preventDefault();
+    const form = event.target;
+    const asked = { name: form.name.value.trim(), ...(form.admin.checked ? { is_admin: true } : {}) };
+    tried(() => admin.createKey(asked), (key) => (form.reset(), made(key)))();
+  };
+  const rows = told.data?.map((key) => [
+    key.name,
+    html`<code>${key.prefix || key.id}</code>`,
+    key.is_admin ? t("admin.isAdmin") : "",
+    key.last_used_at ? when(key.last_used_at) : "–",
+    key.revoked_at ? t("admin.revoked") : html`
+      <button type="button" class="link" onClick=${tried(() => admin.rotateKey(key.id), made)}>${t("admin.rotate")}</button>
+      <button type="button" class="link bad" onClick=${() => confirm(t("admin.sure", key)) && tried(() => admin.revokeKey(key.id), again)()}>${t("admin.revoke")}</button>`,
+  ]);
+  return html`
+    <${Part} title=${t("admin.keys")} told=${told} rows=${rows} none=${t("admin.noKeys")} heads=${["name", "key", "rights", "used", "do"].map((name) => t(`head.${name}`))}>
+      ${fresh?.key && html`<div class="fresh" role="status"><p>${t("admin.once")}</p><code>${fresh.key}</code><button type="button" onClick=${() => copy(fresh.key)}>${t("copy")}</button><button type="button" class="quiet" onClick=${() => setFresh(null)}>${t("close")}</button></div>`}
+      <form class="row" onSubmit=${create}>
+        <label for="key-name">${t("admin.newKey")}</label><input id="key-name" name="name" required maxlength="100" />
+        <label class="switch"><input type="checkbox" name="admin" role="switch" /><span>${t("admin.isAdmin")}</span></label>
+        <button>${t("admin.create")}</button>
+      </form>
+    <//>`;
+}
+
+function Webhooks() {
+  const [told] = useRead(admin.endpoints, { every: 0 });
+  const endpoints = [{ id: "default", url: t("admin.ownUrls") }, ...(told.data || [])];
+  return endpoints.map((endpoint) => html`<${Deliveries} key=${endpoint.id} endpoint=${endpoint} />`);
+}
+
+function Deliveries({ endpoint }) {
+  const [told, again] = useRead(() => admin.deliveries(endpoint.id));
+  const rows = told.data?.map((sent) => [
+    when(sent.created_at), sent.event_type || sent.type,
+    html`<span class=${`state ${sent.status}`}>${sent.status}</span>`,
+    sent.attempts?.length ?? "–",
+    sent.attempts?.at(-1)?.error || sent.attempts?.at(-1)?.status_code || "–",
+    sent.status === "pending" ? "" : html`<button type="button" class="link" onClick=${tried(() => admin.replay(sent.id), again)}>${t("admin.replay")}</button>`,
+  ]);
+  return html`<${Part} title=${`${t("admin.deliveries")} · ${endpoint.url}`} told=${told} rows=${rows} none=${t("admin.noDeliveries")}
+    heads=${["when", "event", "state", "tries", "answer", "do"].map((name) => t(`head.${name}`))} />`;
+}

@@ -1,0 +1,63 @@
+import { html } from "../html.js";
+import * as api from "../api.js";
+import { restart } from "../jobs.js";
+import { liveJobs, set, useStore } from "../state.js";
+import { LANGUAGES, language, setLanguage, t } from "../i18n.js";
+
+export function Header() {
+  const { phase, view, queue } = useStore();
+  const live = phase === "ready" ? liveJobs().length : 0;
+  const workers = queue?.totals.workers;
+  return html`
+    <header class="top">
+      <a class="brand" href=${api.path("")} onClick=${go("studio")} aria-label=${t("home")}>
+        <img src=${api.path("web/icon.svg")} alt="" width="26" height="26" />
+        <span>Stillreel</span>
+      </a>
+      <span class="grow"></span>
+      ${phase === "ready" && view === "studio" &&
+      html`<a class=${`pill ${live ? "is-busy" : ""}`} href="#queue" onClick=${toQueue}>
+        <i class=${workers === 0 ? "dot bad" : "dot"}></i>
+        ${workers === 0 ? t("workers.none") : live ? t("queue.count", { n: live }) : t("queue.idle")}
+      </a>`}
+      <nav aria-label=${t("nav")}>
+        <a href=${api.path("admin")} onClick=${go("admin")} aria-current=${view === "admin" ? "page" : null}>${t("nav.admin")}</a>
+        <a href=${api.path("docs")}>API</a>
+      </nav>
+      <label class="language">
+        <span class="visually-hidden">${t("language")}</span>
+        <select value=${language} onChange=${(event) => choose(event.target.value)}>
+          ${Object.entries(LANGUAGES).map(([code, name]) => html`<option value=${code} selected=${code === language}>${name}</option>`)}
+        </select>
+      </label>
+      ${(api.holdsKey() || api.can.session) && phase === "ready" &&
+      html`<button class="quiet" type="button" onClick=${leave}>${t("signOut")}</button>`}
+    </header>`;
+}
+
+async function choose(code) {
+  await setLanguage(code);
+  set({});
+}
+
+const go = (view) => (event) => {
+  if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  // Without a load, which would forget the key.
+  history.pushState(null, "", view === "admin" ? api.path("admin") : api.path(""));
+  set({ view, selected: null });
+  scrollTo(0, 0);
+};
+
+addEventListener("popstate", () => set({ view: location.pathname.endsWith("/admin") ? "admin" : "studio" }));
+
+function toQueue(event) {
+  event.preventDefault();
+  document.getElementById("queue")?.scrollIntoView({ block: "center" });
+}
+
+async function leave() {
+  await api.signOut();
+  restart();
+  set({ phase: "sign-in", signInError: null });
+}

@@ -1,0 +1,59 @@
+// The queue tray: all of the caller's jobs, from any device, as the server has them.
+import { html } from "../html.js";
+import { fileUrl } from "../api.js";
+import { again, cancel, loadJob } from "../actions.js";
+import { select } from "../jobs.js";
+import { keptPhoto } from "../photos.js";
+import { liveJobs, set, state, useStore } from "../state.js";
+import { t } from "../i18n.js";
+import { Picture, useNear } from "./media.js";
+import { Bar, doing, left } from "./progress.js";
+
+export function Queue() {
+  useStore();
+  const live = liveJobs();
+  const canTell = "Notification" in window && window.isSecureContext && Notification.permission === "default";
+  return html`
+    <section class="queue" id="queue" aria-label=${t("queue")}>
+      <header class="row"><h2>${t("queue")}</h2><span class="grow"></span>
+        ${canTell && html`<button type="button" class="link" onClick=${() => Notification.requestPermission().then(() => set({}))}>${t("notify")}</button>`}
+      </header>
+      <${Together} live=${live} />
+      <ul>${live.map((job) => html`<${Row} key=${job.id} job=${job} />`)}</ul>
+    </section>`;
+}
+
+// One progress for jobs that were sent together.
+function Together({ live }) {
+  const names = [...new Set(live.map((job) => job.metadata?.set).filter(Boolean))];
+  return names.map((name) => {
+    const all = [...state.jobs.values()].filter((job) => job.metadata?.set === name);
+    const done = all.filter((job) => job.finished_at).length;
+    return html`<div class="together" key=${name}>
+      <span>${t("batch.progress", { k: done, n: all.length })}</span>
+      <progress max=${all.length} value=${done} aria-label=${t("batch.progress", { k: done, n: all.length })}></progress>
+      <button type="button" class="link" onClick=${() => live.filter((job) => job.metadata?.set === name).forEach(cancel)}>${t("batch.cancel")}</button>
+    </div>`;
+  });
+}
+
+function Row({ job }) {
+  const [at, isNear] = useNear();
+  const isShown = state.selected === job.id;
+  return html`
+    <li ref=${at} class=${isShown ? "is-shown" : ""}>
+      <button type="button" class="queue-job" aria-current=${isShown ? "true" : null} onClick=${() => select(job.id)}>
+        <span class="mini"><${Picture} url=${keptPhoto(job.id) || fileUrl(job, "input")} isNear=${isNear} /></span>
+        <span class="queue-words">
+          <span class="queue-prompt">${job.input.prompt || t("prompt.none")}</span>
+          <span class="hint">${doing(job)}${left(job) ? ` · ${left(job)}` : ""}</span>
+          <${Bar} job=${job} label=${job.input.prompt || job.id} />
+        </span>
+      </button>
+      <div class="row-tools">
+        <button type="button" class="quiet" onClick=${() => again(job)}>${t("duplicate")}</button>
+        <button type="button" class="quiet" onClick=${() => loadJob(job, { seed: job.seed })}>${t("reuse")}</button>
+        <button type="button" class="quiet" onClick=${() => cancel(job)}>${t("cancel")}</button>
+      </div>
+    </li>`;
+}

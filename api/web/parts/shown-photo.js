@@ -1,0 +1,79 @@
+// The photo that was chosen, as the clip will show it.
+import { html, useRef } from "../html.js";
+import { frame, property, shapes } from "../form.js";
+import { movePhoto } from "../photos.js";
+import { model, set, setForm, state } from "../state.js";
+import { t } from "../i18n.js";
+import { Choices } from "./control.js";
+
+const STEP = 0.05;
+const ARROWS = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
+
+// The photo in the clip's shape; what is cut off can be moved, by pointer and by arrow keys.
+export function Shown({ photo, index }) {
+  const of = model();
+  const { aspect, differs } = frame(photo, of);
+  const fit = state.form.values.fit || "crop";
+  const canMove = differs && fit === "crop" && photo.width > 0;
+  const canFocus = Boolean(of.parameters.properties.focus);
+  const grip = useRef(null);
+  const own = photo.width / photo.height;
+  const drag = (event) => {
+    if (!grip.current) return;
+    const box = event.currentTarget.getBoundingClientRect();
+    const spare = own > aspect ? [own / aspect - 1, 0] : [0, aspect / own - 1];
+    const moved = [event.clientX - grip.current.x, event.clientY - grip.current.y];
+    if (Math.hypot(...moved) > 3) grip.current.isDrag = true;
+    if (!canMove) return;
+    const x = spare[0] ? grip.current.from.x - moved[0] / (box.width * spare[0]) : photo.x;
+    const y = spare[1] ? grip.current.from.y - moved[1] / (box.height * spare[1]) : photo.y;
+    movePhoto(index, x, y);
+  };
+  const drop = (event) => {
+    const wasClick = grip.current && !grip.current.isDrag;
+    grip.current = null;
+    if (!wasClick || !canFocus) return;
+    const box = event.currentTarget.getBoundingClientRect();
+    setForm({ focus: [round((event.clientX - box.left) / box.width), round((event.clientY - box.top) / box.height)] });
+  };
+  const press = (event) => {
+    if (!canMove || !ARROWS[event.key]) return;
+    event.preventDefault();
+    movePhoto(index, photo.x + ARROWS[event.key][0], photo.y + ARROWS[event.key][1]);
+  };
+  const style = { aspectRatio: String(aspect), maxWidth: `calc(var(--well-height) * ${aspect.toFixed(4)})` };
+  const look = { objectFit: fit === "crop" ? "cover" : "contain", objectPosition: `${photo.x * 100}% ${photo.y * 100}%` };
+  const help = canMove ? t("photo.move") : canFocus ? t("photo.focus") : null;
+  if (!photo.width) return html`<div class="shown is-blind"><p>${t("photo.blind", { name: photo.name })}</p></div>`;
+  return html`
+    <div class=${`shown ${canMove ? "can-move" : ""}`} style=${style} tabindex=${canMove ? 0 : null} role=${canMove ? "group" : null} aria-label=${canMove ? help : null}
+      onPointerDown=${(event) => {
+        event.currentTarget.setPointerCapture(event.pointerId);
+        grip.current = { x: event.clientX, y: event.clientY, from: photo };
+      }}
+      onPointerMove=${drag} onPointerUp=${drop} onPointerCancel=${() => (grip.current = null)} onKeyDown=${press}>
+      ${fit === "blur" && html`<img class="behind" src=${photo.url} alt="" />`}
+      <img src=${photo.url} alt=${t("photo.alt")} draggable=${false} style=${look} />
+      ${canFocus && state.form.focus && html`<i class="focus" style=${{ left: `${state.form.focus[0] * 100}%`, top: `${state.form.focus[1] * 100}%` }}></i>`}
+      ${help && html`<span class="over">${help}</span>`}
+    </div>`;
+}
+const round = (part) => Math.round(part * 1000) / 1000;
+
+export function Strip() {
+  const { photos, current } = state;
+  return html`<div class="strip">
+    ${photos.map((photo, at) => html`<button type="button" key=${photo.url} aria-pressed=${at === current} aria-label=${t("photo.nth", { n: at + 1 })} onClick=${() => set({ current: at })}><img src=${photo.url} alt="" /></button>`)}
+  </div>`;
+}
+
+export function Shape({ photo }) {
+  const of = model();
+  const fits = property(of, "fit")?.enum || [];
+  const { differs } = frame(photo, of);
+  if (photo.jobId || !photo.width) return null;
+  return html`
+    <${Choices} name="shape" title=${t("shape")} value=${state.form.shape} options=${shapes(of)} say=${(name) => name || t(Object.keys(of.buckets || {}).length ? "shape.near" : "shape.own")} onChange=${(shape) => setForm({ shape })} />
+    ${differs && fits.length > 1 && html`<${Choices} name="fit" title=${t("field.fit")} value=${state.form.values.fit || "crop"} options=${fits} onChange=${(fit) => setForm({ values: { ...state.form.values, fit } })} />`}`;
+}
+

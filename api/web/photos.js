@@ -1,0 +1,82 @@
+// Photos of the next clips: chosen, dropped, pasted, a sample, or out of an earlier clip.
+import * as api from "./api.js";
+import { set, setForm, state, toast } from "./state.js";
+import { language, t } from "./i18n.js";
+import { sentence } from "./moves.js";
+
+export const SAMPLES = [
+  { name: "coffee", moves: ["push_in"], speed: "slow" },
+  { name: "cat", moves: ["arc_right"], speed: "slow" },
+  { name: "rocket", moves: ["tilt_up", "pull_out"], speed: "normal" },
+];
+
+export async function measured(blob, name, more = {}) {
+  const url = URL.createObjectURL(blob);
+  const size = await createImageBitmap(blob).then(
+    (bitmap) => ({ width: bitmap.width, height: bitmap.height }),
+    () => ({ width: 0, height: 0 }), // HEIC in most browsers: the server can, this page cannot.
+  );
+  return { blob, name, url, x: 0.5, y: 0.5, ...size, ...more };
+}
+
+export async function addFiles(files) {
+  const all = [...files];
+  const clip = all.find((file) => file.type === "video/mp4" || /\.mp4$/i.test(file.name));
+  if (clip) return loadClip(clip);
+  const images = all.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name));
+  if (!images.length) return toast(t("photo.none"), { kind: "bad" });
+  const photos = await Promise.all(images.map((file) => measured(file, file.name)));
+  return showPhotos(images.length > 1 ? photos : [photos[0]]);
+}
+
+export function showPhotos(photos) {
+  state.photos.forEach((photo) => release(photo));
+  set({ photos, current: 0, selected: null, sendError: null });
+  history.replaceState(null, "", location.pathname);
+}
+
+const kept = new Map(); // job id -> the photo as this page has it: no need to fetch it again
+
+export const keepPhoto = (jobId, url) => kept.set(jobId, url);
+export const keptPhoto = (jobId) => kept.get(jobId);
+
+function release(photo) {
+  if (![...kept.values()].includes(photo.url)) URL.revokeObjectURL(photo.url);
+}
+
+export async function chooseSample({ name, moves, speed }) {
+  const blob = await api.fetchBlob(api.path(`web/samples/${name}.jpg`));
+  showPhotos([await measured(blob, `${name}.jpg`)]);
+  setForm({ prompt: sentence(moves, speed, language) });
+}
+
+export function removePhoto(index) {
+  release(state.photos[index]);
+  const photos = state.photos.filter((_, at) => at !== index);
+  set({ photos, current: Math.min(state.current, Math.max(0, photos.length - 1)) });
+}
+
+export function movePhoto(index, x, y) {
+  const within = (value) => Math.min(1, Math.max(0, value));
+  const photos = state.photos.map((photo, at) => (at === index ? { ...photo, x: within(x), y: within(y) } : photo));
+  set({ photos });
+}
+
+const SETTINGS = ["negative_prompt", "resolution", "fit", "num_frames", "fps", "num_inference_steps", "guidance_scale"];
+
+// Put a job's settings into the form; `input` and the words of an MP4 have the same names.
+export function loadSettings(settings, { seed = null, model = null } = {}) {
+  const values = {};
+  for (const name of SETTINGS) if (settings[name] != null && settings[name] !== "") values[name] = settings[name];
+  const isKnown = state.models.some((each) => each.id === model);
+  const preset = settings.quality && settings.quality !== "standard" ? `quality:${settings.quality}` : null;
+  setForm({ prompt: settings.prompt || "", values, preset, seed, shape: "", ...(isKnown ? { model } : {}) });
+}
+
+async function loadClip(file) {
+  const { readClip } = await import("./mp4.js");
+  const settings = await readClip(file);
+  if (!settings) return toast(t("clip.foreign"), { kind: "bad" });
+  loadSettings(settings, { seed: settings.seed, model: settings.engine });
+  return toast(t("clip.loaded"));
+}
