@@ -268,9 +268,7 @@ MAKERS: Final = (
         lambda: saved(P3(), "WEBP", quality=95, icc_profile=P3_ICC),
     ),
     Made("browser-p3.avif", lambda: avif(P3(), 12, 13)),
-    Made(
-        "editor-p3-by-numbers.png", lambda: png(in_space(TO_P3, srgb), chunk(b"cICP", b"\x0c\x0d\0\1"))
-    ),
+    Made("editor-p3-by-numbers.png", lambda: png(P3(), chunk(b"cICP", b"\x0c\x0d\0\1"))),
     Made(
         "broadcast-hlg.avif",
         lambda: avif(in_space(TO_2020, hlg), 9, 18),

@@ -429,3 +429,8 @@ def test_every_brand_of_heif_is_the_picture(brand: bytes) -> None:
 def test_a_heic_that_was_cut_off_is_refused(sixteenths: int) -> None:
     with pytest.raises(InvalidImage):
         read(HEIC[: len(HEIC) * sixteenths // 16])
+
+
+@pytest.mark.parametrize("missing", [4, 12, 16])
+def test_a_png_of_all_its_pixels_needs_no_end(missing: int) -> None:
+    assert np.array_equal(read(encoded(PICTURE, "PNG")[:-missing]), np.asarray(PICTURE))

@@ -5,15 +5,18 @@ docs/decisions/0010-heic-by-pillow-heif.md says which library and why.
 
 import io
 import re
+from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
 from PIL import Image
 
 try:
-    import pillow_heif
+    from pillow_heif import HeifImageFile, libheif_info, options
+
+    IS_INSTALLED = True
 except ImportError:  # An installation may leave it out: it carries an encoder under the GPL.
-    pillow_heif = None  # type: ignore[assignment]  # None says that it is not there.
+    IS_INSTALLED = False
 
 FLOORS: Final = {"libheif": (1, 23, 4), "libde265": (1, 1, 3)}
 """Versions that have the mends of autumn 2026."""
@@ -24,12 +27,12 @@ _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 @cache
 def missing() -> str | None:
     """Return why this process cannot read HEIC, whatever confines it; None where it can."""
-    if pillow_heif is None:
+    if not IS_INSTALLED:
         return "pillow-heif is not installed here"
-    return below_floor(pillow_heif.libheif_info())
+    return below_floor(libheif_info())
 
 
-def below_floor(info: dict[str, object]) -> str | None:
+def below_floor(info: Mapping[str, object]) -> str | None:
     """Return which library is older than its floor, by what `libheif_info` says."""
     decoders = info.get("decoders")
     said = {
@@ -51,5 +54,6 @@ def open_heif(body: bytes) -> Image.Image:
     Raises:
         ValueError: and others, as decoders do.
     """
-    pillow_heif.options.DECODE_THREADS = 1  # libde265 starts one besides, and needs it.
-    return pillow_heif.HeifImageFile(io.BytesIO(body))
+    options.DECODE_THREADS = 1  # libde265 starts one besides, and needs it.
+    opened: Image.Image = HeifImageFile(io.BytesIO(body))  # type: ignore[no-untyped-call]
+    return opened

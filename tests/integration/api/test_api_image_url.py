@@ -90,9 +90,9 @@ REFUSED = [
     ("cat.png", 422, "invalid_url", "begins with https:// or http://"),
     ("http://127.0.0.1:22/", 422, "invalid_url", "port 22 is not the web's"),
     ("http://no-such-name.invalid/", 422, "outbound_failed", "does not resolve"),
-    ("", 422, "invalid_request", "takes a URL of at most 2000 characters"),
-    ("https://example.org/" + "a" * 2000, 422, "invalid_request", "at most 2000 characters"),
-    (7, 422, "invalid_request", "takes a URL of at most 2000 characters"),
+    ("", 422, "invalid_request", "takes a URL of at most 8000 characters"),
+    ("https://example.org/" + "a" * 8000, 422, "invalid_request", "at most 8000 characters"),
+    (7, 422, "invalid_request", "takes a URL of at most 8000 characters"),
 ]
 
 
