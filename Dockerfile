@@ -1,6 +1,6 @@
 # Three images from one file, each a little more than the one before:
-#   gateway     HTTP, keeper, migrations: no model library
-#   worker-cpu  the camera engine: numpy and ffmpeg, no torch
+#   gateway     HTTP, keeper, migrations, and ffmpeg for a frame of a clip: no model library
+#   worker-cpu  the camera engine: numpy, no torch
 #   worker      the model engines: torch with CUDA, some 8 GB
 # The packages come first and our code last, so that a change of code rebuilds seconds of it.
 # What pip installs, but torch, is pinned by the hash of each file, for x86-64 and ARM64: `make lock` writes the

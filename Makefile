@@ -45,7 +45,7 @@ soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 S
 check:  ## Check format, lint, types, borders and architecture
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m ruff format --check . && $(BIN)/python -m ruff check .
-	@$(BIN)/python -m mypy && $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
+	@$(BIN)/python -m mypy && PYTHONPATH=client $(BIN)/lint-imports && $(BIN)/python -m pytest -q tests/test_architecture.py
 
 fmt:  ## Format the code, and mend what lint can mend by itself
 	@$(PYTHON) -m local.install dev

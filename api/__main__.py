@@ -16,6 +16,7 @@ from api.server.http_protocol import BoundedProtocol
 from shared import logs
 from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
+from shared.installation_secret import MISSING
 from shared.settings import LOOPBACK, Settings, open_to_strangers, read_settings
 from shared.stopping import on_stop
 
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     settings = read_settings()
     if asked.command == "keys":
         return cli.manage_keys(asked, settings)
+    if not settings.secrets:
+        return _refuse(MISSING, status=WRONG_SETTINGS)
     if is_open(settings):
         return _refuse(open_to_strangers(settings.host), status=WRONG_SETTINGS)
     try:
@@ -80,8 +83,10 @@ def is_open(settings: Settings) -> bool:
     Where Postgres is away it cannot be known, and the gateway starts: while it is away each
     request gets a 503, and after that a stranger without a key a 401.
     """
-    if settings.host in LOOPBACK or settings.allow_anonymous or settings.admin_key is not None:
+    if settings.host in LOOPBACK or settings.allow_anonymous:
         return False
+    if settings.admin_key is not None or settings.trusted_header is not None:
+        return False  # Somebody is let in, and a stranger is not.
     db = cli.open_database(settings)
     try:
         return Keys(db).load_all().is_empty

@@ -25,6 +25,8 @@ from api.routes import (
     legacy,
     models,
     page,
+    session,
+    uploads,
     webhook_deliveries,
     webhook_endpoints,
 )
@@ -67,9 +69,11 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         models,
+        uploads,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,
+        session,
         admin,
         legacy,
         health,

@@ -5,10 +5,15 @@ from typing import Any, Final
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 
+from api.auth.session_cookie import NAME
 from api.middleware.authentication import is_public
 from api.problems import MEDIA_TYPE, Problem
-from api.submit.body import MAX_URL
+from api.submit.image_source import MAX_URL
+from shared.engines.given_frames import MAX_KEYFRAMES
 from shared.jobs.create import CreateJob, Metadata
+
+CONTENT: Final = "/v1/jobs/{job_id}/content"
+"""The one path that a link opens."""
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)
@@ -53,16 +58,45 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
 
 
 _DATA: Final = ({"type": "string"}, _object("data", {"type": "string"}))
+_ID: Final = {"type": "string", "maxLength": 100}
+_UPLOAD: Final = _object("upload_id", _ID)
+_FRAME: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["job_id", "frame"],
+    "properties": {
+        "job_id": _ID,
+        "frame": {"type": "integer", "description": "0 is the clip's first, -1 its last."},
+    },
+}
+_IMAGE: Final = {
+    "description": (
+        "A URL to fetch, a data URI, alone or as `data`, an upload, or a frame of a clip of one's"
+        " own."
+    ),
+    "oneOf": [_object("url", _URL), *_DATA, _UPLOAD, _FRAME],
+}
+_KEYFRAMES: Final[dict[str, Any]] = {
+    "type": "array",
+    "maxItems": MAX_KEYFRAMES,
+    "items": {
+        "type": "object",
+        "required": ["frame", "image"],
+        "properties": {"frame": {"type": "integer"}, "image": _IMAGE},
+    },
+    "description": "What frames of these numbers are to show, for the models that take it.",
+}
+MORE_IMAGES: Final[dict[str, dict[str, Any]]] = {"last_frame": _IMAGE, "keyframes": _KEYFRAMES}
+"""The schemas of what a job may be given beside its image, where a model takes it."""
 
 
-def _fields(**image: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a create body whose picture comes under one of these names."""
+def _fields(*needed: str, **images: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a create body whose picture comes under one of the names `needed`."""
     steps = {"type": "integer", "description": "Another name of num_inference_steps."}
-    needed = [{"required": [name]} for name in image]
+    required = [{"required": [name]} for name in needed]
     return {
         "type": "object",
-        **(needed[0] if len(needed) == 1 else {"anyOf": needed}),
-        "properties": {**image, **_CREATE["properties"], "steps": steps},
+        **(required[0] if len(required) == 1 else {"anyOf": required}),
+        "properties": {**images, **_CREATE["properties"], "steps": steps},
     }
 
 
@@ -71,18 +105,27 @@ def _body(form: dict[str, Any], json: dict[str, Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
+_IN_FORMS: Final[dict[str, dict[str, Any]]] = {
+    "image[url]": _URL,
+    "image[upload_id]": _ID,
+    "image[part]": {**_ID, "description": "The name of a file part of this form."},
+}
 CREATE_BODY: Final = _body(
-    _fields(image=_FILE, **{"image[url]": _URL}),
     _fields(
-        image={
-            "description": "A URL to fetch, or a data URI, alone or as `data`.",
-            "oneOf": [_object("url", _URL), *_DATA],
-        }
+        "image",
+        *_IN_FORMS,
+        "image[job_id]",
+        image=_FILE,
+        last_frame=_FILE,
+        keyframes={"type": "string", "contentMediaType": "application/json"},
+        **_IN_FORMS,
+        **{f"image[{name}]": each for name, each in _FRAME["properties"].items()},
     ),
+    _fields("image", image=_IMAGE, **MORE_IMAGES),
 )
 GENERATE_BODY: Final = _body(
-    _fields(image=_FILE),
-    _fields(image={"description": "A data URI, alone or as `data`.", "oneOf": [*_DATA]}),
+    _fields("image", image=_FILE),
+    _fields("image", image={"description": "A data URI, alone or as `data`.", "oneOf": [*_DATA]}),
 )
 
 
@@ -114,9 +157,22 @@ def _name_the_lock(document: dict[str, Any]) -> None:
             "scheme": "bearer",
             "bearerFormat": "sr_…",
             "description": "An API key; not needed on this machine itself while there is none.",
-        }
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": NAME,
+            "description": "A session of POST /v1/session; over https `__Host-` before its name.",
+        },
+        "link": {
+            "type": "apiKey",
+            "in": "query",
+            "name": "link",
+            "description": "What signs the address of a file; it opens that file alone.",
+        },
     }
-    document["security"] = [{"key": []}]
+    document["security"] = [{"key": []}, {"session": []}]
+    document["paths"][CONTENT]["get"]["security"] = [*document["security"], {"link": []}]
     for path, item in document["paths"].items():
         if is_public(path):
             for operation in item.values():

@@ -10,6 +10,9 @@ from fastapi import Query
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
+from api.auth.login_proxy import LoginProxy
+from api.auth.patient_reads import PatientReads
+from api.auth.session_cache import SessionCache
 from api.concurrency.cached_read import CachedRead
 from api.concurrency.job_waiters import JobWatcher
 from api.concurrency.thread_pools import ThreadPools
@@ -17,22 +20,28 @@ from api.images.decoder_pool import Decoders
 from api.monitoring.admin_queries import AdminQueries
 from api.monitoring.metrics import Census, take_census
 from api.monitoring.readiness import Readiness
+from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.queries import JobQueries
 from shared.jobs.transitions import Jobs
 from shared.outbound.client import Outbound
+from shared.owners import Owners
 from shared.settings import Settings
 from shared.storage import Storage
+from shared.uploads import Uploads
 from shared.webhooks.delivery_log import DeliveryLog
 from shared.webhooks.endpoints import Endpoints
+from shared.webhooks.headers import HeaderSeal
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
 KEY_DEADLINE: Final = timedelta(seconds=2)
-KEY_CONNECTIONS: Final = 2
+KEY_CONNECTIONS: Final = 3  # The keys, the notes of their use, and sessions or logins.
 STORAGE_READ: Final = timedelta(seconds=5)
 URL_CHECK: Final = timedelta(seconds=5)
 IMAGE_FETCH: Final = timedelta(seconds=15)
@@ -57,11 +66,16 @@ class Ports:
     readiness: Readiness
     endpoints: Endpoints
     delivery_log: DeliveryLog
+    uploads: Uploads
     webhook_url_checker: Outbound
     image_fetcher: Outbound
     census: CachedRead[Census]
     keys: Keys
     key_cache: ApiKeyCache
+    links: Links
+    header_seal: HeaderSeal
+    sessions: Sessions
+    session_cache: SessionCache
     authenticator: Authenticator
     admin_queries: AdminQueries
 
@@ -70,9 +84,24 @@ class Ports:
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """Build the ports and close them, the last one first; none of the services need be up."""
     redis_url = settings.redis_url.get_secret_value()
+    secret = InstallationSecret.of(settings)
+    links = Links(secret.keys(Purpose.LINKS), lives=settings.link_lives)
     with ExitStack() as opened:
         db = opened.enter_context(closing(_database(settings)))
-        key_cache = ApiKeyCache(Keys(opened.enter_context(closing(_key_database(settings)))))
+        door = opened.enter_context(closing(_key_database(settings)))
+        key_cache = ApiKeyCache(Keys(door))
+        reads = opened.enter_context(closing(PatientReads()))
+        session_keys = secret.keys(Purpose.SESSIONS)
+        session_cache = SessionCache(Sessions(door, session_keys), reads)
+        sessions = Sessions(db, session_keys)
+        authenticator = Authenticator(
+            settings,
+            key_cache,
+            links=links,
+            sessions=sessions,
+            session_cache=session_cache,
+            login_proxy=LoginProxy(settings, Owners(door), reads),
+        )
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
         queries, registry = JobQueries(db), EngineRegistry(db)
         readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
@@ -99,12 +128,17 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             readiness=readiness,
             endpoints=Endpoints(db),
             delivery_log=DeliveryLog(db, first_try=settings.first_try),
+            uploads=Uploads(db),
             webhook_url_checker=_outbound(settings, URL_CHECK, max_bytes=0),
             image_fetcher=_outbound(settings, IMAGE_FETCH, max_bytes=settings.max_upload_bytes),
             census=_census(db, queries, registry),
             keys=Keys(db),
             key_cache=key_cache,
-            authenticator=Authenticator(settings, key_cache),
+            links=links,
+            header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
+            sessions=sessions,
+            session_cache=session_cache,
+            authenticator=authenticator,
             admin_queries=AdminQueries(db),
         )
 

@@ -40,6 +40,7 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
     env = {
         **servers,
         "STILLREEL_CLOSED_PORTS": ",".join(filter(None, closed)),
+        "STILLREEL_SECRET": ",".join(settings.secrets) or state.secret,
         "STILLREEL_HOST": settings.host,
         "STILLREEL_PORT": str(settings.port),
         "STILLREEL_WORKER_ID": worker_id,

@@ -21,6 +21,7 @@ class State:
     valkey_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
     s3_access_key: str = field(default_factory=lambda: secrets.token_hex(10), repr=False)
     s3_secret_key: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
+    secret: str = field(default_factory=lambda: secrets.token_hex(32), repr=False)
     worker_id: str = field(default_factory=lambda: f"local-{secrets.token_hex(3)}")
     ports: dict[str, int] = field(default_factory=dict)
     gateway: str = ""

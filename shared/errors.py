@@ -10,8 +10,9 @@ AppError
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
-├── Unauthenticated           401  MissingKey, InvalidKey
-├── Forbidden                 403  AdminOnly, HostRefused, CrossSiteRefused
+├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
+├── Forbidden                 403  AdminOnly, HostRefused, CrossSiteRefused, LinkRefused,
+│                                  LinkExpired, HeaderRefused
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
@@ -114,8 +115,8 @@ class ImageNotFetched(InvalidImage):
 
     title = "Image not fetched"
 
-    def __init__(self, reason: AppError) -> None:
-        super().__init__(f"image.url: {reason.message}", param="image.url")
+    def __init__(self, reason: AppError, *, param: str = "image.url") -> None:
+        super().__init__(f"{param}: {reason.message}", param=param)
         self.code = reason.code
 
 
@@ -151,6 +152,13 @@ class InvalidKey(Unauthenticated):
     title = "API key not valid"
 
 
+class SessionEnded(Unauthenticated):
+    """A cookie whose session is over: by its time, by signing out, or with its key."""
+
+    code = "session_ended"
+    title = "Session ended"
+
+
 class Forbidden(AppError):
     status = 403
     title = "Forbidden"
@@ -173,6 +181,27 @@ class CrossSiteRefused(Forbidden):
 
     code = "cross_site_refused"
     title = "Cross-site request refused"
+
+
+class LinkRefused(Forbidden):
+    """A link to a file that we have not signed, or not for this file."""
+
+    code = "link_refused"
+    title = "Link not valid"
+
+
+class LinkExpired(Forbidden):
+    """A link of ours whose time is over, or whose owner's links were ended."""
+
+    code = "link_expired"
+    title = "Link expired"
+
+
+class HeaderRefused(Forbidden):
+    """Who is logged in was said by somebody who is not the login proxy."""
+
+    code = "login_header_refused"
+    title = "Login header refused"
 
 
 class NotFound(AppError):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -54,6 +54,9 @@ _BUCKET: Final = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _REGION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _WORKER_ID: Final = re.compile(r"[\w.-]{1,200}")
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
+_SECRET: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}")
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
+_OTHER_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "sec-fetch-site"})
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
 _ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?")
 
@@ -114,7 +117,14 @@ class Settings(BaseSettings):
     allow_anonymous: bool = False
     admin_key: SecretStr | None = None
 
+    secret: SecretStr | None = None
+    link_seconds: int = Field(default=24 * 3600, ge=60, le=30 * 24 * 3600)
+
     cors_origins: str = ""
+
+    trusted_proxy: str = ""
+    trusted_header: str | None = None
+    trusted_admins: str = ""
 
     max_queued_per_key: int = Field(default=1000, ge=1)
     max_running_per_key: int | None = Field(default=None, ge=1)
@@ -171,7 +181,14 @@ class Settings(BaseSettings):
         return init_settings, env_settings, env_file, files
 
     @field_validator(
-        *("s3_public_endpoint", "public_url", "admin_key", "max_running_per_key"),
+        *(
+            "s3_public_endpoint",
+            "public_url",
+            "admin_key",
+            "secret",
+            "trusted_header",
+            "max_running_per_key",
+        ),
         *("model_dir", "hf_endpoint", "worker_id"),
         mode="before",
     )
@@ -196,6 +213,17 @@ class Settings(BaseSettings):
         if text and not _ADMIN_KEY.fullmatch(text):
             raise ValueError("it takes 24 visible ASCII characters or more, and no blanks")
         return value if text else None  # A `SecretStr("")` is nothing too.
+
+    @field_validator("secret")
+    @classmethod
+    def _secrets_are_long(cls, value: SecretStr | None) -> SecretStr | None:
+        parts = _listed("" if value is None else value.get_secret_value())
+        if not all(_SECRET.fullmatch(part) for part in parts):
+            raise ValueError(
+                "it takes 32 visible ASCII characters or more, or a comma list of such: the first"
+                " one signs, and each is believed"
+            )
+        return value if parts else None
 
     @field_validator("webhook_schedule")
     @classmethod
@@ -226,7 +254,22 @@ class Settings(BaseSettings):
                 raise ValueError(f"{part!r} is no port; it is a comma list, like 9333,8888")
         return value
 
-    @field_validator("outbound_allow")
+    @field_validator("trusted_header")
+    @classmethod
+    def _header_is_one(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value and (not _HEADER.fullmatch(value) or value.lower() in _OTHER_HEADERS):
+            raise ValueError(
+                "it takes the name of the header that the login proxy sets, like Remote-User or"
+                " X-Auth-Request-Email"
+            )
+        if value and not _listed(others.data.get("trusted_proxy", "")):
+            raise ValueError(
+                "it is believed from STILLREEL_TRUSTED_PROXY alone; name the login proxy's address"
+                " there, like 10.1.2.3/32"
+            )
+        return value
+
+    @field_validator("outbound_allow", "trusted_proxy")
     @classmethod
     def _networks_parse(cls, value: str) -> str:
         for part in _listed(value):
@@ -312,6 +355,24 @@ class Settings(BaseSettings):
         if ":" in host:
             host = f"[{host}]"
         return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The installation's secret, and after it those before it that still count."""
+        return _listed("" if self.secret is None else self.secret.get_secret_value())
+
+    @property
+    def link_lives(self) -> timedelta:
+        return timedelta(seconds=self.link_seconds)
+
+    @cached_property
+    def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Where the login proxy sends from."""
+        return tuple(ip_network(part) for part in _listed(self.trusted_proxy))
+
+    @cached_property
+    def admin_logins(self) -> frozenset[str]:
+        return frozenset(_listed(self.trusted_admins))
 
     @cached_property
     def own_ports(self) -> frozenset[int]:

@@ -148,6 +148,16 @@ class Storage:
         with _translated():
             return int(self._client.head_object(Bucket=self._bucket, Key=key)["ContentLength"])
 
+    def copy(self, key: str, to: str) -> None:
+        """Store an object's bytes under another key too; they do not pass through here.
+
+        Raises:
+            Gone, StorageUnavailable: as `get`.
+        """
+        source = {"Bucket": self._bucket, "Key": key}
+        with _translated():
+            self._client.copy_object(Bucket=self._bucket, Key=to, CopySource=source)
+
     def keys(self, prefix: str, *, after: str, limit: int) -> list[str]:
         """Return up to `limit` keys below the prefix that follow `after`, in order."""
         with _translated():
@@ -205,6 +215,20 @@ class Storage:
                 ExpiresIn=int(expires.total_seconds()),
             )
         )
+
+    def presign_post(
+        self, key: str, *, max_bytes: int, expires: timedelta
+    ) -> tuple[str, dict[str, str]] | None:
+        """Return where a browser may POST a file and the form's other fields, or None as above."""
+        if self._public is None:
+            return None
+        form = self._public.generate_presigned_post(
+            self._bucket,
+            key,
+            Conditions=[["content-length-range", 1, max_bytes]],
+            ExpiresIn=int(expires.total_seconds()),
+        )
+        return str(form["url"]), dict(form["fields"])
 
     def check(self) -> None:
         """Raise StorageUnavailable unless the bucket answers."""

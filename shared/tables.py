@@ -79,6 +79,31 @@ api_keys = Table(
     _time("rotated_at"),
 )
 
+owners = Table(
+    "owners",
+    metadata,
+    _id(),
+    # NULL but for an owner whom a login proxy vouches for.
+    Column("login", Text, unique=True),
+    # Links that carry a lower number open nothing.
+    Column("link_epoch", BigInteger, nullable=False, server_default=text("0")),
+    _time("created_at", now=True),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("token_sha256", Text, primary_key=True),
+    # NULL for the ADMIN_KEY of the settings.
+    Column("key_id", Uuid, ForeignKey("api_keys.id", ondelete="CASCADE")),
+    # Tells whether the key still has the text that the session was made with.
+    Column("key_mark", Text, nullable=False),
+    _time("created_at", now=True),
+    _time("expires_at", null=False),
+    Index("sessions_key_id_idx", "key_id"),
+    Index("sessions_expires_at_idx", "expires_at"),
+)
+
 batches = Table(
     "batches",
     metadata,
@@ -117,6 +142,9 @@ jobs = Table(
     Column("image_height", Integer, nullable=False),
     # What the clip needs of a card; NULL where its engine does not say.
     Column("gpu_bytes", BigInteger),
+    # What a worker must honour to render it as asked; one that does not leaves it alone.
+    Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    # Written by nobody. It stays while gateways of the last release may select it.
     Column("keyframes", JSONB),
     Column("source", Text, nullable=False),
     Column("request_id", Text),
@@ -126,6 +154,8 @@ jobs = Table(
     Column("idempotency_fingerprint", Text),
     Column("webhook_url", Text),
     Column("webhook_event_types", ARRAY(Text)),
+    # Sealed by a key of the installation's secret.
+    Column("webhook_headers", Text),
     _json("metadata"),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
     _time("created_at", now=True),
@@ -197,16 +227,31 @@ jobs = Table(
     postgresql_with={"fillfactor": "70"},
 )
 
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False, unique=True),
+    Column("sha256", Text, nullable=False),
+    Column("width", Integer),
+    Column("height", Integer),
+    CheckConstraint("kind IN ('image', 'audio', 'video')", name="kind"),
+)
+
 uploads = Table(
     "uploads",
     metadata,
     _id(),
     _owner(),
+    Column("kind", Text, nullable=False, server_default=text("'image'")),
     Column("max_bytes", BigInteger, nullable=False),
     _time("created_at", now=True),
     _time("received_at"),
     _time("expires_at", null=False),
     Index("uploads_expires_at_idx", "expires_at"),
+    Index("uploads_owner_idx", "owner_id", "id"),
 )
 
 webhook_endpoints = Table(

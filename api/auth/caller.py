@@ -2,8 +2,11 @@
 
 import hmac
 import re
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Final, cast
 from uuid import UUID
 
@@ -13,9 +16,27 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.auth.anonymous import check_anonymous
+from api.auth.cross_site import check_cross_site
 from api.auth.key_cache import ApiKeyCache
+from api.auth.login_proxy import LoginProxy
+from api.auth.session_cache import SessionCache
+from api.auth.session_cookie import read_token
+from api.auth.signed_link import read_link
 from shared.api_keys.key import ApiKey, ApiKeySet, hashed
-from shared.errors import AdminOnly, AppError, InvalidKey, MissingKey
+from shared.api_keys.sessions import KeyProof, Session, Sessions
+from shared.errors import (
+    AdminOnly,
+    AppError,
+    Forbidden,
+    InvalidKey,
+    LinkExpired,
+    LinkRefused,
+    MissingKey,
+    SessionEnded,
+    Unauthenticated,
+)
+from shared.jobs.job import public_id
+from shared.jobs.links import Links, SignedLink
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
@@ -24,26 +45,47 @@ _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 _log = structlog.get_logger(__name__)
 
 
+class Way(StrEnum):
+    """How somebody was let in; a header is a login proxy's."""
+
+    KEY = "key"
+    SESSION = "session"
+    HEADER = "header"
+    LINK = "link"
+    ANONYMOUS = "anonymous"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     """Whoever a request is answered for; every query names its `owner_id`.
 
     `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
-    for logs. Every admin has the one house owner's jobs. Caps are None where the settings' count.
+    for logs; `title` is what the caller itself is shown. Every admin has the one house owner's
+    jobs. Caps are None where the settings' count.
     `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
     """
 
     owner_id: UUID
     name: str
+    title: str
+    way: Way
     is_admin: bool = False
     max_queued: int | None = None
     max_running: int | None = None
     is_key_ignored: bool = False
+    link: SignedLink | None = None
+    """The one file that may be read, where a link is all that was shown; it owns no job then."""
+
+    proof: KeyProof | None = field(default=None, repr=False)
+    """What a session may begin with: the text of the key that was sent."""
+
+    until: datetime | None = None
+    """The end of the session that the caller came by."""
 
 
-NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous")
+NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous", title="anonymous", way=Way.ANONYMOUS)
 NOBODY_WITH_A_KEY: Final = replace(NOBODY, is_key_ignored=True)
-HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", is_admin=True)
+HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", title="admin", way=Way.KEY, is_admin=True)
 """The holder of ADMIN_KEY, which is no row and needs no database."""
 
 FOR_KEYS_ALONE: Final = ("/v1/keys", "/v1/admin")
@@ -53,9 +95,22 @@ FOR_KEYS_ALONE: Final = ("/v1/keys", "/v1/admin")
 class Authenticator:
     """Tells who sends a request from its headers alone."""
 
-    def __init__(self, settings: Settings, key_cache: ApiKeyCache) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        key_cache: ApiKeyCache,
+        *,
+        links: Links,
+        sessions: Sessions,
+        session_cache: SessionCache,
+        login_proxy: LoginProxy,
+    ) -> None:
         self._settings = settings
         self._key_cache = key_cache
+        self._links = links
+        self._sessions = sessions
+        self._session_cache = session_cache
+        self._login_proxy = login_proxy
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
@@ -63,21 +118,89 @@ class Authenticator:
         """Return who asks.
 
         Raises:
-            MissingKey, InvalidKey: nobody who may.
-            Forbidden: an anonymous request that a page of the web may have caused.
+            MissingKey, InvalidKey, SessionEnded: nobody who may.
+            Forbidden: a request without a key that a page of the web may have caused, a link that
+                opens nothing, or a login that somebody else than the proxy names.
             DatabaseUnavailable: whether a key is good cannot be known now.
         """
         given = Headers(scope=scope).getlist("authorization")
         if given:
             return await self._holder(_token(given), scope)
+        try:
+            link = read_link(scope, self._links, now=time.time())
+        except (LinkRefused, LinkExpired) as refusal:
+            try:
+                return await self._keyless(scope)
+            except (Unauthenticated, Forbidden):
+                raise refusal from None  # Whoever follows a link has nothing else to show.
+        return await self._keyless(scope) if link is None else _bearer(link)
+
+    async def _keyless(self, scope: Scope) -> Caller:
+        """Return who asks without a key and without a good link."""
+        token = read_token(scope, self._settings)
+        caller = await self._logged_in(scope)
+        if caller is None and token is not None:
+            caller = await self._signed_in(token)
+        if caller is not None:
+            check_cross_site(scope, self._settings)
+            return caller
         if self._admin is not None or not (await self._key_cache.read()).is_empty:
+            if token is not None:
+                raise SessionEnded("this session has ended; sign in again with an API key")
             raise MissingKey("this takes an API key; send it as `Authorization: Bearer sr_…`")
-        check_anonymous(scope, self._settings)
+        self._check_anonymous(scope)
         return NOBODY
 
+    async def _logged_in(self, scope: Scope) -> Caller | None:
+        """Return whom the login proxy vouches for, or None where nobody is named."""
+        login = self._login_proxy.login(scope)
+        if login is None:
+            return None
+        is_admin = login in self._settings.admin_logins
+        return Caller(
+            owner_id=ANONYMOUS if is_admin else await self._login_proxy.owner_id(login),
+            name=f"login:{login}",
+            title=login,
+            way=Way.HEADER,
+            is_admin=is_admin,
+        )
+
+    async def _signed_in(self, token: str) -> Caller | None:
+        """Return whose session this is, while it and the text of its key are good."""
+        session = await self._session_cache.find(token)
+        if session is None:
+            return None
+        caller = self._begun_by(session, await self._key_cache.read())
+        if caller is None:
+            # Its key may be newer than what was read.
+            caller = self._begun_by(session, await self._key_cache.read(at_most=0))
+        return caller and replace(caller, way=Way.SESSION, until=session.expires_at)
+
+    def _begun_by(self, session: Session, ring: ApiKeySet) -> Caller | None:
+        """Return the holder of the key that a session began with, if that opens something."""
+        if session.key_id is None:
+            proof = self._admin and KeyProof(key_id=None, digest=self._admin)
+            return HOUSE if proof and self._sessions.is_proved_by(session, proof) else None
+        held = ring.digests(session.key_id)
+        if held is None:
+            return None
+        key, digests = held
+        proofs = (KeyProof(key_id=key.id, digest=digest) for digest in digests)
+        if not any(self._sessions.is_proved_by(session, proof) for proof in proofs):
+            return None
+        self._key_cache.note_use(key.id)
+        return _caller(key)
+
+    def _check_anonymous(self, scope: Scope) -> None:
+        """Let nobody in particular pass: not through the login proxy, which names who is there."""
+        if self._login_proxy.login(scope) is not None or self._login_proxy.is_behind(scope):
+            raise MissingKey("the login proxy names nobody here; log in there, or send an API key")
+        check_anonymous(scope, self._settings)
+
     async def _holder(self, token: str, scope: Scope) -> Caller:
-        if self._admin is not None and hmac.compare_digest(hashed(token), self._admin):
-            return HOUSE
+        digest = hashed(token)
+        if self._admin is not None and hmac.compare_digest(digest, self._admin):
+            return replace(HOUSE, proof=KeyProof(key_id=None, digest=digest))
         ring = await self._key_cache.read()
         match = ring.match(token)
         if match is None:
@@ -93,7 +216,7 @@ class Authenticator:
             # With the request's id: whoever rotates looks for who has not changed over yet.
             _log.info("old_api_key_used", key=key.prefix)
         self._key_cache.note_use(key.id)
-        return _caller(key)
+        return replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
 
     def _without(self, scope: Scope, ring: ApiKeySet) -> Caller:
         """Return whom a key that opens nothing leaves: nobody, while there are no keys at all.
@@ -107,7 +230,7 @@ class Authenticator:
         if self._admin is not None or not ring.is_empty or _is_for_keys_alone(scope["path"]):
             raise InvalidKey(unknown)
         try:
-            check_anonymous(scope, self._settings)
+            self._check_anonymous(scope)
         except AppError as error:
             raise InvalidKey(f"there is no such API key, and without one: {error}") from error
         _log.info("unknown_key_ignored", reason="there are no API keys yet")
@@ -130,6 +253,12 @@ async def require_admin(caller: Authenticated) -> Caller:
     return caller
 
 
+def _bearer(link: SignedLink) -> Caller:
+    """Return whoever has a link; no owner has a job's id, so that nobody's jobs are theirs."""
+    name = f"link:{public_id(link.job_id)}"
+    return Caller(owner_id=link.job_id, name=name, title=name, way=Way.LINK, link=link)
+
+
 def _is_for_keys_alone(path: str) -> bool:
     return any(path == each or path.startswith(f"{each}/") for each in FOR_KEYS_ALONE)
 
@@ -145,6 +274,8 @@ def _caller(key: ApiKey) -> Caller:
     return Caller(
         owner_id=key.owner_id,
         name=key.prefix,
+        title=key.name,
+        way=Way.KEY,
         is_admin=key.is_admin,
         max_queued=key.max_queued,
         max_running=key.max_running,

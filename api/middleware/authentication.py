@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.auth.anonymous import peer_address
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.errors import AppError, RateLimited, Unauthenticated
+from shared.errors import AppError, LinkRefused, RateLimited, Unauthenticated
 
 PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
@@ -46,7 +46,7 @@ class Authentication:
 
     def _refusal(self, error: AppError, scope: Scope) -> AppError:
         """Return what to answer: who is refused too often hears that instead."""
-        if isinstance(error, Unauthenticated):
+        if isinstance(error, Unauthenticated | LinkRefused):
             try:
                 self._rates.count_refusal(peer_address(scope))
             except RateLimited as too_often:

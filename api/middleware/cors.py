@@ -38,7 +38,7 @@ PREFLIGHT_SECONDS: Final = 600
 
 
 def allow(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Answer these origins' preflights; cookies are never let along, and nothing reads any."""
+    """Answer these origins' preflights; a session's cookie is never let along."""
     if origins:
         app.add_middleware(
             CORSMiddleware,

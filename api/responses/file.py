@@ -21,16 +21,15 @@ from api.middleware.security_headers import FILE_POLICY
 from api.ports import Ports
 from api.problems import problem_response
 from shared.errors import (
-    Gone,
-    JobNotReady,
-    JobTerminal,
     NotFound,
     RangeNotSatisfiable,
     Unavailable,
 )
-from shared.jobs.job import Artifact, Job, Variant, parse_id
-from shared.jobs.storage_keys import input_key
-from shared.lifecycle import Status
+from shared.jobs.files import check_kept, finished_file
+from shared.jobs.inputs import Input
+from shared.jobs.job import Job, Variant, no_such_job, parse_id
+from shared.jobs.queries import JobQueries
+from shared.jobs.storage_keys import FIRST
 from shared.storage import Content, Storage
 
 _TAG: Final = re.compile(r'(?:W/)?"[^"]*"|\*')
@@ -80,27 +79,49 @@ class Span:
 
 
 async def serve(
-    request: Request, ports: Ports, caller: Caller, job_id: str, variant: Variant
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    job_id: str,
+    variant: Variant,
+    *,
+    name: str = FIRST,
+    is_here: bool = False,
 ) -> Response:
     """Answer with a file of a job, a part of it, a link to it, 304 or 416.
 
+    Args:
+        name: which input, where that is the variant.
+        is_here: its bytes come from this gateway, also where the store is public.
+
     Raises:
         NotFound: no such job, or it was not asked for such a file.
+        LinkExpired: the caller has only a link, which was ended.
         JobNotReady, JobTerminal: there is no result yet, or there will be none.
         Gone: the file's time is over.
     """
-    find = partial(ports.queries.get, parse_id(job_id), owner_id=caller.owner_id)
+    find = partial(_job, ports, caller, job_id, variant, name)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
-    download: Download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
-    file: File = await download(partial(_file, ports.storage, job, variant))
+    download: Download = partial(ports.pools.downloads.run, owner_id=job.owner_id)
+    if variant is Variant.INPUT:
+        look = partial(_find_input, ports.queries, job, name)
+        given = await ports.pools.database.run(look, owner_id=job.owner_id)
+        file: File = await download(partial(_input, ports.storage, job, given))
+    else:
+        file = _file(job, variant)
     headers = _headers(file)
+    if caller.link is not None:
+        # Whoever shows a page may have it hold a clip: a link is all that it takes to read it.
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
-    link = ports.storage.presign(
+    stored = ports.storage.presign(
         file.key, content_type=file.content_type, file_name=file.name, expires=LINK_LIVES
     )
-    if link is not None:
-        return RedirectResponse(link, status_code=307, headers={"Cache-Control": "no-store"})
+    if stored is not None and not is_here:
+        kept = {"Cross-Origin-Resource-Policy"} & headers.keys()
+        headers = {"Cache-Control": "no-store", **{name: headers[name] for name in kept}}
+        return RedirectResponse(stored, status_code=307, headers=headers)
     return await _send(request, ports, file, headers, download)
 
 
@@ -127,30 +148,37 @@ async def _send(
     return StreamingResponse(stream, status, headers=headers, media_type=file.content_type)
 
 
-def _file(storage: Storage, job: Job, variant: Variant) -> File:
-    if job.expired_at is not None:
-        raise Gone("the job's files were kept until their time was over; a new job makes others")
-    if variant is Variant.INPUT:
-        key = input_key(job.id)
-        size = storage.size(key)
-        return File(key, f"{job.public_id}.input.png", "image/png", job.image_sha256, size)
-    artifact = _artifact(job, variant)
+def _job(ports: Ports, caller: Caller, job_id: str, variant: Variant, name: str) -> Job:
+    """Return the caller's job, or the one whose very file a link opens."""
+    if caller.link is None:
+        return ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
+    if (caller.link.job_id, caller.link.variant, FIRST) != (parse_id(job_id), variant, name):
+        raise no_such_job()
+    return ports.queries.behind(caller.link)
+
+
+def _input(storage: Storage, job: Job, given: Input) -> File:
+    check_kept(job)
+    name = "input" if given.name == FIRST else f"input.{given.name}"
+    size = storage.size(given.key)
+    return File(given.key, f"{job.public_id}.{name}.png", "image/png", given.sha256, size)
+
+
+def _find_input(queries: JobQueries, job: Job, name: str) -> Input:
+    inputs = queries.inputs(job)
+    for given in inputs:
+        if given.name == name:
+            return given
+    there = ", ".join(given.name for given in inputs)
+    raise NotFound(f"this job has no input of that name; it has {there}")
+
+
+def _file(job: Job, variant: Variant) -> File:
+    artifact = finished_file(job, variant)
     suffix = _SUFFIXES.get(artifact.content_type, "")
     middle = "" if variant is Variant.VIDEO else f".{variant}"
     name = f"{job.public_id}{middle}{suffix}"
     return File(artifact.key, name, artifact.content_type, artifact.sha256, artifact.bytes)
-
-
-def _artifact(job: Job, variant: Variant) -> Artifact:
-    if job.result is None:
-        if job.is_terminal:
-            how = "was canceled" if job.status is Status.CANCELED else "failed"
-            raise JobTerminal(f"the job {how}; it has no {variant}")
-        raise JobNotReady(f"the job is {job.status}; its {variant} comes when it has succeeded")
-    artifact = job.result.artifacts.get(variant)
-    if artifact is None:
-        raise NotFound(f"this job has no {variant}; a new job makes one with outputs={variant}")
-    return artifact
 
 
 def _headers(file: File) -> dict[str, str]:

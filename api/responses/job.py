@@ -1,6 +1,7 @@
 """A job as the body and headers of an answer."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 from fastapi import Response
@@ -29,10 +30,10 @@ class JobList(BaseModel):
 class JobAnswer:
     """A job as this moment shows it, with its validator."""
 
-    def __init__(self, job: Job, place: QueuePlace | None, *, base_url: str) -> None:
+    def __init__(self, job: Job, place: QueuePlace | None, view: JobView) -> None:
         self._job = job
         self._place = place
-        self._view = job_view(job, base_url=base_url, place=place)
+        self._view = view
         self._etag = etag(self._view)
 
     def is_known_by(self, if_none_match: str | None) -> bool:
@@ -61,7 +62,13 @@ class JobAnswer:
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
     """Return the job with its place in the queue, which is read now."""
-    return JobAnswer(job, ports.queries.place(job), base_url=base_url)
+    place = ports.queries.place(job)
+    return JobAnswer(job, place, view(ports, job, base_url, place=place))
+
+
+def view(ports: Ports, job: Job, base_url: str, *, place: QueuePlace | None = None) -> JobView:
+    """Return the job as its owner sees it now, with links that begin with `base_url`."""
+    return job_view(job, links=ports.links, base_url=base_url, now=datetime.now(UTC), place=place)
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

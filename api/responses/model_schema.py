@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from api.openapi import MORE_IMAGES
 from api.submit.warnings import unused
-from shared.engines.spec import MIN_SIDE, EngineSpec, Quality
+from shared.engines.spec import MIN_SIDE, EngineSpec, Fit, Honours, Quality
 from shared.jobs.create import CreateJob
 
 
@@ -23,6 +24,12 @@ def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
         "default": Quality.STANDARD,
         "description": properties["quality"]["description"],
     }
+    properties["fit"] = {
+        "type": "string",
+        "enum": [each for each in Fit if each is not Fit.BLUR or Honours.BLUR in spec.honours],
+        "default": Fit.CROP,
+    }
+    properties |= {name: each for name, each in MORE_IMAGES.items() if name in spec.honours}
     for name in unused(spec):
         properties[name]["description"] = f"{spec.name} does not use it"
         properties[name]["x-ignored"] = True
@@ -41,6 +48,11 @@ def _numbers(spec: EngineSpec) -> dict[str, Any]:
         }
         for name in ("num_frames", "fps", "num_inference_steps")
     }
+    step = spec.num_frames.step
+    if step is not None:
+        whole["num_frames"]["enum"] = [
+            *range(int(spec.num_frames.low), int(spec.num_frames.high) + 1, step)
+        ]
     guidance = {
         "type": "number",
         "minimum": spec.guidance_scale.low,

@@ -1,5 +1,6 @@
 """Jobs: create, look, list, cancel, delete, and fetch what they made."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -7,7 +8,7 @@ from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from api.auth.caller import Authenticated
@@ -15,19 +16,22 @@ from api.body_limit import takes_picture
 from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Preferring, known_query
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.ports import After
+from api.problems import request_id
 from api.responses.file import serve
-from api.responses.job import JobAnswer, JobList, answer
+from api.responses.job import JobAnswer, JobList, answer, view
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
+from api.submit.retry import RetryJob, retry
 from api.submit.submit import submit
 from api.validation_messages import explain
 from shared.errors import AppError, InvalidRequest, NotFound
 from shared.jobs.create import Metadata
+from shared.jobs.inputs import Input
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.queries import Filter
-from shared.jobs.storage_keys import input_key, output_prefix
-from shared.jobs.view import JobView, job_view
+from shared.jobs.storage_keys import FIRST, output_prefix
+from shared.jobs.view import JobView
 from shared.lifecycle import Status
 from shared.storage import Storage
 
@@ -99,7 +103,7 @@ def list_jobs(
         after=None if after is None else _cursor(after),
         newest_first=order == "desc",
     )
-    views = [job_view(job, base_url=base_url) for job in page.jobs]
+    views = [view(ports, job, base_url) for job in page.jobs]
     return JobList(
         data=views,
         first_id=views[0].id if views else None,
@@ -147,13 +151,47 @@ def cancel_job(job_id: str, ports: Given, caller: Authenticated, base_url: BaseU
     return answer(ports, job, base_url).response()
 
 
+@router.post("/{job_id}/retry", status_code=202, response_model=JobView)
+async def retry_job(
+    request: Request,
+    job_id: str,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    key: Idempotency,
+    changes: Annotated[RetryJob | None, Body()] = None,
+) -> Response:
+    """Queue a new job like this one, with its seed and its own copies of the images."""
+    submitted = await retry(
+        ports,
+        caller,
+        parse_id(job_id),
+        changes or RetryJob(),
+        key=key,
+        request_id=request_id(request.scope),
+    )
+    look = partial(answer, ports, submitted.job, base_url)
+    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    headers = {"Location": f"{base_url}/v1/jobs/{submitted.job.public_id}"}
+    if submitted.is_replay:
+        headers["Idempotency-Replayed"] = "true"
+    return shown.response(202, headers)
+
+
 @router.delete("/{job_id}", status_code=204, response_class=Response)
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
     """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
-    bury = partial(ports.jobs.delete, parse_id(job_id), owner_id=caller.owner_id)
-    job = await ports.pools.database.run(bury, owner_id=caller.owner_id)
+    buried = parse_id(job_id)
+
+    def bury() -> tuple[Job, Sequence[Input]]:
+        job = ports.jobs.delete(buried, owner_id=caller.owner_id)
+        with suppress(AppError):  # It is deleted; the keeper removes what is not removed here.
+            return job, ports.queries.inputs(job)
+        return job, ()
+
+    job, inputs = await ports.pools.database.run(bury, owner_id=caller.owner_id)
     _log.info("job_deleted", job=job.public_id, attempt=job.attempt)
-    remove = partial(_remove_files, ports.storage, job.id)
+    remove = partial(_remove_files, ports.storage, job.id, inputs)
     await ports.pools.storing.run(remove, owner_id=caller.owner_id)
 
 
@@ -165,9 +203,19 @@ async def content(
     ports: Given,
     caller: Authenticated,
     variant: Variant = Variant.VIDEO,
+    name: Annotated[
+        str, Query(max_length=100, description="Which input, where variant is input.")
+    ] = FIRST,
+    link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    via: Annotated[
+        Literal["gateway"] | None,
+        Query(description="Here, also where the storage has an address of its own."),
+    ] = None,
 ) -> Response:
     """Fetch a file of the job, whole or by Range, here or from the storage's own address."""
-    return await serve(request, ports, caller, job_id, variant)
+    # The link was read before the request came here: what it opens is `caller.link`.
+    is_here = via is not None
+    return await serve(request, ports, caller, job_id, variant, name=name, is_here=is_here)
 
 
 def has_ended(job: Job) -> bool:
@@ -178,10 +226,11 @@ def _is_news(seen: int | None, job: Job) -> bool:
     return job.is_terminal or (seen is not None and job.version != seen)
 
 
-def _remove_files(storage: Storage, job_id: UUID) -> None:
+def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> None:
     """Remove what is stored now; the keeper comes again for what fails or arrives late."""
     with suppress(AppError):
-        storage.delete(input_key(job_id))
+        for given in inputs:
+            storage.delete(given.key)
         storage.delete_prefix(output_prefix(job_id))
 
 

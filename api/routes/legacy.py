@@ -1,6 +1,6 @@
 """The one-call client: POST a form, wait, get the path of an MP4."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final
 
@@ -23,7 +23,6 @@ from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
 from shared.errors import JobTerminal, NotFound, RenderFailed, StillRendering, Unavailable
 from shared.jobs.job import Job, Variant
-from shared.jobs.view import content_path
 from shared.lifecycle import Status
 
 router = APIRouter(route_class=Route, tags=["legacy"], responses=PROBLEMS)
@@ -88,7 +87,7 @@ async def output(
 
 def _ended(request: Request, ports: Ports, job: Job, base_url: str) -> JSONResponse:
     if job.status is Status.SUCCEEDED:
-        return JSONResponse(_generated(job, base_url).model_dump())
+        return JSONResponse(_generated(ports, job, base_url).model_dump())
     refuse = partial(problem_response, scope=request.scope, members={"job_id": job.public_id})
     if job.status is Status.FAILED:
         failed = RenderFailed(job.error_message or "the render failed")
@@ -101,7 +100,7 @@ def _ended(request: Request, ports: Ports, job: Job, base_url: str) -> JSONRespo
     return refuse(StillRendering(f"the clip was not done within {limit:g} s; the job goes on"))
 
 
-def _generated(job: Job, base_url: str) -> Generated:
+def _generated(ports: Ports, job: Job, base_url: str) -> Generated:
     assert job.result is not None, "the table holds a result for every succeeded job"
     video = job.result.artifacts[Variant.VIDEO]
     parameters = job.parameters
@@ -109,7 +108,7 @@ def _generated(job: Job, base_url: str) -> Generated:
         output_path=f"{FOLDER}{job.public_id}{SUFFIX}",
         job_id=job.public_id,
         status=job.status,
-        video_url=f"{base_url}{content_path(job, Variant.VIDEO)}",
+        video_url=f"{base_url}{ports.links.path(job, Variant.VIDEO, now=datetime.now(UTC))}",
         seed=parameters.seed,
         width=video.width or parameters.width,
         height=video.height or parameters.height,

@@ -1,7 +1,7 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, cast
@@ -12,9 +12,7 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
-from api.submit.image_field import MAX_URL as MAX_URL
-from api.submit.image_field import ImageUrl as ImageUrl
-from api.submit.image_field import read_image_field
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.submit.multipart import read_multipart
 from api.validation_messages import explain, misplaced_field, unknown_field
@@ -27,9 +25,9 @@ MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
-NESTED: Final = frozenset({"metadata", "webhook", "outputs", "image"})
-LISTS: Final = frozenset({"outputs", "webhook[event_types]"})
-KNOWN: Final = ("image", *CreateJob.model_fields, *ALIASES)
+NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", *IMAGE_FIELDS})
+LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
+KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 )
@@ -43,17 +41,17 @@ class Received:
     """A body that has arrived and of which nothing is believed yet."""
 
     pairs: Sequence[tuple[str, str]]
-    file: bytes | None
+    files: Mapping[str, bytes]
     json: bytes | None
     escaped: bytes | None = None
 
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; `image` is still whatever the client sent."""
+    """A well-formed create request; its images are still whatever the client sent."""
 
     fields: CreateJob
-    image: bytes | ImageUrl
+    images: Images
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -75,9 +73,9 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind == "application/json":
-        return Received((), None, await _spool(request, reservation))
+        return Received((), {}, await _spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
-        return Received((), None, None, await _spool(request, reservation))
+        return Received((), {}, None, await _spool(request, reservation))
     if kind != "multipart/form-data":
         raise UnsupportedBody(
             "send multipart/form-data with an image part, or application/json",
@@ -87,7 +85,7 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
     form = await read_multipart(
         request, reservation, max_fields=MAX_FIELDS, max_text_bytes=max_bytes
     )
-    return Received(form.pairs, form.file, None)
+    return Received(form.pairs, form.files, None)
 
 
 def read_create(received: Received) -> CreateRequest:
@@ -105,13 +103,10 @@ def read_create(received: Received) -> CreateRequest:
             raise InvalidRequest(f"{alias} is another name of {name}; send one", param=alias)
         else:
             values[name] = values.pop(alias)
-    sent = values.pop("image", None)
-    if received.file is not None and sent is not None:
-        raise InvalidRequest("image is sent twice; send it once", param="image")
-    image = received.file if received.file is not None else read_image_field(sent)
+    images = read_images(values, received.files)
     present = {name: value for name, value in values.items() if value is not None}
     try:
-        return CreateRequest(CreateJob.model_validate(present), image)
+        return CreateRequest(CreateJob.model_validate(present), images)
     except ValidationError as error:
         raise explain(error.errors(include_url=False), KNOWN) from error
 
@@ -189,7 +184,7 @@ def _nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        if not text and (not keys or top == "image" or name in LISTS):
+        if not text and (not keys or top in IMAGE_FIELDS or name in LISTS):
             continue
         _place(values, [top, *keys], _meant(name, text))
     return values

@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 from fastapi import Depends, Header
 
-from api.submit.body import ImageUrl
+from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
+from api.submit.images import Images
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
 
@@ -37,19 +38,34 @@ async def idempotency_key(
     return key
 
 
-def fingerprint(fields: CreateJob, image: bytes | ImageUrl) -> str:
+def fingerprint(fields: CreateJob, images: Images) -> str:
     """Return what makes two requests the same, however they were spelled.
 
     Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
     """
     # Without defaults: a release that adds a field still knows the requests from before it.
-    said = fields.model_dump(mode="json", exclude_defaults=True)
+    # And without what lets a webhook in at its receiver: it is no part of the clip, and a hash
+    # of it would help whoever guesses.
+    said = fields.model_dump(mode="json", exclude_defaults=True, exclude={"webhook": {"headers"}})
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    if isinstance(image, ImageUrl):
-        digest.update(b"url\0" + image.url.encode())
-    else:
-        digest.update(hashlib.sha256(image).digest())
+    digest.update(_said(images.image))
+    if images.last_frame is not None:
+        digest.update(b"last_frame\0" + _said(images.last_frame))
+    for frame, image in images.keyframes:
+        digest.update(f"keyframe {frame}\0".encode() + _said(image))
     return digest.hexdigest()
+
+
+def _said(image: ImageSource) -> bytes:
+    match image:
+        case ImageUrl(url):
+            return b"url\0" + url.encode()
+        case ImageUpload(upload_id):
+            return b"upload\0" + upload_id.bytes
+        case ImageFrame(job_id, frame):
+            return b"frame\0" + job_id.bytes + str(frame).encode()
+        case _:
+            return hashlib.sha256(image).digest()
 
 
 Idempotency = Annotated[str | None, Depends(idempotency_key)]

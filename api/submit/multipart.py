@@ -5,7 +5,7 @@ file, or the end of the form.
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
@@ -17,23 +17,25 @@ from starlette.requests import Request
 from api.concurrency.body_memory import Reservation
 from api.images.sniff import looks_like
 from shared.errors import InvalidRequest
-from shared.excerpt import excerpt
+from shared.excerpt import begin, excerpt
 
 MAX_FILES: Final = 20
-"""Parts that may be files; all but one must be empty."""
+"""Parts that may be files, empty ones too."""
 
 _NAMED_FILE: Final = re.compile(rb";\s*filename=", re.IGNORECASE)
-_MAY_BE_FILE: Final = re.compile(rb";\s*(filename\*|name=\"?image\"?\s*(;|$))", re.IGNORECASE)
+_MAY_BE_FILE: Final = re.compile(
+    rb";\s*(filename\*|name=\"?(?:image|last_frame)\"?\s*(;|$))", re.IGNORECASE
+)
 _UNNAMED: Final = b'; filename=""'
 _NO_BOUNDARY: Final = "Missing boundary in multipart."
 
 
 @dataclass(frozen=True)
 class Form:
-    """The texts of a form in their order, and its picture if it is a file."""
+    """The texts of a form in their order, and its files by their names."""
 
     pairs: Sequence[tuple[str, str]]
-    file: bytes | None
+    files: Mapping[str, bytes]
 
 
 async def read_multipart(
@@ -42,7 +44,7 @@ async def read_multipart(
     """Return a form; while it arrives, what is large of it lies in files.
 
     Raises:
-        InvalidRequest: it is malformed, cut off, or has a file that is not `image`.
+        InvalidRequest: it is malformed, cut off, or has a file twice.
         Busy: too many bodies are in memory.
     """
     async with aclosing(_pieces(request)) as stream:
@@ -102,7 +104,7 @@ class _Reader(MultiPartParser):
 
 async def _taken(parts: Sequence[tuple[str, str | UploadFile]], reservation: Reservation) -> Form:
     pairs: list[tuple[str, str]] = []
-    files: list[bytes] = []
+    files: dict[str, bytes] = {}
     for name, value in parts:
         if isinstance(value, str):
             await reservation.grow(len(value))
@@ -110,20 +112,18 @@ async def _taken(parts: Sequence[tuple[str, str | UploadFile]], reservation: Res
             continue
         if not value.size:  # A page's file input that nobody filled is sent all the same.
             continue
-        if name != "image":
-            raise InvalidRequest(
-                f"the file part is named {excerpt(name)}; name it image", param="image"
-            )
         await reservation.grow(value.size)
         body = await value.read()
         text = None if value.filename else _text(body)
-        if text is None:
-            files.append(body)
-        else:
+        if text is not None:
             pairs.append((name, text))
-    if len(files) > 1:
-        raise InvalidRequest("image is sent twice; send it once", param="image")
-    return Form(pairs, files[0] if files else None)
+        elif name in files:
+            raise InvalidRequest(
+                f"the file part {excerpt(name)} is sent twice; send it once", param=begin(name)
+            )
+        else:
+            files[name] = body
+    return Form(pairs, files)
 
 
 def _text(body: bytes) -> str | None:

@@ -32,9 +32,9 @@ async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -
 
 
 async def fetch_image(
-    ports: Ports, url: str, *, owner_id: UUID, reservation: Reservation
+    ports: Ports, url: str, *, owner_id: UUID, reservation: Reservation, name: str = "image"
 ) -> bytes:
-    """Return what lies behind `image.url`; whether it is a picture, its decoder says.
+    """Return what lies behind the URL of `name`; whether it is a picture, its decoder says.
 
     It keeps its turn until `share` has room for it, so that no more is held than was counted but
     what the lane's threads may hold.
@@ -51,8 +51,8 @@ async def fetch_image(
             await reservation.grow(len(fetched))
             return fetched
     except AnswerTooLarge as error:
-        raise ImageTooLarge(f"image.url: {error.message}", param="image.url") from error
+        raise ImageTooLarge(f"{name}.url: {error.message}", param=f"{name}.url") from error
     except TooManyLookups as error:
         raise Busy(error.message) from error
     except (OutboundRefused, OutboundFailed) as error:
-        raise ImageNotFetched(error) from error
+        raise ImageNotFetched(error, param=f"{name}.url") from error

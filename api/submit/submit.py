@@ -1,7 +1,6 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
-import secrets
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,33 +16,29 @@ from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import CreateRequest, ImageUrl, read_create, receive
-from api.submit.gpu_fit import admit
+from api.submit.body import CreateRequest, read_create, receive
+from api.submit.fetch_source import picture_from
 from api.submit.idempotency import fingerprint
-from api.submit.remote_urls import check_webhook, fetch_image
+from api.submit.image_source import ImageUrl
+from api.submit.queue_job import Store, Submitted, queue_job
+from api.submit.remote_urls import check_webhook
+from api.submit.settle import settle
 from api.submit.warnings import shape_warnings, warnings_for
-from shared.crashpoints import crashpoint
-from shared.engines.parameters import RenderParameters, resolve_parameters
+from shared.engines.given_frames import GivenFrames
+from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import MAX_SEED
-from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.errors import ImageTooLarge, InvalidRequest
 from shared.ids import new_id
-from shared.jobs.job import Job
+from shared.jobs.create import Webhook
+from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.job import Job, public_id
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import same_request
 from shared.settings import Settings
-from shared.storage import Storage
+from shared.webhooks.headers import HeaderSeal
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A job, and whether an earlier request with the same key had made it."""
-
-    job: Job
-    is_replay: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,37 +96,36 @@ async def submit(
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
-        image = await _image(order, ports, reservation)
-        picture = await pools.decoding.run(
-            partial(ports.decoders.read_image, image, max_pixels=settings.max_pixels),
-            owner_id=owner_id,
-        )
-    return await pools.storing.run(partial(_accept, ports, order, picture), owner_id=owner_id)
+        pictures = await _pictures(order, ports, reservation)
+    return await pools.storing.run(partial(_accept, ports, order, pictures), owner_id=owner_id)
 
 
-async def _image(order: CheckedRequest, ports: Ports, reservation: Reservation) -> bytes:
-    """Return the picture as it was sent or lies behind its URL, once the webhook was judged."""
-    webhook, image = order.create.fields.webhook, order.create.image
+async def _pictures(
+    order: CheckedRequest, ports: Ports, reservation: Reservation
+) -> Sequence[Picture]:
+    """Return what the images hold, one after another, once the webhook was judged."""
+    webhook = order.create.fields.webhook
     if webhook is not None:
         url = str(webhook.url)
         await check_webhook(ports, url, param="webhook.url", owner_id=order.owner_id)
-    if not isinstance(image, ImageUrl):
-        return image
-    return await fetch_image(ports, image.url, owner_id=order.owner_id, reservation=reservation)
+    read = partial(picture_from, ports, owner_id=order.owner_id, reservation=reservation)
+    return [await read(source, name=name) for name, source in order.create.images]
 
 
 def _checked(create: CreateRequest, settings: Settings, *, takes_urls: bool) -> CreateRequest:
-    if isinstance(create.image, ImageUrl):
-        if not takes_urls:
-            raise InvalidRequest(
-                "a URL is fetched by POST /v1/jobs only; send the picture itself here",
-                param="image.url",
+    for name, image in create.images:
+        if not isinstance(image, bytes):
+            if not takes_urls:
+                raise InvalidRequest(
+                    "a URL, an upload or a frame is fetched by POST /v1/jobs only; send the"
+                    " picture itself here",
+                    param="image.url" if isinstance(image, ImageUrl) else name,
+                )
+        elif len(image) > settings.max_upload_bytes:
+            raise ImageTooLarge(
+                f"the image has {len(image)} bytes; the limit is {settings.max_upload_bytes}",
+                param=name,
             )
-    elif len(create.image) > settings.max_upload_bytes:
-        raise ImageTooLarge(
-            f"the image has {len(create.image)} bytes; the limit is {settings.max_upload_bytes}",
-            param="image",
-        )
     retain = create.fields.retain_seconds
     if retain is not None and retain > settings.retain_seconds:
         raise InvalidRequest(
@@ -150,15 +144,18 @@ def _order(
     source: str,
     request_id: str,
 ) -> CheckedRequest:
+    offer, frames = ports.registry.choose(create.fields.model), create.images.frames
+    if frames != GivenFrames():
+        frames.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
     return CheckedRequest(
         create=create,
-        offer=ports.registry.choose(create.fields.model),
+        offer=offer,
         owner_id=caller.owner_id,
         max_queued=caller.max_queued or ports.settings.max_queued_per_key,
         source=source,
         request_id=request_id,
         key=key,
-        fingerprint=fingerprint(create.fields, create.image),
+        fingerprint=fingerprint(create.fields, create.images),
     )
 
 
@@ -170,39 +167,34 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
     return None if job is None else same_request(job, order.fingerprint)
 
 
-def _accept(ports: Ports, order: CheckedRequest, picture: Picture) -> Submitted:
-    """Settle the values, store the picture, commit the job, and ring for a worker."""
-    new = _new_job(order, picture, ports.settings)
-    key = input_key(new.id)
-    ports.storage.put(key, picture.png, content_type="image/png")
-    crashpoint("picture_stored")
-    try:
-        job, is_replay = ports.jobs.submit(new, max_queued=order.max_queued)
-    except DatabaseUnavailable:
-        raise  # The commit may have happened: the picture may belong to a job.
-    except AppError:
-        _discard(ports.storage, key)
-        raise
-    if is_replay:
-        _discard(ports.storage, key)
-        return Submitted(job, is_replay=True)
-    crashpoint("submit_after_commit")
-    ports.bell.ring(job.engine)
-    crashpoint("bell_rung")
-    _log.info("job_submitted", job=job.public_id, engine=job.engine, source=job.source)
-    return Submitted(job, is_replay=False)
+def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
+    """Settle the values, and queue the job with its pictures."""
+    new = _new_job(order, pictures, ports)
+    return queue_job(ports, new, list(map(_put, pictures)), max_queued=order.max_queued)
 
 
-def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> NewJob:
+def _put(picture: Picture) -> Store:
+    return lambda storage, key: storage.put(key, picture.png, content_type="image/png")
+
+
+def _new_job(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
     fields, spec = order.create.fields, order.offer.spec
-    parameters, gpu_bytes = _settled(order, picture)
+    picture, *more = pictures
+    parameters, gpu_bytes = settle(
+        order.offer,
+        fields,
+        order.create.images.frames,
+        image_width=picture.width,
+        image_height=picture.height,
+    )
+    job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
     shape = shape_warnings(
         spec, parameters, image_width=picture.width, image_height=picture.height
     )
     return NewJob(
-        id=new_id(),
+        id=job_id,
         owner_id=order.owner_id,
         engine=spec.name,
         engine_revision=spec.revision,
@@ -210,9 +202,11 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         image_sha256=picture.sha256,
         image_width=picture.width,
         image_height=picture.height,
+        more_inputs=_more_inputs(job_id, parameters, more),
+        needs=parameters.needs,
         gpu_bytes=gpu_bytes,
         source=order.source,
-        retain=timedelta(seconds=fields.retain_seconds or settings.retain_seconds),
+        retain=timedelta(seconds=fields.retain_seconds or ports.settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),
         priority=fields.priority,
         request_id=order.request_id,
@@ -220,39 +214,38 @@ def _new_job(order: CheckedRequest, picture: Picture, settings: Settings) -> New
         idempotency_fingerprint=order.fingerprint,
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
+        webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
-        warnings=(*warnings_for(order.offer, fields), *picture.warnings, *shape),
+        warnings=(
+            *warnings_for(order.offer, fields, parameters),
+            *(warning for picture in pictures for warning in picture.warnings),
+            *shape,
+        ),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
 
 
-def _settled(order: CheckedRequest, picture: Picture) -> tuple[RenderParameters, int | None]:
-    """Return the values to render with, and what they need of a card, if its engine says so.
+def _sealed(webhook: Webhook, seal: HeaderSeal, job_id: UUID) -> str | None:
+    """Return the headers as they may be kept: only the installation's secret opens them."""
+    if not webhook.headers:
+        return None
+    _log.info("webhook_headers_kept", job=public_id(job_id), names=sorted(webhook.headers))
+    headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
+    return seal.seal(headers, job_id=job_id)
 
-    Raises:
-        InvalidRequest: the engine does not take these values.
-        TooLargeForGpu: no card at work has the memory.
-    """
-    fields, spec = order.create.fields, order.offer.spec
-    parameters = resolve_parameters(
-        spec,
-        fields,
-        image_width=picture.width,
-        image_height=picture.height,
-        seed=secrets.randbelow(MAX_SEED + 1),
+
+def _more_inputs(
+    job_id: UUID, parameters: RenderParameters, pictures: Sequence[Picture]
+) -> tuple[Input, ...]:
+    """Return the inputs beside the first, in the order of `Images`."""
+    names = [*(LAST_FRAME,) * parameters.last_frame, *map(keyframe_name, parameters.keyframes)]
+    return tuple(
+        Input(
+            name=name,
+            key=input_key(job_id, name),
+            sha256=picture.sha256,
+            width=picture.width,
+            height=picture.height,
+        )
+        for name, picture in zip(names, pictures, strict=True)
     )
-    gpu_bytes = admit(
-        spec,
-        fields,
-        parameters,
-        image_width=picture.width,
-        image_height=picture.height,
-        card_bytes=order.offer.card_bytes,
-    )
-    return parameters, gpu_bytes
-
-
-def _discard(storage: Storage, key: str) -> None:
-    """Remove a picture that no job refers to; what fails here the sweep finds later."""
-    with suppress(AppError):
-        storage.delete(key)

@@ -3,19 +3,25 @@
 import unicodedata
 from typing import Final
 
-from shared.engines.parameters import RenderParameters
+from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import EngineSpec, Fit, Shape
-from shared.jobs.create import CreateJob
+from shared.engines.spec import EngineSpec, Fit, Honours, Shape
 
 HARDLY_LONGER: Final = 1.01
 """Sides are rounded to what an engine renders."""
 
 
-def warnings_for(offer: OfferedEngine, fields: CreateJob) -> tuple[str, ...]:
+def warnings_for(
+    offer: OfferedEngine, fields: RequestedParameters, parameters: RenderParameters
+) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
     warnings = [*_ignored(spec, fields), *_language(spec, fields)]
+    if fields.seconds is not None and fields.seconds != parameters.seconds:
+        warnings.append(
+            f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
+            f" {parameters.num_frames} frames at {parameters.fps} fps"
+        )
     if offer.workers == 0:
         warnings.append(f"no worker serves {spec.name} now; the job waits until one starts")
     return tuple(warnings)
@@ -54,11 +60,12 @@ def unused(spec: EngineSpec) -> list[str]:
         "quality": spec.uses_steps,
         "num_inference_steps": spec.uses_steps,
         "guidance_scale": spec.uses_guidance,
+        "focus": Honours.FOCUS in spec.honours,
     }
     return [name for name, is_used in uses.items() if not is_used]
 
 
-def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
+def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
     reasons = dict.fromkeys(unused(spec), f"{spec.name} does not use it")
     if fields.width is not None or fields.height is not None:
         reasons["resolution"] = "width and height decide the size"
@@ -69,7 +76,7 @@ def _ignored(spec: EngineSpec, fields: CreateJob) -> list[str]:
     ]
 
 
-def _language(spec: EngineSpec, fields: CreateJob) -> list[str]:
+def _language(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
     """Warn of a script the text encoder cannot read; a camera move reads its own words."""
     is_english_only = spec.uses_prompt and spec.ai_generated and spec.prompt_languages == ("en",)
     if is_english_only and not (_is_latin(fields.prompt) and _is_latin(fields.negative_prompt)):

@@ -123,7 +123,7 @@ export function fields(photo, of = model()) {
     Object.assign(sent, { fit, width: shape.width, height: shape.height });
     delete sent.resolution;
   }
-  if (form.focus && of.parameters.properties.focus) sent.focus = form.focus;
+  if (form.focus && property(of, "focus")) sent.focus = form.focus;
   if (form.seed !== null) sent.seed = form.seed;
   return sent;
 }

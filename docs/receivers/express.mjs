@@ -51,7 +51,7 @@ function take(event, deliveryId) {
   fs.writeFileSync(seen, "");
 }
 
-// Do here what your site does with a finished clip.
+// Do here what your site does with a finished clip. Download it: the link ends after a day.
 function publish(job) {
   fs.appendFileSync(path.join(clips, "published.txt"), `${job.id} ${job.output.video.url}\n`);
 }

@@ -47,6 +47,6 @@ def take(event: dict[str, Any], delivery_id: str) -> None:
 
 
 def publish(job: dict[str, Any]) -> None:
-    """Do here what your site does with a finished clip."""
+    """Do here what your site does with a finished clip. Download it: the link ends after a day."""
     with (clips / "published.txt").open("a") as file:
         file.write(f"{job['id']} {job['output']['video']['url']}\n")

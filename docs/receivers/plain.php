@@ -57,7 +57,7 @@ function take(array $event, string $id, string $clips): void
     touch("$clips/$id.seen");
 }
 
-// Do here what your site does with a finished clip.
+// Do here what your site does with a finished clip. Download it: the link ends after a day.
 function publish(array $job, string $clips): void
 {
     $line = "{$job['id']} {$job['output']['video']['url']}\n";

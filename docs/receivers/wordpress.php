@@ -59,6 +59,7 @@ function stillreel_keep(array $job, int $post_id): void
     $state = ['id' => $job['id'], 'version' => $job['version'], 'status' => $job['status']];
     update_post_meta($post_id, '_stillreel_job', $state);
     if ($job['status'] === 'succeeded') {
+        // The link ends after a day: have your site download the clip.
         update_post_meta($post_id, '_stillreel_video', $job['output']['video']['url']);
     }
 }

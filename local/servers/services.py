@@ -76,7 +76,7 @@ def services(folder: Path, state: State, *, is_durable: bool = True) -> tuple[Pa
 
 
 def service_env(state: State, *, database: str = DATABASE, valkey_db: int = 0) -> dict[str, str]:
-    """Return the settings that lead to the servers of `state`."""
+    """Return the settings that lead to the servers of `state`, and its secret."""
     port = state.ports
     return {
         "STILLREEL_DATABASE_URL": f"postgresql+psycopg://{USER}:{state.postgres_password}"
@@ -88,4 +88,5 @@ def service_env(state: State, *, database: str = DATABASE, valkey_db: int = 0) -
         "STILLREEL_S3_BUCKET": BUCKET,
         "STILLREEL_S3_ACCESS_KEY": state.s3_access_key,
         "STILLREEL_S3_SECRET_KEY": state.s3_secret_key,
+        "STILLREEL_SECRET": state.secret,
     }

@@ -81,6 +81,7 @@ class ApiKeySet:
         self._held = {
             key.prefix: (key, digest, old_digest or _NOBODY) for key, digest, old_digest in held
         }
+        self._by_id = {held[0].id: held for held in self._held.values()}
 
     @property
     def is_empty(self) -> bool:
@@ -94,6 +95,13 @@ class ApiKeySet:
         found = hashed(given)
         is_new, is_old = [hmac.compare_digest(found, digest) for digest in digests]
         return Match(key, is_old=is_old) if key is not None and (is_new or is_old) else None
+
+    def digests(self, key_id: UUID) -> tuple[ApiKey, list[str]] | None:
+        """Return a key that opens something, with the hash of each text that opens it now."""
+        held = self._by_id.get(key_id)
+        if held is None or held[0].revoked_at is not None:
+            return None
+        return held[0], [digest for digest in held[1:] if digest != _NOBODY]
 
 
 def draw_prefix() -> str:

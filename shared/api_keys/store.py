@@ -11,6 +11,8 @@ from shared.api_keys.key import ID_PREFIX, ApiKey, ApiKeySet, draw_key, draw_pre
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, NotFound, RotationUnderWay
 from shared.ids import new_id
+from shared.owners import end_links
+from shared.tables import ANONYMOUS
 
 MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""
@@ -22,7 +24,10 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Keys:
-    """The keys as rows; each method is one transaction or one statement."""
+    """The keys as rows; each method is one transaction or one statement.
+
+    A key that is rotated or revoked takes the links to its owner's files with it.
+    """
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -54,7 +59,11 @@ class Keys:
             "max_running": max_running,
         }
         with self._db.begin() as connection:
+            is_first = connection.execute(_HAS_NONE).scalar_one()
             row = connection.execute(_CREATE, values).mappings().first()
+            if is_first and row is not None:
+                # Nobody is anonymous from now on: what was handed out meanwhile ends too.
+                end_links(connection, ANONYMOUS)
         if row is None:
             raise KeyNameTaken(
                 f"there is or was a key named {name}; choose another name, like {name}-2",
@@ -132,15 +141,18 @@ class Keys:
                 )
             given = draw_key(row["prefix"])
             values = {"id": row["id"], "digest": hashed(given), "overlap": overlap}
-            rotated = connection.execute(_ROTATE, values).mappings().one()
-        return ApiKey.from_row(rotated), given
+            rotated = ApiKey.from_row(connection.execute(_ROTATE, values).mappings().one())
+            end_links(connection, rotated.owner_id)
+        return rotated, given
 
     def _revoke(self, which: dict[str, object]) -> ApiKey:
         with self._db.begin() as connection:
             row = connection.execute(_REVOKE, which).mappings().first()
-        if row is None:
-            raise no_such_key()
-        return ApiKey.from_row(row)
+            if row is None:
+                raise no_such_key()
+            key = ApiKey.from_row(row)
+            end_links(connection, key.owner_id)
+        return key
 
 
 def parse_key_id(name: str) -> UUID:
@@ -174,6 +186,8 @@ VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running)
 ON CONFLICT (name) DO NOTHING
 RETURNING *
 """)
+
+_HAS_NONE: Final = text("SELECT NOT EXISTS (SELECT FROM api_keys)")
 
 _HELD: Final = """
 SELECT *, CASE WHEN previous_works_until > clock_timestamp() THEN previous_sha256 END AS old_sha256

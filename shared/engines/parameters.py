@@ -5,11 +5,13 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from shared.engines.given_frames import GivenFrames
 from shared.engines.spec import (
     MAX_SEED,
     MIN_SIDE,
     EngineSpec,
     Fit,
+    Honours,
     Quality,
     Recipe,
     Resolution,
@@ -27,6 +29,11 @@ def _drawn(seed: int | None) -> int | None:
     return None if seed == DRAWN_SEED else seed
 
 
+MIDDLE: Final = (0.5, 0.5)
+
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+
+
 class RequestedParameters(BaseModel):
     """What a client asked of the renderer; None means "the engine's default"."""
 
@@ -38,7 +45,23 @@ class RequestedParameters(BaseModel):
     width: Whole | None = Field(default=None, ge=1)
     height: Whole | None = Field(default=None, ge=1)
     fit: Fit = Fit.CROP
+    focus: tuple[Fraction, Fraction] | None = Field(
+        default=None,
+        description=(
+            "What a camera moves towards and around: two fractions of the picture, from its left"
+            " and from its top. By default its middle, 0.5 and 0.5."
+        ),
+    )
     num_frames: Whole | None = None
+    seconds: Real | None = Field(
+        default=None,
+        gt=0,
+        le=3600,
+        description=(
+            "The clip's length, in place of num_frames: it becomes the nearest that the model"
+            " makes at this fps."
+        ),
+    )
     fps: Whole | None = None
     quality: Quality | None = Field(
         default=None,
@@ -56,7 +79,11 @@ class RequestedParameters(BaseModel):
 
 
 class RenderParameters(BaseModel):
-    """A request settled against one engine: every value fixed, sides in pixels."""
+    """A request settled against one engine: every value fixed, sides in pixels.
+
+    `keyframes` are the numbers of the frames that have an input of their own, `last_frame` says
+    that the last one has.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -66,6 +93,7 @@ class RenderParameters(BaseModel):
     width: int
     height: int
     fit: Fit
+    focus: tuple[float, float] = MIDDLE
     num_frames: int
     fps: int
     quality: Quality = Quality.STANDARD
@@ -73,18 +101,43 @@ class RenderParameters(BaseModel):
     num_inference_steps: int
     guidance_scale: float
     seed: int
+    last_frame: bool = False
+    keyframes: tuple[int, ...] = ()
+
+    @property
+    def seconds(self) -> float:
+        """Return the clip's length, to the millisecond."""
+        return round(self.num_frames / self.fps, 3)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Return what a worker must honour to render this as it was asked for."""
+        wanted = {
+            Honours.FOCUS: self.focus != MIDDLE,
+            Honours.BLUR: self.fit is Fit.BLUR,
+            Honours.LAST_FRAME: self.last_frame,
+            Honours.KEYFRAMES: bool(self.keyframes),
+        }
+        return tuple(name for name, is_needed in wanted.items() if is_needed)
 
 
 ASPECTS: Final = ((1, 1), (4, 3), (3, 2), (16, 9), (3, 4), (2, 3), (9, 16))
 
 
 def resolve_parameters(
-    spec: EngineSpec, asked: RequestedParameters, *, image_width: int, image_height: int, seed: int
+    spec: EngineSpec,
+    asked: RequestedParameters,
+    *,
+    image_width: int,
+    image_height: int,
+    seed: int,
+    frames: GivenFrames | None = None,
 ) -> RenderParameters:
     """Fix every value the client left open, or say which one is out of the engine's range.
 
     Args:
         seed: used when the client asked for none.
+        frames: the frames that have images of their own.
 
     Raises:
         InvalidRequest: a value is outside the engine's limits; `param` names it.
@@ -94,9 +147,10 @@ def resolve_parameters(
             f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
         )
     quality, recipe = _quality(spec, asked.quality)
+    fps = spec.defaults.fps if asked.fps is None else asked.fps
+    _check_span(spec, "fps", fps)
     chosen = {
-        "num_frames": spec.defaults.num_frames if asked.num_frames is None else asked.num_frames,
-        "fps": spec.defaults.fps if asked.fps is None else asked.fps,
+        "num_frames": _length(spec, asked, fps),
         "num_inference_steps": (
             recipe.num_inference_steps
             if asked.num_inference_steps is None
@@ -108,7 +162,9 @@ def resolve_parameters(
     )
     for name, value in {**chosen, "guidance_scale": guidance_scale}.items():
         _check_span(spec, name, value)
+    _check_fit(spec, asked.fit)
     resolution, (width, height) = _size(spec, asked, image_width, image_height)
+    given = frames or GivenFrames()
     return RenderParameters(
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
@@ -116,10 +172,14 @@ def resolve_parameters(
         width=width,
         height=height,
         fit=asked.fit,
+        focus=asked.focus if asked.focus and Honours.FOCUS in spec.honours else MIDDLE,
+        fps=fps,
         quality=quality,
         approximate=recipe.approximate,
         guidance_scale=guidance_scale,
         seed=seed if asked.seed is None else asked.seed,
+        last_frame=given.last_frame,
+        keyframes=given.settled(spec, chosen["num_frames"]),
         **chosen,
     )
 
@@ -131,6 +191,31 @@ def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], 
         (_snap(short * w / min(w, h), spec.multiple), _snap(short * h / min(w, h), spec.multiple))
         for w, h in ASPECTS
     )
+
+
+def _length(spec: EngineSpec, asked: RequestedParameters, fps: int) -> int:
+    """Return the clip's length in frames; `seconds` becomes what the engine makes.
+
+    Raises:
+        InvalidRequest: the client said both and they are not the same.
+    """
+    if asked.seconds is None:
+        return spec.defaults.num_frames if asked.num_frames is None else asked.num_frames
+    found = spec.num_frames.nearest(asked.seconds * fps)
+    if asked.num_frames not in (None, found):
+        raise InvalidRequest(
+            f"num_frames {asked.num_frames} at {fps} fps is {asked.num_frames / fps:g} s, and"
+            f" seconds says {asked.seconds:g}, which is {found} frames; send one of the two",
+            param="seconds",
+        )
+    return found
+
+
+def _check_fit(spec: EngineSpec, fit: Fit) -> None:
+    if fit is Fit.BLUR and Honours.BLUR not in spec.honours:
+        raise InvalidRequest(
+            f"{spec.name} cannot fit a picture by blur; it takes crop or pad", param="fit"
+        )
 
 
 def _quality(spec: EngineSpec, asked: Quality | None) -> tuple[Quality, Recipe]:
@@ -150,8 +235,7 @@ def _check_span(spec: EngineSpec, name: str, value: float) -> None:
     span: Span = getattr(spec, name)
     if value not in span or not math.isfinite(value):
         raise InvalidRequest(
-            f"{name} {value:g} is out of range for {spec.name};"
-            f" it takes {span.low:g} to {span.high:g}",
+            f"{name} {value:g} is out of range for {spec.name}; it takes {span}",
             param=name,
         )
 

@@ -1,5 +1,6 @@
 """What an engine can do: plain data that the gateway, the page and the worker share."""
 
+import math
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -29,6 +30,7 @@ class Fit(StrEnum):
 
     CROP = "crop"
     PAD = "pad"
+    BLUR = "blur"  # as pad, with the picture itself, blurred, in place of black bars
 
 
 class Quality(StrEnum):
@@ -39,6 +41,19 @@ class Quality(StrEnum):
     HIGH = "high"
 
 
+class Honours:
+    """What a job may need of an engine beyond what each has always done.
+
+    Plain texts, for a gateway reads the specs of workers that are newer than itself. A new one
+    is a field that a worker of the last release would render without, or not at all.
+    """
+
+    FOCUS: Final = "focus"
+    BLUR: Final = "fit_blur"
+    LAST_FRAME: Final = "last_frame"
+    KEYFRAMES: Final = "keyframes"
+
+
 class Shape(StrEnum):
     """How an engine chooses the clip's shape from the picture's."""
 
@@ -47,15 +62,29 @@ class Shape(StrEnum):
 
 
 class Span(BaseModel):
-    """An inclusive range of numbers."""
+    """An inclusive range of numbers; with a `step`, only `low` and each step above it."""
 
     model_config = ConfigDict(frozen=True)
 
     low: float
     high: float
+    step: int | None = None
 
     def __contains__(self, value: float) -> bool:
-        return self.low <= value <= self.high
+        return self.low <= value <= self.high and (
+            self.step is None or (value - self.low) % self.step == 0
+        )
+
+    def __str__(self) -> str:
+        steps = "" if self.step is None else f" in steps of {self.step}"
+        return f"{self.low:g} to {self.high:g}{steps}"
+
+    def nearest(self, value: float) -> int:
+        """Return the whole number of the range that is nearest to `value`; halves go up."""
+        step = self.step or 1
+        most = int((self.high - self.low) // step)
+        count = math.floor((value - self.low) / step + 0.5)
+        return int(self.low) + step * min(max(count, 0), most)
 
 
 class Licence(BaseModel):
@@ -110,7 +139,8 @@ class EngineSpec(BaseModel):
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
     the card; `revision` the weights' commit, or the code's version where there are none;
     `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
-    standard, which is its defaults; `footprint` is None where memory sets no limit.
+    standard, which is its defaults; `footprint` is None where memory sets no limit. `honours`
+    are those of `Honours` that it does as asked.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -139,4 +169,5 @@ class EngineSpec(BaseModel):
     qualities: dict[Quality, Recipe] = {}
     vram_bytes: int = 0
     footprint: Footprint | None = None
+    honours: tuple[str, ...] = ()
     licence: Licence

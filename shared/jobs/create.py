@@ -1,13 +1,23 @@
 """The fields of a create request."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, HttpUrl, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+)
+from pydantic_core import PydanticCustomError
 
 from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Priority
 from shared.numbers import Whole
 from shared.webhooks.events import TERMINAL_EVENTS, EventType
+from shared.webhooks.headers import MOST_HEADERS, check_headers
 
 MAX_METADATA_KEYS: Final = 50
 MAX_MODEL_NAME: Final = 100
@@ -20,14 +30,34 @@ MetadataValue = Annotated[str, StringConstraints(max_length=500)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA_KEYS)]
 
 
+def _checked(headers: Any) -> Any:
+    """Say what is wrong with headers in words of ours: the library's would quote their values."""
+    is_text = isinstance(headers, dict) and all(
+        isinstance(each, str) for pair in headers.items() for each in pair
+    )
+    if not is_text:
+        raise PydanticCustomError("webhook_headers", "it takes names, each with one text")
+    try:
+        return check_headers(headers)
+    except ValueError as error:
+        raise PydanticCustomError("webhook_headers", "{said}", {"said": str(error)}) from None
+
+
 class Webhook(BaseModel):
-    """Where a job's events go; by default its end only."""
+    """Where a job's events go; by default its end only.
+
+    `headers` go along with each try, for a receiver that asks for a token or a password. Nothing
+    shows their values again.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: HttpUrl
     event_types: Annotated[tuple[EventType, ...], Field(max_length=MAX_EVENT_TYPES)] = (
         TERMINAL_EVENTS
+    )
+    headers: Annotated[dict[str, SecretStr], BeforeValidator(_checked)] = Field(
+        default_factory=dict, max_length=MOST_HEADERS
     )
 
 

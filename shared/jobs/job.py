@@ -1,6 +1,7 @@
 """A job as a value: one row of the table, frozen at one version."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, Self
@@ -11,6 +12,7 @@ from sqlalchemy import RowMapping
 
 from shared.engines.parameters import RenderParameters
 from shared.errors import NotFound
+from shared.jobs.inputs import Input, read_inputs
 from shared.lifecycle import TERMINAL, Stage, Status
 
 PREFIX: Final = "job_"
@@ -66,7 +68,10 @@ class Result(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One job at one `version`; times are aware UTC from Postgres' clock."""
+    """One job at one `version`; times are aware UTC from Postgres' clock.
+
+    `inputs` is filled in where a statement selects them: for a worker that claims the job.
+    """
 
     id: UUID
     owner_id: UUID
@@ -83,6 +88,7 @@ class Job:
     image_width: int
     image_height: int
     gpu_bytes: int | None
+    needs: tuple[str, ...]
     source: str
     request_id: str | None
     batch_id: UUID | None
@@ -113,18 +119,34 @@ class Job:
     expires_at: datetime | None
     expired_at: datetime | None
     deleted_at: datetime | None
+    inputs: tuple[Input, ...] = ()
+    link_epoch: int | None = None
+    """The number of its owner's links; None where a row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
         values = {name: row[name] for name in _COLUMNS}
+        values["link_epoch"] = row.get("link_epoch")
         values["status"] = Status(row["status"])
         values["priority"] = Priority(row["priority"])
         values["parameters"] = RenderParameters.model_validate(row["parameters"])
         values["stage"] = None if row["stage"] is None else Stage(row["stage"])
         values["result"] = None if row["result"] is None else Result.model_validate(row["result"])
-        for name in ("outputs", "webhook_event_types", "warnings"):
+        for name in ("outputs", "webhook_event_types", "warnings", "needs"):
             values[name] = tuple(row[name] or ())
-        return cls(**values)
+        job = cls(**values)
+        return replace(job, inputs=job.inputs_in(row["inputs"])) if "inputs" in row else job
+
+    def inputs_in(self, rows: Sequence[Any]) -> tuple[Input, ...]:
+        """Return the job's inputs; a gateway of the last release wrote no row for its image."""
+        return read_inputs(rows) or (
+            Input.first(
+                self.id,
+                sha256=self.image_sha256,
+                width=self.image_width,
+                height=self.image_height,
+            ),
+        )
 
     @property
     def public_id(self) -> str:
@@ -135,7 +157,10 @@ class Job:
         return self.status in TERMINAL
 
 
-_COLUMNS: Final = tuple(field.name for field in fields(Job))
+_APART: Final = {"inputs", "link_epoch"}
+"""What is read by joins, where it is wanted."""
+
+_COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name not in _APART)
 
 
 def public_id(job_id: UUID) -> str:

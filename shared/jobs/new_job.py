@@ -9,14 +9,17 @@ from uuid import UUID
 
 from shared.engines.parameters import RenderParameters
 from shared.jobs import fairness
+from shared.jobs.inputs import Input
 from shared.jobs.job import Priority
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """Everything a submit writes; the picture is stored under `input_key(id)` already.
+    """Everything a submit writes; its inputs are stored under their keys already.
 
-    `gpu_bytes` is what the clip needs of a card: a worker with less does not claim it.
+    The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
+    beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
+    card: a worker with less does not claim it. `webhook_headers` are sealed.
     """
 
     id: UUID
@@ -29,6 +32,8 @@ class NewJob:
     image_height: int
     source: str
     retain: timedelta
+    more_inputs: Sequence[Input] = ()
+    needs: Sequence[str] = ()
     gpu_bytes: int | None = None
     outputs: Sequence[str] = ()
     priority: Priority = Priority.NORMAL
@@ -37,10 +42,18 @@ class NewJob:
     idempotency_fingerprint: str | None = None
     webhook_url: str | None = None
     webhook_event_types: Sequence[str] = ()
+    webhook_headers: str | None = None
     metadata: Mapping[str, str] | None = None
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None
     parent_id: UUID | None = None
+
+    @property
+    def inputs(self) -> tuple[Input, ...]:
+        first = Input.first(
+            self.id, sha256=self.image_sha256, width=self.image_width, height=self.image_height
+        )
+        return (first, *self.more_inputs)
 
     def values(self, max_queued: int) -> dict[str, Any]:
         """Return what `statements.SUBMIT` binds, for an owner who may have so many waiting."""
@@ -48,6 +61,7 @@ class NewJob:
             **vars(self),
             "parameters": self.parameters.model_dump_json(),
             "outputs": list(self.outputs),
+            "needs": list(self.needs),
             "webhook_event_types": list(self.webhook_event_types) or None,
             "metadata": json.dumps(dict(self.metadata or {})),
             "warnings": json.dumps(list(self.warnings)),

@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, func, literal, select, text
+from sqlalchemy import Connection, Select, and_, func, literal, literal_column, select, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, LinkExpired
+from shared.jobs import sql
+from shared.jobs.inputs import Input
 from shared.jobs.job import Job, QueuePlace, no_such_job
+from shared.jobs.links import EXPIRED, SignedLink
 from shared.lifecycle import Status
+from shared.owners import LINK_EPOCH
 from shared.tables import jobs
 
 RENDER_SAMPLE: Final = 20
@@ -69,9 +73,25 @@ class JobQueries:
         Raises:
             NotFound: foreign, deleted and missing jobs alike.
         """
-        statement = select(jobs).where(
-            jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
+        return self._one(
+            _LINKED.where(
+                jobs.c.id == job_id, jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)
+            )
         )
+
+    def behind(self, link: SignedLink) -> Job:
+        """Return the job that a link leads to, whoever asks.
+
+        Raises:
+            NotFound: it was deleted.
+            LinkExpired: its owner's links were ended after this one was made.
+        """
+        job = self._one(_LINKED.where(jobs.c.id == link.job_id, jobs.c.deleted_at.is_(None)))
+        if job.link_epoch != link.epoch:
+            raise LinkExpired(EXPIRED)
+        return job
+
+    def _one(self, statement: Select[Any]) -> Job:
         with self._db.autocommit() as connection:
             row = connection.execute(statement).mappings().first()
         if row is None:
@@ -81,13 +101,24 @@ class JobQueries:
     def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
         """Return these jobs as they stand, whoever owns them, deleted ones too."""
         with self._db.autocommit() as connection:
-            rows = connection.execute(
-                text("SELECT * FROM jobs WHERE id = ANY(:ids)"), {"ids": list(job_ids)}
-            )
+            rows = connection.execute(_LINKED.where(jobs.c.id == func.any(list(job_ids))))
             return {row["id"]: Job.from_row(row) for row in rows.mappings()}
 
+    def inputs(self, job: Job) -> tuple[Input, ...]:
+        """Return what a job was given, its image among them."""
+        with self._db.autocommit() as connection:
+            rows = connection.execute(sql.INPUTS_OF, {"id": job.id}).scalar()
+        return job.inputs_in(rows or ())
+
+    def sealed_headers(self, job: Job) -> str | None:
+        """Return the headers of a job's own webhook as they are kept."""
+        statement = select(jobs.c.webhook_headers).where(jobs.c.id == job.id)
+        with self._db.autocommit() as connection:
+            sealed: str | None = connection.execute(statement).scalar()
+        return sealed
+
     def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Job | None:
-        statement = select(jobs).where(
+        statement = _LINKED.where(
             jobs.c.owner_id == owner_id, jobs.c.idempotency_key == idempotency_key
         )
         with self._db.autocommit() as connection:
@@ -160,6 +191,10 @@ class JobQueries:
             return [(row[0], row[1], row[2]) for row in connection.execute(_LIVE)]
 
 
+_LINKED: Final = select(jobs, literal_column(LINK_EPOCH).label("link_epoch"))
+"""A job with the number that its links carry: one look at a table with a row for few owners."""
+
+
 def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
     conditions = [jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)]
     if narrow.status is not None:
@@ -170,7 +205,7 @@ def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
         conditions.append(jobs.c.batch_id == narrow.batch_id)
     if narrow.metadata:
         conditions.append(jobs.c.metadata.contains(literal(dict(narrow.metadata), JSONB)))
-    return select(jobs).where(and_(*conditions))
+    return _LINKED.where(and_(*conditions))
 
 
 def _check_cursor(connection: Connection, after: UUID, owner_id: UUID) -> None:

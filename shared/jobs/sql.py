@@ -6,6 +6,7 @@ from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
+from shared.owners import LINK_EPOCH
 
 
 def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
@@ -39,17 +40,31 @@ LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_
 SUBMITS: Final = 7_860_003
 CLAIMS: Final = 7_860_004
 
+# Oldest first does not matter; the order of names is the same each time.
+INPUTS: Final = (
+    "coalesce((SELECT jsonb_agg(to_jsonb(i) ORDER BY i.name) FROM inputs i"
+    " WHERE i.job_id = jobs.id), '[]')"
+)
+INPUTS_OF: Final = text(f"SELECT {INPUTS} FROM jobs WHERE id = :id")
+
+ADD_INPUT: Final = text(
+    "INSERT INTO inputs (job_id, name, kind, key, sha256, width, height)"
+    " VALUES (:job_id, :name, :kind, :key, :sha256, :width, :height)"
+)
+
 SUBMIT: Final = text(f"""
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
-    image_sha256, image_width, image_height, gpu_bytes, source, request_id, parent_id,
-    idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
+    image_sha256, image_width, image_height, gpu_bytes, needs, source, request_id,
+    parent_id, idempotency_key, idempotency_fingerprint, webhook_url, webhook_event_types,
+    webhook_headers,
     metadata, warnings, retain_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
-    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :source, :request_id,
-    :parent_id,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :needs, :source,
+    :request_id, :parent_id,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
+    :webhook_headers,
     CAST(:metadata AS jsonb), CAST(:warnings AS jsonb), :retain_seconds,
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
@@ -66,10 +81,13 @@ CLAIM: Final = _transition(
     f" AND {NOT_FULL}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
+    # What its engine's spec, as this worker has it, honours.
+    " AND (needs = '{}' OR needs <@ ARRAY("
+    "SELECT jsonb_array_elements_text(CAST(:honours AS jsonb) -> engine)))"
     # A card of unknown size takes all.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED)",
-    f"*, {CAP} AS cap",
+    f"*, {CAP} AS cap, {INPUTS} AS inputs",
 )
 
 RUNNING: Final = text(
@@ -162,4 +180,7 @@ BURY: Final = text(
 BY_ID: Final = text(
     "SELECT * FROM jobs WHERE id = :id AND owner_id = :owner_id AND deleted_at IS NULL"
 )
-BY_KEY: Final = text("SELECT * FROM jobs WHERE owner_id = :owner_id AND idempotency_key = :key")
+BY_KEY: Final = text(
+    f"SELECT *, {LINK_EPOCH} AS link_epoch FROM jobs"
+    " WHERE owner_id = :owner_id AND idempotency_key = :key"
+)

@@ -94,20 +94,30 @@ class Jobs:
             if row is None:
                 return self._replay_or_refuse(connection, new, max_queued), True
             job = Job.from_row(row)
+            rows = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
+            connection.execute(sql.ADD_INPUT, rows)
             crashpoint("submit_before_commit")
         self._announcer.publish_change(job.id, job.version)
         return job, False
 
     def claim(
-        self, engines: Sequence[str], *, worker: str, card_bytes: int | None = None
+        self,
+        engines: Sequence[str] | Mapping[str, Sequence[str]],
+        *,
+        worker: str,
+        card_bytes: int | None = None,
     ) -> Job | None:
         """Take the best queued job of these engines, or None when there is none.
 
         Args:
+            engines: each with what its spec honours, or their names alone: a job that needs
+                more is left to a worker of a later release.
             card_bytes: the memory of the worker's card: what needs more is left to another.
         """
+        honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
         values = {
             "engines": list(engines),
+            "honours": json.dumps({name: list(fields) for name, fields in honours.items()}),
             "worker": worker,
             "lease": self._lease,
             "card_bytes": card_bytes,

@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
-from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, Variant
+from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, public_id
+from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
 
 
@@ -25,7 +26,11 @@ class QueueView(BaseModel):
 
 
 class InputView(BaseModel):
-    """The request as it was settled, and the picture's sha256 after it was normalised."""
+    """The request as it was settled, and the picture's sha256 after it was normalised.
+
+    `keyframes` are the frames that have images of their own: inputs `keyframe_N`, as `last_frame`
+    is one of that name.
+    """
 
     prompt: str
     negative_prompt: str
@@ -33,7 +38,9 @@ class InputView(BaseModel):
     width: int
     height: int
     fit: str
+    focus: tuple[float, float]
     num_frames: int
+    seconds: float
     fps: int
     quality: Quality
     num_inference_steps: int
@@ -41,6 +48,8 @@ class InputView(BaseModel):
     image_sha256: str
     image_width: int
     image_height: int
+    last_frame: bool
+    keyframes: tuple[int, ...]
 
 
 class ArtifactView(FileFacts):
@@ -92,15 +101,19 @@ class JobView(BaseModel):
     failures: int
     priority: Priority
     batch_id: str | None
+    parent_id: str | None
     metadata: dict[str, str]
     version: int
     warnings: list[str]
 
 
-def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> JobView:
+def job_view(
+    job: Job, *, links: Links, base_url: str, now: datetime, place: QueuePlace | None = None
+) -> JobView:
     """Return the job as clients see it.
 
     Args:
+        links: makes the files' addresses, which work alone from `now` on.
         base_url: where links begin, without a slash at the end; "" gives relative links.
         place: where a queued job stands, if that was looked up.
     """
@@ -123,19 +136,21 @@ def job_view(job: Job, *, base_url: str, place: QueuePlace | None = None) -> Job
         model=job.engine,
         input=InputView(
             **job.parameters.model_dump(exclude={"seed", "approximate"}),
+            seconds=job.parameters.seconds,
             image_sha256=job.image_sha256,
             image_width=job.image_width,
             image_height=job.image_height,
         ),
         approximate=job.parameters.approximate,
         seed=job.parameters.seed,
-        output=_output(job, base_url),
+        output=_output(job, links, base_url, now),
         error=_error(job),
         metrics={name: each for name, each in job.metrics.items() if name != "warnings"},
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
         batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
         warnings=[*job.warnings, *job.metrics.get("warnings", ())],
@@ -165,21 +180,17 @@ def percent(job: Job) -> int:
     return begin + int((end - begin) * min(1.0, done))
 
 
-def content_path(job: Job, variant: Variant) -> str:
-    return f"/v1/jobs/{job.public_id}/content?variant={variant}"
-
-
 def etag(view: JobView) -> str:
     """Return the weak validator of a job's body; links are left out, since they may vary."""
     body = view.model_dump_json(exclude={"output": {"__all__": {"url"}}})
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
 
 
-def _output(job: Job, base_url: str) -> OutputView | None:
+def _output(job: Job, links: Links, base_url: str, now: datetime) -> OutputView | None:
     if job.result is None:
         return None
     views = {
-        str(variant): _artifact(artifact, f"{base_url}{content_path(job, variant)}")
+        str(variant): _artifact(artifact, f"{base_url}{links.path(job, variant, now=now)}")
         for variant, artifact in job.result.artifacts.items()
     }
     return OutputView(ai_generated=job.result.ai_generated, **views)

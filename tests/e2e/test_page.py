@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from sqlalchemy import delete
 
 from shared.errors import OutOfMemory
+from shared.tables import sessions
 from tests.support.browser import Visit, launched, visit
 from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import (
@@ -318,12 +320,21 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".big").click()
         page.locator(".is-rendering").wait_for()
         finish(fake_worker, clip)
-        plays(page)  # A video element sends no key: its clip came as a blob.
+        plays(page)  # A video element sends no key: its link works alone.
         kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
         assert ADMIN_KEY not in page.evaluate(kept) + page.url
         page.get_by_role("link", name="Admin").click()
         expect(page.locator(".admin table").first).to_contain_text("hand")
         assert violations(page) == []
+        (cookie,) = guest.page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        page.goto(house.url)
+        page.locator(".make").first.wait_for()  # The session outlives the page that began it.
+        with fake_worker.db.begin() as connection:
+            connection.execute(delete(sessions))
+        house.ports.session_cache.forget(cookie["value"])
+        page.reload()
+        page.locator(".sign-in").first.wait_for()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -144,7 +144,7 @@ def test_no_names_of_a_form_are_more_than_refused(
 ) -> None:
     refused: AppError | None = None
     try:
-        read_create(Received(pairs, file, None))
+        read_create(Received(pairs, {} if file is None else {"image": file}, None))
     except AppError as error:
         refused = error
     if refused is not None:

@@ -35,7 +35,7 @@ from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import deliveries, delivery_attempts, engines, jobs, workers
+from shared.tables import deliveries, delivery_attempts, engines, jobs, uploads, workers
 from tests.support.photos import cat
 from tests.support.processes import until
 from tests.support.stack import Stack, open_database
@@ -139,7 +139,7 @@ class FakeWorker:
     def clear(self) -> None:
         with self.db.begin() as connection:
             # Quicker than TRUNCATE, which makes new files for a dozen indexes.
-            for table in (delivery_attempts, deliveries, jobs, workers, engines):
+            for table in (delivery_attempts, deliveries, jobs, uploads, workers, engines):
                 connection.execute(delete(table))
         self.storage.delete_prefix("")
 

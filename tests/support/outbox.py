@@ -18,6 +18,7 @@ from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
 from shared.tables import ANONYMOUS
 from shared.webhooks.signing import new_secret
+from tests.support.drawn_links import links_of, seal_of
 from tests.support.factory import JobFixture
 from tests.support.gateway import ADMIN_KEY, Gateway, running_gateway
 from tests.support.receiver import Receiver
@@ -60,7 +61,14 @@ class Sender:
     ) -> None:
         self.outbound = Outbound(allow, deadline=deadline, max_bytes=MAX_ANSWER_BYTES)
         self.outcomes: Counter[Outcome] = Counter()
-        self.deliverer = Counting(job_fixture.db, self.outbound, delays=delays, base_url=BASE_URL)
+        self.deliverer = Counting(
+            job_fixture.db,
+            self.outbound,
+            delays=delays,
+            links=links_of(job_fixture.settings),
+            header_seal=seal_of(job_fixture.settings),
+            base_url=BASE_URL,
+        )
         self.deliverer.outcomes = self.outcomes
 
     def step(self) -> int:

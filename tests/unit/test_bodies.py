@@ -3,23 +3,29 @@
 import json
 from typing import Any
 from urllib.parse import urlencode
+from uuid import UUID
 
 import pytest
 
-from api.submit.body import CreateRequest, ImageUrl, Received, read_create
+from api.submit.body import CreateRequest, Received, read_create
+from api.submit.image_source import ImageFrame, ImageUpload, ImageUrl
+from api.submit.images import Images
+from shared.engines.given_frames import GivenFrames
 from shared.errors import AppError, InvalidRequest
 from tests.support.gateway import data_uri
 
 PICTURE = b"\x89PNG..."
+JOB = f"job_{7:032x}"
+UPLOAD = f"upload_{9:032x}"
 
 
 def form(*pairs: tuple[str, str], file: bytes | None = PICTURE) -> CreateRequest:
-    return read_create(Received(pairs, file, None))
+    return read_create(Received(pairs, {} if file is None else {"image": file}, None))
 
 
 def body(**values: Any) -> CreateRequest:
     values = {"image": {"data": data_uri(PICTURE)}} | values
-    return read_create(Received((), None, json.dumps(values).encode()))
+    return read_create(Received((), {}, json.dumps(values).encode()))
 
 
 FULL: dict[str, Any] = {
@@ -105,22 +111,66 @@ def test_null_is_not_sent() -> None:
     assert body(fit=None, seed=None, steps=None) == body()
 
 
+def test_an_image_may_be_an_upload_a_part_or_a_frame() -> None:
+    upload = ImageUpload(UUID(int=9))
+    assert body(image={"upload_id": UPLOAD}).images.image == upload
+    assert form(("image[upload_id]", UPLOAD), file=None).images.image == upload
+    frame = ImageFrame(UUID(int=7), -1)
+    assert body(image={"job_id": JOB, "frame": -1}).images.image == frame
+    assert form(("image[job_id]", JOB), ("image[frame]", "-1"), file=None).images.image == frame
+    parts = {"a": b"one", "b": b"two", "c": b"three", "last_frame": b"four"}
+    pairs = (
+        ("image[part]", "b"),
+        (
+            "keyframes",
+            '[{"frame": 4, "image": {"part": "a"}}, {"frame": -2, "image": {"part": "c"}}]',
+        ),
+    )
+    images = read_create(Received(pairs, parts, None)).images
+    assert images == Images(b"two", b"four", ((4, b"one"), (-2, b"three")))
+    assert images.frames == GivenFrames(last_frame=True, keyframes=(4, -2))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "parts", "reason"),
+    [
+        ((), {"imgae": b"x"}, "the file part is named 'imgae'; name it image"),
+        ((("image[part]", "b"),), {"a": b"x"}, "the file part is named 'a'"),
+        ((("image[part]", "b"),), {}, "it has none"),
+        ((("image[part]", "b"), ("image", "x")), {"b": b"x"}, "sent twice"),
+        ((("image[part]", "b"),), {"image": b"x", "b": b"y"}, "image is sent twice"),
+    ],
+)
+def test_a_part_without_a_use_is_refused(
+    pairs: tuple[tuple[str, str], ...], parts: dict[str, bytes], reason: str
+) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_create(Received(pairs, parts, None))
+    assert reason in refused.value.message
+
+
+def test_a_focus_is_two_numbers_by_comma_or_in_json() -> None:
+    assert form(("focus", "0.5, 0.2")).fields.focus == (0.5, 0.2)
+    assert form(("focus", "[0.5, 0.2]")).fields.focus == (0.5, 0.2)
+    assert body(focus=[0.5, 0.2]).fields.focus == (0.5, 0.2)
+
+
 @pytest.mark.parametrize(
     "image", [data_uri(PICTURE), {"data": data_uri(PICTURE)}, {"data": data_uri(PICTURE) + "\n"}]
 )
 def test_a_picture_comes_as_a_data_uri_alone_or_as_data(image: object) -> None:
-    assert body(image=image).image == PICTURE
+    assert body(image=image).images.image == PICTURE
 
 
 def test_a_picture_may_lie_behind_a_url() -> None:
     there = ImageUrl("https://example.org/a.png")
-    assert body(image={"url": there.url}).image == there
-    assert form(("image[url]", there.url), file=None).image == there
-    assert form(("image", '{"url": "https://example.org/a.png"}'), file=None).image == there
+    assert body(image={"url": there.url}).images.image == there
+    assert form(("image[url]", there.url), file=None).images.image == there
+    assert form(("image", '{"url": "https://example.org/a.png"}'), file=None).images.image == there
 
 
 def test_a_form_takes_a_data_uri_too() -> None:
-    assert form(("image", data_uri(PICTURE)), file=None).image == PICTURE
+    assert form(("image", data_uri(PICTURE)), file=None).images.image == PICTURE
 
 
 REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
@@ -171,7 +221,23 @@ REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
     ({"seconds_long": 5}, "unknown_parameter", "seconds_long", "known are"),
     ({"image": {"url": ""}}, "invalid_request", "image.url", "like https://example.org"),
     ({"image": {"url": "x", "data": "y"}}, "invalid_request", "image", "multipart"),
-    ({"image": {"upload_id": "up_1"}}, "invalid_request", "image", "multipart"),
+    ({"image": {"upload_id": "up_1"}}, "invalid_request", "image.upload_id", "POST /v1/uploads"),
+    ({"image": {"part": "a"}}, "invalid_request", "image.part", "it has none"),
+    ({"image": {"job_id": "job_1", "frame": 0}}, "invalid_request", "image.job_id", "your jobs"),
+    ({"image": {"job_id": JOB, "frame": "x"}}, "invalid_request", "image.frame", "-1 its last"),
+    ({"image": {"job_id": JOB, "frame": True}}, "invalid_request", "image.frame", "whole number"),
+    ({"keyframes": {"frame": 1}}, "invalid_request", "keyframes", "a list of at most 8"),
+    ({"keyframes": [{"frame": 1}]}, "invalid_request", "keyframes.0", "nothing else"),
+    (
+        {"keyframes": [{"frame": 1, "image": 5}]},
+        "invalid_request",
+        "keyframes.0.image",
+        "multipart",
+    ),
+    ({"last_frame": {"url": ""}}, "invalid_request", "last_frame.url", "like https"),
+    ({"focus": [0.5]}, "invalid_request", "focus.1", "missing"),
+    ({"focus": [0.5, 1.5]}, "invalid_request", "focus.1", "1.5 is too large"),
+    ({"seconds": 0}, "invalid_request", "seconds", "greater than 0"),
     ({"image": {"data": 5}}, "invalid_request", "image", "data:image/png;base64,"),
     ({"image": "data:image/png;base64,%%%"}, "invalid_image", "image", "not valid base64"),
 ]
@@ -227,7 +293,7 @@ def test_a_form_sends_numbers_as_texts(field: str) -> None:
 
 
 def escaped(text: bytes) -> CreateRequest:
-    return read_create(Received((), None, None, text))
+    return read_create(Received((), {}, None, text))
 
 
 def test_an_escaped_form_says_what_the_same_pairs_say() -> None:
@@ -279,5 +345,5 @@ def test_a_form_without_a_picture_says_how_to_send_one() -> None:
 )
 def test_what_is_no_json_object_is_refused(text: bytes) -> None:
     with pytest.raises(AppError) as refused:
-        read_create(Received((), None, text))
+        read_create(Received((), {}, text))
     assert refused.value.status == 422

@@ -9,7 +9,11 @@ from api.app import create_app
 from shared.settings import Settings
 
 DOCUMENT: Final[dict[str, Any]] = create_app(Settings(_env_file=None)).openapi()
-PICTURES: Final = ("image", "image.data")
+PICTURES: Final = tuple(
+    f"{image}{data}"
+    for image in ("image", "last_frame", "keyframes[].image")
+    for data in ("", ".data")
+)
 """A data URI is as long as the body of its route may be."""
 
 BOUNDED: Final = ("enum", "const", "format", "contentMediaType")

@@ -318,3 +318,19 @@ def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str)
         rendered(image, prompt)
         seconds.append(time.process_time() - began)
     assert min(seconds) < 1.0
+
+
+def test_with_a_focus_a_quick_push_in_keeps_the_head() -> None:
+    image = np.full((300, 200, 3), 40, np.uint8)
+    image[10:40, 80:120] = 250  # A head near the upper edge, its middle at (0.5, 0.083).
+    how = {"resolution": "256p", "num_frames": 8}
+    kept = rendered(image, "quickly push in", focus=(0.5, 25 / 300), **how)
+    rows, columns = np.nonzero(kept[-1].min(axis=2) > 150)
+    height, width = kept.shape[1:3]
+    assert (rows.mean() / height, columns.mean() / width) == pytest.approx(
+        (25 / 300, 0.5), abs=0.01
+    )
+    cut = rendered(image, "quickly push in", **how)
+    assert (cut[-1] > 150).sum() < 0.2 * (kept[-1] > 150).sum()
+    moved = asked(image, "push in", focus=(0.5, 0.1)).parameters
+    assert (moved.needs, asked(image, "push in").parameters.needs) == (("focus",), ())

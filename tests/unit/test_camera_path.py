@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from worker.engines.camera.moves import Move, MoveName, Speed
-from worker.engines.camera.path import FIRST, TRAVELS, Pose, ease, follow
+from worker.engines.camera.path import FIRST, MIDDLE, TRAVELS, Pose, ease, follow
 
 SIZES = [(512, 512), (910, 512), (288, 512), (1536, 256)]
 EASED = [name for name in MoveName if name not in {MoveName.STILL, MoveName.HANDHELD}]
@@ -32,9 +32,18 @@ def path(
     num_frames: int = 16,
     fps: int = 8,
     seed: int = 1,
+    focus: tuple[float, float] = MIDDLE,
 ) -> tuple[Pose, ...]:
     moves = [Move(name, speed) for name in names]
-    return follow(moves, width=size[0], height=size[1], num_frames=num_frames, fps=fps, seed=seed)
+    return follow(
+        moves,
+        width=size[0],
+        height=size[1],
+        num_frames=num_frames,
+        fps=fps,
+        seed=seed,
+        focus=focus,
+    )
 
 
 def seen(
@@ -167,3 +176,50 @@ def test_a_hand_sways_and_never_jumps(fps: int, seed: int) -> None:
     assert steps.max() < 0.008 * 512
     assert (steps > 0).all()
     assert 1.0 < poses[0].zoom < 1.08
+
+
+FOCUSES = [(0.0, 0.0), (0.5, 0.12), (1.0, 0.3), (0.05, 0.95)]
+
+
+def places(
+    poses: tuple[Pose, ...], focus: tuple[float, float], size: tuple[int, int]
+) -> npt.NDArray[np.float64]:
+    """Return where in each frame the focus is, in fractions of the frame."""
+    point = np.array([focus[0] * size[0], focus[1] * size[1], 1.0])
+    found = np.stack([np.linalg.inv(pose.matrix(*size)) @ point for pose in poses])
+    return np.asarray(found[:, :2] / found[:, 2:] / size)
+
+
+@pytest.mark.parametrize("focus", FOCUSES)
+@pytest.mark.parametrize("size", SIZES)
+def test_with_a_focus_no_corner_leaves_the_picture(
+    size: tuple[int, int], focus: tuple[float, float]
+) -> None:
+    for names in COMBINATIONS:
+        poses = path(*names, speed=Speed.QUICK, size=size, focus=focus)
+        assert gaps(poses, size).min() > -1e-6 * max(size), names
+
+
+@pytest.mark.parametrize("name", [MoveName.PUSH_IN, MoveName.PULL_OUT])
+@pytest.mark.parametrize("focus", FOCUSES)
+def test_a_quick_push_in_leaves_the_focus_where_it_is(
+    name: MoveName, focus: tuple[float, float]
+) -> None:
+    found = places(path(name, speed=Speed.QUICK, focus=focus), focus, (768, 512))
+    assert np.allclose(found, focus, atol=1e-9)
+    middle = places(path(name, speed=Speed.QUICK), focus, (768, 512))
+    assert np.abs(middle - focus).max() > 0.1, "without a focus it is cut off"
+
+
+@pytest.mark.parametrize("name", [MoveName.ROLL_CLOCKWISE, MoveName.ARC_LEFT])
+def test_a_roll_and_an_arc_turn_around_the_focus(name: MoveName) -> None:
+    focus = (0.3, 0.4)
+    found = places(path(name, focus=focus), focus, (768, 512))
+    assert np.ptp(found, axis=0).max() < 0.005, "less than three pixels of 512"
+    assert np.abs(found[0] - focus).max() < 0.05
+
+
+def test_the_middle_is_no_other_path_than_none() -> None:
+    moves = [Move(MoveName.PUSH_IN, Speed.QUICK), Move(MoveName.HANDHELD, Speed.NORMAL)]
+    plain = follow(moves, width=300, height=200, num_frames=8, fps=8, seed=3)
+    assert follow(moves, width=300, height=200, num_frames=8, fps=8, seed=3, focus=MIDDLE) == plain

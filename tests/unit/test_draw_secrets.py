@@ -76,6 +76,7 @@ def test_the_servers_and_our_processes_are_told_the_same(
     password = (folder / "valkey" / "password").read_text()
     assert f":{password}@" in settings.redis_url.get_secret_value()
     assert password in (folder / "valkey" / "valkey.conf").read_text()
+    assert settings.secrets == (json.loads((folder / "drawn.json").read_text())["secret"],)
     identity = json.loads((folder / "s3" / "identities.json").read_text())["identities"][0]
     assert identity["credentials"] == [
         {

@@ -111,3 +111,27 @@ def test_a_photo_is_resampled_with_lanczos() -> None:
     assert np.array_equal(
         frame_image(image, width=300, height=200, fit=Fit.CROP), np.asarray(expected)
     )
+
+
+def test_blur_lays_the_whole_picture_over_its_own_blur() -> None:
+    picture = photos.photo("coffee.png", short_side=200)
+    padded = frame_image(picture, width=512, height=512, fit=Fit.PAD)
+    blurred = frame_image(picture, width=512, height=512, fit=Fit.BLUR)
+    placement = place(picture.shape[1], picture.shape[0], width=512, height=512, fit=Fit.BLUR)
+    assert placement == place(
+        picture.shape[1], picture.shape[0], width=512, height=512, fit=Fit.PAD
+    )
+    inside = slice(placement.top, placement.top + placement.height)
+    assert np.array_equal(blurred[inside], padded[inside])
+    bar = blurred[: placement.top].astype(int)
+    assert padded[: placement.top].max() == 0
+    assert abs(bar.mean() - picture.mean()) < 60
+    assert np.abs(np.diff(bar, axis=1)).max() < 12, "nothing sharp is left in a bar"
+
+
+def test_a_focus_is_a_place_in_the_part_that_is_shown() -> None:
+    picture = np.zeros((100, 200, 3), np.uint8)
+    square = place(200, 100, width=64, height=64, fit=Fit.CROP)
+    assert square.fractions(0.5, 0.25, image=picture) == pytest.approx((0.5, 0.25))
+    assert square.fractions(0.3, 0.9, image=picture) == pytest.approx((0.1, 0.9))
+    assert square.fractions(0.0, 0.0, image=picture) == (0.0, 0.0)

@@ -6,9 +6,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from api.dependencies import Preferences, preferences
-from api.submit.body import ImageUrl
 from api.submit.idempotency import fingerprint, idempotency_key
+from api.submit.image_source import ImageUrl
+from api.submit.images import Images
 from api.submit.warnings import warnings_for
+from shared.engines.parameters import resolve_parameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
@@ -55,14 +57,16 @@ def test_a_key_that_cannot_be_kept_is_refused(header: str) -> None:
 
 
 def test_the_fingerprint_tells_requests_apart_and_spellings_not() -> None:
-    plain = fingerprint(CreateJob(prompt="a"), b"1")
-    assert plain == fingerprint(CreateJob.model_validate({"prompt": "a", "seed": None}), b"1")
-    assert plain != fingerprint(CreateJob(prompt="b"), b"1")
-    assert plain != fingerprint(CreateJob(prompt="a"), b"2")
-    there = fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/1"))
-    assert there == fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/1"))
-    assert there != fingerprint(CreateJob(prompt="a"), ImageUrl("https://example.org/2"))
-    assert there != fingerprint(CreateJob(prompt="a"), b"https://example.org/1")
+    plain = fingerprint(CreateJob(prompt="a"), Images(b"1"))
+    assert plain == fingerprint(
+        CreateJob.model_validate({"prompt": "a", "seed": None}), Images(b"1")
+    )
+    assert plain != fingerprint(CreateJob(prompt="b"), Images(b"1"))
+    assert plain != fingerprint(CreateJob(prompt="a"), Images(b"2"))
+    there = fingerprint(CreateJob(prompt="a"), Images(ImageUrl("https://example.org/1")))
+    assert there == fingerprint(CreateJob(prompt="a"), Images(ImageUrl("https://example.org/1")))
+    assert there != fingerprint(CreateJob(prompt="a"), Images(ImageUrl("https://example.org/2")))
+    assert there != fingerprint(CreateJob(prompt="a"), Images(b"https://example.org/1"))
 
 
 def test_a_release_that_adds_a_field_knows_the_requests_from_before_it() -> None:
@@ -70,15 +74,17 @@ def test_a_release_that_adds_a_field_knows_the_requests_from_before_it() -> None
         loop: bool = False
 
     asked = {"prompt": "a", "metadata": {"k": "v"}, "webhook": {"url": "https://a.example"}}
-    before = fingerprint(CreateJob.model_validate(asked), b"1")
-    assert fingerprint(Next.model_validate(asked), b"1") == before
-    assert fingerprint(Next.model_validate({**asked, "loop": True}), b"1") != before
-    assert fingerprint(CreateJob.model_validate({**asked, "fit": "crop"}), b"1") == before
+    before = fingerprint(CreateJob.model_validate(asked), Images(b"1"))
+    assert fingerprint(Next.model_validate(asked), Images(b"1")) == before
+    assert fingerprint(Next.model_validate({**asked, "loop": True}), Images(b"1")) != before
+    assert fingerprint(CreateJob.model_validate({**asked, "fit": "crop"}), Images(b"1")) == before
 
 
 def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
     sent = CreateJob.model_validate(fields)
-    return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent))
+    said = sent.model_copy(update={"prompt": "it moves"})
+    settled = resolve_parameters(spec, said, image_width=64, image_height=64, seed=1)
+    return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent, settled))
 
 
 def test_a_field_the_model_ignores_is_said() -> None:

@@ -65,7 +65,14 @@ def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("s3_public_endpoint", "public_url", "admin_key", "max_running_per_key"),
+        *(
+            "s3_public_endpoint",
+            "public_url",
+            "admin_key",
+            "secret",
+            "trusted_header",
+            "max_running_per_key",
+        ),
         *("model_dir", "hf_endpoint", "worker_id"),
     ],
 )

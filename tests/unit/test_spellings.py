@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.submit.body import CreateRequest, ImageUrl, Received, read_create
+from api.submit.body import CreateRequest, Received, read_create
 from api.submit.idempotency import fingerprint
+from api.submit.image_source import ImageUrl
 from shared.errors import InvalidRequest
 
 TEXTS = st.text(
@@ -37,7 +38,7 @@ FIELDS = st.fixed_dictionaries(
 
 def of_json(values: dict[str, Any], *, bom: bool = False) -> CreateRequest:
     text = json.dumps(values).encode()
-    return read_create(Received((), None, b"\xef\xbb\xbf" + text if bom else text))
+    return read_create(Received((), {}, b"\xef\xbb\xbf" + text if bom else text))
 
 
 def pairs_of(values: dict[str, Any], *, brackets: bool) -> list[tuple[str, str]]:
@@ -53,7 +54,7 @@ def pairs_of(values: dict[str, Any], *, brackets: bool) -> list[tuple[str, str]]
 
 
 def same(first: CreateRequest, second: CreateRequest) -> bool:
-    return fingerprint(first.fields, first.image) == fingerprint(second.fields, second.image)
+    return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
 
 
 @given(FIELDS, PICTURES, st.booleans(), BLANK, st.booleans())
@@ -64,10 +65,10 @@ def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
     as_json = of_json(values | {"image": {"data": uri}}, bom=bom)
     left_open = [("model", blank), ("width", blank), ("webhook[url]", blank)]
     pairs = pairs_of(values, brackets=brackets)
-    assert same(as_json, read_create(Received([*left_open, *pairs], picture, None)))
-    assert same(as_json, read_create(Received([*pairs, ("image", uri)], None, None)))
+    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": picture}, None)))
+    assert same(as_json, read_create(Received([*pairs, ("image", uri)], {}, None)))
     escaped = urlencode([*pairs, ("image", uri)]).encode()
-    assert same(as_json, read_create(Received((), None, None, escaped)))
+    assert same(as_json, read_create(Received((), {}, None, escaped)))
     blanks = {"model": blank, "width": blank, "webhook": {"url": blank}}
     assert same(as_json, of_json(values | blanks | {"image": uri}))
 
@@ -79,7 +80,7 @@ def wrapped(text: str, width: int, line_break: str) -> str:
 @given(st.binary(min_size=90, max_size=600), st.sampled_from(["\n", "\r\n", " ", "\n  ", "\t"]))
 def test_base64_is_read_however_its_lines_are_broken(picture: bytes, line_break: str) -> None:
     text = wrapped(base64.b64encode(picture).decode(), 76, line_break)
-    assert of_json({"image": f"data:image/png;base64,{text}"}).image == picture
+    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == picture
 
 
 @given(PICTURES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
@@ -89,9 +90,11 @@ def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
     encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
     text = encode(picture).decode()
     text = around.format(text if is_padded else text.rstrip("="))
-    assert of_json({"image": text}).image == picture
-    assert of_json({"image": {"data": text}}).image == picture
-    assert of_json({"image": {"url": f"data:image/png;base64,{encode(picture).decode()}"}}).image
+    assert of_json({"image": text}).images.image == picture
+    assert of_json({"image": {"data": text}}).images.image == picture
+    assert of_json(
+        {"image": {"url": f"data:image/png;base64,{encode(picture).decode()}"}}
+    ).images.image
 
 
 @given(st.binary(min_size=1, max_size=400))
@@ -101,7 +104,7 @@ def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: byte
     if text.strip("+") != text:
         return
     body = b"prompt=x&image=data:image/png;base64," + text.encode()
-    assert read_create(Received((), None, None, body)).image == picture
+    assert read_create(Received((), {}, None, body)).images.image == picture
 
 
 @pytest.mark.parametrize(
@@ -118,23 +121,23 @@ def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: byte
 def test_a_data_uri_has_many_heads(text: str) -> None:
     picture = bytes(range(251, 256)) * 9
     encoded = base64.b64encode(picture).decode()
-    assert of_json({"image": text.format(encoded)}).image == picture
-    assert of_json({"image": text.format(quote_plus(encoded))}).image == picture
+    assert of_json({"image": text.format(encoded)}).images.image == picture
+    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == picture
 
 
 @pytest.mark.parametrize("length", [30, 2_100, 4_000])
 def test_a_url_may_be_as_long_as_presigned_links_are_and_have_blanks_around(length: int) -> None:
     url = f"https://example.org/{'a' * (length - 20)}"
     for image in (url, f" {url}\n", {"url": url}, {"url": f"  {url} "}):
-        assert of_json({"image": image}).image == ImageUrl(url)
-    assert read_create(Received([("image", f" {url}")], None, None)).image == ImageUrl(url)
+        assert of_json({"image": image}).images.image == ImageUrl(url)
+    assert read_create(Received([("image", f" {url}")], {}, None)).images.image == ImageUrl(url)
 
 
 @pytest.mark.parametrize("name", ["utf-16", "utf-16-be"])
 def test_json_of_windows_in_utf_16_is_told(name: str) -> None:
     text = '\ufeff{"prompt": "x"}'.encode(name if name.endswith("be") else "utf-16-le")
     with pytest.raises(InvalidRequest, match="UTF-16; send JSON in UTF-8"):
-        read_create(Received((), None, text))
+        read_create(Received((), {}, text))
 
 
 def test_a_name_that_is_only_a_little_alike_is_not_suggested() -> None:

@@ -74,7 +74,7 @@ def in_json(*parts: str) -> Make:
     def make(length: int) -> Call:
         times = length // len(repeated)
         body = (before + repeated * times + after).encode()
-        return lambda: read_create(Received((), None, body))
+        return lambda: read_create(Received((), {}, body))
 
     return make
 
@@ -82,7 +82,7 @@ def in_json(*parts: str) -> Make:
 def names_in_json(before: str, after: str) -> Make:
     def make(length: int) -> Call:
         many = json.dumps({f"k{n}": 1 for n in range(length // 8)})
-        return lambda: read_create(Received((), None, (before + many + after).encode()))
+        return lambda: read_create(Received((), {}, (before + many + after).encode()))
 
     return make
 
@@ -90,7 +90,7 @@ def names_in_json(before: str, after: str) -> Make:
 def escaped(before: str, repeated: str) -> Make:
     def make(length: int) -> Call:
         body = (before + repeated * (length // len(repeated))).encode()
-        return lambda: read_create(Received((), None, None, body))
+        return lambda: read_create(Received((), {}, None, body))
 
     return make
 
@@ -98,7 +98,7 @@ def escaped(before: str, repeated: str) -> Make:
 def form_name(before: str, repeated: str, after: str = "") -> Make:
     def make(length: int) -> Call:
         name = before + repeated * (length // len(repeated)) + after
-        return lambda: read_create(Received([(name, "x")], b"a picture", None))
+        return lambda: read_create(Received([(name, "x")], {"image": b"a picture"}, None))
 
     return make
 

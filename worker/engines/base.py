@@ -1,7 +1,7 @@
 """The port every engine fills: one model, loaded once, rendering one request at a time."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -23,14 +23,17 @@ Plan = Mapping[str, str | int | float | bool | tuple[str, ...]]
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """One picture and the settled parameters of its clip.
+    """A picture, what else was given, and the settled parameters of its clip.
 
     `image` is the normalised upload in its own size; the engine fits it to the clip's
-    (`worker.engines.framing`).
+    (`worker.engines.framing`). `keyframes` are what the frames of these numbers are to show,
+    `last_frame` what the last is to: only an engine whose spec honours them is given any.
     """
 
     image: Image
     parameters: RenderParameters
+    last_frame: Image | None = None
+    keyframes: Mapping[int, Image] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
-"""Fit a picture to a clip's frame: a centred crop, or bars around the whole."""
+"""Fit a picture to a clip's frame: a centred crop, or the whole between bars or its own blur."""
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from PIL import Image as PillowImage
+from PIL import ImageFilter as PillowFilter
 
 from shared.engines.spec import Fit
 from worker.engines.base import Image
@@ -27,11 +29,18 @@ class Placement:
     left: int
     top: int
 
+    def fractions(self, x: float, y: float, *, image: Image) -> tuple[float, float]:
+        """Return where a point of the picture lies in `box`, both as fractions, within it."""
+        left, top, right, bottom = self.box
+        across = (x * image.shape[1] - left) / (right - left)
+        down = (y * image.shape[0] - top) / (bottom - top)
+        return min(max(across, 0.0), 1.0), min(max(down, 0.0), 1.0)
+
 
 def place(image_width: int, image_height: int, *, width: int, height: int, fit: Fit) -> Placement:
     """Return where the picture goes in a frame of `width` x `height` pixels."""
     left = top = 0
-    if fit is Fit.PAD:
+    if fit is not Fit.CROP:
         scale = min(width / image_width, height / image_height)
         left = _bar(width, image_width * scale)
         top = _bar(height, image_height * scale)
@@ -47,18 +56,38 @@ def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
     """Return the picture as a frame of exactly `width` x `height`, resampled with Lanczos.
 
     CROP cuts the longer side evenly, to a fraction of a pixel; PAD shows the whole picture
-    between black bars, save for less than one row or column of the frame under each bar.
+    between black bars, save for less than one row or column of the frame under each bar; BLUR is
+    PAD with the picture's own blur in place of black.
     """
     placement = place(image.shape[1], image.shape[0], width=width, height=height, fit=fit)
     inner = PillowImage.fromarray(image).resize(
         (placement.width, placement.height), PillowImage.Resampling.LANCZOS, box=placement.box
     )
-    return pad(np.asarray(inner), placement, width=width, height=height)
+    return put(np.asarray(inner), placement, backdrop(image, width=width, height=height, fit=fit))
 
 
-def pad(inner: Image, placement: Placement, *, width: int, height: int) -> Image:
-    """Return `inner` on a new black frame of its own, where `placement` puts it."""
-    frame = np.zeros((height, width, 3), dtype=np.uint8)
+BLUR_SIDE: Final = 24
+"""The short side of the small picture whose enlargement is the blur: nothing is left to read."""
+
+
+def backdrop(image: Image, *, width: int, height: int, fit: Fit) -> Image:
+    """Return the frame that lies under a picture: black, or for BLUR the picture filling it."""
+    if fit is not Fit.BLUR:
+        return np.zeros((height, width, 3), dtype=np.uint8)
+    filled = place(image.shape[1], image.shape[0], width=width, height=height, fit=Fit.CROP)
+    scale = min(1.0, BLUR_SIDE / min(width, height))
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    # First by averaging, so that no part of the picture is skipped.
+    blurred = PillowImage.fromarray(image).resize(
+        small, PillowImage.Resampling.BOX, box=filled.box
+    )
+    blurred = blurred.filter(PillowFilter.GaussianBlur(1))
+    return np.asarray(blurred.resize((width, height), PillowImage.Resampling.BICUBIC))
+
+
+def put(inner: Image, placement: Placement, under: Image) -> Image:
+    """Return `inner` where `placement` puts it, on a copy of the frame `under` it."""
+    frame = under.copy()
     bottom, right = placement.top + placement.height, placement.left + placement.width
     frame[placement.top : bottom, placement.left : right] = inner
     return frame

@@ -16,11 +16,14 @@ from typing import Final
 
 import structlog
 
+from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
+from shared.installation_secret import InstallationSecret, Purpose
+from shared.jobs.links import Links
 from shared.jobs.transitions import Jobs
 from shared.logs import set_up
 from shared.outbound.client import Outbound
@@ -28,10 +31,12 @@ from shared.settings import Settings, read_settings
 from shared.stopping import on_stop
 from shared.storage import Storage
 from shared.tallies import Tallies
+from shared.webhooks.headers import HeaderSeal
 from worker.keeper import webhook_sender
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.purge import BATCH, Purger
+from worker.keeper.uploads import UploadSweeper
 from worker.keeper.webhook_sender import WebhookSender
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
@@ -41,7 +46,7 @@ PURGE_EVERY_SECONDS: Final = 60.0
 PURGE_ROUNDS: Final = 20
 """Batches at most before a round ends: a purge of years takes some hours, and holds up nobody."""
 DELIVER_CONNECTIONS: Final = 4
-EXPIRE_CONNECTIONS: Final = 5
+EXPIRE_CONNECTIONS: Final = 6
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
@@ -103,6 +108,7 @@ class Loop:
 
 def main() -> int:
     settings = read_settings()
+    InstallationSecret.of(settings)  # Refused before anything is opened.
     set_up(settings, process="keeper")
     stop = threading.Event()
 
@@ -155,9 +161,11 @@ def _endings(
 ) -> list[Loop]:
     """Return the loops that remove what has ended; nobody waits for them."""
     purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
+    sessions = Sessions(db, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
 
     def forget() -> None:
         keys.forget_previous()
+        sessions.forget_ended()
         purger.forget_keys()
 
     def purge() -> None:
@@ -171,6 +179,7 @@ def _endings(
     often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
     return [
         Loop("expire", Sweeper(db, storage, settings).sweep, every=often, stop=stop),
+        Loop("uploads", UploadSweeper(db, storage).sweep, every=often, stop=stop),
         Loop("orphans", OrphanSweeper(db, storage).sweep, every=often, stop=stop),
         Loop("forget", forget, every=often, stop=stop),
         Loop("blank", purger.blank, every=often, stop=stop),
@@ -186,10 +195,13 @@ def _deliverer(settings: Settings, db: Database) -> WebhookSender:
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
+    secret = InstallationSecret.of(settings)
     return WebhookSender(
         db,
         outbound,
         delays=settings.webhook_delays,
+        links=Links(secret.keys(Purpose.LINKS), lives=settings.link_lives),
+        header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
         base_url=settings.own_url,
     )
 

@@ -51,12 +51,16 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a try is made of; `created_at` is the delivery's, `now` Postgres' clock."""
+    """What a try is made of; `created_at` is the delivery's, `now` Postgres' clock.
+
+    `sealed_headers` are those that the job's own webhook takes along, and no endpoint.
+    """
 
     job: Job | None
     created_at: datetime
     signing_secrets: tuple[str, ...]
     now: datetime
+    sealed_headers: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +142,7 @@ class DeliveryQueue:
             created_at=row["delivery_created_at"],
             signing_secrets=(current,) if previous is None else (current, previous),
             now=row["now"],
+            sealed_headers=row["sealed_headers"],
         )
 
     def record(self, delivery: Delivery, tried: Try, verdict: Verdict) -> bool:
@@ -225,13 +230,16 @@ RETURNING d.id, d.job_id, d.endpoint_id, d.event, d.url, d.tries, d.round_tries,
 """)  # noqa: S608 (only constants)
 
 _CONTENTS: Final = text("""
-SELECT j.*, d.created_at AS delivery_created_at, e.secret AS signing_secret,
+SELECT j.*, coalesce(o.link_epoch, 0) AS link_epoch,
+       d.created_at AS delivery_created_at, e.secret AS signing_secret,
        CASE WHEN e.previous_secret_until > clock_timestamp() THEN e.previous_secret END
            AS previous_signing_secret,
+       CASE WHEN e.url IS NULL THEN j.webhook_headers END AS sealed_headers,
        clock_timestamp() AS now
 FROM deliveries d
 JOIN webhook_endpoints e ON e.id = d.endpoint_id
 LEFT JOIN jobs j ON j.id = d.job_id
+LEFT JOIN owners o ON o.id = j.owner_id
 WHERE d.id = :id
 """)
 

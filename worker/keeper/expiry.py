@@ -11,7 +11,8 @@ from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable, StorageUnavailable
 from shared.jobs.job import Job, Variant, public_id
-from shared.jobs.storage_keys import input_key, output_prefix
+from shared.jobs.queries import JobQueries
+from shared.jobs.storage_keys import output_prefix
 from shared.jobs.transitions import SWEEP_GRACE
 from shared.settings import Settings
 from shared.storage import Storage
@@ -31,6 +32,7 @@ class Sweeper:
 
     def __init__(self, db: Database, storage: Storage, settings: Settings) -> None:
         self._db = db
+        self._queries = JobQueries(db)
         self._storage = storage
         self._grace = settings.lease + SWEEP_GRACE
 
@@ -80,8 +82,9 @@ class Sweeper:
         crashpoint("before_sweep")
         if job.deleted_at is not None or row["is_expired"]:
             try:
-                self._storage.delete(input_key(job.id))
-            finally:  # What keeps the picture need not keep the clip.
+                for each in self._queries.inputs(job):
+                    self._storage.delete(each.key)
+            finally:  # What keeps an input need not keep the clip.
                 self._storage.delete_prefix(output_prefix(job.id))
         else:
             self._storage.delete_prefix(output_prefix(job.id), keep=_kept(job))

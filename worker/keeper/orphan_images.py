@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.errors import StorageUnavailable
-from shared.jobs.storage_keys import INPUTS, input_id
+from shared.jobs.storage_keys import INPUTS, input_id, input_key
 from shared.storage import Storage
 
 GRACE: Final = timedelta(hours=1)
@@ -67,15 +67,21 @@ class OrphanSweeper:
             return now
 
     def _orphans(self, keys: list[str]) -> list[str]:
-        """Return the keys whose job is not in the table."""
-        ids = {key: input_id(key) for key in keys}
+        """Return the keys that are no job's input; keys that are not ours are nobody's orphans."""
+        ids = {key: job_id for key in keys if (job_id := input_id(key)) is not None}
         with self._db.autocommit() as connection:
-            rows = connection.execute(
-                text("SELECT id FROM jobs WHERE id = ANY(:ids)"),
-                {"ids": [job_id for job_id in ids.values() if job_id is not None]},
-            )
-            known = {row[0] for row in rows}
-        return [key for key, job_id in ids.items() if job_id is not None and job_id not in known]
+            known = set(connection.execute(_KNOWN, {"keys": list(ids)}).scalars())
+            # A gateway of the last release wrote no row for its image.
+            jobs = set(connection.execute(_JOBS, {"ids": list(ids.values())}).scalars())
+        return [
+            key
+            for key, job_id in ids.items()
+            if key not in known and not (job_id in jobs and key == input_key(job_id))
+        ]
+
+
+_KNOWN: Final = text("SELECT key FROM inputs WHERE key = ANY(:keys)")
+_JOBS: Final = text("SELECT id FROM jobs WHERE id = ANY(:ids)")
 
 
 def _age(key: str, now: datetime) -> timedelta:

@@ -83,6 +83,7 @@ UPDATE jobs SET
     parameters = parameters || '{"prompt": "", "negative_prompt": ""}',
     metadata = '{}', warnings = '[]', metrics = metrics - 'warnings',
     webhook_url = NULL, webhook_event_types = NULL,
+    webhook_headers = NULL,
     request_id = NULL, idempotency_fingerprint = NULL
 WHERE id IN (
     SELECT j.id FROM jobs j

@@ -54,6 +54,7 @@ def _job(status: Status) -> JobView:
         failures=0,
         priority=Priority.NORMAL,
         batch_id=None,
+        parent_id=None,
         metadata={},
         version=2,
         warnings=[],
@@ -67,7 +68,9 @@ _INPUT: Final = InputView(
     width=512,
     height=512,
     fit="crop",
+    focus=(0.5, 0.5),
     num_frames=16,
+    seconds=2.0,
     fps=8,
     quality=Quality.STANDARD,
     num_inference_steps=50,
@@ -75,10 +78,12 @@ _INPUT: Final = InputView(
     image_sha256="0" * 64,
     image_width=512,
     image_height=512,
+    last_frame=False,
+    keyframes=(),
 )
 
 _VIDEO: Final = ArtifactView(
-    url=f"https://example.org/v1/jobs/{SAMPLE_ID}/content?variant=video",
+    url=f"https://example.org/v1/jobs/{SAMPLE_ID}/content?variant=video&link=1764633600.0.a-signature",
     content_type="video/mp4",
     bytes=0,
     sha256="0" * 64,

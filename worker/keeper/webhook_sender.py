@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final, Literal
@@ -25,10 +25,12 @@ from pydantic import BaseModel
 from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
+from shared.jobs.links import Links
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound.client import Answer, Outbound
 from shared.outbound.errors import OutboundFailed, OutboundRefused
+from shared.webhooks.headers import HeaderSeal, without
 from shared.webhooks.signing import sign, webhook_id
 from worker.keeper.delivery_queue import (
     Contents,
@@ -61,6 +63,10 @@ REMEMBERED_LANES: Final = 2000
 JITTER: Final = 0.2
 MAX_RETRY_AFTER: Final = timedelta(days=1)
 OBEYS_RETRY_AFTER: Final = frozenset({429, 503})
+
+UNREADABLE_HEADERS: Final = (
+    "its headers were sealed by a secret that STILLREEL_SECRET no longer names; add it at the end"
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -110,11 +116,15 @@ class WebhookSender:
         outbound: Outbound,
         *,
         delays: Sequence[timedelta],
+        links: Links,
+        header_seal: HeaderSeal,
         base_url: str,
     ) -> None:
         self._rows = DeliveryQueue(db, lease=outbound.deadline + RECORD_MARGIN)
         self._outbound = outbound
         self._delays = delays
+        self._links = links
+        self._header_seal = header_seal
         self._base_url = base_url
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
@@ -146,8 +156,9 @@ class WebhookSender:
     def deliver(self, delivery: Delivery) -> Outcome:
         """Make one try and record it."""
         crashpoint("webhook_claimed")
-        message = prepare(delivery, self._rows.contents(delivery), base_url=self._base_url)
-        tried = send(self._outbound, message)
+        contents = self._rows.contents(delivery)
+        message = prepare(delivery, contents, links=self._links, base_url=self._base_url)
+        tried = self._try(message, delivery, contents)
         crashpoint("webhook_sent")
         # A test is made once: whoever asked for it sees what came of it.
         delays = self._delays[:1] if delivery.job_id is None else self._delays
@@ -163,6 +174,18 @@ class WebhookSender:
             error=tried.error,
         )
         return verdict.outcome
+
+    def _try(self, message: Message, delivery: Delivery, contents: Contents) -> Try:
+        """Send the message with the headers that its receiver asks for."""
+        if contents.sealed_headers is None or delivery.job_id is None:
+            return send(self._outbound, message)
+        asked = self._header_seal.open(contents.sealed_headers, job_id=delivery.job_id)
+        if asked is None:
+            # Without them it would only be refused.
+            return Try(at=message.at, latency=timedelta(0), error=UNREADABLE_HEADERS)
+        # What we set ourselves wins, whatever an older version may have sealed.
+        tried = send(self._outbound, replace(message, headers={**asked, **message.headers}))
+        return replace(tried, excerpt=without(asked.values(), tried.excerpt))
 
     def _start(self, kind: Kind) -> int:
         with self._lock:
@@ -207,9 +230,12 @@ class WebhookSender:
                 del self._proven[next(iter(self._proven))]
 
 
-def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message:
-    """Sign the job as it stands now; the id and the event's time are the same on every try."""
-    body = _event(delivery, contents, base_url).model_dump_json().encode()
+def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: str) -> Message:
+    """Sign the job as it stands now, with links that work from now on.
+
+    The id and the event's time are the same on every try.
+    """
+    body = _event(delivery, contents, links, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
@@ -217,7 +243,9 @@ def prepare(delivery: Delivery, contents: Contents, *, base_url: str) -> Message
     return Message(delivery.url, headers, body, contents.now)
 
 
-def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | VideoEvent:
+def _event(
+    delivery: Delivery, contents: Contents, links: Links, base_url: str
+) -> Event | VideoEvent:
     job = contents.job
     # A job that is handed back starts more than once; its end comes once.
     is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
@@ -229,8 +257,10 @@ def _event(delivery: Delivery, contents: Contents, base_url: str) -> Event | Vid
             type=delivery.event,
             data=VideoReference(id=job.public_id if job else SAMPLE_ID),
         )
-    data = sample(delivery.event) if job is None else job_view(job, base_url=base_url)
-    return Event(type=delivery.event, timestamp=at, data=data)
+    if job is None:
+        return Event(type=delivery.event, timestamp=at, data=sample(delivery.event))
+    view = job_view(job, links=links, base_url=base_url, now=contents.now)
+    return Event(type=delivery.event, timestamp=at, data=view)
 
 
 def send(outbound: Outbound, message: Message) -> Try:

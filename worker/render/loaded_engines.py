@@ -50,6 +50,11 @@ class LoadedEngines:
     def names(self) -> Sequence[str]:
         return list(self._engines)
 
+    @property
+    def honours(self) -> Mapping[str, Sequence[str]]:
+        """Return what a job of each engine may need to be claimed here."""
+        return {name: engine.spec.honours for name, engine in self._engines.items()}
+
     def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
 

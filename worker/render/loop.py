@@ -10,8 +10,9 @@ import structlog
 
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, DevicePoisoned
+from shared.jobs.inputs import LAST_FRAME, InputKind, keyframe_name
 from shared.jobs.job import Job
-from shared.jobs.storage_keys import input_key
+from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Stage
 from shared.storage import Storage
 from worker.engines.base import Image, RenderRequest
@@ -61,14 +62,17 @@ def serve(context: RenderContext, job: Job) -> None:
 
 
 def render(context: RenderContext, job: Job, lease: Lease) -> None:
-    """Run the engine over a job's picture, and hand the clip to the tail."""
+    """Run the engine over a job's inputs, and hand the clip to the tail."""
     engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    image = read_input(context.storage, job, lease)
-    request = RenderRequest(image=image, parameters=job.parameters)
+    request = read_request(context.storage, job, lease)
     clip = Clip(
-        job, lease, engine.plan(request), source=image, ai_generated=engine.spec.ai_generated
+        job,
+        lease,
+        engine.plan(request),
+        source=request.image,
+        ai_generated=engine.spec.ai_generated,
     )
     try:
         clip.open()
@@ -82,14 +86,32 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
         raise
 
 
-def read_input(storage: Storage, job: Job, lease: Lease) -> Image:
-    """Return the normalised picture of a job: uint8 RGB, shape (height, width, 3).
+def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
+    """Return what a claimed job asks of its engine.
+
+    Raises:
+        StorageFailed, LeaseLost, Stalled, Drained: as `read_image`.
+    """
+    images = {
+        each.name: read_image(storage, each.key, lease)
+        for each in job.inputs
+        if each.kind is InputKind.IMAGE
+    }
+    return RenderRequest(
+        image=images[FIRST],
+        parameters=job.parameters,
+        last_frame=images.get(LAST_FRAME),
+        keyframes={frame: images[keyframe_name(frame)] for frame in job.parameters.keyframes},
+    )
+
+
+def read_image(storage: Storage, key: str, lease: Lease) -> Image:
+    """Return a normalised picture: uint8 RGB, shape (height, width, 3).
 
     Raises:
         StorageFailed: the storage stayed away.
         LeaseLost, Stalled, Drained: stop the work.
     """
-    key = input_key(job.id)
     body = retry_storage(
         lease,
         lambda: storage.get(key),
@@ -108,7 +130,7 @@ def _claim(context: RenderContext) -> Job | None:
         return None
     try:
         job = context.jobs.claim(
-            context.loaded_engines.names, worker=context.name, card_bytes=context.card_bytes
+            context.loaded_engines.honours, worker=context.name, card_bytes=context.card_bytes
         )
     except DatabaseUnavailable as error:
         context.hindrance.note("claim_missed", reason=error.cause)

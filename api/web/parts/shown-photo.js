@@ -15,7 +15,7 @@ export function Shown({ photo, index }) {
   const { aspect, differs } = frame(photo, of);
   const fit = state.form.values.fit || "crop";
   const canMove = differs && fit === "crop" && photo.width > 0;
-  const canFocus = Boolean(of.parameters.properties.focus);
+  const canFocus = Boolean(property(of, "focus"));
   const grip = useRef(null);
   const own = photo.width / photo.height;
   const drag = (event) => {

@@ -45,11 +45,13 @@ def test_a_form_comes_back_as_a_path_that_downloads(
     fake_worker.complete(job, b"the clip")
     answer = call.result(timeout=60)
     assert answer.status_code == 200
+    link = answer.json()["video_url"]
+    assert requests.get(link, timeout=60).content == b"the clip"
     assert answer.json() == {
         "output_path": f"outputs/{job.public_id}.mp4",
         "job_id": job.public_id,
         "status": "succeeded",
-        "video_url": f"{gateway.url}/v1/jobs/{job.public_id}/content?variant=video",
+        "video_url": link,
         "seed": job.parameters.seed,
         "width": 768,
         "height": 512,

@@ -169,7 +169,13 @@ def test_every_route_is_described() -> None:
 def test_the_description_says_what_takes_a_key() -> None:
     document = openapi()
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
-    assert document["security"] == [{"key": []}]
+    assert document["security"] == [{"key": []}, {"session": []}]
+    by_link = {
+        path
+        for path, item in document["paths"].items()
+        if any({"link": []} in operation.get("security", []) for operation in item.values())
+    }
+    assert by_link == {"/v1/jobs/{job_id}/content"}
     open_to_all = {
         path
         for path, item in document["paths"].items()

@@ -68,6 +68,23 @@ def refused(
     return capsys.readouterr().err
 
 
+@pytest.mark.parametrize("module", ["api", "worker.keeper"])
+def test_without_a_secret_it_does_not_start_and_says_how_to_make_one(module: str) -> None:
+    """Each would draw its own, and no link would work in another process."""
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        cwd=ROOT,
+        env=os.environ | bare_env(port=free_port(), **NO_SERVICE, secret=""),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode not in {0, None}
+    assert done.stderr.startswith("the settings are wrong: STILLREEL_SECRET is missing")
+    assert "secrets.token_hex(32)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_port_in_use_is_one_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,6 +112,7 @@ def test_an_open_address_is_refused_while_there_is_no_key(
     [
         {"admin_key": ADMIN_KEY},
         {"allow_anonymous": True},
+        {"trusted_header": "Remote-User", "trusted_proxy": "10.1.2.3/32"},
         {"host": "127.0.0.1"},
         {"database_url": "postgresql+psycopg://nobody@127.0.0.1:9/nothing"},
     ],
@@ -131,4 +149,5 @@ def answers(port: int) -> bool:
 
 
 def bare_env(**settings: object) -> dict[str, str]:
-    return {f"STILLREEL_{name.upper()}": str(value) for name, value in settings.items()}
+    given = {"secret": "s" * 32} | settings
+    return {f"STILLREEL_{name.upper()}": str(value) for name, value in given.items()}

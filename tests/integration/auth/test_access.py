@@ -44,6 +44,7 @@ class Row:
     status: int = 200
     json: Any = None
     is_form: bool = False
+    part: str = "image"
     is_live: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -71,8 +72,13 @@ EXPECTED: dict[str, Row] = {
     "GET /v1/jobs/{job_id}": OWNER,
     "DELETE /v1/jobs/{job_id}": Row(Access.OWNER, 204),
     "POST /v1/jobs/{job_id}/cancel": Row(Access.OWNER, is_live=True),
+    "POST /v1/jobs/{job_id}/retry": Row(Access.OWNER, 202),
     "GET /v1/jobs/{job_id}/content": OWNER,
     "HEAD /v1/jobs/{job_id}/content": OWNER,
+    "POST /v1/uploads": Row(Access.HOLDER, 201),
+    "GET /v1/uploads/{upload_id}": OWNER,
+    "DELETE /v1/uploads/{upload_id}": Row(Access.OWNER, 204),
+    "POST /v1/uploads/{upload_id}/content": Row(Access.OWNER, 204, is_form=True, part="file"),
     "POST /generate": Row(Access.HOLDER, 202, is_form=True, headers={"Prefer": "respond-async"}),
     "GET /outputs/{file_name}": OWNER,
     "HEAD /outputs/{file_name}": OWNER,
@@ -98,6 +104,9 @@ EXPECTED: dict[str, Row] = {
     "GET /v1/keys": ADMIN,
     "POST /v1/keys/{key_id}/rotate": ADMIN,
     "DELETE /v1/keys/{key_id}": ADMIN,
+    "POST /v1/session": Row(Access.HOLDER, 201),
+    "GET /v1/session": HOLDER,
+    "DELETE /v1/session": Row(Access.HOLDER, 204),
     "GET /v1/admin/workers": ADMIN,
     "GET /v1/admin/failures": ADMIN,
     "GET /v1/admin/storage": ADMIN,
@@ -143,6 +152,7 @@ class World:
         key, _ = self.locksmith.holder(self.tenant.gateway, f"spare-{uuid4().hex}")
         return {
             "job_id": job,
+            "upload_id": self.tenant.send("POST", "/v1/uploads").json()["id"],
             "file_name": f"{job}.mp4",
             "endpoint_id": endpoint,
             "delivery_id": told["data"][0]["id"],
@@ -207,7 +217,7 @@ def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:
         method,
         path.format_map(named),
         json=row.json,
-        files={"image": ("a.png", photo_png())} if row.is_form else None,
+        files={row.part: ("a.png", photo_png())} if row.is_form else None,
         headers={"X-Request-ID": REQUEST_ID, **row.headers},
         allow_redirects=False,
     )

@@ -23,6 +23,7 @@ from tests.support.stack import ROOT, Stack
 pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 PLANTED: Final = "planted-7c1f09e2"
+HEADER: Final = "planted-header-90b3aa17"
 ADMIN_KEY: Final = "an-admin-key-of-the-tests-51b3f6a7"
 ENDS: Final = frozenset({"succeeded", "failed", "canceled"})
 EVENT: Final = "job.succeeded"
@@ -34,6 +35,8 @@ MEANT: Final = {
     # The owner's own words, shown to their owner.
     ("the tables", "a prompt or a token in an address"),
     ("the answers", "a prompt or a token in an address"),
+    # Its owner is to have it.
+    ("the answers", "the signature of a link"),
 }
 """Where a secret must be."""
 
@@ -114,6 +117,17 @@ class Service:
         self.answers.pop()
         return str(answer.json()[field])
 
+    def signed_in(self, key: str) -> str:
+        """Return the token of a new session, with which this and that is asked."""
+        answer = self.ask("POST", "/v1/session", key)
+        self.answers.pop()
+        cookie = answer.headers["Set-Cookie"].partition(";")[0]
+        for path in ("/v1/session", "/v1/jobs", "/v1/nothing"):
+            url = f"http://127.0.0.1:{self.port}{path}"
+            found = requests.get(url, headers={"Cookie": cookie}, timeout=30)
+            self.answers.append(f"{found.headers} {found.text}")
+        return cookie.partition("=")[2]
+
     def render(self, script: str, key: str, **form: str) -> str:
         answer = self.ask(
             "POST",
@@ -153,11 +167,20 @@ def live_through_everything(service: Service, receiver: Receiver) -> dict[str, s
     key = service.told("key", "/v1/keys", ADMIN_KEY, name="cms")
     hook = {"name": "cms", "url": receiver.url(f"/hook?token={PLANTED}"), "event_types": [EVENT]}
     signing = service.told("signing_secret", "/v1/webhook_endpoints", key, **hook)
-    own = {"webhook[url]": receiver.url(f"/own?token={PLANTED}")}
-    assert service.ended(service.render(f"{PLANTED} steps=2", key, **own), key) == "succeeded"
+    own = {
+        "webhook[url]": receiver.url(f"/own?token={PLANTED}"),
+        "webhook[headers][Authorization]": f"Bearer {HEADER}",
+    }
+    job = service.render(f"{PLANTED} steps=2", key, **own)
+    assert service.ended(job, key) == "succeeded"
+    token = service.signed_in(key)
+    link = service.ask("GET", f"/v1/jobs/{job}", key).json()["output"]["video"]["url"]
+    for url in (link, f"{link}x"):
+        requests.get(url, timeout=30)
     for script in ("surprise", "nan", "weights"):
         assert service.ended(service.render(f"{PLANTED} {script}", key), key) == "failed"
-    receiver.wait_for(1, f"/own?token={PLANTED}")
+    (told,) = receiver.wait_for(1, f"/own?token={PLANTED}")
+    assert told.headers["authorization"] == f"Bearer {HEADER}"
     for given in (f"{key}x", key[:-1], f"{ADMIN_KEY}y", PLANTED):
         assert service.ask("GET", "/v1/jobs", given).status_code == 401
     assert service.ask("GET", f"/v1/jobs?api_key={key}", key).status_code == 422
@@ -179,6 +202,10 @@ def live_through_everything(service: Service, receiver: Receiver) -> dict[str, s
         "the password of Postgres": state.postgres_password,
         "the password of Valkey": state.valkey_password,
         "the secret key of S3": state.s3_secret_key,
+        "the secret of the installation": state.secret,
+        "a header of a webhook": HEADER,
+        "the token of a session": token,
+        "the signature of a link": link.rpartition(".")[2],
     }
 
 

@@ -29,6 +29,7 @@ SECRET_WORDS = (
     "never this",
     "the name of a customer",
     "hook.example.org",
+    "headers sealed for a webhook",
 )
 
 
@@ -73,6 +74,7 @@ def wordy(job_fixture: JobFixture) -> Job:
             warnings=(f"nothing is done with {SECRET_WORDS[1]!r}",),
             webhook_url=f"https://{SECRET_WORDS[3]}/{uuid4().hex}",
             webhook_event_types=ENDS,
+            webhook_headers=SECRET_WORDS[4],
             request_id="req_1",
         ).id,
         owner_id=ANONYMOUS,

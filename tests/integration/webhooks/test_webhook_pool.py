@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from tests.support import receiver as twin
+from tests.support.drawn_links import LINKS
 from tests.support.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
 from tests.support.processes import until
 from tests.support.receiver import Peer, Receiver
@@ -25,7 +26,8 @@ def test_a_sender_that_dies_between_send_and_record_sends_again(
     (delivery,) = dying.claim(
         Kind.NEW, limit=1, busy_receiver_keys=[], proven_receiver_keys=[], per_receiver=1
     )
-    message = prepare(delivery, dying.contents(delivery), base_url=BASE_URL)
+    contents = dying.contents(delivery)
+    message = prepare(delivery, contents, links=LINKS, base_url=BASE_URL)
     assert send(sender.outbound, message).status_code == 200
 
     sender.step()

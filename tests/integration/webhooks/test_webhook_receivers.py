@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +23,7 @@ from shared.jobs.job import Job
 from shared.jobs.view import job_view
 from shared.lifecycle import Status
 from shared.webhooks.signing import new_secret, sign
+from tests.support.drawn_links import LINKS
 from tests.support.outbox import BASE_URL, Outbox
 from tests.support.ports import free_port
 from tests.support.stack import ROOT
@@ -187,7 +188,9 @@ def post(
 
 
 def body_of(job: Job, **changes: Any) -> bytes:
-    view = job_view(job, base_url=BASE_URL).model_copy(update=changes)
+    now = datetime.now(UTC)
+    shown = job_view(replace(job, link_epoch=0), links=LINKS, base_url=BASE_URL, now=now)
+    view = shown.model_copy(update=changes)
     event = Event(type="job.succeeded", timestamp=datetime.now(UTC), data=view)
     return event.model_dump_json().encode()
 
@@ -196,7 +199,8 @@ def test_it_takes_a_real_delivery(site: Site, outbox: Outbox) -> None:
     job = told(outbox, site)
     assert [attempt["status_code"] for attempt in outbox.attempts()] == [204]
     assert site.version(job) == job.version
-    assert site.published(job) == [f"{BASE_URL}/v1/jobs/{job.public_id}/content?variant=video"]
+    (link,) = site.published(job)
+    assert link.startswith(f"{BASE_URL}/v1/jobs/{job.public_id}/content?variant=video&link=")
 
 
 def test_it_does_nothing_twice_for_one_delivery(site: Site, outbox: Outbox) -> None:

@@ -7,14 +7,14 @@ from typing import Final
 
 import numpy as np
 
-from shared.engines.spec import EngineSpec, Licence, Preset, Resolution, Shape
+from shared.engines.spec import EngineSpec, Honours, Licence, Preset, Resolution, Shape
 from shared.lifecycle import Stage
 from shared.settings import Settings
 from worker.engines.base import Frames, Image, OnProgress, OnStep, Plan, RenderRequest, Step
 from worker.engines.camera.lens import Lens
 from worker.engines.camera.path import Pose, follow
 from worker.engines.camera.read_prompt import read_moves
-from worker.engines.framing import pad, place
+from worker.engines.framing import backdrop, place, put
 
 SPEC: Final = EngineSpec(
     name="camera",
@@ -33,6 +33,7 @@ SPEC: Final = EngineSpec(
     shape=Shape.KEEP,
     multiple=2,
     max_side=3072,
+    honours=(Honours.FOCUS, Honours.BLUR),
     presets=(
         Preset(name="standard", resolution=Resolution.P512, num_frames=16, fps=8),
         Preset(name="smooth", resolution=Resolution.P512, num_frames=32, fps=16),
@@ -86,11 +87,13 @@ class CameraEngine:
             num_frames=asked.num_frames,
             fps=asked.fps,
             seed=asked.seed,
+            focus=placement.fractions(*asked.focus, image=request.image),
         )
+        under = backdrop(request.image, width=asked.width, height=asked.height, fit=asked.fit)
         lens = Lens(request.image, placement, poses)
 
         def draw(pose: Pose) -> Image:
-            return pad(lens.frame(pose), placement, width=asked.width, height=asked.height)
+            return put(lens.frame(pose), placement, under)
 
         with ThreadPoolExecutor(THREADS, thread_name_prefix="camera") as pool:
             for first in range(0, len(poses), CHUNK):

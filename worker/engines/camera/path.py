@@ -13,6 +13,9 @@ from worker.engines.camera.moves import Move, MoveName, Speed
 
 Matrix = npt.NDArray[np.float64]
 
+Point = tuple[float, float]
+
+MIDDLE: Final[Point] = (0.5, 0.5)
 FIRST: Final = 0
 LAST: Final = -1
 
@@ -81,6 +84,7 @@ SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
 TURN: Final = math.radians(4)
 ORBIT: Final = math.radians(15)
 CLOSER: Final = 1.2
+FARTHEST: Final = 0.35  # What a frame has in its middle stays so near to the picture's own.
 
 TRAVELS: Final[Mapping[MoveName, Travel]] = MappingProxyType(
     {
@@ -104,20 +108,34 @@ REACH: Final[Mapping[Speed, float]] = MappingProxyType(
 
 
 def follow(
-    moves: Sequence[Move], *, width: int, height: int, num_frames: int, fps: int, seed: int
+    moves: Sequence[Move],
+    *,
+    width: int,
+    height: int,
+    num_frames: int,
+    fps: int,
+    seed: int,
+    focus: Point = MIDDLE,
 ) -> tuple[Pose, ...]:
     """Return the pose of each frame; a clip's length is fixed, so speed is how far it goes.
 
     All moves run together over the whole clip. What they would show past the edge is avoided
     by one constant zoom over all frames, the least that suffices: it adds no motion.
+
+    Args:
+        focus: the point of the picture, in fractions of it, that zooms, rolls and arcs leave
+            where it is in the frame.
     """
     poses = [_pose(moves, ease(index / (num_frames - 1))) for index in range(num_frames)]
     for move in moves:
         if move.name is MoveName.HANDHELD:
             sway = _sway(num_frames, fps=fps, seed=seed, aspect=width / height)
             poses = [_shaken(p, REACH[move.speed] * s) for p, s in zip(poses, sway, strict=True)]
+    if focus != MIDDLE:
+        poses = _aimed(poses, focus, width, height)
     closer = max(_zoom_needed(pose, width, height) for pose in poses)
-    return tuple(replace(pose, zoom=pose.zoom * closer) for pose in poses)
+    poses = [replace(pose, zoom=pose.zoom * closer) for pose in poses]
+    return tuple(poses if focus == MIDDLE else _shifted(poses, focus, closer, width, height))
 
 
 def ease(u: float) -> float:
@@ -138,6 +156,53 @@ def _pose(moves: Sequence[Move], done: float) -> Pose:
         roll += before * start.roll + after * end.roll
         yaw += before * start.yaw + after * end.yaw
     return Pose(math.exp(log_zoom), x, y, roll, yaw)
+
+
+def _aimed(poses: Sequence[Pose], focus: Point, width: int, height: int) -> list[Pose]:
+    """Return the poses moved so that zoom, roll and yaw leave the focus where it is.
+
+    They act about the middle, where an arc's perspective cuts off least; the rest is a shift. In
+    a picture so long that a roll about its end would leave it, the shift is a part of that.
+    """
+    shifts = np.array([_shift(pose, focus, width, height) for pose in poses])
+    before = np.array([(pose.x, pose.y) for pose in poses])
+    room = np.maximum(FARTHEST - np.abs(before), 0) / np.maximum(np.abs(shifts), 1e-9)
+    shifts *= min(1.0, float(room.min()))
+    return [
+        replace(pose, x=pose.x + float(x), y=pose.y + float(y))
+        for pose, (x, y) in zip(poses, shifts, strict=True)
+    ]
+
+
+def _shift(pose: Pose, focus: Point, width: int, height: int) -> Point:
+    """Return how far a pose takes the focus from its place, the other way."""
+    facing = replace(pose, x=0, y=0).matrix(width, height)
+    x, y, scale = facing @ (focus[0] * width, focus[1] * height, 1)
+    return focus[0] - float(x / scale) / width, focus[1] - float(y / scale) / height
+
+
+def _shifted(
+    poses: Sequence[Pose], focus: Point, closer: float, width: int, height: int
+) -> list[Pose]:
+    """Return the poses, all shifted alike, so that the zoom `closer` takes the focus along.
+
+    That zoom moved it outwards. It comes back as far as no frame looks past the edge.
+    """
+    seen = np.array([_seen(pose, width, height) for pose in poses])
+    shift = []
+    for axis in (0, 1):
+        wanted = (focus[axis] - 0.5) * (1 - 1 / closer)
+        first, last = seen[:, axis, 0].min(), seen[:, axis, 1].max()
+        shift.append(float(min(max(wanted, min(0.0, -first)), max(0.0, 1 - last))))
+    return [replace(pose, x=pose.x + shift[0], y=pose.y + shift[1]) for pose in poses]
+
+
+def _seen(pose: Pose, width: int, height: int) -> Matrix:
+    """Return what a frame sees of the picture: (axis, least and most), in fractions of it."""
+    corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
+    x, y, scale = pose.matrix(width, height) @ corners
+    across, down = x / scale / width, y / scale / height
+    return np.array([[across.min(), across.max()], [down.min(), down.max()]])
 
 
 def _zoom_needed(pose: Pose, width: int, height: int) -> float:

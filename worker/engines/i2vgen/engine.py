@@ -6,7 +6,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from shared.engines.parameters import RenderParameters
-from shared.engines.spec import EngineSpec, Licence, Preset, Quality, Recipe, Resolution, Shape
+from shared.engines.spec import (
+    EngineSpec,
+    Honours,
+    Licence,
+    Preset,
+    Quality,
+    Recipe,
+    Resolution,
+    Shape,
+)
 from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
@@ -36,6 +45,7 @@ SPEC: Final = EngineSpec(
     shape=Shape.BUCKETS,
     multiple=64,
     max_side=2048,
+    honours=(Honours.BLUR,),
     presets=(
         Preset(
             name="person",

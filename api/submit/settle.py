@@ -1,0 +1,42 @@
+"""What a job will be rendered with, and what that takes of a card."""
+
+import secrets
+
+from api.submit.gpu_fit import admit
+from shared.engines.given_frames import GivenFrames
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
+from shared.engines.registry import OfferedEngine
+from shared.engines.spec import MAX_SEED
+
+
+def settle(
+    offer: OfferedEngine,
+    asked: RequestedParameters,
+    frames: GivenFrames,
+    *,
+    image_width: int,
+    image_height: int,
+) -> tuple[RenderParameters, int | None]:
+    """Return the values to render with, and what they need of a card, if its engine says so.
+
+    Raises:
+        InvalidRequest: the engine does not take these values.
+        TooLargeForGpu: no card at work has the memory.
+    """
+    parameters = resolve_parameters(
+        offer.spec,
+        asked,
+        image_width=image_width,
+        image_height=image_height,
+        seed=secrets.randbelow(MAX_SEED + 1),
+        frames=frames,
+    )
+    gpu_bytes = admit(
+        offer.spec,
+        asked,
+        parameters,
+        image_width=image_width,
+        image_height=image_height,
+        card_bytes=offer.card_bytes,
+    )
+    return parameters, gpu_bytes

@@ -1,0 +1,72 @@
+"""Which requests are sent again, and after how long."""
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from stillreel.errors import ConnectionFailed, Refused, StillreelError, UnexpectedAnswer, refusal
+from stillreel.steps import Answer, Pause, Request, Steps, once
+
+PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+REFUSED_BEFORE_WORK: Final = frozenset({429, 503})
+FIRST_PAUSE_SECONDS: Final = 0.5
+MAX_PAUSE_SECONDS: Final = 30.0
+MAX_RETRY_AFTER_SECONDS: Final = 120.0
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often a request is sent again after what may pass: 5 times, which takes some 15 s."""
+
+    retries: int = 5
+
+    def pauses(self) -> Iterator[float]:
+        """Yield the seconds before each retry: doubled each time, and 0 to 25 % less by chance."""
+        for number in range(self.retries):
+            seconds = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
+            yield seconds * random.uniform(0.75, 1)  # noqa: S311  nothing secret
+
+
+def send(request: Request, policy: RetryPolicy, *, is_repeatable: bool = True) -> Steps[Answer]:
+    """Return the answer to a request, sent again while that can help.
+
+    Args:
+        is_repeatable: whether a second copy does no harm. One that does is sent again only where
+            the first surely was not worked on.
+
+    Raises:
+        Refused: the service said no.
+        ConnectionFailed: it did not answer.
+    """
+    pauses = policy.pauses()
+    while True:
+        try:
+            answer = yield from once(request)
+            if answer.status < 300 or answer.status == 304:
+                return answer
+            if answer.status < 400:
+                raise UnexpectedAnswer(
+                    f"the service is elsewhere: {answer.headers.get('location')}; set"
+                    " STILLREEL_URL to where that is"
+                )
+            raise refusal(answer)
+        except (ConnectionFailed, Refused) as error:
+            pause = next(pauses, None)
+            if pause is None or not _helps(error, is_repeatable):
+                raise
+            yield Pause(_wait(error, pause))
+
+
+def _helps(error: StillreelError, is_repeatable: bool) -> bool:
+    if isinstance(error, ConnectionFailed):
+        return is_repeatable or not error.was_sent
+    assert isinstance(error, Refused)
+    if error.forbids_retry or (error.retry_after_seconds or 0) > MAX_RETRY_AFTER_SECONDS:
+        return False
+    return error.status in (PASSING if is_repeatable else REFUSED_BEFORE_WORK)
+
+
+def _wait(error: StillreelError, pause: float) -> float:
+    asked = error.retry_after_seconds if isinstance(error, Refused) else None
+    return pause if asked is None else max(pause, asked)

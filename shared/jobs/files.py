@@ -1,0 +1,35 @@
+"""What files a job has, or why it has none."""
+
+from shared.errors import Gone, JobNotReady, JobTerminal, NotFound
+from shared.jobs.job import Artifact, Job, Variant
+from shared.lifecycle import Status
+
+
+def check_kept(job: Job) -> None:
+    """Raise Gone where a job's files are over."""
+    if job.expired_at is not None:
+        raise Gone("the job's files were kept until their time was over; a new job makes others")
+
+
+def finished_file(job: Job, variant: Variant) -> Artifact:
+    """Return a finished job's file as it is stored.
+
+    Raises:
+        NotFound: it was not asked for such a file.
+        JobNotReady, JobTerminal: there is no result yet, or there will be none.
+        Gone: the files' time is over.
+    """
+    check_kept(job)
+    return _artifact(job, variant)
+
+
+def _artifact(job: Job, variant: Variant) -> Artifact:
+    if job.result is None:
+        if job.is_terminal:
+            how = "was canceled" if job.status is Status.CANCELED else "failed"
+            raise JobTerminal(f"the job {how}; it has no {variant}")
+        raise JobNotReady(f"the job is {job.status}; its {variant} comes when it has succeeded")
+    artifact = job.result.artifacts.get(variant)
+    if artifact is None:
+        raise NotFound(f"this job has no {variant}; a new job makes one with outputs={variant}")
+    return artifact

@@ -1,0 +1,83 @@
+"""Links to a job's files that work alone: signed, and good for a time.
+
+A link's `link` parameter is `{expires}.{epoch}.{signature}`: Unix seconds, the number of its
+owner's links that rotation and revocation of a key raise, and an HMAC-SHA256 over both, the job
+and the variant. So a link opens one file, and nothing in it says whose it is.
+"""
+
+import base64
+import hashlib
+import hmac
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from shared.jobs.job import Job, Variant, public_id
+
+EXPIRED: Final = "this link has expired; ask for the job again, which brings a new one"
+FORGED: Final = "this link is not valid for this file; ask for the job again, which brings one"
+
+SHARES: Final = 24
+"""Ends of links are rounded up to a 24th of their life, an hour of a day: until then everybody is
+given the same link, and what keeps a file under its address finds it there."""
+
+_LINK: Final = re.compile(r"([1-9][0-9]{0,11})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedLink:
+    """A link whose signature is ours; whether its owner still lets it work, its row says."""
+
+    job_id: UUID
+    variant: Variant
+    expires: int
+    epoch: int
+
+    def has_expired(self, now: float) -> bool:
+        return now >= self.expires
+
+
+class Links:
+    """Makes links to files and reads them; the first key signs, and each is believed."""
+
+    def __init__(self, keys: Sequence[bytes], *, lives: timedelta) -> None:
+        self._keys = tuple(keys)
+        self._seconds = int(lives.total_seconds())
+
+    def path(self, job: Job, variant: Variant, *, now: datetime) -> str:
+        """Return where a file of the job is fetched, without a host.
+
+        Args:
+            now: aware; the same link comes of each time within a share of its life.
+        """
+        if job.link_epoch is None:
+            raise ValueError("the job was read without its owner's link_epoch")
+        share = max(1, self._seconds // SHARES)
+        expires = math.ceil((now.timestamp() + self._seconds) / share) * share
+        link = SignedLink(job_id=job.id, variant=variant, expires=expires, epoch=job.link_epoch)
+        signature = _signature(self._keys[0], link)
+        return (
+            f"/v1/jobs/{public_id(job.id)}/content?variant={variant}"
+            f"&link={link.expires}.{link.epoch}.{signature}"
+        )
+
+    def read(self, text: str, *, job_id: UUID, variant: Variant) -> SignedLink | None:
+        """Return the link to this file that the parameter makes, or None where we made none."""
+        match = _LINK.fullmatch(text)
+        if match is None:
+            return None
+        link = SignedLink(
+            job_id=job_id, variant=variant, expires=int(match[1]), epoch=int(match[2])
+        )
+        good = [hmac.compare_digest(match[3], _signature(key, link)) for key in self._keys]
+        return link if any(good) else None
+
+
+def _signature(key: bytes, link: SignedLink) -> str:
+    signed = f"{link.job_id.hex}\n{link.variant}\n{link.expires}\n{link.epoch}"
+    digest = hmac.digest(key, signed.encode(), hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

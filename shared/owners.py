@@ -1,0 +1,52 @@
+"""Owners of jobs as rows, where there is more to say of one than its id.
+
+Most owners have none: a key is its own owner, and so is the one house of anonymous callers and
+admins. A row is made for a login that a proxy vouches for, and when an owner's links are ended.
+"""
+
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.db import Database
+from shared.ids import new_id
+
+LINK_EPOCH: Final = "coalesce((SELECT link_epoch FROM owners WHERE owners.id = jobs.owner_id), 0)"
+"""Of a job's owner; a link carries the number that was current when it was made."""
+
+
+class Owners:
+    """The owners behind logins."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    def of_login(self, login: str) -> UUID:
+        """Return the owner that belongs to a login, the same each time; make it at the first."""
+        with self._db.autocommit() as connection:
+            found = connection.execute(_FIND, {"login": login}).scalar()
+            if found is None:
+                values = {"id": new_id(), "login": login}
+                found = connection.execute(_MAKE, values).scalar_one()
+        return UUID(str(found))
+
+
+def end_links(connection: Connection, owner_id: UUID) -> None:
+    """Have every link to this owner's files, made until now, open nothing more."""
+    connection.execute(_END_LINKS, {"id": owner_id})
+
+
+_FIND: Final = text("SELECT id FROM owners WHERE login = :login")
+
+# The update changes nothing: with DO NOTHING the second of two at once would get no row.
+_MAKE: Final = text("""
+INSERT INTO owners (id, login) VALUES (:id, :login)
+ON CONFLICT (login) DO UPDATE SET login = EXCLUDED.login
+RETURNING id
+""")
+
+_END_LINKS: Final = text("""
+INSERT INTO owners (id, link_epoch) VALUES (:id, 1)
+ON CONFLICT (id) DO UPDATE SET link_epoch = owners.link_epoch + 1
+""")
