@@ -218,7 +218,7 @@ REFUSED_JSON: list[tuple[dict[str, Any], str, str, str]] = [
     ({"image": None}, "invalid_request", "image", "is missing"),
     ({"image": "example.org/a.png"}, "invalid_request", "image", "data:image/png;base64,"),
     ({"image": f"https://example.org/{'a' * 8000}"}, "invalid_request", "image.url", "8000"),
-    ({"seconds_long": 5}, "unknown_parameter", "seconds_long", "known are"),
+    ({"ttl": 5}, "unknown_parameter", "ttl", "known are"),
     ({"image": {"url": ""}}, "invalid_request", "image.url", "like https://example.org"),
     ({"image": {"url": "x", "data": "y"}}, "invalid_request", "image", "multipart"),
     ({"image": {"upload_id": "up_1"}}, "invalid_request", "image.upload_id", "POST /v1/uploads"),

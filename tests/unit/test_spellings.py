@@ -92,9 +92,8 @@ def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
     text = around.format(text if is_padded else text.rstrip("="))
     assert of_json({"image": text}).images.image == picture
     assert of_json({"image": {"data": text}}).images.image == picture
-    assert of_json(
-        {"image": {"url": f"data:image/png;base64,{encode(picture).decode()}"}}
-    ).images.image
+    uri = f"data:image/png;base64,{encode(picture).decode()}"
+    assert of_json({"image": {"url": uri}}).images.image == picture
 
 
 @given(st.binary(min_size=1, max_size=400))
