@@ -85,7 +85,7 @@ REFUSED = [
     ("http://127.0.0.2/cat.png", 422, "outbound_refused", "not at a public address"),
     ("http://169.254.169.254/latest", 422, "outbound_refused", "not at a public address"),
     ("ftp://203.0.114.7/cat.png", 422, "invalid_url", "begins with https:// or http://"),
-    ("data:image/png;base64,AAAA", 422, "invalid_url", "begins with https:// or http://"),
+    ("javascript:alert(1)", 422, "invalid_url", "begins with https:// or http://"),
     ("https://me:word@203.0.114.7/", 422, "invalid_url", "no user name or password"),
     ("cat.png", 422, "invalid_url", "begins with https:// or http://"),
     ("http://127.0.0.1:22/", 422, "invalid_url", "port 22 is not the web's"),
