@@ -9,6 +9,9 @@ from fastapi import FastAPI
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
 from api.body_limit import with_picture
+from api.compat.openai import routes as openai_videos
+from api.compat.replicate import files as replicate_files
+from api.compat.replicate import routes as replicate
 from api.middleware import cors
 from api.middleware.authentication import Authentication
 from api.middleware.body_timeout import BodyTimeout
@@ -70,6 +73,9 @@ def create_app(settings: Settings) -> FastAPI:
         jobs,
         models,
         uploads,
+        openai_videos,
+        replicate,
+        replicate_files,
         webhook_endpoints,
         webhook_deliveries,
         api_keys,

@@ -64,15 +64,16 @@ class Turns:
 
         Raises:
             Busy: the line did not move for too long, or was too long to begin with.
-            Unavailable: the gateway is stopping.
+            Unavailable: the gateway is stopping, and no turn is free.
         """
         waiting = _Waiting(owner_id, min(units, self._each))
-        if self._is_stopping:
-            raise _stopping()
         if sum(each.owner_id == owner_id for each in self._line) >= LINE:
             raise Busy(f"{LINE} requests of yours wait for their turn already; try again")
         self._line.append(waiting)
         self._call_up()
+        if self._is_stopping and not waiting.is_granted:
+            self._leave(waiting)
+            raise _stopping()  # A turn that is free is still had: who waited for a job reads it.
         try:
             await self._wait(waiting)
         except BaseException:
@@ -90,7 +91,7 @@ class Turns:
         self._call_up()
 
     def stop(self) -> None:
-        """Let those who wait go, and nobody wait any more."""
+        """Let those who wait go, and nobody wait any more; what is free is still had."""
         self._is_stopping = True
         line, self._line = self._line, []
         for waiting in line:

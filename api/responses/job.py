@@ -53,11 +53,7 @@ class JobAnswer:
 
     def _headers(self) -> dict[str, str]:
         headers = {"ETag": self._etag, "Cache-Control": "private, no-cache"}
-        if self._job.status in LIVE:
-            seconds = poll_seconds(self._job, self._place)
-            headers["Retry-After"] = str(seconds)
-            headers["openai-poll-after-ms"] = str(seconds * 1000)
-        return headers
+        return headers | poll_headers(self._job, self._place)
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
@@ -69,6 +65,14 @@ def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
 def view(ports: Ports, job: Job, base_url: str, *, place: QueuePlace | None = None) -> JobView:
     """Return the job as its owner sees it now, with links that begin with `base_url`."""
     return job_view(job, links=ports.links, base_url=base_url, now=datetime.now(UTC), place=place)
+
+
+def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:
+    """Return the headers that say when to ask again, of a job that lives."""
+    if job.status not in LIVE:
+        return {}
+    seconds = poll_seconds(job, place)
+    return {"Retry-After": str(seconds), "openai-poll-after-ms": str(seconds * 1000)}
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:

@@ -100,7 +100,7 @@ def list_jobs(
             metadata=_metadata(request),
         ),
         limit=limit,
-        after=None if after is None else _cursor(after),
+        after=None if after is None else cursor(after),
         newest_first=order == "desc",
     )
     views = [view(ports, job, base_url) for job in page.jobs]
@@ -234,7 +234,8 @@ def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> No
         storage.delete_prefix(output_prefix(job_id))
 
 
-def _cursor(after: str) -> UUID:
+def cursor(after: str) -> UUID:
+    """Return the id that a listing goes on behind."""
     try:
         return parse_id(after)
     except NotFound as error:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
 
 from api.middleware.security_headers import ASSET, page
+from api.route import Route
 
 FOLDER: Final = Path(__file__).parent.parent / "web"
 POLICY: Final = (
@@ -18,7 +19,7 @@ POLICY: Final = (
 TYPES: Final = {".js": "text/javascript", ".mjs": "text/javascript"}
 """What a machine's own list calls a module differs, and a browser runs none of the wrong type."""
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=Route, include_in_schema=False)
 
 
 @router.get("/")

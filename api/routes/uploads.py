@@ -96,7 +96,7 @@ async def get_upload(
     upload_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> UploadView:
     """Show an upload, and whether its file is there."""
-    upload = await _find(ports, caller.owner_id, upload_id)
+    upload = await find_upload(ports, caller.owner_id, upload_id)
     size = await ports.pools.downloads.run(partial(_size, ports, upload), owner_id=caller.owner_id)
     return _view(ports, upload, base_url, size=size)
 
@@ -120,27 +120,45 @@ async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:
     """Take the file of an upload where the store is not public; a second one replaces it."""
-    owner_id, pools = caller.owner_id, ports.pools
-    upload = await _find(ports, owner_id, upload_id)  # Before a byte of the body is asked for.
+    upload = await find_upload(ports, caller.owner_id, upload_id)  # Before a byte is asked for.
+    await keep_file(request, ports, upload, part=FILE, is_alone=True)
+
+
+async def keep_file(
+    request: Request, ports: Ports, upload: Upload, *, part: str, is_alone: bool
+) -> bytes:
+    """Store one part of a form as the file of an upload, and return it.
+
+    Args:
+        is_alone: refuse other file parts; else they are not looked at.
+
+    Raises:
+        InvalidRequest: there is no such part.
+        ImageTooLarge: it is larger than an upload may be.
+    """
+    owner_id, pools = upload.owner_id, ports.pools
     async with pools.body_memory.reserve(owner_id) as reservation:
         size = declared_bytes(request.headers) or upload.max_bytes
         async with pools.spool.turn(owner_id, size):
             received = await receive(request, max_bytes=upload.max_bytes, reservation=reservation)
-        body = received.files.get(FILE)
-        if body is None or len(received.files) > 1:
+        body = received.files.get(part)
+        if body is None or (is_alone and len(received.files) > 1):
             raise InvalidRequest(
-                f"send multipart/form-data with the file in a part named {FILE}, and no other",
-                param=FILE,
+                f"send multipart/form-data with the file in a part named {part}"
+                f"{', and no other' if is_alone else ''}",
+                param=part,
             )
         if len(body) > upload.max_bytes:
             raise ImageTooLarge(
-                f"the file has {len(body)} bytes; the limit is {upload.max_bytes}", param=FILE
+                f"the file has {len(body)} bytes; the limit is {upload.max_bytes}", param=part
             )
         put = partial(ports.storage.put, upload.key, body, content_type="application/octet-stream")
         await pools.storing.run(put, owner_id=owner_id)
+    return body
 
 
-async def _find(ports: Ports, owner_id: UUID, upload_id: str) -> Upload:
+async def find_upload(ports: Ports, owner_id: UUID, upload_id: str) -> Upload:
+    """Return an owner's upload."""
     find = partial(ports.uploads.get, parse_upload_id(upload_id), owner_id=owner_id)
     upload: Upload = await ports.pools.database.run(find, owner_id=owner_id)
     return upload

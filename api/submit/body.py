@@ -1,10 +1,10 @@
 """What a create request carries, from multipart, a plain form or JSON, as one typed value."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Self, cast
 
 from pydantic import ValidationError
 from starlette.datastructures import UploadFile
@@ -16,6 +16,7 @@ from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
 from api.submit.multipart import read_multipart
 from api.validation_messages import explain, misplaced_field, unknown_field
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
@@ -48,10 +49,18 @@ class Received:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; its images are still whatever the client sent."""
+    """A well-formed create request; its images are still whatever the client sent.
+
+    `warnings` say what its reader took no notice of.
+    """
 
     fields: CreateJob
     images: Images
+    warnings: tuple[str, ...] = ()
+
+    def fitted(self, spec: EngineSpec) -> Self:
+        """Return the request as the engine that was chosen for it can take it."""
+        return self
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
@@ -139,6 +148,31 @@ def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
 
 def _is_blank(value: object) -> bool:
     return isinstance(value, str) and not value.strip()
+
+
+def read_named(
+    received: Received, names: Collection[str]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return what a body says under these names, and the other names that it has.
+
+    Other protocols' clients send what means nothing here; of that the name is all that is read.
+
+    Raises:
+        InvalidRequest: the JSON or the form, or a name of these in two forms.
+    """
+    others = [name for name in received.files if name not in names]
+    if received.json is not None:
+        values = _object(received.json)
+        others += [name for name in values if name not in names]
+        found = {name: value for name, value in values.items() if name in names}
+    else:
+        pairs = received.pairs
+        if received.escaped is not None:
+            pairs = read_escaped(received.escaped, max_fields=MAX_FIELDS)
+        others += [name for name, _ in pairs if name.partition("[")[0] not in names]
+        found = _nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
+    refuse_nul(found)
+    return found, tuple(dict.fromkeys(others))
 
 
 def _check_charset(options: str) -> None:

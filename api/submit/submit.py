@@ -1,6 +1,6 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,7 +16,7 @@ from api.images.protocol import Picture
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
-from api.submit.body import CreateRequest, read_create, receive
+from api.submit.body import CreateRequest, Received, read_create, receive
 from api.submit.fetch_source import picture_from
 from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageUrl
@@ -63,8 +63,12 @@ async def submit(
     key: str | None,
     source: str,
     takes_urls: bool = True,
+    read: Callable[[Received], CreateRequest] | None = None,
 ) -> Submitted:
     """Turn a request into a queued job, each slow part in its own lane.
+
+    Args:
+        read: checks a body that is written as another protocol has it; None is our own.
 
     Raises:
         InvalidRequest: the fields or the picture; nothing was stored.
@@ -82,8 +86,8 @@ async def submit(
         async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
-        read = await pools.parsing.run(partial(read_create, received), owner_id=owner_id)
-        create = _checked(read, settings, takes_urls=takes_urls)
+        said = await pools.parsing.run(partial(read or read_create, received), owner_id=owner_id)
+        create = _checked(said, settings, takes_urls=takes_urls)
 
         def look_up() -> CheckedRequest | Job:
             order = _order(create, ports, caller, key, source, request_id(request.scope))
@@ -147,6 +151,7 @@ def _order(
     offer, frames = ports.registry.choose(create.fields.model), create.images.frames
     if frames != GivenFrames():
         frames.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
+    create = create.fitted(offer.spec)
     return CheckedRequest(
         create=create,
         offer=offer,
@@ -217,6 +222,7 @@ def _new_job(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -
         webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(
+            *order.create.warnings,
             *warnings_for(order.offer, fields, parameters),
             *(warning for picture in pictures for warning in picture.warnings),
             *shape,

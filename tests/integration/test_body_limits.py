@@ -32,6 +32,7 @@ PICTURE = MAX_UPLOAD_BYTES + 1024 * 1024
 
 SMALL = """
 GET /
+GET /admin
 GET /docs
 GET /docs/start.js
 GET /livez
@@ -41,8 +42,32 @@ GET /v1/jobs
 GET /v1/jobs/{job_id}
 DELETE /v1/jobs/{job_id}
 POST /v1/jobs/{job_id}/cancel
+POST /v1/jobs/{job_id}/retry
+POST /v1/uploads
+GET /v1/uploads/{upload_id}
+DELETE /v1/uploads/{upload_id}
+POST /v1/session
+GET /v1/session
+DELETE /v1/session
 GET /v1/jobs/{job_id}/content
 HEAD /v1/jobs/{job_id}/content
+GET /v1/videos
+GET /v1/videos/{video_id}
+DELETE /v1/videos/{video_id}
+POST /v1/videos/{video_id}/cancel
+POST /v1/videos/{video_id}/remix
+GET /v1/videos/{video_id}/content
+HEAD /v1/videos/{video_id}/content
+GET /compat/replicate/v1/predictions
+GET /compat/replicate/v1/predictions/{prediction_id}
+POST /compat/replicate/v1/predictions/{prediction_id}/cancel
+GET /compat/replicate/v1/models
+GET /compat/replicate/v1/models/{owner}/{model}
+GET /compat/replicate/v1/models/{owner}/{model}/versions
+GET /compat/replicate/v1/models/{owner}/{model}/versions/{version}
+GET /compat/replicate/v1/webhooks/default/secret
+GET /compat/replicate/v1/files/{file_id}
+DELETE /compat/replicate/v1/files/{file_id}
 GET /outputs/{file_name}
 HEAD /outputs/{file_name}
 GET /v1/models
@@ -76,8 +101,13 @@ LIMITS = {
     **dict.fromkeys(SMALL.strip().splitlines(), SMALL_BODY_BYTES),
     "POST /v1/jobs": PICTURE,
     "POST /generate": PICTURE,
+    "POST /v1/uploads/{upload_id}/content": PICTURE,
+    "POST /v1/videos": PICTURE,
+    "POST /compat/replicate/v1/predictions": PICTURE,
+    "POST /compat/replicate/v1/models/{owner}/{model}/predictions": PICTURE,
+    "POST /compat/replicate/v1/files": PICTURE,
 }
-READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui"}
+READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui", "GET /web"}
 """What FastAPI and Starlette serve by themselves."""
 
 TAKE_JSON = [

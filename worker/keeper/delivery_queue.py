@@ -48,6 +48,11 @@ class Delivery:
     round_tries: int
     receiver_key: str
 
+    @property
+    def is_one_off(self) -> bool:
+        """Whether it goes to a URL that its job brought, and not to a registered endpoint."""
+        return self.receiver_key != str(self.endpoint_id)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:

@@ -26,6 +26,8 @@ from shared.crashpoints import crashpoint
 from shared.db import Database
 from shared.errors import DatabaseUnavailable
 from shared.jobs.links import Links
+from shared.jobs.prediction import SOURCE as REPLICATE
+from shared.jobs.prediction import prediction
 from shared.jobs.view import JobView, job_view
 from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
 from shared.outbound.client import Answer, Outbound
@@ -235,12 +237,21 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
 
     The id and the event's time are the same on every try.
     """
-    body = _event(delivery, contents, links, base_url).model_dump_json().encode()
+    body = _body(delivery, contents, links, base_url).model_dump_json().encode()
     headers = sign(
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
     headers["content-type"] = "application/json"
     return Message(delivery.url, headers, body, contents.now)
+
+
+def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -> BaseModel:
+    """Return what is told, in the shape of the protocol by which the job came in."""
+    job = contents.job
+    if job is not None and job.source == REPLICATE and delivery.is_one_off:
+        view = job_view(job, links=links, base_url=base_url, now=contents.now)
+        return prediction(job, view, base_url=base_url)
+    return _event(delivery, contents, links, base_url)
 
 
 def _event(

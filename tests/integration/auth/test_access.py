@@ -17,7 +17,14 @@ from sqlalchemy import text
 from api.app import create_app
 from shared.settings import Settings
 from tests.support.factory import JobFixture
-from tests.support.gateway import MODEL, MOVES, FakeWorker, photo_png, running_gateway
+from tests.support.gateway import (
+    MODEL,
+    MOVES,
+    FakeWorker,
+    data_uri,
+    photo_png,
+    running_gateway,
+)
 from tests.support.outbox import AT_ONCE, LOOPBACK, Sender
 from tests.support.receiver import Receiver
 from tests.support.routes import described, routes
@@ -53,6 +60,10 @@ HOLDER, OWNER = Row(Access.HOLDER), Row(Access.OWNER)
 PUBLIC, ADMIN = Row(Access.PUBLIC), Row(Access.ADMIN)
 ENDPOINT = {"name": "a", "url": "http://127.0.0.1:9000/hook", "event_types": ["job.failed"]}
 RENAME = {"name": "renamed"}
+PREDICTION = {"version": "stillreel/moves", "input": {"image": data_uri(photo_png())}}
+NOBODYS = ("model", "owner", "version")
+"""What a path may name that belongs to nobody."""
+
 SINCE = {"since": "2020-01-01T00:00:00Z"}
 
 EXPECTED: dict[str, Row] = {
@@ -75,6 +86,31 @@ EXPECTED: dict[str, Row] = {
     "POST /v1/jobs/{job_id}/retry": Row(Access.OWNER, 202),
     "GET /v1/jobs/{job_id}/content": OWNER,
     "HEAD /v1/jobs/{job_id}/content": OWNER,
+    "POST /v1/videos": Row(Access.HOLDER, is_form=True),
+    "GET /v1/videos": HOLDER,
+    "GET /v1/videos/{video_id}": OWNER,
+    "DELETE /v1/videos/{video_id}": OWNER,
+    "POST /v1/videos/{video_id}/cancel": Row(Access.OWNER, is_live=True),
+    "POST /v1/videos/{video_id}/remix": Row(Access.OWNER, json={"prompt": "again"}),
+    "GET /v1/videos/{video_id}/content": OWNER,
+    "HEAD /v1/videos/{video_id}/content": OWNER,
+    "POST /compat/replicate/v1/predictions": Row(Access.HOLDER, 201, json=PREDICTION),
+    "GET /compat/replicate/v1/predictions": HOLDER,
+    "GET /compat/replicate/v1/predictions/{prediction_id}": OWNER,
+    "POST /compat/replicate/v1/predictions/{prediction_id}/cancel": Row(
+        Access.OWNER, is_live=True
+    ),
+    "POST /compat/replicate/v1/models/{owner}/{model}/predictions": Row(
+        Access.HOLDER, 201, json=PREDICTION
+    ),
+    "GET /compat/replicate/v1/models": HOLDER,
+    "GET /compat/replicate/v1/models/{owner}/{model}": HOLDER,
+    "GET /compat/replicate/v1/models/{owner}/{model}/versions": HOLDER,
+    "GET /compat/replicate/v1/models/{owner}/{model}/versions/{version}": HOLDER,
+    "GET /compat/replicate/v1/webhooks/default/secret": HOLDER,
+    "POST /compat/replicate/v1/files": Row(Access.HOLDER, 201, is_form=True, part="content"),
+    "GET /compat/replicate/v1/files/{file_id}": OWNER,
+    "DELETE /compat/replicate/v1/files/{file_id}": Row(Access.OWNER, 204),
     "POST /v1/uploads": Row(Access.HOLDER, 201),
     "GET /v1/uploads/{upload_id}": OWNER,
     "DELETE /v1/uploads/{upload_id}": Row(Access.OWNER, 204),
@@ -138,6 +174,12 @@ class World:
             self.seen.update(self.belongings())
         return self.seen
 
+    def file(self) -> str:
+        """Return the id of a new file of the tenant's."""
+        parts = {"content": ("a.png", photo_png())}
+        kept = self.tenant.send("POST", "/compat/replicate/v1/files", files=parts)
+        return str(kept.json()["id"])
+
     def belongings(self) -> dict[str, str]:
         """Return what a path may name, all new and the tenant's; the key is anybody's."""
         body = {**ENDPOINT, "url": self.receiver.url("/hook"), "event_types": ["job.succeeded"]}
@@ -152,6 +194,11 @@ class World:
         key, _ = self.locksmith.holder(self.tenant.gateway, f"spare-{uuid4().hex}")
         return {
             "job_id": job,
+            "video_id": job,
+            "prediction_id": job,
+            "file_id": self.file(),
+            "owner": "stillreel",
+            "version": "moves@1",
             "upload_id": self.tenant.send("POST", "/v1/uploads").json()["id"],
             "file_name": f"{job}.mp4",
             "endpoint_id": endpoint,
@@ -227,7 +274,7 @@ def missing(named: dict[str, str]) -> dict[str, str]:
     """Return ids like these that nobody has."""
     fresh = uuid4().hex
     return {
-        name: value if name == "model" else value.replace(value.split("_")[1][:32], fresh)
+        name: value if name in NOBODYS else value.replace(value.split("_")[1][:32], fresh)
         for name, value in named.items()
     }
 
@@ -270,7 +317,7 @@ def test_a_holder_meets_its_own_things_only(world: World, route: str) -> None:
     mine, theirs = (ask(who, route, named) for who in (world.tenant, world.other))
     assert mine.status_code == theirs.status_code == EXPECTED[route].status, mine.text
     for name, value in named.items():
-        assert name == "model" or value not in theirs.text
+        assert name in NOBODYS or value not in theirs.text
     if "secret" in route:
         assert mine.json()["key"] != theirs.json()["key"]
 
@@ -281,7 +328,8 @@ def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
 ) -> None:
     named = world.belongings()
     if EXPECTED[route].is_live:
-        named["job_id"] = world.tenant.created()
+        live = world.tenant.created()
+        named |= {name: live for name, value in named.items() if value == named["job_id"]}
     for who in (world.other, world.admin):
         foreign, absent = (ask(who, route, names) for names in (named, missing(named)))
         assert told(foreign) == told(absent)
@@ -369,4 +417,4 @@ def test_the_metrics_name_no_owner_no_prompt_and_no_id(world: World) -> None:
     names = [key.name for key in world.locksmith.keys.all()]
     assert not [name for name in names if name in shown]
     for value in (*named.values(), *(str(who.text) for who in world.strangers.values())):
-        assert value == "moves" or value.split("_")[-1].removesuffix(".mp4") not in shown
+        assert "_" not in value or value.split("_")[-1].removesuffix(".mp4") not in shown

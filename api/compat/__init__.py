@@ -1,0 +1,1 @@
+"""Protocols that other clients speak: translations onto the same functions, no rows."""

@@ -1,0 +1,257 @@
+"""Another protocol's create request, as the one that our own API takes."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Final, Self
+
+from pydantic import ValidationError
+from starlette.requests import Request
+
+from api.auth.caller import Caller
+from api.ports import Ports
+from api.submit.body import ALIASES, CreateRequest, Received, read_named
+from api.submit.image_source import Files
+from api.submit.images import IMAGE_FIELDS, Images, read_images
+from api.submit.json_body import read_json
+from api.submit.queue_job import Submitted
+from api.submit.submit import submit
+from api.validation_messages import explain
+from shared.engines.spec import MIN_SIDE, EngineSpec
+from shared.errors import InvalidRequest
+from shared.excerpt import begin, excerpt
+from shared.jobs.create import CreateJob
+
+OURS: Final = frozenset({*CreateJob.model_fields, *ALIASES, *IMAGE_FIELDS[1:]})
+MOST_NAMED: Final = 20
+"""Of names that mean nothing here: the rest is counted."""
+
+_SIZE: Final = re.compile(r"(\d{1,5})\s*[xX*×]\s*(\d{1,5})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """What a protocol calls things.
+
+    Attributes:
+        pictures: the fields that may hold the picture; the first is named in errors.
+        ours: its names of our fields.
+        size: its names of a text like 1280x720.
+        more: fields that hold an object of more fields.
+    """
+
+    pictures: tuple[str, ...]
+    ours: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[str, ...] = ("size",)
+    more: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> frozenset[str]:
+        named = {*self.pictures, *self.ours, *self.size, *self.more}
+        return OURS | named
+
+
+@dataclass(frozen=True)
+class ForeignRequest(CreateRequest):
+    """A create request in another protocol's words, before an engine was chosen for it."""
+
+    size: tuple[int, int] | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+    def fitted(self, spec: EngineSpec) -> Self:
+        """Return the request with the size that comes nearest in this engine."""
+        if self.size is None:
+            return self
+        width, height = (_side(side, spec) for side in self.size)
+        warnings = self.warnings
+        if (width, height) != self.size:
+            warnings += (
+                f"size {self.size[0]}x{self.size[1]} became {width}x{height}: sides of"
+                f" {spec.name} are multiples of {spec.multiple}",
+            )
+        fields = self.fields.model_copy(update={"width": width, "height": height})
+        return replace(self, fields=fields, warnings=warnings)
+
+
+async def submit_foreign(
+    request: Request,
+    ports: Ports,
+    caller: Caller,
+    read: Callable[[Received], ForeignRequest],
+    *,
+    key: str | None,
+    source: str,
+) -> Submitted:
+    """Turn a body in another protocol's words into a queued job.
+
+    Raises:
+        What `submit` raises; `param` is the name that the client used.
+    """
+    words: dict[str, str] = {}
+
+    def note(received: Received) -> ForeignRequest:
+        found = read(received)
+        words.update(found.params)
+        return found
+
+    with in_words_of(words):
+        return await submit(request, ports, caller, key=key, source=source, read=note)
+
+
+def read_foreign(received: Received, names: Names, **fixed: Any) -> ForeignRequest:
+    """Check a body in another protocol's words.
+
+    Raises:
+        InvalidRequest: a value is wrong; `param` is the name that the client used.
+    """
+    values, others = read_named(received, names.all)
+    return foreign_request(values, others, names, files=received.files, **fixed)
+
+
+def foreign_request(
+    values: Mapping[str, Any],
+    others: Iterable[str],
+    names: Names,
+    *,
+    files: Files = MappingProxyType({}),
+    **fixed: Any,
+) -> ForeignRequest:
+    """Return the request that these values make.
+
+    Args:
+        others: names that mean nothing here; a warning tells of them.
+        files: the parts of a form; the picture may be one of them.
+        fixed: our fields that the protocol says elsewhere.
+    """
+    values, others = _opened(values, [*others], names)
+    warnings = [_ignored(others)] if others else []
+    images = _images(values, names, files)
+    ours, params = _ours(values, names)
+    size = _size(values, names)
+    if size is not None and ("width" in ours or "height" in ours):
+        size = None
+        warnings.append("size was ignored: width and height decide the size")
+    if ours.get("seconds") is not None and ours.get("num_frames") is not None:
+        warnings.append(f"{params.get('seconds', 'seconds')} was ignored: num_frames decides")
+        del ours["seconds"]
+    with in_words_of(params):
+        try:
+            fields = CreateJob.model_validate({**ours, **fixed})
+        except ValidationError as error:
+            raise explain(error.errors(include_url=False), sorted(names.all)) from error
+    return ForeignRequest(fields, images, tuple(warnings), size, params)
+
+
+@contextmanager
+def in_words_of(params: Mapping[str, str]) -> Iterator[None]:
+    """Have what is refused meanwhile name the field as its client does."""
+    try:
+        yield
+    except InvalidRequest as error:
+        error.param = params.get(error.param or "", error.param)
+        raise
+
+
+def _opened(
+    values: Mapping[str, Any], others: list[str], names: Names
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values with those that lie in objects; what is said outside wins."""
+    found = {name: value for name, value in values.items() if value is not None}
+    for name in names.more:
+        inner = _parsed(found.pop(name, None), name)
+        if inner is None:
+            continue
+        if not isinstance(inner, Mapping):
+            raise InvalidRequest(f"{name} takes an object of names and values", param=name)
+        for key, value in inner.items():
+            if key not in names.all or key in names.more:
+                others.append(f"{name}.{key}")
+            elif value is not None:
+                found.setdefault(key, value)
+    return found, others
+
+
+def _ours(values: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return our fields, and for each that the client calls otherwise its own name."""
+    found: dict[str, Any] = {}
+    params = dict.fromkeys(("image", "image.url"), names.pictures[0])
+    size = _said(values, names.size)
+    if size is not None and not values.keys() & {"width", "height"}:
+        params |= dict.fromkeys(("width", "height"), size)
+    for name, value in values.items():
+        ours = names.ours.get(name) or ALIASES.get(name, name)
+        if ours not in CreateJob.model_fields:
+            continue
+        if found.get(ours, value) != value:
+            raise InvalidRequest(
+                f"{name} and {params.get(ours, ours)} are two names of one field; send one",
+                param=name,
+            )
+        found[ours] = value
+        if ours != name:
+            params[ours] = name
+    return found, params
+
+
+def _said(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
+    return next((name for name in names if values.get(name) not in (None, "")), None)
+
+
+def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
+    name = _said(values, names.size)
+    if name is None or values[name] == "auto":
+        return None
+    match = _SIZE.fullmatch(str(values[name])[:MOST_NAMED])
+    if match is None:
+        raise InvalidRequest(
+            f"{name} {excerpt(values[name])} is no size; it takes one like 1280x720", param=name
+        )
+    return int(match[1]), int(match[2])
+
+
+def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
+    """Return the images, the first of them in any of the spellings that clients use for it."""
+    part = next((name for name in names.pictures if name in files), None)
+    name = part or _said(values, names.pictures) or names.pictures[0]
+    image = _spelled(_parsed(values.get(name), name), name) if part is None else {"part": part}
+    more = {name: _parsed(values.get(name), name) for name in IMAGE_FIELDS[1:]}
+    with in_words_of(dict.fromkeys(("image", "image.url"), name)):
+        return read_images({**more, "image": image}, {name: files[name]} if part else {})
+
+
+def _spelled(sent: Any, name: str) -> Any:
+    """Return a picture as our own API has it; what is one already stays."""
+    if isinstance(sent, list) and len(sent) == 1:
+        sent = sent[0]
+    if isinstance(sent, Mapping) and "image_url" in sent:
+        sent = sent["image_url"]
+        sent = sent.get("url") if isinstance(sent, Mapping) else sent
+    if isinstance(sent, Mapping) and "file_id" not in sent:
+        return sent
+    if not isinstance(sent, str):
+        raise InvalidRequest(
+            f"{name} {'is missing; it ' if not sent else ''}takes one picture: a file part of a"
+            ' multipart form, a data URI, or {"image_url": "https://…"}',
+            param=name,
+        )
+    return sent if sent[:5].lower() == "data:" else {"url": sent}
+
+
+def _parsed(value: Any, name: str) -> Any:
+    """Return what a form's field means that holds JSON."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        return read_json(value.encode(errors="replace"), name, param=name)
+    return value
+
+
+def _side(side: int, spec: EngineSpec) -> int:
+    least = -(-MIN_SIDE // spec.multiple)
+    return spec.multiple * max(least, round(side / spec.multiple))
+
+
+def _ignored(others: list[str]) -> str:
+    shown = [begin(name) for name in others[:MOST_NAMED]]
+    more = f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+    return f"{', '.join(shown)}{more} was ignored: it means nothing here"

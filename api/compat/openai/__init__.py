@@ -1,0 +1,1 @@
+"""OpenAI Videos: `openai`, `litellm`, and whatever else speaks to `/v1/videos`."""

@@ -1,0 +1,1 @@
+"""Replicate: `replicate`, in Python and JavaScript, and the AI SDK's provider."""

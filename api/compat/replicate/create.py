@@ -1,0 +1,130 @@
+"""The body of a prediction, as Replicate's clients write it."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final, Self
+
+from api.compat.create import ForeignRequest, Names, foreign_request
+from api.submit.body import Received, read_named
+from shared.engines.spec import EngineSpec
+from shared.errors import InvalidRequest, UnknownModel
+from shared.excerpt import excerpt
+from shared.jobs.prediction import EVENTS, OWNER, PREFIX, version_id
+
+PICTURES: Final = ("image", "input_image", "start_image", "first_frame_image")
+NAMES: Final = Names(
+    pictures=PICTURES,
+    ours={
+        "frames_per_second": "fps",
+        "max_frames": "num_frames",
+        "video_length": "num_frames",
+        "duration": "seconds",
+    },
+)
+OUTER: Final = frozenset(
+    {"version", "input", "webhook", "webhook_completed", "webhook_events_filter", "stream"}
+)
+
+_VERSION: Final = re.compile(
+    r"(?:(?P<owner>[^/:@]{1,100})/)?(?P<name>[^/:@]{1,100})(?::[^/:@]{1,100})?"
+    r"(?:@(?P<revision>[^/:@]{1,200}))?"
+)
+_FILE: Final = re.compile(r"(upload_[0-9a-f]{32})")
+
+
+@dataclass(frozen=True)
+class PredictionRequest(ForeignRequest):
+    """A prediction to make; `revision` is the one of its engine that the client counts on."""
+
+    revision: str | None = None
+
+    def fitted(self, spec: EngineSpec) -> Self:
+        if self.revision not in (None, spec.revision):
+            raise InvalidRequest(
+                f"there is no version {excerpt(self.revision)} of {OWNER}/{spec.name}; its"
+                f" version is {version_id(spec.name, spec.revision)}",
+                param="version",
+            )
+        return super().fitted(spec)
+
+
+def read_prediction(
+    received: Received, *, base_url: str, model: str | None = None
+) -> PredictionRequest:
+    """Check a body field by field.
+
+    Args:
+        base_url: where this gateway's own links begin: a file of ours is not fetched from there.
+        model: the engine, where the path names it.
+    """
+    if received.json is None:
+        raise InvalidRequest("send the prediction as application/json", param="Content-Type")
+    outer, _ = read_named(received, OUTER)
+    values = outer.get("input")
+    if not isinstance(values, Mapping):
+        raise InvalidRequest("input takes an object of names and values", param="input")
+    revision = None
+    if model is None:
+        model, revision = _named(outer.get("version"))
+    known = {name: value for name, value in values.items() if name in NAMES.all}
+    others = [name for name in values if name not in NAMES.all]
+    for name in PICTURES:
+        known[name] = _own_file(known.get(name), base_url)
+    fixed = {"model": model, **_webhook(outer)}
+    request = foreign_request(known, others, NAMES, **fixed)
+    said = {each.name: getattr(request, each.name) for each in fields(request)}
+    return PredictionRequest(**said, revision=revision)
+
+
+def engine_of(owner: str, name: str) -> str:
+    """Return the engine that a model is.
+
+    Raises:
+        UnknownModel: it is somebody else's.
+    """
+    if owner != OWNER:
+        raise UnknownModel(
+            f"there is no model {excerpt(f'{owner}/{name}')} here; models here are called"
+            f" {OWNER}/NAME, and GET {PREFIX}/models lists them",
+            param="model",
+        )
+    return name
+
+
+def _named(version: object) -> tuple[str, str | None]:
+    match = _VERSION.fullmatch(version) if isinstance(version, str) else None
+    if match is None:
+        raise InvalidRequest(
+            f"version {excerpt(version)} is none; it takes one like {OWNER}/camera, or what"
+            f" GET {PREFIX}/models shows as latest_version",
+            param="version",
+        )
+    return engine_of(match["owner"] or OWNER, match["name"]), match["revision"]
+
+
+def _webhook(outer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return where the job's events go, and which of ours those of Replicate's names are."""
+    url = outer.get("webhook")
+    wanted = outer.get("webhook_events_filter")
+    if url is None:
+        url, wanted = outer.get("webhook_completed"), ["completed"]
+    if url is None:
+        return {}
+    names = list(EVENTS) if wanted is None else wanted
+    if not isinstance(names, list) or any(name not in EVENTS for name in map(str, names)):
+        raise InvalidRequest(
+            f"webhook_events_filter takes a list of {', '.join(EVENTS)}",
+            param="webhook_events_filter",
+        )
+    types = dict.fromkeys(event for name in names for event in EVENTS[str(name)])
+    return {"webhook": {"url": url, "event_types": list(types)}}
+
+
+def _own_file(value: Any, base_url: str) -> Any:
+    """Return a file that lies here as the upload it is."""
+    start = f"{base_url}{PREFIX}/files/"
+    if isinstance(value, str) and value.startswith(start):
+        match = _FILE.fullmatch(value[len(start) :])
+        return value if match is None else {"upload_id": match[1]}
+    return value

@@ -1,0 +1,104 @@
+"""Uploads as Replicate's clients see files: they bring a picture before the prediction."""
+
+import hashlib
+from datetime import datetime
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel
+
+from api.auth.caller import Authenticated
+from api.body_limit import takes_picture
+from api.dependencies import BaseUrl, Given
+from api.openapi import PROBLEMS
+from api.route import Route
+from api.routes.uploads import (
+    UploadView,
+    create_upload,
+    delete_upload,
+    find_upload,
+    get_upload,
+    keep_file,
+)
+from shared.errors import AppError
+from shared.jobs.prediction import PREFIX
+
+router = APIRouter(
+    route_class=Route, prefix=f"{PREFIX}/files", tags=["replicate"], responses=PROBLEMS
+)
+
+PART: Final = "content"
+
+_FORM: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [PART],
+                    "properties": {PART: {"type": "string", "contentMediaType": "image/*"}},
+                }
+            }
+        },
+    }
+}
+
+
+class FileView(BaseModel):
+    """A file; its name and type are not kept, and `checksums` are told when it is made."""
+
+    id: str
+    name: str
+    content_type: str = "application/octet-stream"
+    size: int
+    etag: str
+    checksums: dict[str, str]
+    metadata: dict[str, str] = {}
+    created_at: datetime
+    expires_at: datetime
+    urls: dict[str, str]
+
+
+@router.post("", status_code=201, openapi_extra=_FORM)
+@takes_picture
+async def create_file(
+    request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl
+) -> FileView:
+    """Keep a picture for a prediction; the part is named `content`, others are not looked at."""
+    made = await create_upload(ports, caller, base_url)
+    upload = await find_upload(ports, caller.owner_id, made.id)
+    try:
+        body = await keep_file(request, ports, upload, part=PART, is_alone=False)
+    except AppError:
+        await delete_upload(made.id, ports, caller)
+        raise
+    return _view(made, base_url, size=len(body), sha256=hashlib.sha256(body).hexdigest())
+
+
+@router.get("/{file_id}")
+async def get_file(
+    file_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
+) -> FileView:
+    """Show a file, which is here for a day at most."""
+    upload = await get_upload(file_id, ports, caller, base_url)
+    return _view(upload, base_url, size=upload.bytes or 0)
+
+
+@router.delete("/{file_id}", status_code=204, response_class=Response)
+async def delete_file(file_id: str, ports: Given, caller: Authenticated) -> None:
+    """Remove a file; predictions that used it have copies of their own."""
+    await delete_upload(file_id, ports, caller)
+
+
+def _view(upload: UploadView, base_url: str, *, size: int, sha256: str | None = None) -> FileView:
+    return FileView(
+        id=upload.id,
+        name=upload.id,
+        size=size,
+        etag=sha256 or upload.id,
+        checksums={} if sha256 is None else {"sha256": sha256},
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+        urls={"get": f"{base_url}{PREFIX}/files/{upload.id}"},
+    )

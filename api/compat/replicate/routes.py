@@ -1,0 +1,247 @@
+"""Replicate over our jobs: predictions by model and by version, models, the webhooks' secret."""
+
+import re
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any, Final, Self
+
+import structlog
+from fastapi import APIRouter, Header, Query, Request, Response
+from pydantic import BaseModel
+
+from api.auth.caller import Authenticated
+from api.body_limit import takes_picture
+from api.compat.create import submit_foreign
+from api.compat.replicate.create import PICTURES, engine_of, read_prediction
+from api.compat.replicate.models import (
+    ModelPage,
+    ModelView,
+    VersionPage,
+    VersionView,
+    model_view,
+    version_view,
+)
+from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given
+from api.openapi import PROBLEMS
+from api.ports import Ports
+from api.responses.job import view
+from api.route import Route
+from api.routes.jobs import cursor, has_ended
+from api.submit.idempotency import Idempotency
+from shared.errors import JobTerminal, NotFound
+from shared.jobs.job import Job, parse_id
+from shared.jobs.prediction import PREFIX, SOURCE, STATUSES, Prediction, prediction
+from shared.jobs.queries import Filter
+from shared.lifecycle import Status
+
+router = APIRouter(route_class=Route, prefix=PREFIX, tags=["replicate"], responses=PROBLEMS)
+
+PAGE: Final = 100
+
+SHARE: Final = 0.95
+"""Of what a client waits: it gives up half a second behind its own word, submit included."""
+
+_WAIT: Final = re.compile(r"wait(?:=\"?(\d{1,9})\"?)?", re.IGNORECASE)
+
+_log = structlog.get_logger(__name__)
+
+
+class PredictionPage(BaseModel):
+    """One page of a listing; `next` is the address of the one behind it."""
+
+    previous: None = None
+    next: str | None
+    results: list[Prediction]
+
+
+class Secret(BaseModel):
+    key: str
+
+
+_INPUT: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        **{name: {"type": "string", "format": "uri"} for name in PICTURES},
+        "prompt": {"type": "string", "maxLength": 2000},
+    },
+}
+_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["input"],
+                    "properties": {
+                        "version": {"type": "string", "maxLength": 400},
+                        "input": _INPUT,
+                        "webhook": {"type": "string", "format": "uri"},
+                        "webhook_events_filter": {
+                            "type": "array",
+                            "maxItems": 10,
+                            "items": {"enum": ["start", "output", "logs", "completed"]},
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+Prefer = Annotated[
+    str | None, Header(description="`wait` waits up to 60 seconds, `wait=n` up to n.")
+]
+
+
+@router.post("/predictions", status_code=201, response_model=Prediction, openapi_extra=_BODY)
+@takes_picture
+async def create_prediction(
+    request: Request,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    key: Idempotency,
+    prefer: Prefer = None,
+) -> Response:
+    """Queue a clip by the version of a model."""
+    wait = _Wait.begin(prefer)
+    read = partial(read_prediction, base_url=base_url)
+    submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
+    return await wait.answer(ports, submitted.job, base_url)
+
+
+@router.post(
+    "/models/{owner}/{model}/predictions",
+    status_code=201,
+    response_model=Prediction,
+    openapi_extra=_BODY,
+)
+@takes_picture
+async def create_prediction_of_model(
+    request: Request,
+    owner: str,
+    model: str,
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    key: Idempotency,
+    prefer: Prefer = None,
+) -> Response:
+    """Queue a clip by the name of a model."""
+    wait = _Wait.begin(prefer)
+    read = partial(read_prediction, base_url=base_url, model=engine_of(owner, model))
+    submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
+    return await wait.answer(ports, submitted.job, base_url)
+
+
+@router.get("/predictions")
+def list_predictions(
+    ports: Given,
+    caller: Authenticated,
+    base_url: BaseUrl,
+    after: Annotated[str | None, Query(alias="cursor", max_length=100)] = None,
+) -> PredictionPage:
+    """List jobs as predictions, the newest first, also those that came in by another way."""
+    page = ports.queries.page(
+        owner_id=caller.owner_id,
+        narrow=Filter(),
+        limit=PAGE,
+        after=None if after is None else cursor(after),
+    )
+    last = page.jobs[-1].public_id if page.has_more else None
+    return PredictionPage(
+        next=last and f"{base_url}{PREFIX}/predictions?cursor={last}",
+        results=[_shown(ports, job, base_url) for job in page.jobs],
+    )
+
+
+@router.get("/predictions/{prediction_id}")
+def get_prediction(
+    prediction_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
+) -> Prediction:
+    """Show a job as a prediction."""
+    job = ports.queries.get(parse_id(prediction_id), owner_id=caller.owner_id)
+    return _shown(ports, job, base_url)
+
+
+@router.post("/predictions/{prediction_id}/cancel")
+def cancel_prediction(
+    prediction_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
+) -> Prediction:
+    """End a live job for good; one that has ended is shown as it is."""
+    job_id = parse_id(prediction_id)
+    try:
+        job = ports.jobs.cancel(job_id, owner_id=caller.owner_id)
+    except JobTerminal:
+        job = ports.queries.get(job_id, owner_id=caller.owner_id)
+    else:
+        _log.info("job_canceled", job=job.public_id, attempt=job.attempt)
+    return _shown(ports, job, base_url)
+
+
+@router.get("/models")
+def list_models(ports: Given, base_url: BaseUrl) -> ModelPage:
+    """List the models, the one used by default first."""
+    offers = ports.registry.offers()
+    return ModelPage(results=[model_view(offer, base_url=base_url) for offer in offers])
+
+
+@router.get("/models/{owner}/{model}")
+def get_model(owner: str, model: str, ports: Given, base_url: BaseUrl) -> ModelView:
+    """Show a model with its one version."""
+    return model_view(ports.registry.choose(engine_of(owner, model)), base_url=base_url)
+
+
+@router.get("/models/{owner}/{model}/versions")
+def list_versions(owner: str, model: str, ports: Given) -> VersionPage:
+    """List the versions of a model: the one that is here."""
+    return VersionPage(results=[version_view(ports.registry.choose(engine_of(owner, model)))])
+
+
+@router.get("/models/{owner}/{model}/versions/{version}")
+def get_version(owner: str, model: str, version: str, ports: Given) -> VersionView:
+    """Show a version of a model."""
+    found = version_view(ports.registry.choose(engine_of(owner, model)))
+    if found.id != version:
+        raise NotFound(f"no such version of {owner}/{model}; it has {found.id}")
+    return found
+
+
+@router.get("/webhooks/default/secret")
+def show_secret(ports: Given, caller: Authenticated, response: Response) -> Secret:
+    """Show the secret that signs the webhooks of predictions."""
+    response.headers["Cache-Control"] = "no-store"
+    return Secret(key=ports.endpoints.default(caller.owner_id).secret)
+
+
+@dataclass(frozen=True)
+class _Wait:
+    """How long a client waits for the answer to its create, and since when."""
+
+    seconds: float
+    began_at: float
+
+    @classmethod
+    def begin(cls, prefer: str | None) -> Self:
+        """Read `Prefer`: `wait` alone is the longest, and none is none at all."""
+        waits = [_WAIT.fullmatch(part.strip()) for part in (prefer or "").split(",")]
+        asked = next((match[1] or MAX_WAIT_SECONDS for match in waits if match), 0)
+        return cls(SHARE * min(int(asked), MAX_WAIT_SECONDS), time.monotonic())
+
+    async def answer(self, ports: Ports, job: Job, base_url: str) -> Response:
+        """Answer with a new prediction, or with its end where that comes in time."""
+        left = timedelta(seconds=self.began_at + self.seconds - time.monotonic())
+        if left > timedelta(0):
+            job = await ports.job_watcher.until(job, has_ended, within=left)
+        shown = _shown(ports, job, base_url)
+        if not job.is_terminal:
+            # The clients take every other word for the end of what they waited for.
+            shown = shown.model_copy(update={"status": STATUSES[Status.QUEUED]})
+        return Response(shown.model_dump_json(), 201, media_type="application/json")
+
+
+def _shown(ports: Ports, job: Job, base_url: str) -> Prediction:
+    return prediction(job, view(ports, job, base_url), base_url=base_url)
