@@ -25,7 +25,7 @@ from api.submit.image_source import ImageUrl
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.remote_urls import check_webhook
 from api.submit.settle import settle
-from api.submit.warnings import warnings_for
+from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
@@ -219,6 +219,9 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
+    shape = shape_warnings(
+        spec, parameters, image_width=picture.width, image_height=picture.height
+    )
     return NewJob(
         id=job_id,
         owner_id=order.owner_id,
@@ -246,6 +249,7 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
             *order.create.warnings,
             *warnings_for(order.offer, fields, parameters),
             *(warning for picture in pictures for warning in picture.warnings),
+            *shape,
         ),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )

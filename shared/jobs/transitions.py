@@ -139,7 +139,7 @@ class Jobs:
                 jobs.append(job)
             crashpoint("batch_before_commit")
         for job in jobs:
-            self._announcer.publish_change(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(made), jobs
 
     def cancel_batch(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
@@ -163,7 +163,7 @@ class Jobs:
                 raise JobTerminal("every job of the batch has already ended")
             batch = connection.execute(sql.MARK_BATCH_CANCELED, values).mappings().one()
         for job in jobs:
-            self._announcer.publish_change(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(batch)
 
     def _insert(self, connection: Connection, new: NewJob, limits: Limits) -> Job | None:

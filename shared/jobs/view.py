@@ -167,7 +167,7 @@ def job_view(
         seed=job.parameters.seed,
         output=_output(job, links, base_url, now),
         error=_error(job),
-        metrics=job.metrics,
+        metrics={name: each for name, each in job.metrics.items() if name != "warnings"},
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
@@ -175,7 +175,7 @@ def job_view(
         parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
-        warnings=list(job.warnings),
+        warnings=[*job.warnings, *job.metrics.get("warnings", ())],
     )
 
 
