@@ -24,12 +24,17 @@ WORKDIR /app
 
 FROM base AS gateway-packages
 COPY requirements/gateway.lock requirements/
+# HEIC=0 leaves out what reads HEIC, and with it an encoder under the GPL: see NOTICE.
+ARG HEIC=1
 RUN pip install --no-deps --require-hashes --requirement requirements/gateway.lock \
+    && if [ "$HEIC" = 0 ]; then pip uninstall --yes pillow-heif; fi \
     && pip check
 
 FROM gateway-packages AS camera-packages
 COPY requirements/worker-cpu.lock requirements/
+ARG HEIC=1
 RUN pip install --no-deps --require-hashes --requirement requirements/worker-cpu.lock \
+    && if [ "$HEIC" = 0 ]; then pip uninstall --yes pillow-heif; fi \
     && pip check
 
 FROM camera-packages AS model-packages
@@ -44,7 +49,9 @@ RUN apt-get update \
 COPY constraints.txt ./
 RUN pip install --constraint constraints.txt torch
 COPY requirements/worker.lock requirements/
+ARG HEIC=1
 RUN pip install --no-deps --require-hashes --requirement requirements/worker.lock \
+    && if [ "$HEIC" = 0 ]; then pip uninstall --yes pillow-heif; fi \
     && pip check
 
 FROM gateway-packages AS gateway

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 
 from api import cli
 from api.app import create_app
-from api.server import malloc
+from api.server import descriptors, malloc, threads
 from api.server.http_protocol import BoundedProtocol
 from shared import logs
 from shared.api_keys.store import Keys
@@ -69,6 +69,8 @@ def main(arguments: Sequence[str] = ()) -> int:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
     malloc.limit_heap_growth()
+    descriptors.raise_limit()
+    threads.take_short_turns()
     server = Server(create_app(settings))
     # Also before the server listens to signals itself, and after it has stopped, when it raises
     # them again: by then that is an orderly end.

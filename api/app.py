@@ -24,6 +24,8 @@ from api.routes import (
     api_keys,
     batches,
     docs,
+    estimates,
+    events,
     health,
     jobs,
     legacy,
@@ -74,7 +76,9 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (
         jobs,
         batches,
+        events,
         models,
+        estimates,
         uploads,
         openai_videos,
         replicate,

@@ -12,7 +12,7 @@ from typing import Annotated, Final, cast
 from fastapi import Depends, Header, Request
 
 from api.ports import Ports
-from api.validation_messages import unknown_field
+from api.validation_messages import misplaced_field, unknown_field
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -34,18 +34,35 @@ async def base_url(request: Request) -> str:
     return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
 
 
+CACHE_BUSTERS: Final = frozenset(
+    {
+        *("_", "_t", "_ts", "_dc", "t", "ts", "time", "timestamp", "v", "cb", "r", "rnd", "rand"),
+        *("random", "nocache", "no_cache", "no-cache", "cache", "cachebust", "cachebuster"),
+        *("cache-buster", "cache_buster", "bust", "nonce"),
+    }
+)
+"""Names that clients put into a query only so that no cache has seen the URL before."""
+
+
 async def known_query(request: Request) -> None:
     """Refuse query names the route does not have: a misspelled filter would find everything.
 
+    What only defeats caches is ignored where something is read.
+
     Raises:
-        UnknownParameter: names the nearest known one.
+        UnknownParameter: names the nearest known one, or says where the field belongs.
     """
     route = request.scope["route"]
     known = [field.alias for field in route.dependant.query_params]
     described = (route.openapi_extra or {}).get("parameters", ())
     deep = [each["name"] for each in described if each.get("style") == "deepObject"]
+    is_read = request.method in {"GET", "HEAD"}
     for name in request.query_params:
+        if is_read and (name.lower() in CACHE_BUSTERS or (name.isdecimal() and name.isascii())):
+            continue
         top, bracket, _ = name.partition("[")
+        if not is_read and not known:
+            raise misplaced_field(name)
         if name not in known and not (top in deep and bracket and name.endswith("]")):
             raise unknown_field(name, [*known, *(f"{each}[…]" for each in deep)])
 

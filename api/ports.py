@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import Query
@@ -14,12 +15,16 @@ from api.auth.login_proxy import LoginProxy
 from api.auth.patient_reads import PatientReads
 from api.auth.session_cache import SessionCache
 from api.concurrency.cached_read import CachedRead
+from api.concurrency.job_reads import JobReads
 from api.concurrency.job_waiters import JobWatcher
+from api.concurrency.queue_snapshot import QueueSnapshot
+from api.concurrency.stream_slots import StreamSlots
 from api.concurrency.thread_pools import ThreadPools
 from api.images.decoder_pool import Decoders
 from api.monitoring.admin_queries import AdminQueries
 from api.monitoring.metrics import Census, take_census
 from api.monitoring.readiness import Readiness
+from api.server.descriptors import room_for_streams
 from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
@@ -28,8 +33,10 @@ from shared.engines.registry import EngineRegistry
 from shared.installation_secret import InstallationSecret, Purpose
 from shared.jobs.batch_queries import BatchQueries
 from shared.jobs.links import Links
+from shared.jobs.news import JobNews
 from shared.jobs.pauses import Pauses
 from shared.jobs.queries import JobQueries
+from shared.jobs.queue_boards import read_queue_board
 from shared.jobs.transitions import Jobs
 from shared.jobs.usage import Usage
 from shared.outbound.client import Outbound
@@ -43,6 +50,9 @@ from shared.webhooks.headers import HeaderSeal
 
 DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
+SHARED_READERS: Final = 2
+"""The reads for those who wait and for those who poll: each is one, for however many."""
+
 KEY_DEADLINE: Final = timedelta(seconds=2)
 KEY_CONNECTIONS: Final = 3  # The keys, the notes of their use, and sessions or logins.
 STORAGE_READ: Final = timedelta(seconds=5)
@@ -67,6 +77,10 @@ class Ports:
     storage: Storage
     bell: Bell
     job_watcher: JobWatcher
+    news: JobNews
+    stream_slots: StreamSlots
+    queues: QueueSnapshot
+    job_reads: JobReads
     pools: ThreadPools
     decoders: Decoders
     readiness: Readiness
@@ -109,11 +123,11 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             login_proxy=LoginProxy(settings, Owners(door), reads),
         )
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
-        queries, registry = JobQueries(db), EngineRegistry(db)
+        queries, registry, news = JobQueries(db), EngineRegistry(db), JobNews(db)
         readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
         decoders = opened.enter_context(closing(Decoders()))
-        job_watcher = opened.enter_context(closing(JobWatcher(queries, redis_url)))
+        job_watcher = opened.enter_context(closing(JobWatcher(queries, news, redis_url)))
         yield Ports(
             settings=settings,
             db=db,
@@ -132,6 +146,10 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             storage=storage,
             bell=bell,
             job_watcher=job_watcher,
+            news=news,
+            job_reads=JobReads(queries.many),
+            queues=QueueSnapshot(partial(read_queue_board, db)),
+            stream_slots=StreamSlots(each=settings.max_streams_per_key, most=room_for_streams()),
             pools=ThreadPools(connections=CONNECTIONS),
             decoders=decoders,
             readiness=readiness,
@@ -154,7 +172,9 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
 
 def _database(settings: Settings) -> Database:
     url = settings.database_url.get_secret_value()
-    return Database(url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS, name="gateway")
+    return Database(
+        url, deadline=DATABASE_DEADLINE, pool_size=CONNECTIONS + SHARED_READERS, name="gateway"
+    )
 
 
 def _key_database(settings: Settings) -> Database:

@@ -18,6 +18,7 @@ from api.ports import Ports
 from api.submit.json_body import read_json
 from api.validation_messages import explain
 from shared.errors import UnsupportedBody
+from shared.excerpt import excerpt
 
 
 class Route(APIRoute):
@@ -34,6 +35,7 @@ class Route(APIRoute):
 
         async def bounded(request: Request) -> Response:
             ports: Ports = request.app.state.ports
+            _check_is_plain(request.headers)
             limit = body_limit(self.endpoint, ports.settings)
             if declared_bytes(request.headers) > limit.bytes:
                 raise limit.refusal()
@@ -83,6 +85,17 @@ def _counted(receive: Receive, limit: BodyLimit) -> Receive:
         return message
 
     return receive_some
+
+
+def _check_is_plain(headers: Headers) -> None:
+    """Refuse a body that is compressed: what it unpacks to is not bounded by its length."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnsupportedBody(
+            f"the body is sent with Content-Encoding: {excerpt(coding)}; send it as it is,"
+            " without that header",
+            param="Content-Encoding",
+        )
 
 
 def _check_is_json(headers: Headers) -> None:

@@ -11,6 +11,9 @@ SENTENCES: Final = 3
 READ: Final = 20
 """Errors that are looked at: what a body has thousands of, nobody reads."""
 
+NEAR: Final = 0.69
+"""How alike a name must be to be suggested: `seconds` is not meant for `retain_seconds`."""
+
 LONGEST_MESSAGE: Final = 200
 SOURCES: Final = frozenset({"query", "path", "header", "cookie", "body"})
 
@@ -37,10 +40,18 @@ def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
 
 
 def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
-    nearest = difflib.get_close_matches(name[:MOST], known, n=1)
+    nearest = difflib.get_close_matches(name[:MOST], known, n=1, cutoff=NEAR)
     hint = f"; did you mean {nearest[0]}?" if nearest else f"; known are {', '.join(known)}"
     return UnknownParameter(
         f"there is no field {excerpt(name)}{hint if known else ''}", param=name[:MOST]
+    )
+
+
+def misplaced_field(name: str) -> UnknownParameter:
+    return UnknownParameter(
+        f"{excerpt(name)} stands in the query of the URL, which has no fields here; send it in"
+        " the body, as a field of the form or of the JSON",
+        param=name[:MOST],
     )
 
 

@@ -26,7 +26,7 @@ MOST_BELLS: Final = 100
 """What waits in one engine's list at most: a bell says "look", and one look claims many jobs."""
 
 MOST_NEWS_BYTES: Final = 200
-"""An announcement takes 70; what is longer is nobody's, and is not parsed."""
+"""An announcement takes 115; what is longer is nobody's, and is not parsed."""
 
 # A bell starts a job; what is announced can be read already. So bells overtake announcements.
 _BELL, _NEWS, _END = range(3)
@@ -37,10 +37,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Change(NamedTuple):
-    """A job that has changed, and the version it has now."""
+    """A job that has changed, and the version it has now.
+
+    `owner_id` is None where a process of an earlier version told of it.
+    """
 
     job_id: UUID
     version: int
+    owner_id: UUID | None
 
 
 def queue_name(engine: str) -> str:
@@ -67,9 +71,9 @@ class Bell:
         """Wake a worker that serves the engine; returns at once."""
         self._put(_BELL, lambda: self._ring(engine))
 
-    def publish_change(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
         """Tell the waiters of every process that a job has changed; returns at once."""
-        body = json.dumps({"id": job_id.hex, "version": version})
+        body = json.dumps({"id": job_id.hex, "version": version, "owner": owner_id.hex})
         self._put(_NEWS, lambda: self._publish(body))
 
     def close(self) -> None:
@@ -162,9 +166,12 @@ def read_change(body: bytes) -> Change | None:
     if len(body) > MOST_NEWS_BYTES:
         return None
     try:
-        match json.loads(body):
+        news = json.loads(body)
+        match news:
             case {"id": str(digits), "version": int(version)}:
-                return Change(UUID(hex=digits), version)
+                owner = news.get("owner")
+                owner_id = UUID(hex=owner) if isinstance(owner, str) else None
+                return Change(UUID(hex=digits), version, owner_id)
     except (ValueError, RecursionError):
         return None
     return None

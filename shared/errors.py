@@ -16,7 +16,7 @@ AppError
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
-├── QueueFull, RateLimited    429
+├── QueueFull, RateLimited    429  and TooManyStreams
 ├── QuotaExceeded             429  the key's seconds of today are taken
 ├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
 │   └── StorageFull           507
@@ -312,6 +312,11 @@ class RateLimited(AppError):
     code = "rate_limited"
     status = 429
     title = "Too many requests"
+
+
+class TooManyStreams(RateLimited):
+    code = "too_many_streams"
+    title = "Too many event streams"
 
 
 class Unavailable(AppError):

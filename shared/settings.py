@@ -129,6 +129,7 @@ class Settings(BaseSettings):
     max_queued_per_key: int = Field(default=1000, ge=1)
     max_running_per_key: int | None = Field(default=None, ge=1)
     rate_limit: str = "50/second"
+    max_streams_per_key: int = Field(default=1000, ge=1)
 
     engines: str = "auto"
     gpus: str = "all"

@@ -174,6 +174,8 @@ jobs = Table(
     Column("webhook_headers", Text),
     _json("metadata"),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
+    # What the estimate at its making said of the whole time; NULL where it said nothing.
+    Column("expected_seconds", Double),
     _time("created_at", now=True),
     _time("claim_at", null=False),
     _time("due_at", null=False),
@@ -214,6 +216,37 @@ jobs = Table(
     ),
     Index("jobs_running_idx", "id", postgresql_where=text("status = 'running'")),
     Index("jobs_owner_idx", "owner_id", "id"),
+    # Each listing is a walk along one of these two, a status at a time.
+    Index(
+        "jobs_owner_status_idx",
+        "owner_id",
+        "status",
+        "id",
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    Index(
+        "jobs_owner_engine_idx",
+        "owner_id",
+        "engine",
+        "status",
+        "id",
+        postgresql_where=text("deleted_at IS NULL"),
+    ),
+    # Whoever follows an owner's jobs asks for what ended or was deleted since.
+    Index(
+        "jobs_owner_finished_idx",
+        "owner_id",
+        "finished_at",
+        "id",
+        postgresql_where=text("finished_at IS NOT NULL"),
+    ),
+    Index(
+        "jobs_owner_deleted_idx",
+        "owner_id",
+        "deleted_at",
+        "id",
+        postgresql_where=text("deleted_at IS NOT NULL"),
+    ),
     Index("jobs_batch_id_idx", "batch_id", postgresql_where=text("batch_id IS NOT NULL")),
     Index(
         "jobs_idempotency_idx",

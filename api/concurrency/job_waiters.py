@@ -1,18 +1,25 @@
-"""Waiting for jobs to change: one subscription and one coalesced read serve all who wait."""
+"""Waiting for jobs to change: one subscription and one coalesced read serve all who wait.
+
+Whoever waits has one job (`Watch`) or all jobs of an owner (`Feed`) in view.
+"""
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 import structlog
 
-from shared.bell import subscribe_to_changes
+from api.concurrency.owner_feeds import Feed, OwnerFeeds
+from shared.bell import Change, subscribe_to_changes
 from shared.jobs.job import Job, no_such_job
+from shared.jobs.news import JobNews
 from shared.jobs.queries import JobQueries
 
 FLOOR: Final = timedelta(seconds=2)
@@ -23,6 +30,9 @@ LISTEN: Final = timedelta(seconds=0.1)
 
 RETRY: Final = timedelta(seconds=1)
 """How soon it tries anew where Redis or Postgres did not answer."""
+
+AT_ONCE: Final = 500
+"""Jobs that are read in one statement."""
 
 _log = structlog.get_logger(__name__)
 
@@ -51,6 +61,14 @@ class Watch:
         self._changed.clear()
 
 
+@dataclass(frozen=True)
+class _Due:
+    """What the reader reads next: jobs, and whether it also looks for what nobody announced."""
+
+    job_ids: set[UUID]
+    is_floor: bool
+
+
 class JobWatcher:
     """Everybody in this process who waits for a job; they hold no thread and no connection.
 
@@ -58,12 +76,16 @@ class JobWatcher:
     way is in the next one. Without Redis everybody still hears within `floor`.
     """
 
-    def __init__(self, queries: JobQueries, redis_url: str, *, floor: timedelta = FLOOR) -> None:
+    def __init__(
+        self, queries: JobQueries, news: JobNews, redis_url: str, *, floor: timedelta = FLOOR
+    ) -> None:
         self._queries = queries
+        self._news = news
         self._redis_url = redis_url
         self._floor = floor
         self._condition = threading.Condition()
         self._watches: dict[UUID, set[Watch]] = {}
+        self._feeds = OwnerFeeds()
         self._due: set[UUID] = set()
         self._floor_at = 0.0
         self._stopped = threading.Event()
@@ -113,10 +135,28 @@ class JobWatcher:
                 if not others:
                     del self._watches[job_id]
 
+    @contextmanager
+    def follow(self, owner_id: UUID, complete_until: datetime) -> Iterator[Feed]:
+        """Yield a feed that receives every change of the owner's jobs from now on.
+
+        Args:
+            complete_until: what ended before is known, or read by the caller after this.
+        """
+        feed = Feed(owner_id, complete_until)
+        with self._condition:
+            self._feeds.add(feed)
+            if self._stopped.is_set():
+                feed.end()
+        try:
+            yield feed
+        finally:
+            with self._condition:
+                self._feeds.discard(feed)
+
     def __len__(self) -> int:
         """Return how many wait."""
         with self._condition:
-            return sum(map(len, self._watches.values()))
+            return sum(map(len, self._watches.values())) + len(self._feeds)
 
     @property
     def is_stopping(self) -> bool:
@@ -126,10 +166,11 @@ class JobWatcher:
         """Let everybody answer with what they have: the gateway is about to stop."""
         with self._condition:
             self._stopped.set()
-            watches = [watch for same in self._watches.values() for watch in same]
+            waiting = [watch for same in self._watches.values() for watch in same]
+            following = list(self._feeds)
             self._condition.notify()
-        for watch in watches:
-            watch.loop.call_soon_threadsafe(watch.end)
+        _call([(watch.loop, watch.end) for watch in waiting])
+        _call([(feed.loop, feed.end) for feed in following])
 
     def close(self) -> None:
         self.release()
@@ -145,48 +186,81 @@ class JobWatcher:
                     if self._stopped.is_set():
                         return
                     if change is not None:
-                        self._note(change.job_id)
+                        self._note(change)
             except Exception as error:  # The edge of this thread: the floor serves meanwhile.
                 if not is_deaf:
                     _log.warning("announcements_lost", reason=type(error).__name__)
                 is_deaf = True
                 self._stopped.wait(RETRY.total_seconds())
 
-    def _note(self, job_id: UUID) -> None:
+    def _note(self, change: Change) -> None:
         with self._condition:
-            if job_id in self._watches:
-                self._due.add(job_id)
+            if change.job_id in self._watches or change.owner_id in self._feeds:
+                self._due.add(change.job_id)
                 self._condition.notify()
 
     def _read(self) -> None:
         while not self._stopped.is_set():
-            job_ids = self._next_due()
-            if not job_ids:
-                continue
+            due = self._next_due()
             try:
-                self._deliver(self._queries.many(job_ids))
+                self._read_jobs(due.job_ids)
+                if due.is_floor:
+                    self._look_around()
             except Exception as error:  # A reader that died would leave everybody waiting.
-                _log.warning(
-                    "watch_read_failed", waiters=len(job_ids), reason=type(error).__name__
-                )
-                self._floor_at = time.monotonic() + RETRY.total_seconds()
+                _log.warning("watch_read_failed", waiters=len(self), reason=type(error).__name__)
+                self._stopped.wait(RETRY.total_seconds())
+                with self._condition:
+                    self._due |= due.job_ids
+                    self._floor_at = time.monotonic()
 
-    def _next_due(self) -> list[UUID]:
-        """Wait for what is announced, or for the floor; return which watched jobs to read."""
+    def _next_due(self) -> _Due:
+        """Wait for what is announced, or for the floor; return what to read."""
         with self._condition:
             if not self._due and not self._stopped.is_set():
                 self._condition.wait(max(0.0, self._floor_at - time.monotonic()))
-            if time.monotonic() >= self._floor_at:
+            is_floor = time.monotonic() >= self._floor_at
+            if is_floor:
                 self._floor_at = time.monotonic() + self._floor.total_seconds()
-                self._due = set(self._watches)
-            job_ids = [job_id for job_id in self._due if job_id in self._watches]
-            self._due = set()
-            return job_ids
+                self._due |= set(self._watches)
+            due, self._due = self._due, set()
+            return _Due(due, is_floor)
 
-    def _deliver(self, jobs: dict[UUID, Job]) -> None:
+    def _look_around(self) -> None:
+        """Read what changed for those who follow owners and was not announced to them."""
         with self._condition:
-            news = [
-                (watch, job) for job in jobs.values() for watch in self._watches.get(job.id, ())
-            ]
-        for watch, job in news:
-            watch.loop.call_soon_threadsafe(watch.deliver, job)
+            since = self._feeds.since()
+        if not since:
+            return
+        look = self._news.look(since)
+        with self._condition:
+            job_ids = self._feeds.to_read(look)
+        self._read_jobs(job_ids)
+        with self._condition:
+            feeds = self._feeds.advance(look, since)
+        _call([(feed.loop, partial(feed.advance, look.complete_until)) for feed in feeds])
+
+    def _read_jobs(self, job_ids: set[UUID]) -> None:
+        ids = list(job_ids)
+        for first in range(0, len(ids), AT_ONCE):
+            self._deliver(list(self._queries.many(ids[first : first + AT_ONCE]).values()))
+
+    def _deliver(self, jobs: Sequence[Job]) -> None:
+        with self._condition:
+            watched = [(watch, job) for job in jobs for watch in self._watches.get(job.id, ())]
+            followed = self._feeds.news(jobs)
+        _call([(watch.loop, partial(watch.deliver, job)) for watch, job in watched])
+        _call([(feed.loop, partial(feed.deliver, jobs)) for feed, jobs in followed])
+
+
+def _call(calls: Sequence[tuple[asyncio.AbstractEventLoop, Callable[[], None]]]) -> None:
+    """Have each called on its loop, in order; a loop is woken once for all of its own."""
+    loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
+    for loop, call in calls:
+        loops.setdefault(loop, []).append(call)
+    for loop, same in loops.items():
+        loop.call_soon_threadsafe(_call_all, same)
+
+
+def _call_all(calls: Sequence[Callable[[], None]]) -> None:
+    for call in calls:
+        call()

@@ -2,7 +2,8 @@
 
 A seccomp filter in classic BPF. A fork that a picture has taken over can then neither open,
 change nor remove a file, nor dial, start a program, or signal anybody but itself. A forbidden call
-fails with EPERM. Run as a program, this module tries that out: `decoder_is_confined` asks it.
+fails with EPERM. It may start threads of its own, under the same filter: the decoder of HEIC does.
+Run as a program, this module tries that out: `decoder_is_confined` asks it.
 """
 
 import ctypes
@@ -30,9 +31,16 @@ ALLOWED: Final = (
     *("getpid", "gettid", "sched_yield", "sched_getaffinity", "exit", "exit_group"),
     "getcwd",  # Pillow compares the names of files when it saves, also where there are none.
     *("write", "close"),  # What is open by then is the end of a pipe to its own decoder.
+    *("set_robust_list", "rseq"),  # What a new thread does first.
 )
 ON_ITSELF: Final = ("kill", "tgkill")
 """Allowed with the process's own id: `abort` ends so."""
+
+NEW_THREAD: Final = "clone"
+"""Allowed where it makes a thread; a process is refused."""
+
+NEWER_CLONE: Final = "clone3"
+"""Said not to exist, since no filter can read its flags: the C library then asks for `clone`."""
 
 NUMBERS: Final = {
     "x86_64": {
@@ -42,6 +50,7 @@ NUMBERS: Final = {
         **{"getcwd": 79, "gettimeofday": 96, "sigaltstack": 131, "gettid": 186, "futex": 202},
         **{"sched_getaffinity": 204, "clock_gettime": 228, "clock_getres": 229},
         **{"clock_nanosleep": 230, "exit_group": 231, "tgkill": 234, "getrandom": 318},
+        **{"clone": 56, "set_robust_list": 273, "rseq": 334, "clone3": 435},
     },
     "aarch64": {
         **{"getcwd": 17, "close": 57, "write": 64, "exit": 93, "exit_group": 94, "futex": 98},
@@ -50,6 +59,7 @@ NUMBERS: Final = {
         **{"sigaltstack": 132, "rt_sigaction": 134, "rt_sigprocmask": 135, "rt_sigreturn": 139},
         **{"gettimeofday": 169, "getpid": 172, "gettid": 178, "brk": 214, "munmap": 215},
         **{"mremap": 216, "mmap": 222, "mprotect": 226, "madvise": 233, "getrandom": 278},
+        **{"clone": 220, "set_robust_list": 99, "rseq": 293, "clone3": 435},
     },
 }
 """Numbers of system calls, which never change, by the machine's name for itself."""
@@ -60,7 +70,9 @@ AUDIT_ARCH: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW: Final = 0x7FFF0000
 _REFUSE: Final = 0x00050000 | 1  # SECCOMP_RET_ERRNO with EPERM
 _SET_SECCOMP, _FILTER, _SET_NO_NEW_PRIVS = 22, 2, 38
-_LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
+_UNKNOWN: Final = 0x00050000 | 38  # ENOSYS
+_CLONE_THREAD: Final = 0x00010000  # linux/sched.h
+_LOAD, _IF_EQUAL, _IF_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _INSTRUCTION: Final = struct.Struct("=HBBI")
 
@@ -133,6 +145,13 @@ def _filter(machine: str, pid: int) -> Iterator[bytes]:
     for name in ALLOWED:
         yield _INSTRUCTION.pack(_IF_EQUAL, 0, 1, numbers[name])
         yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)
+    yield _INSTRUCTION.pack(_IF_EQUAL, 0, 1, numbers[NEWER_CLONE])
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _UNKNOWN)
+    yield _INSTRUCTION.pack(_IF_EQUAL, 0, 4, numbers[NEW_THREAD])
+    yield _INSTRUCTION.pack(_LOAD, 0, 0, _FIRST_ARGUMENT_AT)
+    yield _INSTRUCTION.pack(_IF_SET, 0, 1, _CLONE_THREAD)
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALLOW)
+    yield _INSTRUCTION.pack(_RETURN, 0, 0, _REFUSE)
     for name in ON_ITSELF:
         yield _INSTRUCTION.pack(_IF_EQUAL, 0, 4, numbers[name])
         yield _INSTRUCTION.pack(_LOAD, 0, 0, _FIRST_ARGUMENT_AT)

@@ -23,6 +23,7 @@ from typing import Final, NoReturn
 from PIL import AvifImagePlugin, Image, ImageCms
 
 from api.images import confinement
+from api.images.files import heif
 from api.images.normalize import FORMATS, MIN_SIDE, ORIENTATION, read_image
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, receive
 from shared.errors import InvalidImage
@@ -35,7 +36,10 @@ KILL_FIRST: Final = "1000"
 
 _LENGTHS: Final = struct.Struct("!IQ")
 
-Read = Callable[[bytes, int], Picture]
+UNCONFINED: Final = "this machine's kernel cannot confine its decoder (no seccomp filter)"
+
+Read = Callable[[bytes, int, str | None], Picture]
+"""Of the upload, the most pixels, and why HEIC is not read, if it is not."""
 
 
 def main(read: Read) -> None:
@@ -46,6 +50,8 @@ def main(read: Read) -> None:
         # Where memory runs out, the kernel then ends a decoder and not the gateway.
         Path("/proc/self/oom_score_adj").write_text(KILL_FIRST)
     sample = import_codecs()
+    if heif.missing() is not None:  # Found out once, before any picture: its forks inherit it.
+        sys.stderr.write(f"HEIC is not read: {heif.missing()}\n")
     with socket.socket(fileno=sys.stdin.fileno()) as gateway, suppress(EOFError, OSError):
         while True:
             with mmap.mmap(-1, ANSWER_BYTES) as answer:
@@ -114,9 +120,9 @@ def _decode(
         gateway.close()
         os.closerange(sys.stdout.fileno(), sys.stderr.fileno() + 1)  # The log is not a picture's.
         os.write(progress, b"1")
-        confine(limits)
+        is_confined = confine(limits)
         try:
-            picture = read(body, max_pixels)
+            picture = read(body, max_pixels, None if is_confined else UNCONFINED)
             head, png = picture.head(), picture.png
         except InvalidImage as error:
             head, png = json.dumps([error.code, error.message]).encode(), b""
@@ -128,10 +134,11 @@ def _decode(
         os._exit(status)
 
 
-def confine(limits: Limits) -> None:
+def confine(limits: Limits) -> bool:
     """Give up, for good, what decoding does not need; a system without a limit goes without it.
 
-    `decoder_is_confined` says whether this one has the filter of system calls.
+    Returns:
+        Whether the kernel has taken the filter of system calls; see `decoder_is_confined`.
     """
     cpu = limits.cpu_seconds
     wanted = {
@@ -144,7 +151,7 @@ def confine(limits: Limits) -> None:
     for name, soft_and_hard in wanted.items():
         with suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), soft_and_hard)
-    confinement.confine()  # Last, for it forbids to change a limit.
+    return confinement.confine()  # Last, for it forbids to change a limit.
 
 
 def _send(gateway: socket.socket, status: int, answer: mmap.mmap) -> None:
@@ -158,4 +165,4 @@ def _send(gateway: socket.socket, status: int, answer: mmap.mmap) -> None:
 
 
 if __name__ == "__main__":
-    main(lambda body, max_pixels: read_image(body, max_pixels=max_pixels))
+    main(lambda body, most, no_heic: read_image(body, max_pixels=most, no_heic=no_heic))

@@ -5,10 +5,17 @@ The gateway has this done by `api.images.decoder_pool`, in another process.
 
 import hashlib
 import io
+from dataclasses import dataclass, replace
 from typing import Final
 
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageMath, UnidentifiedImageError
 
+from api.images.colour.space import Cicp
+from api.images.colour.to_srgb import Told, says_adobe_rgb, to_srgb
+from api.images.files import heif
+from api.images.files.boxes import cicp_of
+from api.images.files.jpeg_end import with_end
+from api.images.files.png_chunks import read_png
 from api.images.protocol import Picture
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
@@ -22,19 +29,27 @@ from shared.errors import (
 )
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF")
+HEIC: Final = "HEIC"
 MIN_SIDE: Final = 16
-MAX_ASPECT: Final = 10
+MAX_ASPECT: Final = 32
+"""A turn of a phone gives 10:1 and more; a clip shows a part of it."""
+
+MAX_LONG_SIDE: Final = 20_480
 MAX_SHORT_SIDE: Final = 2048  # Twice the largest resolution; more would only slow the PNG.
 MAX_SCANS: Final = 100
 MAX_PASSES: Final = 1_300_000_000
 """Pixels times scans, of which a core does 200 million in a second: the largest pictures may have
 twenty, twice what a progressive JPEG has."""
 
+DRAFTED: Final = 4
+"""How many times as large as another picture a JPEG may be: its decoder halves the sides."""
+
 PNG_LEVEL: Final = 1  # A full-size PNG was measured at 2-8 s at the usual level.
 WHITE: Final = (255, 255, 255)
 
-_SRGB: Final = ImageCms.createProfile("sRGB")
-_NOT_READ: Final = "; send a JPEG, PNG, WEBP or AVIF"
+_NOT_READ: Final = "; send a JPEG, PNG, WEBP, AVIF or HEIC"
+_WITHOUT_HEIC: Final = "send it as JPEG (on an iPhone: Settings, Camera, Formats, Most Compatible)"
+_JPEG: Final = frozenset({"JPEG", "MPO"})
 ORIENTATION: Final = 0x0112
 
 # Pillow's own guard only warns between one and two times its limit, and raises without a code;
@@ -42,11 +57,27 @@ ORIENTATION: Final = 0x0112
 Image.MAX_IMAGE_PIXELS = None
 
 
-def read_image(body: bytes, *, max_pixels: int) -> Picture:
+@dataclass(frozen=True)
+class Opened:
+    """A file that is a picture, whose pixels are not decoded yet."""
+
+    image: Image.Image
+    kind: str
+    told: Told
+    transparent: int | tuple[int, ...] | None = None
+    """In a PNG: the colour that is a hole."""
+
+
+def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> Picture:
     """Decode an upload and encode it anew; nothing of the original file survives but its look.
 
+    Args:
+        max_pixels: of what is decoded; a JPEG, which is halved meanwhile, may have DRAFTED times
+            as many.
+        no_heic: why HEIC is not taken here, if it is not.
+
     Raises:
-        UnsupportedImage: it is no JPEG, PNG, WEBP or AVIF.
+        UnsupportedImage: it is no JPEG, PNG, WEBP, AVIF or HEIC, or a HEIC where none is taken.
         TruncatedImage, InvalidImage: it is one, but broken, or of a shape no clip can have.
         AnimatedImage: it has more than one frame.
         ImageTooLarge: it has more than `max_pixels`, known before anything is decoded.
@@ -55,10 +86,13 @@ def read_image(body: bytes, *, max_pixels: int) -> Picture:
     if not body:
         raise InvalidImage(f"the image is empty{_NOT_READ}", param="image")
     try:
-        with _open(body) as opened:
-            _check_header(opened, max_pixels)
-            if opened.format in {"JPEG", "MPO"}:
-                _check_scans(body, opened.size)
+        opened = _open(body, no_heic)
+        with opened.image as image:
+            _check_header(image, opened.kind, max_pixels)
+            if opened.kind in _JPEG:
+                _check_scans(body, image.size)
+                mended = with_end(body, _target(image.size))
+                opened = opened if mended is body else _open(mended, no_heic)
             return _normalise(opened)
     except InvalidImage:
         raise
@@ -66,7 +100,34 @@ def read_image(body: bytes, *, max_pixels: int) -> Picture:
         raise _broken(error, body) from error
 
 
-def _open(body: bytes) -> Image.Image:
+def _open(body: bytes, no_heic: str | None) -> Opened:
+    kind = looks_like(body)
+    if kind == HEIC:
+        reason = no_heic or heif.missing()
+        if reason is not None:
+            raise UnsupportedImage(
+                f"this looks like HEIC, which is not read here: {reason}; {_WITHOUT_HEIC}",
+                param="image",
+            )
+        image = heif.open_heif(body)
+        return Opened(image, HEIC, _told(image, cicp=cicp_of(body)))
+    if kind == "PNG":
+        png = read_png(body)
+        image = _open_usual(png.body)
+        told = replace(png.told, is_adobe_rgb=says_adobe_rgb(image))
+        return Opened(image, "PNG", told, png.transparent)
+    image = _open_usual(body)
+    cicp = cicp_of(body) if image.format == "AVIF" else None
+    return Opened(image, image.format or "", _told(image, cicp=cicp))
+
+
+def _told(image: Image.Image, *, cicp: Cicp | None) -> Told:
+    return Told(
+        icc=image.info.get("icc_profile") or None, cicp=cicp, is_adobe_rgb=says_adobe_rgb(image)
+    )
+
+
+def _open_usual(body: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(body), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -77,12 +138,15 @@ def _open(body: bytes) -> Image.Image:
         raise UnsupportedImage(f"{what}{_NOT_READ}", param="image") from error
 
 
-def _check_header(image: Image.Image, max_pixels: int) -> None:
+def _check_header(image: Image.Image, kind: str, max_pixels: int) -> None:
     width, height = image.size
-    if width * height > max_pixels:
+    most = max_pixels * DRAFTED if kind in _JPEG else max_pixels
+    decoded = _drafted(image)
+    if width * height > most or decoded[0] * decoded[1] > max_pixels:
+        limit = most if width * height > most else max_pixels
         raise ImageTooLarge(
             f"the image has {width * height / 1e6:.1f} million pixels ({width} x {height});"
-            f" the limit is {max_pixels / 1e6:g} million",
+            f" the limit is {limit / 1e6:g} million",
             param="image",
         )
     if min(width, height) < MIN_SIDE:
@@ -96,9 +160,10 @@ def _check_header(image: Image.Image, max_pixels: int) -> None:
             " the other: crop it",
             param="image",
         )
-    # A JPEG may carry second pictures (depth, gain maps): phones write such files as MPO.
+    # A JPEG may carry second pictures (depth, gain maps): phones write such files as MPO, and
+    # HEIC has them too, besides bursts, of which the first is shown.
     frames = getattr(image, "n_frames", 1)
-    if image.format in {"PNG", "WEBP", "AVIF"} and frames > 1:
+    if kind in {"PNG", "WEBP", "AVIF"} and frames > 1:
         raise AnimatedImage(
             f"the image is animated ({frames} frames); send one still picture", param="image"
         )
@@ -115,17 +180,23 @@ def _check_scans(body: bytes, size: tuple[int, int]) -> None:
         )
 
 
-def _normalise(image: Image.Image) -> Picture:
+def _normalise(opened: Opened) -> Picture:
     """Return the picture of an opened file; shrinks first, so that the rest works on less."""
-    orientation = _orientation(image)
-    icc = image.info.get("icc_profile")
-    # The JPEG decoder itself halves the sides as long as both stay above the target: a
-    # 48-megapixel photo costs a quarter.
-    image.draft(None, _target(image.size))
+    image = opened.image
+    # libheif turns a HEIC itself; what EXIF says besides is not to be applied again.
+    orientation = None if opened.kind == HEIC else _orientation(image)
+    if opened.kind in _JPEG:
+        # The decoder itself halves the sides as long as both stay above the target: a
+        # 48-megapixel photo costs a quarter.
+        image.draft(None, _target(image.size))
     image.load()
-    picture = _shrink(_plain_mode(image))
-    picture = _to_srgb(picture, icc)
-    picture, is_flattened = _flatten(picture)
+    colours, alpha = _plain_mode(image, opened.transparent)
+    alpha = None if alpha is None else _shrink(alpha)
+    picture, warnings = to_srgb(_shrink(colours), opened.told)
+    if alpha is not None:
+        picture, is_flattened = _flatten(picture, alpha)
+        if is_flattened:
+            warnings = ("the image's transparency was filled with white", *warnings)
     if orientation is not None:
         picture = picture.transpose(orientation)
     picture.info.clear()
@@ -137,23 +208,47 @@ def _normalise(image: Image.Image) -> Picture:
         sha256=hashlib.sha256(png).hexdigest(),
         width=picture.width,
         height=picture.height,
-        warnings=("the image's transparency was filled with white",) if is_flattened else (),
+        warnings=warnings,
     )
 
 
-def _plain_mode(image: Image.Image) -> Image.Image:
-    """Return the image as L, RGB, RGBA or CMYK, 8 bits a channel."""
+def _plain_mode(
+    image: Image.Image, hole: int | tuple[int, ...] | None
+) -> tuple[Image.Image, Image.Image | None]:
+    """Return the image as L, RGB or CMYK, 8 bits a channel, and its alpha if it has one."""
     if image.mode.startswith("I"):
+        wide = image.convert("I")
         # Converting 16-bit grey directly would cut it off at 255 instead of scaling it.
-        return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
-    if image.mode not in {"L", "RGB", "RGBA", "CMYK"} or "transparency" in image.info:
-        return image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return image
+        grey = wide.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        if not isinstance(hole, int):
+            return grey, None
+        solid = ImageMath.lambda_eval(lambda args: (args["wide"] != hole) * 255, wide=wide)
+        return grey, solid.convert("L")
+    if hole is not None:
+        image = image.convert("L") if image.mode == "1" else image
+        image.info["transparency"] = hole
+    if image.has_transparency_data:
+        if image.mode in {"LA", "La"}:
+            grey, alpha = image.convert("LA").split()
+            return grey, alpha
+        *channels, alpha = image.convert("RGBA").split()
+        return Image.merge("RGB", channels), alpha
+    return (image if image.mode in {"L", "RGB", "CMYK"} else image.convert("RGB")), None
 
 
 def _target(size: tuple[int, int]) -> tuple[int, int]:
-    scale = min(1.0, MAX_SHORT_SIDE / min(size))
+    scale = min(1.0, MAX_SHORT_SIDE / min(size), MAX_LONG_SIDE / max(size))
     return round(size[0] * scale), round(size[1] * scale)
+
+
+def _drafted(image: Image.Image) -> tuple[int, int]:
+    """Return the size that an image is decoded at."""
+    if image.format not in _JPEG:
+        return image.size
+    target = _target(image.size)
+    most = min(image.width // target[0], image.height // target[1])
+    step = next(step for step in (8, 4, 2, 1) if step <= max(1, most))
+    return -(-image.width // step), -(-image.height // step)
 
 
 def _shrink(image: Image.Image) -> Image.Image:
@@ -163,36 +258,8 @@ def _shrink(image: Image.Image) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
-def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
-    """Return the colours as sRGB: phones write Display P3; what cannot be read is left alone."""
-    if icc:
-        try:
-            return _by_profile(image, icc)
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # A broken profile is no reason to refuse the picture.
-    return image if image.mode in {"RGB", "RGBA"} else image.convert("RGB")
-
-
-def _by_profile(image: Image.Image, icc: bytes) -> Image.Image:
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-    space = profile.profile.xcolor_space.strip()
-    if space == "RGB" and image.mode == "L":
-        image = image.convert("RGB")
-    modes = {"RGB": {"RGB", "RGBA"}, "GRAY": {"L"}, "CMYK": {"CMYK"}}
-    if image.mode not in modes.get(space, set()):
-        raise ValueError("the profile belongs to other channels than the picture's")
-    output = "RGBA" if image.mode == "RGBA" else "RGB"
-    converted = ImageCms.profileToProfile(image, profile, _SRGB, outputMode=output)
-    if converted is None:
-        raise ValueError("the profile gave no picture")
-    return converted
-
-
-def _flatten(image: Image.Image) -> tuple[Image.Image, bool]:
+def _flatten(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, bool]:
     """Return the image over white, and whether any of it was transparent."""
-    if image.mode != "RGBA":
-        return image, False
-    alpha = image.getchannel("A")
     flat = Image.new("RGB", image.size, WHITE)
     flat.paste(image, mask=alpha)
     return flat, alpha.getextrema()[0] != 255

@@ -2,12 +2,14 @@
 
 from typing import Final
 
+HEAD_BYTES: Final = 128
+
 
 def is_cut(body: bytes) -> bool:
-    """Say whether a file is shorter than its own boxes declare; for WEBP and AVIF."""
+    """Say whether a file is shorter than its own boxes declare; for WEBP, AVIF and HEIC."""
     if looks_like(body) == "WEBP":
         return int.from_bytes(body[4:8], "little") + 8 > len(body)
-    if looks_like(body) != "AVIF":
+    if looks_like(body) not in {"AVIF", "HEIC"}:
         return False
     at = 0
     while at < len(body):
@@ -20,9 +22,9 @@ def is_cut(body: bytes) -> bool:
 
 def looks_like(body: bytes) -> str | None:
     """Return the kind of file by its first bytes, for a message that helps."""
-    head = body[:64]
+    head = body[:HEAD_BYTES]
     if head[4:8] == b"ftyp":
-        return _BRANDS.get(head[8:12], "a video")
+        return _kind_of_boxes(head)
     if head[:4] == b"RIFF":
         return "WEBP" if head[8:12] == b"WEBP" else "a sound or a video"
     if b"<svg" in head or b"<?xml" in head:
@@ -30,13 +32,21 @@ def looks_like(body: bytes) -> str | None:
     return next((kind for magic, kind in _MAGICS if head.startswith(magic)), None)
 
 
+def _kind_of_boxes(head: bytes) -> str:
+    """Return the kind of a file of boxes by its brands; the first may be one of a whole family."""
+    size = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
+    for kind, known in _BRANDS.items():
+        if any(brand in known for brand in brands):
+            return kind
+    return "a video"
+
+
 _BRANDS: Final = {
-    b"avif": "AVIF",
-    b"avis": "AVIF",
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"mif1": "HEIC",
-    b"msf1": "HEIC",
+    "AVIF": frozenset({b"avif", b"avis"}),
+    "HEIC": frozenset(
+        {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}
+    ),
 }
 
 _MAGICS: Final = (

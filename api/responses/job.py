@@ -1,6 +1,7 @@
 """A job as the body and headers of an answer."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, Literal
 
@@ -9,6 +10,8 @@ from pydantic import BaseModel
 
 from api.ports import Ports
 from api.responses.file import is_known
+from shared.errors import Unavailable
+from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job, QueuePlace
 from shared.jobs.view import JobView, etag, job_view
 from shared.lifecycle import LIVE, Status
@@ -25,6 +28,12 @@ class JobList(BaseModel):
     first_id: str | None
     last_id: str | None
     has_more: bool
+
+
+class SearchedJobList(JobList):
+    """A page of what was found; `is_cut` says that older jobs were not looked through."""
+
+    is_cut: bool
 
 
 class JobAnswer:
@@ -57,14 +66,44 @@ class JobAnswer:
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
-    """Return the job with its place in the queue, which is read now."""
-    place = ports.queries.place(job)
-    return JobAnswer(job, place, view(ports, job, base_url, place=place))
+    """Return the job with its place in the queue and its expected end, as far as is known."""
+    board = ports.queues.get() if job.status in LIVE else None
+    return _answer(ports, job, board, base_url)
 
 
-def view(ports: Ports, job: Job, base_url: str, *, place: QueuePlace | None = None) -> JobView:
+async def answer_later(ports: Ports, job: Job, base_url: str) -> JobAnswer:
+    """Return the same on the loop, which waits for a thread only where the queues are old."""
+    return _answer(ports, job, await queue_board(ports, job), base_url)
+
+
+def _answer(ports: Ports, job: Job, board: QueueBoard | None, base_url: str) -> JobAnswer:
+    place = None if board is None else board.place(job)
+    return JobAnswer(job, place, view(ports, job, base_url, board=board))
+
+
+async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
+    """Return the queues for a live job, as they are shared by all who ask.
+
+    Where they cannot be read a job is shown without its place: it was read itself.
+    """
+    if job.status not in LIVE:
+        return None
+    if not ports.queues.is_fresh:
+        with suppress(Unavailable):
+            return await ports.pools.database.run(ports.queues.get, owner_id=job.owner_id)
+    return ports.queues.peek()
+
+
+def view(ports: Ports, job: Job, base_url: str, *, board: QueueBoard | None = None) -> JobView:
     """Return the job as its owner sees it now, with links that begin with `base_url`."""
-    return job_view(job, links=ports.links, base_url=base_url, now=datetime.now(UTC), place=place)
+    return job_view(
+        job,
+        links=ports.links,
+        base_url=base_url,
+        now=datetime.now(UTC),
+        place=None if board is None else board.place(job),
+        expected=None if board is None else board.expected(job),
+    )
 
 
 def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:

@@ -18,7 +18,7 @@ from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
 from api.ports import After
 from api.problems import request_id
 from api.responses.file import serve
-from api.responses.job import JobAnswer, JobList, answer, view
+from api.responses.job import JobList, SearchedJobList, answer, answer_later, view
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
@@ -30,7 +30,7 @@ from shared.jobs.batch import parse_batch_id
 from shared.jobs.create import Metadata
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, Variant, parse_id
-from shared.jobs.queries import Filter
+from shared.jobs.listing import Cut, Filter
 from shared.jobs.storage_keys import FIRST, output_prefix
 from shared.jobs.view import JobView
 from shared.lifecycle import Status
@@ -75,7 +75,7 @@ async def create_job(
     return shown.response(200 if has_waited else 202, headers)
 
 
-@router.get("", response_model=JobList, openapi_extra=METADATA_QUERY)
+@router.get("", response_model=JobList | SearchedJobList, openapi_extra=METADATA_QUERY)
 def list_jobs(
     request: Request,
     ports: Given,
@@ -87,28 +87,49 @@ def list_jobs(
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=100)] = None,
     batch_id: Annotated[str | None, Query(max_length=100)] = None,
-) -> JobList:
-    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given."""
+    q: Annotated[
+        str | None,
+        Query(
+            min_length=1,
+            max_length=200,
+            description="Words in the prompt or in a value of the metadata, in any case.",
+        ),
+    ] = None,
+) -> Response:
+    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given.
+
+    `q` and `metadata` look through your newest 5,000 jobs of the status and model asked for;
+    `is_cut` says whether you have more.
+    """
     refuse_nul(model, "model")
+    refuse_nul(q, "q")
+    narrow = Filter(
+        status=status,
+        engine=model,
+        batch_id=None if batch_id is None else _batch(batch_id),
+        metadata=_metadata(request),
+        query=q,
+    )
     page = ports.queries.page(
         owner_id=caller.owner_id,
-        narrow=Filter(
-            status=status,
-            engine=model,
-            batch_id=None if batch_id is None else _batch(batch_id),
-            metadata=_metadata(request),
+        narrow=narrow,
+        cut=Cut(
+            limit=limit,
+            after=None if after is None else cursor(after),
+            newest_first=order == "desc",
         ),
-        limit=limit,
-        after=None if after is None else cursor(after),
-        newest_first=order == "desc",
     )
     views = [view(ports, job, base_url) for job in page.jobs]
-    return JobList(
+    found = JobList(
         data=views,
         first_id=views[0].id if views else None,
         last_id=views[-1].id if views else None,
         has_more=page.has_more,
     )
+    if narrow.is_search:
+        found = SearchedJobList(**found.__dict__, is_cut=page.is_cut)
+    # Not by FastAPI, which would check every value of every job again.
+    return Response(found.model_dump_json(), media_type="application/json")
 
 
 @router.get("/{job_id}", response_model=JobView)
@@ -129,16 +150,14 @@ async def get_job(
 ) -> Response:
     """Show a job; 304 where the client has seen this version."""
 
-    def look() -> tuple[Job, JobAnswer]:
-        job = ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
-        return job, answer(ports, job, base_url)
-
-    job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    job = await ports.job_reads.get(parse_id(job_id), owner_id=caller.owner_id)
+    shown = await answer_later(ports, job, base_url)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
-        await ports.job_watcher.until(job, partial(_is_news, seen), within=timedelta(seconds=wait))
-        job, shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+        is_news = partial(_is_news, seen)
+        job = await ports.job_watcher.until(job, is_news, within=timedelta(seconds=wait))
+        shown = await answer_later(ports, job, base_url)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
 
 

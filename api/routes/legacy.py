@@ -18,6 +18,7 @@ from api.responses.file import serve
 from api.responses.job import answer
 from api.route import Route
 from api.routes.jobs import has_ended
+from api.submit.body import refuse_query_fields
 from api.submit.idempotency import Idempotency
 from api.submit.submit import submit
 from shared.errors import JobTerminal, NotFound, RenderFailed, StillRendering, Unavailable
@@ -57,6 +58,7 @@ async def generate(
     prefer: Preferring,
 ) -> Response:
     """Render a clip and answer when it is done; a client that hangs up cancels nothing."""
+    refuse_query_fields(request)
     submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
     if prefer.respond_async:

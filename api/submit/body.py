@@ -7,15 +7,15 @@ from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, Self, cast
 
 from pydantic import ValidationError
-from starlette.datastructures import FormData, UploadFile
-from starlette.exceptions import HTTPException
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
-from api.submit.images import IMAGE_FIELDS, MAX_FILES, Images, read_images
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import MAX_ENTRIES, read_json
-from api.validation_messages import explain, unknown_field
+from api.submit.multipart import read_multipart
+from api.validation_messages import explain, misplaced_field, unknown_field
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import begin, excerpt
@@ -24,7 +24,6 @@ from shared.jobs.create import CreateJob
 MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
 MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
-MAX_DIGITS: Final = 16
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
 NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", *IMAGE_FIELDS})
@@ -92,15 +91,10 @@ async def _receive(request: Request, max_bytes: int, reservation: Reservation) -
             param="Content-Type",
         )
     check_charset(options)
-    try:
-        async with request.form(
-            max_files=MAX_FILES, max_fields=MAX_FIELDS, max_part_size=max_bytes
-        ) as form:
-            return await _from_form(form, reservation)
-    except HTTPException as error:
-        if error.status_code != 400:
-            raise
-        raise InvalidRequest(f"the form cannot be read: {error.detail}") from error
+    form = await read_multipart(
+        request, reservation, max_fields=MAX_FIELDS, max_text_bytes=max_bytes
+    )
+    return Received(form.pairs, form.files, None)
 
 
 def read_create(received: Received) -> CreateRequest:
@@ -109,7 +103,7 @@ def read_create(received: Received) -> CreateRequest:
     Raises:
         InvalidRequest: `param` names the field; the message says what would be right.
     """
-    values = _values(received)
+    values = _without_blanks(_values(received))
     refuse_nul(values)
     resolve_aliases(values)
     images = read_images(values, received.files)
@@ -148,8 +142,30 @@ def _values(received: Received) -> dict[str, Any]:
     if received.json is not None:
         return read_object(received.json)
     if received.escaped is not None:
+        if received.escaped.lstrip()[:1] in (b"{", b"["):
+            raise UnsupportedBody(
+                "the body is JSON, and its Content-Type says that it is a form (curl -d says so"
+                " unless told otherwise); send Content-Type: application/json",
+                param="Content-Type",
+            )
         return nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
     return nested(received.pairs)
+
+
+def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values without those that were left open: a blank one is one not sent.
+
+    Pages and no-code tools send every input they have. What metadata says may be empty.
+    """
+    webhook = values.get("webhook")
+    if isinstance(webhook, dict) and webhook:
+        webhook = {name: value for name, value in webhook.items() if not _is_blank(value)}
+        values = values | {"webhook": webhook or None}
+    return {name: value for name, value in values.items() if not _is_blank(value)}
+
+
+def _is_blank(value: object) -> bool:
+    return isinstance(value, str) and not value.strip()
 
 
 def read_named(
@@ -197,23 +213,6 @@ async def spool(request: Request, reservation: Reservation) -> bytes:
         await arriving.seek(0)
         await reservation.grow(arriving.size or 0)
         return await arriving.read()
-
-
-async def _from_form(form: FormData, reservation: Reservation) -> Received:
-    pairs: list[tuple[str, str]] = []
-    files: dict[str, bytes] = {}
-    for name, value in form.multi_items():
-        if isinstance(value, str):
-            await reservation.grow(len(value))
-            pairs.append((name, value))
-        elif name in files:
-            raise InvalidRequest(
-                f"the file part {excerpt(name)} is sent twice; send it once", param=begin(name)
-            )
-        else:
-            await reservation.grow(value.size or 0)
-            files[name] = await value.read()
-    return Received(pairs, files, None)
 
 
 def read_object(body: bytes) -> dict[str, Any]:
@@ -280,6 +279,13 @@ def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
         raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
     else:
         at[last] = value
+
+
+def refuse_query_fields(request: Request) -> None:
+    """Refuse fields of a create in the URL's query, where nobody would look for them."""
+    for name in request.query_params:
+        if name.partition("[")[0] in KNOWN:
+            raise misplaced_field(name)
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:

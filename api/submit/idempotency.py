@@ -12,7 +12,7 @@ from api.submit.images import Images
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
 
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,255}")
+_TOKEN: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
 
 async def idempotency_key(
@@ -29,10 +29,10 @@ async def idempotency_key(
         return None
     key = idempotency_key.strip()
     if len(key) > 1 and key[0] == key[-1] == '"':
-        key = key[1:-1]
+        key = key[1:-1].strip()
     if not _TOKEN.fullmatch(key):
         raise InvalidRequest(
-            "the Idempotency-Key must have 1 to 255 visible ASCII characters, without blanks",
+            "the Idempotency-Key must have 1 to 255 printable ASCII characters",
             param="Idempotency-Key",
         )
     return key

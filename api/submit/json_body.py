@@ -23,6 +23,11 @@ The largest that any request needs is metadata's 50.
 MAX_DEPTH: Final = 8
 """Three is what a create needs."""
 
+BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What .NET and editors of Windows write before a text in UTF-8."""
+
+_UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+
 _MARKS: Final = (b",", b"[", b"{")
 
 
@@ -38,6 +43,9 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
     Raises:
         InvalidRequest: it is not JSON, nested too deep, has too many values, or a NUL.
     """
+    if text.startswith(_UTF_16):
+        raise InvalidRequest(f"{name} is in UTF-16; send JSON in UTF-8", param=param)
+    text = text.removeprefix(BYTE_ORDER_MARK)
     if sum(map(text.count, _MARKS)) > MAX_MARKS:
         raise InvalidRequest(
             f"{name} has too many values; the JSON takes {MAX_MARKS} commas and brackets at most",

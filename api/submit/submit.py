@@ -1,7 +1,8 @@
 """From a client's request to a queued job: read, settle, store, commit, ring."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial
 from uuid import UUID
@@ -24,11 +25,11 @@ from api.submit.image_source import ImageUrl
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.remote_urls import check_webhook
 from api.submit.settle import settle
-from api.submit.warnings import warnings_for
+from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
@@ -182,11 +183,18 @@ def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) ->
     new = job_of(order, pictures, ports)
     return queue_job(
         ports,
-        new,
+        replace(new, expected_seconds=_expected(ports, new)),
         list(map(_put, pictures)),
         max_queued=order.max_queued,
         daily_seconds=order.daily_seconds,
     )
+
+
+def _expected(ports: Ports, new: NewJob) -> float | None:
+    """Return when the job ends by the estimate its client could ask for before."""
+    with suppress(DatabaseUnavailable):
+        return ports.queues.get().engine(new.engine).estimate(new.parameters).end_seconds
+    return None
 
 
 def _put(picture: Picture) -> Store:
@@ -211,6 +219,9 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
+    shape = shape_warnings(
+        spec, parameters, image_width=picture.width, image_height=picture.height
+    )
     return NewJob(
         id=job_id,
         owner_id=order.owner_id,
@@ -238,6 +249,7 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
             *order.create.warnings,
             *warnings_for(order.offer, fields, parameters),
             *(warning for picture in pictures for warning in picture.warnings),
+            *shape,
         ),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )

@@ -1,10 +1,14 @@
 """Warnings that come with an accepted job: what will be ignored, and what will not go well."""
 
 import unicodedata
+from typing import Final
 
 from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import EngineSpec, Honours
+from shared.engines.spec import EngineSpec, Fit, Honours, Shape
+
+HARDLY_LONGER: Final = 1.01
+"""Sides are rounded to what an engine renders."""
 
 
 def warnings_for(
@@ -21,6 +25,31 @@ def warnings_for(
     if offer.workers == 0:
         warnings.append(f"no worker serves {spec.name} now; the job waits until one starts")
     return tuple(warnings)
+
+
+def shape_warnings(
+    spec: EngineSpec, parameters: RenderParameters, *, image_width: int, image_height: int
+) -> tuple[str, ...]:
+    """Return what to say of a panorama that is longer than a clip can be."""
+    is_kept = spec.shape is Shape.KEEP and parameters.resolution is not None
+    if not is_kept or parameters.fit is not Fit.CROP:
+        return ()
+    clip, picture = (
+        max(width, height) / min(width, height)
+        for width, height in (
+            (parameters.width, parameters.height),
+            (image_width, image_height),
+        )
+    )
+    if max(parameters.width, parameters.height) + spec.multiple <= spec.max_side:
+        return ()
+    if picture <= clip * HARDLY_LONGER:
+        return ()
+    return (
+        f"the picture is {image_width} x {image_height}, longer than a clip can be; the clip shows"
+        f" its middle, {parameters.width} x {parameters.height}: fit=pad shows all of it, a"
+        " cropped picture the part you choose",
+    )
 
 
 def unused(spec: EngineSpec) -> list[str]:

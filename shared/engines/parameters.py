@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from shared.engines.given_frames import GivenFrames
 from shared.engines.spec import (
@@ -20,6 +20,14 @@ from shared.engines.spec import (
 )
 from shared.errors import InvalidRequest
 from shared.numbers import Real, Whole
+
+DRAWN_SEED: Final = -1
+"""What other programs call a seed that is drawn anew for each clip."""
+
+
+def _drawn(seed: int | None) -> int | None:
+    return None if seed == DRAWN_SEED else seed
+
 
 MIDDLE: Final = (0.5, 0.5)
 
@@ -65,7 +73,9 @@ class RequestedParameters(BaseModel):
     )
     num_inference_steps: Whole | None = None
     guidance_scale: Real | None = None
-    seed: Whole | None = Field(default=None, ge=0, le=MAX_SEED)
+    seed: Annotated[Whole | None, AfterValidator(_drawn)] = Field(
+        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, as none does."
+    )
 
 
 class RenderParameters(BaseModel):
@@ -245,6 +255,10 @@ def _size(
             _snap(image_width * scale, spec.multiple),
             _snap(image_height * scale, spec.multiple),
         )
+    if max(size) > spec.max_side and asked.resolution is None:
+        # A panorama: as long a clip as there is, of its middle or, with `fit`, of all of it.
+        longest = spec.max_side - spec.max_side % spec.multiple
+        size = (min(size[0], longest), min(size[1], longest))
     if max(size) > spec.max_side:
         raise InvalidRequest(
             f"this picture is {image_width} x {image_height}; at {resolution} its clip would be"

@@ -20,6 +20,7 @@ class NewJob:
     The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
     beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
     card: a worker with less does not claim it. `webhook_headers` are sealed.
+    `expected_seconds` is when it should have ended, as its client could know.
     """
 
     id: UUID
@@ -47,6 +48,7 @@ class NewJob:
     warnings: Sequence[str] = ()
     queue_ttl: timedelta | None = None
     parent_id: UUID | None = None
+    expected_seconds: float | None = None
     batch_id: UUID | None = None
     batch_position: int | None = None
 

@@ -1,21 +1,20 @@
 """Reading jobs: one, a page, the queue; single statements in autocommit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, func, literal, literal_column, select, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import Select, func, literal_column, select, text
 
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
-from shared.errors import InvalidRequest, LinkExpired
+from shared.errors import LinkExpired
 from shared.jobs import sql
 from shared.jobs.inputs import Input
-from shared.jobs.job import Job, QueuePlace, no_such_job
+from shared.jobs.job import Job, no_such_job
 from shared.jobs.links import EXPIRED, SignedLink
-from shared.lifecycle import Status
+from shared.jobs.listing import Cut, Filter, Page, read_page
 from shared.owners import LINK_EPOCH
 from shared.tables import jobs
 
@@ -43,22 +42,6 @@ class QueueState:
             return None
         ahead = max(0, self.queued + self.running - self.workers + 1)
         return ahead * self.render_seconds / self.workers
-
-
-@dataclass(frozen=True)
-class Page:
-    jobs: Sequence[Job]
-    has_more: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filter:
-    """What a listing narrows to; None and empty mean everything."""
-
-    status: Status | None = None
-    engine: str | None = None
-    batch_id: UUID | None = None
-    metadata: Mapping[str, str] | None = None
 
 
 class JobQueries:
@@ -125,51 +108,14 @@ class JobQueries:
             row = connection.execute(statement).mappings().first()
         return None if row is None else Job.from_row(row)
 
-    def page(
-        self,
-        *,
-        owner_id: UUID,
-        narrow: Filter,
-        limit: int,
-        after: UUID | None = None,
-        newest_first: bool = True,
-    ) -> Page:
+    def page(self, *, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
         """Return up to `limit` jobs that follow `after` in the order asked for.
 
         Raises:
             InvalidRequest: `after` is not a job of this owner.
         """
-        order = jobs.c.id.desc() if newest_first else jobs.c.id.asc()
-        statement = _narrowed(owner_id, narrow).order_by(order).limit(limit + 1)
-        if after is not None:
-            statement = statement.where(jobs.c.id < after if newest_first else jobs.c.id > after)
         with self._db.autocommit() as connection:
-            if after is not None:
-                _check_cursor(connection, after, owner_id)
-            rows = connection.execute(statement).mappings().all()
-        return Page([Job.from_row(row) for row in rows[:limit]], has_more=len(rows) > limit)
-
-    def place(self, job: Job) -> QueuePlace | None:
-        """Return where a queued job stands; None once it runs or has ended."""
-        if job.status is not Status.QUEUED:
-            return None
-        statement = (
-            select(func.count())
-            .select_from(jobs)
-            .where(
-                jobs.c.status == Status.QUEUED,
-                jobs.c.engine == job.engine,
-                jobs.c.claim_at < job.claim_at,
-            )
-        )
-        with self._db.autocommit() as connection:
-            ahead = connection.execute(statement).scalar_one()
-        state = self.queue(job.engine)
-        eta = None
-        if state.render_seconds is not None and state.workers:
-            running_first = min(state.running, state.workers)
-            eta = (ahead + running_first) * state.render_seconds / state.workers
-        return QueuePlace(position=ahead + 1, eta_seconds=eta)
+            return read_page(connection, owner_id, narrow, cut)
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""
@@ -193,27 +139,6 @@ class JobQueries:
 
 _LINKED: Final = select(jobs, literal_column(LINK_EPOCH).label("link_epoch"))
 """A job with the number that its links carry: one look at a table with a row for few owners."""
-
-
-def _narrowed(owner_id: UUID, narrow: Filter) -> Select[Any]:
-    conditions = [jobs.c.owner_id == owner_id, jobs.c.deleted_at.is_(None)]
-    if narrow.status is not None:
-        conditions.append(jobs.c.status == narrow.status)
-    if narrow.engine is not None:
-        conditions.append(jobs.c.engine == narrow.engine)
-    if narrow.batch_id is not None:
-        conditions.append(jobs.c.batch_id == narrow.batch_id)
-    if narrow.metadata:
-        conditions.append(jobs.c.metadata.contains(literal(dict(narrow.metadata), JSONB)))
-    return _LINKED.where(and_(*conditions))
-
-
-def _check_cursor(connection: Connection, after: UUID, owner_id: UUID) -> None:
-    known = connection.execute(
-        select(jobs.c.id).where(jobs.c.id == after, jobs.c.owner_id == owner_id)
-    ).first()
-    if known is None:
-        raise InvalidRequest("after is not the id of one of your jobs", param="after")
 
 
 _QUEUE: Final = text("""

@@ -32,7 +32,7 @@ _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
 
 class Announcer(Protocol):
-    def publish_change(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
         """Tell whoever waits that a job has changed; may be lost, must not block."""
 
 
@@ -104,7 +104,7 @@ class Jobs:
             if job is None:
                 return _replay_or_refuse(connection, new, limits), True
             crashpoint("submit_before_commit")
-        self._announcer.publish_change(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job, False
 
     def submit_batch(
@@ -139,7 +139,7 @@ class Jobs:
                 jobs.append(job)
             crashpoint("batch_before_commit")
         for job in jobs:
-            self._announcer.publish_change(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(made), jobs
 
     def cancel_batch(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
@@ -163,7 +163,7 @@ class Jobs:
                 raise JobTerminal("every job of the batch has already ended")
             batch = connection.execute(sql.MARK_BATCH_CANCELED, values).mappings().one()
         for job in jobs:
-            self._announcer.publish_change(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(batch)
 
     def _insert(self, connection: Connection, new: NewJob, limits: Limits) -> Job | None:
@@ -216,7 +216,7 @@ class Jobs:
                 _check_cap(connection, job.owner_id, row["cap"])
             write_consequences(connection, [job], first_try=self._first_try)
             crashpoint("claim_before_commit")
-        self._announcer.publish_change(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job
 
     def beat(self, claim: Claim, progress: Progress) -> None:
@@ -229,10 +229,10 @@ class Jobs:
             "lease": self._lease,
         }
         with self._db.autocommit() as connection:
-            version = connection.execute(sql.BEAT, _fenced(claim, values)).scalar()
-        if version is None:
+            beaten = connection.execute(sql.BEAT, _fenced(claim, values)).first()
+        if beaten is None:
             raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
-        self._announcer.publish_change(claim.job_id, version)
+        self._announcer.publish_change(claim.job_id, beaten.version, beaten.owner_id)
 
     def hand_back(self, claim: Claim) -> Job:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
@@ -290,7 +290,7 @@ class Jobs:
                 raise JobTerminal(f"the job has already {_PAST[job.status]}")
             crashpoint("cancel_before_commit")
         crashpoint("cancel_after_commit")
-        self._announcer.publish_change(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job
 
     def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
@@ -306,7 +306,7 @@ class Jobs:
             if row is None:
                 raise no_such_job()
             job = Job.from_row(row)
-        self._announcer.publish_change(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job
 
     def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
@@ -337,7 +337,7 @@ class Jobs:
             jobs = [Job.from_row(row) for row in rows]
             write_consequences(connection, jobs, first_try=self._first_try)
         for job in jobs:
-            self._announcer.publish_change(job.id, job.version)
+            self._announcer.publish_change(job.id, job.version, job.owner_id)
         return jobs
 
     def _fenced_transition(
@@ -351,7 +351,7 @@ class Jobs:
             write_consequences(connection, [job], first_try=self._first_try)
             if statement is sql.COMPLETE:
                 crashpoint("complete_before_commit")
-        self._announcer.publish_change(job.id, job.version)
+        self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job
 
     def _cancel(self, connection: Connection, job_id: UUID, owner_id: UUID) -> Job | None:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
+from shared.jobs.estimates import Expected, Unknown
 from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, public_id
 from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
@@ -23,6 +24,18 @@ class ProgressView(BaseModel):
 class QueueView(BaseModel):
     position: int
     eta_seconds: float | None
+
+
+class ExpectedView(BaseModel):
+    """When a live job starts and ends, from what was rendered here; `unknown` says why not.
+
+    `too_few_like_jobs_ended`: five like it must have. `no_worker`: nobody serves its model now.
+    `overdue`: it runs longer than those did.
+    """
+
+    start_at: datetime | None
+    end_at: datetime | None
+    unknown: Unknown | None
 
 
 class InputView(BaseModel):
@@ -86,6 +99,7 @@ class JobView(BaseModel):
     stage: Stage | None
     progress: ProgressView
     queue: QueueView | None
+    expected: ExpectedView | None = None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -108,7 +122,13 @@ class JobView(BaseModel):
 
 
 def job_view(
-    job: Job, *, links: Links, base_url: str, now: datetime, place: QueuePlace | None = None
+    job: Job,
+    *,
+    links: Links,
+    base_url: str,
+    now: datetime,
+    place: QueuePlace | None = None,
+    expected: Expected | None = None,
 ) -> JobView:
     """Return the job as clients see it.
 
@@ -116,6 +136,7 @@ def job_view(
         links: makes the files' addresses, which work alone from `now` on.
         base_url: where links begin, without a slash at the end; "" gives relative links.
         place: where a queued job stands, if that was looked up.
+        expected: when a live job starts and ends, if that was looked up.
     """
     return JobView(
         id=job.public_id,
@@ -129,6 +150,7 @@ def job_view(
             eta_seconds=job.eta_seconds,
         ),
         queue=None if place is None else QueueView(**place.__dict__),
+        expected=None if expected is None else ExpectedView(**expected.__dict__),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -145,7 +167,7 @@ def job_view(
         seed=job.parameters.seed,
         output=_output(job, links, base_url, now),
         error=_error(job),
-        metrics=job.metrics,
+        metrics={name: each for name, each in job.metrics.items() if name != "warnings"},
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
@@ -153,7 +175,7 @@ def job_view(
         parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
-        warnings=list(job.warnings),
+        warnings=[*job.warnings, *job.metrics.get("warnings", ())],
     )
 
 
@@ -186,8 +208,18 @@ def progress_percent(stage: Stage | None, step: int | None, total_steps: int | N
 
 
 def etag(view: JobView) -> str:
-    """Return the weak validator of a job's body; links are left out, since they may vary."""
-    body = view.model_dump_json(exclude={"output": {"__all__": {"url"}}})
+    """Return the weak validator of a job's body, without what changes while nothing happens.
+
+    That is links, and when a live job is expected: with those, who waits for a change would be
+    answered at once, again and again.
+    """
+    body = view.model_dump_json(
+        exclude={
+            "output": {"__all__": {"url"}},
+            "queue": {"eta_seconds"},
+            "expected": True,
+        }
+    )
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
 
 

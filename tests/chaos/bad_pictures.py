@@ -138,7 +138,6 @@ WRONG_TYPES: dict[str, bytes] = {
     "xml bomb": b'<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "' + OPEN_XML + b'">]><a>&b;</a>',
     "html": b"<!doctype html><script>alert(1)</script>",
     "mp4": b"\0\0\0\x18ftypisom" + bytes(999),
-    "heic": b"\0\0\0\x18ftypheic" + bytes(999),
     "zip": zip_file(),
     "exe": b"MZ" + bytes(999),
     "elf": b"\x7fELF" + bytes(999),
@@ -149,6 +148,7 @@ WRONG_TYPES: dict[str, bytes] = {
 
 HOSTILE: dict[str, Kind] = {
     **{f"truncated {kind}": Kind(truncated(kind), UNREADABLE, 3) for kind in FORMATS},
+    "heic of nothing": Kind(fixed(lambda: b"\0\0\0\x18ftypheic" + bytes(999)), UNREADABLE),
     **{f"flipped {kind}": Kind(flipped(kind), EITHER, 4) for kind in FORMATS},
     **{
         f"{name} for a picture": Kind(fixed(lambda body=body: body), NO_IMAGE)  # type: ignore[misc]

@@ -23,6 +23,7 @@ FLOORS = {
     "celery": "5.7.0",  # Broker passwords in logs; lost messages after a reconnect.
     "diffusers": "0.38.0",  # CVE-2026-44513: ran remote code although told not to.
     "pillow": "12.3.0",  # CVE-2026-40192, -55379, -55380, -55798.
+    "pillow-heif": "1.8.1",  # The first with libde265 1.1.3 and libheif 1.23.6.
     "python-multipart": "0.0.31",  # CVE-2026-42561, GHSA-v9pg-7xvm-68hf and earlier ones.
     "starlette": "0.49.1",  # CVE-2025-62727, CVE-2025-54121.
     "transformers": "5.3.0",  # CVE-2026-4372: remote code, as in diffusers.

@@ -9,11 +9,20 @@ from pathlib import Path
 import pytest
 import requests
 
-from api.images.confinement import ALLOWED, NUMBERS, ON_ITSELF, decoder_is_confined
+from api.images.confinement import (
+    ALLOWED,
+    NEW_THREAD,
+    NEWER_CLONE,
+    NUMBERS,
+    ON_ITSELF,
+    decoder_is_confined,
+)
 from tests.support.gateway import FakeWorker, photo_png
 from tests.support.ports import free_port
 from tests.support.processes import Program, until
 from tests.support.stack import ROOT, Stack
+
+CASES = ROOT / "tests" / "corpus" / "pictures"
 
 
 @pytest.fixture
@@ -45,7 +54,7 @@ def test_decoders_are_confined_here() -> None:
 
 @pytest.mark.parametrize("machine", NUMBERS)
 def test_every_call_has_its_number_on_every_machine(machine: str) -> None:
-    assert NUMBERS[machine].keys() == {*ALLOWED, *ON_ITSELF}
+    assert NUMBERS[machine].keys() == {*ALLOWED, *ON_ITSELF, NEW_THREAD, NEWER_CLONE}
     assert len(set(NUMBERS[machine].values())) == len(NUMBERS[machine])
 
 
@@ -71,6 +80,10 @@ def test_where_the_kernel_cannot_confine_pictures_are_taken_and_the_operator_is_
     until(lambda: "decoders_unconfined" in program.text(), "the log says so")
     files = {"image": ("a.png", photo_png())}
     assert requests.post(f"{url}/v1/jobs", files=files, timeout=60).status_code == 202
+    files = {"image": ("a.heic", (CASES / "photo.heic").read_bytes())}
+    refused = requests.post(f"{url}/v1/jobs", files=files, timeout=60)
+    assert (refused.status_code, refused.json()["code"]) == (415, "unsupported_image")
+    assert "kernel cannot confine its decoder" in refused.json()["detail"]
 
 
 def test_a_process_that_was_confined_may_still_end_itself() -> None:

@@ -31,7 +31,7 @@ class NullAnnouncer:
     def __init__(self) -> None:
         self.said: list[tuple[UUID, int]] = []
 
-    def publish_change(self, job_id: UUID, version: int) -> None:
+    def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
         self.said.append((job_id, version))
 
 

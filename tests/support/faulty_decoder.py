@@ -118,11 +118,11 @@ def _try(name: str, folder: str) -> str:
     return "done"
 
 
-def read(body: bytes, max_pixels: int) -> Picture:
+def read(body: bytes, max_pixels: int, no_heic: str | None) -> Picture:
     head, _, rest = body.partition(b"\n")
     word, _, argument = head.partition(b" ")
     if word not in FAULTS:
-        return read_image(body, max_pixels=max_pixels)
+        return read_image(body, max_pixels=max_pixels, no_heic=no_heic)
     FAULTS[word](argument.decode())
     return read_image(rest, max_pixels=max_pixels)
 

@@ -96,7 +96,8 @@ _BLANK: Final = text("""
 UPDATE jobs SET
     blanked_at = clock_timestamp(),
     parameters = parameters || '{"prompt": "", "negative_prompt": ""}',
-    metadata = '{}', warnings = '[]', webhook_url = NULL, webhook_event_types = NULL,
+    metadata = '{}', warnings = '[]', metrics = metrics - 'warnings',
+    webhook_url = NULL, webhook_event_types = NULL,
     webhook_headers = NULL,
     request_id = NULL, idempotency_fingerprint = NULL
 WHERE id IN (

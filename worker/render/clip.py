@@ -4,6 +4,7 @@ import shutil
 import tempfile
 import time
 from pathlib import Path
+from typing import Final
 
 from shared.jobs.job import Job
 from worker.engines.base import Frames, Image, Plan
@@ -11,6 +12,9 @@ from worker.render.lease import Lease
 from worker.video.check import VideoFacts, check_video, is_one_colour
 from worker.video.metadata import Tags
 from worker.video.writer import Mp4Writer
+
+WARNINGS: Final = "warnings"
+"""In a plan: sentences for the job's `warnings`, such as what of the prompt was not read."""
 
 
 class Clip:
@@ -24,7 +28,8 @@ class Clip:
     ) -> None:
         self.job = job
         self.lease = lease
-        self.plan = plan
+        self.plan: Plan = {name: value for name, value in plan.items() if name != WARNINGS}
+        self.warnings = plan.get(WARNINGS, ())
         self.ai_generated = ai_generated
         self.first_frame: Image | None = None
         self.started_at = time.monotonic()

@@ -19,7 +19,7 @@ from shared.jobs.storage_keys import output_key
 from shared.jobs.transitions import Jobs
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.render.clip import Clip, plain
+from worker.render.clip import WARNINGS, Clip, plain
 from worker.render.lease import Lease
 from worker.render.storage_retry import FIRST_PAUSE_SECONDS, UPLOAD_SECONDS, retry_storage
 from worker.video.check import VideoFacts
@@ -97,7 +97,8 @@ class Finisher:
         artifacts = {upload.variant: self._upload(clip, upload) for upload in uploads}
         metrics = _metrics(clip, tail_seconds=time.monotonic() - started)
         result = Result(ai_generated=clip.ai_generated, artifacts=artifacts)
-        self._publish(clip, result, metrics)
+        # Beside the plan, since they may quote the prompt and what is logged never does.
+        self._publish(clip, result, metrics | {WARNINGS: plain(clip.warnings)})
         crashpoint("completed")
         _log.info("job_succeeded", engine=clip.job.engine, **metrics)
 

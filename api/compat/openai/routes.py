@@ -26,7 +26,8 @@ from api.submit.idempotency import Idempotency
 from api.submit.queue_job import Submitted
 from api.submit.retry import RetryJob, retry
 from shared.jobs.job import Job, Variant, parse_id
-from shared.jobs.queries import Filter
+from shared.jobs.listing import Cut, Filter
+from shared.lifecycle import LIVE
 
 router = APIRouter(route_class=Route, prefix="/v1/videos", tags=["videos"], responses=PROBLEMS)
 
@@ -80,9 +81,11 @@ def list_videos(
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
-        limit=limit,
-        after=None if after is None else cursor(after),
-        newest_first=order == "desc",
+        cut=Cut(
+            limit=limit,
+            after=None if after is None else cursor(after),
+            newest_first=order == "desc",
+        ),
     )
     videos = [video(job) for job in page.jobs]
     return VideoList(
@@ -155,5 +158,6 @@ async def _submitted(ports: Ports, caller: Caller, submitted: Submitted) -> Resp
 
 def _answer(ports: Ports, job: Job) -> Response:
     """Return a job as a video, and when to ask again."""
-    headers = {"Cache-Control": "private, no-cache", **poll_headers(job, ports.queries.place(job))}
+    place = ports.queues.get().place(job) if job.status in LIVE else None
+    headers = {"Cache-Control": "private, no-cache", **poll_headers(job, place)}
     return Response(video(job).model_dump_json(), headers=headers, media_type="application/json")

@@ -32,8 +32,8 @@ from api.routes.jobs import cursor, has_ended
 from api.submit.idempotency import Idempotency
 from shared.errors import JobTerminal, NotFound
 from shared.jobs.job import Job, parse_id
+from shared.jobs.listing import Cut, Filter
 from shared.jobs.prediction import PREFIX, SOURCE, STATUSES, Prediction, prediction
-from shared.jobs.queries import Filter
 from shared.lifecycle import Status
 
 router = APIRouter(route_class=Route, prefix=PREFIX, tags=["replicate"], responses=PROBLEMS)
@@ -148,8 +148,7 @@ def list_predictions(
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
-        limit=PAGE,
-        after=None if after is None else cursor(after),
+        cut=Cut(limit=PAGE, after=None if after is None else cursor(after)),
     )
     last = page.jobs[-1].public_id if page.has_more else None
     return PredictionPage(

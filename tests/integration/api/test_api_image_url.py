@@ -85,14 +85,14 @@ REFUSED = [
     ("http://127.0.0.2/cat.png", 422, "outbound_refused", "not at a public address"),
     ("http://169.254.169.254/latest", 422, "outbound_refused", "not at a public address"),
     ("ftp://203.0.114.7/cat.png", 422, "invalid_url", "begins with https:// or http://"),
-    ("data:image/png;base64,AAAA", 422, "invalid_url", "begins with https:// or http://"),
+    ("javascript:alert(1)", 422, "invalid_url", "begins with https:// or http://"),
     ("https://me:word@203.0.114.7/", 422, "invalid_url", "no user name or password"),
     ("cat.png", 422, "invalid_url", "begins with https:// or http://"),
     ("http://127.0.0.1:22/", 422, "invalid_url", "port 22 is not the web's"),
     ("http://no-such-name.invalid/", 422, "outbound_failed", "does not resolve"),
-    ("", 422, "invalid_request", "takes a URL of at most 2000 characters"),
-    ("https://example.org/" + "a" * 2000, 422, "invalid_request", "at most 2000 characters"),
-    (7, 422, "invalid_request", "takes a URL of at most 2000 characters"),
+    ("", 422, "invalid_request", "takes a URL of at most 8000 characters"),
+    ("https://example.org/" + "a" * 8000, 422, "invalid_request", "at most 8000 characters"),
+    (7, 422, "invalid_request", "takes a URL of at most 8000 characters"),
 ]
 
 

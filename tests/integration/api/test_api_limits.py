@@ -153,7 +153,7 @@ def test_parts_beyond_count_or_by_another_name_are_refused(gateway: Gateway) -> 
     many = [(f"metadata[{n}]", (None, "x")) for n in range(10_000)]
     two = [("image", ("a", photo_png())), ("image", ("b", photo_png()))]
     other = [("picture", ("a", photo_png()))]
-    for files, reason in ((many, "fields"), (two, "files"), (other, "name it image")):
+    for files, reason in ((many, "fields"), (two, "sent twice"), (other, "name it image")):
         answer = gateway.post("/v1/jobs", files=files)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
         assert reason in answer.json()["detail"]

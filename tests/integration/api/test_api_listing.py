@@ -1,6 +1,7 @@
 """Pages of jobs: in order, narrowed, and never an unknown filter that finds everything."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -93,3 +94,49 @@ def test_metadata_narrows_the_listing_of_jobs_and_nothing_else(
 ) -> None:
     answer = gateway.get(f"{path}?metadata[a]=1")
     assert (answer.status_code, answer.json()["code"]) == (422, "unknown_parameter")
+
+
+def test_words_are_looked_for_in_prompts_and_metadata(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    lion = gateway.created(prompt="The LION turns 100% round")["id"]
+    zebra = gateway.created(**{"metadata[animal]": "Zebra"})["id"]
+    for words, found in (
+        ("lion", [lion]),
+        ("100%", [lion]),
+        ("zEBRA", [zebra]),
+        ("animal", []),
+        ("r", [zebra, lion]),
+        ("_", []),
+    ):
+        body = page(gateway, f"?q={quote(words)}")
+        assert ([job["id"] for job in body["data"]], body["is_cut"]) == (found, False)
+    assert ids(gateway, "?q=r&order=asc&limit=1") == [lion]
+    assert ids(gateway, f"?q=r&after={zebra}") == [lion]
+    assert ids(gateway, "?q=r&status=running") == []
+    assert gateway.get("/v1/jobs?q=%00").status_code == 422
+    assert gateway.get("/v1/jobs?q=").status_code == 422
+
+
+def test_a_search_goes_through_the_newest_only_and_says_so(
+    gateway: Gateway, fake_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.jobs.listing.SEARCHED", 2)
+    old, *new = [gateway.created(**{"metadata[k]": "v"})["id"] for _ in range(3)]
+    for query in ("?metadata[k]=v", "?q=v"):
+        body = page(gateway, query)
+        assert [job["id"] for job in body["data"]] == new[::-1]
+        assert body["is_cut"] is True
+    assert ids(gateway, "?metadata[k]=v&order=asc") == new
+    assert old in ids(gateway)
+
+
+def test_every_filter_goes_with_every_other(gateway: Gateway, fake_worker: FakeWorker) -> None:
+    gateway.created(**{"metadata[k]": "v"})
+    fake_worker.complete(fake_worker.claim())
+    wanted = gateway.created(prompt="one", **{"metadata[k]": "v"})["id"]
+    gateway.created(prompt="one", model=MODEL.name, **{"metadata[k]": "v"})
+    every = "?status=queued&model=moves&metadata[k]=v&q=one&order=asc&limit=1"
+    assert ids(gateway, every) == [wanted]
+    assert ids(gateway, "?status=queued&model=moves") == [wanted]
+    assert ids(gateway, f"{every}&batch_id={new_id().hex}") == []

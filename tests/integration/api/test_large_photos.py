@@ -8,13 +8,14 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from PIL import Image
 
 from api.images.decoder_pool import Decoders
 from api.images.normalize import MAX_SHORT_SIDE
 from api.images.protocol import Limits
 from shared.errors import ImageOverLimits
 from tests.support.gateway import FakeWorker, encoded
-from tests.support.photos import phone_photo
+from tests.support.photos import cat, phone_photo
 from tests.support.ports import free_port
 from tests.support.processes import crew, until
 from tests.support.stack import Stack
@@ -40,6 +41,13 @@ def decode(photo: bytes, *, memory_bytes: int) -> tuple[int, int]:
 
 def test_48_megapixels_are_decoded_within_384_mebibytes(photo: bytes) -> None:
     assert decode(photo, memory_bytes=384 * MEBIBYTE) == (2731, MAX_SHORT_SIDE)
+
+
+def test_a_jpeg_of_200_megapixels_is_halved_while_it_is_decoded_within_384_mebibytes() -> None:
+    tile = Image.fromarray(cat()).resize((2040, 1530))
+    photo = encoded(tile.resize((16_320, 12_240), Image.Resampling.NEAREST), "JPEG", quality=50)
+    for body in (photo, photo[:-2]):
+        assert decode(body, memory_bytes=384 * MEBIBYTE) == (2731, MAX_SHORT_SIDE)
 
 
 def test_its_decoder_is_held_to_the_memory_it_may_have(photo: bytes) -> None:

@@ -1,10 +1,11 @@
 """Clips from a small random checkpoint: whole, repeatable, cancelable, as they were asked for."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -212,3 +213,15 @@ def test_what_was_unloaded_renders_only_after_loading(breakable: I2VGenXLEngine)
 def test_the_plan_says_whether_the_prompt_is_cut(engine: I2VGenXLEngine) -> None:
     assert engine.plan(brief(prompt="short"))["is_prompt_cut"] is False
     assert engine.plan(brief(prompt="long " * 60))["is_prompt_cut"] is True
+
+
+def test_what_the_encoder_does_not_read_is_told_as_the_client_wrote_it(
+    engine: I2VGenXLEngine,
+) -> None:
+    assert engine.plan(brief(prompt="short"))["warnings"] == ()
+    prompt = f"{'long ' * 300}and the Cat Jumps"
+    (warning,) = cast(tuple[str, ...], engine.plan(brief(prompt=prompt))["warnings"])
+    assert warning.startswith("the end of prompt was not read")
+    cut = json.loads(warning.partition(": ")[2])
+    assert prompt.endswith(cut)
+    assert cut.endswith("and the Cat Jumps")

@@ -15,6 +15,7 @@ from redis import Redis
 from api.concurrency.job_waiters import JobWatcher
 from shared.bell import CHANNEL, MOST_BELLS, Bell, client, queue_name, read_change, take_bell
 from shared.ids import new_id
+from shared.jobs.news import JobNews
 from shared.jobs.queries import JobQueries
 from tests.support.factory import JobFixture
 from tests.support.processes import until
@@ -116,7 +117,7 @@ def test_a_bell_overtakes_what_is_announced(
         # The first announcement is held up on its way, so that all others meet in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
-            bell.publish_change(new_id(), version)
+            bell.publish_change(new_id(), version, new_id())
         bell.ring(ENGINE)
         valkey.client_unpause()
         heard: list[str] = []
@@ -195,14 +196,14 @@ def test_an_announcement_is_read_as_it_was_sent(url: str, bell: Bell, valkey: Re
     with valkey.pubsub() as subscription:
         subscription.subscribe(CHANNEL)
         until(lambda: subscription.get_message(timeout=1), "the subscription stands")
-        bell.publish_change(job_id, 7)
+        bell.publish_change(job_id, 7, owner_id := new_id())
         message = until(
             lambda: (m := subscription.get_message(timeout=1)) and m["type"] == "message" and m,
             "it is heard",
         )
     change = read_change(message["data"])
     assert change is not None
-    assert tuple(change) == (job_id, 7)
+    assert tuple(change) == (job_id, 7, owner_id)
 
 
 def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
@@ -212,7 +213,7 @@ def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
     with contextlib.closing(JobFixture(stack.settings(), bell)) as desk:
         job = desk.submit()
         url = stack.settings().redis_url.get_secret_value()
-        waiters = JobWatcher(JobQueries(desk.db), url, floor=timedelta(hours=1))
+        waiters = JobWatcher(JobQueries(desk.db), JobNews(desk.db), url, floor=timedelta(hours=1))
         with contextlib.closing(waiters):
             listening(valkey)
             for body in POISON.values():

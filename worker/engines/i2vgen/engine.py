@@ -1,5 +1,6 @@
 """I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
 
+import json
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -178,10 +179,20 @@ class I2VGenXLEngine:
             plan["memory"] = use.name
             plan["decode_frames"] = use.decode_frames
         if self.model is not None:
-            from worker.engines.i2vgen.conditions import is_cut
+            from worker.engines.i2vgen.conditions import cut_part
 
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
-            plan["is_prompt_cut"] = is_cut(self.model, parameters.prompt)
+            cut = {
+                name: cut_part(self.model, getattr(parameters, name))
+                for name in ("prompt", "negative_prompt")
+            }
+            plan["is_prompt_cut"] = bool(cut["prompt"])
+            plan["warnings"] = tuple(
+                f"the end of {name} was not read, since {self.spec.name} reads 75 tokens:"
+                f" {json.dumps(part, ensure_ascii=False)}"
+                for name, part in cut.items()
+                if part
+            )
         return plan
 
     def _is_compiled(self, request: RenderRequest) -> bool:

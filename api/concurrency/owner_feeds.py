@@ -1,0 +1,138 @@
+"""Following all jobs of an owner: what each listener has still to hear, within bounds."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from shared.jobs.job import Job
+from shared.jobs.news import Look
+from shared.lifecycle import Status
+
+MOST_NEWS: Final = 1000
+"""Jobs that may have changed since a listener last read; one that lags more comes back later."""
+
+
+class Feed:
+    """One listener's view of an owner's jobs: the newest snapshot of each that changed.
+
+    Belongs to the loop that made it. `complete_until` says until when every end has been in what
+    was taken: whoever comes back with it misses none.
+    """
+
+    def __init__(self, owner_id: UUID, complete_until: datetime) -> None:
+        self.owner_id = owner_id
+        self.complete_until = complete_until
+        self.loop = asyncio.get_running_loop()
+        self.is_over = False
+        self.is_behind = False
+        self._news: dict[UUID, Job] = {}
+        self._changed = asyncio.Event()
+
+    def deliver(self, jobs: Sequence[Job]) -> None:
+        """Keep the newest of each job; a listener that is too far behind is let go."""
+        self._news |= {job.id: job for job in jobs}
+        if len(self._news) > MOST_NEWS:
+            self._news.clear()
+            self.is_behind = True
+        self._changed.set()
+
+    def advance(self, complete_until: datetime) -> None:
+        """Note that everything up to then was delivered."""
+        self.complete_until = max(self.complete_until, complete_until)
+
+    def end(self) -> None:
+        self.is_over = True
+        self._changed.set()
+
+    async def changed(self) -> None:
+        """Return when there is something to take, or the listening is over."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def take(self) -> list[Job]:
+        """Return what came since the last time."""
+        news, self._news = list(self._news.values()), {}
+        return news
+
+
+class OwnerFeeds:
+    """The feeds of one process, and how far each owner's news was read; not for several threads.
+
+    An owner's jobs are read once, however many listen.
+    """
+
+    def __init__(self) -> None:
+        self._feeds: dict[UUID, set[Feed]] = {}
+        self._since: dict[UUID, datetime] = {}
+        self._seen: dict[UUID, dict[UUID, Job]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._feeds.values()))
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter([feed for same in self._feeds.values() for feed in same])
+
+    def __contains__(self, owner_id: object) -> bool:
+        return owner_id in self._feeds
+
+    def add(self, feed: Feed) -> None:
+        if feed.owner_id not in self._feeds:
+            self._feeds[feed.owner_id] = set()
+            self._since[feed.owner_id] = feed.complete_until
+            self._seen[feed.owner_id] = {}
+        self._feeds[feed.owner_id].add(feed)
+
+    def discard(self, feed: Feed) -> None:
+        same = self._feeds[feed.owner_id]
+        same.discard(feed)
+        if not same:
+            for table in (self._feeds, self._since, self._seen):
+                del table[feed.owner_id]
+
+    def since(self) -> Mapping[UUID, datetime]:
+        """Return from when on each owner's news are to be looked for."""
+        return dict(self._since)
+
+    def to_read(self, look: Look) -> set[UUID]:
+        """Return the jobs that a look found newer than they were delivered.
+
+        With them those that ran when they were last seen and are not found any more: they were
+        queued again.
+        """
+        found = {sighting.job_id for sighting in look.sightings}
+        return {
+            sighting.job_id
+            for sighting in look.sightings
+            if sighting.owner_id in self._seen
+            and self._version(sighting.owner_id, sighting.job_id) < sighting.version
+        } | {
+            job.id
+            for seen in self._seen.values()
+            for job in seen.values()
+            if job.status is Status.RUNNING and job.id not in found
+        }
+
+    def news(self, jobs: Iterable[Job]) -> list[tuple[Feed, list[Job]]]:
+        """Return what each feed has not had, and remember that it has now."""
+        fresh: dict[UUID, list[Job]] = {}
+        for job in jobs:
+            if job.owner_id in self._feeds and self._version(job.owner_id, job.id) < job.version:
+                self._seen[job.owner_id][job.id] = job
+                fresh.setdefault(job.owner_id, []).append(job)
+        return [(feed, new) for owner, new in fresh.items() for feed in self._feeds[owner]]
+
+    def advance(self, look: Look, asked: Mapping[UUID, datetime]) -> list[Feed]:
+        """Note that all a look found was delivered; return the feeds that may know it."""
+        found = {sighting.job_id for sighting in look.sightings}
+        owners = [owner for owner in asked if owner in self._feeds]
+        for owner in owners:
+            self._since[owner] = look.complete_until
+            seen = self._seen[owner]
+            self._seen[owner] = {id_: job for id_, job in seen.items() if id_ in found}
+        return [feed for owner in owners for feed in self._feeds[owner]]
+
+    def _version(self, owner_id: UUID, job_id: UUID) -> int:
+        seen = self._seen[owner_id].get(job_id)
+        return 0 if seen is None else seen.version

@@ -1,0 +1,1 @@
+"""Which colours a picture means, and the same in sRGB."""

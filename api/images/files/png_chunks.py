@@ -1,0 +1,108 @@
+"""The chunks of a PNG: those of the picture kept, the others left out unread.
+
+A wrong checksum, or a profile of megabytes, in a chunk that is not needed is no damage to a
+picture; Pillow takes it for one.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass, replace
+from typing import Final
+
+from api.images.colour.space import Cicp, Primaries
+from api.images.colour.to_srgb import Told
+
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+MAX_CHUNKS: Final = 100_000
+MAX_PROFILE: Final = 4 * 1024 * 1024
+"""Unpacked; a printer's profile has some megabytes."""
+
+MAX_EXIF: Final = 64 * 1024
+
+_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL"})
+_GREY, _RGB = 0, 2
+
+
+@dataclass(frozen=True)
+class Png:
+    """A PNG without the chunks that do not matter, and what they said that does."""
+
+    body: bytes
+    told: Told
+    transparent: int | tuple[int, ...] | None = None
+    """The grey or colour that is a hole, in the bits that a pixel has in the file."""
+
+
+def read_png(body: bytes) -> Png:
+    """Return what matters of a PNG; what is cut or damaged in it is left for the decoder."""
+    kept, told, transparent = [SIGNATURE], Told(is_cicp_first=True), None
+    depth = colour_type = 0
+    at = len(SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        length, name = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(body) or len(name) < 4:
+            kept.append(body[at:])
+            break
+        content = memoryview(body)[at + 8 : end - 4]
+        if name in _PICTURE:
+            kept.append(body[at:end])
+        elif name == b"eXIf" and length <= MAX_EXIF:
+            kept.append(_chunk(name, content))
+        elif name[:1].isupper():
+            kept.append(body[at:end])  # A picture that needs what nobody knows.
+        else:
+            told = _heard(told, name, content)
+        if name == b"IHDR" and length == 13:
+            depth, colour_type = content[8], content[9]
+        if name == b"tRNS" and colour_type in {_GREY, _RGB}:
+            transparent = _hole(content, depth, colour_type)
+        if name == b"IEND":
+            break
+        at = end
+    return Png(b"".join(kept), told, transparent)
+
+
+def _chunk(name: bytes, content: memoryview) -> bytes:
+    whole = name + bytes(content)
+    return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+
+def _heard(told: Told, name: bytes, content: memoryview) -> Told:
+    """Return what is known of the colours after one more chunk."""
+    if name == b"iCCP":
+        return replace(told, icc=_profile(bytes(content)))
+    if name == b"sRGB":
+        return replace(told, is_srgb=True)
+    if name == b"cICP" and len(content) == 4:
+        return replace(told, cicp=Cicp(content[0], content[1]))
+    if name == b"gAMA" and len(content) == 4:
+        gamma = int.from_bytes(content, "big") / 100_000
+        return replace(told, gamma=gamma if 0.1 <= gamma <= 10 else None)
+    if name == b"cHRM" and len(content) == 32:
+        x = [value / 100_000 for value in struct.unpack(">8I", content)]
+        white, red, green, blue = zip(x[::2], x[1::2], strict=True)
+        return replace(told, primaries=Primaries(red, green, blue, white))
+    return told
+
+
+def _profile(content: bytes) -> bytes | None:
+    """Return an embedded profile, unpacked; None where it is too large, or not one."""
+    packed = content.partition(b"\0")[2][1:]
+    unpacker = zlib.decompressobj()
+    try:
+        icc = unpacker.decompress(packed, MAX_PROFILE)
+    except zlib.error:
+        return None
+    return icc if unpacker.eof else None
+
+
+def _hole(content: memoryview, depth: int, colour_type: int) -> int | tuple[int, ...] | None:
+    if len(content) < (2 if colour_type == _GREY else 6):
+        return None
+    if colour_type == _GREY:
+        value = int.from_bytes(content[:2], "big")
+        # Pillow stretches fewer bits than eight to 0..255, and not the hole's value.
+        return value if depth >= 8 else value * 255 // (2**depth - 1)
+    values = struct.unpack(">3H", content[:6])
+    return tuple(value >> 8 if depth == 16 else value for value in values)

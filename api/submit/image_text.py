@@ -1,0 +1,75 @@
+"""The picture inside a text: a data URI, or base64 in any spelling."""
+
+import base64
+import binascii
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from shared.errors import InvalidImage
+
+MAX_URI_HEAD: Final = 300
+
+_URL: Final = re.compile(r"https?:", re.IGNORECASE)
+_LINE_BREAKS: Final = re.compile(r" *[\r\n\t\f\v][\r\n\t\f\v ]*")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]*")
+_PLAIN_ALPHABET: Final = str.maketrans("-_", "+/")
+
+
+def is_url(text: str) -> bool:
+    return _URL.match(text) is not None
+
+
+def picture_in(text: str, name: str) -> bytes | None:
+    """Return the picture in a data URI or in base64; None where the text is neither.
+
+    Raises:
+        InvalidImage: the data URI is damaged.
+    """
+    if text[:5].lower() == "data:":
+        return _of_data_uri(text, name)
+    return _of_base64(text) if text else None
+
+
+def _of_data_uri(text: str, name: str) -> bytes | None:
+    comma = text.find(",", 0, MAX_URI_HEAD)
+    if comma < 0:
+        return None
+    options = [option.strip().lower() for option in text[:comma].split(";")]
+    rest = text[comma + 1 :]
+    if "base64" not in options:
+        return unquote_to_bytes(rest)
+    if "%" in rest:
+        rest = unquote_to_bytes(rest).decode("latin-1")
+    picture = _of_base64(rest.strip())
+    if picture is None:
+        raise InvalidImage(f"the data URI of {name} is not valid base64", param=name)
+    return picture
+
+
+def _of_base64(text: str) -> bytes | None:
+    """Return what a text stands for, with its padding or without, in either alphabet."""
+    letters = _without_blanks(text).translate(_PLAIN_ALPHABET).rstrip("=")
+    if not _BASE64.fullmatch(letters):
+        return None
+    try:
+        return base64.b64decode(letters + "=" * (-len(letters) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _without_blanks(text: str) -> str:
+    """Return base64 without its line breaks, whatever they became on their way.
+
+    In a form a plus sign that was not escaped arrives as a blank. Lines are equally long, but for
+    the last; plus signs stand anywhere.
+    """
+    text = _LINE_BREAKS.sub("", text)
+    pieces = text.split(" ")
+    *lines, last = pieces
+    are_lines = len(lines) > 1 and all(len(line) == len(lines[0]) for line in lines)
+    if are_lines and 1 < len(lines[0]) >= len(last):
+        return "".join(pieces)
+    joined = "+".join(pieces)
+    is_fitting = len(joined) % 4 == 0 or (len(text) - len(lines)) % 4 != 0
+    return joined if is_fitting else "".join(pieces)

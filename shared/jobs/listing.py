@@ -1,0 +1,144 @@
+"""A page of an owner's jobs, whose work does not grow with how many there are.
+
+Each status is a walk along an index by id, and a page is merged from the five. What no index has
+(`metadata`, `q`) is looked for among the newest `SEARCHED` only.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from shared.errors import InvalidRequest
+from shared.jobs.job import Job
+from shared.jobs.news import LINKED
+from shared.lifecycle import Status
+
+SEARCHED: Final = 5000
+
+
+@dataclass(frozen=True)
+class Page:
+    """Jobs in the order asked for; `is_cut` says that a search left older jobs out."""
+
+    jobs: Sequence[Job]
+    has_more: bool
+    is_cut: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Filter:
+    """What a listing narrows to; None and empty mean everything.
+
+    `query` is looked for in prompts and in values of metadata, in any case of letters.
+    """
+
+    status: Status | None = None
+    engine: str | None = None
+    batch_id: UUID | None = None
+    metadata: Mapping[str, str] | None = None
+    query: str | None = None
+
+    @property
+    def is_search(self) -> bool:
+        return bool(self.metadata) or self.query is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which part of a listing is asked for."""
+
+    limit: int
+    after: UUID | None = None
+    newest_first: bool = True
+
+
+def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
+    """Return up to `limit` jobs that follow `after` in the order asked for.
+
+    Raises:
+        InvalidRequest: `after` is not a job of this owner.
+    """
+    values = {
+        "owner_id": owner_id,
+        "statuses": list(Status) if narrow.status is None else [narrow.status],
+        "engine": narrow.engine,
+        "batch_id": narrow.batch_id,
+        "after": cut.after,
+        "limit": cut.limit + 1,
+        "searched": SEARCHED,
+        "metadata": json.dumps(dict(narrow.metadata or {})),
+        "query": narrow.query,
+    }
+    if cut.after is not None and connection.execute(_OWNS, values).first() is None:
+        raise InvalidRequest("after is not the id of one of your jobs", param="after")
+    found = connection.execute(_statement(narrow, cut), values).mappings().all()
+    is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
+    jobs = [Job.from_row(row) for row in found[: cut.limit]]
+    return Page(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
+
+
+def _statement(narrow: Filter, cut: Cut) -> TextClause:
+    """Return the statement whose walk goes along the index that has what is asked."""
+    order = "DESC" if cut.newest_first else "ASC"
+    after = "" if cut.after is None else f"AND id {'<' if cut.newest_first else '>'} :after"
+    if narrow.batch_id is not None:
+        ids = _BATCH.format(after=after, order=order)
+    elif narrow.is_search:
+        ids = _SEARCH.format(
+            window=_walk(narrow, "id, metadata, parameters", "DESC", "", ":searched"),
+            after=after,
+            order=order,
+        )
+    else:
+        ids = _walk(narrow, "id", order, after, ":limit")
+    return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
+
+
+def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
+    engine = "" if narrow.engine is None else "AND engine = :engine"
+    return _WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
+
+
+_WALK: Final = """
+    SELECT {columns} FROM unnest(CAST(:statuses AS text[])) AS one(name)
+    CROSS JOIN LATERAL (
+        SELECT {columns} FROM jobs
+        WHERE owner_id = :owner_id AND status = one.name AND deleted_at IS NULL {engine} {after}
+        ORDER BY id {order} LIMIT {limit}) AS same
+    ORDER BY id {order} LIMIT {limit}
+"""
+
+_MATCHES: Final = """
+    metadata @> CAST(:metadata AS jsonb)
+    AND (CAST(:query AS text) IS NULL
+         OR strpos(lower(parameters ->> 'prompt'), lower(:query)) > 0
+         OR EXISTS (SELECT FROM jsonb_each_text(metadata) AS pair
+                    WHERE strpos(lower(pair.value), lower(:query)) > 0))
+"""
+
+_SEARCH: Final = f"""
+    SELECT id FROM ({{window}}) AS newest WHERE true {{after}} AND {_MATCHES}
+    ORDER BY id {{order}} LIMIT :limit
+"""  # noqa: S608 (constants)
+
+# A batch has a hundred jobs at most: they are read first, whatever else is asked of them.
+_BATCH: Final = f"""
+    WITH batch AS MATERIALIZED (
+        SELECT * FROM jobs WHERE batch_id = :batch_id AND owner_id = :owner_id
+            AND deleted_at IS NULL)
+    SELECT id FROM batch WHERE status = ANY(CAST(:statuses AS text[]))
+        AND (CAST(:engine AS text) IS NULL OR engine = :engine) {{after}} AND {_MATCHES}
+    ORDER BY id {{order}} LIMIT :limit
+"""  # noqa: S608 (constants)
+
+_OWNS: Final = text("SELECT FROM jobs WHERE id = :after AND owner_id = :owner_id")
+
+# By the plain index of the owner: a listing of few jobs is then not called cut.
+_IS_CUT: Final = text(
+    "SELECT FROM jobs WHERE owner_id = :owner_id AND deleted_at IS NULL"
+    " ORDER BY id DESC OFFSET :searched LIMIT 1"
+)

@@ -1,0 +1,145 @@
+"""Whatever the spelling, the same request: forms, JSON and base64 in every usual way."""
+
+import base64
+import json
+from typing import Any
+from urllib.parse import quote_plus, urlencode
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from api.submit.body import CreateRequest, Received, read_create
+from api.submit.idempotency import fingerprint
+from api.submit.image_source import ImageUrl
+from shared.errors import InvalidRequest
+
+TEXTS = st.text(
+    st.characters(categories=["L", "M", "N", "P", "S", "Zs"]), min_size=1, max_size=40
+).filter(lambda text: text.strip())
+PICTURES = st.binary(min_size=1, max_size=300)
+BLANK = st.sampled_from(["", " ", "\t"])
+
+FIELDS = st.fixed_dictionaries(
+    {"prompt": TEXTS},
+    optional={
+        "negative_prompt": TEXTS,
+        "num_frames": st.integers(1, 64),
+        "fps": st.integers(1, 60),
+        "seed": st.integers(-1, 2**32 - 1),
+        "guidance_scale": st.floats(0, 30).map(lambda value: round(value, 3)),
+        "resolution": st.sampled_from(["256p", "512p"]),
+        "fit": st.sampled_from(["crop", "pad"]),
+        "outputs": st.lists(st.sampled_from(["poster", "gif"]), min_size=1, max_size=3),
+        "metadata": st.dictionaries(st.sampled_from("abc"), TEXTS, min_size=1),
+    },
+)
+
+
+def of_json(values: dict[str, Any], *, bom: bool = False) -> CreateRequest:
+    text = json.dumps(values).encode()
+    return read_create(Received((), {}, b"\xef\xbb\xbf" + text if bom else text))
+
+
+def pairs_of(values: dict[str, Any], *, brackets: bool) -> list[tuple[str, str]]:
+    pairs: list[tuple[str, str]] = []
+    for name, value in values.items():
+        if brackets and isinstance(value, dict):
+            pairs += [(f"{name}[{key}]", inner) for key, inner in value.items()]
+        elif brackets and isinstance(value, list):
+            pairs += [(f"{name}[]", inner) for inner in value]
+        else:
+            pairs.append((name, value if isinstance(value, str) else json.dumps(value)))
+    return pairs
+
+
+def same(first: CreateRequest, second: CreateRequest) -> bool:
+    return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
+
+
+@given(FIELDS, PICTURES, st.booleans(), BLANK, st.booleans())
+def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
+    values: dict[str, Any], picture: bytes, brackets: bool, blank: str, bom: bool
+) -> None:
+    uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    as_json = of_json(values | {"image": {"data": uri}}, bom=bom)
+    left_open = [("model", blank), ("width", blank), ("webhook[url]", blank)]
+    pairs = pairs_of(values, brackets=brackets)
+    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": picture}, None)))
+    assert same(as_json, read_create(Received([*pairs, ("image", uri)], {}, None)))
+    escaped = urlencode([*pairs, ("image", uri)]).encode()
+    assert same(as_json, read_create(Received((), {}, None, escaped)))
+    blanks = {"model": blank, "width": blank, "webhook": {"url": blank}}
+    assert same(as_json, of_json(values | blanks | {"image": uri}))
+
+
+def wrapped(text: str, width: int, line_break: str) -> str:
+    return line_break.join(text[at : at + width] for at in range(0, len(text), width))
+
+
+@given(st.binary(min_size=90, max_size=600), st.sampled_from(["\n", "\r\n", " ", "\n  ", "\t"]))
+def test_base64_is_read_however_its_lines_are_broken(picture: bytes, line_break: str) -> None:
+    text = wrapped(base64.b64encode(picture).decode(), 76, line_break)
+    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == picture
+
+
+@given(PICTURES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
+def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
+    picture: bytes, is_url_safe: bool, is_padded: bool, around: str
+) -> None:
+    encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
+    text = encode(picture).decode()
+    text = around.format(text if is_padded else text.rstrip("="))
+    assert of_json({"image": text}).images.image == picture
+    assert of_json({"image": {"data": text}}).images.image == picture
+    uri = f"data:image/png;base64,{encode(picture).decode()}"
+    assert of_json({"image": {"url": uri}}).images.image == picture
+
+
+@given(st.binary(min_size=1, max_size=400))
+def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: bytes) -> None:
+    """As long as they do not stand at the end, where a blank is only a blank."""
+    text = base64.b64encode(picture).decode()
+    if text.strip("+") != text:
+        return
+    body = b"prompt=x&image=data:image/png;base64," + text.encode()
+    assert read_create(Received((), {}, None, body)).images.image == picture
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data:image/png; base64, {}",
+        "DATA:IMAGE/PNG;BASE64,{}",
+        "data:image/png;name=a.png;base64,{}",
+        "data:image/png;charset=utf-8;base64,{}",
+        "data:;base64,{}",
+        "\n data:image/png;base64,{}\n",
+    ],
+)
+def test_a_data_uri_has_many_heads(text: str) -> None:
+    picture = bytes(range(251, 256)) * 9
+    encoded = base64.b64encode(picture).decode()
+    assert of_json({"image": text.format(encoded)}).images.image == picture
+    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == picture
+
+
+@pytest.mark.parametrize("length", [30, 2_100, 4_000])
+def test_a_url_may_be_as_long_as_presigned_links_are_and_have_blanks_around(length: int) -> None:
+    url = f"https://example.org/{'a' * (length - 20)}"
+    for image in (url, f" {url}\n", {"url": url}, {"url": f"  {url} "}):
+        assert of_json({"image": image}).images.image == ImageUrl(url)
+    assert read_create(Received([("image", f" {url}")], {}, None)).images.image == ImageUrl(url)
+
+
+@pytest.mark.parametrize("name", ["utf-16", "utf-16-be"])
+def test_json_of_windows_in_utf_16_is_told(name: str) -> None:
+    text = '\ufeff{"prompt": "x"}'.encode(name if name.endswith("be") else "utf-16-le")
+    with pytest.raises(InvalidRequest, match="UTF-16; send JSON in UTF-8"):
+        read_create(Received((), {}, text))
+
+
+def test_a_name_that_is_only_a_little_alike_is_not_suggested() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        of_json({"image": "abcd", "ttl": 4})
+    assert "did you mean" not in refused.value.message
