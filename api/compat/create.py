@@ -215,7 +215,11 @@ def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
     """Return the images, the first of them in any of the spellings that clients use for it."""
     part = next((name for name in names.pictures if name in files), None)
     name = part or _said(values, names.pictures) or names.pictures[0]
-    image = _spelled(_parsed(values.get(name), name), name) if part is None else {"part": part}
+    image = None  # As in our own API, a part of that name needs no other word.
+    if part is None:
+        image = _spelled(_parsed(values.get(name), name), name)
+    elif part != "image":
+        image = {"part": part}
     more = {name: _parsed(values.get(name), name) for name in IMAGE_FIELDS[1:]}
     with in_words_of(dict.fromkeys(("image", "image.url"), name)):
         return read_images({**more, "image": image}, {name: files[name]} if part else {})

@@ -12,7 +12,7 @@ import pytest
 
 from api import route as routing
 from api.app import create_app
-from api.body_limit import SMALL_BODY_BYTES, body_limit
+from api.body_limit import LARGEST, SMALL_BODY_BYTES, body_limit
 from api.route import Route
 from api.submit import submit
 from shared.settings import Settings
@@ -28,7 +28,7 @@ from tests.support.routes import leaves
 from tests.support.stack import Stack
 
 MAX_UPLOAD_BYTES = 1024 * 1024
-PICTURE = MAX_UPLOAD_BYTES + 1024 * 1024
+PICTURE = MAX_UPLOAD_BYTES * 3 // 2 + 1024 * 1024
 
 SMALL = """
 GET /
@@ -40,6 +40,18 @@ GET /readyz
 GET /metrics
 GET /v1/jobs
 GET /v1/jobs/{job_id}
+GET /v1/jobs/{job_id}/events
+GET /v1/events
+GET /v1/batches
+GET /v1/batches/{batch_id}
+GET /v1/batches/{batch_id}/content
+POST /v1/batches/{batch_id}/cancel
+GET /v1/models/{model}/estimate
+GET /v1/usage
+PATCH /v1/keys/{key_id}
+GET /v1/admin/pauses
+POST /v1/admin/pause
+POST /v1/admin/resume
 DELETE /v1/jobs/{job_id}
 POST /v1/jobs/{job_id}/cancel
 POST /v1/jobs/{job_id}/retry
@@ -100,6 +112,7 @@ GET /v1/admin/storage
 LIMITS = {
     **dict.fromkeys(SMALL.strip().splitlines(), SMALL_BODY_BYTES),
     "POST /v1/jobs": PICTURE,
+    "POST /v1/batches": LARGEST.bytes,
     "POST /generate": PICTURE,
     "POST /v1/uploads/{upload_id}/content": PICTURE,
     "POST /v1/videos": PICTURE,
@@ -118,6 +131,8 @@ TAKE_JSON = [
     f"/v1/webhook_endpoints/we_{'0' * 32}/replay",
     "/v1/webhook_secret/rotate",
     "/v1/keys",
+    "/v1/admin/pause",
+    "/v1/admin/resume",
     f"/v1/keys/key_{'0' * 32}/rotate",
 ]
 TAKE_NONE = [f"/v1/jobs/job_{'0' * 32}/cancel", "/livez"]

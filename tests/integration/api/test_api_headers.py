@@ -169,7 +169,7 @@ def test_a_named_origin_may_read_refusals_too(opened: Gateway) -> None:
     headers = {"Origin": STUDIO}
     for answer in (
         opened.get("/nowhere", headers=headers),
-        opened.post("/v1/jobs", data=bytes(40 * 2**20), headers=headers),
+        opened.post("/v1/jobs", data=bytes(50 * 2**20), headers=headers),
     ):
         assert answer.status_code in {404, 413}
         assert allowed(answer) == STUDIO

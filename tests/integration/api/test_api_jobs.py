@@ -110,7 +110,7 @@ def test_a_wrong_field_names_itself_and_nothing_is_stored(
     [
         (b"not a picture", 415, "unsupported_image"),
         (photo_png()[:2000], 422, "truncated_image"),
-        (b"", 422, "invalid_image"),
+        (b"", 422, "invalid_request"),
     ],
 )
 def test_a_bad_picture_is_the_clients_error(

@@ -139,4 +139,4 @@ def test_every_filter_goes_with_every_other(gateway: Gateway, fake_worker: FakeW
     every = "?status=queued&model=moves&metadata[k]=v&q=one&order=asc&limit=1"
     assert ids(gateway, every) == [wanted]
     assert ids(gateway, "?status=queued&model=moves") == [wanted]
-    assert ids(gateway, f"{every}&batch_id={new_id().hex}") == []
+    assert ids(gateway, f"{every}&batch_id=batch_{new_id().hex}") == []

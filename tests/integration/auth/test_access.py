@@ -53,6 +53,7 @@ class Row:
     is_form: bool = False
     part: str = "image"
     is_live: bool = False
+    is_stream: bool = False
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -81,6 +82,19 @@ EXPECTED: dict[str, Row] = {
     "POST /v1/jobs": Row(Access.HOLDER, 202, is_form=True),
     "GET /v1/jobs": HOLDER,
     "GET /v1/jobs/{job_id}": OWNER,
+    "GET /v1/jobs/{job_id}/events": OWNER,
+    "GET /v1/events": Row(Access.HOLDER, is_stream=True),
+    "POST /v1/batches": Row(Access.HOLDER, 202, is_form=True),
+    "GET /v1/batches": HOLDER,
+    "GET /v1/batches/{batch_id}": OWNER,
+    "GET /v1/batches/{batch_id}/content": OWNER,
+    "POST /v1/batches/{batch_id}/cancel": Row(Access.OWNER, is_live=True),
+    "GET /v1/models/{model}/estimate": HOLDER,
+    "GET /v1/usage": HOLDER,
+    "PATCH /v1/keys/{key_id}": Row(Access.ADMIN, json={"daily_seconds": 60}),
+    "GET /v1/admin/pauses": ADMIN,
+    "POST /v1/admin/pause": Row(Access.ADMIN, json={"model": "model"}),
+    "POST /v1/admin/resume": Row(Access.ADMIN, json={"model": "model"}),
     "DELETE /v1/jobs/{job_id}": Row(Access.OWNER, 204),
     "POST /v1/jobs/{job_id}/cancel": Row(Access.OWNER, is_live=True),
     "POST /v1/jobs/{job_id}/retry": Row(Access.OWNER, 202),
@@ -180,6 +194,11 @@ class World:
         kept = self.tenant.send("POST", "/compat/replicate/v1/files", files=parts)
         return str(kept.json()["id"])
 
+    def batch(self) -> str:
+        """Return the id of a new batch of the tenant's, whose one job waits."""
+        made = self.tenant.send("POST", "/v1/batches", files={"image": ("a.png", photo_png())})
+        return str(made.json()["id"])
+
     def belongings(self) -> dict[str, str]:
         """Return what a path may name, all new and the tenant's; the key is anybody's."""
         body = {**ENDPOINT, "url": self.receiver.url("/hook"), "event_types": ["job.succeeded"]}
@@ -190,10 +209,13 @@ class World:
         while (claimed := self.hand.claim()).public_id != job:
             pass  # What earlier tests left in the queue.
         self.hand.complete(claimed)
+        batch = self.batch()
+        self.hand.complete(self.hand.claim())
         told = self.tenant.get(f"/v1/webhook_endpoints/{endpoint}/deliveries").json()
         key, _ = self.locksmith.holder(self.tenant.gateway, f"spare-{uuid4().hex}")
         return {
             "job_id": job,
+            "batch_id": batch,
             "video_id": job,
             "prediction_id": job,
             "file_id": self.file(),
@@ -260,14 +282,19 @@ def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:
     method, path = route.split(" ")
     row = EXPECTED[route]
     path += {"GET /docs/ui": "/swagger-ui.css", "GET /web": "/main.js"}.get(route, "")
-    return who.send(
+    answer = who.send(
         method,
         path.format_map(named),
         json=row.json,
         files={row.part: ("a.png", photo_png())} if row.is_form else None,
         headers={"X-Request-ID": REQUEST_ID, **row.headers},
         allow_redirects=False,
+        stream=row.is_stream,
     )
+    if row.is_stream and answer.ok:  # Its end never comes.
+        answer._content = next(answer.iter_content(4096), b"")
+        answer.close()
+    return answer
 
 
 def missing(named: dict[str, str]) -> dict[str, str]:
@@ -330,6 +357,7 @@ def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
     if EXPECTED[route].is_live:
         live = world.tenant.created()
         named |= {name: live for name, value in named.items() if value == named["job_id"]}
+        named["batch_id"] = world.batch()
     for who in (world.other, world.admin):
         foreign, absent = (ask(who, route, names) for names in (named, missing(named)))
         assert told(foreign) == told(absent)

@@ -194,18 +194,6 @@ def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
     [plan] = row["QUERY PLAN"]
     # Of the few rows of pauses and keys a scan is the quickest look.
     assert [node for node in nodes(plan["Plan"]) if is_scan_of_jobs(node)] == []
-    print(
-        [
-            (
-                n["Node Type"],
-                n.get("Index Name"),
-                n.get("Relation Name"),
-                n["Shared Hit Blocks"],
-                n["Actual Rows"],
-            )
-            for n in nodes(plan["Plan"])
-        ]
-    )
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 200
 
 
