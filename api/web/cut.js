@@ -1,12 +1,10 @@
-import { frame } from "./form.js";
-import { model, state } from "./state.js";
+import { frame, isCut } from "./form.js";
+import { model } from "./state.js";
 
 // Return the photo as it is to be sent: cut to the clip's shape where the crop was the creator's.
 export async function cut(photo, of = model()) {
+  if (!isCut(photo, of)) return photo;
   const shape = frame(photo, of);
-  const fit = state.form.values.fit || "crop";
-  const isCentred = photo.x === 0.5 && photo.y === 0.5 && !state.form.shape;
-  if (!photo.width || photo.jobId || fit !== "crop" || !shape.differs || isCentred) return photo;
   const bitmap = await createImageBitmap(photo.blob);
   const own = bitmap.width / bitmap.height;
   const width = own > shape.aspect ? Math.round(bitmap.height * shape.aspect) : bitmap.width;

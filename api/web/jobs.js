@@ -11,6 +11,7 @@ const IDLE_MS = 8000;
 const FLOOR_MS = 10000; // While events come, what they may have missed.
 const PAGE = 30;
 const AT_ONCE = 8;
+const BATCH = 100; // The most that one takes.
 
 let timer = null;
 let round = 0;
@@ -49,29 +50,41 @@ function tell(job) {
 
 export function start() {
   for (const name of ["visibilitychange", "pageshow", "online", "focus"]) {
-    addEventListener(name, () => !document.hidden && soon(0));
+    addEventListener(name, () => {
+      if (name === "online" || document.hidden) hush();
+      if (!document.hidden) soon(0);
+    });
   }
-  listen();
   soon(0);
 }
 
 // Ask again from the start: for another caller after a sign-in, or none after a sign-out.
 export function restart() {
   set({ jobs: new Map(), cursors: {}, isListed: false, selected: null });
-  round = 0;
-  listen();
+  hush();
   soon(0);
 }
 
-function listen() {
-  stopListening?.();
-  stopListening = api.follow(
+// Listen while somebody looks. A hidden page asks instead: a browser has only six lines to one
+// address, and a line that slept may be dead without saying so.
+function attend() {
+  const isWanted = state.phase === "ready" && !document.hidden;
+  if (!isWanted) return hush();
+  stopListening ||= api.follow(
     (job) => learn([job]),
     (isOpen) => {
       isListening = isOpen;
+      if (isOpen) round = 0; // What ended while nobody listened is in the lists.
       soon(0);
     },
   );
+}
+
+function hush() {
+  stopListening?.();
+  stopListening = null;
+  isListening = false;
+  round = 0;
 }
 
 export function soon(ms) {
@@ -90,6 +103,7 @@ async function look() {
 }
 
 async function lookOnce() {
+  attend();
   if (state.phase !== "ready") return USUAL_MS;
   try {
     await readNews();
@@ -161,11 +175,9 @@ export async function readMore() {
   const keep = (changes) => set({ cursors: { ...state.cursors, [name]: { ...cursor, ...changes } } });
   keep({ isLoading: true });
   try {
-    const q = api.can.search ? filter.q : "";
-    const limit = filter.q && !api.can.search ? 100 : PAGE;
-    const page = await api.listJobs({ limit, after: cursor.after, status: filter.status, q });
+    const page = await api.listJobs({ limit: PAGE, after: cursor.after, ...filter });
     learn(page.data, { isNews: false });
-    keep({ after: page.last_id ?? cursor.after, hasMore: page.has_more, isLoading: false });
+    keep({ after: page.last_id ?? cursor.after, hasMore: page.has_more, isCut: page.is_cut, isLoading: false });
   } catch {
     keep({ isLoading: false });
   }
@@ -176,34 +188,48 @@ export function select(id) {
   history.replaceState(null, "", id ? `#${id}` : location.pathname);
 }
 
-// Send one job for each photo and seed, and show the first.
-export async function submit({ seeds } = {}) {
+// Send the photos: one as a job, several as a batch, all of them or none; show the first.
+export async function submit() {
   const of = model();
-  const orders = seeds
-    ? seeds.map((seed) => ({ photo: state.photos[state.current], seed }))
-    : state.photos.map((photo) => ({ photo }));
-  if (!orders.length || state.isSending) return;
+  const { photos } = state;
+  if (!photos.length || state.isSending) return;
   set({ isSending: true, sendError: null });
   await later();
   const { cut } = await import("./cut.js");
-  const together = orders.length > 1 ? newId() : null;
-  let first = null;
+  const order = async (photo) => ({ image: await cut(photo, of), fields: { ...fields(photo, of), outputs: ["poster", "gif"] } });
   try {
-    for (const { photo, seed } of orders) {
-      const sent = { ...fields(photo, of), outputs: ["poster", "gif"] };
-      if (seed !== undefined) sent.seed = seed;
-      if (together) sent.metadata = { set: together };
-      const job = await api.createJob(sent, await cut(photo, of), newId());
-      keepPhoto(job.id, photo.url);
-      learn([job], { isNews: false });
-      if (!first) select((first = job).id);
-    }
+    const orders = [];
+    for (const photo of photos) orders.push(await order(photo)); // One at a time is decoded.
+    if (orders.length > 1 && !hasFiles(orders[0].fields)) await sendTogether(orders);
+    else await sendEach(orders, photos);
     set({ announcement: t("sent"), sentAt: Date.now() });
   } catch (error) {
     set({ sendError: error });
   }
   set({ isSending: false });
   soon(QUICK_MS / 2);
+}
+
+// A batch names a picture for each clip, and has no place for files of other fields.
+const hasFiles = (sent) => Object.values(sent).some((value) => value instanceof Blob);
+
+async function sendTogether(orders) {
+  for (let from = 0; from < orders.length; from += BATCH) {
+    const { id } = await api.createBatch(orders.slice(from, from + BATCH), newId());
+    const { data } = await api.listJobs({ batch_id: id, limit: BATCH, order: "asc" });
+    learn(data, { isNews: false });
+    if (!from) select(data[0].id);
+  }
+}
+
+async function sendEach(orders, photos) {
+  const together = orders.length > 1 ? { metadata: { set: newId() } } : {};
+  for (const [at, { image, fields: sent }] of orders.entries()) {
+    const job = await api.createJob({ ...sent, ...together }, image, newId());
+    keepPhoto(job.id, photos[at].url);
+    learn([job], { isNews: false });
+    if (!at) select(job.id);
+  }
 }
 
 // Return an error in words: ours where we know the way out, else the server's own.

@@ -35,6 +35,7 @@ export function Composer() {
       <div class="send">
         ${sendError && html`<p class="error" role="alert">${explained(sendError)}</p>`}
         ${problem && html`<${Obstacle} problem=${problem} of=${of} />`}
+        ${isPaused(of) && html`<p class="hint warn">${t("queue.pausedWhy")}</p>`}
         ${of.workers === 0 && html`<p class="hint warn">${t("workers.start")}</p>`}
         <button type="button" class="primary big" disabled=${isSending || !photo || Boolean(problem)} onClick=${() => submit()}>
           ${isSending ? t("send.sending") : many ? t("send.many", { n: photos.length }) : t("send")}
@@ -44,6 +45,7 @@ export function Composer() {
     </section>`;
 }
 
+const isPaused = (of) => state.queue?.data.find((line) => line.model === of.id)?.is_paused;
 const Expected = lazy(() => import("./expected.js"), "Expected");
 const Obstacle = lazy(() => import("./expected.js"), "Obstacle");
 const Shape = lazy(() => import("./shown-photo.js"), "Shape");
