@@ -1,9 +1,7 @@
 // Jobs as the server has them: followed, made, canceled, deleted. The server owns the queue.
 import * as api from "./api.js";
-import { fields, newId } from "./form.js";
-import { keepPhoto } from "./photos.js";
-import { filterKey, isLive, liveJobs, model, set, state } from "./state.js";
-import { isKnown, later, t } from "./i18n.js";
+import { filterKey, isLive, liveJobs, set, state } from "./state.js";
+import { isKnown, t } from "./i18n.js";
 
 export const QUICK_MS = 350;
 const USUAL_MS = 1000;
@@ -11,7 +9,6 @@ const IDLE_MS = 8000;
 const FLOOR_MS = 10000; // While events come, what they may have missed.
 const PAGE = 30;
 const AT_ONCE = 8;
-const BATCH = 100; // The most that one takes.
 
 let timer = null;
 let round = 0;
@@ -186,50 +183,6 @@ export async function readMore() {
 export function select(id) {
   set({ selected: id, dialog: null });
   history.replaceState(null, "", id ? `#${id}` : location.pathname);
-}
-
-// Send the photos: one as a job, several as a batch, all of them or none; show the first.
-export async function submit() {
-  const of = model();
-  const { photos } = state;
-  if (!photos.length || state.isSending) return;
-  set({ isSending: true, sendError: null });
-  await later();
-  const { cut } = await import("./cut.js");
-  const order = async (photo) => ({ image: await cut(photo, of), fields: { ...fields(photo, of), outputs: ["poster", "gif"] } });
-  try {
-    const orders = [];
-    for (const photo of photos) orders.push(await order(photo)); // One at a time is decoded.
-    if (orders.length > 1 && !hasFiles(orders[0].fields)) await sendTogether(orders);
-    else await sendEach(orders, photos);
-    set({ announcement: t("sent"), sentAt: Date.now() });
-  } catch (error) {
-    set({ sendError: error });
-  }
-  set({ isSending: false });
-  soon(QUICK_MS / 2);
-}
-
-// A batch names a picture for each clip, and has no place for files of other fields.
-const hasFiles = (sent) => Object.values(sent).some((value) => value instanceof Blob);
-
-async function sendTogether(orders) {
-  for (let from = 0; from < orders.length; from += BATCH) {
-    const { id } = await api.createBatch(orders.slice(from, from + BATCH), newId());
-    const { data } = await api.listJobs({ batch_id: id, limit: BATCH, order: "asc" });
-    learn(data, { isNews: false });
-    if (!from) select(data[0].id);
-  }
-}
-
-async function sendEach(orders, photos) {
-  const together = orders.length > 1 ? { metadata: { set: newId() } } : {};
-  for (const [at, { image, fields: sent }] of orders.entries()) {
-    const job = await api.createJob({ ...sent, ...together }, image, newId());
-    keepPhoto(job.id, photos[at].url);
-    learn([job], { isNews: false });
-    if (!at) select(job.id);
-  }
 }
 
 // Return an error in words: ours where we know the way out, else the server's own.

@@ -13,7 +13,8 @@ api.onRefusal((error) => state.phase !== "sign-in" && set({ phase: "sign-in", si
 
 export async function enter() {
   try {
-    const [models, queue, who] = await Promise.all([api.listModels(), api.readQueue(), api.whoAmI()]);
+    const who = await api.whoAmI();
+    const [models, queue] = await Promise.all([api.listModels(), api.readQueue()]);
     set({ models, queue, who, phase: "ready", isOnline: true });
     const asked = location.hash.slice(1);
     if (asked.startsWith("job_")) {

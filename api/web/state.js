@@ -96,6 +96,8 @@ export function shownJobs() {
 const searchable = (job) =>
   [job.input.prompt, job.model, job.id, job.seed, ...Object.values(job.metadata)].join(" ").toLowerCase();
 
+export const isPaused = (name) => state.queue?.data.find((line) => line.model === name)?.is_paused;
+
 // What jobs that were sent together have in common, or undefined.
 export const setName = (job) => job.metadata?.set || job.batch_id;
 

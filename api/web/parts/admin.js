@@ -85,12 +85,13 @@ function Line() {
   const { line, pauses = [] } = told.data || {};
   const whole = pauses.find((pause) => pause.model === null);
   const rows = line?.data.map((each) => [
-    each.model, each.queued, each.running, each.workers, seconds(each.render_seconds) || "–", seconds(each.wait_seconds) || "–",
+    each.model,
     each.is_paused ? t("queue.paused") : t("admin.goes"),
-    html`<${Brake} model=${each.model} isOn=${pauses.some((pause) => pause.model === each.model)} again=${again} />`,
+    whole ? "" : html`<${Brake} model=${each.model} isOn=${each.is_paused} again=${again} />`,
+    each.queued, each.running, each.workers, seconds(each.render_seconds) || "–", seconds(each.wait_seconds) || "–",
   ]);
   return html`<${Part} title=${t("queue")} told=${told} rows=${rows} none=${t("queue.idle")}
-    heads=${["model", "queued", "running", "workers", "render", "wait", "state", "do"].map((name) => t(`head.${name}`))}>
+    heads=${["model", "state", "do", "queued", "running", "workers", "render", "wait"].map((name) => t(`head.${name}`))}>
     ${line && html`<div class="row"><p class=${`hint ${whole ? "warn" : ""}`}>${whole ? t("admin.pausedSince", { time: when(whole.since) }) : t("admin.pauseHow")}</p><span class="grow"></span>
       <${Brake} isOn=${Boolean(whole)} again=${again} /></div>`}
   <//>`;

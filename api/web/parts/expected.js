@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
 import { clipSeconds, fields, frame, property, value } from "../form.js";
-import { setForm, state } from "../state.js";
+import { isPaused, setForm, state } from "../state.js";
 import { number, seconds, t } from "../i18n.js";
 
 const change = (name, next) => setForm({ values: { ...state.form.values, [name]: next } });
@@ -42,5 +42,5 @@ export function Expected({ of, photo }) {
   const { wait_seconds: wait, end_seconds: end } = told || {};
   const starts = wait > 2 ? (end == null ? t("left.start", { time: seconds(wait) }) : t("expect.wait", { start: seconds(wait), end: seconds(end) })) : null;
   const said = starts || (end == null ? null : t("expect.soon", { end: seconds(end) }));
-  return html`<span>${size}${said && ` · ${said}`}</span>`;
+  return html`<span>${size}${said && !isPaused(of.id) && ` · ${said}`}</span>`;
 }

@@ -59,5 +59,6 @@ function toQueue(event) {
 async function leave() {
   await api.signOut();
   set({ phase: "sign-in", signInError: null, who: null });
+  history.replaceState(null, "", location.pathname);
   restart();
 }

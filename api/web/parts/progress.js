@@ -1,5 +1,6 @@
 import { html } from "../html.js";
 import { again, cancel, loadJob, remove } from "../actions.js";
+import { isPaused } from "../state.js";
 import { isKnown, seconds, t, term } from "../i18n.js";
 
 // What a job is doing now, in words.
@@ -17,6 +18,7 @@ export function doing(job) {
 // more, and a minus even less.
 export function left(job) {
   const isQueued = job.status === "queued";
+  if (isQueued && isPaused(job.model)) return t("queue.paused");
   const eta = isQueued ? job.queue?.eta_seconds : (job.progress.eta_seconds ?? until(job.expected?.end_at, job.seenAt));
   if (eta == null) return "";
   const rest = eta - (Date.now() - job.seenAt) / 1000;

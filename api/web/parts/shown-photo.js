@@ -4,6 +4,7 @@ import { frame, property, shapes, view } from "../form.js";
 import { focusPhoto, movePhoto } from "../photos.js";
 import { model, set, setForm, state } from "../state.js";
 import { t } from "../i18n.js";
+import "../send.js";
 import { Choices } from "./control.js";
 
 const STEP = 0.05;
