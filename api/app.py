@@ -39,7 +39,7 @@ from api.routes import (
 )
 from shared.settings import Settings
 
-VERSION: Final = "0.1.0"
+VERSION: Final = "0.2.0"
 
 DESCRIPTION: Final = (
     "One image and one sentence in, one short MP4 out. Every error is RFC 9457 problem+json"

@@ -24,8 +24,8 @@ from bench.models import Parts, ours, resident_bytes, stock
 from bench.names import COMPILED, FRUGAL, OURS, OURS_COMPILED, STOCK, STOCK_COMPILED
 from bench.report import BackToBack, CaseReport, Halves, Row, row
 from worker.engines.base import RenderRequest
+from worker.engines.diffusion.faults import release
 from worker.engines.i2vgen.compiled import Compiler
-from worker.engines.i2vgen.faults import release
 from worker.engines.i2vgen.footprint import FOOTPRINT, needed
 from worker.engines.i2vgen.weights import Model
 

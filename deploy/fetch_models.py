@@ -11,9 +11,13 @@ from shared.logs import set_up
 from shared.proxies import sparing_own_servers
 from shared.settings import read_settings
 from worker.engines import chosen
-from worker.engines.i2vgen.checkpoint import NAME, find
+from worker.engines.diffusion.checkpoint import find
+from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
+from worker.engines.svd.checkpoint import SVD, SVD_XT
+from worker.engines.wan.checkpoint import LAYOUT as WAN
 
 EVERY: Final = 0.05
+LAYOUTS: Final = (I2VGEN_XL, SVD, SVD_XT, WAN)
 
 _log = structlog.get_logger(__name__)
 
@@ -36,8 +40,10 @@ def main() -> int:
     set_up(settings, process="models")
     os.environ.update(sparing_own_servers(os.environ, settings))
     try:
-        if NAME in chosen(settings.engines, has_gpu=True):
-            find(settings, Progress(NAME))
+        names = chosen(settings.engines, has_gpu=True)
+        for layout in LAYOUTS:
+            if layout.name in names:
+                find(layout, settings, Progress(layout.name))
     except AppError as error:
         _log.error("not_fetched", reason=error.message)
         return 1

@@ -30,7 +30,9 @@ OUTGOING = {
     "shared/outbound/client.py": {"httpcore2", "httpx2"},
     "shared/outbound/pinned_connection.py": {"httpcore2", "create_connection"},
     "shared/outbound/url.py": {"httpx2"},
-    "worker/engines/i2vgen/download.py": {"httpx2"},  # Only to name what the hub's library raises.
+    "worker/engines/diffusion/download.py": {
+        "httpx2"
+    },  # Only to name what the hub's library raises.
 }
 
 

@@ -128,8 +128,7 @@ def show_queue(ports: Given, caller: Authenticated) -> QueueOverview:
     """Show what waits and what runs, by model, and what an admin has paused."""
     board = ports.queues.get(at_most=0)
     states = [board.engine(offer.spec.name) for offer in _offers(ports, caller)]
-    paused = {pause.engine for pause in ports.pauses.all()}
-    is_paused = EVERY_ENGINE in paused
+    is_paused = any(pause.engine == EVERY_ENGINE for pause in ports.pauses.all())
     lines = [
         QueueLine(
             model=state.engine,
@@ -138,12 +137,8 @@ def show_queue(ports: Given, caller: Authenticated) -> QueueOverview:
             workers=state.workers,
             oldest_seconds=state.oldest_seconds,
             render_seconds=state.render_seconds,
-            wait_seconds=(
-                None
-                if is_paused or state.engine in paused or not state.rendered
-                else state.start_seconds(state.queued)
-            ),
-            is_paused=is_paused or state.engine in paused,
+            wait_seconds=None if not state.rendered else state.start_seconds(state.queued),
+            is_paused=state.is_paused,
             estimates=Estimates(judged=state.judged, right=state.right),
         )
         for state in states

@@ -9,8 +9,9 @@ class MemoryMode(BaseModel):
     """One way to divide a clip's work; each gives the same frames. Bytes on the card.
 
     `weights_bytes` lie there throughout. While texts and the picture are encoded come
-    `encoding_bytes`, while the clip is denoised `bytes_per_pixel_frame` for each pixel of each
-    frame, and while it is decoded `Footprint.bytes_per_decoded_pixel` for `decode_frames`.
+    `encoding_bytes`, while the clip is denoised `denoising_bytes` and `bytes_per_pixel_frame` for
+    each pixel of each frame, and while it is decoded
+    `Footprint.bytes_per_decoded_pixel` for each of `decode_frames`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -18,6 +19,7 @@ class MemoryMode(BaseModel):
     name: Literal["normal", "low"]
     weights_bytes: int
     encoding_bytes: int
+    denoising_bytes: int = 0
     bytes_per_pixel_frame: int
     decode_frames: int
 
@@ -50,7 +52,7 @@ class Footprint(BaseModel):
         """
         pixels = width * height
         encoding = way.encoding_bytes
-        denoising = way.bytes_per_pixel_frame * pixels * num_frames
+        denoising = way.denoising_bytes + way.bytes_per_pixel_frame * pixels * num_frames
         # The picture is encoded by the same VAE, in less than a frame is decoded in.
         decoding = self.bytes_per_decoded_pixel * pixels * min(way.decode_frames, num_frames)
         return self.fixed_bytes + way.weights_bytes + max(encoding, denoising, decoding)

@@ -28,6 +28,7 @@ class Unknown(StrEnum):
     """Why there is no estimate."""
 
     NO_WORKER = "no_worker"
+    PAUSED = "paused"
     TOO_FEW_ENDED = "too_few_like_jobs_ended"
     OVERDUE = "overdue"
 
@@ -100,6 +101,7 @@ class EngineQueue:
     rendered: Sequence[Rendered] = ()
     judged: int = 0
     right: int = 0
+    is_paused: bool = False
 
     @cached_property
     def render_seconds(self) -> float | None:
@@ -116,7 +118,7 @@ class EngineQueue:
     def start_seconds(self, ahead: int) -> float | None:
         """Return when a job starts that has so many ahead; None where nothing is known."""
         usual = self.render_seconds
-        if not self.workers:
+        if self.is_paused or not self.workers:
             return None
         left = [usual if one is None else one for one in self.running_left[: self.workers]]
         free = [0.0] * (self.workers - len(left))
@@ -155,7 +157,9 @@ class EngineQueue:
         like = self.like(parameters)
         start = self.start_seconds(self.queued if ahead is None else ahead)
         unknown = None
-        if not self.workers:
+        if self.is_paused:
+            unknown = Unknown.PAUSED
+        elif not self.workers:
             unknown = Unknown.NO_WORKER
         elif like.seconds is None or start is None:
             unknown = Unknown.TOO_FEW_ENDED

@@ -53,12 +53,14 @@ def _queue(row: RowMapping) -> EngineQueue:
         rendered=[Rendered(seconds, done, quality) for seconds, done, quality, _ in history],
         judged=sum(right is not None for *_, right in history),
         right=sum(right is True for *_, right in history),
+        is_paused=row["is_paused"],
     )
 
 
 # A running job that has said nothing of its end has as long to go as is usual: it is None here.
 _BOARD: Final = text("""
 SELECT e.name AS engine, q.*, r.*, h.*,
+    EXISTS (SELECT FROM pauses p WHERE p.engine IN (e.name, '')) AS is_paused,
     (SELECT count(*) FROM workers WHERE e.name = ANY(engines) AND state <> 'stopped'
      AND beat_at > clock_timestamp() - make_interval(secs => :alive)) AS workers
 FROM engines e

@@ -55,6 +55,21 @@ def small_i2vgen_xl(folder: Path) -> VideoEngine:
     return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
 
 
+def small_wan(folder: Path) -> VideoEngine:
+    from tests.support import small_wan as small
+    from worker.engines.wan.tiny import tiny_wan
+
+    return small.engine(tiny_wan(folder))
+
+
+def small_svd(folder: Path) -> VideoEngine:
+    from tests.support import checkpoints  # noqa: F401  # One thread for torch.
+    from worker.engines.svd.engine import SvdXtEngine
+    from worker.engines.svd.tiny import tiny_svd
+
+    return SvdXtEngine(Settings(model_dir=tiny_svd(folder), _env_file=None))
+
+
 SUBJECTS: Final = (
     Subject(
         "camera",
@@ -65,6 +80,13 @@ SUBJECTS: Final = (
         "i2vgen-xl",
         small_i2vgen_xl,
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
+        prompt="the steam rises",
+    ),
+    Subject("svd-xt", small_svd, cases=((128, 64, 8), (64, 128, 9), (64, 64, 14))),
+    Subject(
+        "wan",
+        small_wan,
+        cases=((128, 64, 5), (64, 128, 9), (96, 64, 10)),
         prompt="the steam rises",
     ),
 )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from worker.engines.i2vgen.encodings import Encodings
+from worker.engines.diffusion.encodings import Encodings
 
 
 def test_the_same_text_is_encoded_once() -> None:

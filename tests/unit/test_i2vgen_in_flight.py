@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from shared.errors import LeaseLost
-from worker.engines.i2vgen.denoise import IN_FLIGHT, InFlight
+from worker.engines.diffusion.in_flight import IN_FLIGHT, InFlight
 
 
 @dataclass

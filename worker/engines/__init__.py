@@ -15,6 +15,9 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
+        "svd": "worker.engines.svd.engine:SvdEngine",
+        "svd-xt": "worker.engines.svd.engine:SvdXtEngine",
+        "wan": "worker.engines.wan.engine:WanEngine",
     }
 )
 

@@ -92,6 +92,16 @@ def test_the_queue_and_readiness_say_what_is_paused(house: Gateway) -> None:
     ]
 
 
+def test_a_job_of_a_paused_model_is_told_that_its_start_is_unknown(house: Gateway) -> None:
+    act(house, "pause", model="moves")
+    job_id = house.created()["id"]
+    until(
+        lambda: house.get(f"/v1/jobs/{job_id}").json()["expected"]["unknown"] == "paused",
+        "the job says so",
+    )
+    assert house.get(f"/v1/jobs/{job_id}").json()["expected"]["start_at"] is None
+
+
 def test_a_paused_models_jobs_hold_no_turn_of_others_back(
     house: Gateway, fake_worker: FakeWorker
 ) -> None:

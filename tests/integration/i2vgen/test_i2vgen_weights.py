@@ -21,7 +21,7 @@ from shared.errors import Drained, MissingWeights
 from shared.settings import Settings
 from tests.support.checkpoints import small_i2vgen_xl
 from worker.engines.base import OnProgress
-from worker.engines.i2vgen.checkpoint import HUB_ID, REVISION, WEIGHTED
+from worker.engines.i2vgen.checkpoint import LAYOUT
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
 
@@ -48,7 +48,7 @@ def test_a_load_tells_how_far_it_is_part_by_part(checkpoint: Path) -> None:
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions)
     assert fractions[-1] == 1
-    assert {f"loading {part}" for part in WEIGHTED} <= {what for _, what in told}
+    assert {f"loading {part}" for part in LAYOUT.weighted} <= {what for _, what in told}
 
 
 def test_a_load_may_be_stopped_between_parts(checkpoint: Path) -> None:
@@ -70,7 +70,7 @@ def test_half_precision_files_serve_where_there_are_no_others(checkpoint: Path) 
 
 def test_the_spec_names_the_pinned_commit_only_where_it_is_what_loads(checkpoint: Path) -> None:
     assert I2VGenXLEngine(settings()).spec == SPEC
-    assert SPEC.revision == REVISION
+    assert SPEC.revision == LAYOUT.revision
     assert I2VGenXLEngine(settings(model_dir=checkpoint)).spec.revision == "local"
 
 
@@ -119,7 +119,7 @@ def test_a_spoiled_checkpoint_is_refused_with_its_fault(
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth", ".pkl", ".ckpt"])
-@pytest.mark.parametrize("part", WEIGHTED)
+@pytest.mark.parametrize("part", LAYOUT.weighted)
 def test_pickles_are_refused_as_weights(checkpoint: Path, part: str, suffix: str) -> None:
     (weights,) = (checkpoint / part).glob("*.safetensors")
     weights.rename(weights.with_suffix(suffix))
@@ -128,7 +128,7 @@ def test_pickles_are_refused_as_weights(checkpoint: Path, part: str, suffix: str
         load(model_dir=checkpoint)
 
 
-@pytest.mark.parametrize("part", WEIGHTED)
+@pytest.mark.parametrize("part", LAYOUT.weighted)
 def test_weights_missing_from_a_file_are_not_made_up(checkpoint: Path, part: str) -> None:
     (path,) = (checkpoint / part).glob("*.safetensors")
     weights = load_file(path)
@@ -274,7 +274,7 @@ class Hub(ThreadingHTTPServer):
 
 
 def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
-    resolve = f"/{HUB_ID}/resolve/{REVISION}/"
+    resolve = f"/{LAYOUT.hub_id}/resolve/{LAYOUT.revision}/"
 
     class Files(BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -285,7 +285,7 @@ def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
 
         def answer(self, *, with_body: bool) -> None:
             path = self.path.partition("?")[0]
-            if path == f"/api/models/{HUB_ID}/tree/{REVISION}":
+            if path == f"/api/models/{LAYOUT.hub_id}/tree/{LAYOUT.revision}":
                 self.send(json.dumps(mirror.tree()).encode(), with_body=True)
             elif path.startswith(resolve):
                 file = mirror.folder / path.removeprefix(resolve)
@@ -299,7 +299,7 @@ def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
         def send(self, body: bytes, *, with_body: bool) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Repo-Commit", REVISION)
+            self.send_header("X-Repo-Commit", LAYOUT.revision)
             self.send_header("ETag", f'"{abs(hash(body)):x}"')
             self.end_headers()
             if with_body:

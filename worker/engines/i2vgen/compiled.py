@@ -10,13 +10,13 @@ import torch
 import torch._dynamo
 
 from shared.errors import OutOfMemory
+from worker.engines.diffusion.faults import device_faults, is_memory, release
 from worker.engines.i2vgen.channels_last import lay_out_convolutions
 from worker.engines.i2vgen.conditions import Conditions
 from worker.engines.i2vgen.cuda_graph import Launch, Recorder, recorder
 from worker.engines.i2vgen.ddim import DdimStep
 from worker.engines.i2vgen.decode import Levels, levels
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
-from worker.engines.i2vgen.faults import device_faults, is_memory, release
 from worker.engines.i2vgen.weights import Model
 
 log = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ import torch
 
 from shared.errors import NonFiniteFrames
 from worker.engines.base import Frames
-from worker.engines.i2vgen.denoise import event_recorder
-from worker.engines.i2vgen.faults import NOT_FINITE
+from worker.engines.diffusion.faults import NOT_FINITE
+from worker.engines.diffusion.in_flight import event_recorder
 from worker.engines.i2vgen.weights import Model
 
 STARTED_AHEAD: Final = 2  # One decodes while the one before it goes into ffmpeg.

@@ -19,12 +19,13 @@ from shared.engines.spec import (
 from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
-from worker.engines.i2vgen.checkpoint import NAME, REVISION, find, revision
+from worker.engines.diffusion.checkpoint import find, revision
+from worker.engines.i2vgen.checkpoint import LAYOUT, NAME
 from worker.engines.i2vgen.footprint import FOOTPRINT, needed
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.diffusion.encodings import Encodings
     from worker.engines.i2vgen.compiled import Compiled
-    from worker.engines.i2vgen.encodings import Encodings
     from worker.engines.i2vgen.memory import MemoryUse
     from worker.engines.i2vgen.weights import Model
 
@@ -37,7 +38,7 @@ SPEC: Final = EngineSpec(
         "Brings a still to life from a sentence that says what moves;"
         " it reads the first 75 tokens of the prompt, some 50 words."
     ),
-    revision=REVISION,
+    revision=LAYOUT.revision,
     ai_generated=True,
     uses_prompt=True,
     uses_negative_prompt=True,
@@ -98,7 +99,7 @@ class I2VGenXLEngine:
     """The model on one device; between clips it keeps what texts and pictures were encoded to."""
 
     def __init__(self, settings: Settings) -> None:
-        self.spec = SPEC.model_copy(update={"revision": revision(settings)})
+        self.spec = SPEC.model_copy(update={"revision": revision(LAYOUT, settings)})
         self.model: Model | None = None
         self.memory: MemoryUse | None = None
         self._encodings: Encodings | None = None
@@ -108,12 +109,12 @@ class I2VGenXLEngine:
     def load(self, device: str, on_progress: OnProgress) -> None:
         if self.model is not None:
             return
-        checkpoint = find(self._settings, lambda done, what: on_progress(done / 2, what))
+        checkpoint = find(LAYOUT, self._settings, lambda done, what: on_progress(done / 2, what))
         on_progress(0.5, "starting torch")
         import torch
 
-        from worker.engines.i2vgen.encodings import Encodings
-        from worker.engines.i2vgen.faults import device_faults
+        from worker.engines.diffusion.encodings import Encodings
+        from worker.engines.diffusion.faults import device_faults
         from worker.engines.i2vgen.memory import choose
         from worker.engines.i2vgen.weights import load_model
 
@@ -208,7 +209,7 @@ class I2VGenXLEngine:
         use = self._use(request.parameters)
         if self.model is None or use is None or self._encodings is None:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
-        from worker.engines.i2vgen.faults import device_faults, smaller_clip
+        from worker.engines.diffusion.faults import device_faults, smaller_clip
         from worker.engines.i2vgen.pipeline import render_clip
 
         with device_faults(self.model.device, smaller_clip(request.parameters)):
@@ -233,7 +234,7 @@ class I2VGenXLEngine:
     def unload(self) -> None:
         if self.model is None:
             return
-        from worker.engines.i2vgen.faults import release
+        from worker.engines.diffusion.faults import release
 
         device = self.model.device
         self.model = self.memory = self._encodings = self._compiled = None

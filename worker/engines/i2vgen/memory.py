@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 import torch
 
 from shared.engines.parameters import RenderParameters
-from worker.engines.i2vgen.faults import is_memory, release
+from worker.engines.diffusion.faults import is_memory, release
+from worker.engines.diffusion.memory import card_bytes
 from worker.engines.i2vgen.footprint import needed
 
 T = TypeVar("T")
@@ -52,13 +53,6 @@ def for_clip(parameters: RenderParameters, device: torch.device) -> MemoryUse:
         num_frames=parameters.num_frames,
     )
     return LOW if 0 < card_bytes(device) < quick else use
-
-
-def card_bytes(device: torch.device) -> int:
-    """Return the card's memory, 0 for a CPU."""
-    if device.type != "cuda":
-        return 0
-    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 @contextmanager

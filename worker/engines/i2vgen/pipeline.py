@@ -9,6 +9,7 @@ from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Quality
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
+from worker.engines.diffusion.encodings import Encodings
 from worker.engines.framing import frame_image
 from worker.engines.i2vgen.compiled import Compiled, WarmShape
 from worker.engines.i2vgen.conditions import (
@@ -25,7 +26,6 @@ from worker.engines.i2vgen.decode import Chunk, chunks_ahead, in_order, levels, 
 from worker.engines.i2vgen.denoise import Guidance, denoise
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.draft import draft_steps
-from worker.engines.i2vgen.encodings import Encodings
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room, on_card
 from worker.engines.i2vgen.steps import ClipStep
 from worker.engines.i2vgen.weights import Model

@@ -1,20 +1,17 @@
 """The model in memory: every part loaded from a checked folder onto one device."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
-from diffusers.utils import logging as diffusers_logging
-from safetensors import SafetensorError
 from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
 
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
-from worker.engines.i2vgen.checkpoint import Checkpoint
+from worker.engines.diffusion.checkpoint import Checkpoint
+from worker.engines.diffusion.parts import precision, read_part, weighted_part
 from worker.engines.i2vgen.context import attend_to_kept_context
 from worker.engines.i2vgen.flat_conv import flatten_temporal_convolutions
 
@@ -47,15 +44,6 @@ class Model:
         return int(2 ** (len(self.vae.config.block_out_channels) - 1))
 
 
-def precision(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the card computes in it, float16 on older cards, float32 without."""
-    if device.type == "cpu":
-        return torch.float32
-    with torch.cuda.device(device):
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if native else torch.float16
-
-
 def load_model(
     checkpoint: Checkpoint,
     device: torch.device,
@@ -71,19 +59,17 @@ def load_model(
     Raises:
         MissingWeights: a part cannot be read, or some of its weights are not in the file.
     """
-    diffusers_logging.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
     dtype = precision(device)
     parts: dict[str, Any] = {}
     for name, kind, share in CLASSES:
         stays = encoders_stay or not name.endswith("_encoder")
-        parts[name] = _weighted(checkpoint, name, kind, dtype).to(device if stays else "cpu")
+        parts[name] = weighted_part(checkpoint, name, kind, dtype).to(device if stays else "cpu")
         on_progress(share, f"loading {name}")
     mean, std = _normalisation(checkpoint)
     prepare(parts["unet"])
     return Model(
-        tokenizer=_read("tokenizer", CLIPTokenizer.from_pretrained, checkpoint),
-        scheduler=_read("scheduler", DDIMScheduler.from_pretrained, checkpoint),
+        tokenizer=read_part("tokenizer", CLIPTokenizer.from_pretrained, checkpoint),
+        scheduler=read_part("scheduler", DDIMScheduler.from_pretrained, checkpoint),
         pixel_mean=mean,
         pixel_std=std,
         device=device,
@@ -96,32 +82,6 @@ def prepare(unet: Any) -> None:
     """Make the UNet one that `Denoiser` can run: the same weights and sums, in fewer steps."""
     attend_to_kept_context(unet)
     flatten_temporal_convolutions(unet)
-
-
-def _weighted(checkpoint: Checkpoint, name: str, kind: Any, dtype: torch.dtype) -> Any:
-    model, report = _read(
-        name,
-        kind.from_pretrained,
-        checkpoint,
-        dtype=dtype,
-        variant=checkpoint.variant(name),
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    # The libraries only warn and go on with random numbers in the place of a missing weight.
-    if missing := sorted(report["missing_keys"]):
-        raise MissingWeights(
-            f"{name} lacks {len(missing)} of its weights, {missing[0]} among them:"
-            " get the whole checkpoint again"
-        )
-    return model.eval().requires_grad_(False)
-
-
-def _read(name: str, read: Callable[..., Any], checkpoint: Checkpoint, **options: Any) -> Any:
-    try:
-        return read(checkpoint.part(name), local_files_only=True, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise MissingWeights(f"{name} cannot be read: get the checkpoint again") from error
 
 
 def _normalisation(checkpoint: Checkpoint) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -1,0 +1,1 @@
+"""What the engines of diffusion models share: checkpoints, loading, the loop over a pipeline."""

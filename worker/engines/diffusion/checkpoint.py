@@ -1,0 +1,175 @@
+"""The folder of safetensors a model is read from: a local one, the hub's or ModelScope's."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import MissingWeights
+from shared.settings import Settings
+from worker.engines.base import OnProgress
+from worker.engines.diffusion.download import download
+
+PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
+INDEX: Final = "model_index.json"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where an engine's checkpoint comes from, and what its folder has to hold.
+
+    `weighted` parts are a config.json and safetensors; `optional` ones are so only where
+    model_index.json names them; of a `plain` part one of the files has to be there. `pipelines`
+    are the classes that model_index.json may name.
+    """
+
+    name: str
+    pipelines: tuple[str, ...]
+    hub_id: str
+    revision: str
+    modelscope_id: str | None
+    weighted: tuple[str, ...]
+    plain: Mapping[str, tuple[str, ...]]
+    optional: tuple[str, ...] = ()
+    weight_files: str = "*.safetensors"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the patterns of what is downloaded."""
+        weighted = (*self.weighted, *self.optional)
+        return (
+            INDEX,
+            *(f"{part}/*.json" for part in (*weighted, *self.plain)),
+            *("tokenizer/*.txt", "tokenizer/*.model"),
+            *(f"{part}/{self.weight_files}" for part in weighted),
+        )
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checked folder; every part in it is there and is safetensors."""
+
+    folder: Path
+
+    def part(self, name: str) -> Path:
+        return self.folder / name
+
+    def variant(self, name: str) -> str | None:
+        """Return "fp16" where the part has such a file, so that hub and folder give one clip."""
+        halves = any(".fp16" in path.name for path in self.part(name).glob("*.safetensors"))
+        return "fp16" if halves else None
+
+    @property
+    def index(self) -> Mapping[str, Any]:
+        return read_index(self.folder)
+
+
+def revision(layout: Layout, settings: Settings) -> str:
+    """Return what names the weights: the pinned commit, or where unpinned ones come from."""
+    if settings.model_dir is not None:
+        return "local"
+    return "modelscope" if settings.model_source == "modelscope" else layout.revision
+
+
+def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpoint:
+    """Return the checkpoint the settings name, downloaded if it has to be.
+
+    Raises:
+        MissingWeights: it is not there, not whole, or not safetensors.
+    """
+    if settings.model_dir is not None:
+        folder = local_folder(layout.name, settings.model_dir)
+        if folder is None:
+            raise MissingWeights(
+                f"STILLREEL_MODEL_DIR holds no {layout.name} checkpoint: it, or the folder"
+                f" {layout.name} in it, must have a {INDEX}; unset it to download the weights"
+            )
+        return _checked(layout, folder)
+    if settings.model_source == "modelscope":
+        return _checked(layout, _from_modelscope(layout))
+    folder = download(
+        layout.hub_id, layout.revision, layout.files, settings.hf_endpoint, on_progress
+    )
+    return _checked(layout, folder)
+
+
+def local_folder(name: str, model_dir: Path) -> Path | None:
+    """Return the folder of the engine's name, else the folder itself, if it is a checkpoint."""
+    folders = (model_dir / name, model_dir)
+    return next((each for each in folders if (each / INDEX).is_file()), None)
+
+
+def read_index(folder: Path) -> Mapping[str, Any]:
+    """Return model_index.json; nothing where it cannot be read."""
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return index if isinstance(index, dict) else {}
+
+
+def names_part(index: Mapping[str, Any], part: str) -> bool:
+    """Say whether the pipeline of this index has the part, and not none in its place."""
+    named = index.get(part)
+    return isinstance(named, list) and any(named)
+
+
+def _from_modelscope(layout: Layout) -> Path:
+    if layout.modelscope_id is None:
+        raise MissingWeights(
+            f"no repository of {layout.name} on ModelScope is known: set STILLREEL_MODEL_DIR to a"
+            " folder of weights, or STILLREEL_MODEL_SOURCE to huggingface"
+        )
+    try:
+        modelscope = import_module("modelscope")
+    except ImportError as error:
+        raise MissingWeights(
+            "STILLREEL_MODEL_SOURCE is modelscope, whose library is not installed:"
+            " pip install modelscope, or set STILLREEL_MODEL_DIR to a folder of weights"
+        ) from error
+    try:
+        return Path(
+            modelscope.snapshot_download(layout.modelscope_id, allow_patterns=list(layout.files))
+        )
+    except (OSError, ValueError) as error:
+        raise MissingWeights(
+            f"ModelScope did not give {layout.modelscope_id}: check the network,"
+            " or set STILLREEL_MODEL_DIR to a folder of weights"
+        ) from error
+
+
+def _checked(layout: Layout, folder: Path) -> Checkpoint:
+    for fault in _faults(layout, folder):
+        raise MissingWeights(fault)
+    return Checkpoint(folder)
+
+
+def _faults(layout: Layout, folder: Path) -> Iterator[str]:
+    """Yield what is wrong with a checkpoint, the plainest first."""
+    index = read_index(folder)
+    kind = str(index.get("_class_name")) if index else f"an unreadable kind ({INDEX})"
+    if kind not in layout.pipelines:
+        wanted = " or ".join(layout.pipelines)
+        yield f"the checkpoint is of {kind}, and {layout.name} needs one of {wanted}"
+    if any(folder.glob("*.py")) or any(folder.glob("*/*.py")):
+        yield "the checkpoint brings code of its own (*.py), which is never run: remove it"
+    named = (part for part in layout.optional if names_part(index, part))
+    for part in (*layout.weighted, *named):
+        yield from _weighted_faults(folder, part)
+    for part, choices in layout.plain.items():
+        if not any((folder / part / name).is_file() for name in choices):
+            yield f"the checkpoint has no {part}/{choices[-1]}"
+
+
+def _weighted_faults(folder: Path, part: str) -> Iterator[str]:
+    names = {path.name for path in (folder / part).glob("*") if path.is_file()}
+    if any(name.endswith(".safetensors") for name in names) and "config.json" in names:
+        return
+    if pickles := sorted(name for name in names if Path(name).suffix in PICKLES):
+        yield (
+            f"{part} is there only as {pickles[0]}, a format that can run code when opened:"
+            " get the checkpoint as safetensors"
+        )
+    yield f"the checkpoint has no {part}: config.json and a .safetensors file are needed"

@@ -1,0 +1,76 @@
+"""One clip by a diffusers pipeline: its steps reported, stopped between two, its latents given."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from shared.errors import NonFiniteFrames
+from shared.lifecycle import Stage
+from worker.engines.base import OnStep, Step
+from worker.engines.diffusion.faults import NOT_FINITE
+from worker.engines.diffusion.in_flight import InFlight, event_recorder
+
+Arguments = Mapping[str, Any]
+
+
+class StepCounter:
+    """The callback a pipeline calls after each step.
+
+    It counts by itself: a pipeline that renders in sections begins each with 0 again. What
+    `on_step` raises goes through the pipeline, which can be called again afterwards.
+    """
+
+    def __init__(self, total: int, device: torch.device, on_step: OnStep) -> None:
+        def report(done: int) -> None:
+            on_step(Step(done, total, Stage.DENOISING))
+
+        self._in_flight = InFlight(event_recorder(device), report)
+        self._count = 0
+
+    def __call__(
+        self, pipeline: Any, index: int, when: Any, tensors: dict[str, Any]
+    ) -> dict[str, Any]:
+        self._count += 1
+        if self._count == 1:  # Broken weights show at once; the clip's other steps are spared.
+            check_finite(tensors["latents"])
+        self._in_flight.launched(self._count)
+        return tensors
+
+    def drain(self) -> None:
+        self._in_flight.drain()
+
+
+def latents_of(
+    pipeline: Callable[..., Any],
+    arguments: Arguments,
+    on_step: OnStep,
+    *,
+    steps: int,
+    device: torch.device,
+) -> torch.Tensor:
+    """Return the clip's latents, in the pipeline's own form.
+
+    Raises:
+        NonFiniteFrames: they are not numbers, after the first step or at the end.
+    """
+    counter = StepCounter(steps, device, on_step)
+    latents: torch.Tensor = pipeline(
+        **arguments,
+        num_inference_steps=steps,
+        callback_on_step_end=counter,
+        output_type="latent",
+    ).frames
+    counter.drain()
+    check_finite(latents)
+    return latents
+
+
+def check_finite(latents: torch.Tensor) -> None:
+    if not bool(torch.isfinite(latents).all()):
+        raise NonFiniteFrames(NOT_FINITE)
+
+
+def seeded(seed: int) -> torch.Generator:
+    """Return what draws a clip's noise: on the CPU, so that every card gets the same."""
+    return torch.Generator("cpu").manual_seed(seed)

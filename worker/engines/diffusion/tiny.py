@@ -1,0 +1,39 @@
+"""What the builders of small random checkpoints share. Their clips are noise."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from transformers import T5Tokenizer
+
+LETTERS: Final = "".join(map(chr, range(33, 127)))
+T5_VOCABULARY: Final = (
+    *(("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("▁", -2.0)),
+    *((letter, -3.0) for letter in LETTERS),
+)
+WEAKEST: Final = 0.1
+
+
+def drawn_anew(model: Any) -> Any:
+    """Return the model with every weight drawn that starts at zero, or so small as to do nothing.
+
+    A zero layer hides every error behind it, and SparseCtrl's would hide the picture.
+    """
+    with torch.no_grad():
+        for weight in model.parameters():
+            if not weight.any():
+                weight.normal_(std=0.2)
+            elif weight.dim() > 1 and 0 < weight.std() < WEAKEST:  # 0: a norm, all ones.
+                weight.mul_(WEAKEST / weight.std())
+    return model
+
+
+def write_t5_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of the printable ASCII letters, as the hub writes T5's."""
+    T5Tokenizer(vocab=list(T5_VOCABULARY), extra_ids=0).save_pretrained(folder)
+
+
+def write_json(path: Path, content: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Stable Video Diffusion, svd and svd-xt: a picture alone becomes a clip, without any text."""

@@ -1,0 +1,58 @@
+"""One clip from its request to its frames: denoise, decode."""
+
+from collections.abc import Iterator
+
+import torch
+from PIL import Image as PillowImage
+
+from shared.lifecycle import Stage
+from worker.engines.base import Frames, OnStep, RenderRequest, Step
+from worker.engines.diffusion.clip_loop import latents_of, seeded
+from worker.engines.diffusion.levels import to_frames
+from worker.engines.framing import frame_image
+from worker.engines.svd.model import Model
+
+
+def render_clip(
+    model: Model, request: RenderRequest, on_step: OnStep, *, decode_frames: int
+) -> Iterator[Frames]:
+    """Yield the clip's frames, `decode_frames` at a time.
+
+    The decoder's convolutions in time see one chunk: its size is part of what the clip is.
+
+    Raises:
+        NonFiniteFrames: the model produced NaN or infinity.
+    """
+    latents = clip_latents(model, request, on_step)
+    total = latents.shape[1]
+    for first in range(0, total, decode_frames):
+        chunk = latents[0, first : first + decode_frames]
+        frames = to_frames(_decode(model, chunk).transpose(0, 1))
+        on_step(Step(first + len(frames), total, Stage.DECODING))
+        yield frames
+
+
+def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch.Tensor:
+    """Return the clip's latents, (1, frames, channels, h, w)."""
+    asked = request.parameters
+    frame = frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
+    arguments = {
+        "image": PillowImage.fromarray(frame),
+        "width": asked.width,
+        "height": asked.height,
+        "num_frames": asked.num_frames,
+        "fps": asked.fps,
+        "max_guidance_scale": asked.guidance_scale,
+        "generator": seeded(asked.seed),
+    }
+    return latents_of(
+        model.pipeline, arguments, on_step, steps=asked.num_inference_steps, device=model.device
+    )
+
+
+@torch.no_grad()
+def _decode(model: Model, latents: torch.Tensor) -> torch.Tensor:
+    """Return pixels (n, 3, height, width), -1 to 1, of latents (n, channels, h, w)."""
+    scaled = latents.to(model.vae.dtype) / model.vae.config.scaling_factor
+    pixels: torch.Tensor = model.vae.decode(scaled, num_frames=len(latents)).sample
+    return pixels

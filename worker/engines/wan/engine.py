@@ -1,0 +1,169 @@
+"""Wan 2.2: a picture and a sentence, in many languages, become a clip by diffusers' pipeline."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from shared.engines.spec import (
+    Defaults,
+    EngineSpec,
+    Honours,
+    Licence,
+    Preset,
+    Quality,
+    Recipe,
+    Resolution,
+    Shape,
+    Span,
+)
+from shared.errors import MissingWeights, ModelLoading, NonFiniteFrames
+from shared.settings import Settings
+from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
+from worker.engines.diffusion.checkpoint import find, revision
+from worker.engines.wan.checkpoint import LAYOUT, NAME, has_two_experts
+from worker.engines.wan.footprint import DEFAULT_BYTES, ONE_EXPERT, TWO_EXPERTS
+
+if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.diffusion.encodings import Encodings
+    from worker.engines.wan.model import Model
+
+SPEC: Final = EngineSpec(
+    name=NAME,
+    title="Wan 2.2 TI2V-5B",
+    description=(
+        "Generates motion from the picture and a sentence in English, Chinese or another language;"
+        " it reads the first 512 tokens of the prompt."
+    ),
+    revision=LAYOUT.revision,
+    ai_generated=True,
+    uses_prompt=True,
+    prompt_languages=("en", "zh"),
+    uses_negative_prompt=True,
+    needs_gpu=True,
+    shape=Shape.BUCKETS,
+    multiple=32,
+    max_side=1408,
+    honours=(Honours.BLUR,),
+    num_frames=Span(low=5, high=121),
+    defaults=Defaults(
+        resolution=Resolution.P512,
+        num_frames=49,
+        fps=24,
+        num_inference_steps=50,
+        guidance_scale=5.0,
+    ),
+    presets=(
+        Preset(name="short", num_frames=25),
+        # What its authors made it for: 5 s in 24 frames each.
+        Preset(name="full", resolution=Resolution.P768, num_frames=121),
+    ),
+    qualities={Quality.HIGH: Recipe(num_inference_steps=80, sampler="unipc")},
+    vram_bytes=DEFAULT_BYTES,
+    footprint=ONE_EXPERT,
+    licence=Licence(
+        name="Apache-2.0",
+        url="https://huggingface.co/Wan-AI/Wan2.2-TI2V-5B-Diffusers",
+        commercial_use="yes",
+        note=(
+            "Reported as Apache-2.0; the authors ask that nothing unlawful or harmful be made with"
+            " it."
+        ),
+    ),
+)
+
+
+class WanEngine:
+    """The model on one device; between clips it keeps what texts were encoded to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.spec = _spec(settings)
+        self.model: Model | None = None
+        self._encodings: Encodings | None = None
+        self._settings = settings
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        if self.model is not None:
+            return
+        checkpoint = find(LAYOUT, self._settings, lambda done, what: on_progress(done / 2, what))
+        on_progress(0.5, "starting torch")
+        import torch
+
+        from worker.engines.diffusion.encodings import Encodings
+        from worker.engines.diffusion.faults import device_faults
+        from worker.engines.wan.model import load_model
+
+        where = torch.device(device)
+        with device_faults(where, "this card is too small for Wan's weights"):
+            self.model = load_model(
+                checkpoint,
+                where,
+                lambda done, what: on_progress(0.5 + done / 2, what),
+                memory=self._settings.memory,
+            )
+        self._encodings = Encodings()
+
+    def plan(self, request: RenderRequest) -> Plan:
+        asked = request.parameters
+        plan: dict[str, str | int | float | bool | tuple[str, ...]] = {
+            "mode": "eager",
+            "sampler": "unipc",
+            "approximate": False,
+            "is_guided": asked.guidance_scale > 1,
+            "decode": "streamed",
+        }
+        if self.model is not None:
+            from worker.engines.wan.pipeline import frames_rendered
+            from worker.engines.wan.text import is_cut
+
+            plan["memory"] = "low" if self.model.seats.one_at_a_time else "normal"
+            plan["precision"] = str(self.model.dtype).removeprefix("torch.")
+            plan["frames_rendered"] = frames_rendered(self.model, asked.num_frames)
+            plan["is_prompt_cut"] = is_cut(self.model, asked.prompt)
+        return plan
+
+    def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
+        if self.model is None or self._encodings is None:
+            raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
+        from worker.engines.diffusion.faults import device_faults, smaller_clip
+        from worker.engines.diffusion.parts import first_broken
+        from worker.engines.wan.pipeline import render_clip
+
+        with device_faults(self.model.device, smaller_clip(request.parameters)):
+            try:
+                yield from render_clip(self.model, request, on_step, encodings=self._encodings)
+            except NonFiniteFrames as error:
+                broken = first_broken(self.model.weighted)
+                if broken is None:
+                    raise
+                raise MissingWeights(
+                    f"{broken} has weights that are not numbers: get the checkpoint again"
+                ) from error
+
+    def unload(self) -> None:
+        if self.model is None:
+            return
+        from worker.engines.diffusion.faults import release
+
+        device = self.model.device
+        self.model = self._encodings = None
+        release(device)
+
+
+def _spec(settings: Settings) -> EngineSpec:
+    """Return what the checkpoint that the settings name can do."""
+    named = {"revision": revision(LAYOUT, settings)}
+    if not has_two_experts(settings):
+        return SPEC.model_copy(update=named)
+    return SPEC.model_copy(
+        update={
+            **named,
+            "title": "Wan 2.2 I2V-A14B",
+            "footprint": TWO_EXPERTS,
+            # TI2V-5B drops a last frame in silence. With one the clip may not be cut at its end,
+            # so only the numbers of frames that the model makes itself are taken.
+            "honours": (*SPEC.honours, Honours.LAST_FRAME),
+            "num_frames": Span(low=5, high=121, step=4),
+            "defaults": SPEC.defaults.model_copy(
+                update={"fps": 16, "num_inference_steps": 40, "guidance_scale": 3.5}
+            ),
+        }
+    )

@@ -1,0 +1,42 @@
+"""What umT5 makes of a prompt, kept for the clips that use the same words again."""
+
+import html
+from typing import Any, Final
+
+import torch
+
+from worker.engines.diffusion.encodings import Encodings
+from worker.engines.wan.model import Model
+
+MOST_TOKENS: Final = 512
+"""The length Wan was trained with; what follows is cut off."""
+
+
+def encode_prompt(model: Model, kept: Encodings, prompt: str) -> torch.Tensor:
+    """Return (1, 512, width), zeros after the prompt's own tokens, on the device."""
+    return kept.of_text(prompt, lambda: _encode(model, prompt))
+
+
+def is_cut(model: Model, prompt: str) -> bool:
+    """Say whether the prompt is longer than the model reads."""
+    return len(model.tokenizer(cleaned(prompt), verbose=False).input_ids) > MOST_TOKENS
+
+
+@torch.no_grad()
+def _encode(model: Model, prompt: str) -> torch.Tensor:
+    tokens: Any = model.tokenizer(
+        [cleaned(prompt)],
+        padding="max_length",
+        max_length=MOST_TOKENS,
+        truncation=True,
+        return_tensors="pt",
+    )
+    ids, mask = (each.to(model.device) for each in (tokens.input_ids, tokens.attention_mask))
+    states = model.text_encoder(ids, mask).last_hidden_state
+    found: torch.Tensor = (states * mask[..., None]).to(model.dtype)
+    return found
+
+
+def cleaned(prompt: str) -> str:
+    """Return the prompt with entities resolved and blanks joined, as the model was taught."""
+    return " ".join(html.unescape(html.unescape(prompt)).split())
