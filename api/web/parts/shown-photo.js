@@ -46,6 +46,7 @@ export function Shown({ photo, index }) {
   };
   const style = { aspectRatio: String(aspect), maxWidth: `calc(var(--well-height) * ${aspect.toFixed(4)})` };
   const look = { objectFit: fit === "crop" ? "cover" : "contain", objectPosition: `${photo.x * 100}% ${photo.y * 100}%` };
+  const isNarrow = aspect < 1; // Words over it would hide it.
   const help = canMove ? t(canFocus ? "photo.both" : "photo.move") : canFocus ? t("photo.focus") : null;
   if (!photo.width) return html`<div class="shown is-blind"><p>${t("photo.blind", { name: photo.name })}</p></div>`;
   return html`
@@ -58,8 +59,9 @@ export function Shown({ photo, index }) {
       ${fit === "blur" && html`<img class="behind" src=${photo.url} alt="" />`}
       <img src=${photo.url} alt=${t("photo.alt")} draggable=${false} style=${look} />
       ${canFocus && photo.focus && html`<i class="focus" style=${{ left: part(photo.focus[0], shows.left, shows.w), top: part(photo.focus[1], shows.top, shows.h) }}></i>`}
-      ${help && html`<span class="over">${help}</span>`}
-    </div>`;
+      ${help && !isNarrow && !photo.focus && html`<span class="over">${help}</span>`}
+    </div>
+    ${help && isNarrow && html`<p class="hint">${help}</p>`}`;
 }
 const part = (at, from, whole) => `${((at - from) / whole) * 100}%`;
 const round = (part) => Math.round(part * 1000) / 1000;
