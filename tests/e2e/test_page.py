@@ -519,6 +519,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
         "last_frame": {"type": "string", "contentMediaType": "image/*", "title": "Last frame"},
     }
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    page.route("**/v1/models/tomorrow/estimate?*", lambda route: route.fulfill(json={}))
     bodies: list[bytes] = []
 
     def keep(route: Any) -> None:
