@@ -34,7 +34,9 @@ FULL_OWNERS: Final = """
 """
 """Whoever has as many jobs running as the key's own cap or the setting's lets them have."""
 
-NOT_FULL: Final = f"owner_id <> ALL (ARRAY({FULL_OWNERS}))"
+# Postgres takes `<> ALL` to leave nothing where one owner has all that waits, and then walks the
+# whole queue in place of the index that has its order.
+NOT_FULL: Final = f"array_position(ARRAY({FULL_OWNERS}), owner_id) IS NULL"
 
 CAP: Final = """
     coalesce((SELECT max_running FROM api_keys k WHERE k.id = owner_id),

@@ -90,7 +90,7 @@ RETURNING *
 """)
 
 _MAY_START: Final = (
-    f"status = 'queued' AND {NOT_FULL} AND {NOT_PAUSED}"
+    f"status = 'queued' AND {NOT_FULL}"
     " AND due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
     # What its engine's spec, as this worker has it, honours.
@@ -107,10 +107,11 @@ CLAIM: Final = _transition(
     # The engines in the order of their first jobs, then the first free job of one: each is a
     # short walk along the index, where all engines at once would be a sort of the whole queue.
     "id = (SELECT best.id FROM ("
-    "SELECT one.name FROM unnest(CAST(:engines AS text[])) AS one(name)"
-    f" CROSS JOIN LATERAL (SELECT claim_at FROM jobs WHERE engine = one.name AND {_MAY_START}"
-    " ORDER BY claim_at LIMIT 1) AS head ORDER BY head.claim_at) AS first"
-    f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.name AND {_MAY_START}"
+    "SELECT one.engine FROM unnest(CAST(:engines AS text[])) AS one(engine)"
+    " CROSS JOIN LATERAL ("
+    f"SELECT claim_at FROM jobs WHERE jobs.engine = one.engine AND {_MAY_START}"
+    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED} ORDER BY head.claim_at) AS first"
+    f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.engine AND {_MAY_START}"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
     f"*, {CAP} AS cap, {INPUTS} AS inputs",
 )

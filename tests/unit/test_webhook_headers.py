@@ -128,7 +128,7 @@ def test_a_request_never_shows_them() -> None:
 def test_they_are_no_part_of_what_makes_two_requests_the_same() -> None:
     def mark(**pairs: str) -> str:
         create = asked(**pairs)
-        return fingerprint(create.fields, create.image)
+        return fingerprint(create.fields, create.images)
 
     bare = mark()
     assert mark(**{"webhook[headers][Authorization]": VALUE}) == bare

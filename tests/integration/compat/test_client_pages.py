@@ -18,7 +18,7 @@ import pytest
 from tests.support.gateway import MOVES, FakeWorker, Gateway, photo_png
 from tests.support.stack import ROOT
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]  # Its first run installs the SDKs.
 
 PAGE: Final = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS: Final = "http://127.0.0.1:7860"
