@@ -1,34 +1,27 @@
 // What is done with a job that is there: make it again, cancel it, delete it, load its settings.
 import * as api from "./api.js";
-import { newId, property, randomSeed } from "./form.js";
+import { newId, randomSeed } from "./form.js";
 import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
-import { keepPhoto, loadSettings, measured, showPhotos } from "./photos.js";
+import { loadSettings, measured, showPhotos } from "./photos.js";
 import { dismiss, set, state, toast } from "./state.js";
 import { t } from "./i18n.js";
 
 const UNDO_MS = 6000;
 
-// Send what a job was made of again: by the same seed, or by others.
+// Make a job again of its own pictures, which the server has: by the same seed, or by others.
 export async function again(job, seeds = [job.seed]) {
   try {
-    const blob = await api.fetchBlob(api.fileUrl(job, "input"));
-    const of = state.models.find((each) => each.id === job.model);
-    const isTaken = ([name, value]) => name !== "image_sha256" && !/^image_/.test(name) && value !== null && (!of || property(of, name));
-    const input = Object.fromEntries(Object.entries(job.input).filter(isTaken));
-    const together = seeds.length > 1 ? newId() : null;
+    const { set: _, ...metadata } = job.metadata;
+    if (seeds.length > 1) metadata.set = newId();
     let first = null;
     for (const seed of seeds) {
-      const sent = { ...input, model: job.model, seed, outputs: ["poster", "gif"] };
-      if (sent.resolution) delete sent.width, delete sent.height;
-      if (sent.quality === "standard") delete sent.quality;
-      if (together) sent.metadata = { set: together };
-      const made = await api.createJob(sent, { blob, name: "photo.png" }, newId());
-      keepPhoto(made.id, URL.createObjectURL(blob));
+      const made = await api.retryJob(job.id, { seed, metadata });
       learn([made], { isNews: false });
       if (!first) select((first = made).id);
     }
     soon(QUICK_MS / 2);
   } catch (error) {
+    if (error.status === 410) return loadJob(job, { seed: job.seed });
     toast(explained(error), { kind: "bad" });
   }
 }
@@ -42,6 +35,15 @@ export async function cancel(job) {
     if (error.status !== 409) toast(explained(error), { kind: "bad" });
     soon(0);
   }
+}
+
+export async function cancelBatch(id) {
+  try {
+    await api.cancelBatch(id);
+  } catch (error) {
+    if (error.status !== 409) toast(explained(error), { kind: "bad" });
+  }
+  soon(0);
 }
 
 const doomed = new Map(); // id -> timer
@@ -95,7 +97,8 @@ export async function loadJob(job, { seed = null } = {}) {
   loadSettings(job.input, { seed, model: job.model });
   try {
     const blob = await api.fetchBlob(api.fileUrl(job, "input"));
-    showPhotos([await measured(blob, "photo.png")]);
+    const focus = job.input.focus?.some((part) => part !== 0.5) ? job.input.focus : null;
+    showPhotos([await measured(blob, "photo.png", { focus })]);
   } catch {
     set({ selected: null });
     toast(t("photo.gone"), { kind: "bad" });

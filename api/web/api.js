@@ -1,12 +1,10 @@
-// The public API as the page uses it: one function a call, and what this server can do.
+// The public API as the page uses it: one function a call.
 
 const BASE = new URL("./", document.baseURI).href;
 const PATIENCE_MS = 30000;
-const UPLOAD_PATIENCE_MS = 300000;
+const UPLOAD_PATIENCE_MS = 900000;
+const LISTEN_AGAIN_MS = 5000;
 
-// In this variable only, and in no storage: a reload forgets it. A session cookie replaces it
-// where the server has sessions.
-let key = null;
 let whenRefused = () => {};
 
 export class ApiError extends Error {
@@ -17,12 +15,10 @@ export class ApiError extends Error {
 }
 
 export const path = (name) => new URL(name, BASE).href;
-export const holdsKey = () => key !== null;
 export const onRefusal = (callback) => (whenRefused = callback);
 
 export async function send(method, name, { body, json, headers = {}, ...options } = {}) {
   const all = { ...headers };
-  if (key) all.Authorization = `Bearer ${key}`;
   if (json !== undefined) all["Content-Type"] = "application/json";
   let answer;
   try {
@@ -57,50 +53,13 @@ export const read = async (name, options) => (await send("GET", name, options)).
 const query = (pairs) =>
   new URLSearchParams(Object.entries(pairs).filter(([, value]) => value !== "" && value != null));
 
-// --- what this server can do: read off its own description, so that an older one works too ---
-
-export const can = {
-  events: false, session: false, estimate: null, batches: false, retry: false, search: false,
-  via: false, frames: false, pause: false,
-};
-
-export async function discover() {
-  const { paths = {}, components } = await read("openapi.json");
-  const names = (route, method) => (paths[route]?.[method]?.parameters || []).map((p) => p.name);
-  const estimate = Object.keys(paths).find((route) => /^\/v1\/models\/\{\w+\}\/estimate$/.test(route));
-  Object.assign(can, {
-    events: "/v1/events" in paths,
-    session: "/v1/session" in paths,
-    estimate: estimate ? names(estimate, "get") : null,
-    batches: "/v1/batches" in paths,
-    retry: "/v1/jobs/{job_id}/retry" in paths,
-    search: names("/v1/jobs", "get").includes("q"),
-    via: names("/v1/jobs/{job_id}/content", "get").includes("via"),
-    frames: /"frame"/.test(JSON.stringify([paths["/v1/jobs"]?.post, components?.schemas?.ImageFrame])),
-  });
-  return can;
-}
-
 // --- who is asking ---
 
-export async function signIn(text) {
-  key = text.trim();
-  try {
-    await listJobs({ limit: 1 });
-    if (can.session) {
-      await send("POST", "v1/session", { json: {} });
-      key = null; // From here on the cookie speaks.
-    }
-  } catch (error) {
-    key = null;
-    throw error;
-  }
-}
-
-export async function signOut() {
-  if (can.session) await send("DELETE", "v1/session").catch(() => {});
-  key = null;
-}
+// Begin a session: the key is sent this once and kept nowhere, and from here on a cookie speaks.
+export const signIn = (key) =>
+  send("POST", "v1/session", { headers: { Authorization: `Bearer ${key.trim()}` } });
+export const signOut = () => send("DELETE", "v1/session").catch(() => {}); // It ends by itself too.
+export const whoAmI = () => read("v1/session");
 
 // --- models, jobs ---
 
@@ -108,7 +67,7 @@ export const listModels = async () => (await read("v1/models")).data;
 export const readQueue = () => read("v1/queue");
 export const listJobs = (pairs) => read(`v1/jobs?${query(pairs)}`);
 export const cancelJob = async (id) => (await send("POST", `v1/jobs/${id}/cancel`)).json();
-export const retryJob = async (id) => (await send("POST", `v1/jobs/${id}/retry`)).json();
+export const retryJob = async (id, json) => (await send("POST", `v1/jobs/${id}/retry`, { json })).json();
 export const deleteJob = (id, options) => send("DELETE", `v1/jobs/${id}`, options);
 
 // Return the job, or null where it is as the version known.
@@ -122,8 +81,10 @@ export async function readJob(id, etag) {
 // A key of its own makes sending again harmless: the same one gives the same job.
 export async function createJob(fields, image, idempotencyKey) {
   const form = new FormData();
-  if (image.jobId) form.append("image", JSON.stringify({ job_id: image.jobId, frame: image.frame }));
-  else form.append("image", image.blob, image.name || "photo");
+  if (image.jobId) {
+    form.append("image[job_id]", image.jobId);
+    form.append("image[frame]", image.frame);
+  } else form.append("image", image.blob, image.name || "photo");
   for (const [name, value] of Object.entries(fields)) {
     if (value === undefined || value === null || value === "") continue;
     const isText = typeof value !== "object" || value instanceof Blob;
@@ -133,30 +94,47 @@ export async function createJob(fields, image, idempotencyKey) {
   return (await send("POST", "v1/jobs", { body: form, headers })).json();
 }
 
-export async function estimate(model, fields) {
-  if (!can.estimate) return null;
-  const known = Object.entries(fields).filter(([name]) => can.estimate.includes(name));
-  return read(`v1/models/${encodeURIComponent(model)}/estimate?${query(Object.fromEntries(known))}`);
+// Queue all of them or none; an order is an image and its fields.
+export async function createBatch(orders, idempotencyKey) {
+  const form = new FormData();
+  const items = orders.map(({ image, fields }, at) => {
+    if (image.jobId) return { ...fields, image: { job_id: image.jobId, frame: image.frame } };
+    form.append(`photo${at}`, image.blob, image.name || "photo");
+    return { ...fields, image: { part: `photo${at}` } };
+  });
+  form.append("items", JSON.stringify(items));
+  const headers = { "Idempotency-Key": idempotencyKey };
+  return (await send("POST", "v1/batches", { body: form, headers })).json();
 }
 
-export const batchZip = (batchId) => path(`v1/batches/${batchId}/content`);
+export const readBatch = (id) => read(`v1/batches/${id}`);
+export const cancelBatch = (id) => send("POST", `v1/batches/${id}/cancel`);
+export const batchZip = (id) => path(`v1/batches/${id}/content`);
 
-// Follow every change; returns what ends it, or null where only asking again and again is left.
+export const estimate = (model, pairs) =>
+  read(`v1/models/${encodeURIComponent(model)}/estimate?${query(pairs)}`);
+
+// Follow every change; returns what ends it.
 export function follow(onJob, onState) {
-  if (!can.events || key || !window.EventSource) return null;
-  const source = new EventSource(path("v1/events"));
-  const hear = (event) => {
-    try {
-      const told = JSON.parse(event.data);
-      if (told?.id) onJob(told);
-    } catch {
+  let source = null;
+  let waiting = 0;
+  const hear = (event) => onJob(JSON.parse(event.data));
+  const open = () => {
+    source = new EventSource(path("v1/events"));
+    source.addEventListener("message", (event) => event.data && hear(event));
+    source.addEventListener("deleted", hear);
+    source.onopen = () => onState(true);
+    source.onerror = () => {
+      // A lost line is taken up again by the browser, with Last-Event-ID; a refusal is not.
+      if (source.readyState === EventSource.CLOSED) waiting = setTimeout(open, LISTEN_AGAIN_MS);
       onState(false);
-    }
+    };
   };
-  for (const name of ["message", "job", "deleted"]) source.addEventListener(name, hear);
-  source.onopen = () => onState(true);
-  source.onerror = () => onState(false); // The browser comes back by itself, with Last-Event-ID.
-  return () => source.close();
+  open();
+  return () => {
+    clearTimeout(waiting);
+    source.close();
+  };
 }
 
 // --- files ---
@@ -166,21 +144,8 @@ export function fileUrl(job, variant = "video") {
   const link = job.output?.[variant]?.url || `/v1/jobs/${job.id}/content?variant=${variant}`;
   const { pathname, search } = new URL(link, BASE);
   const url = new URL(path(pathname.slice(pathname.indexOf("/v1/jobs/") + 1)) + search);
-  if (can.via) url.searchParams.set("via", "gateway");
+  url.searchParams.set("via", "gateway");
   return url.href;
-}
-
-const blobs = new Map();
-
-// An address that <img> and <video> can load: they send no key, so its holder's come as blobs.
-export function mediaUrl(url) {
-  if (!key) return Promise.resolve(url);
-  if (!blobs.has(url)) {
-    const made = send("GET", url).then(async (answer) => URL.createObjectURL(await answer.blob()));
-    made.catch(() => blobs.delete(url));
-    blobs.set(url, made);
-  }
-  return blobs.get(url);
 }
 
 export const fetchBlob = async (url) => (await send("GET", url)).blob();

@@ -105,6 +105,8 @@ export default {
   "workers.start": "No worker is running. Jobs are kept and start when one is: make run, or python -m worker on the machine with the GPU.",
   queue: "Queue",
   "queue.idle": "Ready",
+  "queue.paused": "Paused",
+  "queue.pausedWhy": "The queue is paused by whoever runs this server. Jobs are kept and start when it goes on.",
   "queue.count": "{n} in work",
   "status.queued": "In line",
   "status.running": "Rendering",

@@ -89,6 +89,31 @@ export function frame(photo, of = model()) {
   return { width, height, aspect, differs: Math.abs(Math.log(aspect / own)) > 0.015 };
 }
 
+// Return what of a photo its frame shows, in fractions of the photo: less than it where it is
+// cropped, more where bars are beside it.
+export function view(photo, aspect) {
+  const own = photo.width / photo.height;
+  const isCrop = (state.form.values.fit || "crop") === "crop";
+  const [w, h] = [aspect / own, own / aspect].map((part) => (isCrop ? Math.min : Math.max)(1, part));
+  const [x, y] = isCrop ? [photo.x, photo.y] : [0.5, 0.5];
+  return { left: (1 - w) * x, top: (1 - h) * y, w, h };
+}
+
+// Say whether this page cuts the photo: the server's own crop is the middle of it.
+export function isCut(photo, of = model()) {
+  const isCentred = photo.x === 0.5 && photo.y === 0.5 && !state.form.shape;
+  const isCrop = (state.form.values.fit || "crop") === "crop";
+  return photo.width > 0 && !photo.jobId && isCrop && frame(photo, of).differs && !isCentred;
+}
+
+// Return the point that a camera moves towards, in fractions of the picture that is sent.
+function focusOf(photo, of) {
+  if (!isCut(photo, of)) return photo.focus;
+  const { left, top, w, h } = view(photo, frame(photo, of).aspect);
+  const within = (part) => Math.min(1, Math.max(0, part));
+  return [within((photo.focus[0] - left) / w), within((photo.focus[1] - top) / h)];
+}
+
 // Return why this cannot be made, with what could, or null.
 export function obstacle(photo, of = model()) {
   const { width, height } = frame(photo, of);
@@ -123,7 +148,7 @@ export function fields(photo, of = model()) {
     Object.assign(sent, { fit, width: shape.width, height: shape.height });
     delete sent.resolution;
   }
-  if (form.focus && property(of, "focus")) sent.focus = form.focus;
+  if (photo?.focus && property(of, "focus")) sent.focus = focusOf(photo, of);
   if (form.seed !== null) sent.seed = form.seed;
   return sent;
 }

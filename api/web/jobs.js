@@ -1,9 +1,7 @@
 // Jobs as the server has them: followed, made, canceled, deleted. The server owns the queue.
 import * as api from "./api.js";
-import { fields, newId } from "./form.js";
-import { keepPhoto } from "./photos.js";
-import { filterKey, isLive, liveJobs, model, set, state } from "./state.js";
-import { isKnown, later, t } from "./i18n.js";
+import { filterKey, isLive, liveJobs, set, state } from "./state.js";
+import { isKnown, t } from "./i18n.js";
 
 export const QUICK_MS = 350;
 const USUAL_MS = 1000;
@@ -49,29 +47,41 @@ function tell(job) {
 
 export function start() {
   for (const name of ["visibilitychange", "pageshow", "online", "focus"]) {
-    addEventListener(name, () => !document.hidden && soon(0));
+    addEventListener(name, () => {
+      if (name === "online" || document.hidden) hush();
+      if (!document.hidden) soon(0);
+    });
   }
-  listen();
   soon(0);
 }
 
 // Ask again from the start: for another caller after a sign-in, or none after a sign-out.
 export function restart() {
   set({ jobs: new Map(), cursors: {}, isListed: false, selected: null });
-  round = 0;
-  listen();
+  hush();
   soon(0);
 }
 
-function listen() {
-  stopListening?.();
-  stopListening = api.follow(
+// Listen while somebody looks. A hidden page asks instead: a browser has only six lines to one
+// address, and a line that slept may be dead without saying so.
+function attend() {
+  const isWanted = state.phase === "ready" && !document.hidden;
+  if (!isWanted) return hush();
+  stopListening ||= api.follow(
     (job) => learn([job]),
     (isOpen) => {
       isListening = isOpen;
+      if (isOpen) round = 0; // What ended while nobody listened is in the lists.
       soon(0);
     },
   );
+}
+
+function hush() {
+  stopListening?.();
+  stopListening = null;
+  isListening = false;
+  round = 0;
 }
 
 export function soon(ms) {
@@ -90,6 +100,7 @@ async function look() {
 }
 
 async function lookOnce() {
+  attend();
   if (state.phase !== "ready") return USUAL_MS;
   try {
     await readNews();
@@ -161,11 +172,9 @@ export async function readMore() {
   const keep = (changes) => set({ cursors: { ...state.cursors, [name]: { ...cursor, ...changes } } });
   keep({ isLoading: true });
   try {
-    const q = api.can.search ? filter.q : "";
-    const limit = filter.q && !api.can.search ? 100 : PAGE;
-    const page = await api.listJobs({ limit, after: cursor.after, status: filter.status, q });
+    const page = await api.listJobs({ limit: PAGE, after: cursor.after, ...filter });
     learn(page.data, { isNews: false });
-    keep({ after: page.last_id ?? cursor.after, hasMore: page.has_more, isLoading: false });
+    keep({ after: page.last_id ?? cursor.after, hasMore: page.has_more, isCut: page.is_cut, isLoading: false });
   } catch {
     keep({ isLoading: false });
   }
@@ -174,36 +183,6 @@ export async function readMore() {
 export function select(id) {
   set({ selected: id, dialog: null });
   history.replaceState(null, "", id ? `#${id}` : location.pathname);
-}
-
-// Send one job for each photo and seed, and show the first.
-export async function submit({ seeds } = {}) {
-  const of = model();
-  const orders = seeds
-    ? seeds.map((seed) => ({ photo: state.photos[state.current], seed }))
-    : state.photos.map((photo) => ({ photo }));
-  if (!orders.length || state.isSending) return;
-  set({ isSending: true, sendError: null });
-  await later();
-  const { cut } = await import("./cut.js");
-  const together = orders.length > 1 ? newId() : null;
-  let first = null;
-  try {
-    for (const { photo, seed } of orders) {
-      const sent = { ...fields(photo, of), outputs: ["poster", "gif"] };
-      if (seed !== undefined) sent.seed = seed;
-      if (together) sent.metadata = { set: together };
-      const job = await api.createJob(sent, await cut(photo, of), newId());
-      keepPhoto(job.id, photo.url);
-      learn([job], { isNews: false });
-      if (!first) select((first = job).id);
-    }
-    set({ announcement: t("sent"), sentAt: Date.now() });
-  } catch (error) {
-    set({ sendError: error });
-  }
-  set({ isSending: false });
-  soon(QUICK_MS / 2);
 }
 
 // Return an error in words: ours where we know the way out, else the server's own.

@@ -13,9 +13,9 @@ api.onRefusal((error) => state.phase !== "sign-in" && set({ phase: "sign-in", si
 
 export async function enter() {
   try {
-    await api.discover().catch(() => {}); // A server that hides its description is the plain one.
+    const who = await api.whoAmI();
     const [models, queue] = await Promise.all([api.listModels(), api.readQueue()]);
-    set({ models, queue, phase: "ready", isOnline: true });
+    set({ models, queue, who, phase: "ready", isOnline: true });
     const asked = location.hash.slice(1);
     if (asked.startsWith("job_")) {
       set({ selected: asked });

@@ -16,7 +16,7 @@ export async function measured(blob, name, more = {}) {
     (bitmap) => ({ width: bitmap.width, height: bitmap.height }),
     () => ({ width: 0, height: 0 }), // HEIC in most browsers: the server can, this page cannot.
   );
-  return { blob, name, url, x: 0.5, y: 0.5, ...size, ...more };
+  return { blob, name, url, x: 0.5, y: 0.5, focus: null, ...size, ...more };
 }
 
 export async function addFiles(files) {
@@ -56,11 +56,15 @@ export function removePhoto(index) {
   set({ photos, current: Math.min(state.current, Math.max(0, photos.length - 1)) });
 }
 
-export function movePhoto(index, x, y) {
-  const within = (value) => Math.min(1, Math.max(0, value));
-  const photos = state.photos.map((photo, at) => (at === index ? { ...photo, x: within(x), y: within(y) } : photo));
-  set({ photos });
-}
+const within = (value) => Math.min(1, Math.max(0, value));
+
+const changePhoto = (index, changes) =>
+  set({ photos: state.photos.map((photo, at) => (at === index ? { ...photo, ...changes } : photo)) });
+
+export const movePhoto = (index, x, y) => changePhoto(index, { x: within(x), y: within(y) });
+
+// Set the point that the camera moves towards, in fractions of the photo; null is its middle.
+export const focusPhoto = (index, point) => changePhoto(index, { focus: point?.map(within) ?? null });
 
 const SETTINGS = ["negative_prompt", "resolution", "fit", "num_frames", "fps", "num_inference_steps", "guidance_scale"];
 

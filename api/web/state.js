@@ -10,6 +10,7 @@ export const state = {
   isOnline: true,
   models: [],
   queue: null,
+  who: null, // {name, how, is_admin}: how the server lets this page in
   jobs: new Map(), // id -> the newest snapshot seen
   hidden: new Set(), // deleted here, and still within the time to undo it
   isListed: false, // the first page of the history has come
@@ -95,11 +96,16 @@ export function shownJobs() {
 const searchable = (job) =>
   [job.input.prompt, job.model, job.id, job.seed, ...Object.values(job.metadata)].join(" ").toLowerCase();
 
+export const isPaused = (name) => state.queue?.data.find((line) => line.model === name)?.is_paused;
+
+// What jobs that were sent together have in common, or undefined.
+export const setName = (job) => job.metadata?.set || job.batch_id;
+
 // The jobs that were sent together, in the order of sending.
 export function setOf(job) {
-  const name = job.metadata?.set;
+  const name = setName(job);
   if (!name) return [job];
-  const of = [...state.jobs.values()].filter((each) => each.metadata?.set === name && !state.hidden.has(each.id));
+  const of = [...state.jobs.values()].filter((each) => setName(each) === name && !state.hidden.has(each.id));
   return of.sort((a, b) => -newestFirst(a, b));
 }
 

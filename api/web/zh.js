@@ -105,6 +105,8 @@ export default {
   "workers.start": "没有工作进程在运行。任务会保留，待启动后开始：make run，或在有显卡的机器上运行 python -m worker。",
   queue: "队列",
   "queue.idle": "就绪",
+  "queue.paused": "已暂停",
+  "queue.pausedWhy": "管理员已暂停队列。任务会保留，恢复后开始。",
   "queue.count": "{n} 个进行中",
   "status.queued": "排队中",
   "status.running": "渲染中",

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -186,7 +187,7 @@ def test_a_failure_says_what_happened_and_the_way_out(
     assert guest.page.locator("#prompt").input_value() == "The camera slowly pushes in."
 
 
-def test_five_photos_become_five_jobs_with_one_progress(
+def test_five_photos_become_one_batch_with_one_progress_and_one_zip(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes, tmp_path: Path
 ) -> None:
     page = guest.page
@@ -203,8 +204,12 @@ def test_five_photos_become_five_jobs_with_one_progress(
         finish(fake_worker, clip)
     page.get_by_role("button", name="Compare 5").click()
     expect(page.locator(".compare video")).to_have_count(5)
-    sets = {job["metadata"]["set"] for job in studio.get("/v1/jobs").json()["data"]}
-    assert len(sets) == 1
+    (batch,) = studio.get("/v1/batches").json()["data"]
+    assert batch["counts"]["succeeded"] == 5
+    page.get_by_role("button", name="Close").click()
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download all (zip)").click()
+    assert len(ZipFile(saved.value.path()).namelist()) == 6  # And results.csv.
 
 
 def test_frames_are_stepped_through_one_by_one(
@@ -240,7 +245,9 @@ def test_the_history_is_searched_and_gives_its_settings_back(
     page.get_by_role("combobox", name="Show").select_option("failed")
     expect(page.locator(".clip")).to_contain_text(["a blue whale"])
     page.get_by_role("combobox", name="Show").select_option("")
-    page.get_by_role("searchbox").fill("FOX")
+    with page.expect_request(lambda request: "q=FOX" in request.url):
+        page.get_by_role("searchbox").fill("FOX")
+    expect(page.locator(".clip")).to_have_count(1)
     expect(page.locator(".clip")).to_contain_text(["a red fox"])
     page.locator(".clip-open").click()
     page.get_by_role("button", name="Same settings").click()
@@ -335,6 +342,57 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         house.ports.session_cache.forget(cookie["value"])
         page.reload()
         page.locator(".sign-in").first.wait_for()
+
+
+def test_a_session_hears_of_progress_without_asking(
+    browser: Browser, module_stack: Stack, fake_worker: FakeWorker, clip: bytes
+) -> None:
+    fake_worker.clear()
+    fake_worker.offer(CAMERA)
+    settings = module_stack.settings(admin_key=ADMIN_KEY)
+    with running_gateway(settings) as house, visit(browser, locale="en-GB") as guest:
+        page = guest.page
+        enter(page, house)
+        page.locator("#key").fill(ADMIN_KEY)
+        page.keyboard.press("Enter")
+        page.locator(".sample").first.click()
+        page.locator(".big").click()
+        page.locator(".is-rendering").wait_for()
+        job = fake_worker.claim("camera")
+        fake_worker.beat(job, 4)
+        with page.expect_request(lambda request: request.url.endswith("/v1/events")):
+            page.reload()
+        expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
+        # From here on no question about jobs is answered.
+        page.route(re.compile(r"/v1/jobs(\?.*|/job_\w+)$"), lambda _: None)
+        fake_worker.beat(job, 7)
+        expect(page.locator(".progress-line")).to_contain_text("step 7 of 10")
+        fake_worker.complete(job, clip)
+        plays(page)
+        assert guest.complaints[1:] == []  # The first is the 401 that asked for the key.
+        page.unroute_all(behavior="ignoreErrors")
+
+
+def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
+) -> None:
+    page = guest.page
+    photo().resize((300, 100)).save(tmp_path / "wide.png")
+    enter(page, studio)
+    page.locator("input[data-for=photos]").set_input_files(tmp_path / "wide.png")
+    box = page.locator(".shown").bounding_box()
+    assert box
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 4)
+    page.get_by_text("1:1").click()
+    page.locator(".shown.can-move").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    page.locator(".big").click()
+    page.locator(".is-rendering").wait_for()
+    x, y = studio.get("/v1/jobs").json()["data"][0]["input"]["focus"]
+    # A third of the photo is left of it, from 0.65 * 2/3 on: its middle is near the left edge.
+    assert x == pytest.approx((0.5 - 0.65 * 2 / 3) * 3, abs=0.02)
+    assert y == pytest.approx(0.25, abs=0.02)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -461,6 +519,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
         "last_frame": {"type": "string", "contentMediaType": "image/*", "title": "Last frame"},
     }
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    page.route("**/v1/models/tomorrow/estimate?*", lambda route: route.fulfill(json={}))
     bodies: list[bytes] = []
 
     def keep(route: Any) -> None:

@@ -13,6 +13,9 @@ const admin = {
   workers: async () => (await read("v1/admin/workers")).data,
   failures: async () => (await read("v1/admin/failures?limit=20")).data,
   storage: () => read("v1/admin/storage"),
+  pauses: async () => (await read("v1/admin/pauses")).data,
+  pause: (json) => send("POST", "v1/admin/pause", { json }),
+  resume: (json) => send("POST", "v1/admin/resume", { json }),
   keys: async () => (await read("v1/keys")).data,
   createKey: async (json) => (await send("POST", "v1/keys", { json })).json(),
   rotateKey: async (id) => (await send("POST", `v1/keys/${id}/rotate`)).json(),
@@ -76,11 +79,29 @@ function Workers() {
     heads=${["name", "device", "memory", "models", "state", "running"].map((name) => t(`head.${name}`))} />`;
 }
 
+// The queue, and the brake: of one model, or of all.
 function Line() {
-  const [told] = useRead(readQueue);
-  const rows = told.data?.data.map((line) => [line.model, line.queued, line.running, line.workers, seconds(line.render_seconds) || "–", seconds(line.wait_seconds) || "–"]);
+  const [told, again] = useRead(async () => ({ line: await readQueue(), pauses: await admin.pauses() }));
+  const { line, pauses = [] } = told.data || {};
+  const whole = pauses.find((pause) => pause.model === null);
+  const rows = line?.data.map((each) => [
+    each.model,
+    each.is_paused ? t("queue.paused") : t("admin.goes"),
+    whole ? "" : html`<${Brake} model=${each.model} isOn=${each.is_paused} again=${again} />`,
+    each.queued, each.running, each.workers, seconds(each.render_seconds) || "–", seconds(each.wait_seconds) || "–",
+  ]);
   return html`<${Part} title=${t("queue")} told=${told} rows=${rows} none=${t("queue.idle")}
-    heads=${["model", "queued", "running", "workers", "render", "wait"].map((name) => t(`head.${name}`))} />`;
+    heads=${["model", "state", "do", "queued", "running", "workers", "render", "wait"].map((name) => t(`head.${name}`))}>
+    ${line && html`<div class="row"><p class=${`hint ${whole ? "warn" : ""}`}>${whole ? t("admin.pausedSince", { time: when(whole.since) }) : t("admin.pauseHow")}</p><span class="grow"></span>
+      <${Brake} isOn=${Boolean(whole)} again=${again} /></div>`}
+  <//>`;
+}
+
+function Brake({ model, isOn, again }) {
+  const asked = model ? { model } : {};
+  const press = tried(() => (isOn ? admin.resume(asked) : admin.pause(asked)), again);
+  const words = t(`admin.${isOn ? "resume" : "pause"}${model ? "" : "All"}`);
+  return html`<button type="button" class=${model ? "link" : ""} onClick=${press}>${words}</button>`;
 }
 
 function Failures() {
@@ -93,8 +114,10 @@ function Failures() {
 function Storage() {
   const [told] = useRead(admin.storage, { every: 0 });
   const rows = told.data?.data.map((stored) => [stored.owner || t("admin.house"), number(stored.jobs), number(stored.files), bytes(stored.bytes), stored.first_expires_at ? when(stored.first_expires_at) : "–"]);
-  return html`<${Part} title=${`${t("admin.storage")}${told.data ? ` · ${bytes(told.data.bytes)}` : ""}`} told=${told} rows=${rows} none=${t("library.none")}
-    heads=${["owner", "jobs", "files", "size", "expires"].map((name) => t(`head.${name}`))} />`;
+  return html`<${Part} title=${`${t("admin.storage")}${told.data ? ` · ${told.data.is_partial ? "≥ " : ""}${bytes(told.data.bytes)}` : ""}`} told=${told} rows=${rows} none=${t("library.none")}
+    heads=${["owner", "jobs", "files", "size", "expires"].map((name) => t(`head.${name}`))}>
+    ${told.data?.free_bytes != null && html`<p class="hint">${t("admin.free", { size: bytes(told.data.free_bytes) })}</p>`}
+  <//>`;
 }
 
 const tried = (work, after) => async () => {

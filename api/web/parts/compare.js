@@ -1,9 +1,9 @@
 import { html, useEffect, useRef } from "../html.js";
-import { batchZip, can, fileUrl } from "../api.js";
+import { fileUrl } from "../api.js";
 import { select } from "../jobs.js";
 import { state, useStore } from "../state.js";
 import { t } from "../i18n.js";
-import { Dialog, useMedia } from "./media.js";
+import { Dialog } from "./media.js";
 
 const DRIFT_SECONDS = 0.06;
 const LOOK_MS = 200;
@@ -23,19 +23,16 @@ export function Compare({ jobs, onClose }) {
     return () => clearInterval(clock);
   }, []);
   const shown = jobs.map((id) => state.jobs.get(id)).filter(Boolean);
-  const batch = shown[0]?.batch_id;
   return html`
     <${Dialog} title=${t("compare", { n: shown.length })} onClose=${onClose} className="wide">
       <div class="compare" ref=${at}>${shown.map((job) => html`<${One} key=${job.id} job=${job} />`)}</div>
-      ${batch && can.batches && html`<p><a class="button" href=${batchZip(batch)} download>${t("batch.zip")}</a></p>`}
     <//>`;
 }
 
 function One({ job }) {
-  const url = useMedia(fileUrl(job));
   return html`
     <figure>
-      <video src=${url} autoplay muted loop playsinline aria-label=${job.input.prompt || t("clip")}></video>
+      <video src=${fileUrl(job)} autoplay muted loop playsinline aria-label=${job.input.prompt || t("clip")}></video>
       <figcaption><span class="hint">${t("field.seed")} ${job.seed}</span><button type="button" class="link" onClick=${() => select(job.id)}>${t("open")}</button></figcaption>
     </figure>`;
 }

@@ -1,8 +1,8 @@
 // Left: the photo, the words, the settings, and the one big button.
 import { html, useEffect, useState } from "../html.js";
 import { clipSeconds, furtherNames, obstacle, presets, property, value } from "../form.js";
-import { explained, submit } from "../jobs.js";
-import { model, set, setForm, state, useStore } from "../state.js";
+import { explained } from "../jobs.js";
+import { isPaused, model, setForm, state, useStore } from "../state.js";
 import { isKnown, number, t, term } from "../i18n.js";
 import { Choices, Control } from "./control.js";
 import { MovePicker } from "./move-picker.js";
@@ -35,6 +35,7 @@ export function Composer() {
       <div class="send">
         ${sendError && html`<p class="error" role="alert">${explained(sendError)}</p>`}
         ${problem && html`<${Obstacle} problem=${problem} of=${of} />`}
+        ${isPaused(of.id) && html`<p class="hint warn">${t("queue.pausedWhy")}</p>`}
         ${of.workers === 0 && html`<p class="hint warn">${t("workers.start")}</p>`}
         <button type="button" class="primary big" disabled=${isSending || !photo || Boolean(problem)} onClick=${() => submit()}>
           ${isSending ? t("send.sending") : many ? t("send.many", { n: photos.length }) : t("send")}
@@ -44,6 +45,8 @@ export function Composer() {
     </section>`;
 }
 
+// It came with the photo's own part: nothing can be sent before.
+const submit = () => import("../send.js").then((file) => file.submit());
 const Expected = lazy(() => import("./expected.js"), "Expected");
 const Obstacle = lazy(() => import("./expected.js"), "Obstacle");
 const Shape = lazy(() => import("./shown-photo.js"), "Shape");

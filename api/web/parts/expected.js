@@ -2,7 +2,7 @@
 import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
 import { clipSeconds, fields, frame, property, value } from "../form.js";
-import { setForm, state } from "../state.js";
+import { isPaused, setForm, state } from "../state.js";
 import { number, seconds, t } from "../i18n.js";
 
 const change = (name, next) => setForm({ values: { ...state.form.values, [name]: next } });
@@ -22,23 +22,25 @@ export function Obstacle({ problem, of }) {
   </p>`;
 }
 
-// When the clip will be there: asked of the server where it knows, else from its queue's figures.
+// When the clip will be there, where enough like it were made here to know.
 export function Expected({ of, photo }) {
   const [told, setTold] = useState(null);
-  const sent = JSON.stringify(fields(photo, of));
+  const { width, height } = frame(photo, of);
+  const { fps, num_frames, num_inference_steps, quality } = fields(photo, of);
+  const asked = JSON.stringify({ width, height, fps, num_frames, num_inference_steps, quality });
   const line = state.queue?.data.find((each) => each.model === of.id);
   useEffect(() => {
-    if (!api.can.estimate) return undefined;
-    const waiting = setTimeout(() => {
-      api.estimate(of.id, { ...frame(photo, of), ...JSON.parse(sent) }).then(setTold, () => setTold(null));
-    }, 300);
-    return () => clearTimeout(waiting);
-  }, [sent, of.id]);
-  const { width, height } = frame(photo, of);
+    let isWanted = true;
+    const hear = (news) => isWanted && setTold(news);
+    const waiting = setTimeout(() => api.estimate(of.id, JSON.parse(asked)).then(hear, () => hear(null)), 300);
+    return () => {
+      isWanted = false;
+      clearTimeout(waiting);
+    };
+  }, [asked, of.id, line?.queued, line?.running]);
   const size = `${width} × ${height}, ${t("time.s", { n: number(clipSeconds(of)) })}`;
-  const took = told?.render_seconds ?? line?.render_seconds;
-  const wait = told?.wait_seconds ?? line?.wait_seconds ?? 0;
-  if (took == null) return html`<span>${size}</span>`;
-  const ready = told?.end_seconds ?? wait + took;
-  return html`<span>${size} · ${wait > 2 ? t("expect.wait", { start: seconds(wait), end: seconds(ready) }) : t("expect.soon", { end: seconds(ready) })}</span>`;
+  const { wait_seconds: wait, end_seconds: end } = told || {};
+  const starts = wait > 2 ? (end == null ? t("left.start", { time: seconds(wait) }) : t("expect.wait", { start: seconds(wait), end: seconds(end) })) : null;
+  const said = starts || (end == null ? null : t("expect.soon", { end: seconds(end) }));
+  return html`<span>${size}${said && !isPaused(of.id) && ` · ${said}`}</span>`;
 }

@@ -5,7 +5,7 @@ import { liveJobs, set, useStore } from "../state.js";
 import { LANGUAGES, language, setLanguage, t } from "../i18n.js";
 
 export function Header() {
-  const { phase, view, queue } = useStore();
+  const { phase, view, queue, who } = useStore();
   const live = phase === "ready" ? liveJobs().length : 0;
   const workers = queue?.totals.workers;
   return html`
@@ -17,8 +17,8 @@ export function Header() {
       <span class="grow"></span>
       ${phase === "ready" && view === "studio" &&
       html`<a class=${`pill ${live ? "is-busy" : ""}`} href="#queue" onClick=${toQueue}>
-        <i class=${workers === 0 ? "dot bad" : "dot"}></i>
-        ${workers === 0 ? t("workers.none") : live ? t("queue.count", { n: live }) : t("queue.idle")}
+        <i class=${workers === 0 || queue?.is_paused ? "dot bad" : "dot"}></i>
+        ${queue?.is_paused ? t("queue.paused") : workers === 0 ? t("workers.none") : live ? t("queue.count", { n: live }) : t("queue.idle")}
       </a>`}
       <nav aria-label=${t("nav")}>
         <a href=${api.path("admin")} onClick=${go("admin")} aria-current=${view === "admin" ? "page" : null}>${t("nav.admin")}</a>
@@ -30,8 +30,8 @@ export function Header() {
           ${Object.entries(LANGUAGES).map(([code, name]) => html`<option value=${code} selected=${code === language}>${name}</option>`)}
         </select>
       </label>
-      ${(api.holdsKey() || api.can.session) && phase === "ready" &&
-      html`<button class="quiet" type="button" onClick=${leave}>${t("signOut")}</button>`}
+      ${who?.how === "session" && phase === "ready" &&
+      html`<button class="quiet" type="button" title=${who.name} onClick=${leave}>${t("signOut")}</button>`}
     </header>`;
 }
 
@@ -43,7 +43,7 @@ async function choose(code) {
 const go = (view) => (event) => {
   if (event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
-  // Without a load, which would forget the key.
+  // Without a load: the form, the photos and the stream stay.
   history.pushState(null, "", view === "admin" ? api.path("admin") : api.path(""));
   set({ view, selected: null });
   scrollTo(0, 0);
@@ -58,6 +58,7 @@ function toQueue(event) {
 
 async function leave() {
   await api.signOut();
+  set({ phase: "sign-in", signInError: null, who: null });
+  history.replaceState(null, "", location.pathname);
   restart();
-  set({ phase: "sign-in", signInError: null });
 }

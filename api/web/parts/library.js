@@ -1,17 +1,26 @@
 // What was made: from the server, newest first, as far back as one scrolls.
 import { Component, h, html, useEffect, useRef, useState } from "../html.js";
-import { fileUrl, holdsKey } from "../api.js";
+import { fileUrl } from "../api.js";
 import { remove } from "../actions.js";
 import { readMore, select } from "../jobs.js";
-import { filterKey, set, shownJobs, useStore } from "../state.js";
+import { filterKey, set, shownJobs, state, useStore } from "../state.js";
 import { when } from "../format.js";
 import { language, t } from "../i18n.js";
 import { Icon } from "./icon.js";
-import { Picture, useMedia, useNear } from "./media.js";
+import { Picture, useNear } from "./media.js";
 
 const NEAR_PX = 600;
 const FLOOR_MS = 1000;
+const TYPING_MS = 300;
 const FILTERS = ["", "succeeded", "failed", "canceled"];
+
+let typing = 0;
+
+// The server looks through thousands: once for what was typed, not for each letter.
+function search(q) {
+  clearTimeout(typing);
+  typing = setTimeout(() => set({ filter: { ...state.filter, q } }), TYPING_MS);
+}
 
 export function Library() {
   const { isListed, cursors, filter, selected, jobs } = useStore();
@@ -22,12 +31,13 @@ export function Library() {
     <section class="library" aria-label=${t("library")}>
       <header class="row">
         <h2>${t("library")}</h2><span class="grow"></span>
-        <input type="search" aria-label=${t("search")} placeholder=${t("search")} value=${filter.q} onInput=${(event) => set({ filter: { ...filter, q: event.target.value } })} />
+        <input type="search" aria-label=${t("search")} placeholder=${t("search")} value=${filter.q} maxlength="200" onInput=${(event) => search(event.target.value.trim())} />
         <select aria-label=${t("filter")} value=${filter.status} onChange=${(event) => set({ filter: { ...filter, status: event.target.value } })}>
           ${FILTERS.map((status) => html`<option value=${status} selected=${status === filter.status}>${t(status ? `status.${status}` : "filter.all")}</option>`)}
         </select>
       </header>
       ${!shown.length && !cursor.hasMore && html`<p class="hint">${t("library.none")}</p>`}
+      ${cursor.isCut && !cursor.hasMore && html`<p class="hint">${t("search.cut")}</p>`}
       <ul class="grid">${shown.map((job) => html`<${Card} key=${job.id} version=${job.version} job=${job} isShown=${job.id === selected} language=${language} />`)}</ul>
       <${More} key=${filterKey(filter)} cursor=${cursor} count=${shown.length} />
     </section>`;
@@ -90,7 +100,7 @@ const Card = memo(function Card({ job, isShown }) {
 });
 
 function Playing({ job, isStill }) {
-  const url = useMedia(fileUrl(job));
-  return url && html`<video src=${isStill ? `${url}${holdsKey() ? "" : "#t=0.05"}` : url} muted loop playsinline autoplay=${!isStill} preload=${isStill ? "metadata" : "auto"} tabindex="-1" aria-hidden="true"></video>`;
+  const url = fileUrl(job);
+  return html`<video src=${isStill ? `${url}#t=0.05` : url} muted loop playsinline autoplay=${!isStill} preload=${isStill ? "metadata" : "auto"} tabindex="-1" aria-hidden="true"></video>`;
 }
 

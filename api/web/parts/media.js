@@ -1,25 +1,10 @@
 import { html, useEffect, useRef, useState } from "../html.js";
-import { holdsKey, mediaUrl } from "../api.js";
 import { pose } from "../moves.js";
 import { t } from "../i18n.js";
 import { Icon } from "./icon.js";
 
-// Return an address that this page can show, when it is there; only what is near the screen is
-// fetched by a key's holder, whose pictures come as blobs.
-export function useMedia(url, { isNear = true } = {}) {
-  const [shown, setShown] = useState(holdsKey() ? null : url);
-  useEffect(() => {
-    let isWanted = true;
-    if (url && isNear) mediaUrl(url).then((found) => isWanted && setShown(found), () => isWanted && setShown(null));
-    return () => (isWanted = false);
-  }, [url, isNear]);
-  return holdsKey() ? shown : url;
-}
-
-export function Picture({ url, alt = "", isNear = true, ...more }) {
-  const shown = useMedia(url, { isNear });
-  return shown ? html`<img src=${shown} alt=${alt} decoding="async" loading="lazy" ...${more} />` : null;
-}
+export const Picture = ({ url, alt = "", isNear = true, ...more }) =>
+  isNear && html`<img src=${url} alt=${alt} decoding="async" loading="lazy" ...${more} />`;
 
 // Say whether an element has been near the screen.
 export function useNear() {
@@ -37,10 +22,10 @@ export function useNear() {
 }
 
 // A photo under a moving camera, drawn by CSS alone: what the camera engine would make of it.
-export function Camera({ url, moves, speed, aspect, more, alt = "", position = "50% 50%", fit = "cover" }) {
+export function Camera({ url, moves, speed, aspect, more, alt = "", position = "50% 50%", origin, fit = "cover" }) {
   return html`
     <span class=${`camera ${moves.includes("handheld") ? "sways" : ""}`} style=${pose(moves, speed, { aspect, more })}>
-      <img src=${url} alt=${alt} draggable=${false} style=${{ objectPosition: position, objectFit: fit }} />
+      <img src=${url} alt=${alt} draggable=${false} style=${{ objectPosition: position, objectFit: fit, transformOrigin: origin }} />
     </span>`;
 }
 

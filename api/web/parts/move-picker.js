@@ -3,7 +3,7 @@ import { setForm, state } from "../state.js";
 import { language, t } from "../i18n.js";
 import { MAX_MOVES, MOVES, SPEEDS, readPrompt, toggle, writePrompt } from "../moves.js";
 import { path } from "../api.js";
-import { frame } from "../form.js";
+import { frame, property, view } from "../form.js";
 import { Choices } from "./control.js";
 import { Camera } from "./media.js";
 
@@ -38,5 +38,8 @@ export function Preview({ photo, of }) {
   const { aspect } = frame(photo, of);
   const asked = moves.length ? { moves, speed } : { moves: ["push_in"], speed: "slow" };
   const fit = state.form.values.fit || "crop";
-  return html`<${Camera} url=${photo.url} ...${asked} aspect=${aspect} alt=${t("photo.alt")} position=${`${photo.x * 100}% ${photo.y * 100}%`} fit=${fit === "crop" ? "cover" : "contain"} />`;
+  const { left, top, w, h } = view(photo, aspect);
+  const [x, y] = (property(of, "focus") && photo.focus) || [left + w / 2, top + h / 2];
+  const origin = `${((x - left) / w) * 100}% ${((y - top) / h) * 100}%`;
+  return html`${fit === "blur" && html`<img class="behind" src=${photo.url} alt="" />`}<${Camera} url=${photo.url} ...${asked} origin=${origin} aspect=${aspect} alt=${t("photo.alt")} position=${`${photo.x * 100}% ${photo.y * 100}%`} fit=${fit === "crop" ? "cover" : "contain"} />`;
 }

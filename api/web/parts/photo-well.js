@@ -1,7 +1,7 @@
 import { html, useRef } from "../html.js";
 import { path } from "../api.js";
 import { lazy } from "../lazy.js";
-import { SAMPLES, addFiles, chooseSample, removePhoto } from "../photos.js";
+import { SAMPLES, addFiles, chooseSample, focusPhoto, removePhoto } from "../photos.js";
 import { state } from "../state.js";
 import { t } from "../i18n.js";
 
@@ -29,6 +29,7 @@ export function PhotoWell() {
               <button type="button" class="quiet" onClick=${() => files.current.click()}>${t("photo.other")}</button>
               ${photos.length > 1 && html`<span class="hint">${t("photo.count", { n: photos.length })}</span>`}
               <span class="grow"></span>
+              ${photo.focus && html`<button type="button" class="quiet" onClick=${() => focusPhoto(current, null)}>${t("photo.unfocus")}</button>`}
               <button type="button" class="quiet" onClick=${() => removePhoto(current)}>${t("photo.remove")}</button>
             </div>
             ${photos.length > 1 && html`<${Strip} />`}

@@ -1,7 +1,6 @@
 import { html } from "../html.js";
 import { again, cancel, loadJob, remove } from "../actions.js";
-import { can, retryJob } from "../api.js";
-import { learn, select } from "../jobs.js";
+import { isPaused } from "../state.js";
 import { isKnown, seconds, t, term } from "../i18n.js";
 
 // What a job is doing now, in words.
@@ -15,14 +14,22 @@ export function doing(job) {
   return step && total && job.stage !== "loading" ? `${stage} · ${t("step", { k: step, n: total })}` : stage;
 }
 
+// When it starts and ends, as the server expects it; an estimate that has run out says nothing any
+// more, and a minus even less.
 export function left(job) {
-  const eta = job.status === "queued" ? job.queue?.eta_seconds : job.progress.eta_seconds;
+  const isQueued = job.status === "queued";
+  if (isQueued && isPaused(job.model)) return t("queue.paused");
+  const eta = isQueued ? job.queue?.eta_seconds : (job.progress.eta_seconds ?? until(job.expected?.end_at, job.seenAt));
   if (eta == null) return "";
-  const since = (Date.now() - job.seenAt) / 1000;
-  const rest = eta - since;
-  // An estimate that has run out says nothing any more, and a minus even less.
-  return rest >= 1 ? t(job.status === "queued" ? "left.start" : "left.end", { time: seconds(rest) }) : t("left.nearly");
+  const rest = eta - (Date.now() - job.seenAt) / 1000;
+  if (rest < 1) return t("left.nearly");
+  if (!isQueued) return t("left.end", { time: seconds(rest) });
+  const { start_at: start, end_at: end } = job.expected || {};
+  if (!end) return t("left.start", { time: seconds(rest) });
+  return t("expect.wait", { start: seconds(rest), end: seconds(rest + until(end, Date.parse(start))) });
 }
+
+const until = (end, from) => (end ? (Date.parse(end) - from) / 1000 : null);
 
 export function Bar({ job, label }) {
   const isKnown = job.status === "running" && job.progress.percent > 0 && !["muxing", "uploading"].includes(job.stage);
@@ -55,7 +62,7 @@ export function Failed({ job }) {
       ${!isCanceled && html`<p>${job.error?.message}</p>`}
       <p class="hint">${way}</p>
       <div class="row">
-        <button type="button" class="primary" onClick=${() => (can.retry && !isCanceled ? retry(job) : again(job))}>${t("again")}</button>
+        <button type="button" class="primary" onClick=${() => again(job)}>${t("again")}</button>
         <button type="button" class="quiet" onClick=${() => loadJob(job, { seed: job.seed })}>${t("reuse")}</button>
         <button type="button" class="quiet" onClick=${() => remove(job)}>${t("delete")}</button>
       </div>
@@ -66,11 +73,4 @@ function wayOut(job) {
   const name = `way.${job.error?.code}`;
   if (isKnown(name)) return t(name);
   return t(job.error?.retryable ? "way.retry" : "way.other");
-}
-
-async function retry(job) {
-  const made = await retryJob(job.id).catch(() => null);
-  if (!made) return again(job);
-  learn([made], { isNews: false });
-  return select(made.id);
 }

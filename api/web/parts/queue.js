@@ -1,10 +1,10 @@
 // The queue tray: all of the caller's jobs, from any device, as the server has them.
-import { html } from "../html.js";
-import { fileUrl } from "../api.js";
-import { again, cancel, loadJob } from "../actions.js";
+import { html, useEffect, useState } from "../html.js";
+import { fileUrl, readBatch } from "../api.js";
+import { again, cancel, cancelBatch, loadJob } from "../actions.js";
 import { select } from "../jobs.js";
 import { keptPhoto } from "../photos.js";
-import { liveJobs, set, state, useStore } from "../state.js";
+import { liveJobs, set, setName, state, useStore } from "../state.js";
 import { t } from "../i18n.js";
 import { Picture, useNear } from "./media.js";
 import { Bar, doing, left } from "./progress.js";
@@ -25,16 +25,28 @@ export function Queue() {
 
 // One progress for jobs that were sent together.
 function Together({ live }) {
-  const names = [...new Set(live.map((job) => job.metadata?.set).filter(Boolean))];
-  return names.map((name) => {
-    const all = [...state.jobs.values()].filter((job) => job.metadata?.set === name);
-    const done = all.filter((job) => job.finished_at).length;
-    return html`<div class="together" key=${name}>
-      <span>${t("batch.progress", { k: done, n: all.length })}</span>
-      <progress max=${all.length} value=${done} aria-label=${t("batch.progress", { k: done, n: all.length })}></progress>
-      <button type="button" class="link" onClick=${() => live.filter((job) => job.metadata?.set === name).forEach(cancel)}>${t("batch.cancel")}</button>
-    </div>`;
-  });
+  const names = [...new Set(live.map(setName).filter(Boolean))];
+  return names.map((name) => html`<${Sent} key=${name} name=${name} live=${live.filter((job) => setName(job) === name)} />`);
+}
+
+function Sent({ name, live }) {
+  const batch = live[0].metadata?.set ? null : name;
+  const [told, setTold] = useState(null);
+  const all = [...state.jobs.values()].filter((job) => setName(job) === name);
+  const stands = live.map((job) => job.status).join();
+  useEffect(() => {
+    let isWanted = true;
+    if (batch) readBatch(batch).then((news) => isWanted && setTold(news), () => {});
+    return () => (isWanted = false);
+  }, [batch, stands]);
+  const total = told?.counts.total ?? all.length;
+  const done = told ? total - told.counts.queued - told.counts.running : all.length - live.length;
+  const words = t("batch.progress", { k: done, n: total });
+  return html`<div class="together">
+    <span>${words}</span>
+    <progress max="100" value=${told ? told.progress.percent : (100 * done) / total} aria-label=${words}></progress>
+    <button type="button" class="link" onClick=${() => (batch ? cancelBatch(batch) : live.forEach(cancel))}>${t("batch.cancel")}</button>
+  </div>`;
 }
 
 function Row({ job }) {

@@ -1,9 +1,10 @@
 // The photo that was chosen, as the clip will show it.
 import { html, useRef } from "../html.js";
-import { frame, property, shapes } from "../form.js";
-import { movePhoto } from "../photos.js";
+import { frame, property, shapes, view } from "../form.js";
+import { focusPhoto, movePhoto } from "../photos.js";
 import { model, set, setForm, state } from "../state.js";
 import { t } from "../i18n.js";
+import "../send.js";
 import { Choices } from "./control.js";
 
 const STEP = 0.05;
@@ -18,6 +19,7 @@ export function Shown({ photo, index }) {
   const canFocus = Boolean(property(of, "focus"));
   const grip = useRef(null);
   const own = photo.width / photo.height;
+  const shows = view(photo, aspect);
   const drag = (event) => {
     if (!grip.current) return;
     const box = event.currentTarget.getBoundingClientRect();
@@ -34,7 +36,8 @@ export function Shown({ photo, index }) {
     grip.current = null;
     if (!wasClick || !canFocus) return;
     const box = event.currentTarget.getBoundingClientRect();
-    setForm({ focus: [round((event.clientX - box.left) / box.width), round((event.clientY - box.top) / box.height)] });
+    const point = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    focusPhoto(index, [round(shows.left + point[0] * shows.w), round(shows.top + point[1] * shows.h)]);
   };
   const press = (event) => {
     if (!canMove || !ARROWS[event.key]) return;
@@ -43,7 +46,8 @@ export function Shown({ photo, index }) {
   };
   const style = { aspectRatio: String(aspect), maxWidth: `calc(var(--well-height) * ${aspect.toFixed(4)})` };
   const look = { objectFit: fit === "crop" ? "cover" : "contain", objectPosition: `${photo.x * 100}% ${photo.y * 100}%` };
-  const help = canMove ? t("photo.move") : canFocus ? t("photo.focus") : null;
+  const isNarrow = aspect < 1; // Words over it would hide it.
+  const help = canMove ? t(canFocus ? "photo.both" : "photo.move") : canFocus ? t("photo.focus") : null;
   if (!photo.width) return html`<div class="shown is-blind"><p>${t("photo.blind", { name: photo.name })}</p></div>`;
   return html`
     <div class=${`shown ${canMove ? "can-move" : ""}`} style=${style} tabindex=${canMove ? 0 : null} role=${canMove ? "group" : null} aria-label=${canMove ? help : null}
@@ -54,10 +58,12 @@ export function Shown({ photo, index }) {
       onPointerMove=${drag} onPointerUp=${drop} onPointerCancel=${() => (grip.current = null)} onKeyDown=${press}>
       ${fit === "blur" && html`<img class="behind" src=${photo.url} alt="" />`}
       <img src=${photo.url} alt=${t("photo.alt")} draggable=${false} style=${look} />
-      ${canFocus && state.form.focus && html`<i class="focus" style=${{ left: `${state.form.focus[0] * 100}%`, top: `${state.form.focus[1] * 100}%` }}></i>`}
-      ${help && html`<span class="over">${help}</span>`}
-    </div>`;
+      ${canFocus && photo.focus && html`<i class="focus" style=${{ left: part(photo.focus[0], shows.left, shows.w), top: part(photo.focus[1], shows.top, shows.h) }}></i>`}
+      ${help && !isNarrow && !photo.focus && html`<span class="over">${help}</span>`}
+    </div>
+    ${help && isNarrow && html`<p class="hint">${help}</p>`}`;
 }
+const part = (at, from, whole) => `${((at - from) / whole) * 100}%`;
 const round = (part) => Math.round(part * 1000) / 1000;
 
 export function Strip() {

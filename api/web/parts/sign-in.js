@@ -34,7 +34,7 @@ export function SignIn() {
           placeholder="sr_…" aria-invalid=${told ? "true" : null} aria-describedby="key-help" />
         ${told && html`<p class="error" role="alert">${explained(told)}</p>`}
         <button class="primary" disabled=${isAsking}>${t("signIn.enter")}</button>
-        <p id="key-help" class="hint">${t(api.can.session ? "signIn.cookie" : "signIn.memory")} ${t("signIn.where")} <code>make key NAME=me</code></p>
+        <p id="key-help" class="hint">${t("signIn.cookie")} ${t("signIn.where")} <code>make key NAME=me</code></p>
       </form>
     </main>`;
 }

@@ -1,13 +1,12 @@
 // A finished clip: plays at once, muted, in a loop; steps through its frames; goes on from here.
 import { html, useEffect, useRef, useState } from "../html.js";
-import { can, fetchBlob, fileUrl, holdsKey } from "../api.js";
+import { batchZip, fileUrl } from "../api.js";
 import { loadJob, remove, useFrame, vary } from "../actions.js";
 import { select } from "../jobs.js";
-import { set, setOf, toast } from "../state.js";
+import { isLive, set, setOf, toast } from "../state.js";
 import { bytes, day } from "../format.js";
 import { number, seconds, t, term } from "../i18n.js";
 import { Icon } from "./icon.js";
-import { useMedia } from "./media.js";
 import { Frame } from "./stage.js";
 
 export function Viewer({ job }) {
@@ -16,8 +15,8 @@ export function Viewer({ job }) {
   const [isPlaying, setPlaying] = useState(true);
   const [isBroken, setBroken] = useState(false);
   const clip = useRef(null);
-  const url = useMedia(fileUrl(job));
-  const poster = useMedia(job.output.poster ? fileUrl(job, "poster") : null);
+  const url = fileUrl(job);
+  const poster = job.output.poster ? fileUrl(job, "poster") : null;
   const last = video.num_frames - 1;
   useFrames(clip, video.fps, last, setAt, url);
   const go = (frame) => {
@@ -32,7 +31,8 @@ export function Viewer({ job }) {
     event.preventDefault();
     keys[event.key]();
   };
-  const together = setOf(job).filter((each) => each.status === "succeeded");
+  const all = setOf(job);
+  const together = all.filter((each) => each.status === "succeeded");
   return html`
     <div class="viewer" onKeyDown=${press}>
       <${Frame} aspect=${video.width / video.height} className="is-done">
@@ -53,9 +53,10 @@ export function Viewer({ job }) {
         <button type="button" onClick=${() => loadJob(job, { seed: job.seed })}>${t("reuse")}</button>
         <button type="button" onClick=${() => vary(job)}>${t("vary")}</button>
         ${together.length > 1 && html`<button type="button" onClick=${() => set({ dialog: { name: "compare", jobs: together.map((each) => each.id) } })}>${t("compare", { n: together.length })}</button>`}
-        ${can.frames && html`<button type="button" onClick=${() => takeFrame(job, at, clip.current)}>${t("frame.use")}</button>`}
+        ${job.batch_id && !all.some(isLive) && html`<a class="button" href=${batchZip(job.batch_id)} download>${t("batch.zip")}</a>`}
+        <button type="button" onClick=${() => takeFrame(job, at, clip.current)}>${t("frame.use")}</button>
         <button type="button" onClick=${() => set({ dialog: { name: "code", id: job.id } })}>${t("code")}</button>
-        ${!holdsKey() && html`<button type="button" onClick=${() => copy(fileUrl(job))}>${t("copyLink")}</button>`}
+        <button type="button" onClick=${() => copy(fileUrl(job))}>${t("copyLink")}</button>
         <button type="button" class="quiet" onClick=${() => remove(job)}>${t("delete")}</button>
         <span class="grow"></span>
         <button type="button" class="quiet" onClick=${() => select(null)}>${t("newClip")}</button>
@@ -88,17 +89,9 @@ const KINDS = { video: "MP4", gif: "GIF", poster: "WebP", spritesheet: "WebP" };
 
 function Download({ job }) {
   const kinds = Object.keys(KINDS).filter((variant) => job.output[variant]);
-  const save = async (event, variant) => {
-    if (!holdsKey()) return;
-    event.preventDefault();
-    const link = Object.assign(document.createElement("a"), { download: nameOf(job, variant) });
-    link.href = URL.createObjectURL(await fetchBlob(fileUrl(job, variant)));
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  };
   return kinds.map(
     (variant) => html`
-      <a class=${`button ${variant === "video" ? "strong" : ""}`} href=${fileUrl(job, variant)} download=${nameOf(job, variant)} onClick=${(event) => save(event, variant)}>
+      <a class=${`button ${variant === "video" ? "strong" : ""}`} href=${fileUrl(job, variant)} download=${nameOf(job, variant)}>
         ${variant === "video" ? t("download") : t(`download.${variant}`)} <small>${bytes(job.output[variant].bytes)}</small>
       </a>`,
   );
