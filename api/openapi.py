@@ -14,7 +14,7 @@ from api.submit.image_source import MAX_URL
 from shared.engines.given_frames import MAX_KEYFRAMES
 from shared.errors import AppError, Drained, LeaseLost, RenderFailed
 from shared.jobs.batch import MAX_ITEMS
-from shared.jobs.create import CreateJob, Metadata
+from shared.jobs.create import MAX_EVENT_TYPES, CreateJob, Metadata
 from shared.webhooks.events import BATCH_FINISHED, EventType
 
 CONTENT: Final = "/v1/jobs/{job_id}/content"
@@ -144,7 +144,7 @@ _ITEM: Final = {
     "properties": {
         "image": {
             "description": "As of a job, or a file part of the same form.",
-            "oneOf": [*_IMAGE["oneOf"], _object("part", {"type": "string"})],
+            "oneOf": [*_IMAGE["oneOf"], _object("part", _ID)],
         },
         **{name: value for name, value in _CREATE["properties"].items() if name != "webhook"},
     },
@@ -158,6 +158,7 @@ _BATCH_WEBHOOK: Final = {
         "event_types": {
             "type": "array",
             "items": {"enum": [BATCH_FINISHED, *get_args(EventType)]},
+            "maxItems": MAX_EVENT_TYPES,
             "default": [BATCH_FINISHED],
         },
     },

@@ -235,6 +235,7 @@ def test_the_unforeseen_is_a_500_that_tells_nothing_but_its_request_id() -> None
         admin_key=SecretStr(ADMIN_KEY),
         database_url=SecretStr("postgresql+psycopg://nobody@127.0.0.1:9/nothing"),
         redis_url=SecretStr("redis://127.0.0.1:9/0"),
+        secret=SecretStr("s" * 32),
     )
     app = create_app(settings)
 
