@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from shared.engines.given_frames import GivenFrames
 from shared.engines.spec import (
@@ -34,6 +34,21 @@ MIDDLE: Final = (0.5, 0.5)
 Fraction = Annotated[Real, Field(ge=0, le=1)]
 
 
+# The page under /docs breaks on `prefixItems`, and on a list that has neither default nor example.
+Focus = Annotated[
+    tuple[Fraction, Fraction],
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0, "maximum": 1},
+            "minItems": 2,
+            "maxItems": 2,
+            "examples": [[0.5, 0.5]],
+        }
+    ),
+]
+
+
 class RequestedParameters(BaseModel):
     """What a client asked of the renderer; None means "the engine's default"."""
 
@@ -45,7 +60,7 @@ class RequestedParameters(BaseModel):
     width: Whole | None = Field(default=None, ge=1)
     height: Whole | None = Field(default=None, ge=1)
     fit: Fit = Fit.CROP
-    focus: tuple[Fraction, Fraction] | None = Field(
+    focus: Focus | None = Field(
         default=None,
         description=(
             "What a camera moves towards and around: two fractions of the picture, from its left"

@@ -45,7 +45,7 @@ def test_a_photo_chosen_on_the_docs_page_becomes_a_job(gateway: Gateway, tmp_pat
         create = page.locator("#operations-jobs-create_job_v1_jobs_post")
         create.locator(".opblock-summary-control").click()
         create.locator(".try-out__btn").click()
-        create.locator("input[type=file]").set_input_files(tmp_path / "photo.jpg")
+        create.locator("input[type=file]").first.set_input_files(tmp_path / "photo.jpg")
         create.locator(".execute").click()
         answer = create.locator(".live-responses-table")
         answer.locator(".response-col_status").first.wait_for()

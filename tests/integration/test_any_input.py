@@ -28,6 +28,7 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.stack import Stack
+from tests.support.streams import begun
 
 EXAMPLES: Final = 4
 """Of each operation, with a key and without: some three hundred requests in all."""
@@ -103,7 +104,9 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(
         sent = case.as_transport_kwargs(base_url=asked.url)
         sent["headers"] = {**sent.get("headers", {}), **_key_of(asked)}
         try:
-            answer = asked.http.request(**sent, timeout=30, allow_redirects=False)
+            answer = begun(
+                asked.http.request(**sent, timeout=30, allow_redirects=False, stream=True)
+            )
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             return  # What HTTP itself cannot carry reaches nobody.
         check_answer(answer)

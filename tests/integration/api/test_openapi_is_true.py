@@ -29,6 +29,7 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.stack import Stack
+from tests.support.streams import begun
 
 EXAMPLES: Final = 3
 KEY: Final = {"Authorization": f"Bearer {ADMIN_KEY}"}
@@ -80,7 +81,9 @@ def test_every_answer_is_as_described(operation: Any, has_key: bool, locked: Gat
         sent = case.as_transport_kwargs(base_url=locked.url)
         sent["headers"] = {**sent.get("headers", {}), **(KEY if has_key else {})}
         try:
-            answer = requests.request(**sent, timeout=30, allow_redirects=False)
+            answer = begun(
+                requests.request(**sent, timeout=30, allow_redirects=False, stream=True)
+            )
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
             return  # What HTTP itself cannot carry reaches nobody.
         if not has_key and operation.definition.raw.get("security") != []:
