@@ -191,7 +191,7 @@ def jobs_of_a_life(walk: Walk, worker: FakeWorker) -> None:
     walk.ask("GET", "/v1/jobs", query="?metadata[a]=1&status=succeeded")
     walk.ask("DELETE", "/v1/jobs/{job_id}", expect=204, names=names)
     walk.ask("GET", "/v1/jobs/{job_id}", expect=404, names=names)
-    walk.ask("POST", "/v1/jobs", expect=422, json={"image": data_uri(b"x"), "promt": ""})
+    walk.ask("POST", "/v1/jobs", expect=422, json={"image": data_uri(b"x"), "promt": "x"})
     walk.ask("POST", "/v1/jobs", expect=415, data=b"x", headers={"Content-Type": "text/plain"})
     walk.ask("POST", "/generate", expect=504, files=image, data={"prompt": "zoom"})
 
