@@ -27,7 +27,6 @@ from api.submit.image_source import ImageSource
 from api.submit.images import Images
 from api.submit.remote_urls import check_webhook
 from api.submit.submit import CheckedRequest, check_create, job_of
-from shared.crashpoints import crashpoint
 from shared.engines.registry import OfferedEngine
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge
 from shared.ids import new_id
@@ -245,7 +244,6 @@ def _accept(
     ports: Ports, caller: Caller, checked: CheckedBatch, news: Sequence[NewJob]
 ) -> SubmittedBatch:
     """Commit the batch, and ring for workers."""
-    crashpoint("batch_stored")
     try:
         batch, jobs = ports.jobs.submit_batch(
             checked.batch,

@@ -137,7 +137,6 @@ class Jobs:
                 if job is None:
                     raise refusal(connection, new, limits, of_batch=len(news))
                 jobs.append(job)
-            crashpoint("batch_before_commit")
         for job in jobs:
             self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(made), jobs
