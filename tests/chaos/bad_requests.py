@@ -152,7 +152,7 @@ BODIES: dict[str, Kind] = {
     "another content type": Kind(lambda rng: http(saved("JPEG"), "image/jpeg"), UNSUPPORTED),
     "too large a body": Kind(lambda rng: http(b"{" + bytes(99), JSON, length=10**10), TOO_LARGE),
     "chunks beyond the limit": Kind(
-        lambda rng: chunked([b" " * 2**20] * 36, JSON), TOO_LARGE | NO_ANSWER, 0.1
+        lambda rng: chunked([b" " * 2**20] * 52, JSON), TOO_LARGE | NO_ANSWER, 0.1
     ),
     "a length that is too short": Kind(
         lambda rng: http(image_json(PHOTO).partition(b"\r\n\r\n")[2], JSON, length=40), BAD
