@@ -10,6 +10,7 @@ AppError
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
+├── NotHttp                   400  bytes that the server itself could not read as a request
 ├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
 ├── Forbidden                 403  AdminOnly, ReadOnlyKey, ModelNotAllowed, HostRefused,
 │                                  CrossSiteRefused, LinkRefused, LinkExpired, HeaderRefused
@@ -136,6 +137,14 @@ class UnsupportedBody(InvalidRequest):
 class IdempotencyConflict(InvalidRequest):
     code = "idempotency_conflict"
     title = "Idempotency key used for another request"
+
+
+class NotHttp(AppError):
+    """The connection carried something else, or a request that is framed wrongly."""
+
+    code = "not_http"
+    status = 400
+    title = "Not HTTP"
 
 
 class Unauthenticated(AppError):

@@ -7,6 +7,10 @@ from typing import Final, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from api.problems import problem_response
+from shared.errors import NotHttp
+from shared.ids import new_id
+
 HEAD_SECONDS: Final = 30.0
 """From the connection, or the first byte after an answer, to the end of a request's headers."""
 
@@ -71,6 +75,21 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)
         super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Tell as every other error is told that these bytes are no request, and close.
+
+        Args:
+            msg: what uvicorn would say, without the way out.
+        """
+        error = NotHttp(
+            "these bytes are no HTTP/1.1 request: look at its line, headers and chunks"
+        )
+        answer = problem_response(error, {"state": {"request_id": f"req_{new_id().hex}"}})
+        lines = [b"HTTP/1.1 400 Bad Request", *(b": ".join(pair) for pair in answer.raw_headers)]
+        head = b"\r\n".join([*lines, b"connection: close\r\n\r\n"])
+        self.transport.write(head + bytes(answer.body))
+        self.transport.close()
 
     def _leave(self, cycle: RequestResponseCycle) -> None:
         """Close; while a body is on its way only our own half, until the client closes too."""

@@ -62,9 +62,7 @@ class Answer:
 
     @property
     def says_what_is_right(self) -> bool:
-        """A refusal has a code and a sentence; below HTTP itself there is but one sentence."""
-        if self.status == 400:
-            return self.body == b"Invalid HTTP request received." or self.code != ""
+        """A refusal has a code and a sentence."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return len(json.loads(self.body)["detail"]) > 20 and self.code != ""
         return False

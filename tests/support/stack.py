@@ -215,14 +215,14 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def stack(servers: Servers, tmp_path: Path) -> Iterator[Stack]:
     """Healthy servers, and on them a migrated database, a Valkey and a bucket that are empty."""
-    with _fresh(servers, tmp_path) as stack:
+    with fresh_stack(servers, tmp_path) as stack:
         yield stack
 
 
 @pytest.fixture(scope="module")
 def module_stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Like `stack`, one for all tests of a module."""
-    with _fresh(servers, tmp_path_factory.mktemp("stack")) as stack:
+    with fresh_stack(servers, tmp_path_factory.mktemp("stack")) as stack:
         yield stack
 
 
@@ -266,7 +266,8 @@ def settings_from(env: dict[str, str], **values: Any) -> Settings:
 
 
 @contextlib.contextmanager
-def _fresh(servers: Servers, data_dir: Path) -> Iterator[Stack]:
+def fresh_stack(servers: Servers, data_dir: Path) -> Iterator[Stack]:
+    """Yield a stack, with servers that are whole before and after it."""
     servers.heal()
     stack = Stack(servers, data_dir)
     yield stack
