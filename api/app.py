@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from api import openapi, problems
 from api.auth.rate_limit import Rate, Rates
@@ -15,6 +16,7 @@ from api.compat.replicate import routes as replicate
 from api.middleware import cors
 from api.middleware.authentication import Authentication
 from api.middleware.body_timeout import BodyTimeout
+from api.middleware.quick_reads import QuickRead, QuickReads
 from api.middleware.request_log import RequestLog
 from api.middleware.security_headers import SecurityHeaders
 from api.monitoring.metrics import Telemetry
@@ -46,6 +48,15 @@ DESCRIPTION: Final = (
     " with a stable `code`."
 )
 
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own would look for its providers in the environment at each request."""
+
+QUICK_READS: Final = (
+    QuickRead("/v1/jobs/{job_id}", jobs.poll),
+    QuickRead("/v1/jobs", jobs.list_newest, jobs.NEWEST),
+    QuickRead("/v1/models", models.list_known),
+)
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the gateway; its ports open when the server starts and close when it stops."""
@@ -64,9 +75,11 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads its parts from a CDN.
         redoc_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     app.state.telemetry = Telemetry()
     app.add_middleware(BodyTimeout)
+    app.add_middleware(QuickReads, reads=QUICK_READS)
     app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
     traffic, largest = app.state.telemetry.traffic, largest_body(settings)
     app.add_middleware(RequestLog, traffic=traffic, largest_body=largest)

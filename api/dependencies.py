@@ -10,9 +10,12 @@ from datetime import timedelta
 from typing import Annotated, Final, cast
 
 from fastapi import Depends, Header, Request
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from api.ports import Ports
 from api.validation_messages import misplaced_field, unknown_field
+from shared.settings import Settings
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -27,11 +30,15 @@ async def base_url(request: Request) -> str:
     PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
     relative links. Forwarded headers are anybody's to write and not believed.
     """
-    public = (await ports_of(request)).settings.public_url
-    if public is not None:
-        return public
-    host = request.headers.get("host", "")
-    return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
+    return base_url_of(request.scope, (await ports_of(request)).settings)
+
+
+def base_url_of(scope: Scope, settings: Settings) -> str:
+    """Return the same of a request that is not read further."""
+    if settings.public_url is not None:
+        return settings.public_url
+    host = Headers(scope=scope).get("host", "")
+    return f"{scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
 
 
 CACHE_BUSTERS: Final = frozenset(

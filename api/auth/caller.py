@@ -115,6 +115,10 @@ class Authenticator:
         self._sessions = sessions
         self._session_cache = session_cache
         self._login_proxy = login_proxy
+        self._ring: ApiKeySet | None = None
+        self._holders: dict[str, tuple[UUID, Caller]] = {}
+        """By the hash of a key's text, what `_ring` was found to say of it."""
+
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
@@ -206,6 +210,12 @@ class Authenticator:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return replace(HOUSE, proof=KeyProof(key_id=None, digest=digest))
         ring = await self._key_cache.read()
+        if ring is not self._ring:
+            self._ring, self._holders = ring, {}
+        if digest in self._holders:
+            key_id, holder = self._holders[digest]
+            self._key_cache.note_use(key_id)
+            return holder
         match = ring.match(token)
         if match is None:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
@@ -220,7 +230,10 @@ class Authenticator:
             # With the request's id: whoever rotates looks for who has not changed over yet.
             _log.info("old_api_key_used", key=key.prefix)
         self._key_cache.note_use(key.id)
-        return replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
+        holder = replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
+        if ring is self._ring and not match.is_old:
+            self._holders[digest] = key.id, holder
+        return holder
 
     def _without(self, scope: Scope, ring: ApiKeySet) -> Caller:
         """Return whom a key that opens nothing leaves: nobody, while there are no keys at all.

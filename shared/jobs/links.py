@@ -48,6 +48,11 @@ class Links:
         self._keys = tuple(keys)
         self._seconds = int(lives.total_seconds())
 
+    def expires(self, now: datetime) -> int:
+        """Return the end of links that are made now, in Unix seconds."""
+        share = max(1, self._seconds // SHARES)
+        return math.ceil((now.timestamp() + self._seconds) / share) * share
+
     def path(self, job: Job, variant: Variant, *, now: datetime) -> str:
         """Return where a file of the job is fetched, without a host.
 
@@ -56,9 +61,9 @@ class Links:
         """
         if job.link_epoch is None:
             raise ValueError("the job was read without its owner's link_epoch")
-        share = max(1, self._seconds // SHARES)
-        expires = math.ceil((now.timestamp() + self._seconds) / share) * share
-        link = SignedLink(job_id=job.id, variant=variant, expires=expires, epoch=job.link_epoch)
+        link = SignedLink(
+            job_id=job.id, variant=variant, expires=self.expires(now), epoch=job.link_epoch
+        )
         signature = _signature(self._keys[0], link)
         return (
             f"/v1/jobs/{public_id(job.id)}/content?variant={variant}"

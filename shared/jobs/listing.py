@@ -100,10 +100,10 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
     engine = "" if narrow.engine is None else "AND engine = :engine"
-    return _WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
+    return WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
 
 
-_WALK: Final = """
+WALK: Final = """
     SELECT {columns} FROM unnest(CAST(:statuses AS text[])) AS one(name)
     CROSS JOIN LATERAL (
         SELECT {columns} FROM jobs
