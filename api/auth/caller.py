@@ -35,8 +35,9 @@ from shared.errors import (
     SessionEnded,
     Unauthenticated,
 )
+from shared.jobs.batch import public_batch_id
 from shared.jobs.job import public_id
-from shared.jobs.links import Links, SignedLink
+from shared.jobs.links import ZIP, Links, SignedLink
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
@@ -271,9 +272,9 @@ async def require_admin(caller: Authenticated) -> Caller:
 
 
 def _bearer(link: SignedLink) -> Caller:
-    """Return whoever has a link; no owner has a job's id, so that nobody's jobs are theirs."""
-    name = f"link:{public_id(link.job_id)}"
-    return Caller(owner_id=link.job_id, name=name, title=name, way=Way.LINK, link=link)
+    """Return whoever has a link; no owner has its id, so that nobody's jobs are theirs."""
+    name = f"link:{public_batch_id(link.id) if link.variant == ZIP else public_id(link.id)}"
+    return Caller(owner_id=link.id, name=name, title=name, way=Way.LINK, link=link)
 
 
 def _is_for_keys_alone(path: str) -> bool:
