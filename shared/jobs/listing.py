@@ -89,13 +89,24 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
         ids = _BATCH.format(after=after, order=order)
     elif narrow.is_search:
         ids = _SEARCH.format(
-            window=_walk(narrow, "id, metadata, parameters", "DESC", "", ":searched"),
+            window=_window(narrow),
             after=after,
             order=order,
         )
     else:
         ids = _walk(narrow, "id", order, after, ":limit")
     return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
+
+
+def _window(narrow: Filter) -> str:
+    """Return what a search looks through, the newest first.
+
+    The walks by status are merged as they go, so that a search ends as soon as its page is full.
+    """
+    engine = "" if narrow.engine is None else "AND engine = :engine"
+    statuses = list(Status) if narrow.status is None else [narrow.status]
+    walks = (_SEARCHED_WALK.format(status=status, engine=engine) for status in statuses)
+    return f"{' UNION ALL '.join(walks)} ORDER BY id DESC LIMIT :searched"
 
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
@@ -110,6 +121,13 @@ WALK: Final = """
         WHERE owner_id = :owner_id AND status = one.name AND deleted_at IS NULL {engine} {after}
         ORDER BY id {order} LIMIT {limit}) AS same
     ORDER BY id {order} LIMIT {limit}
+"""
+
+# The status is written into it: of an unknown one the planner would not know that it has an order.
+_SEARCHED_WALK: Final = """
+    (SELECT id, metadata, parameters FROM jobs
+     WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
+     ORDER BY id DESC LIMIT :searched)
 """
 
 _MATCHES: Final = """

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from bench.noop import NoopEngine
+from shared.engines.parameters import RequestedParameters
 from shared.ids import new_id
 from shared.jobs.job import Job
 from shared.jobs.listing import Cut, Filter
@@ -32,7 +33,8 @@ def table(module_stack: Stack) -> Iterator[tuple[JobFixture, Job]]:
     """Yield a desk on a full table, and the owner's newest job."""
     settings = module_stack.settings()
     with contextlib.closing(JobFixture(settings)) as desk:
-        job = desk.submit(owner_id=OWNER)
+        asked = RequestedParameters(prompt="a slow ZOOM")
+        job = desk.submit(owner_id=OWNER, metadata={"site": "1"}, asked=asked)
         slow = open_database(settings, deadline=timedelta(minutes=8))
         with contextlib.closing(slow), slow.begin() as connection:
             fill_ended(connection, job.id, OWNER, ENDED)
@@ -89,6 +91,9 @@ HOT: Final[dict[str, Callable[[JobFixture, Job], Any]]] = {
     "a model's that failed": listing(engine=ENGINE, status=Status.FAILED),
     "a model's that is not there": listing(engine="other"),
     "a batch's": listing(batch_id=new_id()),
+    "what each has": listing(metadata={"site": "1"}),
+    "a word that each prompt has": listing(query="zoom"),
+    "a word of those that failed": listing(query="zoom", status=Status.FAILED),
     "a look": lambda desk, _: JobNews(desk.db).look({OWNER: _now(desk)}),
     "a page of live ones": lambda desk, _: JobNews(desk.db).live(
         OWNER, "queued", after=None, limit=100
