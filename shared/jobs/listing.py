@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, RowMapping, TextClause, text
 
 from shared.errors import InvalidRequest
 from shared.jobs.job import Job
@@ -18,6 +18,8 @@ from shared.jobs.news import LINKED
 from shared.lifecycle import Status
 
 SEARCHED: Final = 5000
+LOOKED_AT_FIRST: Final = 200
+"""Of so many the planner walks along an index, to where a page is full; 5,000 it sorts."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,14 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
         raise InvalidRequest("after is not the id of one of your jobs", param="after")
-    found = connection.execute(_statement(narrow, cut), values).mappings().all()
+    statement = _statement(narrow, cut)
+    found: Sequence[RowMapping] = ()
+    if narrow.is_search and cut.newest_first:
+        # The newest of what is found are among the newest: most searches end here.
+        few = {**values, "searched": LOOKED_AT_FIRST}
+        found = connection.execute(statement, few).mappings().all()
+    if len(found) <= cut.limit:
+        found = connection.execute(statement, values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
     jobs = [Job.from_row(row) for row in found[: cut.limit]]
     return Page(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
@@ -105,8 +114,11 @@ def _window(narrow: Filter) -> str:
     """
     engine = "" if narrow.engine is None else "AND engine = :engine"
     statuses = list(Status) if narrow.status is None else [narrow.status]
-    walks = (_SEARCHED_WALK.format(status=status, engine=engine) for status in statuses)
-    return f"{' UNION ALL '.join(walks)} ORDER BY id DESC LIMIT :searched"
+    walks = [_SEARCHED_WALK.format(status=status, engine=engine) for status in statuses]
+    if len(walks) == 1:
+        return walks[0]
+    merged = " UNION ALL ".join(f"({walk})" for walk in walks)
+    return f"{merged} ORDER BY id DESC LIMIT :searched"
 
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
@@ -125,9 +137,9 @@ WALK: Final = """
 
 # The status is written into it: of an unknown one the planner would not know that it has an order.
 _SEARCHED_WALK: Final = """
-    (SELECT id, metadata, parameters FROM jobs
-     WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
-     ORDER BY id DESC LIMIT :searched)
+    SELECT id, metadata, parameters FROM jobs
+    WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
+    ORDER BY id DESC LIMIT :searched
 """
 
 _MATCHES: Final = """
@@ -155,8 +167,9 @@ _BATCH: Final = f"""
 
 _OWNS: Final = text("SELECT FROM jobs WHERE id = :after AND owner_id = :owner_id")
 
-# By the plain index of the owner: a listing of few jobs is then not called cut.
+# Of all statuses: a listing of few jobs is not called cut. They are named for the index's sake.
 _IS_CUT: Final = text(
     "SELECT FROM jobs WHERE owner_id = :owner_id AND deleted_at IS NULL"
-    " ORDER BY id DESC OFFSET :searched LIMIT 1"
+    f" AND status IN ({', '.join(repr(str(status)) for status in Status)})"
+    " OFFSET :searched LIMIT 1"
 )

@@ -10,7 +10,6 @@ import pytest
 from sqlalchemy import event, text
 
 from bench.noop import NoopEngine
-from shared.engines.parameters import RequestedParameters
 from shared.ids import new_id
 from shared.jobs.job import Job
 from shared.jobs.listing import Cut, Filter
@@ -33,8 +32,7 @@ def table(module_stack: Stack) -> Iterator[tuple[JobFixture, Job]]:
     """Yield a desk on a full table, and the owner's newest job."""
     settings = module_stack.settings()
     with contextlib.closing(JobFixture(settings)) as desk:
-        asked = RequestedParameters(prompt="a slow ZOOM")
-        job = desk.submit(owner_id=OWNER, metadata={"site": "1"}, asked=asked)
+        job = desk.submit(owner_id=OWNER, metadata={"site": "harbour"})
         slow = open_database(settings, deadline=timedelta(minutes=8))
         with contextlib.closing(slow), slow.begin() as connection:
             fill_ended(connection, job.id, OWNER, ENDED)
@@ -91,9 +89,10 @@ HOT: Final[dict[str, Callable[[JobFixture, Job], Any]]] = {
     "a model's that failed": listing(engine=ENGINE, status=Status.FAILED),
     "a model's that is not there": listing(engine="other"),
     "a batch's": listing(batch_id=new_id()),
-    "what each has": listing(metadata={"site": "1"}),
-    "a word that each prompt has": listing(query="zoom"),
-    "a word of those that failed": listing(query="zoom", status=Status.FAILED),
+    "what each has": listing(metadata={"site": "harbour"}),
+    "a word that each has": listing(query="HARBOUR"),
+    "a word of those that failed": listing(query="harbour", status=Status.FAILED),
+    "a word of one model's": listing(query="harbour", engine=ENGINE),
     "a look": lambda desk, _: JobNews(desk.db).look({OWNER: _now(desk)}),
     "a page of live ones": lambda desk, _: JobNews(desk.db).live(
         OWNER, "queued", after=None, limit=100
