@@ -35,7 +35,8 @@ from shared.errors import NotFound, Unavailable
 from shared.numbers import Truth
 from shared.outbound.errors import OutboundFailed
 from shared.webhooks.delivery_log import Attempt
-from shared.webhooks.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
+from shared.webhooks.endpoints import Change, no_such_cursor, parse_endpoint_id
+from shared.webhooks.events import EndpointEvent
 from shared.webhooks.signing import webhook_id
 
 router = APIRouter(

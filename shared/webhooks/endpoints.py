@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
@@ -13,7 +13,6 @@ from shared.db import Database
 from shared.errors import InvalidRequest, NotFound
 from shared.ids import new_id
 from shared.webhooks.enqueue import DEFAULT_ENDPOINT
-from shared.webhooks.events import BatchEventType, EventType
 from shared.webhooks.signing import new_secret
 
 PREFIX: Final = "we_"
@@ -24,8 +23,6 @@ MAX_ENDPOINTS: Final = 50
 """Each end of a job becomes a row for each of them."""
 
 OVERLAP: Final = timedelta(hours=24)
-
-EndpointEvent = Literal[EventType, BatchEventType, "video.completed", "video.failed"]
 
 _HEX: Final = re.compile("[0-9a-f]{32}")
 
