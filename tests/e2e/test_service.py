@@ -219,7 +219,12 @@ def test_the_legacy_client_gets_a_moving_clip_of_its_photo(service: Service) -> 
 
 
 @pytest.mark.parametrize(
-    "case", [PERSON, LANDSCAPE, PRODUCT], ids=["person", "landscape", "product"]
+    "case",
+    [
+        pytest.param(PERSON, id="person"),
+        pytest.param(LANDSCAPE, id="landscape", marks=pytest.mark.extended),
+        pytest.param(PRODUCT, id="product", marks=pytest.mark.extended),
+    ],
 )
 def test_the_missions_cases_render_by_their_own_figures(
     service: Service, case: dict[str, Any]
@@ -262,7 +267,8 @@ def test_the_end_of_a_job_reaches_its_webhook_signed_once(
 
 
 def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Service) -> None:
-    job = service.submit(model="i2vgen-xl", num_inference_steps=80, prompt="rain", num_frames=32)
+    small = {"resolution": "256p", "num_frames": 32, "num_inference_steps": 80}
+    job = service.submit(model="i2vgen-xl", prompt="rain", **small)
     until(lambda: (service.get(job["id"])["progress"]["step"] or 0) > 3, "the render is under way")
     supervisor = service.worker()
     for process in [*supervisor.children(recursive=True), supervisor]:

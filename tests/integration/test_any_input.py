@@ -34,7 +34,7 @@ from tests.support.stack import Servers, Stack, fresh_stack
 from tests.support.streams import begun
 
 EXAMPLES: Final = 4
-"""Of each operation, with a key and without: some three hundred requests in all."""
+"""Of each operation, with a key and without."""
 
 KEYS: Final = {"with a key": {"Authorization": f"Bearer {ADMIN_KEY}"}, "without a key": {}}
 MAY_FAIL: Final = {502, 503, 504}
@@ -99,6 +99,12 @@ def check_answer(answer: requests.Response) -> None:
         check(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 
 
+# With a key, tests/integration/api/test_openapi_is_true.py asks the same in each run.
+@pytest.mark.parametrize(
+    "asked",
+    [pytest.param("with a key", marks=pytest.mark.extended), "without a key"],
+    indirect=True,
+)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_nothing_that_the_description_allows_or_forbids_is_a_500(
     operation: Any, asked: Gateway

@@ -87,7 +87,18 @@ def waited(job: Job) -> timedelta:
     return job.started_at - job.created_at
 
 
-@pytest.mark.parametrize("kind", ["freeze", "kill", *REFUSALS])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("freeze", "kill", "read-only"),
+        # Another command's error, to the same end.
+        *(
+            pytest.param(kind, marks=pytest.mark.extended)
+            for kind in REFUSALS
+            if kind != "read-only"
+        ),
+    ],
+)
 def test_a_job_starts_within_two_seconds_while_redis_is_away(bench: Bench, kind: str) -> None:
     worker = up(bench)
     with outage(bench.people.stack, kind):
@@ -125,14 +136,21 @@ def end_at_once(*programs: Program) -> None:
         assert program.process.wait(60) == 0
 
 
-@pytest.mark.parametrize("redis", ["frozen", "there"])
+LONG = ("steps=3000 pause=0.05", 5, Status.QUEUED)
+SHORT = ("steps=40 pause=0.05", 40, Status.SUCCEEDED)
+# A step of minutes ends with the process that runs it, and is charged to nobody.
+ONE_STEP = ("steps=2 pause=600", 1, Status.QUEUED)
+
+
 @pytest.mark.parametrize(
-    ("script", "drain_seconds", "becomes"),
+    ("redis", "script", "drain_seconds", "becomes"),
     [
-        ("steps=3000 pause=0.05", 5, Status.QUEUED),
-        ("steps=40 pause=0.05", 40, Status.SUCCEEDED),
-        # A step of minutes ends with the process that runs it, and is charged to nobody.
-        ("steps=2 pause=600", 1, Status.QUEUED),
+        ("frozen", *LONG),
+        ("there", *SHORT),
+        ("frozen", *ONE_STEP),
+        pytest.param("there", *LONG, marks=pytest.mark.extended),
+        pytest.param("frozen", *SHORT, marks=pytest.mark.extended),
+        pytest.param("there", *ONE_STEP, marks=pytest.mark.extended),
     ],
 )
 def test_a_signal_to_all_processes_at_once_finishes_or_hands_back(
