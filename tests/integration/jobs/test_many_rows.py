@@ -12,9 +12,10 @@ from sqlalchemy import event, text
 from bench.noop import NoopEngine
 from shared.ids import new_id
 from shared.jobs.job import Job
-from shared.jobs.listing import Cut, Filter
+from shared.jobs.listing import Filter
 from shared.jobs.news import JobNews, Mark
 from shared.lifecycle import Status
+from shared.paging import Cut
 from tests.support.factory import JobFixture
 from tests.support.many_rows import fill_ended, fill_queued
 from tests.support.stack import Stack, open_database
