@@ -14,12 +14,9 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis.core.result import Ok
 
-from api.app import create_app
 from api.submit.body import KNOWN, Received, read_create
 from shared.errors import AppError
-from shared.settings import Settings
 from tests.support.gateway import (
     ADMIN_KEY,
     MODEL,
@@ -30,6 +27,7 @@ from tests.support.gateway import (
     photo_png,
     running_gateway,
 )
+from tests.support.schema import OPERATIONS
 from tests.support.stack import Servers, Stack, fresh_stack
 from tests.support.streams import begun
 
@@ -48,9 +46,6 @@ STEADY: Final = settings(
     phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
-
-SCHEMA: Final = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())
-OPERATIONS: Final = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
 
 
 @pytest.fixture(scope="module")

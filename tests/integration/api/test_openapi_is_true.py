@@ -11,15 +11,12 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
-from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
     status_code_conformance,
 )
 
-from api.app import create_app
-from shared.settings import Settings
 from tests.support.gateway import (
     ADMIN_KEY,
     FakeWorker,
@@ -28,6 +25,7 @@ from tests.support.gateway import (
     photo_png,
     running_gateway,
 )
+from tests.support.schema import OPERATIONS, SCHEMA
 from tests.support.stack import Stack
 from tests.support.streams import begun
 
@@ -45,9 +43,6 @@ STEADY: Final = settings(
     phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
-
-SCHEMA: Final = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())
-OPERATIONS: Final = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
 
 
 @pytest.fixture(scope="module")
