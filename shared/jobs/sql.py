@@ -6,6 +6,7 @@ from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.jobs.pauses import NOT_PAUSED
+from shared.jobs.residency import SWAP_RANK
 from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from shared.owners import LINK_EPOCH
@@ -107,10 +108,11 @@ CLAIM: Final = _transition(
     # The engines in the order of their first jobs, then the first free job of one: each is a
     # short walk along the index, where all engines at once would be a sort of the whole queue.
     "id = (SELECT best.id FROM ("
-    "SELECT one.engine FROM unnest(CAST(:engines AS text[])) AS one(engine)"
+    "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
     " CROSS JOIN LATERAL ("
-    f"SELECT claim_at FROM jobs WHERE jobs.engine = one.engine AND {_MAY_START}"
-    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED} ORDER BY head.claim_at) AS first"
+    f"SELECT engine, claim_at, due_at FROM jobs WHERE jobs.engine = one.name AND {_MAY_START}"
+    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED}"
+    f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
     f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.engine AND {_MAY_START}"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
     f"*, {CAP} AS cap, {INPUTS} AS inputs",

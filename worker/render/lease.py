@@ -84,6 +84,9 @@ class Lease:
         self._progressed_at = time.monotonic()
         self._first_step_seconds: float | None = None
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
+        self.is_beside_renders = False
+        self.load_seconds = 0.0
+        """How long the job waited for its model, which was not in memory; kept in its metrics."""
         self.touch()
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -140,7 +143,22 @@ class Lease:
         with self._lock:
             self._progressed_at = time.monotonic()
             limit = self._limit()
-        self._heartbeat_file.beat(limit)
+        if self.is_beside_renders:
+            self._heartbeat_file.beat_of_load(limit)
+        else:
+            self._heartbeat_file.beat(limit)
+
+    def begin_beside_renders(self) -> None:
+        """Note that this job's model is loaded while other jobs are rendered."""
+        self.is_beside_renders = True
+        self.touch()
+
+    def end_beside_renders(self, load_seconds: float) -> None:
+        """Note that the load is over: the job is rendered in its turn."""
+        self.load_seconds = load_seconds
+        self.is_beside_renders = False
+        self._heartbeat_file.end_load()
+        self.touch()
 
     def check(self) -> None:
         """Raise what ended the right to go on, if anything did."""
@@ -237,7 +255,7 @@ class Leases:
     def release(self, lease: Lease) -> None:
         with self._lock:
             self._held.pop(lease.claim, None)
-            idle = not self._held
+            idle = all(held.is_beside_renders for held in self._held.values())
         if idle:
             self._heartbeat_file.idle()
 
