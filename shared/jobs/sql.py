@@ -19,6 +19,7 @@ def _transition(event: Event, assignments: str, where: str, returning: str = "*"
     sets = [f"status = '{transition.target}'", "version = version + 1"]
     if transition.target is not Status.RUNNING:
         sets += ["lease_until = NULL", "stage = NULL", "eta_seconds = NULL"]
+        sets.append("preview_step = NULL")
     if transition.target is Status.QUEUED:
         sets += ["worker = NULL", "step = NULL", "total_steps = NULL"]
     if transition.target in TERMINAL:
@@ -124,7 +125,8 @@ RUNNING: Final = text(
 
 BEAT: Final = text(
     "UPDATE jobs SET lease_until = clock_timestamp() + :lease, version = version + 1,"
-    " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds"
+    " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds,"
+    " preview_step = :preview_step"
     " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version, owner_id"
 )
 

@@ -47,12 +47,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a running job is, for show; `eta_seconds` is what is left of the whole job."""
+    """Where a running job is, for show; `eta_seconds` is what is left of the whole job.
+
+    `preview_step` is the step whose picture lies in the preview store.
+    """
 
     stage: Stage
     step: int | None = None
     total_steps: int | None = None
     eta_seconds: float | None = None
+    preview_step: int | None = None
 
 
 class Jobs:
@@ -229,6 +233,7 @@ class Jobs:
             "step": progress.step,
             "total_steps": progress.total_steps,
             "eta_seconds": progress.eta_seconds,
+            "preview_step": progress.preview_step,
             "lease": self._lease,
         }
         with self._db.autocommit() as connection:

@@ -19,6 +19,7 @@ from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Jobs
 from shared.settings import Settings
 from shared.storage import Storage
@@ -102,6 +103,7 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         heartbeat_file,
         lease_seconds=settings.lease_seconds,
         also=WorkerHeartbeat(registry, card, heartbeat_file),
+        previews=PreviewStore(settings.redis_url.get_secret_value()),
     )
 
     def end(lease: Lease, error: Exception) -> None:
