@@ -1,4 +1,4 @@
-"""Each engine over a pipeline of diffusers' has its rows beside that pipeline, as they are found."""
+"""Engines over diffusers' pipelines have their rows beside those, each as soon as it is found."""
 
 import math
 import time

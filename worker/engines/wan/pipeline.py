@@ -1,6 +1,7 @@
 """One clip from its request to its frames: encode, denoise, decode."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from PIL import Image as PillowImage
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.clip_loop import latents_of, seeded
+from worker.engines.diffusion.compiled_blocks import CompiledBlocks
 from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.levels import to_frames
 from worker.engines.diffusion.preview import Previews, fit_by_encoding, middle_of_times
@@ -23,16 +25,27 @@ MULTIPLE: Final = 32
 
 
 def render_clip(
-    model: Model, request: RenderRequest, on_step: OnStep, *, encodings: Encodings
+    model: Model,
+    request: RenderRequest,
+    on_step: OnStep,
+    *,
+    encodings: Encodings,
+    compiled: CompiledBlocks | None = None,
 ) -> Iterator[Frames]:
     """Yield the clip's frames: the first alone, then four at a time.
+
+    Args:
+        compiled: what serves the clips that were warmed; None renders all eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
     """
-    latents = clip_latents(model, request, on_step, encodings=encodings)
+    asked = request.parameters
+    clip = (asked.width, asked.height, frames_rendered(model, asked.num_frames))
+    with nullcontext() if compiled is None else compiled.serving(clip):
+        latents = clip_latents(model, request, on_step, encodings=encodings)
     model.seats.clear()
-    done, total = 0, request.parameters.num_frames
+    done, total = 0, asked.num_frames
     for pixels in decode_streamed(model.vae, latents):
         frames = to_frames(pixels)[: total - done]
         if not len(frames):
