@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(1500)]
 SECONDS = 400.0
 """For one clip on a machine with much else to do: alone it takes some seconds."""
 
-SCREENSHOTS = "STILLREEL_TEST_SCREENSHOTS"
+SCREENSHOTS = "PAGE_SCREENSHOTS"
 """Names a folder for pictures of the page, for whoever wants to look."""
 
 # So many steps that a render is seen; SVD's each take seconds on a core.

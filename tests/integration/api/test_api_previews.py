@@ -9,6 +9,7 @@ import requests
 from shared.jobs.job import Job, parse_id
 from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Claim, Progress
+from shared.jobs.view import JobView, etag
 from shared.lifecycle import Stage
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.listener import Listening
@@ -58,8 +59,8 @@ def test_a_poll_carries_a_link_to_the_newest_picture_and_its_version_rises(
 
     assert seen[0]["preview_url"] != seen[1]["preview_url"]
     assert before["version"] < seen[0]["version"] < seen[1]["version"]
-    etag = answer.headers["ETag"]
-    assert anonymous(seen[1]["preview_url"], **{"If-None-Match": etag}).status_code == 304
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert anonymous(seen[1]["preview_url"], **known).status_code == 304
     head = anonymous(seen[1]["preview_url"], "HEAD")
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["Content-Length"] == str(len(PICTURES[4]))
@@ -78,14 +79,18 @@ def test_events_carry_it(gateway: Gateway, fake_worker: FakeWorker, store: Previ
         stream.close()
 
 
-def test_a_poll_that_knows_the_version_is_not_woken_by_the_links_signature(
+def test_a_new_signature_of_the_link_is_no_news(
     gateway: Gateway, fake_worker: FakeWorker, store: PreviewStore
 ) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
     show(fake_worker, store, fake_worker.claim(), 2)
-    etag = gateway.get(path).headers["ETag"]
+    answer = gateway.get(path)
+    view = JobView.model_validate(answer.json())
+    later = view.model_copy(update={"preview_url": f"{view.preview_url}later"})
 
-    assert gateway.get(path, headers={"If-None-Match": etag}).status_code == 304
+    assert etag(view) == etag(later)
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert gateway.get(path, headers=known).status_code == 304
 
 
 def test_the_picture_is_in_redis_alone(

@@ -20,7 +20,7 @@ from tests.support.processes import Program, crew, until
 from tests.support.stack import Stack
 from worker.engines.camera.engine import SPEC as CAMERA
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 
 HERE = "tests.support.engines"
 SETTINGS = {

@@ -19,9 +19,9 @@ from tests.support.processes import crew, until
 from tests.support.stack import Stack
 from worker.render.preview import LONG_SIDE
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
 SETTINGS = {"engines": "i2vgen-xl", "lease_seconds": 2}
 
 
