@@ -33,6 +33,7 @@ from shared.jobs.batch_queries import BatchQueries
 from shared.jobs.links import Links
 from shared.jobs.news import JobNews
 from shared.jobs.pauses import Pauses
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.queries import JobQueries
 from shared.jobs.queue_boards import read_queue_board
 from shared.jobs.transitions import Jobs
@@ -91,6 +92,7 @@ class Ports:
     keys: Keys
     key_cache: ApiKeyCache
     links: Links
+    previews: PreviewStore
     header_seal: HeaderSeal
     sessions: Sessions
     session_cache: SessionCache
@@ -160,6 +162,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             keys=Keys(db),
             key_cache=key_cache,
             links=links,
+            previews=opened.enter_context(closing(PreviewStore(redis_url))),
             header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
             sessions=sessions,
             session_cache=session_cache,

@@ -18,7 +18,12 @@ ONLY_IN = {
     "botocore": {"shared/storage.py"},
     "celery": {"worker/celery_app.py", "worker/tasks.py", "bench/plain_celery.py"},
     "kombu": {"worker/bells.py"},
-    "redis": {"shared/bell.py", "worker/bells.py", "api/monitoring/readiness.py"},
+    "redis": {
+        "shared/bell.py",
+        "shared/jobs/preview_store.py",
+        "worker/bells.py",
+        "api/monitoring/readiness.py",
+    },
 }
 WRITES_A_STATUS = {"shared/jobs/sql.py"}
 WEB_CLIENTS = {

@@ -45,6 +45,8 @@ router = APIRouter(
 
 _PAIRS: Final = TypeAdapter(Metadata)
 
+MAX_STEP: Final = 1_000_000
+
 _log = structlog.get_logger(__name__)
 
 
@@ -215,6 +217,14 @@ async def content(
         str, Query(max_length=100, description="Which input, where variant is input.")
     ] = FIRST,
     link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    step: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_STEP,
+            description="Gives each preview an address of its own; the newest is the answer.",
+        ),
+    ] = None,
     via: Annotated[
         Literal["gateway"] | None,
         Query(description="Here, also where the storage has an address of its own."),

@@ -28,13 +28,14 @@ class Priority(StrEnum):
 
 
 class Variant(StrEnum):
-    """The files a job can have."""
+    """The files a job can have; a preview is there while it is rendered, and in no storage."""
 
     VIDEO = "video"
     POSTER = "poster"
     GIF = "gif"
     SPRITESHEET = "spritesheet"
     INPUT = "input"
+    PREVIEW = "preview"
 
 
 class FileFacts(BaseModel):
@@ -113,6 +114,7 @@ class Job:
     step: int | None
     total_steps: int | None
     eta_seconds: float | None
+    preview_step: int | None
     error_code: str | None
     error_message: str | None
     error_retryable: bool | None
