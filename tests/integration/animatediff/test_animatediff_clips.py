@@ -73,7 +73,7 @@ def brief(image: Image | None = None, **changed: object) -> RenderRequest:
     return asked(image, **{"num_frames": 8, "num_inference_steps": 2, "width": 64, **changed})
 
 
-def with_keyframes(keyframes: Mapping[int, Image], **changed: object) -> RenderRequest:
+def with_keyframes(keyframes: Mapping[int, Image], **changed: Any) -> RenderRequest:
     return replace(brief(**changed), keyframes=keyframes)
 
 
@@ -135,7 +135,7 @@ def test_the_global_seed_is_left_alone_and_does_not_count(folder: Path) -> None:
         state = torch.get_rng_state()
         clips.append(rendered(engine, with_keyframes({4: astronaut()})))
         assert torch.equal(torch.get_rng_state(), state)
-    assert np.array_equal(*clips)
+    assert np.array_equal(clips[0], clips[1])
 
 
 def test_the_picture_and_every_keyframe_change_the_clip(engine: AnimateDiffEngine) -> None:
@@ -158,7 +158,7 @@ def test_the_picture_and_every_keyframe_change_the_clip(engine: AnimateDiffEngin
 def test_keyframes_count_wherever_they_stand_in_the_request(engine: AnimateDiffEngine) -> None:
     first, second = {3: astronaut(), 6: coffee()}, {6: coffee(), 3: astronaut()}
     clips = [rendered(engine, with_keyframes(each)) for each in (first, second)]
-    assert np.array_equal(*clips)
+    assert np.array_equal(clips[0], clips[1])
 
 
 @pytest.mark.extended
@@ -175,7 +175,7 @@ def test_keyframes_count_wherever_they_stand_in_the_request(engine: AnimateDiffE
     ids=lambda changed: str(next(iter(changed))),
 )
 def test_each_parameter_changes_the_clip(
-    engine: AnimateDiffEngine, changed: dict[str, object]
+    engine: AnimateDiffEngine, changed: dict[str, Any]
 ) -> None:
     assert not np.array_equal(rendered(engine, brief(**changed)), rendered(engine, brief()))
 

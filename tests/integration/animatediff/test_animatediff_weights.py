@@ -137,4 +137,4 @@ def test_a_folder_that_diffusers_saved_itself_gives_the_same_clip(
     clips = [np.concatenate([*load(each).render(request, ignore)]) for each in (whole, saved)]
 
     assert json.loads((saved / "unet/config.json").read_text())["_class_name"] == "UNetMotionModel"
-    assert np.array_equal(*clips)
+    assert np.array_equal(clips[0], clips[1])
