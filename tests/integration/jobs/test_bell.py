@@ -39,10 +39,9 @@ def valkey(url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def bell(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
+def bell(url: str) -> Iterator[Bell]:
     """A bell that waits for a stalled machine, where the shipped one soon falls silent."""
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    with contextlib.closing(Bell(url)) as bell:
+    with contextlib.closing(Bell(url, socket_seconds=20)) as bell:
         yield bell
 
 
@@ -109,11 +108,9 @@ def test_no_more_bells_are_kept_than_workers_could_answer(valkey: Redis, bell: B
     assert waiting(valkey) == MOST_BELLS
 
 
-def test_a_bell_overtakes_what_is_announced(
-    url: str, valkey: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    with contextlib.closing(Bell(url)) as bell, valkey.monitor() as seen:
+def test_a_bell_overtakes_what_is_announced(url: str, valkey: Redis) -> None:
+    bell_of_patience = contextlib.closing(Bell(url, socket_seconds=20))
+    with bell_of_patience as bell, valkey.monitor() as seen:
         # The first announcement is held up on its way, so that all others meet in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
