@@ -143,6 +143,7 @@ def test_every_line_of_a_running_workers_log_is_an_event(served: Bench) -> None:
     assert {"worker_started", "job_started"} <= {json.loads(line)["event"] for line in lines}
 
 
+@pytest.mark.extended
 def test_a_worker_that_cannot_open_its_workshop_tries_again(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
