@@ -75,6 +75,7 @@ def test_a_crowd_that_came_at_once_delays_a_newcomer_by_one_render_at_most(
     assert renders_before(job_fixture, job_fixture.submit(owner_id=uuid4())) <= 1
 
 
+@pytest.mark.extended
 def test_a_thousand_jobs_sent_over_hours_delay_a_newcomer_by_one_render_at_most(
     job_fixture: JobFixture,
 ) -> None:
