@@ -64,7 +64,7 @@ STILL_PATCHED = {
 
 def names_of(tree: ast.Module) -> dict[str, str]:
     """Return the modules that a file imports by the names that it has for them."""
-    found = {}
+    found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.asname or alias.name: alias.name for alias in node.names}

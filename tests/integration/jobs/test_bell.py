@@ -28,8 +28,11 @@ ONCE = timedelta(seconds=20)
 
 
 @pytest.fixture
-def url(stack: Stack) -> str:
-    return stack.settings().redis_url.get_secret_value()
+def url(module_stack: Stack) -> str:
+    url = module_stack.settings().redis_url.get_secret_value()
+    with Redis.from_url(url) as valkey:
+        valkey.flushdb()
+    return url
 
 
 @pytest.fixture
@@ -204,12 +207,12 @@ def test_an_announcement_is_read_as_it_was_sent(url: str, bell: Bell, valkey: Re
 
 
 def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
-    stack: Stack, valkey: Redis, bell: Bell
+    module_stack: Stack, valkey: Redis, bell: Bell
 ) -> None:
     """The floor is an hour away: only the announcement can tell."""
-    with contextlib.closing(JobFixture(stack.settings(), bell)) as desk:
+    with contextlib.closing(JobFixture(module_stack.settings(), bell)) as desk:
         job = desk.submit()
-        url = stack.settings().redis_url.get_secret_value()
+        url = module_stack.settings().redis_url.get_secret_value()
         waiters = JobWatcher(JobQueries(desk.db), JobNews(desk.db), url, floor=timedelta(hours=1))
         with contextlib.closing(waiters):
             listening(valkey)
