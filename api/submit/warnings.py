@@ -46,9 +46,9 @@ def shape_warnings(
     if picture <= clip * HARDLY_LONGER:
         return ()
     return (
-        f"the picture is {image_width} x {image_height}, longer than a clip can be; the clip shows"
+        f"the image is {image_width} x {image_height}, longer than a clip can be; the clip shows"
         f" its middle, {parameters.width} x {parameters.height}: fit=pad shows all of it, a"
-        " cropped picture the part you choose",
+        " cropped image the part you choose",
     )
 
 

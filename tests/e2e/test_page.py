@@ -154,6 +154,7 @@ def test_a_reload_in_mid_render_finds_the_job_where_it_is(
     plays(page)
 
 
+@pytest.mark.extended
 def test_a_job_from_elsewhere_shows_in_the_queue(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit
 ) -> None:
@@ -212,6 +213,7 @@ def test_five_photos_become_one_batch_with_one_progress_and_one_zip(
     assert len(ZipFile(saved.value.path()).namelist()) == 6  # And results.csv.
 
 
+@pytest.mark.extended
 def test_frames_are_stepped_through_one_by_one(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
@@ -232,6 +234,7 @@ def test_frames_are_stepped_through_one_by_one(
     assert page.evaluate(f"{VIDEO}.paused")
 
 
+@pytest.mark.extended
 def test_the_history_is_searched_and_gives_its_settings_back(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
@@ -258,6 +261,7 @@ def test_the_history_is_searched_and_gives_its_settings_back(
     expect(page.locator("#seed")).to_have_value("7")
 
 
+@pytest.mark.extended
 def test_a_deleted_clip_comes_back_by_undo_and_goes_when_the_page_closes(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
@@ -277,6 +281,7 @@ def test_a_deleted_clip_comes_back_by_undo_and_goes_when_the_page_closes(
     until(lambda: studio.get("/v1/jobs").json()["data"] == [], "it is deleted")
 
 
+@pytest.mark.extended
 def test_offline_and_back(
     studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
 ) -> None:
@@ -395,7 +400,7 @@ def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
     assert y == pytest.approx(0.25, abs=0.02)
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.extended), "dark"])
 def test_axe_finds_nothing_on_the_way(
     studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes, theme: str
 ) -> None:
@@ -486,6 +491,7 @@ def test_chips_and_words_agree_with_what_the_engine_reads(studio: Gateway, guest
             assert {move.speed.value for move in understood} == {speed}, text
 
 
+@pytest.mark.extended
 def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: Visit) -> None:
     page = guest.page
     enter(page, studio)
@@ -504,6 +510,7 @@ def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: 
     expect(prompt).to_have_value("A quiet morning.")
 
 
+@pytest.mark.extended
 def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     studio: Gateway, guest: Visit, tmp_path: Path
 ) -> None:
@@ -553,6 +560,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     guest.complaints.clear()  # The browser notes every refusal.
 
 
+@pytest.mark.extended
 def test_a_clip_made_here_loads_its_settings(
     studio: Gateway, guest: Visit, tmp_path: Path
 ) -> None:
@@ -571,6 +579,7 @@ def test_a_clip_made_here_loads_its_settings(
     expect(page.locator(".toast.bad")).to_contain_text("carries no settings")
 
 
+@pytest.mark.extended
 def test_a_crop_that_was_moved_is_what_is_sent(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
 ) -> None:
