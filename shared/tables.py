@@ -392,6 +392,8 @@ workers = Table(
     Column("resident_engine", Text),
     Column("state", Text, nullable=False),
     Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
+    # Engine -> how its weights stand there.
+    Column("weights", JSONB, nullable=False, server_default=text("'{}'")),
     _time("started_at", now=True),
     _time("beat_at", now=True),
     postgresql_with={"fillfactor": "70"},

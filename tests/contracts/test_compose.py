@@ -182,9 +182,15 @@ def test_the_weights_may_lie_in_a_folder_of_the_host(folder: Path) -> None:
 
 def test_a_mirror_named_in_the_shell_reaches_the_download(folder: Path) -> None:
     own = resolved(
-        folder, HF_ENDPOINT="https://one.example", STILLREEL_HF_ENDPOINT="https://two.example"
+        folder,
+        HF_ENDPOINT="https://one.example",
+        STILLREEL_HF_ENDPOINT="https://two.example",
+        HF_TOKEN="hf_three",
     )
     environment = own["models"]["environment"]
+    assert environment["HF_TOKEN"] == "hf_three"
+    assert "HF_TOKEN" not in own["worker"]["environment"]
+    assert own["worker"]["environment"]["STILLREEL_DOWNLOAD_WEIGHTS"] == "0"
     assert environment["HF_ENDPOINT"] == "https://one.example"
     assert environment["STILLREEL_HF_ENDPOINT"] == "https://two.example"
 

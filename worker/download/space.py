@@ -8,6 +8,7 @@ from typing import Final
 from shared.errors import MissingWeights
 
 UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+OTHERWISE: Final = "make room, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -23,8 +24,7 @@ def check_space(name: str, folder: Path, *, needed: int, spare: int) -> None:
         raise MissingWeights(
             f"the weights of {name} take {in_words(needed)} more, and of their disk's"
             f" {in_words(free)} that are free {in_words(spare)} are kept free:"
-            f" {in_words(lacking)} are missing; make room, or set STILLREEL_WEIGHTS_DIR to a folder"
-            " on a larger disk"
+            f" {in_words(lacking)} are missing; {OTHERWISE}"
         )
 
 
@@ -32,8 +32,8 @@ def disk_refused(name: str, error: OSError) -> MissingWeights:
     """Return the sentence for a disk that does not take the weights after all."""
     if error.errno in FULL:
         return MissingWeights(
-            f"the disk was full before the weights of {name} were there; what came is kept: make"
-            " room and try again, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
+            f"the disk was full before the weights of {name} were there; what came is kept:"
+            f" {OTHERWISE}"
         )
     return MissingWeights(
         f"the weights of {name} cannot be written ({error.strerror or type(error).__name__}): let"

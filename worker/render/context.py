@@ -147,6 +147,7 @@ def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str]
             state=state,
             model_loads=loaded_engines.loads,
             free_bytes=scratch_bytes(),
+            weights=loaded_engines.weights(),
         )
 
     return card

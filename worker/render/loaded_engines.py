@@ -8,10 +8,12 @@ from typing import Final
 import structlog
 
 from shared.engines.spec import EngineSpec
-from shared.errors import AppError, ModelLoading
+from shared.engines.weights import WeightsState, WeightsView
+from shared.errors import AppError, MissingWeights, ModelLoading
 from shared.settings import Settings
 from worker.engines import build
 from worker.engines.base import OnProgress, VideoEngine, Warms
+from worker.weights.shelf import look
 
 LOAD_WAIT_SECONDS: Final = 900.0
 WAIT_STEP_SECONDS: Final = 1.0
@@ -30,6 +32,8 @@ class LoadedEngines:
         built = {name: build(path, settings) for name, path in paths.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
+        self._settings = settings
+        self._unfound: dict[str, str] = {}  # What was said of weights that could not be had.
         # Models stand in line for the device; what needs none waits for itself only.
         device_lock = threading.Lock()
         self._locks = {
@@ -54,6 +58,20 @@ class LoadedEngines:
     def honours(self) -> Mapping[str, Sequence[str]]:
         """Return what a job of each engine may need to be claimed here."""
         return {name: engine.spec.honours for name, engine in self._engines.items()}
+
+    def weights(self) -> Mapping[str, WeightsView]:
+        """Return how the weights of each engine stand that has some; quick, other threads ask."""
+        found = {}
+        for name, engine in self._engines.items():
+            # An engine of the operator's own may have the name of one of ours.
+            is_ours = type(engine).__module__.startswith("worker.engines.")
+            view = look(name, self._settings) if is_ours else None
+            if view is not None:
+                said = self._unfound.get(name)
+                if said is not None and view.state is WeightsState.MISSING:
+                    view = view.model_copy(update={"message": said})
+                found[name] = view
+        return found
 
     def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
@@ -95,7 +113,12 @@ class LoadedEngines:
             self._warmed.discard(other)
         started = time.monotonic()
         device = self._device if engine.spec.needs_gpu else "cpu"
-        engine.load(device, on_progress)
+        try:
+            engine.load(device, on_progress)
+        except MissingWeights as error:
+            self._unfound[name] = error.message
+            raise
+        self._unfound.pop(name, None)
         self._loaded.add(name)
         self.loads += 1
         if self._holds_device(name):
