@@ -32,6 +32,7 @@ class Faults:
     ignores_ranges: bool = False
     wrong: dict[str, int] = field(default_factory=dict)  # so many answers have a byte flipped
     short: dict[str, int] = field(default_factory=dict)  # honest length, bytes less
+    paged: bool = False  # the tree in two, the second at the other host
     own_redirect: bool = False  # mirrors send on within their own host
     xet: bool = False  # passes on headers of a store that it cannot reach
     hold_after: int | None = None  # bytes of a large file, then nothing until `go`
@@ -169,8 +170,16 @@ def _answers(hub: WeightsHub) -> type[BaseHTTPRequestHandler]:
                 self.send_text(200, b"<html>a login page</html>")
             elif repository not in hub.repositories:
                 self.send_text(404, b"Repository not found", {"X-Error-Code": "RepoNotFound"})
-            else:
+            elif not hub.faults.paged:
                 self.send_json(tree(hub.repositories[repository]))
+            else:
+                entries = tree(hub.repositories[repository])
+                if "cursor" in self.path:
+                    self.send_json(entries[3:])
+                    return
+                path = urlsplit(self.path).path
+                following = f'<{hub.store}{path}?cursor=3>; rel="next"'
+                self.send_text(200, json.dumps(entries[:3]).encode(), {"Link": following})
 
         def resolve(self, repository: str, path: str) -> None:
             allowed = f"Bearer {hub.faults.token}"

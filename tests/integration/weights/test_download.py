@@ -170,6 +170,17 @@ def test_a_token_opens_what_is_gated_and_goes_to_the_hub_alone(
     assert hub.tokens == {"127.0.0.1": {"Bearer hf_right"}, "127.0.0.2": {""}}
 
 
+def test_a_long_list_is_read_to_its_end_and_another_host_gets_no_token(
+    tmp_path: Path, hub: WeightsHub
+) -> None:
+    hub.faults.paged = True
+
+    manifest = get(settings_for(hub, tmp_path, hf_token="hf_right"))
+
+    assert set(manifest.files) == WANTED
+    assert hub.tokens == {"127.0.0.1": {"Bearer hf_right"}, "127.0.0.2": {""}}
+
+
 @pytest.mark.parametrize("ignores_ranges", [False, True])
 def test_a_cut_connection_is_gone_on_with(
     settings: Settings, hub: WeightsHub, repository: Path, ignores_ranges: bool
