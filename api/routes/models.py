@@ -30,7 +30,7 @@ router = APIRouter(
 
 
 MOST_VIEWS: Final = 100
-_views: dict[tuple[str, datetime, int, int | None, WeightsView | None], "ModelView"] = {}
+_views: dict[tuple[str, datetime, int, int | None], "ModelView"] = {}
 
 
 class ModelView(BaseModel):
@@ -163,13 +163,14 @@ def _offers(ports: Ports, caller: Caller) -> list[OfferedEngine]:
 
 def _known_view(offer: OfferedEngine) -> ModelView:
     """Return the view that was made of this offer before: its schemas take the time."""
-    key = (offer.spec.name, offer.updated_at, offer.workers, offer.card_bytes, offer.weights)
+    key = (offer.spec.name, offer.updated_at, offer.workers, offer.card_bytes)
     view = _views.get(key)
     if view is None:
         if len(_views) >= MOST_VIEWS:
             _views.clear()
         view = _views[key] = _view(offer)
-    return view
+    # A download changes with each of its worker's beats.
+    return view.model_copy(update={"weights": offer.weights})
 
 
 def _view(offer: OfferedEngine) -> ModelView:

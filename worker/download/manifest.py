@@ -102,6 +102,11 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
 
 
+def is_foreign(folder: Path) -> bool:
+    """Say whether the folder holds weights that no pull put there."""
+    return not (folder / NAME).exists() and any(folder.glob("*/*.safetensors"))
+
+
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the folder's manifest in one step."""
     folder.mkdir(parents=True, exist_ok=True)

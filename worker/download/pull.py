@@ -10,10 +10,18 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, Protocol
 
+from shared.errors import MissingWeights
 from worker.download.digest import sha256_of
 from worker.download.fetch import fetch, part_of
 from worker.download.lock import locked
-from worker.download.manifest import KeptFile, Manifest, Origin, read_manifest, write_manifest
+from worker.download.manifest import (
+    KeptFile,
+    Manifest,
+    Origin,
+    is_foreign,
+    read_manifest,
+    write_manifest,
+)
 from worker.download.repository import Listing, RemoteFile, Repository
 from worker.download.source import Source
 from worker.download.space import check_space, disk_refused, in_words
@@ -122,6 +130,12 @@ class Pull:
         time.sleep(POLL_SECONDS)
 
     def _pull_alone(self) -> Manifest:
+        if is_foreign(self._folder):
+            raise MissingWeights(
+                f"the folder {self._checkpoint.engine} of STILLREEL_WEIGHTS_DIR has weights that no"
+                " pull put there, and is left as it is: name its parent in STILLREEL_MODEL_DIR to"
+                " use them, or move them away"
+            )
         wanted, origins = self._listed()
         planned = {each.path: each.file.size for each in wanted}
         planned |= {path: len(content) for path, content in self._checkpoint.written.items()}

@@ -12,7 +12,7 @@ from shared.engines.weights import WeightsState
 from shared.errors import InvalidRequest
 from shared.settings import Settings
 from worker.download.lock import is_locked
-from worker.download.manifest import read_manifest, write_manifest
+from worker.download.manifest import is_foreign, read_manifest, write_manifest
 from worker.download.space import in_words
 from worker.engines import chosen
 from worker.engines.diffusion.checkpoint import pulled
@@ -131,7 +131,7 @@ def remove(engine: str, settings: Settings) -> int:
         return 1
     if is_locked(folder):
         raise InvalidRequest(f"{engine} is being downloaded by another process; stop that first")
-    if read_manifest(folder) is None and any(folder.glob("*/*.safetensors")):
+    if is_foreign(folder):
         raise InvalidRequest(
             f"the folder of {engine} has weights and no manifest of ours: it was not made by pull,"
             " so remove it by hand"

@@ -298,6 +298,29 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_lost(
     assert get(settings).is_whole
 
 
+def test_weights_that_somebody_put_there_are_left_as_they_are(
+    settings: Settings, hub: WeightsHub
+) -> None:
+    mine = folder_of(settings) / UNET
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine" * 75_000)
+
+    assert "has weights that no pull put there, and is left as it is" in refused(settings)
+    assert mine.read_bytes() == b"mine" * 75_000
+    assert hub.asked == []
+
+
+def test_a_note_that_was_lost_costs_no_second_download(
+    settings: Settings, hub: WeightsHub
+) -> None:
+    get(settings)
+    (folder_of(settings) / "weights.json").write_text("")
+    hub.forget()
+
+    assert get(settings).is_whole
+    assert hub.given == {}
+
+
 def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "weights").write_text("a file in the way")
 
