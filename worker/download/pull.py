@@ -132,9 +132,9 @@ class Pull:
     def _pull_alone(self) -> Manifest:
         if is_foreign(self._folder):
             raise MissingWeights(
-                f"the folder {self._checkpoint.engine} of STILLREEL_WEIGHTS_DIR has weights that no"
-                " pull put there, and is left as it is: name its parent in STILLREEL_MODEL_DIR to"
-                " use them, or move them away"
+                f"the folder {self._checkpoint.engine} of STILLREEL_WEIGHTS_DIR has weights that"
+                " no pull put there, and is left as it is: name its parent in"
+                " STILLREEL_MODEL_DIR to use them, or move them away"
             )
         wanted, origins = self._listed()
         planned = {each.path: each.file.size for each in wanted}
