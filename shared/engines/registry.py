@@ -39,6 +39,7 @@ class WorkerInfo:
     resident_engine: str | None
     state: str
     model_loads: int
+    load_seconds: float = 0.0
     free_bytes: int | None = None
     weights: Mapping[str, WeightsView] = field(default_factory=dict)
 
@@ -89,8 +90,8 @@ class EngineRegistry:
         with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
         return [
-            OfferedEngine(EngineSpec.model_validate(spec), *known, weights=best_of(weights or ()))
-            for spec, *known, weights in rows
+            OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:-1], best_of(row[-1] or ()))
+            for row in rows
         ]
 
     def choose(self, name: str | None) -> OfferedEngine:
@@ -141,15 +142,17 @@ _OFFER: Final = text(
 
 _BEAT: Final = text("""
 INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
-                     resident_engine, state, model_loads, free_bytes, weights)
+                     resident_engine, state, model_loads, load_seconds, free_bytes, weights)
 VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
-        :resident_engine, :state, :model_loads, :free_bytes, CAST(:weights AS jsonb))
+        :resident_engine, :state, :model_loads, :load_seconds, :free_bytes,
+        CAST(:weights AS jsonb))
 ON CONFLICT (name) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, device = excluded.device,
     device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
     engines = excluded.engines, resident_engine = excluded.resident_engine,
     state = excluded.state, model_loads = excluded.model_loads,
-    free_bytes = excluded.free_bytes, weights = excluded.weights,
+    load_seconds = excluded.load_seconds, free_bytes = excluded.free_bytes,
+    weights = excluded.weights,
     started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
                       ELSE clock_timestamp() END,
     beat_at = clock_timestamp()

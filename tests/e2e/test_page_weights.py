@@ -32,7 +32,7 @@ def browser() -> Iterator[Browser]:
 
 
 def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> None:
-    fake_worker.offer(MODEL, weights={MODEL.name: WeightsView(state=state, **told)})  # type: ignore[arg-type]
+    fake_worker.offer(MODEL, weights={MODEL.name: WeightsView(state=state, **told)})
 
 
 @pytest.mark.parametrize(

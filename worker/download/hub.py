@@ -40,7 +40,7 @@ class Hub:
     def name(self) -> str:
         return f"the mirror {self.endpoint}" if self.is_mirror else "the hub"
 
-    def list(self, repository: Repository) -> Listing:
+    def listing(self, repository: Repository) -> Listing:
         try:
             commit = repository.revision
             if not repository.is_pinned:
@@ -58,7 +58,7 @@ class Hub:
         answer, _ = self.web.get_json(url)
         return str(answer["sha"])
 
-    def _tree(self, repository: Repository, commit: str) -> "list[RemoteFile]":
+    def _tree(self, repository: Repository, commit: str) -> list[RemoteFile]:
         at = quote(commit, safe="")
         pages: list[Any] = []
         url: str | None = f"{self._api(repository)}/tree/{at}?recursive=true&expand=false"

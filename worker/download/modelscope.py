@@ -28,7 +28,7 @@ class ModelScope:
     def name(self) -> str:
         return "ModelScope" if self.endpoint == ENDPOINT else f"ModelScope at {self.endpoint}"
 
-    def list(self, repository: Repository) -> Listing:
+    def listing(self, repository: Repository) -> Listing:
         if repository.modelscope_id is None:
             raise MissingWeights(
                 f"no repository of {repository.hub_id} on ModelScope is known: set"

@@ -165,7 +165,7 @@ class Pull:
         origins: list[Origin] = []
         for repository in self._checkpoint.repositories:
             self._check_stop()
-            listing = self._source.list(repository)
+            listing = self._source.listing(repository)
             wanted += [
                 Wanted(path, repository, file)
                 for path, file in self._checkpoint.choose(repository, listing)

@@ -10,13 +10,16 @@ ELSEWHERE = "STILLREEL_MODEL_DIR to a folder of weights"
 
 
 class Source(Protocol):
-    """Where files are listed and fetched; `name` is what a reader is told."""
+    """Where files are listed and fetched."""
 
     kind: SourceKind
-    name: str
     web: Web
 
-    def list(self, repository: Repository) -> Listing:
+    @property
+    def name(self) -> str:
+        """Return what a reader is told it is."""
+
+    def listing(self, repository: Repository) -> Listing:
         """Return what the repository holds at its revision.
 
         Raises:

@@ -5,17 +5,19 @@ from types import MappingProxyType
 from typing import Final
 
 from shared.errors import InvalidRequest
+from worker.engines.animatediff.checkpoint import LAYOUT as ANIMATEDIFF
 from worker.engines.diffusion.checkpoint import Layout
 from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
 from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
 LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
-    {layout.name: layout for layout in (I2VGEN_XL, SVD, SVD_XT, WAN)}
+    {layout.name: layout for layout in (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)}
 )
 
 TINY: Final[Mapping[str, str]] = MappingProxyType(
     {
+        ANIMATEDIFF.name: "worker.engines.animatediff.tiny:tiny_animatediff",
         I2VGEN_XL.name: "worker.engines.i2vgen.tiny:tiny_i2vgen_xl",
         SVD.name: "worker.engines.svd.tiny:tiny_svd",
         SVD_XT.name: "worker.engines.svd.tiny:tiny_svd",

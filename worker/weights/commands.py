@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from shared.engines.entries import EngineKind
 from shared.engines.weights import WeightsState
 from shared.errors import InvalidRequest
 from shared.settings import Settings
@@ -50,7 +51,8 @@ def pull(engines: Sequence[str], settings: Settings) -> int:
     if engines:
         layouts = [layout_of(name) for name in engines]
     else:
-        names = chosen(settings.engines, has_gpu=True)
+        entries = chosen(settings.engines, has_gpu=True).values()
+        names = {entry.name for entry in entries if entry.kind is EngineKind.BUILT_IN}
         layouts = [layout for name, layout in LAYOUTS.items() if name in names]
     if settings.model_dir is not None:
         return _pull_nothing(settings.model_dir, [layout.name for layout in layouts], settings)

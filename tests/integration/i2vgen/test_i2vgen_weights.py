@@ -154,7 +154,7 @@ def test_a_mirror_serves_the_pinned_commit_and_only_what_is_needed(
     told: list[str] = []
     with weights_hub() as hub:
         hub.repositories[LAYOUT.hub_id] = checkpoint
-        given = {"hf_endpoint": hub.url, "weights_dir": tmp_path / "weights"}
+        given: dict[str, Any] = {"hf_endpoint": hub.url, "weights_dir": tmp_path / "weights"}
         engine = load(lambda fraction, what: told.append(what), **given)
         suffixes = {Path(name).suffix for name in hub.files_given}
         assert suffixes == {".json", ".txt", ".safetensors"}

@@ -15,6 +15,7 @@ from shared.settings import Settings
 from tests.integration.weights.conftest import TOY, UNET, get
 from tests.support.checkpoints import small_i2vgen_xl  # One thread for torch.
 from tests.support.weights_hub import COMMIT, WeightsHub, weights_hub
+from worker.download.hub import Hub
 from worker.download.manifest import read_manifest
 from worker.download.repository import Repository
 from worker.engines.diffusion import pull as pull_module
@@ -93,7 +94,7 @@ def test_a_listing_shows_how_far_a_cut_download_is(
     named: Settings, hub: WeightsHub, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hub.faults.cut_after[UNET] = [150_000, *[0] * 9]
-    source = pull_module.Hub(named, pauses=())
+    source = Hub(named, pauses=())
     with pytest.raises(Exception, match="what came is kept"):
         pull_module.pull(TOY, named, lambda fraction, what: None, source)
 
@@ -144,11 +145,14 @@ def test_a_small_checkpoint_needs_an_empty_folder(tmp_path: Path) -> None:
 def test_a_small_checkpoint_loads_as_the_real_one_and_says_what_it_is(
     engine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from worker.engines import BUILT_IN, build
+    from worker.engines import build, chosen
 
     assert commands.tiny(engine, str(tmp_path / "small")) == 0
     assert "its clips are noise" in capsys.readouterr().out.replace("\n", " ")
-    built: Any = build(BUILT_IN[engine], Settings(_env_file=None, model_dir=tmp_path / "small"))
+    built: Any = build(
+        chosen(engine, has_gpu=True)[engine],
+        Settings(_env_file=None, model_dir=tmp_path / "small"),
+    )
     built.load("cpu", lambda fraction, what: None)
     assert built.model is not None
 

@@ -272,7 +272,7 @@ def test_room_is_looked_for_before_the_first_byte(
     settings: Settings, hub: WeightsHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 100_000
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, free))  # type: ignore[attr-defined]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(0, 0, free))
 
     said = refused(settings)
 

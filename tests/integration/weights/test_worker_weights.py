@@ -14,7 +14,7 @@ from tests.support.checkpoints import small_i2vgen_xl  # One thread for torch.
 from tests.support.gateway import MODEL, FakeWorker, Gateway
 from tests.support.processes import until
 from tests.support.weights_hub import WeightsHub, weights_hub
-from worker.engines import BUILT_IN
+from worker.engines import chosen
 from worker.engines.i2vgen.checkpoint import LAYOUT
 from worker.render.loaded_engines import LoadedEngines
 
@@ -34,8 +34,8 @@ def hub(checkpoint: Path) -> Iterator[WeightsHub]:
 
 
 def worker_with(hub: WeightsHub, tmp_path: Path, **changed: object) -> LoadedEngines:
-    paths = {name: BUILT_IN[name] for name in (NAME, "camera")}
-    return LoadedEngines(paths, settings_for(hub, tmp_path, **changed), device="cpu")
+    entries = chosen(f"{NAME},camera", has_gpu=False)
+    return LoadedEngines(entries, settings_for(hub, tmp_path, **changed), device="cpu")
 
 
 def unheard(fraction: float, what: str) -> None:

@@ -39,7 +39,7 @@ def tiny_svd(folder: Path) -> Path:
         _vae().save_pretrained(folder / "vae")
         _image_encoder().save_pretrained(folder / "image_encoder")
         _unet().save_pretrained(folder / "unet")
-    _scheduler().save_pretrained(folder / "scheduler")
+    svd_scheduler().save_pretrained(folder / "scheduler")
     write_json(folder / "feature_extractor" / "preprocessor_config.json", CLIP_PREPROCESSOR)
     write_json(index, INDEX)
     return folder
@@ -85,7 +85,7 @@ def _unet() -> Any:
     )
 
 
-def _scheduler() -> Any:
+def svd_scheduler() -> Any:
     """Return the scheduler of the real checkpoint."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
