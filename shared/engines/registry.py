@@ -90,8 +90,16 @@ class EngineRegistry:
         with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
         return [
-            OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:-1], best_of(row[-1] or ()))
-            for row in rows
+            OfferedEngine(
+                EngineSpec.model_validate(spec),
+                workers,
+                updated_at,
+                card_bytes=card_bytes,
+                free_bytes=free_bytes,
+                lost_cards=lost_cards,
+                weights=best_of(weights or ()),
+            )
+            for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
         ]
 
     def choose(self, name: str | None) -> OfferedEngine:
@@ -159,12 +167,12 @@ ON CONFLICT (name) DO UPDATE SET
 """)
 
 _OFFERS: Final = text("""
-SELECT e.spec, count(w.name), e.updated_at,
+SELECT e.spec, jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name),
+    count(w.name), e.updated_at,
     CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
     CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END,
     (SELECT count(*) FROM workers l WHERE e.name = ANY(l.engines) AND l.state = 'lost'
-     AND l.beat_at > clock_timestamp() - make_interval(secs => :alive)),
-    jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name)
+     AND l.beat_at > clock_timestamp() - make_interval(secs => :alive))
 FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines)
     AND w.state NOT IN ('stopped', 'lost')
     AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
