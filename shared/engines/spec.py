@@ -138,8 +138,9 @@ class EngineSpec(BaseModel):
 
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
     the card; `revision` the weights' commit, or the code's version where there are none;
-    `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
-    standard, which is its defaults; `footprint` is None where memory sets no limit. `honours`
+    `prompt_languages` what the text encoder was taught (ISO 639; `mul` for many more).
+    `qualities` has those it takes beside standard, which is its defaults; `footprint` is None
+    where memory sets no limit. `honours`
     are those of `Honours` that it does as asked.
     """
 

@@ -153,6 +153,7 @@ def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str]
             model_loads=loaded_engines.loads,
             load_seconds=loaded_engines.load_seconds,
             free_bytes=scratch_bytes(),
+            weights=loaded_engines.weights(),
         )
 
     return card
