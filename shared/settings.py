@@ -36,6 +36,9 @@ LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 
 MOST_CPU_WORKERS: Final = 256
 
+MOST_REMOTE_JOBS: Final = 256
+"""Each is a thread and a connection to the database in one process."""
+
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
 
@@ -134,6 +137,7 @@ class Settings(BaseSettings):
     engines: str = "auto"
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
+    remote_jobs: int = Field(default=8, ge=1, le=MOST_REMOTE_JOBS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
