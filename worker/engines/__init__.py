@@ -59,6 +59,10 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
         named = f"STILLREEL_ENGINES names {entry.name}={entry.target}"
         if entry.kind is EngineKind.OWN:
             _find_class(entry, named)
+        elif entry.kind is EngineKind.OPENAI_VIDEOS:
+            from worker.engines.remote.openai_videos.address import addresses
+
+            addresses(entry)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 

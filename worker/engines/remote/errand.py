@@ -33,6 +33,9 @@ MOST_ASKS: Final = 5
 KEEP_SECONDS: Final = 120.0
 """How long it is tried to keep a task's id while the database is away: nobody else knows it."""
 
+NO_ANSWER: Final = "who renders this model gives no answer now"
+"""For clients: where it is, and why, is the operator's to know and stands in the log."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -123,7 +126,7 @@ class Errand:
             found = provider.find(self._request, task.key)
         except (Away, KeyRefused) as error:
             if provider.is_paid:
-                raise PutOff(error.message, retry_after_seconds=self._patience.again) from error
+                raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
             found = Found()
         _log.warning(
             "remote_looked_up", place=task.place, task=found.task, is_known=found.is_known
@@ -300,7 +303,7 @@ class _Away:
         if self._others and away > self._patience.elsewhere:
             raise TaskVanished(f"its back end gave no answer for {away:.0f} s")
         if away > self._patience.hold or isinstance(error, KeyRefused):
-            raise PutOff(error.message, retry_after_seconds=self._patience.again) from error
+            raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
         return float(error.retry_after_seconds or self._patience.first_look)
 
     def end(self) -> None:
