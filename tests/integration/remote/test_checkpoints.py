@@ -116,7 +116,7 @@ def test_a_checkpoint_is_purged_with_its_job(
     rows.write(claim, "remote", {"id": "a"})
     desk.jobs.cancel(job.id, owner_id=ANONYMOUS)
     desk.run(
-        "UPDATE jobs SET sweep_at = NULL, created_at = clock_timestamp() - interval '900 days',"
+        "UPDATE jobs SET sweep_at = NULL, finished_at = clock_timestamp() - interval '900 days',"
         " expired_at = clock_timestamp() - interval '900 days' WHERE id = :id",
         id=job.id,
     )

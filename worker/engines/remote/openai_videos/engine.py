@@ -19,7 +19,7 @@ class OpenAIVideosEngine(RemoteEngine):
 
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
         found = addresses(entry)
-        links = Outbound(
+        self.links = Outbound(
             settings.outbound_networks,
             deadline=DOWNLOAD,
             max_bytes=MOST_CLIP_BYTES,
@@ -28,7 +28,7 @@ class OpenAIVideosEngine(RemoteEngine):
         )
         super().__init__(
             spec(entry.name, found[0]),
-            [Backend(address, settings.openai_videos_key, links) for address in found],
+            [Backend(address, settings.openai_videos_key, self.links) for address in found],
             told={"provider": "openai-videos", "remote_model": found[0].model},
         )
 
