@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "animatediff": "worker.engines.animatediff.engine:AnimateDiffEngine",
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
         "svd": "worker.engines.svd.engine:SvdEngine",
