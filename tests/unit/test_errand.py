@@ -166,6 +166,31 @@ def test_an_own_place_that_is_away_is_passed_over_for_another() -> None:
     assert (first.count("create"), second.count("create")) == (1, 1)
 
 
+def test_own_places_that_do_not_answer_are_asked_again_as_long_as_it_takes() -> None:
+    kept, place = Unkept(), Elsewhere(is_paid=False)
+    place.trouble["create"] = [LOST] * 2 * MOST_ASKS
+    for _ in range(2 * MOST_ASKS):
+        with pytest.raises(PutOff):
+            run(kept, place)
+    run(kept, place)
+    assert len({key for name, key in place.asked if name == "create"}) == 1
+
+
+def test_a_worker_that_always_dies_while_it_asks_does_not_ask_for_ever() -> None:
+    kept, place = Unkept(), Elsewhere(is_paid=False)
+
+    def die() -> None:
+        raise Died
+
+    place.after_create = die
+    for _ in range(MOST_ASKS):
+        with pytest.raises(Died):
+            run(kept, place)
+    with pytest.raises(TaskVanished):
+        run(kept, place)
+    assert place.count("create") == MOST_ASKS
+
+
 def test_own_places_that_lose_every_task_are_not_asked_for_ever() -> None:
     place = Elsewhere(is_paid=False)
     place.trouble["look"] = [TaskVanished("no such task")] * 100

@@ -52,18 +52,22 @@ class EndingElsewhere:
     def look(self) -> None:
         """Do one round."""
         self._skip = {key: left - 1 for key, left in self._skip.items() if left > 1}
-        for left_open in self._checkpoints.ended("remote", list(self._engines)):
+        away: set[str] = set()  # Each call may take its whole deadline: one is enough a round.
+        for left_open in self._checkpoints.ended(NAME, list(self._engines)):
             if self._stopped.is_set():
                 return
-            if str(left_open.job_id) not in self._skip:
-                self._end(left_open)
+            is_due = str(left_open.job_id) not in self._skip and left_open.engine not in away
+            if is_due and not self._has_ended(left_open):
+                away.add(left_open.engine)
 
-    def _end(self, left_open: OpenCheckpoint) -> None:
+    def _has_ended(self, left_open: OpenCheckpoint) -> bool:
+        """End it and note what is to be known of that; tell whether there was an answer."""
         found = self._engines[left_open.engine].end_elsewhere(left_open.value)
         if found is None:
             self._skip[str(left_open.job_id)] = AGAIN_ROUNDS
-            return
+            return False
         self._checkpoints.close(left_open.job_id, NAME, {"ended_elsewhere": dict(found)})
+        return True
 
     def _run(self) -> None:
         while not self._stopped.wait(ROUND_SECONDS):

@@ -47,7 +47,7 @@ class Patience:
     longest_look: float = 5.0
     elsewhere: float = 60.0
     """A back end of the operator's own that is away for so long is passed over for another."""
-    hold: float = 600.0
+    hold: float = 120.0
     """Then the job waits in the queue, and its place here is another's."""
     again: int = 60
     """How long it waits there."""
@@ -163,10 +163,10 @@ class Errand:
             except Away as error:
                 self._roster.rest(provider, error.retry_after_seconds)
                 _log.warning("remote_away", place=provider.name, reason=error.message)
-                if error.is_refusal:
-                    task.refused().keep(self._request.checkpoint)
-                elif provider.is_paid:
+                if provider.is_paid and not error.is_refusal:
                     return self._look_up(task)
+                # Of one's own, what it may render in vain costs no more than time.
+                task.refused().keep(self._request.checkpoint)
                 reason = error
                 continue
             except RenderFailed:
