@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from shared.engines.entries import EngineKind
 from shared.errors import AppError
 from shared.logs import set_up
 from shared.proxies import sparing_own_servers
@@ -40,7 +41,8 @@ def main() -> int:
     set_up(settings, process="models")
     os.environ.update(sparing_own_servers(os.environ, settings))
     try:
-        names = chosen(settings.engines, has_gpu=True)
+        entries = chosen(settings.engines, has_gpu=True).values()
+        names = {entry.name for entry in entries if entry.kind is EngineKind.BUILT_IN}
         for layout in LAYOUTS:
             if layout.name in names:
                 find(layout, settings, Progress(layout.name))
