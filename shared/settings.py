@@ -36,6 +36,9 @@ LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 
 MOST_CPU_WORKERS: Final = 256
 
+MOST_USD: Final = 1_000_000
+"""In millionths it is far from the largest number of the database."""
+
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
 
@@ -128,6 +131,7 @@ class Settings(BaseSettings):
 
     max_queued_per_key: int = Field(default=1000, ge=1)
     max_running_per_key: int | None = Field(default=None, ge=1)
+    paid_usd_per_day: float = Field(default=10, ge=0, le=MOST_USD)
     rate_limit: str = "50/second"
     max_streams_per_key: int = Field(default=1000, ge=1)
 
@@ -390,6 +394,11 @@ class Settings(BaseSettings):
     def inner_ports(self) -> frozenset[int]:
         """Where the servers' parts listen that no other setting names."""
         return frozenset(map(int, _listed(self.closed_ports)))
+
+    @property
+    def paid_micros_per_day(self) -> int:
+        """What a key may spend on hosted models a UTC day, in millionths of a dollar."""
+        return round(self.paid_usd_per_day * 1_000_000)
 
     @property
     def lease(self) -> timedelta:

@@ -157,6 +157,8 @@ jobs = Table(
     Column("image_height", Integer, nullable=False),
     # What the clip needs of a card; NULL where its engine does not say.
     Column("gpu_bytes", BigInteger),
+    # What a paid provider takes for the clip, in millionths of a dollar; NULL where nobody does.
+    Column("price_micros", BigInteger),
     # What a worker must honour to render it as asked; one that does not leaves it alone.
     Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     # Written by nobody. It stays while gateways of the last release may select it.
@@ -453,6 +455,9 @@ usage_days = Table(
     Column("canceled", BigInteger, nullable=False, server_default=text("0")),
     Column("video_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("render_seconds", Double, nullable=False, server_default=text("0")),
+    # Of paid providers, in millionths of a dollar: as the two of milliseconds.
+    Column("reserved_micros", BigInteger, nullable=False, server_default=text("0")),
+    Column("cost_micros", BigInteger, nullable=False, server_default=text("0")),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -97,7 +97,7 @@ class Outbound:
             OutboundFailed: no answer: the network, TLS, the receiver or the deadline.
         """
         target = self._open_port(Target.parse(url))
-        request = _request("POST", target, headers, body)
+        request = build_request("POST", target, headers, body)
         max_bytes = HEAD_BYTES + self._max_bytes
         with self._response(request, target, Deadline(self._deadline), max_bytes) as response:
             return self._read(response)
@@ -121,9 +121,9 @@ class Outbound:
         deadline = Deadline(self._deadline)
         max_bytes = HEAD_BYTES + self._max_bytes + self._max_bytes // FRAMING_SHARE
         for _ in range(1 + MAX_REDIRECTS):
-            request = _request("GET", target, {"Accept": accept}, None)
+            request = build_request("GET", target, {"Accept": accept}, None)
             with self._response(request, target, deadline, max_bytes) as response:
-                location = _location(response)
+                location = location_of(response)
                 if location is None:
                     return self._whole(response, target)
             target = self._open_port(target.following(location))
@@ -174,12 +174,12 @@ class Outbound:
     def _whole(self, response: httpcore2.Response, target: Target) -> bytes:
         if response.status != 200:
             raise UnusableAnswer(f"{target.host} answered {response.status} in place of 200")
-        if _header(response, b"content-encoding") not in (None, b"", b"identity"):
+        if header_of(response, b"content-encoding") not in (None, b"", b"identity"):
             raise UnusableAnswer(f"{target.host} answered with a Content-Encoding; send none")
         too_large = AnswerTooLarge(
             f"{target.host} sends more than {self._max_bytes} bytes, which is the limit"
         )
-        if int(_header(response, b"content-length") or 0) > self._max_bytes:
+        if int(header_of(response, b"content-length") or 0) > self._max_bytes:
             raise too_large
         body = bytearray()
         try:
@@ -192,7 +192,7 @@ class Outbound:
         return bytes(body)
 
 
-def _request(
+def build_request(
     method: str, target: Target, headers: Mapping[str, str], body: bytes | None
 ) -> httpcore2.Request:
     """Return a request that carries these headers and nothing else of ours."""
@@ -215,14 +215,14 @@ def _request(
     )
 
 
-def _location(response: httpcore2.Response) -> str | None:
+def location_of(response: httpcore2.Response) -> str | None:
     """Return where a redirect points, None where the answer is none."""
     if response.status not in REDIRECTS:
         return None
-    location = _header(response, b"location")
+    location = header_of(response, b"location")
     return None if location is None else location.decode("utf-8", "replace")
 
 
-def _header(response: httpcore2.Response, name: bytes) -> bytes | None:
+def header_of(response: httpcore2.Response, name: bytes) -> bytes | None:
     values = (value for key, value in response.headers if key.lower() == name)
     return next(values, None)

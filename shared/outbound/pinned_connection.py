@@ -111,6 +111,24 @@ class Gate:
             raise OutboundRefused(f"port {port} is closed to requests from here")
 
 
+class NamedByOperator(Gate):
+    """Lets a connection through that goes to what the operator wrote in the settings."""
+
+    def judge(self, host: str, port: int, addresses: Sequence[Address]) -> None:
+        """Refuse nothing: the one host and port were the operator's word."""
+
+
+class StallDeadline(Deadline):
+    """A deadline of which no single read or write may take more than a part."""
+
+    def __init__(self, length: timedelta, *, stall: timedelta) -> None:
+        super().__init__(length)
+        self._stall = stall
+
+    def left(self) -> float:
+        return min(super().left(), self._stall.total_seconds())
+
+
 class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
