@@ -24,6 +24,7 @@ from shared.outbound.pinned_connection import (
 from shared.outbound.url import Target
 
 ANSWER_BYTES: Final = 256 * 1024
+SENDING: Final = "http11.send_request_headers.started"
 ANSWER_SECONDS: Final = timedelta(seconds=50)
 
 
@@ -48,6 +49,10 @@ class ServerAnswer:
         """When to ask again, where the server said so in seconds."""
         told = self.headers.get("retry-after", "")
         return int(told) if told.isascii() and told.isdigit() and len(told) < 7 else None
+
+
+class NotSent(OutboundFailed):
+    """No answer, and it is known that nothing of the request went out."""
 
 
 class OperatorServer:
@@ -85,6 +90,7 @@ class OperatorServer:
         """Send a request below the base address, with `body` as JSON, and return the answer.
 
         Raises:
+            NotSent: no connection; nothing was asked.
             OutboundFailed: no answer, or none that ended in time. It may have been heard.
         """
         content = None if body is None else json.dumps(body).encode()
@@ -102,11 +108,17 @@ class OperatorServer:
         connection = httpcore2.HTTPConnection(
             request.url.origin, ssl_context=self._tls, network_backend=backend
         )
+        begun: list[str] = []
+        request.extensions["trace"] = lambda event, _: begun.append(event)
         with contextlib.closing(connection):
             try:
                 return _whole(connection.handle_request(request), target)
             except httpcore2.ProtocolError as error:
                 raise OutboundFailed(f"{target.host} did not answer in HTTP") from error
+            except OutboundFailed as error:
+                if SENDING not in begun:
+                    raise NotSent(error.message) from error
+                raise
 
 
 def _whole(response: httpcore2.Response, target: Target) -> ServerAnswer:

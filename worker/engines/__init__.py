@@ -23,7 +23,12 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType({})
+BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
+    {
+        EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
+        EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
+    }
+)
 """What serves the entries that say more than a name or a class; it is given the entry too."""
 
 

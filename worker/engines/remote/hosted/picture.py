@@ -6,27 +6,43 @@ from collections.abc import Iterator
 from typing import Final
 
 import PIL.Image
+from worker.engines.remote.errors import RequestRefused
 
-from shared.errors import InvalidImage
-from worker.engines.base import Image
+from worker.engines.base import Image, RenderRequest
+from worker.engines.framing import frame_image
+from worker.engines.remote.hosted.model import HostedModel
 
 JPEG_QUALITIES: Final = (95, 90, 80, 70)
+
+
+def pictures(
+    model: HostedModel, request: RenderRequest, *, max_chars: int
+) -> tuple[str, str | None]:
+    """Return the first picture, and the last if the job has one, as the model is given them."""
+    asked = request.parameters
+    width, height = model.size_near(asked.width, asked.height)
+
+    def fitted(image: Image) -> str:
+        framed = frame_image(image, width=width, height=height, fit=asked.fit)
+        return data_uri(framed, max_chars=max_chars)
+
+    last = request.last_frame
+    return fitted(request.image), None if last is None else fitted(last)
 
 
 def data_uri(image: Image, *, max_chars: int) -> str:
     """Return the picture as PNG, or where that is too long as the best JPEG that is not.
 
     Raises:
-        InvalidImage: not even the smallest fits.
+        RequestRefused: not even the smallest fits.
     """
     for kind, body in _encodings(PIL.Image.fromarray(image)):
         uri = f"data:image/{kind};base64,{base64.b64encode(body).decode()}"
         if len(uri) <= max_chars:
             return uri
-    raise InvalidImage(
+    raise RequestRefused(
         f"the picture takes more than the {max_chars} characters that the provider allows;"
-        " ask for a smaller clip",
-        param="image",
+        " ask for a smaller clip"
     )
 
 

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+from worker.engines.remote.provider import Look, TaskState
 
 
 class Phase(StrEnum):
@@ -10,6 +13,18 @@ class Phase(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELED = "canceled"
+
+
+COST_USD: Final = "cost_usd"
+"""The fact by which a look tells what a task has cost."""
+
+_STATES: Final = {
+    Phase.WAITING: TaskState.WAITING,
+    Phase.RUNNING: TaskState.RENDERING,
+    Phase.SUCCEEDED: TaskState.DONE,
+    Phase.FAILED: TaskState.FAILED,
+    Phase.CANCELED: TaskState.CANCELED,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,3 +42,13 @@ class Seen:
     failure: str | None = None
     reason: str | None = None
     cost_usd: float | None = None
+
+    def look(self, error: Exception | None = None) -> Look:
+        """Return it in the words of the port; `error` is why it failed."""
+        return Look(
+            _STATES[self.phase],
+            progress=self.progress,
+            link=self.url,
+            error=error,
+            facts={} if self.cost_usd is None else {COST_USD: self.cost_usd},
+        )

@@ -1,5 +1,6 @@
 """What is said to Runway's API, and what its answers mean: pure functions."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -12,6 +13,8 @@ VERSION: Final = "2024-11-06"
 USD_PER_CREDIT: Final = 0.01
 MAX_URI_CHARS: Final = 5 * 1000 * 1000
 """Of a data URI: 5 MB, read as the smaller of the two that it may mean."""
+
+TASK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 _PHASES: Final[Mapping[str, Phase]] = {
     "PENDING": Phase.WAITING,
@@ -51,6 +54,18 @@ def create_body(
     return body
 
 
+def read_id(body: Mapping[str, Any]) -> str:
+    """Return the id of a new task.
+
+    Raises:
+        KeyError, TypeError, ValueError: the answer has none.
+    """
+    found = body["id"]
+    if not TASK_ID.fullmatch(found):
+        raise ValueError("the id is none")
+    return str(found)
+
+
 def read_task(body: Mapping[str, Any]) -> Seen:
     """Return what an answer says of a task.
 
@@ -77,8 +92,3 @@ def cost_usd(told: Any) -> float | None:
 
 def is_moderation(failure: str) -> bool:
     return failure.startswith("SAFETY.")
-
-
-def may_help_again(failure: str) -> bool:
-    """Say whether another task may do better; a bad or refused input stays one."""
-    return failure.startswith("INTERNAL") or failure == "THIRD_PARTY.UNAVAILABLE"

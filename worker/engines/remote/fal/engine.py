@@ -1,0 +1,32 @@
+"""The engine of entries like `pika=fal:fal-ai/pika/v2.2/image-to-video?usd_per_second=0.04`."""
+
+from typing import Final
+
+from worker.engines.remote.engine import RemoteEngine
+
+from shared.engines.entries import EngineEntry
+from shared.settings import Settings
+from worker.engines.remote.fal.models import MODELS
+from worker.engines.remote.fal.provider import REFUSALS, FalProvider
+from worker.engines.remote.hosted.connect import api_of, downloads_of
+from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
+from worker.engines.remote.hosted.spec import spec_of
+
+PROVIDER: Final = "fal"
+TERMS: Final = "https://fal.ai/terms"
+
+
+class FalEngine(RemoteEngine):
+    """One app of fal, bought with the operator's key."""
+
+    def __init__(self, settings: Settings, entry: EngineEntry) -> None:
+        offer = read_offer(entry)
+        model = model_of(MODELS, offer)
+        key = read_key(entry.kind, settings)
+        headers = {"Authorization": f"Key {key}"}
+        api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
+        super().__init__(
+            spec_of(offer, model, provider=PROVIDER, terms=TERMS),
+            [FalProvider(model, api, downloads_of(settings))],
+            told={"provider": PROVIDER, "model": model.name},
+        )

@@ -1,0 +1,33 @@
+"""The engine of entries like `gen4=runway:gen4_turbo?usd_per_second=0.05`."""
+
+from typing import Final
+
+from worker.engines.remote.engine import RemoteEngine
+
+from shared.engines.entries import EngineEntry
+from shared.settings import Settings
+from worker.engines.remote.hosted.connect import api_of, downloads_of
+from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
+from worker.engines.remote.hosted.spec import spec_of
+from worker.engines.remote.runway.models import MODELS
+from worker.engines.remote.runway.provider import REFUSALS, RunwayProvider
+from worker.engines.remote.runway.wire import VERSION
+
+PROVIDER: Final = "Runway"
+TERMS: Final = "https://runwayml.com/terms-of-use"
+
+
+class RunwayEngine(RemoteEngine):
+    """One of Runway's models, bought with the operator's key."""
+
+    def __init__(self, settings: Settings, entry: EngineEntry) -> None:
+        offer = read_offer(entry)
+        model = model_of(MODELS, offer)
+        key = read_key(entry.kind, settings)
+        headers = {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}
+        api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
+        super().__init__(
+            spec_of(offer, model, provider=PROVIDER, terms=TERMS),
+            [RunwayProvider(model, api, downloads_of(settings))],
+            told={"provider": PROVIDER, "model": model.name},
+        )
