@@ -41,6 +41,9 @@ PROVIDERS: Final = ("runway", "fal")
 MOST_USD: Final = 1_000_000
 """In millionths it is far from the largest number of the database."""
 
+MOST_REMOTE_JOBS: Final = 256
+"""Each is a thread and a connection to the database in one process."""
+
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
 
@@ -147,6 +150,7 @@ class Settings(BaseSettings):
     engines: str = "auto"
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
+    remote_jobs: int = Field(default=8, ge=1, le=MOST_REMOTE_JOBS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"

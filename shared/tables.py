@@ -291,6 +291,20 @@ inputs = Table(
     CheckConstraint("kind IN ('image', 'audio', 'video')", name="kind"),
 )
 
+# What an engine noted of a job that the next attempt goes on from; each write names its attempt.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("value", JSONB, nullable=False),
+    # Something lives outside of here that has to be ended when the job is canceled.
+    Column("is_open", Boolean, nullable=False, server_default=text("false")),
+    _time("written_at", now=True),
+    Index("checkpoints_open_idx", "job_id", postgresql_where=text("is_open")),
+)
+
 uploads = Table(
     "uploads",
     metadata,

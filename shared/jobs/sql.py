@@ -133,6 +133,10 @@ _AGAIN: Final = "due_at = clock_timestamp()"
 HAND_BACK: Final = _transition(Event.HAND_BACK, _AGAIN, _FENCE)
 HAND_BACK_ALL: Final = _transition(Event.HAND_BACK, _AGAIN, "worker = :worker")
 
+PUT_OFF: Final = _transition(
+    Event.HAND_BACK, "due_at = clock_timestamp() + CAST(:delay AS interval)", _FENCE
+)
+
 RETRY: Final = _transition(
     Event.RETRY,
     "failures = failures + 1, due_at = clock_timestamp() + :backoff,"

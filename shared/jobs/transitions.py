@@ -242,6 +242,10 @@ class Jobs:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
         return self._fenced_transition(sql.HAND_BACK, claim, {})
 
+    def put_off(self, claim: Claim, *, delay: timedelta) -> Job:
+        """Queue the job again in its old place, due after `delay`, uncharged."""
+        return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
+
     def hand_back_all(self, *, worker: str) -> list[Job]:
         """Queue again, uncharged, what a worker still held when its drain was cut short."""
         return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})

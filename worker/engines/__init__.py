@@ -25,11 +25,15 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
 
 BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
     {
+        EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
         EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
         EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
     }
 )
 """What serves the entries that say more than a name or a class; it is given the entry too."""
+
+REMOTE: Final = "worker.engines.remote."
+"""The room of those that render elsewhere."""
 
 
 def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
@@ -41,6 +45,11 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
     if setting.strip() == AUTO:
         setting = "i2vgen-xl,camera" if has_gpu else "camera"
     return {entry.name: entry for entry in parse_engines(setting, BUILT_IN)}
+
+
+def is_remote(entry: EngineEntry) -> bool:
+    """Say whether an engine renders elsewhere: it needs no card, and one process has many jobs."""
+    return _path(entry).startswith(REMOTE)
 
 
 def find_own(entries: Iterable[EngineEntry]) -> None:
@@ -60,13 +69,18 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
 
 def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":
     """Return the engine of an entry, constructed with the settings; nothing is loaded."""
-    engine: VideoEngine
-    if entry.kind in BY_KIND:
-        engine = _at(BY_KIND[entry.kind])(settings, entry)
-    else:
-        is_built_in = entry.kind is EngineKind.BUILT_IN
-        engine = _at(BUILT_IN[entry.name] if is_built_in else entry.target)(settings)
+    build_it = _at(_path(entry))
+    engine: VideoEngine = (
+        build_it(settings, entry) if entry.kind in BY_KIND else build_it(settings)
+    )
     return engine
+
+
+def _path(entry: EngineEntry) -> str:
+    """Return the "module:Class" of an entry."""
+    if entry.kind in BY_KIND:
+        return BY_KIND[entry.kind]
+    return BUILT_IN[entry.name] if entry.kind is EngineKind.BUILT_IN else entry.target
 
 
 def _find_class(entry: EngineEntry, named: str) -> None:

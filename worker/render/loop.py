@@ -15,7 +15,8 @@ from shared.jobs.job import Job
 from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.engines.base import Image, RenderRequest
+from worker.engines.base import Checkpoint, Image, RenderRequest
+from worker.render.checkpoint import KeptCheckpoint
 from worker.render.clip import Clip
 from worker.render.context import RenderContext, scratch_bytes
 from worker.render.failure import end_failed_attempt
@@ -29,7 +30,7 @@ _log = structlog.get_logger(__name__)
 
 def render_next(context: RenderContext) -> bool:
     """Render the best job there is; tell whether there was one."""
-    job = _claim(context)
+    job = claim(context)
     if job is None:
         return False
     serve(context, job)
@@ -66,16 +67,16 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
     engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    request = read_request(context.storage, job, lease)
+    request = read_request(context.storage, job, lease, KeptCheckpoint(context.checkpoints, lease))
     clip = Clip(
         job,
         lease,
         engine.plan(request),
         source=request.image,
         ai_generated=engine.spec.ai_generated,
+        notes=request.notes,
     )
     try:
-        clip.open()
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
@@ -86,7 +87,9 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
         raise
 
 
-def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
+def read_request(
+    storage: Storage, job: Job, lease: Lease, checkpoint: Checkpoint
+) -> RenderRequest:
     """Return what a claimed job asks of its engine.
 
     Raises:
@@ -102,6 +105,8 @@ def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
         parameters=job.parameters,
         last_frame=images.get(LAST_FRAME),
         keyframes={frame: images[keyframe_name(frame)] for frame in job.parameters.keyframes},
+        job=job.public_id,
+        checkpoint=checkpoint,
     )
 
 
@@ -123,7 +128,8 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         return np.array(picture.convert("RGB"))
 
 
-def _claim(context: RenderContext) -> Job | None:
+def claim(context: RenderContext) -> Job | None:
+    """Take the best job there is, None where there is none or this worker can take none."""
     free = scratch_bytes()
     if free is not None and free < context.settings.min_free_bytes:
         context.hindrance.note("no_room_for_a_clip", free_bytes=free)
