@@ -472,6 +472,7 @@ usage_days = Table(
     # Of paid providers, in millionths of a dollar: as the two of milliseconds.
     Column("reserved_micros", BigInteger, nullable=False, server_default=text("0")),
     Column("cost_micros", BigInteger, nullable=False, server_default=text("0")),
+    Index("usage_days_paid_idx", "day", postgresql_where=text("cost_micros > 0")),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -24,8 +24,13 @@ def upgrade() -> None:
             sa.Column(name, sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         )
 
+    op.create_index(
+        "usage_days_paid_idx", "usage_days", ["day"], postgresql_where=sa.text("cost_micros > 0")
+    )
+
 
 def downgrade() -> None:
+    op.drop_index("usage_days_paid_idx", table_name="usage_days")
     for name in _SUMS:
         op.drop_column("usage_days", name)
     op.drop_column("jobs", "price_micros")

@@ -70,6 +70,11 @@ class Usage:
         with self._db.autocommit() as connection:
             return [DayUsage(**row) for row in connection.execute(_DAYS, values).mappings()]
 
+    def paid_today(self) -> dict[str, float]:
+        """Return what paid providers took today for ended jobs, in dollars by engine."""
+        with self._db.autocommit() as connection:
+            return {row.engine: row.usd for row in connection.execute(_PAID_TODAY)}
+
     def today(self, owner_id: UUID) -> Today:
         with self._db.autocommit() as connection:
             row = connection.execute(USED_TODAY, {"owner_id": owner_id}).mappings().one()
@@ -151,6 +156,11 @@ ON CONFLICT (owner_id, day, engine) DO UPDATE SET
     render_seconds = u.render_seconds + excluded.render_seconds,
     reserved_micros = u.reserved_micros + excluded.reserved_micros,
     cost_micros = u.cost_micros + excluded.cost_micros
+""")  # noqa: S608 (only constants)
+
+_PAID_TODAY: Final = text(f"""
+SELECT engine, sum(cost_micros) / 1000000.0::float8 AS usd FROM usage_days
+WHERE day = {TODAY} AND cost_micros > 0 GROUP BY engine ORDER BY engine
 """)  # noqa: S608 (only constants)
 
 _DAYS: Final = text("""

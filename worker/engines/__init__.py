@@ -5,7 +5,13 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.engines.entries import AUTO, EngineEntry, EngineKind, parse_engines
+from shared.engines.entries import (
+    AUTO,
+    PROVIDERS,
+    EngineEntry,
+    EngineKind,
+    parse_engines,
+)
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
@@ -65,6 +71,17 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
             _find_class(entry, named)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
+
+
+def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
+    """Look whether all is said that an engine of a paid provider needs.
+
+    Raises:
+        InvalidRequest: a price, a key, or that pictures may be sent there.
+    """
+    for entry in entries:
+        if entry.kind in PROVIDERS:
+            _at("worker.engines.remote.hosted.offer:check_offer")(entry, settings)
 
 
 def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":

@@ -13,17 +13,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import structlog
-from worker.engines.remote.errors import (
-    Away,
-    ContentRefused,
-    KeyRefused,
-    RequestRefused,
-    ResultGone,
-    ResultUnusable,
-    TaskFailed,
-    TaskVanished,
-)
-from worker.engines.remote.provider import Look, Provider, TaskState
 
 from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.parameters import RequestedParameters, resolve_parameters
@@ -34,9 +23,20 @@ from tests.support.providers.fal import FalService
 from tests.support.providers.runway import RunwayService
 from tests.support.providers.service import ENDLESS, KEY, LOST, ProviderService, Reply
 from worker.engines.base import RenderRequest
+from worker.engines.remote.errors import (
+    Away,
+    ContentRefused,
+    KeyRefused,
+    RequestRefused,
+    ResultGone,
+    ResultUnusable,
+    TaskFailed,
+    TaskVanished,
+)
 from worker.engines.remote.fal.engine import FalEngine
 from worker.engines.remote.hosted.api import NotServed
 from worker.engines.remote.hosted.film import fetch_film
+from worker.engines.remote.provider import Look, Provider, TaskState
 from worker.engines.remote.runway.engine import RunwayEngine
 
 FILM = b"a film of some bytes"

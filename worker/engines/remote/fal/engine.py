@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from worker.engines.remote.engine import RemoteEngine
-
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
+from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.fal.models import MODELS
 from worker.engines.remote.fal.provider import REFUSALS, FalProvider
 from worker.engines.remote.hosted.connect import api_of, downloads_of
@@ -25,8 +24,8 @@ class FalEngine(RemoteEngine):
         key = read_key(entry.kind, settings)
         headers = {"Authorization": f"Key {key}"}
         api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
-        super().__init__(
-            spec_of(offer, model, provider=PROVIDER, terms=TERMS),
-            [FalProvider(model, api, downloads_of(settings))],
-            told={"provider": PROVIDER, "model": model.name},
-        )
+        spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
+        assert spec.hosted is not None
+        provider = FalProvider(model, api, downloads_of(settings), spec.hosted)
+        told = {"provider": PROVIDER, "remote_model": model.name}
+        super().__init__(spec, [provider], told=told)

@@ -3,18 +3,18 @@
 from pathlib import Path
 from typing import Final
 
-from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
-from worker.engines.remote.provider import Created, Found, Look, OnBytes
-
+from shared.engines.spec import Hosted
 from shared.outbound.download import Downloads
 from shared.outbound.operator_server import ServerAnswer
 from worker.engines.base import RenderRequest
+from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
 from worker.engines.remote.fal import wire
 from worker.engines.remote.fal.models import FalModel
 from worker.engines.remote.hosted.api import HostedApi, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.picture import pictures
-from worker.engines.remote.hosted.seen import Phase, Seen
+from worker.engines.remote.hosted.seen import Phase, Seen, price_told
+from worker.engines.remote.provider import Created, Found, Look, OnBytes
 
 NAME: Final = "fal"
 REFUSALS: Final = frozenset({429})
@@ -26,8 +26,11 @@ class FalProvider:
     name = NAME
     is_paid = True
 
-    def __init__(self, model: FalModel, api: HostedApi, downloads: Downloads) -> None:
+    def __init__(
+        self, model: FalModel, api: HostedApi, downloads: Downloads, hosted: Hosted
+    ) -> None:
         self._model = model
+        self._hosted = hosted
         self._api = api
         self._downloads = downloads
 
@@ -38,9 +41,10 @@ class FalProvider:
         if answer.status_code >= 300:
             raise self._refusal(answer)
         try:
-            return Created(wire.read_request_id(answer.json()))
+            made = wire.read_request_id(answer.json())
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("request") from error
+        return Created(made, price_told(self._hosted, request))
 
     def find(self, request: RenderRequest, key: str) -> Found:
         return Found()

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import structlog
-from worker.engines.remote.errors import Away, KeyRefused, RequestRefused
 
 from shared.errors import Unreachable
 from shared.outbound.errors import OutboundFailed
 from shared.outbound.operator_server import NotSent, OperatorServer, ServerAnswer
+from worker.engines.remote.errors import Away, KeyRefused, RequestRefused
 
 LONGEST_WORDS: Final = 200
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\s]+")

@@ -3,9 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from worker.engines.remote.errors import Away, ResultGone, ResultUnusable
-from worker.engines.remote.provider import OnBytes
-
 from shared.outbound.download import Downloads, LinkGone
 from shared.outbound.errors import (
     AnswerTooLarge,
@@ -13,6 +10,8 @@ from shared.outbound.errors import (
     OutboundRefused,
     UnusableAnswer,
 )
+from worker.engines.remote.errors import Away, ResultGone, ResultUnusable
+from worker.engines.remote.provider import OnBytes
 
 TYPES: Final = ("video/mp4", "application/octet-stream", "binary/octet-stream")
 """Stores that were told nothing call everything octets; what is in it is looked at later."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 import PIL.Image
-from worker.engines.remote.errors import RequestRefused
 
 from worker.engines.base import Image, RenderRequest
 from worker.engines.framing import frame_image
+from worker.engines.remote.errors import RequestRefused
 from worker.engines.remote.hosted.model import HostedModel
 
 JPEG_QUALITIES: Final = (95, 90, 80, 70)

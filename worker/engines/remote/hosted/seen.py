@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from worker.engines.remote.provider import Look, TaskState
+from shared.engines.spec import Hosted
+from worker.engines.base import RenderRequest
+from worker.engines.remote.provider import COST_USD, Look, TaskState
 
 
 class Phase(StrEnum):
@@ -15,8 +17,7 @@ class Phase(StrEnum):
     CANCELED = "canceled"
 
 
-COST_USD: Final = "cost_usd"
-"""The fact by which a look tells what a task has cost."""
+PRICE_USD: Final = "price_usd"
 
 _STATES: Final = {
     Phase.WAITING: TaskState.WAITING,
@@ -25,6 +26,11 @@ _STATES: Final = {
     Phase.FAILED: TaskState.FAILED,
     Phase.CANCELED: TaskState.CANCELED,
 }
+
+
+def price_told(hosted: Hosted, request: RenderRequest) -> dict[str, float]:
+    """Return what a clip is to cost, for the job's plan."""
+    return {PRICE_USD: hosted.price_micros(request.parameters.seconds) / 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)

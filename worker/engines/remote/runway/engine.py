@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from worker.engines.remote.engine import RemoteEngine
-
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
+from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.hosted.connect import api_of, downloads_of
 from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
 from worker.engines.remote.hosted.spec import spec_of
@@ -26,8 +25,8 @@ class RunwayEngine(RemoteEngine):
         key = read_key(entry.kind, settings)
         headers = {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}
         api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
-        super().__init__(
-            spec_of(offer, model, provider=PROVIDER, terms=TERMS),
-            [RunwayProvider(model, api, downloads_of(settings))],
-            told={"provider": PROVIDER, "model": model.name},
-        )
+        spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
+        assert spec.hosted is not None
+        provider = RunwayProvider(model, api, downloads_of(settings), spec.hosted)
+        told = {"provider": PROVIDER, "remote_model": model.name}
+        super().__init__(spec, [provider], told=told)

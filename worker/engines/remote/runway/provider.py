@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Final
 
-from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
-from worker.engines.remote.provider import Created, Found, Look, OnBytes
-
+from shared.engines.spec import Hosted
 from shared.outbound.download import Downloads
 from worker.engines.base import RenderRequest
+from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
 from worker.engines.remote.hosted.api import HostedApi, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.picture import pictures
-from worker.engines.remote.hosted.seen import Seen
+from worker.engines.remote.hosted.seen import Seen, price_told
+from worker.engines.remote.provider import Created, Found, Look, OnBytes
 from worker.engines.remote.runway import wire
 
 NAME: Final = "runway"
@@ -26,8 +26,11 @@ class RunwayProvider:
     name = NAME
     is_paid = True
 
-    def __init__(self, model: HostedModel, api: HostedApi, downloads: Downloads) -> None:
+    def __init__(
+        self, model: HostedModel, api: HostedApi, downloads: Downloads, hosted: Hosted
+    ) -> None:
         self._model = model
+        self._hosted = hosted
         self._api = api
         self._downloads = downloads
 
@@ -38,7 +41,7 @@ class RunwayProvider:
         if answer.status_code >= 300:
             raise self._api.refused(words_of(answer) or f"it answered {answer.status_code}")
         try:
-            return Created(wire.read_id(answer.json()))
+            return Created(wire.read_id(answer.json()), price_told(self._hosted, request))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("task") from error
 
