@@ -72,6 +72,8 @@ class ProviderService:
         self.may_end.set()
         self.may_answer = threading.Event()
         self.may_answer.set()
+        self.may_fetch = threading.Event()
+        self.may_fetch.set()
         self.failure: Any = None
         self.at_create: deque[Reply] = deque()
         self.at_look: deque[Reply] = deque()
@@ -95,6 +97,7 @@ class ProviderService:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self.may_answer.set()
+        self.may_fetch.set()
         self._server.shutdown()
         self._thread.join(30)
         self._server.server_close()
@@ -150,6 +153,7 @@ class ProviderService:
             return self.answer(heard.method, path, json.loads(content) if content else {})
 
     def _film(self, heard: Heard) -> Reply:
+        self.may_fetch.wait()
         if "authorization" in heard.headers:
             return Reply(400, {"error": "two ways to authenticate"})
         return Reply(200, self.film, {"Content-Type": "video/mp4"})
