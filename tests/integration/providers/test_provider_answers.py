@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ import structlog
 
 from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.parameters import RequestedParameters, resolve_parameters
-from shared.outbound.download import Downloads
 from shared.settings import Settings
 from tests.support.ports import free_port
 from tests.support.providers.fal import FalService
@@ -35,6 +33,7 @@ from worker.engines.remote.errors import (
 )
 from worker.engines.remote.fal.engine import FalEngine
 from worker.engines.remote.hosted.api import NotServed
+from worker.engines.remote.hosted.connect import films_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.provider import Look, Provider, TaskState
 from worker.engines.remote.runway.engine import RunwayEngine
@@ -278,11 +277,11 @@ def test_a_link_that_gives_no_film(
 
 def test_a_film_without_end_or_too_large_is_cut(case: Case, tmp_path: Path) -> None:
     task, look = case.finished()
-    downloads = Downloads([ip_network("127.0.0.0/8")])
+    films = films_of(Settings(_env_file=None, outbound_allow="127.0.0.0/8"), max_bytes=65_536)
     for reply in (ENDLESS, Reply(200, bytes(70_000), {"Content-Type": "video/mp4"})):
         case.service.at_film.append(reply)
         with pytest.raises(ResultUnusable, match="more than"):
-            fetch_film(downloads, look.link or "", tmp_path / "film", unheard, max_bytes=65_536)
+            fetch_film(films, look.link or "", tmp_path / "film", unheard)
     assert (tmp_path / "film").stat().st_size <= 65_536
     assert task
 

@@ -4,7 +4,7 @@ from shared.engines.entries import EngineKind
 from shared.settings import Settings
 from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.errand import Patience
-from worker.engines.remote.hosted.connect import api_of, downloads_of
+from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.offer import HostedOffer, read_key
 from worker.engines.remote.hosted.spec import spec_of
@@ -26,5 +26,5 @@ class SmallEngine(RemoteEngine):
         headers = {"Authorization": f"Bearer {key}"}
         api = api_of("Runway", settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
         assert SPEC.hosted is not None
-        provider = RunwayProvider(MODEL, api, downloads_of(settings), SPEC.hosted)
+        provider = RunwayProvider(MODEL, api, films_of(settings), SPEC.hosted)
         super().__init__(SPEC, [provider], told={"provider": "Runway", "remote_model": "small"})

@@ -7,7 +7,7 @@ from shared.settings import Settings
 from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.fal.models import MODELS
 from worker.engines.remote.fal.provider import REFUSALS, FalProvider
-from worker.engines.remote.hosted.connect import api_of, downloads_of
+from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
 from worker.engines.remote.hosted.spec import spec_of
 
@@ -26,6 +26,6 @@ class FalEngine(RemoteEngine):
         api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
         assert spec.hosted is not None
-        provider = FalProvider(model, api, downloads_of(settings), spec.hosted)
+        provider = FalProvider(model, api, films_of(settings), spec.hosted)
         told = {"provider": PROVIDER, "remote_model": model.name}
         super().__init__(spec, [provider], told=told)

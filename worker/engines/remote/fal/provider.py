@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Final
 
 from shared.engines.spec import Hosted
-from shared.outbound.download import Downloads
-from shared.outbound.operator_server import ServerAnswer
+from shared.outbound.client import Answer, Outbound
 from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
 from worker.engines.remote.fal import wire
 from worker.engines.remote.fal.models import FalModel
-from worker.engines.remote.hosted.api import HostedApi, words_of
+from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.picture import pictures
 from worker.engines.remote.hosted.seen import Phase, Seen, price_told
@@ -26,13 +25,11 @@ class FalProvider:
     name = NAME
     is_paid = True
 
-    def __init__(
-        self, model: FalModel, api: HostedApi, downloads: Downloads, hosted: Hosted
-    ) -> None:
+    def __init__(self, model: FalModel, api: HostedApi, films: Outbound, hosted: Hosted) -> None:
         self._model = model
         self._hosted = hosted
         self._api = api
-        self._downloads = downloads
+        self._films = films
 
     def create(self, request: RenderRequest, key: str) -> Created:
         first, last = pictures(self._model, request, max_chars=wire.MAX_URI_CHARS)
@@ -41,7 +38,7 @@ class FalProvider:
         if answer.status_code >= 300:
             raise self._refusal(answer)
         try:
-            made = wire.read_request_id(answer.json())
+            made = wire.read_request_id(json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("request") from error
         return Created(made, price_told(self._hosted, request))
@@ -55,7 +52,7 @@ class FalProvider:
         if answer.status_code == 404:
             raise TaskVanished("fal does not know the request any more")
         try:
-            seen = wire.read_status(answer.json())
+            seen = wire.read_status(json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("status") from error
         if seen.phase is Phase.SUCCEEDED:
@@ -69,7 +66,7 @@ class FalProvider:
         return True  # What has begun is charged, and an answer does not say whether it has.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
-        fetch_film(self._downloads, look.link or "", into, on_bytes)
+        fetch_film(self._films, look.link or "", into, on_bytes)
 
     def _result(self, path: str) -> Look:
         answer = self._api.ask("GET", path)
@@ -78,12 +75,12 @@ class FalProvider:
         if answer.status_code >= 300:
             return Seen(phase=Phase.FAILED).look(self._refusal(answer))
         try:
-            url = wire.read_url(answer.json())
+            url = wire.read_url(json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("result") from error
         return Seen(phase=Phase.SUCCEEDED, url=url).look()
 
-    def _refusal(self, answer: ServerAnswer) -> Exception:
+    def _refusal(self, answer: Answer) -> Exception:
         types = wire.error_types(_json(answer))
         if wire.REFUSED.intersection(types):
             return ContentRefused(
@@ -102,8 +99,8 @@ class FalProvider:
         return TaskFailed(f"fal gave the clip up ({self._api.cut(seen.failure)}): {said}")
 
 
-def _json(answer: ServerAnswer) -> object:
+def _json(answer: Answer) -> object:
     try:
-        return answer.json()
+        return json_of(answer)
     except ValueError:
         return None

@@ -5,7 +5,7 @@ from typing import Final
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
 from worker.engines.remote.engine import RemoteEngine
-from worker.engines.remote.hosted.connect import api_of, downloads_of
+from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
 from worker.engines.remote.hosted.spec import spec_of
 from worker.engines.remote.runway.models import MODELS
@@ -27,6 +27,6 @@ class RunwayEngine(RemoteEngine):
         api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
         assert spec.hosted is not None
-        provider = RunwayProvider(model, api, downloads_of(settings), spec.hosted)
+        provider = RunwayProvider(model, api, films_of(settings), spec.hosted)
         told = {"provider": PROVIDER, "remote_model": model.name}
         super().__init__(spec, [provider], told=told)

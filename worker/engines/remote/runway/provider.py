@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from shared.engines.spec import Hosted
-from shared.outbound.download import Downloads
+from shared.outbound.client import Outbound
 from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
-from worker.engines.remote.hosted.api import HostedApi, words_of
+from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.picture import pictures
@@ -27,12 +27,12 @@ class RunwayProvider:
     is_paid = True
 
     def __init__(
-        self, model: HostedModel, api: HostedApi, downloads: Downloads, hosted: Hosted
+        self, model: HostedModel, api: HostedApi, films: Outbound, hosted: Hosted
     ) -> None:
         self._model = model
         self._hosted = hosted
         self._api = api
-        self._downloads = downloads
+        self._films = films
 
     def create(self, request: RenderRequest, key: str) -> Created:
         first, last = pictures(self._model, request, max_chars=wire.MAX_URI_CHARS)
@@ -41,7 +41,7 @@ class RunwayProvider:
         if answer.status_code >= 300:
             raise self._api.refused(words_of(answer) or f"it answered {answer.status_code}")
         try:
-            return Created(wire.read_id(answer.json()), price_told(self._hosted, request))
+            return Created(wire.read_id(json_of(answer)), price_told(self._hosted, request))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("task") from error
 
@@ -53,7 +53,7 @@ class RunwayProvider:
         if answer.status_code == 404:
             raise TaskVanished("Runway does not know the task any more")
         try:
-            seen = wire.read_task(answer.json())
+            seen = wire.read_task(json_of(answer))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise self._api.unread("task") from error
         return seen.look(self._why(seen))
@@ -65,7 +65,7 @@ class RunwayProvider:
         return True  # A task that runs may be charged all the same.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
-        fetch_film(self._downloads, look.link or "", into, on_bytes)
+        fetch_film(self._films, look.link or "", into, on_bytes)
 
     def _why(self, seen: Seen) -> Exception | None:
         if seen.failure is None:
