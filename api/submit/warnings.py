@@ -62,6 +62,7 @@ def unused(spec: EngineSpec) -> list[str]:
         "num_inference_steps": spec.uses_steps,
         "guidance_scale": spec.uses_guidance,
         "focus": Honours.FOCUS in spec.honours,
+        "resolution": not spec.sizes,
     }
     return [name for name, is_used in uses.items() if not is_used]
 
@@ -70,8 +71,6 @@ def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
     reasons = dict.fromkeys(unused(spec), f"{spec.name} does not use it")
     if fields.width is not None or fields.height is not None:
         reasons["resolution"] = "width and height decide the size"
-    elif spec.sizes:
-        reasons["resolution"] = f"{spec.name} makes sizes of its own"
     return [
         f"{name} was ignored: {reason}"
         for name, reason in reasons.items()

@@ -160,7 +160,7 @@ def test_the_api_says_who_is_sent_the_picture_and_what_is_left(
     assert made.status_code == 202, made.text
     warnings = made.json()["warnings"]
     assert any("are sent to Runway" in each and "0.10 USD" in each for each in warnings)
-    assert "resolution was ignored: small makes sizes of its own" in warnings
+    assert "resolution was ignored: small does not use it" in warnings
     usage = holder.send("GET", "/v1/usage").json()
     assert usage["quota"]["daily_usd"] == 10
     assert usage["quota"]["reserved_usd"] == pytest.approx(0.1)

@@ -15,9 +15,7 @@ from worker.engines.remote.errors import Away, KeyRefused, RequestRefused
 LONGEST_WORDS: Final = 200
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\s]+")
 _SECONDS: Final = re.compile(r"[0-9]{1,6}")
-_NO_MONEY: Final = re.compile(
-    r"not enough credits|insufficient (credits|balance)|exhausted balance"
-)
+_NO_MONEY: Final = re.compile(r"enough credits|insufficient (credits|balance)|exhausted balance")
 
 _log = structlog.get_logger(__name__)
 
