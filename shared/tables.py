@@ -75,6 +75,8 @@ api_keys = Table(
     Column("models", ARRAY(Text)),
     Column("is_read_only", Boolean, nullable=False, server_default=text("false")),
     Column("daily_seconds", Integer),
+    # Dollars for hosted models; NULL is the settings' own limit.
+    Column("daily_usd", Double),
     _time("created_at", now=True),
     _time("last_used_at"),
     _time("revoked_at"),

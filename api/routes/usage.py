@@ -107,7 +107,8 @@ def show_usage(
     days = ports.usage.days(owner_id=caller.owner_id, since=first, until=last, engine=model)
     today = ports.usage.today(caller.owner_id)
     daily = caller.daily_seconds
-    daily_usd, reserved_usd = ports.settings.paid_usd_per_day, today.reserved_micros / 1_000_000
+    own_usd, reserved_usd = caller.daily_usd, today.reserved_micros / 1_000_000
+    daily_usd = ports.settings.paid_usd_per_day if own_usd is None else own_usd
     return UsageView(
         since=first,
         until=last,

@@ -17,6 +17,7 @@ _SUMS = ("reserved_micros", "cost_micros")
 
 
 def upgrade() -> None:
+    op.add_column("api_keys", sa.Column("daily_usd", sa.Double()))
     op.add_column("jobs", sa.Column("price_micros", sa.BigInteger()))
     for name in _SUMS:
         op.add_column(
@@ -34,3 +35,4 @@ def downgrade() -> None:
     for name in _SUMS:
         op.drop_column("usage_days", name)
     op.drop_column("jobs", "price_micros")
+    op.drop_column("api_keys", "daily_usd")

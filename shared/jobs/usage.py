@@ -97,12 +97,19 @@ HAS_SECONDS_LEFT: Final = f"""
         WHERE owner_id = :owner_id AND day = {TODAY}) <= CAST(:daily_seconds AS bigint) * 1000)
 """  # noqa: S608 (only constants)
 
+MOST_MICROS: Final = """
+    coalesce((SELECT round(daily_usd * 1000000)::bigint FROM api_keys WHERE id = :owner_id),
+             CAST(:paid_micros AS bigint))
+"""
+"""What an owner may spend a day: its key's own limit, else the settings'; NULL is any amount."""
+
 HAS_MONEY_LEFT: Final = f"""
-    (coalesce(CAST(:price_micros AS bigint), 0) = 0 OR CAST(:paid_micros AS bigint) IS NULL
-     OR CAST(:price_micros AS bigint) + (
+    (coalesce(CAST(:price_micros AS bigint), 0) = 0 OR coalesce(CAST(:price_micros AS bigint) + (
         SELECT coalesce(sum(reserved_micros), 0) FROM usage_days
-        WHERE owner_id = :owner_id AND day = {TODAY}) <= CAST(:paid_micros AS bigint))
+        WHERE owner_id = :owner_id AND day = {TODAY}) <= {MOST_MICROS}, true))
 """  # noqa: S608 (only constants)
+
+SPENDABLE: Final = text(f"SELECT {MOST_MICROS}")
 
 USED_TODAY: Final = text(f"""
 SELECT (SELECT coalesce(sum(reserved_ms), 0) / 1000.0 FROM usage_days

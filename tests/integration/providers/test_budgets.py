@@ -170,4 +170,9 @@ def test_the_api_says_who_is_sent_the_picture_and_what_is_left(
     assert any("are sent to Runway" in each for each in again.json()["warnings"])
     usage = holder.send("GET", "/v1/usage").json()
     assert usage["quota"]["reserved_usd"] == pytest.approx(0.2)
+    _, poor = key_admin.holder(tenant_a, "poor", daily_usd=0.15)
+    codes = [poor.send("POST", "/v1/jobs", data=form, files=files).status_code for _ in range(2)]
+    assert codes == [202, 429]
+    quota = poor.send("GET", "/v1/usage").json()["quota"]
+    assert (quota["daily_usd"], quota["left_usd"]) == (0.15, pytest.approx(0.05))
     assert "stillreel_paid_usd_today" in holder.send("GET", "/metrics").text
