@@ -27,7 +27,7 @@ from shared.env_file import EnvFileError, read_env_file
 from shared.server_urls import postgres_url, redis_url
 
 PREFIX: Final = "STILLREEL_"
-ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR")
+ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR", "REMOTE_ENGINES")
 """What only Compose and the start of a process read."""
 
 
