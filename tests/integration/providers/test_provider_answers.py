@@ -311,4 +311,6 @@ def test_the_spec_says_where_the_picture_goes_and_what_it_costs(case: Case) -> N
     assert spec.hosted.price_micros(settled.seconds) == round(
         settled.seconds * spec.hosted.usd_per_second * 1_000_000
     )
-    assert case.engine.plan(case.request())["provider"] == spec.hosted.provider
+    plan = case.engine.plan(case.request(seconds=8))
+    assert (plan["provider"], plan["remote_model"]) == (spec.hosted.provider, spec.hosted.model)
+    assert plan["price_usd"] == pytest.approx(settled.seconds * spec.hosted.usd_per_second)

@@ -2,9 +2,9 @@
 
 from shared.engines.entries import EngineKind
 from shared.settings import Settings
-from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.errand import Patience
 from worker.engines.remote.hosted.connect import api_of, films_of
+from worker.engines.remote.hosted.engine import HostedEngine
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.offer import HostedOffer, read_key
 from worker.engines.remote.hosted.spec import spec_of
@@ -18,13 +18,11 @@ SPEC = spec_of(OFFER, MODEL, provider="Runway", terms="https://example.org")
 PATH = "tests.support.providers.small_engine:SmallEngine"
 
 
-class SmallEngine(RemoteEngine):
+class SmallEngine(HostedEngine):
     patience = Patience(first_look=0.05, longest_look=0.2, again=1)
 
     def __init__(self, settings: Settings) -> None:
         key = read_key(EngineKind.RUNWAY, settings)
         headers = {"Authorization": f"Bearer {key}"}
         api = api_of("Runway", settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
-        assert SPEC.hosted is not None
-        provider = RunwayProvider(MODEL, api, films_of(settings), SPEC.hosted)
-        super().__init__(SPEC, [provider], told={"provider": "Runway", "remote_model": "small"})
+        super().__init__(SPEC, RunwayProvider(MODEL, api, films_of(settings)))

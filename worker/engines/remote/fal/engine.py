@@ -4,10 +4,10 @@ from typing import Final
 
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
-from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.fal.models import MODELS
 from worker.engines.remote.fal.provider import REFUSALS, FalProvider
 from worker.engines.remote.hosted.connect import api_of, films_of
+from worker.engines.remote.hosted.engine import HostedEngine
 from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
 from worker.engines.remote.hosted.spec import spec_of
 
@@ -15,7 +15,7 @@ PROVIDER: Final = "fal"
 TERMS: Final = "https://fal.ai/terms"
 
 
-class FalEngine(RemoteEngine):
+class FalEngine(HostedEngine):
     """One app of fal, bought with the operator's key."""
 
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
@@ -25,7 +25,4 @@ class FalEngine(RemoteEngine):
         headers = {"Authorization": f"Key {key}"}
         api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
-        assert spec.hosted is not None
-        provider = FalProvider(model, api, films_of(settings), spec.hosted)
-        told = {"provider": PROVIDER, "remote_model": model.name}
-        super().__init__(spec, [provider], told=told)
+        super().__init__(spec, FalProvider(model, api, films_of(settings)))

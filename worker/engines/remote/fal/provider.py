@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from shared.engines.spec import Hosted
 from shared.outbound.client import Answer, Outbound
 from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
@@ -12,7 +11,7 @@ from worker.engines.remote.fal.models import FalModel
 from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.picture import pictures
-from worker.engines.remote.hosted.seen import Phase, Seen, price_told
+from worker.engines.remote.hosted.seen import Phase, Seen
 from worker.engines.remote.provider import Created, Found, Look, OnBytes
 
 NAME: Final = "fal"
@@ -25,9 +24,8 @@ class FalProvider:
     name = NAME
     is_paid = True
 
-    def __init__(self, model: FalModel, api: HostedApi, films: Outbound, hosted: Hosted) -> None:
+    def __init__(self, model: FalModel, api: HostedApi, films: Outbound) -> None:
         self._model = model
-        self._hosted = hosted
         self._api = api
         self._films = films
 
@@ -41,7 +39,7 @@ class FalProvider:
             made = wire.read_request_id(json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("request") from error
-        return Created(made, price_told(self._hosted, request))
+        return Created(made)
 
     def find(self, request: RenderRequest, key: str) -> Found:
         return Found()

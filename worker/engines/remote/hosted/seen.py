@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from shared.engines.spec import Hosted
-from worker.engines.base import RenderRequest
 from worker.engines.remote.provider import COST_USD, Look, TaskState
 
 
@@ -17,8 +15,6 @@ class Phase(StrEnum):
     CANCELED = "canceled"
 
 
-PRICE_USD: Final = "price_usd"
-
 _STATES: Final = {
     Phase.WAITING: TaskState.WAITING,
     Phase.RUNNING: TaskState.RENDERING,
@@ -26,11 +22,6 @@ _STATES: Final = {
     Phase.FAILED: TaskState.FAILED,
     Phase.CANCELED: TaskState.CANCELED,
 }
-
-
-def price_told(hosted: Hosted, request: RenderRequest) -> dict[str, float]:
-    """Return what a clip is to cost, for the job's plan."""
-    return {PRICE_USD: hosted.price_micros(request.parameters.seconds) / 1_000_000}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,8 @@ from typing import Final
 
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
-from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.hosted.connect import api_of, films_of
+from worker.engines.remote.hosted.engine import HostedEngine
 from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
 from worker.engines.remote.hosted.spec import spec_of
 from worker.engines.remote.runway.models import MODELS
@@ -16,7 +16,7 @@ PROVIDER: Final = "Runway"
 TERMS: Final = "https://runwayml.com/terms-of-use"
 
 
-class RunwayEngine(RemoteEngine):
+class RunwayEngine(HostedEngine):
     """One of Runway's models, bought with the operator's key."""
 
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
@@ -26,7 +26,4 @@ class RunwayEngine(RemoteEngine):
         headers = {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}
         api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
-        assert spec.hosted is not None
-        provider = RunwayProvider(model, api, films_of(settings), spec.hosted)
-        told = {"provider": PROVIDER, "remote_model": model.name}
-        super().__init__(spec, [provider], told=told)
+        super().__init__(spec, RunwayProvider(model, api, films_of(settings)))

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from shared.engines.spec import Hosted
 from shared.outbound.client import Outbound
 from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
@@ -11,7 +10,7 @@ from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.picture import pictures
-from worker.engines.remote.hosted.seen import Seen, price_told
+from worker.engines.remote.hosted.seen import Seen
 from worker.engines.remote.provider import Created, Found, Look, OnBytes
 from worker.engines.remote.runway import wire
 
@@ -26,11 +25,8 @@ class RunwayProvider:
     name = NAME
     is_paid = True
 
-    def __init__(
-        self, model: HostedModel, api: HostedApi, films: Outbound, hosted: Hosted
-    ) -> None:
+    def __init__(self, model: HostedModel, api: HostedApi, films: Outbound) -> None:
         self._model = model
-        self._hosted = hosted
         self._api = api
         self._films = films
 
@@ -41,7 +37,7 @@ class RunwayProvider:
         if answer.status_code >= 300:
             raise self._api.refused(words_of(answer) or f"it answered {answer.status_code}")
         try:
-            return Created(wire.read_id(json_of(answer)), price_told(self._hosted, request))
+            return Created(wire.read_id(json_of(answer)))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("task") from error
 
