@@ -92,8 +92,6 @@ export default {
   "model.ignores": "takes no words",
   "model.asleep": "no worker",
   "licence.yes": "commercial use allowed",
-  "model.hosted": "Leaves this house",
-  "model.sentOut": "Your photo and your words are sent to {provider}, which takes about ${usd} for each second of clip.",
   "licence.no": "no commercial use",
   "licence.ask": "ask before commercial use",
   "licence.conditions": "commercial use on conditions",

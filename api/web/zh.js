@@ -92,8 +92,6 @@ export default {
   "model.ignores": "不读文字",
   "model.asleep": "无工作进程",
   "licence.yes": "可商用",
-  "model.hosted": "会发送到外部",
-  "model.sentOut": "照片和文字会发送给 {provider}，每秒短片约收 ${usd} 美元。",
   "licence.no": "不可商用",
   "licence.ask": "商用前请先询问",
   "licence.conditions": "有条件商用",
