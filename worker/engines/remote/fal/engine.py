@@ -8,7 +8,7 @@ from worker.engines.remote.fal.models import MODELS
 from worker.engines.remote.fal.provider import REFUSALS, FalProvider
 from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.engine import HostedEngine
-from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
+from worker.engines.remote.hosted.offer import check_offer
 from worker.engines.remote.hosted.spec import spec_of
 
 PROVIDER: Final = "fal"
@@ -19,9 +19,8 @@ class FalEngine(HostedEngine):
     """One app of fal, bought with the operator's key."""
 
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
-        offer = read_offer(entry)
-        model = model_of(MODELS, offer)
-        key = read_key(entry.kind, settings)
+        offer, key = check_offer(entry, settings)
+        model = MODELS[offer.model]
         headers = {"Authorization": f"Key {key}"}
         api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)

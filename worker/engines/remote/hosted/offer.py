@@ -6,7 +6,7 @@ Read where a worker starts, so that what is missing is said at once; it imports 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import parse_qsl
 
 from pydantic import SecretStr
@@ -25,8 +25,6 @@ CATALOGUES: Final[Mapping[EngineKind, Mapping[str, HostedModel]]] = {
     EngineKind.RUNWAY: RUNWAY_MODELS,
     EngineKind.FAL: FAL_MODELS,
 }
-
-M = TypeVar("M", bound=HostedModel)
 
 
 @dataclass(frozen=True)
@@ -64,20 +62,20 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     return HostedOffer(entry.name, model, price)
 
 
-def check_offer(entry: EngineEntry, settings: Settings) -> None:
-    """Say what an entry lacks before a worker starts with it.
+def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, str]:
+    """Return what an entry offers and the key for it, or say what is missing.
 
     Raises:
         InvalidRequest: the model, the price, the key, or the word that pictures may be sent.
     """
-    read_offer(entry)
-    read_key(entry.kind, settings)
+    offer, key = read_offer(entry), read_key(entry.kind, settings)
     if entry.kind not in settings.send_images_to_providers:
         raise _wrong(
             entry,
             "to whom each job's picture and prompt would be sent: allow that with"
             f" STILLREEL_SEND_IMAGES_TO={entry.kind}, or leave the engine out",
         )
+    return offer, key
 
 
 def read_key(kind: EngineKind, settings: Settings) -> str:
@@ -110,10 +108,6 @@ def read_key(kind: EngineKind, settings: Settings) -> str:
             param=variable,
         )
     return key
-
-
-def model_of(catalogue: Mapping[str, M], offer: HostedOffer) -> M:
-    return catalogue[offer.model]
 
 
 def _first_line(path: Path | None) -> str:

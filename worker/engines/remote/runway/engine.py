@@ -6,7 +6,7 @@ from shared.engines.entries import EngineEntry
 from shared.settings import Settings
 from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.engine import HostedEngine
-from worker.engines.remote.hosted.offer import model_of, read_key, read_offer
+from worker.engines.remote.hosted.offer import check_offer
 from worker.engines.remote.hosted.spec import spec_of
 from worker.engines.remote.runway.models import MODELS
 from worker.engines.remote.runway.provider import REFUSALS, RunwayProvider
@@ -20,9 +20,8 @@ class RunwayEngine(HostedEngine):
     """One of Runway's models, bought with the operator's key."""
 
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
-        offer = read_offer(entry)
-        model = model_of(MODELS, offer)
-        key = read_key(entry.kind, settings)
+        offer, key = check_offer(entry, settings)
+        model = MODELS[offer.model]
         headers = {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}
         api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
