@@ -82,9 +82,10 @@ def spec(kind: EngineKind, model: HostedModel) -> EngineSpec:
 
 
 def settled(kind: EngineKind, model: HostedModel, **asked: Any) -> RenderParameters:
-    size = {"image_width": 900, "image_height": 1600}
     fields = RequestedParameters(prompt="the tide", negative_prompt="text", **asked)
-    return resolve_parameters(spec(kind, model), fields, seed=7, **size)
+    return resolve_parameters(
+        spec(kind, model), fields, seed=7, image_width=900, image_height=1600
+    )
 
 
 def body(kind: EngineKind, model: HostedModel, asked: RenderParameters) -> dict[str, Any]:

@@ -86,8 +86,9 @@ def read_task(body: Mapping[str, Any]) -> Seen:
 def cost_usd(told: Any) -> float | None:
     """Return credits as dollars, None where an answer does not tell of any."""
     credits = told.get("credits") if isinstance(told, Mapping) else None
-    is_number = isinstance(credits, int | float) and not isinstance(credits, bool)
-    return round(credits * USD_PER_CREDIT, 6) if is_number and credits >= 0 else None
+    if isinstance(credits, bool) or not isinstance(credits, int | float) or credits < 0:
+        return None
+    return round(credits * USD_PER_CREDIT, 6)
 
 
 def is_moderation(failure: str) -> bool:
