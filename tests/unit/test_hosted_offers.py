@@ -145,3 +145,24 @@ def test_an_id_that_would_lead_elsewhere_is_none(task_id: Any) -> None:
     for read, name in ((runway_wire.read_id, "id"), (fal_wire.read_request_id, "request_id")):
         with pytest.raises((TypeError, ValueError)):
             read({name: task_id})
+
+
+@pytest.mark.parametrize(
+    ("told", "usd"),
+    [
+        ({"credits": 25}, 0.25),
+        ({"credits": 0}, 0.0),
+        ({"credits": 2.5}, 0.025),
+        *((wrong, None) for wrong in (None, {}, {"credits": None}, {"credits": "25"}, 25)),
+        *(({"credits": wrong}, None) for wrong in (-1, True, float("nan"), float("inf"))),
+    ],
+)
+def test_a_cost_is_a_number_of_credits_or_nothing(told: Any, usd: float | None) -> None:
+    assert runway_wire.cost_usd(told) == usd
+
+
+@pytest.mark.parametrize("progress", [None, "half", -1, 2, float("nan"), True])
+def test_a_progress_that_is_none_is_none(progress: Any) -> None:
+    seen = runway_wire.read_task({"status": "RUNNING", "progress": progress})
+    assert seen.progress in (None, 1.0)
+    assert runway_wire.read_task({"status": "RUNNING", "progress": 0.5}).progress == 0.5

@@ -11,6 +11,7 @@ from worker.engines.remote.runway.models import SILENT
 
 VERSION: Final = "2024-11-06"
 USD_PER_CREDIT: Final = 0.01
+MOST_CREDITS: Final = 100_000_000
 MAX_URI_CHARS: Final = 5 * 1000 * 1000
 """Of a data URI: 5 MB, read as the smaller of the two that it may mean."""
 
@@ -75,7 +76,7 @@ def read_task(body: Mapping[str, Any]) -> Seen:
     phase = _PHASES[body["status"]]
     return Seen(
         phase=phase,
-        progress=float(body.get("progress") or 0) if phase is Phase.RUNNING else None,
+        progress=_fraction(body.get("progress")) if phase is Phase.RUNNING else None,
         url=str(body["output"][0]) if phase is Phase.SUCCEEDED else None,
         failure=str(body.get("failureCode") or "") if phase is Phase.FAILED else None,
         reason=str(body.get("failure") or "") if phase is Phase.FAILED else None,
@@ -83,10 +84,16 @@ def read_task(body: Mapping[str, Any]) -> Seen:
     )
 
 
+def _fraction(told: Any) -> float | None:
+    return float(told) if isinstance(told, int | float) and 0 <= told <= 1 else None
+
+
 def cost_usd(told: Any) -> float | None:
     """Return credits as dollars, None where an answer does not tell of any."""
     credits = told.get("credits") if isinstance(told, Mapping) else None
-    if isinstance(credits, bool) or not isinstance(credits, int | float) or credits < 0:
+    if isinstance(credits, bool) or not isinstance(credits, int | float):
+        return None
+    if not 0 <= credits <= MOST_CREDITS:  # NaN is neither.
         return None
     return round(credits * USD_PER_CREDIT, 6)
 
