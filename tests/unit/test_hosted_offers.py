@@ -17,6 +17,7 @@ from worker.engines.remote.hosted.offer import CATALOGUES, HostedOffer, check_of
 from worker.engines.remote.hosted.spec import spec_of
 from worker.engines.remote.runway import wire as runway_wire
 from worker.engines.remote.runway.models import MODELS as RUNWAY_MODELS
+from worker.supervisor.places import find_worker_configs
 
 KEY = "planted-provider-key-5d0c7e21"
 GEN4 = "gen4=runway:gen4_turbo?usd_per_second=0.05"
@@ -69,6 +70,16 @@ def test_what_is_missing_is_named_and_no_key_is_shown(
 def test_an_entry_that_cannot_be_read_says_how_one_is_written(setting: str) -> None:
     with pytest.raises(InvalidRequest, match=r"gen4=runway:gen4_turbo\?usd_per_second=0\.05"):
         parse_engines(setting, ["camera"])
+
+
+def test_a_worker_starts_with_a_hosted_model_or_says_what_is_missing(tmp_path: Path) -> None:
+    named: dict[str, Any] = {"_env_file": None, "gpus": "none", "engines": GEN4, "runway_key": KEY}
+    with pytest.raises(InvalidRequest, match="STILLREEL_SEND_IMAGES_TO=runway"):
+        find_worker_configs(Settings(**named), tmp_path)
+    settings = Settings(**named, send_images_to="runway")
+    (config,) = find_worker_configs(settings, tmp_path)
+    assert (config.worker.endswith("-remote"), config.places) == (True, settings.remote_jobs)
+    assert KEY not in str(config.to_environment())
 
 
 def test_an_unknown_provider_is_no_setting() -> None:
