@@ -75,6 +75,8 @@ api_keys = Table(
     Column("models", ARRAY(Text)),
     Column("is_read_only", Boolean, nullable=False, server_default=text("false")),
     Column("daily_seconds", Integer),
+    # Dollars for hosted models; NULL is the settings' own limit.
+    Column("daily_usd", Double),
     _time("created_at", now=True),
     _time("last_used_at"),
     _time("revoked_at"),
@@ -157,6 +159,8 @@ jobs = Table(
     Column("image_height", Integer, nullable=False),
     # What the clip needs of a card; NULL where its engine does not say.
     Column("gpu_bytes", BigInteger),
+    # What a paid provider takes for the clip, in millionths of a dollar; NULL where nobody does.
+    Column("price_micros", BigInteger),
     # What a worker must honour to render it as asked; one that does not leaves it alone.
     Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     # Written by nobody. It stays while gateways of the last release may select it.
@@ -471,6 +475,10 @@ usage_days = Table(
     Column("canceled", BigInteger, nullable=False, server_default=text("0")),
     Column("video_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("render_seconds", Double, nullable=False, server_default=text("0")),
+    # Of paid providers, in millionths of a dollar: as the two of milliseconds.
+    Column("reserved_micros", BigInteger, nullable=False, server_default=text("0")),
+    Column("cost_micros", BigInteger, nullable=False, server_default=text("0")),
+    Index("usage_days_paid_idx", "day", postgresql_where=text("cost_micros > 0")),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -16,7 +16,7 @@ from api.submit.allowed import choose_model, may_use
 from api.submit.gpu_fit import most_frames
 from shared.engines.parameters import buckets
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
+from shared.engines.spec import Hosted, Licence, Preset, Quality, Recipe, Resolution, Shape
 from shared.jobs.pauses import EVERY_ENGINE
 
 router = APIRouter(
@@ -39,7 +39,8 @@ class ModelView(BaseModel):
     the picture's own shape. `max_frames` has for each the most frames a clip may have on the
     cards at work now, 0 where it fits none. `workers` are those alive now, `card_bytes` the
     memory of the largest card among them, null where that is not known. `lost_cards` would
-    serve it too, and fell off the bus of their hosts.
+    serve it too, and fell off the bus of their hosts. `hosted` says which provider the picture
+    and the words are sent to, and what it takes; null where they stay here.
     """
 
     id: str
@@ -53,6 +54,7 @@ class ModelView(BaseModel):
     uses_prompt: bool
     needs_gpu: bool
     vram_bytes: int
+    hosted: Hosted | None
     licence: Licence
     qualities: dict[Quality, Recipe]
     workers: int
@@ -183,6 +185,7 @@ def _view(offer: OfferedEngine) -> ModelView:
         uses_prompt=spec.uses_prompt,
         needs_gpu=spec.needs_gpu,
         vram_bytes=spec.vram_bytes,
+        hosted=spec.hosted,
         licence=spec.licence,
         qualities=spec.qualities,
         workers=offer.workers,

@@ -162,7 +162,15 @@ def test_the_gpu_worker_gets_every_card(services: dict[str, Service]) -> None:
 
 def test_what_renders_elsewhere_gets_engines_of_its_own_and_a_way_out(folder: Path) -> None:
     entry = "wan-fast=openai-videos:http://vllm:8000/v1?model=wan"
-    own = resolved(folder, STILLREEL_REMOTE_ENGINES=entry, STILLREEL_ENGINES="camera")
+    own = resolved(
+        folder,
+        STILLREEL_REMOTE_ENGINES=entry,
+        STILLREEL_ENGINES="camera",
+        STILLREEL_OPENAI_VIDEOS_KEY="a-key",
+    )
+    for name in SERVING:
+        has_key = own[name]["environment"]["STILLREEL_OPENAI_VIDEOS_KEY"] == "a-key"
+        assert has_key == (name == "remote-worker"), name
     assert own["remote-worker"]["environment"]["STILLREEL_ENGINES"] == entry
     assert own["remote-worker"]["environment"]["STILLREEL_GPUS"] == "none"
     assert set(own["remote-worker"]["networks"]) == {"inside", "outside"}
@@ -241,6 +249,24 @@ def test_a_model_named_in_dotenv_is_left_to_the_cards(folder: Path) -> None:
     assert started["worker-cpu"]["environment"]["STILLREEL_GPUS"] == "none"
 
 
+def test_the_keys_of_providers_reach_their_worker_alone(folder: Path) -> None:
+    key = "planted-provider-key-5d0c7e21"
+    (folder / ".env").write_text(
+        f"STILLREEL_RUNWAY_KEY={key}\nSTILLREEL_FAL_KEY_FILE=/srv/fal\n"
+        "STILLREEL_REMOTE_ENGINES=gen4=runway:gen4_turbo?usd_per_second=0.05\n"
+    )
+    started = resolved(folder)
+    told = started["remote-worker"]["environment"]
+    assert told["STILLREEL_RUNWAY_KEY"] == key
+    assert told["STILLREEL_RUNWAY_KEY_FILE"] == ""
+    assert told["STILLREEL_FAL_KEY_FILE"] == "/run/secrets/fal_key"
+    assert told["STILLREEL_ENGINES"] == "gen4=runway:gen4_turbo?usd_per_second=0.05"
+    assert set(started["remote-worker"]["networks"]) == {"inside", "outside"}
+    for name, service in started.items():
+        if name != "remote-worker":
+            assert key not in json.dumps(service), name
+
+
 def test_every_setting_in_the_file_is_one_and_the_others_are_explained() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     named = set(re.findall(r"STILLREEL_[A-Z0-9_]+", text))
@@ -254,7 +280,8 @@ def test_no_password_is_written_down(services: dict[str, Service]) -> None:
     for name, service in services.items():
         for variable, value in (service.get("environment") or {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|TOKEN", variable):
-                assert str(value).startswith("/secrets"), f"{name}: {variable}"
+                is_file = str(value).startswith(("/secrets", "/run/secrets"))
+                assert is_file or not value, f"{name}: {variable}"
         words = [*(service.get("command") or []), *(service.get("entrypoint") or [])]
         assert not [word for word in words if re.search(r"pass|key=|secret=", word)], name
 

@@ -25,6 +25,7 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.processes import until
+from tests.support.providers.small_engine import SPEC as HOSTED
 from tests.support.stack import ROOT, Stack
 from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.camera.read_prompt import read_moves
@@ -601,6 +602,23 @@ def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
     expect(page.locator(".big")).to_be_disabled()
     page.get_by_role("button", name="Use 512p").click()
     expect(page.locator(".big")).to_be_enabled()
+
+
+def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit
+) -> None:
+    fake_worker.clear()
+    fake_worker.offer(HOSTED)
+    page = guest.page
+    enter(page, studio)
+    expect(page.locator(".hosted")).to_contain_text("sent to Runway, which takes about $0.1")
+    expect(page.get_by_text("512p")).to_have_count(0)
+    page.locator(".sample").first.click()
+    page.locator(".big").click()
+    page.locator(".is-rendering").wait_for()
+    (job,) = studio.get("/v1/jobs").json()["data"]
+    assert (job["input"]["width"], job["input"]["height"]) == (96, 64)
+    assert any("are sent to Runway" in each for each in job["warnings"])
 
 
 def test_both_languages_have_every_word(studio: Gateway, guest: Visit) -> None:

@@ -218,6 +218,25 @@ def test_a_key_that_is_refused_while_a_task_goes_on_loses_no_task() -> None:
     assert place.count("create") == 1
 
 
+def test_an_attempt_that_only_fetches_writes_nothing_so_that_its_failures_count() -> None:
+    class Counted(Unkept):
+        writes = 0
+
+        def write(self, name: str, value: Any, *, is_open: bool = False) -> None:
+            self.writes += 1
+            super().write(name, value)
+
+    kept, place = Counted(), Elsewhere()
+    place.looks = [Look(TaskState.DONE, facts={"cost_usd": 0.25})]
+    place.trouble["download"] = [ResultGone("expired")] * 4
+    with pytest.raises(ResultGone):
+        run(kept, place)
+    before = kept.writes
+    with pytest.raises(ResultGone):
+        run(kept, place)
+    assert kept.writes == before > 0
+
+
 def test_an_expired_link_is_asked_for_anew_once() -> None:
     kept, place = Unkept(), Elsewhere()
     place.trouble["download"] = [ResultGone("expired")]

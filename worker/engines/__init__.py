@@ -5,7 +5,13 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.engines.entries import AUTO, EngineEntry, EngineKind, parse_engines
+from shared.engines.entries import (
+    AUTO,
+    PROVIDERS,
+    EngineEntry,
+    EngineKind,
+    parse_engines,
+)
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
@@ -25,7 +31,11 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
-    {EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine"}
+    {
+        EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
+        EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
+        EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
+    }
 )
 """What serves the entries that say more than a name or a class; it is given the entry too."""
 
@@ -66,6 +76,17 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
             addresses(entry)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
+
+
+def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
+    """Look whether all is said that an engine of a paid provider needs.
+
+    Raises:
+        InvalidRequest: a price, a key, or that pictures may be sent there.
+    """
+    for entry in entries:
+        if entry.kind in PROVIDERS:
+            _at("worker.engines.remote.hosted.offer:check_offer")(entry, settings)
 
 
 def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":

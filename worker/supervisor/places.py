@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shared.engines.entries import EngineEntry
 from shared.settings import Settings
-from worker.engines import chosen, find_own, is_remote
+from worker.engines import check_hosted, chosen, find_own, is_remote
 from worker.supervisor.gpu_choice import asked_for, choose_gpus
 from worker.supervisor.gpus import Found, find_gpus
 from worker.supervisor.worker_config import WorkerConfig
@@ -39,6 +39,7 @@ def look_around(settings: Settings, folder: Path) -> Hall:
     choice = choose_gpus(settings.gpus, found)
     named = chosen(settings.engines, has_gpu=bool(choice.gpus))
     find_own(named.values())  # Celery would keep a child whose engines are not there, for ever.
+    check_hosted(named.values(), settings)
     identity = settings.worker_id or socket.gethostname()
     elsewhere = {name: entry for name, entry in named.items() if is_remote(entry)}
     engines = {name: entry for name, entry in named.items() if name not in elsewhere}

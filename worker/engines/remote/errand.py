@@ -23,9 +23,19 @@ from worker.engines.remote.errors import (
     TaskFailed,
     TaskVanished,
 )
-from worker.engines.remote.provider import Created, Found, Look, Provider, TaskState
+from worker.engines.remote.provider import (
+    COST_USD,
+    Created,
+    Found,
+    Look,
+    Provider,
+    TaskState,
+)
 from worker.engines.remote.roster import Roster
 from worker.engines.remote.task import Reached, Task
+
+COST: Final = "cost"
+"""The name of the checkpoint that `shared/jobs/usage.py` reads."""
 
 MOST_ASKS: Final = 5
 """How often a job is asked for anew at the operator's own back ends, over all its attempts."""
@@ -214,6 +224,7 @@ class Errand:
                 pause = max(pause, away.note(error, task.place))
             else:
                 away.end()
+                self._keep_cost(look)
                 if look.state is TaskState.DONE:
                     crashpoint("remote_looked")
                     self._say(Stage.RENDERING_ELSEWHERE, 1.0)
@@ -224,6 +235,13 @@ class Errand:
                 pause = look.again_seconds or pause
             self._sleep(pause, Stage.RENDERING_ELSEWHERE, self._progress)
             pause = min(pause * 1.5, self._patience.longest_look)
+
+    def _keep_cost(self, look: Look) -> None:
+        """Keep what an ended task has cost before the job ends: its budget is settled by that."""
+        has_ended = look.state not in (TaskState.WAITING, TaskState.RENDERING)
+        # Once: what is kept has the job's failures counted anew, which must not go on for ever.
+        if has_ended and COST_USD in look.facts and self._request.checkpoint.read(COST) is None:
+            self._request.checkpoint.write(COST, {COST_USD: look.facts[COST_USD]})
 
     def _check(self, task: Task, look: Look) -> None:
         if look.state in (TaskState.FAILED, TaskState.CANCELED):

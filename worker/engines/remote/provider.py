@@ -4,12 +4,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from worker.engines.base import RenderRequest
 
 OnBytes = Callable[[int, int | None], None]
 """Told how many bytes have come, of how many if that is known; may raise to stop."""
+
+
+COST_USD: Final = "cost_usd"
+"""The fact of a look that says what the task has cost: kept for the owner's budget."""
 
 
 class TaskState(StrEnum):
