@@ -7,6 +7,7 @@ from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec, Fit, Honours, Shape
 from shared.engines.weights import WeightsState, WeightsView
+from shared.jobs.limits import dollars
 
 HARDLY_LONGER: Final = 1.01
 """Sides are rounded to what an engine renders."""
@@ -37,7 +38,7 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
-    warnings = [*_ignored(spec, fields), *_language(spec, fields)]
+    warnings = [*_ignored(spec, fields), *_language(spec, fields), *_sent_out(spec, parameters)]
     if fields.seconds is not None and fields.seconds != parameters.seconds:
         warnings.append(
             f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
@@ -91,6 +92,7 @@ def unused(spec: EngineSpec) -> list[str]:
         "num_inference_steps": spec.uses_steps,
         "guidance_scale": spec.uses_guidance,
         "focus": Honours.FOCUS in spec.honours,
+        "resolution": not spec.sizes,
     }
     return [name for name, is_used in uses.items() if not is_used]
 
@@ -103,6 +105,17 @@ def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
         f"{name} was ignored: {reason}"
         for name, reason in reasons.items()
         if getattr(fields, name) not in (None, "")
+    ]
+
+
+def _sent_out(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Say who else sees the picture, and what that costs."""
+    if spec.hosted is None:
+        return []
+    price = dollars(spec.hosted.price_micros(parameters.seconds))
+    return [
+        f"the picture and the prompt are sent to {spec.hosted.provider}, which makes the clip with"
+        f" {spec.hosted.model} and takes about {price} for it"
     ]
 
 

@@ -195,6 +195,23 @@ def test_a_crop_that_was_moved_is_what_is_sent(
     assert job["input"]["width"] == job["input"]["height"] == 512
 
 
+def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit
+) -> None:
+    fake_worker.clear()
+    fake_worker.offer(HOSTED)
+    page = guest.page
+    enter(page, studio)
+    expect(page.locator(".hosted")).to_contain_text("sent to Runway, which takes about $0.1")
+    expect(page.get_by_text("512p")).to_have_count(0)
+    page.locator(".sample").first.click()
+    page.locator(".big").click()
+    page.locator(".is-rendering").wait_for()
+    (job,) = studio.get("/v1/jobs").json()["data"]
+    assert (job["input"]["width"], job["input"]["height"]) == (96, 64)
+    assert any("are sent to Runway" in each for each in job["warnings"])
+
+
 def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
     studio: Gateway, guest: Visit, tmp_path: Path
 ) -> None:
