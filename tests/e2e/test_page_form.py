@@ -24,6 +24,7 @@ from tests.support.page import (
     guest,
     studio,
 )
+from tests.support.providers.small_engine import SPEC as HOSTED
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
 
