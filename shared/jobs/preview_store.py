@@ -48,13 +48,14 @@ class PreviewStore:
         if self._is_muted:
             return None
         try:
-            body = self._redis.getrange(_name(job_id, attempt), 0, MOST_BYTES)
+            # The client answers in bytes, whatever its types say.
+            body = cast(bytes, self._redis.getrange(_name(job_id, attempt), 0, MOST_BYTES))
         except redis.ResponseError:  # Not a string.
             return None
         except redis.RedisError as error:
             self._mute(error)
             return None
-        return body if _is_webp(cast(bytes, body)) else None
+        return body if _is_webp(body) else None
 
     def drop(self, job_id: UUID, attempt: int) -> None:
         """Forget the picture; one that cannot be dropped ends with its time."""

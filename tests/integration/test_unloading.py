@@ -18,7 +18,12 @@ from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.engine import WanEngine
 from worker.engines.wan.tiny import tiny_wan
 
-SMALL_SVD = {"num_frames": 8, "num_inference_steps": 1, "width": 64, "guidance_scale": 3.0}
+SMALL_SVD: dict[str, Any] = {
+    "num_frames": 8,
+    "num_inference_steps": 1,
+    "width": 64,
+    "guidance_scale": 3.0,
+}
 
 MODELS: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]]] = {
     "i2vgen-xl": (I2VGenXLEngine, small_i2vgen_xl, small_engine.brief),
