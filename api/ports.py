@@ -5,9 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final
-
-from fastapi import Query
+from typing import Final
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
@@ -200,6 +198,3 @@ def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Out
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
-
-
-After = Annotated[str | None, Query(max_length=100, description="The last id of the page before.")]

@@ -15,7 +15,8 @@ import PIL.Image
 from local.demo import PROMPT
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.settings import Settings
-from worker.engines import BUILT_IN, build
+from worker.engines import build
+from worker.engines import chosen as chosen_engines
 from worker.engines.base import RenderRequest, Step
 from worker.video.check import check_video
 from worker.video.metadata import Tags
@@ -32,7 +33,7 @@ MAX_BYTES: Final = 2_500_000  # What a project page should cost a phone.
 def render_gif() -> bytes:
     """Return the photo in motion, as a worker would make it."""
     photo = np.asarray(PIL.Image.open(PHOTO).convert("RGB"))
-    engine = build(BUILT_IN["camera"], Settings())
+    engine = build(chosen_engines("camera", has_gpu=False)["camera"], Settings())
     engine.load("cpu", _ignore_progress)
     height, width, _ = photo.shape
     chosen = resolve_parameters(engine.spec, ASKED, image_width=width, image_height=height, seed=0)

@@ -6,18 +6,20 @@ from typing import Final
 
 import structlog
 
+from shared.engines.entries import EngineKind
 from shared.errors import AppError
 from shared.logs import set_up
 from shared.proxies import sparing_own_servers
 from shared.settings import read_settings
 from worker.engines import chosen
+from worker.engines.animatediff.checkpoint import LAYOUT as ANIMATEDIFF
 from worker.engines.diffusion.checkpoint import find
 from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
 from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
 EVERY: Final = 0.05
-LAYOUTS: Final = (I2VGEN_XL, SVD, SVD_XT, WAN)
+LAYOUTS: Final = (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +42,8 @@ def main() -> int:
     set_up(settings, process="models")
     os.environ.update(sparing_own_servers(os.environ, settings))
     try:
-        names = chosen(settings.engines, has_gpu=True)
+        entries = chosen(settings.engines, has_gpu=True).values()
+        names = {entry.name for entry in entries if entry.kind is EngineKind.BUILT_IN}
         for layout in LAYOUTS:
             if layout.name in names:
                 find(layout, settings, Progress(layout.name))

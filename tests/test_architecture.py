@@ -1,6 +1,7 @@
 """Rules people would forget, read from the code itself."""
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -41,10 +42,14 @@ OUTGOING = {
 }
 
 
-def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text())
+@functools.cache
+def sources() -> Sequence[tuple[str, ast.Module]]:
+    """Return every module of ours with its tree; read once for all tests."""
+    return [
+        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text()))
+        for package in PACKAGES
+        for path in sorted((ROOT / package).rglob("*.py"))
+    ]
 
 
 def imported(tree: ast.Module) -> set[str]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.estimates import Expected, Unknown
 from shared.jobs.job import (
     Artifact,
@@ -182,7 +183,7 @@ def job_view(
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
-        batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        batch_id=None if job.batch_id is None else BATCH_ID.show(job.batch_id),
         parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,

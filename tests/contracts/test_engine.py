@@ -70,7 +70,21 @@ def small_svd(folder: Path) -> VideoEngine:
     return SvdXtEngine(Settings(model_dir=tiny_svd(folder), _env_file=None))
 
 
+def small_animatediff(folder: Path) -> VideoEngine:
+    from tests.support import checkpoints  # noqa: F401  # One thread for torch.
+    from worker.engines.animatediff.engine import AnimateDiffEngine
+    from worker.engines.animatediff.tiny import tiny_animatediff
+
+    return AnimateDiffEngine(Settings(model_dir=tiny_animatediff(folder), _env_file=None))
+
+
 SUBJECTS: Final = (
+    Subject(
+        "animatediff",
+        small_animatediff,
+        cases=((128, 64, 8), (64, 128, 9), (64, 64, 32)),
+        prompt="the steam rises",
+    ),
     Subject(
         "camera",
         lambda folder: CameraEngine(settings()),

@@ -1,10 +1,12 @@
 """The engines this build knows, by name; a class is imported only when it is used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from shared.engines.entries import AUTO, EngineEntry, EngineKind, parse_engines
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
 
@@ -13,6 +15,7 @@ if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "animatediff": "worker.engines.animatediff.engine:AnimateDiffEngine",
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
         "svd": "worker.engines.svd.engine:SvdEngine",
@@ -21,60 +24,64 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-
-def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
-    """Return name -> "module:Class" for the ENGINES setting, in its order.
-
-    The setting is `auto`, or a comma list of built-in names and `name=module:Class` entries.
-
-    Raises:
-        InvalidRequest: an entry is neither.
-    """
-    if setting.strip() == "auto":
-        names = ["i2vgen-xl", "camera"] if has_gpu else ["camera"]
-        return {name: BUILT_IN[name] for name in names}
-    engines: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in setting.split(","))):
-        name, equals, path = entry.partition("=")
-        if equals and ":" in path:
-            engines[name.strip()] = path.strip()
-        elif entry in BUILT_IN:
-            engines[entry] = BUILT_IN[entry]
-        else:
-            raise InvalidRequest(
-                f"STILLREEL_ENGINES names {entry!r}; known are {', '.join(BUILT_IN)},"
-                " or write name=module:Class for your own",
-                param="ENGINES",
-            )
-    if not engines:
-        raise InvalidRequest("STILLREEL_ENGINES is empty; try auto, or camera", param="ENGINES")
-    return engines
+BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType({})
+"""What serves the entries that say more than a name or a class; it is given the entry too."""
 
 
-def find_own(engines: Mapping[str, str]) -> None:
-    """Import those engines that are not built in, whose import brings no model library.
+def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
+    """Return the entries of the ENGINES setting by name, in its order.
 
     Raises:
-        InvalidRequest: there is no such module or class, or importing it failed.
+        InvalidRequest: an entry cannot be read.
     """
-    for name, path in engines.items():
-        if path not in BUILT_IN.values():
-            try:
-                _class_at(path)
-            except (ImportError, AttributeError, SyntaxError, ValueError) as error:
-                raise InvalidRequest(
-                    f"STILLREEL_ENGINES names {name}={path}, which could not be imported:"
-                    f" {type(error).__name__}: {error}",
-                    param="ENGINES",
-                ) from error
+    if setting.strip() == AUTO:
+        setting = "i2vgen-xl,camera" if has_gpu else "camera"
+    return {entry.name: entry for entry in parse_engines(setting, BUILT_IN)}
 
 
-def build(path: str, settings: Settings) -> "VideoEngine":
-    """Return the engine at "module:Class", constructed with the settings; nothing is loaded."""
-    return _class_at(path)(settings)
+def find_own(entries: Iterable[EngineEntry]) -> None:
+    """Look for those engines that are not built in; importing them brings no model library.
+
+    Raises:
+        InvalidRequest: there is no such module or class, or importing it failed, or its engine
+            has another name.
+    """
+    for entry in entries:
+        named = f"STILLREEL_ENGINES names {entry.name}={entry.target}"
+        if entry.kind is EngineKind.OWN:
+            _find_class(entry, named)
+        elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
+            raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 
 
-def _class_at(path: str) -> "Callable[[Settings], VideoEngine]":
+def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":
+    """Return the engine of an entry, constructed with the settings; nothing is loaded."""
+    engine: VideoEngine
+    if entry.kind in BY_KIND:
+        engine = _at(BY_KIND[entry.kind])(settings, entry)
+    else:
+        is_built_in = entry.kind is EngineKind.BUILT_IN
+        engine = _at(BUILT_IN[entry.name] if is_built_in else entry.target)(settings)
+    return engine
+
+
+def _find_class(entry: EngineEntry, named: str) -> None:
+    try:
+        found = _at(entry.target)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise InvalidRequest(
+            f"{named}, which could not be imported: {type(error).__name__}: {error}",
+            param="ENGINES",
+        ) from error
+    spec = getattr(found, "spec", None)
+    if isinstance(spec, EngineSpec) and spec.name != entry.name:
+        raise InvalidRequest(
+            f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            param="ENGINES",
+        )
+
+
+def _at(path: str) -> Any:
+    """Return the class at "module:Class"."""
     module, _, name = path.partition(":")
-    found: Callable[[Settings], VideoEngine] = getattr(import_module(module), name)
-    return found
+    return getattr(import_module(module), name)

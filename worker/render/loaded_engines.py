@@ -8,6 +8,7 @@ from typing import Final
 
 import structlog
 
+from shared.engines.entries import EngineEntry
 from shared.engines.spec import EngineSpec
 from shared.errors import AppError, ModelLoading
 from shared.jobs.residency import Residency
@@ -24,12 +25,14 @@ _log = structlog.get_logger(__name__)
 class LoadedEngines:
     """Engines by name, built at the start, loaded when first used, kept from then on."""
 
-    def __init__(self, paths: Mapping[str, str], settings: Settings, *, device: str) -> None:
-        """`paths` is name -> "module:Class"; `device` is "cpu" or "cuda:0".
+    def __init__(
+        self, entries: Mapping[str, EngineEntry], settings: Settings, *, device: str
+    ) -> None:
+        """`entries` are those of the setting by name; `device` is "cpu" or "cuda:0".
 
         An engine that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids is left out.
         """
-        built = {name: build(path, settings) for name, path in paths.items()}
+        built = {name: build(entry, settings) for name, entry in entries.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
         # Models stand in line for the device; what needs none waits for itself only.

@@ -36,7 +36,9 @@ def look_around(settings: Settings, folder: Path) -> Hall:
     found = find_gpus() if asked_for(settings.gpus)[1] else Found()
     choice = choose_gpus(settings.gpus, found)
     engines = chosen(settings.engines, has_gpu=bool(choice.gpus))
-    find_own(engines)  # Celery would keep a child whose engines are not there, idle for ever.
+    find_own(
+        engines.values()
+    )  # Celery would keep a child whose engines are not there, idle for ever.
     identity = settings.worker_id or socket.gethostname()
 
     def at_card(index: str, pin: str, name: str, vram_bytes: int | None) -> WorkerConfig:

@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from shared.engines.entries import EngineEntry, EngineKind
 
 CONFIG_VARIABLE: Final = "STILLREEL_PLACE"
 
@@ -21,15 +24,21 @@ class WorkerConfig:
     cuda_visible_devices: str
     device_name: str | None
     vram_bytes: int | None
-    engines: dict[str, str]
+    engines: Mapping[str, EngineEntry]
 
     def to_environment(self) -> dict[str, str]:
         return {CONFIG_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Self:
-        return cls(**json.loads(os.environ[CONFIG_VARIABLE]))
+        told = json.loads(os.environ[CONFIG_VARIABLE])
+        entries = {name: _entry(**entry) for name, entry in told.pop("engines").items()}
+        return cls(engines=entries, **told)
 
     def name(self, incarnation: int) -> str:
         """Return the name on a claim: one child's, so that a dead one can be told apart."""
         return f"{self.worker}#{incarnation:08x}"
+
+
+def _entry(*, name: str, kind: str, targets: list[Any]) -> EngineEntry:
+    return EngineEntry(name, EngineKind(kind), tuple(targets))
