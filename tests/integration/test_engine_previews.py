@@ -15,6 +15,8 @@ from tests.support import small_engine
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import Photo
 from tests.support.small_wan import asked, ignore_progress
+from worker.engines.animatediff.engine import AnimateDiffEngine
+from worker.engines.animatediff.tiny import tiny_animatediff
 from worker.engines.base import RenderRequest, Step
 from worker.engines.diffusion.preview import fit
 from worker.engines.framing import frame_image
@@ -37,6 +39,11 @@ ENGINES: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest
         lambda: small_engine.brief(num_inference_steps=STEPS),
     ),
     "wan": (WanEngine, tiny_wan, lambda: asked(num_inference_steps=STEPS)),
+    "animatediff": (
+        AnimateDiffEngine,
+        tiny_animatediff,
+        lambda: asked(num_inference_steps=STEPS, num_frames=8, width=64),
+    ),
     "svd": (SvdEngine, tiny_svd, lambda: asked(num_inference_steps=STEPS, **SMALL_SVD)),
 }
 
@@ -68,7 +75,11 @@ def framed(request: RenderRequest) -> Photo:
 
 
 @pytest.mark.parametrize(
-    "name", ["i2vgen-xl", "wan", pytest.param("svd", marks=pytest.mark.extended)]
+    "name",
+    [
+        *("i2vgen-xl", "wan"),
+        *(pytest.param(name, marks=pytest.mark.extended) for name in ("svd", "animatediff")),
+    ],
 )
 def test_a_clip_shows_a_new_small_picture_every_few_steps(name: str, tmp_path: Path) -> None:
     request = ENGINES[name][2]()
