@@ -55,18 +55,14 @@ def clip_latents(
         "guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
-    first = min(keyframes)
+    latent_map = fit(seen[0], keyframes[0])
     return latents_of(
         model.pipeline,
         arguments,
         on_step,
         steps=asked.num_inference_steps,
         device=model.device,
-        previews=Previews(
-            fit(seen[0], keyframes[first]),
-            steps=asked.num_inference_steps,
-            one_frame=middle_of_times,
-        ),
+        previews=Previews(latent_map, steps=asked.num_inference_steps, one_frame=middle_of_times),
     )
 
 
