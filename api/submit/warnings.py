@@ -16,7 +16,11 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
-    warnings = [*_ignored(spec, fields), *_language(spec, fields)]
+    warnings = [
+        *_ignored(spec, fields),
+        *_unguided(spec, parameters),
+        *_language(spec, fields),
+    ]
     if fields.seconds is not None and fields.seconds != parameters.seconds:
         warnings.append(
             f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
@@ -73,6 +77,17 @@ def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
         f"{name} was ignored: {reason}"
         for name, reason in reasons.items()
         if getattr(fields, name) not in (None, "")
+    ]
+
+
+def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Warn of a negative prompt that guidance alone would have brought in."""
+    is_used = spec.uses_negative_prompt and spec.uses_guidance and parameters.negative_prompt
+    if not is_used or parameters.guidance_scale > 1:
+        return []
+    return [
+        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} steers away"
+        " from nothing; it does above 1"
     ]
 
 
