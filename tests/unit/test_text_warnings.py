@@ -15,7 +15,9 @@ from worker.engines.camera.engine import SPEC as WITHOUT_TEXT
 def warned(spec: EngineSpec, **fields: object) -> tuple[str, ...]:
     asked = RequestedParameters.model_validate({"prompt": "the steam rises", **fields})
     settled = resolve_parameters(spec, asked, image_width=512, image_height=512, seed=1)
-    return warnings_for(OfferedEngine(spec=spec, workers=1, updated_at=datetime.now(UTC)), asked, settled)
+    return warnings_for(
+        OfferedEngine(spec=spec, workers=1, updated_at=datetime.now(UTC)), asked, settled
+    )
 
 
 @pytest.mark.parametrize("guidance_scale", [0, 0.5, 1])

@@ -90,6 +90,7 @@ def test_frames_match_the_reference(
     assert np.abs(ours - (reference * 255).round().astype(np.int16)).max() <= 1
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", SMALL)
 def test_all_that_is_given_decides_the_clip_and_the_global_seed_does_not(
     engines: dict[str, GenericEngine], name: str
@@ -111,6 +112,7 @@ def test_all_that_is_given_decides_the_clip_and_the_global_seed_does_not(
     assert len(clips | {first.tobytes()}) == len(changed) + 1
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("name", SMALL)
 def test_a_stop_leaves_the_engine_as_it_was(engines: dict[str, GenericEngine], name: str) -> None:
     engine, told = engines[name], list[Step]()
@@ -187,6 +189,7 @@ def test_weights_that_are_not_numbers_are_named(ltx: GenericEngine) -> None:
         rendered(ltx, brief())
 
 
+@pytest.mark.extended
 def test_low_memory_gives_the_same_frames(
     folders: dict[str, Path], engines: dict[str, GenericEngine]
 ) -> None:

@@ -49,8 +49,8 @@ class Folder:
             return None
         if not isinstance(config, dict) or not config.get("use_learned_positional_embeddings"):
             return None
-        size = config.get("sample_width"), config.get("sample_height")
-        return size if all(isinstance(side, int) for side in size) else None
+        width, height = config.get("sample_width"), config.get("sample_height")
+        return (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
 
 def read_folder(path: Path) -> Folder:
