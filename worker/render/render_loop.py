@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from worker.render.context import RenderContext, close_context
-from worker.render.loop import render_next
+from worker.render.loop import render_loaded, render_next
 
 LOOK_SECONDS: Final = (0.8, 1.6)
 """How long an idle worker waits for a bell before it looks at the table by itself.
@@ -50,10 +50,11 @@ class RenderLoop:
     def _run(self) -> None:
         # ffmpeg inherits the mask: a signal to all processes at once must not cut a clip short.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        while not self._context.heartbeat_file.is_draining:
+        heartbeat_file = self._context.heartbeat_file
+        while not heartbeat_file.is_draining:
             self._bell.clear()
             try:
-                while not self._context.heartbeat_file.is_draining and render_next(self._context):
+                while not heartbeat_file.is_draining and render_next(self._context, self.wake):
                     pass
             except Exception:  # The edge of this thread: the next look starts afresh.
                 _log.exception("look_failed")
@@ -71,6 +72,7 @@ class RenderLoop:
         heartbeat_file.is_idle = False
 
     def _end(self) -> None:
+        render_loaded(self._context, wait=True)  # Its lease says what a drain does with it.
         close_context(self._context)
         self._context.heartbeat_file.is_drained = True
         _log.info("worker_drained")

@@ -69,7 +69,8 @@ def _call(model: Model, request: RenderRequest, on_step: OnStep) -> Frames:
     """Return levels 0 to 1, (frames, height, width, 3)."""
     asked, call = request.parameters, model.folder.call
     sections = call.sections(model.frames_rendered(asked.num_frames))
-    counter = StepCounter(asked.num_inference_steps * sections, model.device, on_step)
+    steps = asked.num_inference_steps * sections
+    counter = StepCounter(steps, model.device, on_step, previews=None)
     try:
         made = model.pipeline(**arguments_of(model, request), callback_on_step_end=counter)
     except (ValueError, TypeError, NotImplementedError) as error:
