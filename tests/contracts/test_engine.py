@@ -91,6 +91,12 @@ def small_animatediff(folder: Path) -> VideoEngine:
     return AnimateDiffEngine(Settings(model_dir=tiny_animatediff(folder), _env_file=None))
 
 
+def small_folder(folder: Path) -> VideoEngine:
+    from tests.support.small_diffusers import served, small_ltx
+
+    return served(small_ltx(folder))
+
+
 SUBJECTS: Final = (
     Subject(
         "animatediff",
@@ -107,6 +113,12 @@ SUBJECTS: Final = (
         "i2vgen-xl",
         small_i2vgen_xl,
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
+        prompt="the steam rises",
+    ),
+    Subject(
+        "diffusers",
+        small_folder,
+        cases=((128, 64, 5), (64, 128, 9), (96, 64, 18)),
         prompt="the steam rises",
     ),
     Subject("svd-xt", small_svd, cases=((128, 64, 8), (64, 128, 9), (64, 64, 14))),
