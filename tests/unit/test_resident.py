@@ -115,7 +115,8 @@ def test_a_worker_says_which_model_it_holds_and_which_would_take_its_place(
     use(resident, "second")
 
     held = resident.residency
-    assert (held and held.engine, held and held.others) == ("second", ["first"])
+    assert held is not None
+    assert (held.engine, held.others) == ("second", ["first"])
     assert (resident.is_ready("second"), resident.is_ready("first")) == (True, False)
 
 
