@@ -5,6 +5,7 @@ SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
 SEED ?= 1
+MINUTES ?= 27
 SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py jobs/test_batches.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
@@ -64,8 +65,8 @@ audit:  ## Ask for known vulnerabilities of every pinned library; needs the netw
 lock: $(BIN)/python  ## Pin what the images install by hash, and images by digest where docker is; needs the network
 	@$(BIN)/python -m local.lock
 
-bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
-	@$(BIN)/python -m bench.render --device cuda --minutes 27 --arm-minutes 6
+bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card, MINUTES=9 for the first rows; writes outputs/bench-cuda.md
+	@$(BIN)/python -m bench.render --device cuda --minutes $(MINUTES) --arm-minutes 6
 
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file

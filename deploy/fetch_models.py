@@ -12,13 +12,14 @@ from shared.logs import set_up
 from shared.proxies import sparing_own_servers
 from shared.settings import read_settings
 from worker.engines import chosen
+from worker.engines.animatediff.checkpoint import LAYOUT as ANIMATEDIFF
 from worker.engines.diffusion.checkpoint import find
 from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
 from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
 EVERY: Final = 0.05
-LAYOUTS: Final = (I2VGEN_XL, SVD, SVD_XT, WAN)
+LAYOUTS: Final = (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)
 
 _log = structlog.get_logger(__name__)
 

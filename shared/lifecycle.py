@@ -67,24 +67,6 @@ TRANSITIONS: Final[Mapping[Event, Transition]] = MappingProxyType(
     }
 )
 
-WEBHOOK_EVENTS: Final[Mapping[Status, str]] = MappingProxyType(
-    {
-        Status.RUNNING: "job.started",
-        Status.SUCCEEDED: "job.succeeded",
-        Status.FAILED: "job.failed",
-        Status.CANCELED: "job.canceled",
-    }
-)
-
-VIDEO_EVENTS: Final[Mapping[Status, str]] = MappingProxyType(
-    {
-        Status.SUCCEEDED: "video.completed",
-        Status.FAILED: "video.failed",
-        Status.CANCELED: "video.failed",  # OpenAI's videos know no cancel.
-    }
-)
-"""What OpenAI's clients call an end; an endpoint may be registered for these names instead."""
-
 
 def after(status: Status, event: Event) -> Status:
     """Return the status that `event` leads to from `status`.

@@ -150,6 +150,7 @@ class Settings(BaseSettings):
     engines: str = "auto"
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
+    openai_videos_key: SecretStr | None = None
     remote_jobs: int = Field(default=8, ge=1, le=MOST_REMOTE_JOBS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
@@ -207,7 +208,7 @@ class Settings(BaseSettings):
             "trusted_header",
             "max_running_per_key",
         ),
-        *("model_dir", "hf_endpoint", "worker_id"),
+        *("model_dir", "hf_endpoint", "worker_id", "openai_videos_key"),
         *("runway_key", "runway_key_file", "fal_key", "fal_key_file"),
         mode="before",
     )

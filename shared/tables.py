@@ -192,6 +192,8 @@ jobs = Table(
     Column("step", Integer),
     Column("total_steps", Integer),
     Column("eta_seconds", Double),
+    # The step that the newest preview shows; NULL while there is none. The picture is in Redis.
+    Column("preview_step", Integer),
     Column("error_code", Text),
     Column("error_message", Text),
     Column("error_retryable", Boolean),
@@ -410,6 +412,8 @@ workers = Table(
     Column("resident_engine", Text),
     Column("state", Text, nullable=False),
     Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
+    # What these loads took, with the unloading of the model before.
+    Column("load_seconds", Double, nullable=False, server_default=text("0")),
     _time("started_at", now=True),
     _time("beat_at", now=True),
     postgresql_with={"fillfactor": "70"},

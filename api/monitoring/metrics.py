@@ -55,7 +55,7 @@ class Census:
     queues: list[QueueState]
     deliveries: Mapping[str, int]
     webhook_tries: Mapping[str, int]
-    model_loads: Mapping[str, int]
+    model_loads: Mapping[str, tuple[int, float]]
     paid_today: Mapping[str, float]
     workers: int
 
@@ -65,7 +65,7 @@ def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> 
     tallies = Tallies(db)
     tries = tallies.tries()
     with db.autocommit() as connection:
-        loads = {row[0]: row[1] for row in connection.execute(_LOADS)}
+        loads = {row[0]: (row[1], row[2]) for row in connection.execute(_LOADS)}
     return Census(
         live=queries.live_counts(),
         ended=tallies.jobs(),
@@ -78,7 +78,7 @@ def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> 
     )
 
 
-_LOADS: Final = select(workers.c.name, workers.c.model_loads)
+_LOADS: Final = select(workers.c.name, workers.c.model_loads, workers.c.load_seconds)
 
 
 class CensusCollector(Collector):
@@ -158,9 +158,16 @@ def _work(census: Census) -> Iterable[Metric]:
     loads = CounterMetricFamily(
         "stillreel_model_loads", "Models loaded since the worker came up.", labels=("worker",)
     )
-    for worker, count in census.model_loads.items():
+    seconds = CounterMetricFamily(
+        "stillreel_model_load_seconds",
+        "Time that these loads took, with the unloading of the model before.",
+        labels=("worker",),
+    )
+    for worker, (count, took) in census.model_loads.items():
         loads.add_metric((worker,), count)
+        seconds.add_metric((worker,), took)
     yield loads
+    yield seconds
 
 
 def _queues(queues: list[QueueState]) -> Iterable[Metric]:

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, Literal
+from typing import Final
 
 from fastapi import Response
-from pydantic import BaseModel
 
 from api.ports import Ports
 from api.responses.file import is_known
+from api.responses.listing import ListOf
 from shared.errors import Unavailable
 from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job, QueuePlace
@@ -20,14 +20,8 @@ POLL_SECONDS: Final = (1, 10)
 """The least and the most we ask a client to wait before it asks again."""
 
 
-class JobList(BaseModel):
+class JobList(ListOf[JobView]):
     """One page of a listing; the next one starts `after` its `last_id`."""
-
-    object: Literal["list"] = "list"
-    data: list[JobView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class SearchedJobList(JobList):

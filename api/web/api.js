@@ -141,7 +141,8 @@ export function follow(onJob, onState) {
 
 // Where a file of a job lies, always here: a link made for another address is cut to its path.
 export function fileUrl(job, variant = "video") {
-  const link = job.output?.[variant]?.url || `/v1/jobs/${job.id}/content?variant=${variant}`;
+  const shown = variant === "preview" ? job.preview_url : job.output?.[variant]?.url;
+  const link = shown || `/v1/jobs/${job.id}/content?variant=${variant}`;
   const { pathname, search } = new URL(link, BASE);
   const url = new URL(path(pathname.slice(pathname.indexOf("/v1/jobs/") + 1)) + search);
   url.searchParams.set("via", "gateway");

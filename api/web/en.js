@@ -20,6 +20,7 @@ export default {
   "photo.other": "Another photo",
   "photo.count": "{n} photos",
   "photo.alt": "Your photo",
+  "preview.now": "What the model has made so far",
   "photo.none": "That is no picture. JPEG, PNG, WebP, AVIF and HEIC work.",
   "photo.dropHere": "Drop to use it",
   prompt: "What moves, where to, how fast",

@@ -20,6 +20,7 @@ export default {
   "photo.other": "换一张",
   "photo.count": "{n} 张照片",
   "photo.alt": "您的照片",
+  "preview.now": "模型目前生成的画面",
   "photo.none": "这不是图片。支持 JPEG、PNG、WebP、AVIF 和 HEIC。",
   "photo.dropHere": "松开即可使用",
   prompt: "什么在动，往哪动，多快",

@@ -8,9 +8,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from shared.api_keys.key import ID_PREFIX, ApiKey, ApiKeySet, draw_key, draw_prefix, hashed
+from shared.api_keys.key import KEY_ID, ApiKey, ApiKeySet, draw_key, draw_prefix, hashed
 from shared.db import Database
-from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, NotFound, RotationUnderWay
+from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, RotationUnderWay
 from shared.ids import new_id
 from shared.owners import end_links
 from shared.tables import ANONYMOUS
@@ -29,7 +29,8 @@ LIMITS: Final = (
     "daily_usd",
 )
 
-_ID: Final = re.compile(f"{ID_PREFIX}([0-9a-f]{{32}})")
+parse_key_id: Final = KEY_ID.parse
+no_such_key: Final = KEY_ID.not_found
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -205,18 +206,6 @@ class Keys:
         return key
 
 
-def parse_key_id(name: str) -> UUID:
-    """Return the id inside `key_…`.
-
-    Raises:
-        NotFound: it is none; the same answer as for a key that does not exist.
-    """
-    match = _ID.fullmatch(name)
-    if match is None:
-        raise no_such_key()
-    return UUID(hex=match[1])
-
-
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise InvalidRequest(
@@ -237,10 +226,6 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float |
         raise InvalidRequest(
             "models names at least one; without models a key may use all", param="models"
         )
-
-
-def no_such_key() -> NotFound:
-    return NotFound("no such key")
 
 
 _CREATE: Final = text("""

@@ -36,6 +36,7 @@ class WorkerInfo:
     resident_engine: str | None
     state: str
     model_loads: int
+    load_seconds: float = 0.0
     free_bytes: int | None = None
 
 
@@ -127,15 +128,15 @@ _OFFER: Final = text(
 
 _BEAT: Final = text("""
 INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
-                     resident_engine, state, model_loads, free_bytes)
+                     resident_engine, state, model_loads, load_seconds, free_bytes)
 VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
-        :resident_engine, :state, :model_loads, :free_bytes)
+        :resident_engine, :state, :model_loads, :load_seconds, :free_bytes)
 ON CONFLICT (name) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, device = excluded.device,
     device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
     engines = excluded.engines, resident_engine = excluded.resident_engine,
     state = excluded.state, model_loads = excluded.model_loads,
-    free_bytes = excluded.free_bytes,
+    load_seconds = excluded.load_seconds, free_bytes = excluded.free_bytes,
     started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
                       ELSE clock_timestamp() END,
     beat_at = clock_timestamp()

@@ -5,7 +5,7 @@ Each status is a walk along an index by id, and a page is merged from the five. 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
@@ -16,16 +16,16 @@ from shared.errors import InvalidRequest
 from shared.jobs.job import Job
 from shared.jobs.news import LINKED
 from shared.lifecycle import Status
+from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
+WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
 
 @dataclass(frozen=True)
-class Page:
+class JobPage(Page[Job]):
     """Jobs in the order asked for; `is_cut` says that a search left older jobs out."""
 
-    jobs: Sequence[Job]
-    has_more: bool
     is_cut: bool = False
 
 
@@ -47,16 +47,7 @@ class Filter:
         return bool(self.metadata) or self.query is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Which part of a listing is asked for."""
-
-    limit: int
-    after: UUID | None = None
-    newest_first: bool = True
-
-
-def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
+def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> JobPage:
     """Return up to `limit` jobs that follow `after` in the order asked for.
 
     Raises:
@@ -74,11 +65,11 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "query": narrow.query,
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
-        raise InvalidRequest("after is not the id of one of your jobs", param="after")
+        raise InvalidRequest(WRONG_CURSOR, param="after")
     found = connection.execute(_statement(narrow, cut), values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
     jobs = [Job.from_row(row) for row in found[: cut.limit]]
-    return Page(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
+    return JobPage(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
 
 
 def _statement(narrow: Filter, cut: Cut) -> TextClause:

@@ -19,6 +19,7 @@ from shared.jobs.consequences import write_consequences
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
+from shared.jobs.residency import Residency, claim_values
 from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
@@ -46,12 +47,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a running job is, for show; `eta_seconds` is what is left of the whole job."""
+    """Where a running job is, for show; `eta_seconds` is what is left of the whole job.
+
+    `preview_step` is the step whose picture lies in the preview store.
+    """
 
     stage: Stage
     step: int | None = None
     total_steps: int | None = None
     eta_seconds: float | None = None
+    preview_step: int | None = None
 
 
 class Jobs:
@@ -189,6 +194,7 @@ class Jobs:
         *,
         worker: str,
         card_bytes: int | None = None,
+        residency: Residency | None = None,
     ) -> Job | None:
         """Take the best queued job of these engines, or None when there is none.
 
@@ -196,6 +202,7 @@ class Jobs:
             engines: each with what its spec honours, or their names alone: a job that needs
                 more is left to a worker of a later release.
             card_bytes: the memory of the worker's card: what needs more is left to another.
+            residency: the model on that card, whose jobs come first (`SWAP_RANK`).
         """
         honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
         values = {
@@ -205,6 +212,7 @@ class Jobs:
             "lease": self._lease,
             "card_bytes": card_bytes,
             "max_running": self._max_running,
+            **claim_values(residency),
         }
         while True:
             with suppress(_OneTooMany):
@@ -230,6 +238,7 @@ class Jobs:
             "step": progress.step,
             "total_steps": progress.total_steps,
             "eta_seconds": progress.eta_seconds,
+            "preview_step": progress.preview_step,
             "lease": self._lease,
         }
         with self._db.autocommit() as connection:

@@ -21,10 +21,8 @@ COMBINATIONS = [
     for combination in itertools.combinations(PROFILES, size)
 ]
 ONE_SHOTS = frozenset({"secrets", "migrate", "bucket", "models"})
-OURS = frozenset(
-    {"migrate", "bucket", "gateway", "keeper", "worker-cpu", "remote-worker", "worker", "models"}
-)
 SERVING = ("gateway", "keeper", "worker-cpu", "remote-worker", "worker")
+OURS = frozenset({"migrate", "bucket", "models", *SERVING})
 BESIDE_SETTINGS = frozenset(
     {
         SECRETS_DIR_VARIABLE,
@@ -57,8 +55,8 @@ def test_compose_accepts_every_combination_of_profiles(
     started = resolved(folder, profiles)
     assert {"gateway", "keeper", "worker-cpu"} <= started.keys()
     assert ("worker" in started) == ("gpu" in profiles)
-    assert ("grafana" in started) == ("monitoring" in profiles)
     assert ("remote-worker" in started) == ("remote" in profiles)
+    assert ("grafana" in started) == ("monitoring" in profiles)
 
 
 @pytest.mark.parametrize(
@@ -160,6 +158,15 @@ def test_the_gpu_worker_gets_every_card(services: dict[str, Service]) -> None:
         ("nvidia", -1, ["gpu"])  # -1 is `all`
     ]
     assert all("deploy" not in service for name, service in services.items() if name != "worker")
+
+
+def test_what_renders_elsewhere_gets_engines_of_its_own_and_a_way_out(folder: Path) -> None:
+    entry = "wan-fast=openai-videos:http://vllm:8000/v1?model=wan"
+    own = resolved(folder, STILLREEL_REMOTE_ENGINES=entry, STILLREEL_ENGINES="camera")
+    assert own["remote-worker"]["environment"]["STILLREEL_ENGINES"] == entry
+    assert own["remote-worker"]["environment"]["STILLREEL_GPUS"] == "none"
+    assert set(own["remote-worker"]["networks"]) == {"inside", "outside"}
+    assert set(own["worker-cpu"]["networks"]) == {"inside"}
 
 
 def test_missing_weights_do_not_keep_the_gpu_worker_from_starting(

@@ -96,9 +96,10 @@ def request(checkpoint: Checkpoint, **values: Any) -> RenderRequest:
 
 
 def moving(count: int, *, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray[Any, Any]:
-    """Return frames of one grey each, from dark to light: which is which can be seen."""
-    levels = np.linspace(40, 210, count).astype(np.uint8)
-    return np.broadcast_to(levels[:, None, None, None], (count, height, width, 3)).copy()
+    """Return frames from dark to light, each with a slope across: which is which can be seen."""
+    levels = np.linspace(40, 190, count)[:, None, None, None]
+    slope = np.linspace(0, 40, width)[None, None, :, None]
+    return np.broadcast_to(levels + slope, (count, height, width, 3)).astype(np.uint8)
 
 
 def mp4(frames: np.ndarray[Any, Any], *, fps: int) -> bytes:

@@ -101,6 +101,26 @@ def test_a_preload_warms_too(resident: LoadedEngines) -> None:
     assert resident.loads == 1
 
 
+def test_a_preload_takes_no_place_from_a_job_that_came_first(resident: LoadedEngines) -> None:
+    use(resident, "second")
+    resident.preload()
+
+    assert resident.on_device == "second"
+
+
+def test_a_worker_says_which_model_it_holds_and_which_would_take_its_place(
+    resident: LoadedEngines,
+) -> None:
+    assert resident.residency is None
+    assert not resident.is_ready("second")
+    use(resident, "second")
+
+    residency = resident.residency
+    assert residency is not None
+    assert (residency.engine, residency.others) == ("second", ["first"])
+    assert (resident.is_ready("second"), resident.is_ready("first")) == (True, False)
+
+
 def refuse_to_wait(fraction: float, what: str) -> None:
     assert what != "waiting for the model"
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "animatediff": "worker.engines.animatediff.engine:AnimateDiffEngine",
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
         "svd": "worker.engines.svd.engine:SvdEngine",
@@ -69,6 +70,10 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
         named = f"STILLREEL_ENGINES names {entry.name}={entry.target}"
         if entry.kind is EngineKind.OWN:
             _find_class(entry, named)
+        elif entry.kind is EngineKind.OPENAI_VIDEOS:
+            from worker.engines.remote.openai_videos.address import addresses
+
+            addresses(entry)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 

@@ -20,6 +20,7 @@ from shared.db import Database
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
 from shared.jobs.checkpoints import Checkpoints
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Jobs
 from shared.settings import Settings
 from shared.storage import Storage
@@ -30,6 +31,7 @@ from worker.render.heartbeat import WorkerHeartbeat
 from worker.render.hindrance import Hindrance
 from worker.render.lease import Lease, Leases
 from worker.render.loaded_engines import LoadedEngines
+from worker.render.model_loader import ModelLoader
 from worker.supervisor.heartbeat_file import HeartbeatFile
 from worker.supervisor.worker_config import WorkerConfig
 
@@ -61,6 +63,7 @@ class RenderContext:
     registry: EngineRegistry
     storage: Storage
     loaded_engines: LoadedEngines
+    model_loader: ModelLoader
     leases: Leases
     finisher: Finisher
     ending_elsewhere: EndingElsewhere
@@ -114,6 +117,7 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         heartbeat_file,
         lease_seconds=settings.lease_seconds,
         also=WorkerHeartbeat(registry, card, heartbeat_file),
+        previews=PreviewStore(settings.redis_url.get_secret_value()),
     )
 
     def end(lease: Lease, error: Exception) -> None:
@@ -138,6 +142,7 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         registry=registry,
         storage=storage,
         loaded_engines=loaded_engines,
+        model_loader=ModelLoader(loaded_engines),
         leases=leases,
         finisher=finisher,
         ending_elsewhere=EndingElsewhere(checkpoints, loaded_engines),
@@ -170,6 +175,7 @@ def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str]
             resident_engine=loaded_engines.on_device,
             state=state,
             model_loads=loaded_engines.loads,
+            load_seconds=loaded_engines.load_seconds,
             free_bytes=scratch_bytes(),
         )
 

@@ -205,6 +205,7 @@ def _bytes(body: bytes) -> dict[str, Any]:
 def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
     return {
         "queue_seconds": round(_queue_seconds(clip.job), 3),
+        "load_seconds": round(clip.lease.load_seconds, 3),
         "render_seconds": round(clip.rendered_seconds, 3),
         "tail_seconds": round(tail_seconds, 3),
         "worker": clip.job.worker,

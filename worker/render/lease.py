@@ -16,9 +16,11 @@ import structlog
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
 from shared.jobs.job import Job
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
-from worker.engines.base import Step
+from worker.engines.base import Image, Step
+from worker.render.preview import encode_preview
 from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
@@ -100,6 +102,12 @@ class Lease:
         self._progressed_at = time.monotonic()
         self._first_step_seconds: float | None = None
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
+        self._preview: tuple[int, Image] | None = None
+        self.preview_step: int | None = None
+        """The step whose picture was put where the gateway finds it."""
+        self.is_beside_renders = False
+        self.load_seconds = 0.0
+        """How long the job waited for its model, which was not in memory; kept in its metrics."""
         self.touch()
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -124,8 +132,16 @@ class Lease:
             if step.stage not in TOLD:
                 self._count(now - self._progressed_at)
             self._step, self._total = step.index, step.total
+            if step.preview is not None:
+                self._preview = (step.index, step.preview)
         self.touch()
         self.check()
+
+    def take_preview(self) -> tuple[int, Image] | None:
+        """Return the newest picture of the clip and its step, once; older ones are skipped."""
+        with self._lock:
+            taken, self._preview = self._preview, None
+        return taken
 
     def on_load(self, fraction: float, what: str) -> None:
         """Note progress of a load; raises as `enter`."""
@@ -157,7 +173,22 @@ class Lease:
         with self._lock:
             self._progressed_at = time.monotonic()
             limit = self._limit()
-        self._beat(limit)
+        if self.is_beside_renders:
+            self._heartbeat_file.beat_of_load(limit)
+        else:
+            self._beat(limit)
+
+    def begin_beside_renders(self) -> None:
+        """Note that this job's model is loaded while other jobs are rendered."""
+        self.is_beside_renders = True
+        self.touch()
+
+    def end_beside_renders(self, load_seconds: float) -> None:
+        """Note that the load is over: the job is rendered in its turn."""
+        self.load_seconds = load_seconds
+        self.is_beside_renders = False
+        self._heartbeat_file.end_load()
+        self.touch()
 
     def check(self) -> None:
         """Raise what ended the right to go on, if anything did."""
@@ -200,6 +231,7 @@ class Lease:
                 step=self._step,
                 total_steps=self._total,
                 eta_seconds=self._eta(),
+                preview_step=self.preview_step,
             )
 
     def _limit(self) -> float:
@@ -241,13 +273,16 @@ class Leases:
         *,
         lease_seconds: float,
         also: Callable[[], None],
+        previews: PreviewStore | None = None,
     ) -> None:
         """`also` is called once per round: the worker's own sign of life."""
+        self._previews = previews
         self._jobs = jobs
         self._heartbeat_file = heartbeat_file
         self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
         self._also = also
         self._held: dict[Claim, Lease] = {}
+        self._ended: list[Claim] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -264,12 +299,15 @@ class Leases:
         """Promise the process' next sign of life: it hangs when all that it holds does."""
         with self._lock:
             held = list(self._held.values())
-        self._heartbeat_file.beat(max([limit, *(-lease.stalled_seconds for lease in held)]))
+        beside = (-lease.stalled_seconds for lease in held if not lease.is_beside_renders)
+        self._heartbeat_file.beat(max([limit, *beside]))
 
     def release(self, lease: Lease) -> None:
         with self._lock:
             self._held.pop(lease.claim, None)
-            idle = not self._held
+            if lease.preview_step is not None:
+                self._ended.append(lease.claim)
+            idle = all(held.is_beside_renders for held in self._held.values())
         if idle:
             self._heartbeat_file.idle()
 
@@ -281,8 +319,11 @@ class Leases:
         while not self._stopped.wait(self._period):
             with self._lock:
                 held = list(self._held.values())
+                ended, self._ended = self._ended, []
             for lease in held:
                 self._guarded(partial(self._renew, lease))
+            for claim in ended:
+                self._guarded(partial(self._forget, claim))
             self._guarded(self._also)
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -292,10 +333,25 @@ class Leases:
         except Exception:  # The edge of this thread: the next round starts afresh.
             _log.exception("lease_round_failed")
 
+    def _show(self, lease: Lease) -> None:
+        """Put a new preview where the gateway finds it; the beat that follows tells of it."""
+        taken = lease.take_preview()
+        if taken is None or self._previews is None:
+            return
+        step, picture = taken
+        if self._previews.put(lease.claim.job_id, lease.claim.attempt, encode_preview(picture)):
+            lease.preview_step = step
+
+    def _forget(self, claim: Claim) -> None:
+        """Drop the preview of a job that ended here: nobody is shown it any more."""
+        if self._previews is not None:
+            self._previews.drop(claim.job_id, claim.attempt)
+
     def _renew(self, lease: Lease) -> None:
         """Beat once, unless the work has stalled: then the keeper shall have the job."""
         if lease.is_lost:
             return
+        self._guarded(partial(self._show, lease))
         if lease.stalled_seconds > 0:
             stage = lease.progress().stage
             _log.error("render_stalled", stage=stage, job=lease.job.public_id)

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 import structlog
@@ -10,6 +11,7 @@ import structlog
 from shared.engines.entries import EngineEntry
 from shared.engines.spec import EngineSpec
 from shared.errors import AppError, ModelLoading
+from shared.jobs.residency import Residency
 from shared.settings import Settings
 from worker.engines import build
 from worker.engines.base import OnProgress, VideoEngine, Warms
@@ -36,14 +38,16 @@ class LoadedEngines:
         # Models stand in line for the device; what needs none waits for itself only.
         device_lock = threading.Lock()
         self._locks = {
-            name: device_lock if self._holds_device(name) else threading.Lock()
+            name: device_lock if self.holds_device(name) else threading.Lock()
             for name in self._engines
         }
         self._loaded: set[str] = set()
         self._warmed: set[str] = set()
         self.on_device: str | None = None
         """The model that holds the device now. Read by other threads, so it is one field."""
+        self._on_device_since = 0.0
         self.loads = 0
+        self.load_seconds = 0.0
 
     @property
     def specs(self) -> Sequence[EngineSpec]:
@@ -61,6 +65,20 @@ class LoadedEngines:
         """Return what a job of each engine may need to be claimed here."""
         return {name: engine.spec.honours for name, engine in self._engines.items()}
 
+    @property
+    def residency(self) -> Residency | None:
+        """Return which model holds the device, and which would have to take its place."""
+        resident = self.on_device
+        if resident is None:
+            return None
+        others = [name for name in self._engines if self.holds_device(name) and name != resident]
+        lasting = timedelta(seconds=time.monotonic() - self._on_device_since)
+        return Residency(resident, lasting, others)
+
+    def is_ready(self, name: str) -> bool:
+        """Say whether `use` returns at once: the model is in memory, or the engine has none."""
+        return not self.holds_device(name) or (name in self._loaded and name in self._warmed)
+
     def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
 
@@ -71,47 +89,50 @@ class LoadedEngines:
         lock = self._locks[name]
         _wait_for(lock, on_load)
         try:
-            engine = self._engines[name]
-            if name not in self._loaded:
-                self._load(name, engine, on_load)
-            if name not in self._warmed:
-                self._warm(name, engine, on_compile)
-            return engine
+            return self._ready(name, on_load, on_compile)
         finally:
             lock.release()
+
+    def _ready(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
+        engine = self._engines[name]
+        if name not in self._loaded:
+            self._load(name, engine, on_load)
+        if name not in self._warmed:
+            self._warm(name, engine, on_compile)
+        return engine
 
     def preload(self) -> None:
         """Load the first engine that needs the device, so that the first job need not wait.
 
-        What goes wrong is the job's to hear, when one comes.
+        What goes wrong is the job's to hear, when one comes. A job that came first has chosen.
         """
-        name = next((name for name in self._engines if self._holds_device(name)), None)
+        name = next((name for name in self._engines if self.holds_device(name)), None)
         if name is None:
             return
         try:
-            self.use(name, _unheard, _unheard)
+            with self._locks[name]:
+                if self.on_device is None:
+                    self._ready(name, _unheard, _unheard)
         except AppError as error:
             _log.error("preload_failed", engine=name, code=error.code, reason=error.message)
 
     def _load(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
-        if self._holds_device(name) and (other := self.on_device) is not None:
-            self._engines[other].unload()
+        started = time.monotonic()
+        if self.holds_device(name) and (other := self.on_device) is not None:
             self.on_device = None
             self._loaded.discard(other)
             self._warmed.discard(other)
-        started = time.monotonic()
+            self._engines[other].unload()
         device = self._device if engine.spec.needs_gpu else "cpu"
         engine.load(device, on_progress)
         self._loaded.add(name)
         self.loads += 1
-        if self._holds_device(name):
+        seconds = time.monotonic() - started
+        self.load_seconds += seconds
+        if self.holds_device(name):
+            self._on_device_since = time.monotonic()
             self.on_device = name
-        _log.info(
-            "model_loaded",
-            engine=name,
-            device=device,
-            seconds=round(time.monotonic() - started, 2),
-        )
+        _log.info("model_loaded", engine=name, device=device, seconds=round(seconds, 2))
 
     def _warm(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
         if isinstance(engine, Warms):
@@ -120,7 +141,8 @@ class LoadedEngines:
             _log.info("model_warm", engine=name, seconds=round(time.monotonic() - started, 2))
         self._warmed.add(name)
 
-    def _holds_device(self, name: str) -> bool:
+    def holds_device(self, name: str) -> bool:
+        """Say whether the engine's model has to be on the device, where there is room for one."""
         return self._engines[name].spec.needs_gpu
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from shared.jobs.job import Job
 from worker.render.context import RenderContext
-from worker.render.loop import claim, serve
+from worker.render.loop import begun, claim, serve
 
 FULL_LOOK_SECONDS: Final = 0.2
 
@@ -45,6 +45,7 @@ class ManyJobs:
 
     def _serve(self, job: Job) -> None:
         try:
-            serve(self._context, job)
+            with begun(self._context, job) as lease:
+                serve(self._context, job, lease)
         finally:
             self._free.release()

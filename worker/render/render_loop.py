@@ -9,7 +9,7 @@ from typing import Final
 import structlog
 
 from worker.render.context import RenderContext, close_context
-from worker.render.loop import render_next
+from worker.render.loop import render_loaded, render_next
 from worker.render.many_jobs import ManyJobs
 
 LOOK_SECONDS: Final = (0.8, 1.6)
@@ -52,10 +52,11 @@ class RenderLoop:
     def _run(self) -> None:
         # ffmpeg inherits the mask: a signal to all processes at once must not cut a clip short.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        while not self._context.heartbeat_file.is_draining:
+        heartbeat_file = self._context.heartbeat_file
+        while not heartbeat_file.is_draining:
             self._bell.clear()
             try:
-                while not self._context.heartbeat_file.is_draining and self._render_next():
+                while not heartbeat_file.is_draining and self._render_next():
                     pass
             except Exception:  # The edge of this thread: the next look starts afresh.
                 _log.exception("look_failed")
@@ -63,7 +64,9 @@ class RenderLoop:
         self._end()
 
     def _render_next(self) -> bool:
-        return render_next(self._context) if self._many is None else self._many.render_next()
+        if self._many is not None:
+            return self._many.render_next()
+        return render_next(self._context, self.wake)
 
     def _wait(self) -> None:
         """Wait for a bell, the timer or a drain."""
@@ -78,6 +81,7 @@ class RenderLoop:
     def _end(self) -> None:
         if self._many is not None:
             self._many.wait()
+        render_loaded(self._context, wait=True)  # Its lease says what a drain does with it.
         close_context(self._context)
         self._context.heartbeat_file.is_drained = True
         _log.info("worker_drained")

@@ -65,6 +65,7 @@ def denoise(
     on_finished: Callable[[int], None],
     *,
     room: Room,
+    on_launched: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32.
 
@@ -72,6 +73,8 @@ def denoise(
         noise: the starting latents, on the device.
         on_finished: called with 1, 2, … as the device finishes each step; may raise.
         room: says how many rows to compute at once.
+        on_launched: called with each step's number and latents, which the device has yet to
+            finish: it may hand it more to do with them.
 
     Raises:
         NonFiniteFrames: the latents are not numbers any more.
@@ -81,6 +84,8 @@ def denoise(
     for index, step in enumerate(steps):
         prediction = room.within(partial(guidance.predict, latents, constants, index))
         latents = step.advance(latents, prediction)
+        if on_launched is not None:
+            on_launched(index + 1, latents)
         in_flight.launched(index + 1)
     in_flight.drain()
     if not bool(torch.isfinite(latents).all()):

@@ -43,6 +43,9 @@ MOST_ASKS: Final = 5
 KEEP_SECONDS: Final = 120.0
 """How long it is tried to keep a task's id while the database is away: nobody else knows it."""
 
+NO_ANSWER: Final = "who renders this model gives no answer now"
+"""For clients: where it is, and why, is the operator's to know and stands in the log."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -70,7 +73,7 @@ class Errand:
         self._on_step = on_step
         self._roster = roster
         self._patience = patience
-        self._progress = 0.0
+        self._progress = self._received = 0.0
 
     def frames(self) -> Iterator[Frames]:
         """Yield the clip's frames.
@@ -83,7 +86,7 @@ class Errand:
             path = Path(folder, "clip.mp4")
             self._fetch(path)
             asked = self._request.parameters
-            with decoding_turn(self._say_decoding):
+            with decoding_turn(lambda: self._say(Stage.DOWNLOADING, 1.0)):
                 count = 0
                 for chunk in conformed(path, asked, self._request.notes):
                     yield chunk
@@ -91,8 +94,9 @@ class Errand:
                     self._on_step(Step(count, asked.num_frames, Stage.DECODING))
 
     def _fetch(self, into: Path) -> None:
-        self._on_step(Step(0, 1, Stage.SUBMITTING))
+        self._on_step(Step(1, 2, Stage.SUBMITTING))
         task = self._take_up()
+        self._on_step(Step(2, 2, Stage.SUBMITTING))
         while True:
             provider = self._roster.at(task.place)
             try:
@@ -133,7 +137,7 @@ class Errand:
             found = provider.find(self._request, task.key)
         except (Away, KeyRefused) as error:
             if provider.is_paid:
-                raise PutOff(error.message, retry_after_seconds=self._patience.again) from error
+                raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
             found = Found()
         _log.warning(
             "remote_looked_up", place=task.place, task=found.task, is_known=found.is_known
@@ -212,7 +216,7 @@ class Errand:
         assert task.id is not None
         pause = self._patience.first_look
         away = _Away(self._patience, others=self._roster.has_others(provider))
-        self._say(Stage.RENDERING_ELSEWHERE)
+        self._say(Stage.RENDERING_ELSEWHERE, self._progress)
         while True:
             try:
                 look = provider.look(task.id)
@@ -223,12 +227,13 @@ class Errand:
                 self._keep_cost(look)
                 if look.state is TaskState.DONE:
                     crashpoint("remote_looked")
+                    self._say(Stage.RENDERING_ELSEWHERE, 1.0)
                     return self._done(task, look), look
                 self._check(task, look)
                 if look.progress is not None:
                     self._progress = max(self._progress, min(look.progress, 1.0))
                 pause = look.again_seconds or pause
-            self._sleep(pause)
+            self._sleep(pause, Stage.RENDERING_ELSEWHERE, self._progress)
             pause = min(pause * 1.5, self._patience.longest_look)
 
     def _keep_cost(self, look: Look) -> None:
@@ -260,9 +265,9 @@ class Errand:
         assert task.id is not None
         away = _Away(self._patience, others=False)
         fresh = False
+        self._received = 0.0
         while True:
-            self._progress = 0.0
-            self._say(Stage.DOWNLOADING)
+            self._say(Stage.DOWNLOADING, self._received)
             try:
                 provider.download(task.id, look, into, self._note_bytes)
                 crashpoint("remote_downloaded")
@@ -272,25 +277,24 @@ class Errand:
                     raise
                 look, fresh = provider.look(task.id), True  # It may give a link that works.
             except (Away, KeyRefused) as error:
-                self._sleep(max(self._patience.first_look, away.note(error, task.place)))
+                pause = max(self._patience.first_look, away.note(error, task.place))
+                self._sleep(pause, Stage.DOWNLOADING, self._received)
 
     def _note_bytes(self, received: int, total: int | None) -> None:
         crashpoint("remote_downloading")
-        self._progress = received / total if total else 0.0
-        self._say(Stage.DOWNLOADING)
+        self._received = max(self._received, received / total if total else 0.0)
+        self._say(Stage.DOWNLOADING, self._received)
 
-    def _say(self, stage: Stage) -> None:
-        self._on_step(Step(round(100 * min(self._progress, 1.0)), 100, stage))
+    def _say(self, stage: Stage, share: float) -> None:
+        """Give a sign of life; what was told before is told again where nothing is new."""
+        self._on_step(Step(max(1, round(100 * min(share, 1.0))), 100, stage))
 
-    def _say_decoding(self) -> None:
-        self._on_step(Step(0, self._request.parameters.num_frames, Stage.DECODING))
-
-    def _sleep(self, seconds: float) -> None:
+    def _sleep(self, seconds: float, stage: Stage, share: float) -> None:
         """Sleep, and give a sign of life each second: a drain or a cancel is then noticed."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
-            self._say(Stage.RENDERING_ELSEWHERE)
+            self._say(stage, share)
 
 
 class _Away:
@@ -316,7 +320,7 @@ class _Away:
         if self._others and away > self._patience.elsewhere:
             raise TaskVanished(f"its back end gave no answer for {away:.0f} s")
         if away > self._patience.hold or isinstance(error, KeyRefused):
-            raise PutOff(error.message, retry_after_seconds=self._patience.again) from error
+            raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
         return float(error.retry_after_seconds or self._patience.first_look)
 
     def end(self) -> None:

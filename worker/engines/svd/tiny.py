@@ -51,7 +51,7 @@ def tiny_svd(folder: Path) -> Path:
         _vae().save_pretrained(folder / "vae")
         _image_encoder().save_pretrained(folder / "image_encoder")
         _unet().save_pretrained(folder / "unet")
-    _scheduler().save_pretrained(folder / "scheduler")
+    svd_scheduler().save_pretrained(folder / "scheduler")
     write_json(folder / "feature_extractor" / "preprocessor_config.json", PREPROCESSOR)
     write_json(index, INDEX)
     return folder
@@ -97,7 +97,7 @@ def _unet() -> Any:
     )
 
 
-def _scheduler() -> Any:
+def svd_scheduler() -> Any:
     """Return the scheduler of the real checkpoint."""
     return EulerDiscreteScheduler(
         beta_start=0.00085,
