@@ -11,6 +11,7 @@ from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.clip_loop import latents_of, seeded
 from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.levels import to_frames
+from worker.engines.diffusion.preview import Previews, fit, middle_of_times
 from worker.engines.framing import frame_image
 
 
@@ -54,8 +55,14 @@ def clip_latents(
         "guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
+    latent_map = fit(seen[0], keyframes[0])
     return latents_of(
-        model.pipeline, arguments, on_step, steps=asked.num_inference_steps, device=model.device
+        model.pipeline,
+        arguments,
+        on_step,
+        steps=asked.num_inference_steps,
+        device=model.device,
+        previews=Previews(latent_map, steps=asked.num_inference_steps, one_frame=middle_of_times),
     )
 
 
