@@ -17,6 +17,9 @@ run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
 	@$(BIN)/python -m local
 
+weights: $(BIN)/python  ## Show which weights are here; ARGS="pull wan", "verify", "remove svd" or "tiny svd DIR"
+	@$(BIN)/python -m worker.weights $(or $(ARGS),list)
+
 demo: $(BIN)/python  ## Send a sample photo to the running service and keep its clip in outputs/
 	@$(BIN)/python -m local.demo
 
@@ -79,4 +82,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean
+.PHONY: help run weights demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean

@@ -112,12 +112,10 @@ def test_a_worker_says_which_model_it_holds_and_which_would_take_its_place(
     resident: LoadedEngines,
 ) -> None:
     assert resident.residency is None
-    assert not resident.is_ready("second")
     use(resident, "second")
 
-    residency = resident.residency
-    assert residency is not None
-    assert (residency.engine, residency.others) == ("second", ["first"])
+    held = resident.residency
+    assert (held and held.engine, held and held.others) == ("second", ["first"])
     assert (resident.is_ready("second"), resident.is_ready("first")) == (True, False)
 
 

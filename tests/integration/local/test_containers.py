@@ -209,7 +209,7 @@ def test_fetching_weights_ends_with_them_or_with_what_is_missing(
     tmp_path: Path, engines: str, status: int, said: str
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.fetch_models"],
+        [sys.executable, "-m", "worker.weights", "pull"],
         cwd=tmp_path,
         env={
             "PYTHONPATH": str(ROOT),
