@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.factory import JobFixture
+from tests.support.factory import JobFixture, NullAnnouncer
 from tests.support.stack import Stack
 
 
@@ -17,5 +17,7 @@ def one_desk(module_stack: Stack) -> Iterator[JobFixture]:
 
 @pytest.fixture
 def job_fixture(one_desk: JobFixture) -> JobFixture:
+    assert isinstance(one_desk.announcer, NullAnnouncer)
+    one_desk.announcer.said.clear()
     one_desk.run("TRUNCATE jobs, batches, usage_days, webhook_endpoints, deliveries CASCADE")
     return one_desk
