@@ -1,10 +1,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Some images set it: each of the hundred processes of a run would compile all our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
 SEED ?= 1
+MINUTES ?= 27
 SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py jobs/test_batches.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
@@ -13,6 +16,9 @@ help:  ## Show these lines
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
 	@$(BIN)/python -m local
+
+weights: $(BIN)/python  ## Show which weights are here; ARGS="pull wan", "verify", "remove svd" or "tiny svd DIR"
+	@$(BIN)/python -m worker.weights $(or $(ARGS),list)
 
 demo: $(BIN)/python  ## Send a sample photo to the running service and keep its clip in outputs/
 	@$(BIN)/python -m local.demo
@@ -64,8 +70,8 @@ audit:  ## Ask for known vulnerabilities of every pinned library; needs the netw
 lock: $(BIN)/python  ## Pin what the images install by hash, and images by digest where docker is; needs the network
 	@$(BIN)/python -m local.lock
 
-bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card; writes outputs/bench-cuda.md
-	@$(BIN)/python -m bench.render --device cuda --minutes 27 --arm-minutes 6
+bench-gpu: $(BIN)/python  ## Measure rendering at full size on this machine's card, MINUTES=9 for the first rows; writes outputs/bench-cuda.md
+	@$(BIN)/python -m bench.render --device cuda --minutes $(MINUTES) --arm-minutes 6
 
 env:  ## Write a .env for docker compose that fits this machine
 	@$(PYTHON) -m local.env_file
@@ -76,4 +82,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean
+.PHONY: help run weights demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean

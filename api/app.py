@@ -8,17 +8,11 @@ from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 
 from api import openapi, problems
-from api.auth.rate_limit import Rate, Rates
-from api.body_limit import largest_body
 from api.compat.openai import routes as openai_videos
 from api.compat.replicate import files as replicate_files
 from api.compat.replicate import routes as replicate
-from api.middleware import cors
-from api.middleware.authentication import Authentication
-from api.middleware.body_timeout import BodyTimeout
-from api.middleware.quick_reads import QuickRead, QuickReads
-from api.middleware.request_log import RequestLog
-from api.middleware.security_headers import SecurityHeaders
+from api.middleware.layers import layers
+from api.middleware.quick_reads import QuickRead
 from api.monitoring.metrics import Telemetry
 from api.ports import open_ports
 from api.routes import (
@@ -67,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.ports = ports
             yield
 
+    telemetry = Telemetry()
     app = FastAPI(
         title="Stillreel",
         version=VERSION,
@@ -76,15 +71,9 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
+        middleware=layers(settings, telemetry.traffic, quick_reads=QUICK_READS),
     )
-    app.state.telemetry = Telemetry()
-    app.add_middleware(BodyTimeout)
-    app.add_middleware(QuickReads, reads=QUICK_READS)
-    app.add_middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit)))
-    traffic, largest = app.state.telemetry.traffic, largest_body(settings)
-    app.add_middleware(RequestLog, traffic=traffic, largest_body=largest)
-    cors.allow(app, settings.allowed_origins)  # Around the edge: pages may read its refusals too.
-    app.add_middleware(SecurityHeaders)
+    app.state.telemetry = telemetry
     problems.install(app)
     for routes in (
         jobs,

@@ -5,16 +5,20 @@ of the pool that handlers use, and a frozen database may have taken them all.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Final, cast
+from typing import Annotated, Final, Literal, cast
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header, Query, Request
+from fastapi.dependencies.models import Dependant
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.ports import Ports
 from api.validation_messages import misplaced_field, unknown_field
+from shared.ids import PublicId
+from shared.paging import Cut
 from shared.settings import Settings
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -41,6 +45,13 @@ def base_url_of(scope: Scope, settings: Settings) -> str:
     return f"{scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
 
 
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    """Yield the query's names that a route has, by itself and by what it depends on."""
+    yield from (field.alias for field in dependant.query_params)
+    for needed in dependant.dependencies:
+        yield from _query_names(needed)
+
+
 CACHE_BUSTERS: Final = frozenset(
     {
         *("_", "_t", "_ts", "_dc", "t", "ts", "time", "timestamp", "v", "cb", "r", "rnd", "rand"),
@@ -60,7 +71,7 @@ async def known_query(request: Request) -> None:
         UnknownParameter: names the nearest known one, or says where the field belongs.
     """
     route = request.scope["route"]
-    known = [field.alias for field in route.dependant.query_params]
+    known = [*_query_names(route.dependant)]
     described = (route.openapi_extra or {}).get("parameters", ())
     deep = [each["name"] for each in described if each.get("style") == "deepObject"]
     is_read = request.method in {"GET", "HEAD"}
@@ -76,6 +87,40 @@ async def known_query(request: Request) -> None:
 
 Given = Annotated[Ports, Depends(ports_of)]
 BaseUrl = Annotated[str, Depends(base_url)]
+
+
+DEFAULT_LIMIT: Final = 20
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Which page of a listing a client asks for."""
+
+    after: str | None
+    limit: int
+    order: Literal["asc", "desc"]
+
+    def cut(self, ids: PublicId, *, wrong: str) -> Cut:
+        """Return the part of a listing whose cursors are such ids.
+
+        Raises:
+            InvalidRequest: `after` is none; `wrong` says so.
+        """
+        after = ids.parse_query(self.after, "after", wrong=wrong)
+        return Cut(limit=self.limit, after=after, newest_first=self.order == "desc")
+
+
+async def paging(
+    after: Annotated[
+        str | None, Query(max_length=100, description="The last id of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = DEFAULT_LIMIT,
+    order: Literal["asc", "desc"] = "desc",
+) -> Paging:
+    return Paging(after, limit, order)
+
+
+Paged = Annotated[Paging, Depends(paging)]
 
 
 MAX_WAIT_SECONDS: Final = 60

@@ -5,9 +5,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Final
-
-from fastapi import Query
+from typing import Final
 
 from api.auth.caller import Authenticator
 from api.auth.key_cache import ApiKeyCache
@@ -37,6 +35,7 @@ from shared.jobs.heads import JobHeads
 from shared.jobs.links import Links
 from shared.jobs.news import JobNews
 from shared.jobs.pauses import Pauses
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.queries import JobQueries
 from shared.jobs.queue_boards import read_queue_board
 from shared.jobs.transitions import Jobs
@@ -99,6 +98,7 @@ class Ports:
     keys: Keys
     key_cache: ApiKeyCache
     links: Links
+    previews: PreviewStore
     header_seal: HeaderSeal
     sessions: Sessions
     session_cache: SessionCache
@@ -151,6 +151,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
                 lease=settings.lease,
                 first_try=settings.first_try,
                 max_running=settings.max_running_per_key,
+                paid_micros=settings.paid_micros_per_day,
             ),
             queries=queries,
             batches=BatchQueries(db),
@@ -177,6 +178,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             keys=Keys(db),
             key_cache=key_cache,
             links=links,
+            previews=opened.enter_context(closing(PreviewStore(redis_url))),
             header_seal=HeaderSeal(secret.keys(Purpose.WEBHOOK_HEADERS)),
             sessions=sessions,
             session_cache=session_cache,
@@ -212,6 +214,3 @@ def _outbound(settings: Settings, deadline: timedelta, *, max_bytes: int) -> Out
         closed_ports=settings.own_ports,
         inner_ports=settings.inner_ports,
     )
-
-
-After = Annotated[str | None, Query(max_length=100, description="The last id of the page before.")]

@@ -28,6 +28,12 @@ class Budget:
     def has(self, seconds: float) -> bool:
         return time.monotonic() + seconds < self.ends
 
+    def part(self, share: float) -> "Budget":
+        """Return one that ends when this share of the time from now on is over."""
+        now = time.monotonic()
+        left = self.ends - now
+        return Budget(now + left * share if left > 0 else self.ends, self.arm_seconds)
+
     @property
     def next_seconds(self) -> float:
         """Return how long what comes next may take."""

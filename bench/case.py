@@ -26,22 +26,36 @@ class Case:
 
     def request(self, number: int) -> RenderRequest:
         """Return a clip to render; each has another prompt, so that no encoding is kept."""
-        return RenderRequest(
-            photo("rocket.jpg", short_side=self.height),
-            RenderParameters(
-                prompt=f"the rocket slowly rises, take {number}",
-                negative_prompt=f"blurry, take {number}",
-                resolution=None,
-                width=self.width,
-                height=self.height,
-                fit=Fit.CROP,
-                num_frames=self.frames,
-                fps=8,
-                num_inference_steps=self.steps,
-                guidance_scale=9.0,
-                seed=number,
-            ),
+        return engine_request(
+            number,
+            width=self.width,
+            height=self.height,
+            frames=self.frames,
+            steps=self.steps,
+            guidance_scale=9.0,
         )
+
+
+def engine_request(
+    number: int, *, width: int, height: int, frames: int, steps: int, guidance_scale: float
+) -> RenderRequest:
+    """Return a clip to render; each number has another prompt, so that no encoding is kept."""
+    return RenderRequest(
+        photo("rocket.jpg", short_side=height),
+        RenderParameters(
+            prompt=f"the rocket slowly rises, take {number}",
+            negative_prompt=f"blurry, take {number}",
+            resolution=None,
+            width=width,
+            height=height,
+            fit=Fit.CROP,
+            num_frames=frames,
+            fps=8,
+            num_inference_steps=steps,
+            guidance_scale=guidance_scale,
+            seed=number,
+        ),
+    )
 
 
 CASES: Final = {

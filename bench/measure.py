@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TypeVar
@@ -37,6 +37,7 @@ class Effort:
     """How often each thing is measured; 0 leaves it out."""
 
     rounds: int
+    engine_rounds: int
     ablation_rounds: int
     clips_in_a_row: int
     half_steps: int
@@ -61,6 +62,7 @@ class First:
     peak_bytes: int
     seconds: float
     latents: torch.Tensor
+    figures: Figures
 
 
 class Measured:
@@ -92,8 +94,10 @@ class Measured:
             self.report.back_to_back = found
         self._found()
 
-    def ablate(self) -> None:
-        """Add a row for each technique, added to the ones above it."""
+    def ablate(self, budget: Budget | None = None) -> None:
+        """Add a row for each technique, added to the ones above it, within a time of its own."""
+        if budget is not None:
+            self._bench = replace(self._bench, budget=budget)
         bench, model = self._bench, ours(self._bench.parts)
         reference = StockArm(stock(bench.parts), model)
         shape = self._case.shape(model)
@@ -105,7 +109,7 @@ class Measured:
         """Fill `rows`, round by round; nothing is compiled for no rounds."""
         if not rounds:
             return
-        firsts = self._firsts(arms)
+        firsts = self._firsts(arms, rows)
         if STOCK not in firsts:
             self._miss("the reference is lost, and all rows with it")
             return
@@ -133,15 +137,24 @@ class Measured:
             yield request
             longest = max(longest, time.monotonic() - began)
 
-    def _firsts(self, arms: Arms) -> dict[str, First]:
-        """Return what each arm took to warm and run once, without those that could not."""
-        firsts = {}
-        for name in arms.rendering:
+    def _firsts(self, arms: Arms, rows: list[Row]) -> dict[str, First]:
+        """Return what each arm took to warm and run once, without those that could not.
+
+        Each has its row at once, of that clip alone: the time may run out. Ours come before what
+        they are held against beside the reference.
+        """
+        firsts: dict[str, First] = {}
+        for name in sorted(arms.rendering, key=lambda each: each == STOCK_COMPILED):
             say(f"{self._case}: first clip of {name}")
             first = self._attempt(name, partial(self._first, name, arms))
-            if first is not None:
-                firsts[name] = first
-        return firsts
+            if first is None:
+                continue
+            firsts[name] = first
+            if STOCK in firsts:
+                figures = {each: [found.figures] for each, found in firsts.items()}
+                rows[:] = [self._row(each, firsts, figures) for each in firsts]
+                self._found()
+        return {name: firsts[name] for name in arms.rendering if name in firsts}
 
     def _first(self, name: str, arms: Arms) -> First:
         """Warm and run an arm once. A recorded launch allocates only now, so this has its peak."""
@@ -156,7 +169,7 @@ class Measured:
         assert latents is not None
         if not bool(torch.isfinite(latents).all()):
             raise FloatingPointError("its latents are not finite")
-        return First(peak.bytes + resident_bytes(arm.model), seconds, latents)
+        return First(peak.bytes + resident_bytes(arm.model), seconds, latents, figures)
 
     def _row(self, name: str, firsts: dict[str, First], figures: dict[str, list[Figures]]) -> Row:
         first = firsts[name]

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.arms import Figures
+from bench.engines import EngineReport, EngineRow
 
+ENGINE_HEADINGS: Final = (
+    *("pipeline", "ms a step", "faster", "s a clip", "faster clips"),
+    *("error", "peak GiB", "clips"),
+)
 HEADINGS: Final = (
     *("arm", "ms a step", "faster", "than compiled", "s denoising", "s a clip", "faster clips"),
     *("error", "% of floor", "peak GiB", "estimated", "s compiling"),
@@ -95,6 +100,7 @@ class Report:
     command: str
     machine: str
     cases: list[CaseReport]
+    engines: list[EngineReport] = field(default_factory=list)
 
     def write(self, stem: Path) -> None:
         """Write `stem`.md and `stem`.json; one that is cut short leaves the ones before."""
@@ -104,7 +110,38 @@ class Report:
 
     def as_markdown(self) -> str:
         parts = [f"`{self.command}` on {self.machine}", *map(_case, self.cases)]
+        parts += map(_engine, self.engines)
         return "\n\n".join(parts) + "\n"
+
+
+def _engine(found: EngineReport) -> str:
+    parts = [f"### {found.title}"]
+    if found.rows:
+        lines = [_engine_cells(each) for each in found.rows]
+        rule = ["---", *["--:"] * (len(ENGINE_HEADINGS) - 1)]
+        table = (list(ENGINE_HEADINGS), rule, *lines)
+        parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table))
+    if (cost := found.previews) is not None:
+        parts.append(
+            f"Previews: {cost.fit_ms:.1f} ms once a clip for the map, {cost.picture_ms:.2f} ms"
+            " for each picture, of which a clip has some ten."
+        )
+    if found.missing:
+        parts.append("\n".join(f"- {each}" for each in found.missing))
+    return "\n\n".join(parts)
+
+
+def _engine_cells(found: EngineRow) -> list[str]:
+    return [
+        found.name,
+        f"{found.step_ms:.1f}",
+        f"{found.faster_steps:.2f} x",
+        f"{found.clip_seconds:.2f}",
+        f"{found.faster_clips:.2f} x",
+        f"{found.error:.1e}",
+        f"{found.peak_bytes / 2**30:.2f}",
+        str(found.clips),
+    ]
 
 
 def _write(path: Path, text: str) -> None:

@@ -90,9 +90,15 @@ def engines_setting() -> str:
 
 
 def names_a_model(engines: str) -> bool:
-    """Say whether a built-in engine is named that needs torch; one's own bring what they need."""
-    entries = [entry.strip() for entry in engines.split(",")]
-    return any("=" not in entry and entry not in MODEL_FREE for entry in entries)
+    """Say whether an engine is named that needs torch; one's own bring what they need."""
+    from shared.engines.entries import EngineKind, split_entries  # As too new as the file of env.
+
+    return any(
+        name not in MODEL_FREE
+        if target is None
+        else target.partition(":")[0] == EngineKind.DIFFUSERS
+        for name, target in split_entries(engines)
+    )
 
 
 def sees_gpu() -> bool:

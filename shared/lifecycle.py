@@ -35,6 +35,9 @@ class Stage(StrEnum):
     COMPILING = "compiling"
     ENCODING_INPUTS = "encoding_inputs"
     DENOISING = "denoising"
+    SUBMITTING = "submitting"
+    RENDERING_ELSEWHERE = "rendering_elsewhere"
+    DOWNLOADING = "downloading"
     DECODING = "decoding"
     MUXING = "muxing"
     UPLOADING = "uploading"
@@ -63,24 +66,6 @@ TRANSITIONS: Final[Mapping[Event, Transition]] = MappingProxyType(
         Event.CANCEL: Transition(frozenset({Status.QUEUED, Status.RUNNING}), Status.CANCELED),
     }
 )
-
-WEBHOOK_EVENTS: Final[Mapping[Status, str]] = MappingProxyType(
-    {
-        Status.RUNNING: "job.started",
-        Status.SUCCEEDED: "job.succeeded",
-        Status.FAILED: "job.failed",
-        Status.CANCELED: "job.canceled",
-    }
-)
-
-VIDEO_EVENTS: Final[Mapping[Status, str]] = MappingProxyType(
-    {
-        Status.SUCCEEDED: "video.completed",
-        Status.FAILED: "video.failed",
-        Status.CANCELED: "video.failed",  # OpenAI's videos know no cancel.
-    }
-)
-"""What OpenAI's clients call an end; an endpoint may be registered for these names instead."""
 
 
 def after(status: Status, event: Event) -> Status:

@@ -8,11 +8,14 @@ from uuid import UUID
 from sqlalchemy import RowMapping, text
 
 from shared.db import Database
-from shared.errors import NotFound, QueueFull
-from shared.ids import new_id
+from shared.errors import QueueFull
+from shared.ids import PublicId, new_id
 from shared.jobs.storage_keys import upload_key
 
-PREFIX: Final = "upload_"
+UPLOAD_ID: Final = PublicId("upload_", "no such upload, or its time is over")
+parse_upload_id: Final = UPLOAD_ID.parse
+no_such_upload: Final = UPLOAD_ID.not_found
+
 LIVES: Final = timedelta(hours=24)
 MAX_LIVE: Final = 500
 """Uploads of one owner that are not over; with the largest files that is 16 GiB."""
@@ -34,31 +37,11 @@ class Upload:
 
     @property
     def public_id(self) -> str:
-        return f"{PREFIX}{self.id.hex}"
+        return UPLOAD_ID.show(self.id)
 
     @property
     def key(self) -> str:
         return upload_key(self.id)
-
-
-def parse_upload_id(text: object) -> UUID:
-    """Return the id inside `upload_…`.
-
-    Raises:
-        NotFound: it is none; the same answer as for one that does not exist.
-    """
-    digits = text.removeprefix(PREFIX) if isinstance(text, str) else ""
-    if not isinstance(text, str) or not text.startswith(PREFIX) or len(digits) != 32:
-        raise no_such_upload()
-    try:
-        return UUID(hex=digits)
-    except ValueError as error:
-        raise no_such_upload() from error
-
-
-def no_such_upload() -> NotFound:
-    """Return the one answer for foreign, expired, deleted, malformed and missing ids."""
-    return NotFound("no such upload, or its time is over")
 
 
 class Uploads:

@@ -35,7 +35,7 @@ from shared.errors import (
     SessionEnded,
     Unauthenticated,
 )
-from shared.jobs.batch import public_batch_id
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.jobs.links import ZIP, Links, SignedLink
 from shared.settings import Settings
@@ -62,8 +62,8 @@ class Caller:
 
     `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
     for logs; `title` is what the caller itself is shown. Every admin has the one house owner's
-    jobs. Caps are None where the settings' count, `models` where it may use all, `daily_seconds`
-    where clips have no limit.
+    jobs. Caps and `daily_usd` are None where the settings' count, `models` where it may use all,
+    `daily_seconds` where clips have no limit.
     `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
     """
 
@@ -77,6 +77,7 @@ class Caller:
     models: frozenset[str] | None = None
     is_read_only: bool = False
     daily_seconds: int | None = None
+    daily_usd: float | None = None
     is_key_ignored: bool = False
     link: SignedLink | None = None
     """The one file that may be read, where a link is all that was shown; it owns no job then."""
@@ -273,7 +274,7 @@ async def require_admin(caller: Authenticated) -> Caller:
 
 def _bearer(link: SignedLink) -> Caller:
     """Return whoever has a link; no owner has its id, so that nobody's jobs are theirs."""
-    name = f"link:{public_batch_id(link.id) if link.variant == ZIP else public_id(link.id)}"
+    name = f"link:{BATCH_ID.show(link.id) if link.variant == ZIP else public_id(link.id)}"
     return Caller(owner_id=link.id, name=name, title=name, way=Way.LINK, link=link)
 
 
@@ -300,4 +301,5 @@ def _caller(key: ApiKey) -> Caller:
         models=key.models,
         is_read_only=key.is_read_only,
         daily_seconds=key.daily_seconds,
+        daily_usd=key.daily_usd,
     )

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -37,10 +37,12 @@ SHOWN: Final = (
 PREFLIGHT_SECONDS: Final = 600
 
 
-def allow(app: FastAPI, origins: tuple[str, ...]) -> None:
-    """Answer these origins' preflights; a session's cookie is never let along."""
-    if origins:
-        app.add_middleware(
+def cors(origins: tuple[str, ...]) -> tuple[Middleware, ...]:
+    """Return what answers these origins' preflights; a session's cookie is never let along."""
+    if not origins:
+        return ()
+    return (
+        Middleware(
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=METHODS,
@@ -48,4 +50,5 @@ def allow(app: FastAPI, origins: tuple[str, ...]) -> None:
             expose_headers=SHOWN,
             allow_credentials=False,
             max_age=PREFLIGHT_SECONDS,
-        )
+        ),
+    )

@@ -1,4 +1,4 @@
-"""The outermost layer: a request id, one count, one log line, and a 500 for the unforeseen."""
+"""The log of requests: a request id, one count, one log line, and a 500 for the unforeseen."""
 
 import re
 import time
@@ -30,7 +30,7 @@ class AnswerCut(Exception):
 
 
 class RequestLog:
-    """Wraps the whole app; nothing that is raised inside leaves it."""
+    """Wraps all routes; nothing that is raised inside leaves it."""
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, largest_body: BodyLimit) -> None:
         self._app = app

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
 from shared.jobs.queries import JobQueries, QueueState
+from shared.jobs.usage import Usage
 from shared.lifecycle import Status
 from shared.tables import workers
 from shared.tallies import Ended, Tallies
@@ -54,7 +55,8 @@ class Census:
     queues: list[QueueState]
     deliveries: Mapping[str, int]
     webhook_tries: Mapping[str, int]
-    model_loads: Mapping[str, int]
+    model_loads: Mapping[str, tuple[int, float]]
+    paid_today: Mapping[str, float]
     workers: int
 
 
@@ -63,7 +65,7 @@ def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> 
     tallies = Tallies(db)
     tries = tallies.tries()
     with db.autocommit() as connection:
-        loads = {row[0]: row[1] for row in connection.execute(_LOADS)}
+        loads = {row[0]: (row[1], row[2]) for row in connection.execute(_LOADS)}
     return Census(
         live=queries.live_counts(),
         ended=tallies.jobs(),
@@ -71,11 +73,12 @@ def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> 
         deliveries=tallies.deliveries(),
         webhook_tries={outcome: tries.get(outcome, 0) for outcome in ("delivered", "failed")},
         model_loads=loads,
+        paid_today=Usage(db).paid_today(),
         workers=registry.live_workers(),
     )
 
 
-_LOADS: Final = select(workers.c.name, workers.c.model_loads)
+_LOADS: Final = select(workers.c.name, workers.c.model_loads, workers.c.load_seconds)
 
 
 class CensusCollector(Collector):
@@ -116,6 +119,14 @@ class CensusCollector(Collector):
             webhooks.add_metric((status,), count)
         yield webhooks
         yield from _work(census)
+        paid = GaugeMetricFamily(
+            "stillreel_paid_usd_today",
+            "What providers of hosted models took for jobs that ended this UTC day.",
+            labels=("engine",),
+        )
+        for engine, usd in census.paid_today.items():
+            paid.add_metric((engine,), usd)
+        yield paid
         yield GaugeMetricFamily(
             "stillreel_workers_alive", "Workers heard of lately.", value=census.workers
         )
@@ -147,9 +158,16 @@ def _work(census: Census) -> Iterable[Metric]:
     loads = CounterMetricFamily(
         "stillreel_model_loads", "Models loaded since the worker came up.", labels=("worker",)
     )
-    for worker, count in census.model_loads.items():
+    seconds = CounterMetricFamily(
+        "stillreel_model_load_seconds",
+        "Time that these loads took, with the unloading of the model before.",
+        labels=("worker",),
+    )
+    for worker, (count, took) in census.model_loads.items():
         loads.add_metric((worker,), count)
+        seconds.add_metric((worker,), took)
     yield loads
+    yield seconds
 
 
 def _queues(queues: list[QueueState]) -> Iterable[Metric]:

@@ -25,9 +25,11 @@ from shared.errors import (
     RangeNotSatisfiable,
     Unavailable,
 )
-from shared.jobs.files import check_kept, finished_file
+from shared.jobs.files import check_kept, check_previewed, finished_file, no_preview_yet
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, Variant, no_such_job, parse_id
+from shared.jobs.preview_store import CONTENT_TYPE as PREVIEW_TYPE
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import FIRST
 from shared.storage import Content, Storage
@@ -103,6 +105,9 @@ async def serve(
     find = partial(_job, ports, caller, job_id, variant, name)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
     download: Download = partial(ports.pools.downloads.run, owner_id=job.owner_id)
+    if variant is Variant.PREVIEW:
+        body = await download(partial(_preview, ports.previews, job))
+        return _shown(request, caller, job, body)
     if variant is Variant.INPUT:
         look = partial(_find_input, ports.queries, job, name)
         given = await ports.pools.database.run(look, owner_id=job.owner_id)
@@ -123,6 +128,29 @@ async def serve(
         headers = {"Cache-Control": "no-store", **{name: headers[name] for name in kept}}
         return RedirectResponse(stored, status_code=307, headers=headers)
     return await _send(request, ports, file, headers, download)
+
+
+def _preview(previews: PreviewStore, job: Job) -> bytes:
+    check_previewed(job)
+    body = previews.get(job.id, job.attempt)
+    if body is None:
+        raise no_preview_yet()
+    return body
+
+
+def _shown(request: Request, caller: Caller, job: Job, body: bytes) -> Response:
+    """Answer with a preview, whose bytes are here already."""
+    digest = hashlib.sha256(body).hexdigest()
+    name = f"{job.public_id}.preview.webp"
+    headers = _headers(File("", name, PREVIEW_TYPE, digest, len(body)))
+    del headers["Accept-Ranges"]
+    if caller.link is not None:
+        headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    if is_known(f'"{digest}"', request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=headers)
+    content = b"" if request.method == "HEAD" else body
+    headers["Content-Length"] = str(len(body))
+    return Response(content, headers=headers, media_type=PREVIEW_TYPE)
 
 
 async def _send(

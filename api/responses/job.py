@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal, Self, cast
+from typing import Final, Self, cast
 
 from fastapi import Response
-from pydantic import BaseModel
 
 from api.concurrency.known_jobs import KnownJob
 from api.ports import Ports
 from api.responses.file import is_known
+from api.responses.listing import ListOf
 from shared.errors import Unavailable
 from shared.jobs.estimates import QueueBoard
 from shared.jobs.job import Job, QueuePlace
@@ -22,14 +22,8 @@ POLL_SECONDS: Final = (1, 10)
 """The least and the most we ask a client to wait before it asks again."""
 
 
-class JobList(BaseModel):
+class JobList(ListOf[JobView]):
     """One page of a listing; the next one starts `after` its `last_id`."""
-
-    object: Literal["list"] = "list"
-    data: list[JobView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class SearchedJobList(JobList):

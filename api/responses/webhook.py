@@ -5,10 +5,11 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
-from shared.jobs.batch import PREFIX as BATCH_PREFIX
+from api.responses.listing import ListOf
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.webhooks.delivery_log import Attempt, DeliveryRecord, DeliveryStatus
-from shared.webhooks.endpoints import DEFAULT, PREFIX, Endpoint
+from shared.webhooks.endpoints import DEFAULT, ENDPOINT_ID, Endpoint
 from shared.webhooks.signing import webhook_id
 
 HINT_CHARACTERS: Final = 4
@@ -37,12 +38,8 @@ class EndpointWithSecret(EndpointView):
     signing_secret: str
 
 
-class EndpointList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[EndpointView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class EndpointList(ListOf[EndpointView]):
+    """One page of the endpoints."""
 
 
 class DeletedEndpoint(BaseModel):
@@ -94,12 +91,8 @@ class DeliveryView(BaseModel):
     attempts: tuple[Attempt, ...]
 
 
-class DeliveryList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[DeliveryView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
+class DeliveryList(ListOf[DeliveryView]):
+    """One page of an endpoint's deliveries."""
 
 
 class ReplayView(BaseModel):
@@ -141,9 +134,9 @@ def secret_view(endpoint: Endpoint) -> SecretView:
 def delivery_view(sent: DeliveryRecord) -> DeliveryView:
     return DeliveryView(
         id=webhook_id(sent.id),
-        webhook_endpoint_id=DEFAULT if sent.is_one_off else f"{PREFIX}{sent.endpoint_id.hex}",
+        webhook_endpoint_id=DEFAULT if sent.is_one_off else ENDPOINT_ID.show(sent.endpoint_id),
         job_id=None if sent.job_id is None else public_id(sent.job_id),
-        batch_id=None if sent.batch_id is None else f"{BATCH_PREFIX}{sent.batch_id.hex}",
+        batch_id=None if sent.batch_id is None else BATCH_ID.show(sent.batch_id),
         event_type=sent.event,
         url=sent.url,
         status=sent.status,

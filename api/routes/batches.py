@@ -3,26 +3,27 @@
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel
 
 from api.auth.caller import Authenticated, Caller
 from api.batches.archive import write_archive
 from api.batches.submit import submit_batch
 from api.body_limit import takes_batch
-from api.dependencies import BaseUrl, Given, known_query
+from api.dependencies import BaseUrl, Given, Paged, known_query
 from api.middleware.request_log import AnswerCut
 from api.openapi import BATCH_BODY, PROBLEMS, ZIP
-from api.ports import After, Ports
+from api.ports import Ports
+from api.responses.listing import ListOf
 from api.route import Route
 from api.submit.idempotency import Idempotency
-from shared.errors import BatchNotReady, Gone, InvalidRequest, NotFound, Unavailable
+from shared.errors import BatchNotReady, Gone, Unavailable
 from shared.jobs.batch import (
+    BATCH_ID,
     Batch,
     BatchView,
     LiveCounts,
@@ -30,6 +31,7 @@ from shared.jobs.batch import (
     no_such_batch,
     parse_batch_id,
 )
+from shared.jobs.batch_queries import WRONG_CURSOR
 from shared.jobs.links import ZIP as ZIP_LINK
 
 router = APIRouter(
@@ -45,14 +47,8 @@ POLL_SECONDS: Final = 5
 _log = structlog.get_logger(__name__)
 
 
-class BatchList(BaseModel):
+class BatchList(ListOf[BatchView]):
     """One page of a listing; the next one starts `after` its `last_id`."""
-
-    object: Literal["list"] = "list"
-    data: list[BatchView]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 @router.post("", status_code=202, response_model=BatchView, openapi_extra=BATCH_BODY)
@@ -75,31 +71,19 @@ def list_batches(
     ports: Given,
     caller: Authenticated,
     base_url: BaseUrl,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    paging: Paged,
 ) -> BatchList:
     """List batches, the newest first."""
-    page = ports.batches.page(
-        owner_id=caller.owner_id,
-        limit=limit,
-        after=None if after is None else _cursor(after),
-        newest_first=order == "desc",
-    )
+    page = ports.batches.page(paging.cut(BATCH_ID, wrong=WRONG_CURSOR), owner_id=caller.owner_id)
     views = [
         batch_view(
             batch,
             page.live.get(batch.id, LiveCounts()),
             content_url=_zip_url(ports, batch, base_url),
         )
-        for batch in page.batches
+        for batch in page.items
     ]
-    return BatchList(
-        data=views,
-        first_id=views[0].id if views else None,
-        last_id=views[-1].id if views else None,
-        has_more=page.has_more,
-    )
+    return BatchList.of(views, has_more=page.has_more)
 
 
 @router.get("/{batch_id}", response_model=BatchView)
@@ -194,12 +178,3 @@ def _answer(view: BatchView, status: int = 200, headers: dict[str, str] | None =
     if view.status == "in_progress":
         more["Retry-After"] = str(POLL_SECONDS)
     return JSONResponse(view.model_dump(mode="json"), status, headers=more)
-
-
-def _cursor(after: str) -> UUID:
-    try:
-        return parse_batch_id(after)
-    except NotFound as error:
-        raise InvalidRequest(
-            "after is not the id of one of your batches", param="after"
-        ) from error

@@ -17,15 +17,17 @@ from starlette.types import Scope
 from api.auth.caller import Authenticated
 from api.body_limit import takes_picture
 from api.dependencies import (
+    DEFAULT_LIMIT,
     MAX_WAIT_SECONDS,
     BaseUrl,
     Given,
+    Paged,
     Preferring,
     base_url_of,
     known_query,
 )
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
-from api.ports import After, Ports
+from api.ports import Ports
 from api.problems import request_id
 from api.responses.file import serve
 from api.responses.job import (
@@ -43,12 +45,12 @@ from api.submit.idempotency import Idempotency
 from api.submit.retry import RetryJob, retry
 from api.submit.submit import submit
 from api.validation_messages import explain
-from shared.errors import AppError, InvalidRequest, NotFound
-from shared.jobs.batch import parse_batch_id
+from shared.errors import AppError
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.create import Metadata
 from shared.jobs.inputs import Input
-from shared.jobs.job import Job, Variant, parse_id
-from shared.jobs.listing import Cut, Filter
+from shared.jobs.job import JOB_ID, Job, Variant, parse_id
+from shared.jobs.listing import WRONG_CURSOR, Filter
 from shared.jobs.storage_keys import FIRST, output_prefix
 from shared.jobs.view import JobView
 from shared.lifecycle import Status
@@ -64,7 +66,7 @@ router = APIRouter(
 
 _PAIRS: Final = TypeAdapter(Metadata)
 
-PAGE: Final = 20
+MAX_STEP: Final = 1_000_000
 NEWEST: Final = re.compile(r"(?:limit=([1-9][0-9]?|100))?")
 """The queries that name at most how many jobs to list."""
 
@@ -103,9 +105,7 @@ def list_jobs(
     ports: Given,
     caller: Authenticated,
     base_url: BaseUrl,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = PAGE,
-    order: Literal["asc", "desc"] = "desc",
+    paging: Paged,
     status: Status | None = None,
     model: Annotated[str | None, Query(max_length=100)] = None,
     batch_id: Annotated[str | None, Query(max_length=100)] = None,
@@ -128,26 +128,19 @@ def list_jobs(
     narrow = Filter(
         status=status,
         engine=model,
-        batch_id=None if batch_id is None else _batch(batch_id),
+        batch_id=BATCH_ID.parse_query(
+            batch_id, "batch_id", wrong="batch_id is not the id of a batch"
+        ),
         metadata=_metadata(request),
         query=q,
     )
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=narrow,
-        cut=Cut(
-            limit=limit,
-            after=None if after is None else cursor(after),
-            newest_first=order == "desc",
-        ),
+        cut=paging.cut(JOB_ID, wrong=WRONG_CURSOR),
     )
-    views = [view(ports, job, base_url) for job in page.jobs]
-    found = JobList(
-        data=views,
-        first_id=views[0].id if views else None,
-        last_id=views[-1].id if views else None,
-        has_more=page.has_more,
-    )
+    views = [view(ports, job, base_url) for job in page.items]
+    found = JobList.of(views, has_more=page.has_more)
     if narrow.is_search:
         found = SearchedJobList(**found.__dict__, is_cut=page.is_cut)
     # Not by FastAPI, which would check every value of every job again.
@@ -187,7 +180,7 @@ async def list_newest(scope: Scope, _last: str, query: str) -> Response:
     ports: Ports = scope["app"].state.ports
     match = NEWEST.fullmatch(query)
     assert match is not None
-    limit = int(match[1] or PAGE)
+    limit = int(match[1] or DEFAULT_LIMIT)
     owner_id = scope["state"]["caller"].owner_id
     jobs = await ports.known_jobs.newest(owner_id, limit + 1)
     base_url = base_url_of(scope, ports.settings)
@@ -269,6 +262,14 @@ async def content(
         str, Query(max_length=100, description="Which input, where variant is input.")
     ] = FIRST,
     link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    step: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=MAX_STEP,
+            description="Gives each preview an address of its own; the newest is the answer.",
+        ),
+    ] = None,
     via: Annotated[
         Literal["gateway"] | None,
         Query(description="Here, also where the storage has an address of its own."),
@@ -294,21 +295,6 @@ def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> No
         for given in inputs:
             storage.delete(given.key)
         storage.delete_prefix(output_prefix(job_id))
-
-
-def cursor(after: str) -> UUID:
-    """Return the id that a listing goes on behind."""
-    try:
-        return parse_id(after)
-    except NotFound as error:
-        raise InvalidRequest("after is not the id of one of your jobs", param="after") from error
-
-
-def _batch(batch_id: str) -> UUID:
-    try:
-        return parse_batch_id(batch_id)
-    except NotFound as error:
-        raise InvalidRequest("batch_id is not the id of a batch", param="batch_id") from error
 
 
 def _metadata(request: Request) -> dict[str, str]:

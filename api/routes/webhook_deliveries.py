@@ -1,23 +1,21 @@
 """Webhook deliveries: what was sent, what came back, and sending it again."""
 
 from typing import Annotated, Literal
-from uuid import UUID
 
 import structlog
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime
 
 from api.auth.caller import Authenticated
-from api.dependencies import Given, known_query
+from api.dependencies import Given, Paged, known_query
 from api.openapi import PROBLEMS
-from api.ports import After
 from api.responses.webhook import DeliveryList, DeliveryView, ReplayView, delivery_view
 from api.route import Route
 from api.submit.json_body import KnownNames
-from shared.errors import InvalidRequest, NotFound
-from shared.jobs.job import parse_id
+from shared.jobs.job import JOB_ID
 from shared.webhooks.delivery_log import DeliveryStatus, Window, parse_delivery_id
-from shared.webhooks.endpoints import no_such_cursor
+from shared.webhooks.endpoints import WRONG_CURSOR
+from shared.webhooks.signing import DELIVERY_ID
 
 router = APIRouter(
     route_class=Route,
@@ -43,29 +41,20 @@ def list_deliveries(
     endpoint_id: str,
     ports: Given,
     caller: Authenticated,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    paging: Paged,
     status: DeliveryStatus | None = None,
     job_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DeliveryList:
     """List what was sent to an endpoint, or with `default` to jobs' own URLs, newest first."""
     page = ports.delivery_log.page(
         ports.endpoints.named(endpoint_id, owner_id=caller.owner_id),
+        paging.cut(DELIVERY_ID, wrong=WRONG_CURSOR),
         owner_id=caller.owner_id,
         status=status,
-        job_id=None if job_id is None else _job(job_id),
-        limit=limit,
-        after=None if after is None else _cursor(after),
-        newest_first=order == "desc",
+        job_id=JOB_ID.parse_query(job_id, "job_id", wrong="job_id is not the id of a job"),
     )
-    views = [delivery_view(sent) for sent in page.deliveries]
-    return DeliveryList(
-        data=views,
-        first_id=views[0].id if views else None,
-        last_id=views[-1].id if views else None,
-        has_more=page.has_more,
-    )
+    views = [delivery_view(sent) for sent in page.items]
+    return DeliveryList.of(views, has_more=page.has_more)
 
 
 @router.post("/webhook_endpoints/{endpoint_id}/replay")
@@ -94,17 +83,3 @@ def replay_delivery(delivery_id: str, ports: Given, caller: Authenticated) -> De
     replayed = ports.delivery_log.replay(found, owner_id=caller.owner_id)
     _log.info("webhook_replayed", delivery=delivery_id)
     return delivery_view(replayed)
-
-
-def _cursor(after: str) -> UUID:
-    try:
-        return parse_delivery_id(after)
-    except NotFound as error:
-        raise no_such_cursor() from error
-
-
-def _job(job_id: str) -> UUID:
-    try:
-        return parse_id(job_id)
-    except NotFound as error:
-        raise InvalidRequest("job_id is not the id of a job", param="job_id") from error

@@ -8,13 +8,13 @@ from typing import Annotated, Final, Literal, get_args
 from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Body, Depends, Query, Response
+from fastapi import APIRouter, Body, Depends, Response
 from pydantic import Field, StringConstraints
 
 from api.auth.caller import Authenticated, Caller
-from api.dependencies import Given, known_query
+from api.dependencies import Given, Paged, known_query
 from api.openapi import PROBLEMS
-from api.ports import After, Ports
+from api.ports import Ports
 from api.responses.webhook import (
     DeletedEndpoint,
     EndpointList,
@@ -31,11 +31,12 @@ from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.json_body import KnownNames
 from api.submit.remote_urls import check_webhook
-from shared.errors import NotFound, Unavailable
+from shared.errors import Unavailable
 from shared.numbers import Truth
 from shared.outbound.errors import OutboundFailed
 from shared.webhooks.delivery_log import Attempt
-from shared.webhooks.endpoints import Change, EndpointEvent, no_such_cursor, parse_endpoint_id
+from shared.webhooks.endpoints import ENDPOINT_ID, WRONG_CURSOR, Change, parse_endpoint_id
+from shared.webhooks.events import EndpointEvent
 from shared.webhooks.signing import webhook_id
 
 router = APIRouter(
@@ -110,24 +111,14 @@ async def register_endpoint(
 def list_endpoints(
     ports: Given,
     caller: Authenticated,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    paging: Paged,
 ) -> EndpointList:
     """List the endpoints, the newest first."""
     page = ports.endpoints.page(
-        owner_id=caller.owner_id,
-        limit=limit,
-        after=None if after is None else _cursor(after),
-        newest_first=order == "desc",
+        paging.cut(ENDPOINT_ID, wrong=WRONG_CURSOR), owner_id=caller.owner_id
     )
-    views = [endpoint_view(endpoint) for endpoint in page.endpoints]
-    return EndpointList(
-        data=views,
-        first_id=views[0].id if views else None,
-        last_id=views[-1].id if views else None,
-        has_more=page.has_more,
-    )
+    views = [endpoint_view(endpoint) for endpoint in page.items]
+    return EndpointList.of(views, has_more=page.has_more)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}")
@@ -244,10 +235,3 @@ async def _tried(ports: Ports, caller: Caller, delivery_id: UUID) -> Attempt:
     raise Unavailable(
         f"nothing was sent within {TEST_PATIENCE.total_seconds():g} s: is the keeper running?"
     )
-
-
-def _cursor(after: str) -> UUID:
-    try:
-        return parse_endpoint_id(after)
-    except NotFound as error:
-        raise no_such_cursor() from error

@@ -67,7 +67,8 @@ export const listModels = async () => (await read("v1/models")).data;
 export const readQueue = () => read("v1/queue");
 export const listJobs = (pairs) => read(`v1/jobs?${query(pairs)}`);
 export const cancelJob = async (id) => (await send("POST", `v1/jobs/${id}/cancel`)).json();
-export const retryJob = async (id, json) => (await send("POST", `v1/jobs/${id}/retry`, { json })).json();
+export const retryJob = async (id, json, idempotencyKey) =>
+  (await send("POST", `v1/jobs/${id}/retry`, { json, headers: { "Idempotency-Key": idempotencyKey } })).json();
 export const deleteJob = (id, options) => send("DELETE", `v1/jobs/${id}`, options);
 
 // Return the job, or null where it is as the version known.
@@ -141,7 +142,8 @@ export function follow(onJob, onState) {
 
 // Where a file of a job lies, always here: a link made for another address is cut to its path.
 export function fileUrl(job, variant = "video") {
-  const link = job.output?.[variant]?.url || `/v1/jobs/${job.id}/content?variant=${variant}`;
+  const shown = variant === "preview" ? job.preview_url : job.output?.[variant]?.url;
+  const link = shown || `/v1/jobs/${job.id}/content?variant=${variant}`;
   const { pathname, search } = new URL(link, BASE);
   const url = new URL(path(pathname.slice(pathname.indexOf("/v1/jobs/") + 1)) + search);
   url.searchParams.set("via", "gateway");

@@ -80,6 +80,7 @@ class Job:
     expires_at: datetime | None = None
     input: Mapping[str, Any] = field(default_factory=dict)
     output: Output | None = None
+    preview_url: str | None = None
     error: JobError | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     attempt: int = 0

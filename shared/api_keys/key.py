@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import RowMapping
 
+from shared.ids import PublicId
 from shared.tables import ANONYMOUS
 
 MARK: Final = "sr_"
@@ -23,7 +24,7 @@ PREFIX_LETTERS: Final = 12
 SECRET_LETTERS: Final = 43
 """256 bits. So much chance needs no slow hash: nobody tries that many."""
 
-ID_PREFIX: Final = "key_"
+KEY_ID: Final = PublicId("key_", "no such key")
 
 _KEY: Final = re.compile(
     f"({MARK}[A-Za-z0-9]{{{PREFIX_LETTERS}}})_[A-Za-z0-9]{{{SECRET_LETTERS}}}"
@@ -48,6 +49,7 @@ class ApiKey:
     models: frozenset[str] | None
     is_read_only: bool
     daily_seconds: int | None
+    daily_usd: float | None
     created_at: datetime
     last_used_at: datetime | None
     rotated_at: datetime | None
@@ -62,7 +64,7 @@ class ApiKey:
 
     @property
     def public_id(self) -> str:
-        return f"{ID_PREFIX}{self.id.hex}"
+        return KEY_ID.show(self.id)
 
     @property
     def owner_id(self) -> UUID:

@@ -1,7 +1,8 @@
 """Who serves what: the workers' own word on themselves, and the engines they have offered."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.engines.spec import EngineSpec
+from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
 from shared.excerpt import excerpt
 from shared.loop_reads import LoopReads
@@ -24,7 +26,8 @@ LOST: Final = "lost"
 class WorkerInfo:
     """A worker as it shows itself; for show, admission and metrics, never for the reaper.
 
-    `free_bytes` is the room in the folder where it makes clips.
+    `free_bytes` is the room in the folder where it makes clips; `weights` has each engine whose
+    weights it knows of.
     """
 
     name: str
@@ -37,7 +40,9 @@ class WorkerInfo:
     resident_engine: str | None
     state: str
     model_loads: int
+    load_seconds: float = 0.0
     free_bytes: int | None = None
+    weights: Mapping[str, WeightsView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,8 @@ class OfferedEngine:
     free_bytes: int | None = None
     lost_cards: int = 0
     """Cards that would serve it, and fell off the bus."""
+    weights: WeightsView | None = None
+    """How they stand at the worker that is nearest to rendering; None where none says."""
 
 
 class OfferHeads:
@@ -88,7 +95,12 @@ class EngineRegistry:
                 )
 
     def beat(self, card: WorkerInfo) -> None:
-        values = {**card.__dict__, "engines": list(card.engines)}
+        weights = {name: view.model_dump(mode="json") for name, view in card.weights.items()}
+        values = {
+            **card.__dict__,
+            "engines": list(card.engines),
+            "weights": json.dumps(weights),
+        }
         with self._db.autocommit() as connection:
             connection.execute(_BEAT, values)
 
@@ -96,7 +108,18 @@ class EngineRegistry:
         """Return every engine known here, those that are served now first, best first."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
-        return [OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
+        return [
+            OfferedEngine(
+                EngineSpec.model_validate(spec),
+                workers,
+                updated_at,
+                card_bytes=card_bytes,
+                free_bytes=free_bytes,
+                lost_cards=lost_cards,
+                weights=best_of(weights or ()),
+            )
+            for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
+        ]
 
     def choose(self, name: str | None) -> OfferedEngine:
         """Return the offer of that name, or the best this installation serves.
@@ -146,20 +169,23 @@ _OFFER: Final = text(
 
 _BEAT: Final = text("""
 INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
-                     resident_engine, state, model_loads, free_bytes)
+                     resident_engine, state, model_loads, load_seconds, free_bytes, weights)
 VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
-        :resident_engine, :state, :model_loads, :free_bytes)
+        :resident_engine, :state, :model_loads, :load_seconds, :free_bytes,
+        CAST(:weights AS jsonb))
 ON CONFLICT (name) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, device = excluded.device,
     device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
     engines = excluded.engines, resident_engine = excluded.resident_engine,
     state = excluded.state, model_loads = excluded.model_loads,
-    free_bytes = excluded.free_bytes,
+    load_seconds = excluded.load_seconds, free_bytes = excluded.free_bytes,
+    weights = excluded.weights,
     started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
                       ELSE clock_timestamp() END,
     beat_at = clock_timestamp()
 """)
 
+_WEIGHTS: Final = "jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name)"
 _WORKERS: Final = """
     count(w.name), e.updated_at,
     CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END
@@ -179,16 +205,14 @@ ORDER BY (count(w.name) > 0) DESC, e.rank, e.name
 """
 
 _OFFERS: Final = text(
-    f"SELECT e.spec, {_WORKERS}, {_FREE}, {_LOST_CARDS} {_FROM}".format(alive=":alive")
+    f"SELECT e.spec, {_WEIGHTS}, {_WORKERS}, {_FREE}, {_LOST_CARDS} {_FROM}".format(alive=":alive")
 )
 
 # Without the specs, which are long: one that changes has another `updated_at`. And without the
 # room on disks, which changes with each beat and is shown to nobody.
 _HEADS: Final = (
-    f"SELECT jsonb_build_array(e.name, {_WORKERS}, {_LOST_CARDS})::text {_FROM}".format(
-        alive=WORKER_ALIVE_SECONDS
-    )
-)
+    f"SELECT jsonb_build_array(e.name, {_WEIGHTS}, {_WORKERS}, {_LOST_CARDS})::text {_FROM}"
+).format(alive=WORKER_ALIVE_SECONDS)
 
 _LIVE: Final = text(
     "SELECT count(*) FROM workers WHERE state NOT IN ('stopped', 'lost')"

@@ -9,9 +9,12 @@ from uuid import UUID
 from pydantic import BaseModel
 from sqlalchemy import RowMapping
 
-from shared.errors import NotFound
+from shared.ids import PublicId
 
-PREFIX: Final = "batch_"
+BATCH_ID: Final = PublicId("batch_", "no such batch")
+parse_batch_id: Final = BATCH_ID.parse
+no_such_batch: Final = BATCH_ID.not_found
+
 MAX_ITEMS: Final = 100
 
 
@@ -56,7 +59,7 @@ class Batch:
 
     @property
     def public_id(self) -> str:
-        return public_batch_id(self.id)
+        return BATCH_ID.show(self.id)
 
 
 @dataclass(frozen=True)
@@ -131,34 +134,10 @@ def batch_view(batch: Batch, live: LiveCounts, *, content_url: str | None) -> Ba
     )
 
 
-def public_batch_id(batch_id: UUID) -> str:
-    return f"{PREFIX}{batch_id.hex}"
-
-
-def parse_batch_id(text: str) -> UUID:
-    """Return the id inside `batch_…`.
-
-    Raises:
-        NotFound: it is no batch id; the same answer as for a batch that does not exist.
-    """
-    digits = text.removeprefix(PREFIX)
-    if not text.startswith(PREFIX) or len(digits) != 32:
-        raise no_such_batch()
-    try:
-        return UUID(hex=digits)
-    except ValueError as error:
-        raise no_such_batch() from error
-
-
-def no_such_batch() -> NotFound:
-    """Return the one answer for foreign, malformed and missing ids."""
-    return NotFound("no such batch")
-
-
 def sample_batch(at: datetime) -> BatchView:
     """Return what a test of `batch.finished` carries: no such batch exists."""
     values: dict[str, Any] = {"total": 2, "queued": 0, "running": 0, "succeeded": 2, "failed": 0}
-    name = f"{PREFIX}{'0' * 32}"
+    name = BATCH_ID.show(UUID(int=0))
     return BatchView(
         id=name,
         status="finished",

@@ -1,6 +1,6 @@
 """Reading batches: one, a page, and what their jobs left; every query names the owner."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
@@ -15,13 +15,16 @@ from shared.jobs.links import EXPIRED, SignedLink
 from shared.jobs.view import progress_percent
 from shared.lifecycle import Stage
 from shared.owners import BATCH_LINK_EPOCH
+from shared.paging import Cut, Page
+
+WRONG_CURSOR: Final = "after is not the id of one of your batches"
 
 
 @dataclass(frozen=True)
-class BatchPage:
-    batches: Sequence[Batch]
-    live: dict[UUID, LiveCounts]
-    has_more: bool
+class BatchPage(Page[Batch]):
+    """Batches in the order asked for, and what is known of their jobs that have not ended."""
+
+    live: Mapping[UUID, LiveCounts]
 
 
 class BatchQueries:
@@ -63,27 +66,26 @@ class BatchQueries:
             row = connection.execute(_BY_KEY, values).mappings().first()
         return None if row is None else Batch.from_row(row)
 
-    def page(
-        self, *, owner_id: UUID, limit: int, after: UUID | None, newest_first: bool
-    ) -> BatchPage:
+    def page(self, cut: Cut, *, owner_id: UUID) -> BatchPage:
         """Return up to `limit` batches that follow `after` in the order asked for.
 
         Raises:
             InvalidRequest: `after` is not a batch of this owner.
         """
-        values: dict[str, Any] = {"owner_id": owner_id, "after": after, "limit": limit + 1}
+        values: dict[str, Any] = {
+            "owner_id": owner_id,
+            "after": cut.after,
+            "limit": cut.limit + 1,
+        }
         with self._db.autocommit() as connection:
-            if after is not None:
-                known = connection.execute(_BY_ID, {"id": after, "owner_id": owner_id}).first()
-                if known is None:
-                    raise InvalidRequest(
-                        "after is not the id of one of your batches", param="after"
-                    )
-            rows = connection.execute(_NEWEST if newest_first else _OLDEST, values).mappings()
-            batches = [Batch.from_row(row) for row in rows]
-        return BatchPage(
-            batches[:limit], self.live(batches[:limit]), has_more=len(batches) > limit
-        )
+            if cut.after is not None:
+                known = connection.execute(_BY_ID, {"id": cut.after, "owner_id": owner_id})
+                if known.first() is None:
+                    raise InvalidRequest(WRONG_CURSOR, param="after")
+            statement = _NEWEST if cut.newest_first else _OLDEST
+            rows = connection.execute(statement, values).mappings().all()
+        page = Page.of([Batch.from_row(row) for row in rows], cut)
+        return BatchPage(page.items, page.has_more, self.live(page.items))
 
     def live(self, batches: Sequence[Batch]) -> dict[UUID, LiveCounts]:
         """Return what is known of the jobs that have not ended, for each batch that has some."""

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, TextClause, text
 
 from shared.jobs.job import Job
 from shared.jobs.usage import ADD_ENDED
-from shared.lifecycle import TERMINAL, VIDEO_EVENTS, WEBHOOK_EVENTS, Status
+from shared.lifecycle import TERMINAL, Status
 from shared.webhooks import enqueue
+from shared.webhooks.events import events_of
 
 
 def write_consequences(
@@ -35,7 +36,7 @@ def _add_deliveries(
     connection: Connection, ids: Sequence[UUID], status: Status, first_try: timedelta
 ) -> None:
     """Say who must hear of it; replays meet the unique key."""
-    events = [names[status] for names in (WEBHOOK_EVENTS, VIDEO_EVENTS) if status in names]
+    events = events_of(status)
     if events:
         values = {"job_ids": list(ids), "events": events, "first_try": first_try}
         connection.execute(enqueue.DELIVERIES, values)

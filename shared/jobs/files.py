@@ -23,6 +23,25 @@ def finished_file(job: Job, variant: Variant) -> Artifact:
     return _artifact(job, variant)
 
 
+def check_previewed(job: Job) -> None:
+    """Raise where a job has no preview: it has ended, or has shown none yet.
+
+    Raises:
+        Gone, JobNotReady: as the job stands.
+    """
+    if job.is_terminal:
+        raise Gone("a job's previews are over when it has ended; see the job for its files")
+    if job.status is not Status.RUNNING or job.preview_step is None:
+        raise no_preview_yet()
+
+
+def no_preview_yet() -> JobNotReady:
+    return JobNotReady(
+        "there is no preview: one comes after some steps, if the job's model makes them, and is"
+        " kept for minutes; the job's preview_url says when"
+    )
+
+
 def _artifact(job: Job, variant: Variant) -> Artifact:
     if job.result is None:
         if job.is_terminal:

@@ -11,11 +11,14 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import RowMapping
 
 from shared.engines.parameters import RenderParameters
-from shared.errors import NotFound
+from shared.ids import PublicId
 from shared.jobs.inputs import Input, read_inputs
 from shared.lifecycle import TERMINAL, Stage, Status
 
-PREFIX: Final = "job_"
+JOB_ID: Final = PublicId("job_", "no such job")
+public_id: Final = JOB_ID.show
+parse_id: Final = JOB_ID.parse
+no_such_job: Final = JOB_ID.not_found
 
 
 class Priority(StrEnum):
@@ -25,13 +28,14 @@ class Priority(StrEnum):
 
 
 class Variant(StrEnum):
-    """The files a job can have."""
+    """The files a job can have; a preview is there while it is rendered, and in no storage."""
 
     VIDEO = "video"
     POSTER = "poster"
     GIF = "gif"
     SPRITESHEET = "spritesheet"
     INPUT = "input"
+    PREVIEW = "preview"
 
 
 class FileFacts(BaseModel):
@@ -88,6 +92,7 @@ class Job:
     image_width: int
     image_height: int
     gpu_bytes: int | None
+    price_micros: int | None
     needs: tuple[str, ...]
     source: str
     request_id: str | None
@@ -110,6 +115,7 @@ class Job:
     step: int | None
     total_steps: int | None
     eta_seconds: float | None
+    preview_step: int | None
     error_code: str | None
     error_message: str | None
     error_retryable: bool | None
@@ -161,30 +167,6 @@ _APART: Final = {"inputs", "link_epoch"}
 """What is read by joins, where it is wanted."""
 
 _COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name not in _APART)
-
-
-def public_id(job_id: UUID) -> str:
-    return f"{PREFIX}{job_id.hex}"
-
-
-def parse_id(text: str) -> UUID:
-    """Return the id inside `job_…`.
-
-    Raises:
-        NotFound: it is no job id; the same answer as for a job that does not exist.
-    """
-    digits = text.removeprefix(PREFIX)
-    if not text.startswith(PREFIX) or len(digits) != 32:
-        raise no_such_job()
-    try:
-        return UUID(hex=digits)
-    except ValueError as error:
-        raise no_such_job() from error
-
-
-def no_such_job() -> NotFound:
-    """Return the one answer for foreign, deleted, malformed and missing ids."""
-    return NotFound("no such job")
 
 
 @dataclass(frozen=True)

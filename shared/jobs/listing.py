@@ -16,18 +16,18 @@ from shared.errors import InvalidRequest
 from shared.jobs.job import Job
 from shared.jobs.news import LINKED
 from shared.lifecycle import Status
+from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
 LOOKED_AT_FIRST: Final = 200
 """Of so many the planner walks along an index, to where a page is full; 5,000 it sorts."""
+WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
 
 @dataclass(frozen=True)
-class Page:
+class JobPage(Page[Job]):
     """Jobs in the order asked for; `is_cut` says that a search left older jobs out."""
 
-    jobs: Sequence[Job]
-    has_more: bool
     is_cut: bool = False
 
 
@@ -49,16 +49,7 @@ class Filter:
         return bool(self.metadata) or self.query is not None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """Which part of a listing is asked for."""
-
-    limit: int
-    after: UUID | None = None
-    newest_first: bool = True
-
-
-def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
+def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> JobPage:
     """Return up to `limit` jobs that follow `after` in the order asked for.
 
     Raises:
@@ -76,21 +67,20 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "query": narrow.query,
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
-        raise InvalidRequest("after is not the id of one of your jobs", param="after")
-    statement = _statement(narrow, cut)
+        raise InvalidRequest(WRONG_CURSOR, param="after")
     found: Sequence[RowMapping] = ()
     if narrow.is_search and cut.newest_first:
         # The newest of what is found are among the newest: most searches end here.
-        few = {**values, "searched": LOOKED_AT_FIRST}
-        found = connection.execute(statement, few).mappings().all()
+        few = _statement(narrow, cut, searched=LOOKED_AT_FIRST)
+        found = connection.execute(few, values).mappings().all()
     if len(found) <= cut.limit:
-        found = connection.execute(statement, values).mappings().all()
+        found = connection.execute(_statement(narrow, cut), values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
     jobs = [Job.from_row(row) for row in found[: cut.limit]]
-    return Page(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
+    return JobPage(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
 
 
-def _statement(narrow: Filter, cut: Cut) -> TextClause:
+def _statement(narrow: Filter, cut: Cut, *, searched: int = SEARCHED) -> TextClause:
     """Return the statement whose walk goes along the index that has what is asked."""
     order = "DESC" if cut.newest_first else "ASC"
     after = "" if cut.after is None else f"AND id {'<' if cut.newest_first else '>'} :after"
@@ -98,7 +88,7 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
         ids = _BATCH.format(after=after, order=order)
     elif narrow.is_search:
         ids = _SEARCH.format(
-            window=_window(narrow),
+            window=_window(narrow, searched),
             after=after,
             order=order,
         )
@@ -107,18 +97,21 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
     return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
 
 
-def _window(narrow: Filter) -> str:
+def _window(narrow: Filter, searched: int) -> str:
     """Return what a search looks through, the newest first.
 
     The walks by status are merged as they go, so that a search ends as soon as its page is full.
     """
     engine = "" if narrow.engine is None else "AND engine = :engine"
     statuses = list(Status) if narrow.status is None else [narrow.status]
-    walks = [_SEARCHED_WALK.format(status=status, engine=engine) for status in statuses]
+    walks = [
+        _SEARCHED_WALK.format(status=status, engine=engine, searched=searched)
+        for status in statuses
+    ]
     if len(walks) == 1:
         return walks[0]
     merged = " UNION ALL ".join(f"({walk})" for walk in walks)
-    return f"{merged} ORDER BY id DESC LIMIT :searched"
+    return f"{merged} ORDER BY id DESC LIMIT {searched}"
 
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
@@ -135,11 +128,11 @@ WALK: Final = """
     ORDER BY id {order} LIMIT {limit}
 """
 
-# The status is written into it: of an unknown one the planner would not know that it has an order.
+# The status and the number are written into it: of unknown ones the planner knows too little.
 _SEARCHED_WALK: Final = """
     SELECT id, metadata, parameters FROM jobs
     WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
-    ORDER BY id DESC LIMIT :searched
+    ORDER BY id DESC LIMIT {searched}
 """
 
 _MATCHES: Final = """

@@ -14,8 +14,9 @@ from shared.jobs import sql
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.links import EXPIRED, SignedLink
-from shared.jobs.listing import Cut, Filter, Page, read_page
+from shared.jobs.listing import Filter, JobPage, read_page
 from shared.owners import LINK_EPOCH
+from shared.paging import Cut
 from shared.tables import jobs
 
 RENDER_SAMPLE: Final = 20
@@ -108,7 +109,7 @@ class JobQueries:
             row = connection.execute(statement).mappings().first()
         return None if row is None else Job.from_row(row)
 
-    def page(self, *, owner_id: UUID, narrow: Filter, cut: Cut) -> Page:
+    def page(self, *, owner_id: UUID, narrow: Filter, cut: Cut) -> JobPage:
         """Return up to `limit` jobs that follow `after` in the order asked for.
 
         Raises:

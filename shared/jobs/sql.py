@@ -6,7 +6,8 @@ from sqlalchemy import TextClause, text
 
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.jobs.pauses import NOT_PAUSED
-from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
+from shared.jobs.residency import SWAP_RANK
+from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from shared.owners import BATCH_LINK_EPOCH, LINK_EPOCH
 
@@ -18,6 +19,7 @@ def _transition(event: Event, assignments: str, where: str, returning: str = "*"
     sets = [f"status = '{transition.target}'", "version = version + 1"]
     if transition.target is not Status.RUNNING:
         sets += ["lease_until = NULL", "stage = NULL", "eta_seconds = NULL"]
+        sets.append("preview_step = NULL")
     if transition.target is Status.QUEUED:
         sets += ["worker = NULL", "step = NULL", "total_steps = NULL"]
     if transition.target in TERMINAL:
@@ -58,13 +60,14 @@ SUBMIT: Final = text(f"""
 WITH made AS (
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
-    image_sha256, image_width, image_height, gpu_bytes, needs, source, request_id,
+    image_sha256, image_width, image_height, gpu_bytes, price_micros, needs, source, request_id,
     parent_id, batch_id, batch_position, idempotency_key, idempotency_fingerprint,
     webhook_url, webhook_event_types, webhook_headers,
     metadata, warnings, retain_seconds, expected_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
-    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :needs, :source,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes,
+    :price_micros, :needs, :source,
     :request_id, :parent_id, :batch_id, :batch_position,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     :webhook_headers,
@@ -73,7 +76,7 @@ SELECT
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
-  AND {HAS_SECONDS_LEFT}
+  AND {HAS_SECONDS_LEFT} AND {HAS_MONEY_LEFT}
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING *
 ), reserved AS ({RESERVE})
@@ -107,10 +110,11 @@ CLAIM: Final = _transition(
     # The engines in the order of their first jobs, then the first free job of one: each is a
     # short walk along the index, where all engines at once would be a sort of the whole queue.
     "id = (SELECT best.id FROM ("
-    "SELECT one.engine FROM unnest(CAST(:engines AS text[])) AS one(engine)"
+    "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
     " CROSS JOIN LATERAL ("
-    f"SELECT claim_at FROM jobs WHERE jobs.engine = one.engine AND {_MAY_START}"
-    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED} ORDER BY head.claim_at) AS first"
+    f"SELECT engine, claim_at, due_at FROM jobs WHERE jobs.engine = one.name AND {_MAY_START}"
+    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED}"
+    f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
     f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.engine AND {_MAY_START}"
     " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
     f"*, {CAP} AS cap, {INPUTS} AS inputs",
@@ -122,7 +126,8 @@ RUNNING: Final = text(
 
 BEAT: Final = text(
     "UPDATE jobs SET lease_until = clock_timestamp() + :lease, version = version + 1,"
-    " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds"
+    " stage = :stage, step = :step, total_steps = :total_steps, eta_seconds = :eta_seconds,"
+    " preview_step = :preview_step"
     " WHERE id = :id AND attempt = :attempt AND status = 'running' RETURNING version, owner_id"
 )
 
@@ -131,6 +136,10 @@ _AGAIN: Final = "due_at = clock_timestamp()"
 
 HAND_BACK: Final = _transition(Event.HAND_BACK, _AGAIN, _FENCE)
 HAND_BACK_ALL: Final = _transition(Event.HAND_BACK, _AGAIN, "worker = :worker")
+
+PUT_OFF: Final = _transition(
+    Event.HAND_BACK, "due_at = clock_timestamp() + CAST(:delay AS interval)", _FENCE
+)
 
 RETRY: Final = _transition(
     Event.RETRY,

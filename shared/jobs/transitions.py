@@ -19,6 +19,7 @@ from shared.jobs.consequences import write_consequences
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
+from shared.jobs.residency import Residency, claim_values
 from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
@@ -46,12 +47,16 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a running job is, for show; `eta_seconds` is what is left of the whole job."""
+    """Where a running job is, for show; `eta_seconds` is what is left of the whole job.
+
+    `preview_step` is the step whose picture lies in the preview store.
+    """
 
     stage: Stage
     step: int | None = None
     total_steps: int | None = None
     eta_seconds: float | None = None
+    preview_step: int | None = None
 
 
 class Jobs:
@@ -69,18 +74,22 @@ class Jobs:
         lease: timedelta,
         first_try: timedelta,
         max_running: int | None = None,
+        paid_micros: int | None = None,
     ) -> None:
         """Bring up the transitions of one process.
 
         Args:
             first_try: how long webhooks wait before they are tried for the first time.
             max_running: for each owner whose key has no such cap of its own.
+            paid_micros: what each owner may spend on hosted models a UTC day, in millionths of
+                a dollar; None is no limit.
         """
         self._db = db
         self._announcer = announcer
         self._lease = lease
         self._first_try = first_try
         self._max_running = max_running
+        self._paid_micros = paid_micros
 
     def submit(
         self, new: NewJob, *, max_queued: int, daily_seconds: int | None = None
@@ -95,7 +104,7 @@ class Jobs:
             QuotaExceeded: so many seconds are not left today.
             IdempotencyConflict: the key belongs to another request.
         """
-        limits = Limits(max_queued, daily_seconds)
+        limits = Limits(max_queued, daily_seconds, self._paid_micros)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
@@ -120,7 +129,7 @@ class Jobs:
         Raises:
             QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
         """
-        limits = Limits(max_queued, daily_seconds)
+        limits = Limits(max_queued, daily_seconds, self._paid_micros)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": batch.owner_id})
             if batch.webhook_url is not None or any(new.webhook_url for new in news):
@@ -169,6 +178,7 @@ class Jobs:
         values = new.values(limits.max_queued) | {
             "max_running": self._max_running,
             "daily_seconds": limits.daily_seconds,
+            "paid_micros": limits.paid_micros,
         }
         row = connection.execute(sql.SUBMIT, values).mappings().first()
         if row is None:
@@ -184,6 +194,7 @@ class Jobs:
         *,
         worker: str,
         card_bytes: int | None = None,
+        residency: Residency | None = None,
     ) -> Job | None:
         """Take the best queued job of these engines, or None when there is none.
 
@@ -191,6 +202,7 @@ class Jobs:
             engines: each with what its spec honours, or their names alone: a job that needs
                 more is left to a worker of a later release.
             card_bytes: the memory of the worker's card: what needs more is left to another.
+            residency: the model on that card, whose jobs come first (`SWAP_RANK`).
         """
         honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
         values = {
@@ -200,6 +212,7 @@ class Jobs:
             "lease": self._lease,
             "card_bytes": card_bytes,
             "max_running": self._max_running,
+            **claim_values(residency),
         }
         while True:
             with suppress(_OneTooMany):
@@ -225,6 +238,7 @@ class Jobs:
             "step": progress.step,
             "total_steps": progress.total_steps,
             "eta_seconds": progress.eta_seconds,
+            "preview_step": progress.preview_step,
             "lease": self._lease,
         }
         with self._db.autocommit() as connection:
@@ -236,6 +250,10 @@ class Jobs:
     def hand_back(self, claim: Claim) -> Job:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
         return self._fenced_transition(sql.HAND_BACK, claim, {})
+
+    def put_off(self, claim: Claim, *, delay: timedelta) -> Job:
+        """Queue the job again in its old place, due after `delay`, uncharged."""
+        return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
 
     def hand_back_all(self, *, worker: str) -> list[Job]:
         """Queue again, uncharged, what a worker still held when its drain was cut short."""

@@ -8,8 +8,17 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel
 
 from shared.engines.spec import Quality
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.estimates import Expected, Unknown
-from shared.jobs.job import Artifact, FileFacts, Job, Priority, QueuePlace, public_id
+from shared.jobs.job import (
+    Artifact,
+    FileFacts,
+    Job,
+    Priority,
+    QueuePlace,
+    Variant,
+    public_id,
+)
 from shared.jobs.links import Links
 from shared.lifecycle import Stage, Status
 
@@ -91,6 +100,7 @@ class JobView(BaseModel):
     """A job as clients see it: the body of GET, of a listing's items and of webhooks.
 
     `approximate` is true for a draft; `metrics` then has the plan it was rendered by.
+    `preview_url` is a small picture of the unfinished clip, a new address for each new one.
     """
 
     id: str
@@ -109,6 +119,7 @@ class JobView(BaseModel):
     approximate: bool
     seed: int
     output: OutputView | None
+    preview_url: str | None = None
     error: ErrorView | None
     metrics: dict[str, Any]
     attempt: int
@@ -166,12 +177,13 @@ def job_view(
         approximate=job.parameters.approximate,
         seed=job.parameters.seed,
         output=_output(job, links, base_url, now),
+        preview_url=_preview(job, links, base_url, now),
         error=_error(job),
         metrics={name: each for name, each in job.metrics.items() if name != "warnings"},
         attempt=job.attempt,
         failures=job.failures,
         priority=job.priority,
-        batch_id=None if job.batch_id is None else f"batch_{job.batch_id.hex}",
+        batch_id=None if job.batch_id is None else BATCH_ID.show(job.batch_id),
         parent_id=None if job.parent_id is None else public_id(job.parent_id),
         metadata=job.metadata,
         version=job.version,
@@ -185,6 +197,9 @@ _SPANS: Final[Mapping[Stage, tuple[int, int]]] = {
     Stage.COMPILING: (1, 1),
     Stage.ENCODING_INPUTS: (2, 4),
     Stage.DENOISING: (5, 89),
+    Stage.SUBMITTING: (3, 4),
+    Stage.RENDERING_ELSEWHERE: (5, 86),
+    Stage.DOWNLOADING: (87, 89),
     Stage.DECODING: (90, 96),
     Stage.MUXING: (97, 97),
     Stage.UPLOADING: (98, 98),
@@ -218,6 +233,7 @@ def etag(view: JobView) -> str:
             "output": {"__all__": {"url"}},
             "queue": {"eta_seconds"},
             "expected": True,
+            "preview_url": True,
         }
     )
     return f'W/"{view.version}-{hashlib.sha256(body.encode()).hexdigest()[:16]}"'
@@ -231,6 +247,13 @@ def _output(job: Job, links: Links, base_url: str, now: datetime) -> OutputView 
         for variant, artifact in job.result.artifacts.items()
     }
     return OutputView(ai_generated=job.result.ai_generated, **views)
+
+
+def _preview(job: Job, links: Links, base_url: str, now: datetime) -> str | None:
+    if job.status is not Status.RUNNING or job.preview_step is None:
+        return None
+    link = links.path(job, Variant.PREVIEW, now=now)
+    return f"{base_url}{link}&step={job.preview_step}"
 
 
 def _artifact(artifact: Artifact, url: str) -> ArtifactView:

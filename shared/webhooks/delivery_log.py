@@ -1,7 +1,5 @@
 """The log of webhook deliveries: every try of every one, tests, and replays of one or a range."""
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,16 +15,17 @@ from shared.errors import (
     DeliveryUnderWay,
     EndpointDisabled,
     InvalidRequest,
-    NotFound,
 )
 from shared.ids import new_id
+from shared.paging import Cut, Page
 from shared.webhooks.endpoints import Endpoint, no_such_cursor
+from shared.webhooks.signing import DELIVERY_ID
 
-PREFIX: Final = "delivery_"
+parse_delivery_id: Final = DELIVERY_ID.parse
+no_such_delivery: Final = DELIVERY_ID.not_found
+
 MAX_REPLAYED: Final = 10_000
 """What one request may send again: the statement must end within the database's deadline."""
-
-_PUBLIC: Final = re.compile(f"{PREFIX}([0-9a-f]{{32}})")
 
 
 class DeliveryStatus(StrEnum):
@@ -73,12 +72,6 @@ class DeliveryRecord:
         return cls(**values)
 
 
-@dataclass(frozen=True)
-class Page:
-    deliveries: Sequence[DeliveryRecord]
-    has_more: bool
-
-
 @dataclass(frozen=True, kw_only=True)
 class Window:
     """The deliveries of an endpoint that were made from `since` on and before `until`."""
@@ -112,14 +105,12 @@ class DeliveryLog:
     def page(
         self,
         endpoint: Endpoint,
+        cut: Cut,
         *,
         owner_id: UUID,
         status: DeliveryStatus | None,
         job_id: UUID | None,
-        limit: int,
-        after: UUID | None,
-        newest_first: bool,
-    ) -> Page:
+    ) -> Page[DeliveryRecord]:
         """Return up to `limit` deliveries of an endpoint that follow `after`.
 
         Raises:
@@ -130,16 +121,15 @@ class DeliveryLog:
             "endpoint_id": endpoint.id,
             "status": status,
             "job_id": job_id,
-            "after": after,
-            "limit": limit + 1,
+            "after": cut.after,
+            "limit": cut.limit + 1,
         }
         with self._db.autocommit() as connection:
-            if after is not None and connection.execute(_CURSOR, values).first() is None:
+            if cut.after is not None and connection.execute(_CURSOR, values).first() is None:
                 raise no_such_cursor()
-            statement = _NEWEST if newest_first else _OLDEST
+            statement = _NEWEST if cut.newest_first else _OLDEST
             rows = connection.execute(statement, values).mappings().all()
-        found = [DeliveryRecord.from_row(row) for row in rows[:limit]]
-        return Page(found, has_more=len(rows) > limit)
+        return Page.of([DeliveryRecord.from_row(row) for row in rows], cut)
 
     def add_test(self, endpoint: Endpoint, event: str, *, owner_id: UUID) -> UUID:
         """Have the keeper send a sample of an event, once."""
@@ -203,22 +193,6 @@ class DeliveryLog:
                     param="until",
                 )
         return replayed
-
-
-def parse_delivery_id(name: str) -> UUID:
-    """Return the id inside `delivery_…`, which receivers see as `webhook-id`.
-
-    Raises:
-        NotFound: it is none; the same answer as for a delivery that does not exist.
-    """
-    match = _PUBLIC.fullmatch(name)
-    if match is None:
-        raise no_such_delivery()
-    return UUID(hex=match[1])
-
-
-def no_such_delivery() -> NotFound:
-    return NotFound("no such webhook delivery")
 
 
 def _refuse_disabled(reason: str | None) -> None:

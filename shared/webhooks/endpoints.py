@@ -1,22 +1,24 @@
 """Webhook endpoints as rows: register, change, rotate, delete; every query names the owner."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 from uuid import UUID
 
 from sqlalchemy import RowMapping, text
 
 from shared.db import Database
-from shared.errors import InvalidRequest, NotFound
-from shared.ids import new_id
+from shared.errors import InvalidRequest
+from shared.ids import PublicId, new_id
+from shared.paging import Cut, Page
 from shared.webhooks.enqueue import DEFAULT_ENDPOINT
-from shared.webhooks.events import BatchEventType, EventType
 from shared.webhooks.signing import new_secret
 
-PREFIX: Final = "we_"
+ENDPOINT_ID: Final = PublicId("we_", "no such webhook endpoint")
+parse_endpoint_id: Final = ENDPOINT_ID.parse
+no_such_endpoint: Final = ENDPOINT_ID.not_found
+
 DEFAULT: Final = "default"
 """Names, where an endpoint's id may stand, the one behind an owner's one-off URLs."""
 
@@ -24,10 +26,6 @@ MAX_ENDPOINTS: Final = 50
 """Each end of a job becomes a row for each of them."""
 
 OVERLAP: Final = timedelta(hours=24)
-
-EndpointEvent = Literal[EventType, BatchEventType, "video.completed", "video.failed"]
-
-_HEX: Final = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +51,7 @@ class Endpoint:
 
     @property
     def public_id(self) -> str:
-        return DEFAULT if self.url is None else f"{PREFIX}{self.id.hex}"
+        return DEFAULT if self.url is None else ENDPOINT_ID.show(self.id)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,12 +62,6 @@ class Change:
     url: str | None = None
     event_types: Sequence[str] | None = None
     enabled: bool | None = None
-
-
-@dataclass(frozen=True)
-class Page:
-    endpoints: Sequence[Endpoint]
-    has_more: bool
 
 
 class Endpoints:
@@ -114,22 +106,21 @@ class Endpoints:
             return self.default(owner_id)
         return self.get(parse_endpoint_id(name), owner_id=owner_id)
 
-    def page(self, *, owner_id: UUID, limit: int, after: UUID | None, newest_first: bool) -> Page:
+    def page(self, cut: Cut, *, owner_id: UUID) -> Page[Endpoint]:
         """Return up to `limit` endpoints that follow `after` in the order asked for.
 
         Raises:
             InvalidRequest: `after` is not an endpoint of this owner.
         """
-        values = {"owner_id": owner_id, "after": after, "limit": limit + 1}
+        values = {"owner_id": owner_id, "after": cut.after, "limit": cut.limit + 1}
         with self._db.autocommit() as connection:
-            if after is not None:
-                known = connection.execute(_BY_ID, {"id": after, "owner_id": owner_id}).first()
-                if known is None:
+            if cut.after is not None:
+                known = connection.execute(_BY_ID, {"id": cut.after, "owner_id": owner_id})
+                if known.first() is None:
                     raise no_such_cursor()
-            statement = _NEWEST if newest_first else _OLDEST
+            statement = _NEWEST if cut.newest_first else _OLDEST
             rows = connection.execute(statement, values).mappings().all()
-        found = [Endpoint.from_row(row) for row in rows]
-        return Page(found[:limit], has_more=len(found) > limit)
+        return Page.of([Endpoint.from_row(row) for row in rows], cut)
 
     def update(self, endpoint_id: UUID, change: Change, *, owner_id: UUID) -> Endpoint:
         """Change what is named; what waits to be sent follows a new URL.
@@ -175,24 +166,11 @@ class Endpoints:
         return Endpoint.from_row(row)
 
 
-def parse_endpoint_id(name: str) -> UUID:
-    """Return the id inside `we_…`.
-
-    Raises:
-        NotFound: it is none; the same answer as for an endpoint that does not exist.
-    """
-    digits = name.removeprefix(PREFIX)
-    if not name.startswith(PREFIX) or not _HEX.fullmatch(digits):
-        raise no_such_endpoint()
-    return UUID(hex=digits)
-
-
-def no_such_endpoint() -> NotFound:
-    return NotFound("no such webhook endpoint")
+WRONG_CURSOR: Final = "after is not an id of this listing"
 
 
 def no_such_cursor() -> InvalidRequest:
-    return InvalidRequest("after is not an id of this listing", param="after")
+    return InvalidRequest(WRONG_CURSOR, param="after")
 
 
 def _one(row: RowMapping | None) -> Endpoint:

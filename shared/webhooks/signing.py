@@ -5,11 +5,16 @@ import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-from uuid import UUID
 
 from standardwebhooks import Webhook
 
+from shared.ids import PublicId
+
 SECRET_BYTES: Final = 32
+
+DELIVERY_ID: Final = PublicId("delivery_", "no such webhook delivery")
+webhook_id: Final = DELIVERY_ID.show
+"""A delivery's id as receivers see it: the same on every try, without a dot."""
 
 
 def new_secret() -> str:
@@ -18,11 +23,6 @@ def new_secret() -> str:
     Standard base64, never the URL-safe kind: its "_" breaks receivers that split on it.
     """
     return f"whsec_{base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()}"
-
-
-def webhook_id(delivery_id: UUID) -> str:
-    """Return a delivery's id as receivers see it: the same on every try, without a dot."""
-    return f"delivery_{delivery_id.hex}"
 
 
 def sign(

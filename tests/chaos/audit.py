@@ -14,15 +14,14 @@ from standardwebhooks import Webhook
 from shared.errors import AppError
 from shared.jobs.job import Job, Variant, parse_id
 from shared.jobs.storage_keys import output_key
-from shared.lifecycle import WEBHOOK_EVENTS, Status
+from shared.lifecycle import Status
+from shared.webhooks.events import EVENTS, TERMINAL_EVENTS
 from shared.webhooks.signing import webhook_id
 from tests.chaos.client import Ledger
 from tests.support.factory import JobFixture
 from tests.support.receiver import Receiver
 
-TERMINAL_EVENTS = {
-    str(status): event for status, event in WEBHOOK_EVENTS.items() if status != Status.RUNNING
-}
+ENDS = {str(status): event for event in TERMINAL_EVENTS for status in EVENTS[event]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ def audit(job_fixture: JobFixture, ledger: Ledger, receivers: list[Receiver]) ->
         deliveries[delivery["job_id"]].append(delivery)
     heard = listen(job_fixture, receivers)
     accepted = [(key, parse_id(job_id)) for key, job_id in ledger.accepted]
-    terminal = {id_ for id_, row in rows.items() if row["status"] in TERMINAL_EVENTS}
+    terminal = {id_ for id_, row in rows.items() if row["status"] in ENDS}
     jobs = [Job.from_row(row) for row in rows.values()]
     return Findings(
         lost=len({id_ for _, id_ in accepted if id_ not in terminal}),
@@ -96,7 +95,7 @@ def duplicates(heard: Heard) -> int:
 
 
 def _ends(deliveries: list[RowMapping]) -> int:
-    return len({d["event"] for d in deliveries if d["event"] in TERMINAL_EVENTS.values()})
+    return len({d["event"] for d in deliveries if d["event"] in TERMINAL_EVENTS})
 
 
 def _is_stale(job: Job) -> bool:
@@ -143,7 +142,7 @@ def _split(accepted: list[tuple[str, Any]], rows: Any) -> int:
 
 def _is_untold(job: Job, deliveries: list[RowMapping], heard: Heard) -> bool:
     """Tell whether a job's end neither reached its receiver nor shows as a dead letter."""
-    event = TERMINAL_EVENTS.get(str(job.status))
+    event = ENDS.get(str(job.status))
     if job.webhook_url is None or event is None:
         return False
     for delivery in deliveries:

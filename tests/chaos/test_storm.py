@@ -12,16 +12,19 @@ from tests.support.stack import Stack
 pytestmark = pytest.mark.long
 
 SEED = 7
-JOBS = 300
-FAULTS = 14
 
 
 @pytest.mark.timeout(600)
-def test_a_storm_loses_nothing_and_doubles_nothing(stack: Stack, tmp_path: Path) -> None:
-    report = Storm(stack, tmp_path, SEED, JOBS, FAULTS).run()
+@pytest.mark.parametrize(
+    ("jobs", "faults"), [(100, 5), pytest.param(300, 14, marks=pytest.mark.extended)]
+)
+def test_a_storm_loses_nothing_and_doubles_nothing(
+    stack: Stack, tmp_path: Path, jobs: int, faults: int
+) -> None:
+    report = Storm(stack, tmp_path, SEED, jobs, faults).run()
     sys.stdout.write(table(report))
     assert report.findings.broken == {}
-    assert report.jobs == JOBS
-    assert report.faults.total() == FAULTS
+    assert report.jobs == jobs
+    assert report.faults.total() == faults
     assert report.faults.keys() >= set(ALWAYS)
     assert report.dead_letters == 0

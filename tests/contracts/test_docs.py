@@ -39,8 +39,8 @@ def fade(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_engine_of_the_page_keeps_the_contract(
     fade: Path, check: Callable[[contract.Bench], None]
 ) -> None:
-    paths = chosen("camera,fade=fade:FadeEngine", has_gpu=False)
-    engine = build(paths["fade"], Settings(_env_file=None))
+    entries = chosen("camera,fade=fade:FadeEngine", has_gpu=False)
+    engine = build(entries["fade"], Settings(_env_file=None))
     assert import_module("fade").__file__ == str(fade)
     engine.load("cpu", contract.ignore_progress)
     subject = contract.Subject("fade", lambda folder: engine, cases=((96, 64, 8), (66, 130, 9)))

@@ -10,7 +10,8 @@ import pytest
 from api.app import create_app
 from shared.settings import Settings
 from shared.webhooks.delivery_log import MAX_REPLAYED
-from shared.webhooks.endpoints import MAX_ENDPOINTS, EndpointEvent
+from shared.webhooks.endpoints import MAX_ENDPOINTS
+from shared.webhooks.events import EndpointEvent
 from worker.keeper.delivery_queue import PATIENCE
 from worker.keeper.webhook_sender import (
     DEADLINE,

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from tests.e2e.test_page import PLAYING
 from tests.e2e.test_service import Service, running
 from tests.support.browser import launched, visit
 from tests.support.clips import moving_clip, write_clip
@@ -20,14 +19,14 @@ from tests.support.gateway import (
     one_fake_worker,
     one_gateway,
 )
+from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.camera.engine import SPEC as CAMERA
 
 __all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.timeout(400)
 
-JOBS = 500
 _COPY = text(
     "INSERT INTO jobs SELECT (jsonb_populate_record(j, jsonb_build_object('id', uuidv7()))).*"
     " FROM jobs j, generate_series(1, :count)"
@@ -55,6 +54,7 @@ def kill_gateway(service: Service) -> None:
     raise AssertionError("no gateway runs")
 
 
+@pytest.mark.extended
 def test_a_sample_becomes_a_playing_clip_of_the_camera_engine(
     service: Service, browser: Browser
 ) -> None:
@@ -85,6 +85,7 @@ def test_a_sample_becomes_a_playing_clip_of_the_camera_engine(
         assert len(guest.origins()) == 1
 
 
+@pytest.mark.extended
 def test_a_gateway_that_dies_and_comes_back_costs_the_page_nothing(
     service: Service, browser: Browser
 ) -> None:
@@ -100,8 +101,9 @@ def test_a_gateway_that_dies_and_comes_back_costs_the_page_nothing(
         expect(page.locator(".banner")).to_have_count(0)
 
 
+@pytest.mark.parametrize("clips", [120, pytest.param(500, marks=pytest.mark.extended)])
 def test_five_hundred_clips_come_as_one_scrolls(
-    gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path
+    gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path, clips: int
 ) -> None:
     fake_worker.offer(CAMERA)
     gateway.created(model="camera", prompt="The one of many.", outputs="poster")
@@ -109,7 +111,7 @@ def test_five_hundred_clips_come_as_one_scrolls(
         fake_worker.claim("camera"), write_clip(tmp_path / "clip.mp4", moving_clip()).read_bytes()
     )
     with fake_worker.db.begin() as connection:
-        connection.execute(_COPY, {"count": JOBS - 1})
+        connection.execute(_COPY, {"count": clips - 1})
     with visit(browser, locale="en-GB") as guest:
         page = guest.page
         page.goto(gateway.url)
@@ -118,7 +120,7 @@ def test_five_hundred_clips_come_as_one_scrolls(
         def has_all() -> bool:
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
             page.wait_for_timeout(300)  # As people scroll: what comes near is drawn in between.
-            return page.locator(".clip").count() == JOBS
+            return page.locator(".clip").count() == clips
 
         until(has_all, "all are there")
         # A click is answered at once, also with all of them on the page.

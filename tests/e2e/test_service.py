@@ -219,7 +219,12 @@ def test_the_legacy_client_gets_a_moving_clip_of_its_photo(service: Service) -> 
 
 
 @pytest.mark.parametrize(
-    "case", [PERSON, LANDSCAPE, PRODUCT], ids=["person", "landscape", "product"]
+    "case",
+    [
+        pytest.param(PERSON, id="person"),
+        pytest.param(LANDSCAPE, id="landscape", marks=pytest.mark.extended),
+        pytest.param(PRODUCT, id="product", marks=pytest.mark.extended),
+    ],
 )
 def test_the_missions_cases_render_by_their_own_figures(
     service: Service, case: dict[str, Any]
@@ -237,6 +242,8 @@ def test_the_missions_cases_render_by_their_own_figures(
     assert job["output"]["ai_generated"] is True
 
 
+# In each run tests/integration/i2vgen/test_i2vgen_clips.py sees the same of the engine alone.
+@pytest.mark.extended
 def test_the_same_seed_gives_the_same_frames_and_another_gives_others(service: Service) -> None:
     wish = {"model": "i2vgen-xl", "prompt": "wind", "num_inference_steps": 4, "resolution": "256p"}
     first = service.ended(service.submit(**wish)["id"])
@@ -261,8 +268,11 @@ def test_the_end_of_a_job_reaches_its_webhook_signed_once(
         Webhook("whsec_" + "A" * 43 + "=").verify(received.body, received.headers)
 
 
+# In each run tests/integration/worker/test_worker.py sees this and the next of the worker.
+@pytest.mark.extended
 def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Service) -> None:
-    job = service.submit(model="i2vgen-xl", num_inference_steps=80, prompt="rain", num_frames=32)
+    small = {"resolution": "256p", "num_frames": 32, "num_inference_steps": 80}
+    job = service.submit(model="i2vgen-xl", prompt="rain", **small)
     until(lambda: (service.get(job["id"])["progress"]["step"] or 0) > 3, "the render is under way")
     supervisor = service.worker()
     for process in [*supervisor.children(recursive=True), supervisor]:
@@ -273,6 +283,7 @@ def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Servic
     assert len(frames(service.content(job["id"]))) == 32
 
 
+@pytest.mark.extended
 def test_a_canceled_render_stays_canceled_and_a_deleted_job_is_gone(service: Service) -> None:
     job = service.submit(model="i2vgen-xl", num_inference_steps=200, prompt="snow", num_frames=32)
     address = f"{service.url}/v1/jobs/{job['id']}"

@@ -21,7 +21,7 @@ from tests.support.ports import service_ports
 from tests.support.processes import until
 from tests.support.stack import ROOT, connect, settings_from
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(400)]
 
 GRPC_SOCKET = re.compile(r"/tmp/seaweedfs-\w+-grpc-\d+\.sock")  # noqa: S108
 

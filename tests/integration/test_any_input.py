@@ -14,12 +14,9 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from schemathesis.core.result import Ok
 
-from api.app import create_app
 from api.submit.body import KNOWN, Received, read_create
 from shared.errors import AppError
-from shared.settings import Settings
 from tests.support.gateway import (
     ADMIN_KEY,
     MODEL,
@@ -30,11 +27,12 @@ from tests.support.gateway import (
     photo_png,
     running_gateway,
 )
+from tests.support.schema import OPERATIONS
 from tests.support.stack import Servers, Stack, fresh_stack
 from tests.support.streams import begun
 
 EXAMPLES: Final = 4
-"""Of each operation, with a key and without: some three hundred requests in all."""
+"""Of each operation, with a key and without."""
 
 KEYS: Final = {"with a key": {"Authorization": f"Bearer {ADMIN_KEY}"}, "without a key": {}}
 MAY_FAIL: Final = {502, 503, 504}
@@ -48,9 +46,6 @@ STEADY: Final = settings(
     phases=(Phase.generate,),
     suppress_health_check=list(HealthCheck),
 )
-
-SCHEMA: Final = schemathesis.openapi.from_dict(create_app(Settings(_env_file=None)).openapi())
-OPERATIONS: Final = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +94,12 @@ def check_answer(answer: requests.Response) -> None:
         check(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 
 
+# With a key, tests/integration/api/test_openapi_is_true.py asks the same in each run.
+@pytest.mark.parametrize(
+    "asked",
+    [pytest.param("with a key", marks=pytest.mark.extended), "without a key"],
+    indirect=True,
+)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_nothing_that_the_description_allows_or_forbids_is_a_500(
     operation: Any, asked: Gateway

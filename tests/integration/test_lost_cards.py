@@ -14,6 +14,7 @@ from shared.engines.registry import EngineRegistry
 from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway
 from tests.support.processes import Crew, crew, until
 from tests.support.stack import Stack
+from worker.engines import chosen
 from worker.supervisor import card_watch
 from worker.supervisor.card_watch import CardWatch
 from worker.supervisor.gpus import CardsUnknown, Found, Gpu
@@ -28,7 +29,7 @@ PLACES = [
         cuda_visible_devices=pin,
         device_name="NVIDIA H100",
         vram_bytes=80 * 1024**3,
-        engines={MODEL.name: "module:Class"},
+        engines=chosen(f"{MODEL.name}=module:Class", has_gpu=True),
     )
     for number, pin in enumerate(PINS)
 ]

@@ -20,7 +20,9 @@ def small_bench(parts: Parts, folder: Path) -> Bench:
     return Bench(
         parts=parts,
         folder=folder,
-        effort=Effort(rounds=1, ablation_rounds=1, clips_in_a_row=2, half_steps=2),
+        effort=Effort(
+            rounds=1, engine_rounds=1, ablation_rounds=1, clips_in_a_row=2, half_steps=2
+        ),
         clock=time.perf_counter,
         compiler=as_it_is,
         flops_per_second=1e10,

@@ -12,7 +12,7 @@ import numpy as np
 from bench.noop import NoopEngine
 from shared.errors import DevicePoisoned, MissingWeights, NonFiniteFrames, OutOfMemory
 from shared.lifecycle import Stage
-from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest, Step
+from worker.engines.base import Frames, Image, OnProgress, OnStep, Plan, RenderRequest, Step
 
 _ERRORS = {
     "oom": OutOfMemory("the clip does not fit; ask for 256p"),
@@ -52,7 +52,8 @@ class ScriptedEngine(NoopEngine):
             pause = _number(script, "again", pause)
         for index in range(int(steps)):
             time.sleep(pause)
-            on_step(Step(index + 1, int(steps)))
+            shown = _shown(index, int(steps)) if "show" in script.split() else None
+            on_step(Step(index + 1, int(steps), preview=shown))
             if index == 0:
                 _hold(script)
         shape = (parameters.num_frames, parameters.height, parameters.width, 3)
@@ -78,6 +79,24 @@ class ScriptedEngine(NoopEngine):
             time.sleep(3600)
 
 
+class QuickEngine(ScriptedEngine):
+    """A model that is loaded at once."""
+
+    spec = ScriptedEngine.spec.model_copy(update={"name": "quick"})
+
+
+class HeldLoadEngine(ScriptedEngine):
+    """A model whose load ends when the file `may-load` lies in STILLREEL_TEST_MARKS."""
+
+    spec = ScriptedEngine.spec.model_copy(update={"name": "held"})
+
+    def load(self, device: str, on_progress: OnProgress) -> None:
+        while not Path(os.environ["STILLREEL_TEST_MARKS"], "may-load").exists():
+            on_progress(0.5, "waiting for the test")
+            time.sleep(0.02)
+        super().load(device, on_progress)
+
+
 class LateEngine(ScriptedEngine):
     """Cannot be built the first time that this machine tries."""
 
@@ -85,6 +104,11 @@ class LateEngine(ScriptedEngine):
         if _first_time("built"):
             raise RuntimeError("the card is not there yet")
         super().__init__(*arguments, **options)
+
+
+def _shown(index: int, steps: int) -> Image:
+    """Return a picture that is brighter at each step."""
+    return np.full((32, 48, 3), 255 * (index + 1) // steps, np.uint8)
 
 
 def _first_time(mark: str) -> bool:

@@ -4,6 +4,7 @@ On `meta` nothing is computed or kept, so that a full-size model's tensors can b
 What libraries take beside tensors, and what an allocator rounds up, is not seen.
 """
 
+import gc
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,6 +49,14 @@ class LiveTensors(TorchDispatchMode):
 
     def _forget(self, key: int) -> None:
         self._bytes -= self._alive.pop(key)
+
+
+def held_bytes() -> int:
+    """Return what all tensors of this process hold, once what nobody refers to is gone."""
+    gc.collect()
+    # By the type alone: to ask some libraries' lazy objects for their class makes them warn.
+    found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
+    return sum({_key(each): each.untyped_storage().nbytes() for each in found}.values())
 
 
 def _key(tensor: torch.Tensor) -> int:

@@ -5,10 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from api.app import create_app
-from shared.settings import Settings
+from tests.support.document import DOCUMENT
 
-DOCUMENT: Final[dict[str, Any]] = create_app(Settings(_env_file=None)).openapi()
 PICTURES: Final = tuple(
     f"{image}{data}"
     for image in ("image", "last_frame", "keyframes[].image")

@@ -133,7 +133,9 @@ def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
 
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("fit", Fit)
-@pytest.mark.parametrize("size", [(512, 512), (320, 180)])
+@pytest.mark.parametrize(
+    "size", [pytest.param((512, 512), marks=pytest.mark.extended), (320, 180)]
+)
 def test_whole_picture_anchors_match_the_framed_picture(
     picture: str, fit: Fit, size: tuple[int, int]
 ) -> None:

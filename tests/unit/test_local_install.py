@@ -29,9 +29,11 @@ def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("noop=bench.noop:NoopEngine, camera", False),
         ("i2vgen-xl", True),
         ("camera,i2vgen-xl", True),
+        ("camera, ltx = diffusers:/models/ltx", True),
+        ("fast=openai-videos:http://10.0.0.7:8000/v1?model=wan", False),
     ],
 )
-def test_torch_is_installed_only_where_a_built_in_model_is_named(
+def test_torch_is_installed_only_where_a_model_is_named_that_runs_here(
     engines: str, needs_torch: bool
 ) -> None:
     assert install.names_a_model(engines) is needs_torch

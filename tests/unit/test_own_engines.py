@@ -11,7 +11,8 @@ from worker.__main__ import find_worker_configs
 
 def places(engines: str, folder: Path) -> dict[str, str]:
     settings = Settings(_env_file=None, engines=engines, gpus="none")
-    return dict(find_worker_configs(settings, folder)[0].engines)
+    told = find_worker_configs(settings, folder)[0].engines
+    return {name: entry.target for name, entry in told.items()}
 
 
 def test_an_engine_of_ones_own_is_served_beside_those_built_in(tmp_path: Path) -> None:
@@ -24,7 +25,6 @@ def test_an_engine_of_ones_own_is_served_beside_those_built_in(tmp_path: Path) -
     [
         ("camera,x=no_such_module:X", "ModuleNotFoundError: No module named 'no_such_module'"),
         ("x=json:NoSuchEngine", "AttributeError: module 'json' has no attribute 'NoSuchEngine'"),
-        ("x=:X", "ValueError: Empty module name"),
     ],
 )
 def test_an_engine_that_is_not_there_is_refused_with_the_reason(
@@ -36,3 +36,18 @@ def test_an_engine_that_is_not_there_is_refused_with_the_reason(
     assert refused.value.message == (
         f"STILLREEL_ENGINES names {name}, which could not be imported: {reason}"
     )
+
+
+def test_a_folder_that_is_not_there_is_refused_before_a_worker_starts(tmp_path: Path) -> None:
+    entry = f"ltx=diffusers:{tmp_path}"
+    with pytest.raises(InvalidRequest, match="a folder without a model_index") as refused:
+        places(entry, tmp_path)
+    assert entry in refused.value.message
+    (tmp_path / "model_index.json").write_text("{}")
+    assert places(entry, tmp_path) == {"ltx": str(tmp_path)}
+
+
+def test_an_engine_is_named_as_its_spec_names_it(tmp_path: Path) -> None:
+    """Its jobs would be queued under the one name, and its worker look under the other."""
+    with pytest.raises(InvalidRequest, match="whose spec calls it noop; write noop="):
+        places("quick=bench.noop:NoopEngine", tmp_path)

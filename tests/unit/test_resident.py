@@ -7,6 +7,7 @@ import pytest
 from shared.engines.spec import EngineSpec
 from shared.errors import LeaseLost
 from shared.settings import Settings
+from worker.engines import chosen
 from worker.engines.base import OnProgress
 from worker.engines.camera.engine import SPEC
 from worker.render.loaded_engines import LoadedEngines
@@ -43,8 +44,8 @@ HERE = "tests.unit.test_resident"
 
 @pytest.fixture
 def resident() -> LoadedEngines:
-    paths = {"first": f"{HERE}:Warming", "second": f"{HERE}:Other"}
-    return LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
+    entries = chosen(f"first={HERE}:Warming,second={HERE}:Other", has_gpu=True)
+    return LoadedEngines(entries, Settings(_env_file=None), device="cuda:0")
 
 
 def use(resident: LoadedEngines, name: str) -> list[str]:
@@ -100,6 +101,24 @@ def test_a_preload_warms_too(resident: LoadedEngines) -> None:
     assert resident.loads == 1
 
 
+def test_a_preload_takes_no_place_from_a_job_that_came_first(resident: LoadedEngines) -> None:
+    use(resident, "second")
+    resident.preload()
+
+    assert resident.on_device == "second"
+
+
+def test_a_worker_says_which_model_it_holds_and_which_would_take_its_place(
+    resident: LoadedEngines,
+) -> None:
+    seen = [resident.residency]
+    use(resident, "second")
+    seen.append(resident.residency)
+
+    assert [held and (held.engine, held.others) for held in seen] == [None, ("second", ["first"])]
+    assert (resident.is_ready("second"), resident.is_ready("first")) == (True, False)
+
+
 def refuse_to_wait(fraction: float, what: str) -> None:
     assert what != "waiting for the model"
 
@@ -123,9 +142,9 @@ class ForResearch(Warming):
 def test_a_licence_without_commercial_use_is_served_only_where_allowed(
     allowed: bool, served: list[str]
 ) -> None:
-    paths = {"first": f"{HERE}:Warming", "research": f"{HERE}:ForResearch"}
+    entries = chosen(f"first={HERE}:Warming,research={HERE}:ForResearch", has_gpu=True)
     settings = Settings(_env_file=None, allow_noncommercial_models=allowed)
-    assert LoadedEngines(paths, settings, device="cpu").names == served
+    assert LoadedEngines(entries, settings, device="cpu").names == served
 
 
 class Slow(Warming):
@@ -149,8 +168,8 @@ class OnCpu(Warming):
 
 
 def test_an_engine_without_a_device_is_used_while_a_model_loads() -> None:
-    paths = {"first": f"{HERE}:Slow", "on_cpu": f"{HERE}:OnCpu"}
-    resident = LoadedEngines(paths, Settings(_env_file=None), device="cuda:0")
+    entries = chosen(f"first={HERE}:Slow,on_cpu={HERE}:OnCpu", has_gpu=True)
+    resident = LoadedEngines(entries, Settings(_env_file=None), device="cuda:0")
     loading = threading.Thread(target=resident.preload)
     loading.start()
     try:

@@ -69,8 +69,23 @@ def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str
     assert "secret" not in said
 
 
-@pytest.mark.parametrize("module", ["worker.keeper", "api", "worker"])
-@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
+# Both addresses are read in one place: each process meets one of them, and all the others later.
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("worker.keeper", "DATABASE_URL"),
+        ("api", "REDIS_URL"),
+        ("worker", "DATABASE_URL"),
+        *(
+            pytest.param(*pair, marks=pytest.mark.extended)
+            for pair in (
+                ("worker.keeper", "REDIS_URL"),
+                ("api", "DATABASE_URL"),
+                ("worker", "REDIS_URL"),
+            )
+        ),
+    ],
+)
 def test_a_process_says_one_line_about_it_and_ends(module: str, name: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", module],

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import pytest
@@ -17,13 +18,14 @@ from api.concurrency.body_memory import MemoryBudget
 from api.dependencies import base_url, known_query, preferences
 from api.middleware.request_log import _request_id
 from api.responses.file import File, _span, is_known
-from api.routes import jobs, webhook_deliveries, webhook_endpoints
+from api.routes import jobs
 from api.submit.body import Received, read_create, receive
 from api.submit.idempotency import idempotency_key
 from api.validation_messages import explain, unknown_field
 from shared.api_keys.store import parse_key_id
 from shared.excerpt import excerpt
-from shared.jobs.job import parse_id
+from shared.jobs.batch import parse_batch_id
+from shared.jobs.job import JOB_ID, parse_id
 from shared.outbound.url import Target
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
@@ -224,11 +226,9 @@ HEADERS: dict[str, Make] = {
     "an id of an endpoint": text_to(parse_endpoint_id, "we_", "0"),
     "an id of a delivery": text_to(parse_delivery_id, "delivery_", "0"),
     "an id of a key": text_to(parse_key_id, "key_", "0"),
-    "an id of a batch": text_to(jobs._batch, "batch_", "0"),
-    "a batch in braces": text_to(jobs._batch, "batch_", "{}"),
-    "a cursor": text_to(jobs.cursor, "job_", "0"),
-    "a cursor of endpoints": text_to(webhook_endpoints._cursor, "we_", "0"),
-    "a cursor of deliveries": text_to(webhook_deliveries._cursor, "delivery_", "0"),
+    "an id of a batch": text_to(parse_batch_id, "batch_", "0"),
+    "a batch in braces": text_to(parse_batch_id, "batch_", "{}"),
+    "a cursor": text_to(partial(JOB_ID.parse_query, param="after", wrong="none"), "job_", "0"),
     "an unknown name": text_to(
         lambda text: unknown_field(text, ("prompt", "model")), "", "prompt"
     ),
@@ -323,7 +323,10 @@ def test_what_a_body_holds_is_read_in_linear_work(name: str) -> None:
     _is_linear(BODIES[name], BODY)
 
 
-@pytest.mark.parametrize("repeated", PROMPTS)
+@pytest.mark.parametrize(
+    "repeated",
+    [*PROMPTS[:7], *(pytest.param(each, marks=pytest.mark.extended) for each in PROMPTS[7:])],
+)
 def test_a_prompts_moves_are_read_in_linear_work(repeated: str) -> None:
     _is_linear(text_to(read_moves, "镜头", repeated), PROMPT)
 

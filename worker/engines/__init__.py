@@ -1,10 +1,20 @@
 """The engines this build knows, by name; a class is imported only when it is used."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from shared.engines.entries import (
+    AUTO,
+    PROVIDERS,
+    EngineEntry,
+    EngineKind,
+    parse_engines,
+)
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
 
@@ -13,6 +23,7 @@ if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     {
+        "animatediff": "worker.engines.animatediff.engine:AnimateDiffEngine",
         "camera": "worker.engines.camera.engine:CameraEngine",
         "i2vgen-xl": "worker.engines.i2vgen.engine:I2VGenXLEngine",
         "svd": "worker.engines.svd.engine:SvdEngine",
@@ -21,60 +32,116 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
+BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
+    {
+        EngineKind.DIFFUSERS: "worker.engines.generic.engine:GenericEngine",
+        EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
+        EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
+        EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
+    }
+)
+"""What serves the entries that say more than a name or a class; it is given the entry too."""
 
-def chosen(setting: str, *, has_gpu: bool) -> dict[str, str]:
-    """Return name -> "module:Class" for the ENGINES setting, in its order.
-
-    The setting is `auto`, or a comma list of built-in names and `name=module:Class` entries.
-
-    Raises:
-        InvalidRequest: an entry is neither.
-    """
-    if setting.strip() == "auto":
-        names = ["i2vgen-xl", "camera"] if has_gpu else ["camera"]
-        return {name: BUILT_IN[name] for name in names}
-    engines: dict[str, str] = {}
-    for entry in filter(None, (part.strip() for part in setting.split(","))):
-        name, equals, path = entry.partition("=")
-        if equals and ":" in path:
-            engines[name.strip()] = path.strip()
-        elif entry in BUILT_IN:
-            engines[entry] = BUILT_IN[entry]
-        else:
-            raise InvalidRequest(
-                f"STILLREEL_ENGINES names {entry!r}; known are {', '.join(BUILT_IN)},"
-                " or write name=module:Class for your own",
-                param="ENGINES",
-            )
-    if not engines:
-        raise InvalidRequest("STILLREEL_ENGINES is empty; try auto, or camera", param="ENGINES")
-    return engines
+REMOTE: Final = "worker.engines.remote."
+"""The room of those that render elsewhere."""
 
 
-def find_own(engines: Mapping[str, str]) -> None:
-    """Import those engines that are not built in, whose import brings no model library.
+def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
+    """Return the entries of the ENGINES setting by name, in its order.
 
     Raises:
-        InvalidRequest: there is no such module or class, or importing it failed.
+        InvalidRequest: an entry cannot be read.
     """
-    for name, path in engines.items():
-        if path not in BUILT_IN.values():
-            try:
-                _class_at(path)
-            except (ImportError, AttributeError, SyntaxError, ValueError) as error:
-                raise InvalidRequest(
-                    f"STILLREEL_ENGINES names {name}={path}, which could not be imported:"
-                    f" {type(error).__name__}: {error}",
-                    param="ENGINES",
-                ) from error
+    if setting.strip() == AUTO:
+        setting = "i2vgen-xl,camera" if has_gpu else "camera"
+    return {entry.name: entry for entry in parse_engines(setting, BUILT_IN)}
 
 
-def build(path: str, settings: Settings) -> "VideoEngine":
-    """Return the engine at "module:Class", constructed with the settings; nothing is loaded."""
-    return _class_at(path)(settings)
+def is_remote(entry: EngineEntry) -> bool:
+    """Say whether an engine renders elsewhere: it needs no card, and one process has many jobs."""
+    return _path(entry).startswith(REMOTE)
 
 
-def _class_at(path: str) -> "Callable[[Settings], VideoEngine]":
+def find_own(entries: Iterable[EngineEntry]) -> None:
+    """Look for those engines that are not built in; importing them brings no model library.
+
+    Raises:
+        InvalidRequest: there is no such module, class or folder, or importing it failed, or its
+            engine has another name.
+    """
+    for entry in entries:
+        named = f"STILLREEL_ENGINES names {entry}"
+        if entry.kind is EngineKind.OWN:
+            _find_class(entry, named)
+        elif entry.kind is EngineKind.OPENAI_VIDEOS:
+            from worker.engines.remote.openai_videos.address import addresses
+
+            addresses(entry)
+        elif entry.kind is EngineKind.DIFFUSERS:
+            _check_folder(entry, named)
+        elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
+            raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
+
+
+def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
+    """Look whether all is said that an engine of a paid provider needs.
+
+    Raises:
+        InvalidRequest: a price, a key, or that pictures may be sent there.
+    """
+    for entry in entries:
+        if entry.kind in PROVIDERS:
+            _at("worker.engines.remote.hosted.offer:check_offer")(entry, settings)
+
+
+def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":
+    """Return the engine of an entry, constructed with the settings; nothing is loaded."""
+    build_it = _at(_path(entry))
+    engine: VideoEngine = (
+        build_it(settings, entry) if entry.kind in BY_KIND else build_it(settings)
+    )
+    return engine
+
+
+def _path(entry: EngineEntry) -> str:
+    """Return the "module:Class" of an entry."""
+    if entry.kind in BY_KIND:
+        return BY_KIND[entry.kind]
+    return BUILT_IN[entry.name] if entry.kind is EngineKind.BUILT_IN else entry.target
+
+
+def _find_class(entry: EngineEntry, named: str) -> None:
+    try:
+        found = _at(entry.target)
+    except (ImportError, AttributeError, SyntaxError, ValueError) as error:
+        raise InvalidRequest(
+            f"{named}, which could not be imported: {type(error).__name__}: {error}",
+            param="ENGINES",
+        ) from error
+    spec = getattr(found, "spec", None)
+    if isinstance(spec, EngineSpec) and spec.name != entry.name:
+        raise InvalidRequest(
+            f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            param="ENGINES",
+        )
+
+
+def _check_folder(entry: EngineEntry, named: str) -> None:
+    if not (Path(entry.target) / "model_index.json").is_file():
+        raise InvalidRequest(
+            f"{named}, a folder without a model_index.json; name one that diffusers has saved a"
+            " pipeline in, as this worker sees it",
+            param="ENGINES",
+        )
+    if find_spec("diffusers") is None:
+        raise InvalidRequest(
+            f"{named}, and diffusers is not installed here:"
+            " pip install -r requirements/models.txt",
+            param="ENGINES",
+        )
+
+
+def _at(path: str) -> Any:
+    """Return the class at "module:Class"."""
     module, _, name = path.partition(":")
-    found: Callable[[Settings], VideoEngine] = getattr(import_module(module), name)
-    return found
+    return getattr(import_module(module), name)

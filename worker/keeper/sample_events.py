@@ -9,8 +9,8 @@ from shared.engines.spec import Quality
 from shared.jobs.batch import BatchView, sample_batch
 from shared.jobs.job import Priority
 from shared.jobs.view import ArtifactView, ErrorView, InputView, JobView, OutputView, ProgressView
-from shared.lifecycle import WEBHOOK_EVENTS, Status
-from shared.webhooks.events import BATCH_FINISHED
+from shared.lifecycle import Status
+from shared.webhooks.events import BATCH_FINISHED, events_of
 
 SAMPLE_ID: Final = f"job_{'0' * 32}"
 AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -26,8 +26,8 @@ def sample(event: str) -> JobView | BatchView | SampleMessage:
     """Return the data of a test: a job in the event's state, a batch, or else a greeting."""
     if event == BATCH_FINISHED:
         return sample_batch(AT)
-    for status, name in WEBHOOK_EVENTS.items():
-        if event == name:
+    for status in Status:
+        if event in events_of(status):
             return _job(status)
     return SampleMessage()
 

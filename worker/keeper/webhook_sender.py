@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 from uuid import UUID
 
 import structlog
@@ -30,9 +30,10 @@ from shared.jobs.links import Links
 from shared.jobs.prediction import SOURCE as REPLICATE
 from shared.jobs.prediction import prediction
 from shared.jobs.view import JobView, job_view
-from shared.lifecycle import VIDEO_EVENTS, WEBHOOK_EVENTS, Status
+from shared.lifecycle import Status
 from shared.outbound.client import Answer, Outbound
 from shared.outbound.errors import OutboundFailed, OutboundRefused
+from shared.webhooks.events import VideoEventType, events_of
 from shared.webhooks.headers import HeaderSeal, without
 from shared.webhooks.signing import sign, webhook_id
 from worker.keeper.delivery_queue import (
@@ -268,9 +269,9 @@ def _event(
             data=batch_view(batch, LiveCounts(), content_url=url),
         )
     # A job that is handed back starts more than once; its end comes once.
-    is_end = job is not None and delivery.event != WEBHOOK_EVENTS[Status.RUNNING]
+    is_end = job is not None and delivery.event not in events_of(Status.RUNNING)
     at = (job.finished_at if job and is_end else None) or contents.created_at
-    if delivery.event in VIDEO_EVENTS.values():
+    if delivery.event in get_args(VideoEventType):
         return VideoEvent(
             id=f"evt_{delivery.id.hex}",
             created_at=int(at.timestamp()),

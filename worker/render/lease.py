@@ -16,9 +16,11 @@ import structlog
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
 from shared.jobs.job import Job
+from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
-from worker.engines.base import Step
+from worker.engines.base import Image, Step
+from worker.render.preview import encode_preview
 from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
@@ -52,11 +54,19 @@ STAGES: Final = MappingProxyType(
         # An engine that tells nothing of it has its first step in here too.
         Stage.ENCODING_INPUTS: StageRule(900, 120, Drain.HAND_BACK),
         Stage.DENOISING: StageRule(900, 60, Drain.WEIGH),
+        # Elsewhere it goes on without us: the next attempt is handed where it is. Each look at it
+        # is a sign of life, answered or not; what is elsewhere may take as long as it likes.
+        Stage.SUBMITTING: StageRule(300, 300, Drain.HAND_BACK),
+        Stage.RENDERING_ELSEWHERE: StageRule(300, 300, Drain.HAND_BACK),
+        Stage.DOWNLOADING: StageRule(300, 300, Drain.HAND_BACK),
         Stage.DECODING: StageRule(900, 120, Drain.FINISH),
         Stage.MUXING: StageRule(300, 300, Drain.FINISH),
         Stage.UPLOADING: StageRule(300, 300, Drain.FINISH),
     }
 )
+
+TOLD: Final = frozenset({Stage.RENDERING_ELSEWHERE, Stage.DOWNLOADING})
+"""Stages whose steps are a share of the whole that somebody else told: their pace says nothing."""
 
 STEP_FACTOR: Final = 10
 MEDIAN_OF: Final = 32
@@ -72,10 +82,18 @@ class Lease:
     The thread that renders reports here; the thread of `Leases` writes it to the database.
     """
 
-    def __init__(self, job: Job, heartbeat_file: HeartbeatFile) -> None:
+    def __init__(
+        self,
+        job: Job,
+        heartbeat_file: HeartbeatFile,
+        beat: Callable[[float], None] | None = None,
+    ) -> None:
+        """`beat` takes the seconds to the next sign of life, where a process holds several."""
         self.job = job
         self.claim = Claim(job.id, job.attempt)
+        self._is_forgiven = False
         self._heartbeat_file = heartbeat_file
+        self._beat = beat or heartbeat_file.beat
         self._lock = threading.Lock()
         self._lost: LeaseLost | Stalled | None = None
         self._stage = Stage.LOADING
@@ -84,6 +102,12 @@ class Lease:
         self._progressed_at = time.monotonic()
         self._first_step_seconds: float | None = None
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
+        self._preview: tuple[int, Image] | None = None
+        self.preview_step: int | None = None
+        """The step whose picture was put where the gateway finds it."""
+        self.is_beside_renders = False
+        self.load_seconds = 0.0
+        """How long the job waited for its model, which was not in memory; kept in its metrics."""
         self.touch()
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -105,10 +129,19 @@ class Lease:
         with self._lock:
             if step.stage is not self._stage:
                 self._begin(step.stage)
-            self._count(now - self._progressed_at)
+            if step.stage not in TOLD:
+                self._count(now - self._progressed_at)
             self._step, self._total = step.index, step.total
+            if step.preview is not None:
+                self._preview = (step.index, step.preview)
         self.touch()
         self.check()
+
+    def take_preview(self) -> tuple[int, Image] | None:
+        """Return the newest picture of the clip and its step, once; older ones are skipped."""
+        with self._lock:
+            taken, self._preview = self._preview, None
+        return taken
 
     def on_load(self, fraction: float, what: str) -> None:
         """Note progress of a load; raises as `enter`."""
@@ -140,7 +173,22 @@ class Lease:
         with self._lock:
             self._progressed_at = time.monotonic()
             limit = self._limit()
-        self._heartbeat_file.beat(limit)
+        if self.is_beside_renders:
+            self._heartbeat_file.beat_of_load(limit)
+        else:
+            self._beat(limit)
+
+    def begin_beside_renders(self) -> None:
+        """Note that this job's model is loaded while other jobs are rendered."""
+        self.is_beside_renders = True
+        self.touch()
+
+    def end_beside_renders(self, load_seconds: float) -> None:
+        """Note that the load is over: the job is rendered in its turn."""
+        self.load_seconds = load_seconds
+        self.is_beside_renders = False
+        self._heartbeat_file.end_load()
+        self.touch()
 
     def check(self) -> None:
         """Raise what ended the right to go on, if anything did."""
@@ -152,6 +200,15 @@ class Lease:
 
     def lose(self, reason: LeaseLost | Stalled) -> None:
         self._lost = reason
+
+    def forgive(self) -> None:
+        """Note that the job's failures are counted anew: something of it is kept."""
+        self._is_forgiven = True
+
+    @property
+    def failures(self) -> int:
+        """How often the job has failed since something of it was last kept."""
+        return 0 if self._is_forgiven else self.job.failures
 
     @property
     def is_draining(self) -> bool:
@@ -174,6 +231,7 @@ class Lease:
                 step=self._step,
                 total_steps=self._total,
                 eta_seconds=self._eta(),
+                preview_step=self.preview_step,
             )
 
     def _limit(self) -> float:
@@ -215,13 +273,16 @@ class Leases:
         *,
         lease_seconds: float,
         also: Callable[[], None],
+        previews: PreviewStore | None = None,
     ) -> None:
         """`also` is called once per round: the worker's own sign of life."""
+        self._previews = previews
         self._jobs = jobs
         self._heartbeat_file = heartbeat_file
         self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
         self._also = also
         self._held: dict[Claim, Lease] = {}
+        self._ended: list[Claim] = []
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
@@ -229,15 +290,24 @@ class Leases:
 
     def hold(self, job: Job) -> Lease:
         """Keep this job's lease alive until `release`."""
-        lease = Lease(job, self._heartbeat_file)
+        lease = Lease(job, self._heartbeat_file, self._beat)
         with self._lock:
             self._held[lease.claim] = lease
         return lease
 
+    def _beat(self, limit: float) -> None:
+        """Promise the process' next sign of life: it hangs when all that it holds does."""
+        with self._lock:
+            held = list(self._held.values())
+        beside = (-lease.stalled_seconds for lease in held if not lease.is_beside_renders)
+        self._heartbeat_file.beat(max([limit, *beside]))
+
     def release(self, lease: Lease) -> None:
         with self._lock:
             self._held.pop(lease.claim, None)
-            idle = not self._held
+            if lease.preview_step is not None:
+                self._ended.append(lease.claim)
+            idle = all(held.is_beside_renders for held in self._held.values())
         if idle:
             self._heartbeat_file.idle()
 
@@ -249,8 +319,11 @@ class Leases:
         while not self._stopped.wait(self._period):
             with self._lock:
                 held = list(self._held.values())
+                ended, self._ended = self._ended, []
             for lease in held:
                 self._guarded(partial(self._renew, lease))
+            for claim in ended:
+                self._guarded(partial(self._forget, claim))
             self._guarded(self._also)
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -260,10 +333,25 @@ class Leases:
         except Exception:  # The edge of this thread: the next round starts afresh.
             _log.exception("lease_round_failed")
 
+    def _show(self, lease: Lease) -> None:
+        """Put a new preview where the gateway finds it; the beat that follows tells of it."""
+        taken = lease.take_preview()
+        if taken is None or self._previews is None:
+            return
+        step, picture = taken
+        if self._previews.put(lease.claim.job_id, lease.claim.attempt, encode_preview(picture)):
+            lease.preview_step = step
+
+    def _forget(self, claim: Claim) -> None:
+        """Drop the preview of a job that ended here: nobody is shown it any more."""
+        if self._previews is not None:
+            self._previews.drop(claim.job_id, claim.attempt)
+
     def _renew(self, lease: Lease) -> None:
         """Beat once, unless the work has stalled: then the keeper shall have the job."""
         if lease.is_lost:
             return
+        self._guarded(partial(self._show, lease))
         if lease.stalled_seconds > 0:
             stage = lease.progress().stage
             _log.error("render_stalled", stage=stage, job=lease.job.public_id)

@@ -3,15 +3,20 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
+from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.spec import EngineSpec
-from shared.errors import AppError, ModelLoading
+from shared.engines.weights import WeightsState, WeightsView
+from shared.errors import AppError, MissingWeights, ModelLoading
+from shared.jobs.residency import Residency
 from shared.settings import Settings
 from worker.engines import build
 from worker.engines.base import OnProgress, VideoEngine, Warms
+from worker.weights.shelf import look
 
 LOAD_WAIT_SECONDS: Final = 900.0
 WAIT_STEP_SECONDS: Final = 1.0
@@ -22,25 +27,33 @@ _log = structlog.get_logger(__name__)
 class LoadedEngines:
     """Engines by name, built at the start, loaded when first used, kept from then on."""
 
-    def __init__(self, paths: Mapping[str, str], settings: Settings, *, device: str) -> None:
-        """`paths` is name -> "module:Class"; `device` is "cpu" or "cuda:0".
+    def __init__(
+        self, entries: Mapping[str, EngineEntry], settings: Settings, *, device: str
+    ) -> None:
+        """`entries` are those of the setting by name; `device` is "cpu" or "cuda:0".
 
         An engine that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids is left out.
         """
-        built = {name: build(path, settings) for name, path in paths.items()}
+        built = {name: build(entry, settings) for name, entry in entries.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
+        self._settings = settings
+        built_in = (each for each in entries.values() if each.kind is EngineKind.BUILT_IN)
+        self._built_in = {each.name for each in built_in}
+        self._unfound: dict[str, str] = {}  # What was said of weights that could not be had.
         # Models stand in line for the device; what needs none waits for itself only.
         device_lock = threading.Lock()
         self._locks = {
-            name: device_lock if self._holds_device(name) else threading.Lock()
+            name: device_lock if self.holds_device(name) else threading.Lock()
             for name in self._engines
         }
         self._loaded: set[str] = set()
         self._warmed: set[str] = set()
         self.on_device: str | None = None
         """The model that holds the device now. Read by other threads, so it is one field."""
+        self._on_device_since = 0.0
         self.loads = 0
+        self.load_seconds = 0.0
 
     @property
     def specs(self) -> Sequence[EngineSpec]:
@@ -50,10 +63,40 @@ class LoadedEngines:
     def names(self) -> Sequence[str]:
         return list(self._engines)
 
+    def items(self) -> Sequence[tuple[str, VideoEngine]]:
+        return list(self._engines.items())
+
     @property
     def honours(self) -> Mapping[str, Sequence[str]]:
         """Return what a job of each engine may need to be claimed here."""
         return {name: engine.spec.honours for name, engine in self._engines.items()}
+
+    def weights(self) -> Mapping[str, WeightsView]:
+        """Return how the weights of each engine stand that has some; quick, other threads ask."""
+        found = {}
+        for name in self._engines:
+            # An engine of the operator's own may have the name of one of ours.
+            view = look(name, self._settings) if name in self._built_in else None
+            if view is not None:
+                said = self._unfound.get(name)
+                if said is not None and view.state is WeightsState.MISSING:
+                    view = view.model_copy(update={"message": said})
+                found[name] = view
+        return found
+
+    @property
+    def residency(self) -> Residency | None:
+        """Return which model holds the device, and which would have to take its place."""
+        resident = self.on_device
+        if resident is None:
+            return None
+        others = [name for name in self._engines if self.holds_device(name) and name != resident]
+        lasting = timedelta(seconds=time.monotonic() - self._on_device_since)
+        return Residency(resident, lasting, others)
+
+    def is_ready(self, name: str) -> bool:
+        """Say whether `use` returns at once: the model is in memory, or the engine has none."""
+        return not self.holds_device(name) or (name in self._loaded and name in self._warmed)
 
     def use(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
@@ -65,47 +108,55 @@ class LoadedEngines:
         lock = self._locks[name]
         _wait_for(lock, on_load)
         try:
-            engine = self._engines[name]
-            if name not in self._loaded:
-                self._load(name, engine, on_load)
-            if name not in self._warmed:
-                self._warm(name, engine, on_compile)
-            return engine
+            return self._ready(name, on_load, on_compile)
         finally:
             lock.release()
+
+    def _ready(self, name: str, on_load: OnProgress, on_compile: OnProgress) -> VideoEngine:
+        engine = self._engines[name]
+        if name not in self._loaded:
+            self._load(name, engine, on_load)
+        if name not in self._warmed:
+            self._warm(name, engine, on_compile)
+        return engine
 
     def preload(self) -> None:
         """Load the first engine that needs the device, so that the first job need not wait.
 
-        What goes wrong is the job's to hear, when one comes.
+        What goes wrong is the job's to hear, when one comes. A job that came first has chosen.
         """
-        name = next((name for name in self._engines if self._holds_device(name)), None)
+        name = next((name for name in self._engines if self.holds_device(name)), None)
         if name is None:
             return
         try:
-            self.use(name, _unheard, _unheard)
+            with self._locks[name]:
+                if self.on_device is None:
+                    self._ready(name, _unheard, _unheard)
         except AppError as error:
             _log.error("preload_failed", engine=name, code=error.code, reason=error.message)
 
     def _load(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
-        if self._holds_device(name) and (other := self.on_device) is not None:
-            self._engines[other].unload()
+        started = time.monotonic()
+        if self.holds_device(name) and (other := self.on_device) is not None:
             self.on_device = None
             self._loaded.discard(other)
             self._warmed.discard(other)
-        started = time.monotonic()
+            self._engines[other].unload()
         device = self._device if engine.spec.needs_gpu else "cpu"
-        engine.load(device, on_progress)
+        try:
+            engine.load(device, on_progress)
+        except MissingWeights as error:
+            self._unfound[name] = error.message
+            raise
+        self._unfound.pop(name, None)
         self._loaded.add(name)
         self.loads += 1
-        if self._holds_device(name):
+        seconds = time.monotonic() - started
+        self.load_seconds += seconds
+        if self.holds_device(name):
+            self._on_device_since = time.monotonic()
             self.on_device = name
-        _log.info(
-            "model_loaded",
-            engine=name,
-            device=device,
-            seconds=round(time.monotonic() - started, 2),
-        )
+        _log.info("model_loaded", engine=name, device=device, seconds=round(seconds, 2))
 
     def _warm(self, name: str, engine: VideoEngine, on_progress: OnProgress) -> None:
         if isinstance(engine, Warms):
@@ -114,7 +165,8 @@ class LoadedEngines:
             _log.info("model_warm", engine=name, seconds=round(time.monotonic() - started, 2))
         self._warmed.add(name)
 
-    def _holds_device(self, name: str) -> bool:
+    def holds_device(self, name: str) -> bool:
+        """Say whether the engine's model has to be on the device, where there is room for one."""
         return self._engines[name].spec.needs_gpu
 
 

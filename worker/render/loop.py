@@ -1,7 +1,9 @@
 """One job of a worker: claim, render, hand over to the tail."""
 
 import io
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import numpy as np
@@ -15,7 +17,8 @@ from shared.jobs.job import Job
 from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.engines.base import Image, RenderRequest
+from worker.engines.base import Checkpoint, Image, RenderRequest, VideoEngine
+from worker.render.checkpoint import KeptCheckpoint
 from worker.render.clip import Clip
 from worker.render.context import RenderContext, scratch_bytes
 from worker.render.failure import end_failed_attempt
@@ -27,24 +30,72 @@ POISONED_EXIT: Final = 70
 _log = structlog.get_logger(__name__)
 
 
-def render_next(context: RenderContext) -> bool:
-    """Render the best job there is; tell whether there was one."""
-    job = _claim(context)
+def render_next(context: RenderContext, wake: Callable[[], None]) -> bool:
+    """Render the best job there is, or begin to load its model; tell whether there was one.
+
+    Args:
+        wake: called from another thread when a model is in memory, whose job comes next.
+    """
+    if render_loaded(context):
+        return True
+    job = claim(context)
     if job is None:
         return False
-    serve(context, job)
+    with begun(context, job) as lease:
+        if context.loaded_engines.is_ready(job.engine):
+            serve(context, job, lease)
+        else:
+            context.model_loader.begin(job, lease, wake)
     return True
 
 
-def serve(context: RenderContext, job: Job) -> None:
-    """Render one claimed job and hand it to the tail, or settle what went wrong."""
+@contextmanager
+def begun(context: RenderContext, job: Job) -> Iterator[Lease]:
+    """Hold a claimed job's lease, for its render to let go; name the job in the thread's log."""
+    lease = context.leases.hold(job)
+    _bind(job)
+    try:
+        crashpoint("claimed")
+        _log.info("job_started", engine=job.engine)
+        yield lease
+    finally:
+        structlog.contextvars.clear_contextvars()
+
+
+def render_loaded(context: RenderContext, *, wait: bool = False) -> bool:
+    """Render the job whose model was loaded for it; tell whether there was one.
+
+    Args:
+        wait: for the end of a load that goes on.
+    """
+    waiting = context.model_loader.take(wait=wait)
+    if waiting is None:
+        return False
+    _bind(waiting.job)
+    try:
+        serve(context, waiting.job, waiting.lease, waiting.model)
+    finally:
+        structlog.contextvars.clear_contextvars()
+    return True
+
+
+def _bind(job: Job) -> None:
     structlog.contextvars.bind_contextvars(
         job=job.public_id, attempt=job.attempt, request_id=job.request_id
     )
-    lease = context.leases.hold(job)
-    crashpoint("claimed")
-    _log.info("job_started", engine=job.engine)
+
+
+def serve(
+    context: RenderContext, job: Job, lease: Lease, model: Future[VideoEngine] | None = None
+) -> None:
+    """Render one claimed job and hand it to the tail, or settle what went wrong.
+
+    Args:
+        model: what its load has come to, where there was one.
+    """
     try:
+        if model is not None:
+            model.result()
         render(context, job, lease)
     except Exception as error:  # The edge of a render: every claimed job is settled.
         end_failed_attempt(
@@ -57,8 +108,6 @@ def serve(context: RenderContext, job: Job) -> None:
         context.leases.release(lease)
         if isinstance(error, DevicePoisoned):
             _end_process(context)
-    finally:
-        structlog.contextvars.clear_contextvars()
 
 
 def render(context: RenderContext, job: Job, lease: Lease) -> None:
@@ -66,16 +115,16 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
     engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    request = read_request(context.storage, job, lease)
+    request = read_request(context.storage, job, lease, KeptCheckpoint(context.checkpoints, lease))
     clip = Clip(
         job,
         lease,
         engine.plan(request),
         source=request.image,
         ai_generated=engine.spec.ai_generated,
+        notes=request.notes,
     )
     try:
-        clip.open()
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
@@ -86,7 +135,9 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
         raise
 
 
-def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
+def read_request(
+    storage: Storage, job: Job, lease: Lease, checkpoint: Checkpoint
+) -> RenderRequest:
     """Return what a claimed job asks of its engine.
 
     Raises:
@@ -102,6 +153,8 @@ def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
         parameters=job.parameters,
         last_frame=images.get(LAST_FRAME),
         keyframes={frame: images[keyframe_name(frame)] for frame in job.parameters.keyframes},
+        job=job.public_id,
+        checkpoint=checkpoint,
     )
 
 
@@ -117,20 +170,30 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         lambda: storage.get(key),
         within=READ_SECONDS,
         key=key,
-        failure="the picture could not be read from the storage",
+        failure="the image could not be read from the storage",
     )
     with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
         return np.array(picture.convert("RGB"))
 
 
-def _claim(context: RenderContext) -> Job | None:
+def claim(context: RenderContext) -> Job | None:
+    """Claim the best job; while a model is being loaded, of the engines that need no device."""
+    engines = context.loaded_engines
+    honours = engines.honours
+    if context.model_loader.is_busy:
+        honours = {name: it for name, it in honours.items() if not engines.holds_device(name)}
+        if not honours:
+            return None
     free = scratch_bytes()
     if free is not None and free < context.settings.min_free_bytes:
         context.hindrance.note("no_room_for_a_clip", free_bytes=free)
         return None
     try:
         job = context.jobs.claim(
-            context.loaded_engines.honours, worker=context.name, card_bytes=context.card_bytes
+            honours,
+            worker=context.name,
+            card_bytes=context.card_bytes,
+            residency=engines.residency,
         )
     except DatabaseUnavailable as error:
         context.hindrance.note("claim_missed", reason=error.cause)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Final, Self
 
 # Little-endian: drain deadline, last progress, stall limit (seconds), child's pid and
-# incarnation, whether it is idle, and whether it has drained. 8-byte fields are written whole
-# on every machine we run on, so no lock is needed.
+# incarnation, whether it is idle, whether it has drained, and progress and limit of a load beside
+# the renders. 8-byte fields are written whole on every machine we run on, so no lock is needed.
 _LAYOUT: Final = {
     **{"drain_until": 0, "stamp": 8, "limit": 16},
     **{"pid": 24, "incarnation": 32, "idle": 40, "drained": 48},
+    **{"load_stamp": 56, "load_limit": 64},
 }
-_BYTES: Final = 56
+_BYTES: Final = 72
 
 
 class HeartbeatFile:
@@ -78,17 +79,27 @@ class HeartbeatFile:
         """Say: nothing is being rendered, so nothing can stall."""
         self._write("stamp", 0.0)
 
+    def beat_of_load(self, limit_seconds: float) -> None:
+        """Say the same of a model that is loaded beside the renders, which may hang alone."""
+        self._write("load_limit", limit_seconds)
+        self._write("load_stamp", time.monotonic())
+
+    def end_load(self) -> None:
+        """Say: nothing is being loaded."""
+        self._write("load_stamp", 0.0)
+
     @property
     def overdue_seconds(self) -> float:
         """How long the promised progress has been missing; 0 while all is well."""
-        stamp = self._read("stamp")
-        if stamp == 0:
-            return 0.0
-        return max(0.0, time.monotonic() - stamp - self._read("limit"))
+        works = [(self._read("stamp"), self._read("limit"))]
+        works.append((self._read("load_stamp"), self._read("load_limit")))
+        now = time.monotonic()
+        return max(0.0, *(now - stamp - limit for stamp, limit in works if stamp), 0.0)
 
     def register_child(self, pid: int, incarnation: int) -> None:
         """Say who renders here now."""
         self.idle()
+        self.end_load()
         self.is_idle = False
         self._write("incarnation", float(incarnation))
         self._write("pid", float(pid))
@@ -96,6 +107,7 @@ class HeartbeatFile:
     def clear_child(self) -> None:
         """Say that nobody does: the child is dead."""
         self.idle()
+        self.end_load()
         self.is_idle = False
         self._write("pid", 0.0)
 

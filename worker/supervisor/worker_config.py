@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from shared.engines.entries import EngineEntry, EngineKind
 
 CONFIG_VARIABLE: Final = "STILLREEL_PLACE"
 
@@ -12,7 +15,8 @@ CONFIG_VARIABLE: Final = "STILLREEL_PLACE"
 class WorkerConfig:
     """What a supervisor tells its child: which slot it fills, on which device.
 
-    `device` is "cpu" or "cuda:0": CUDA_VISIBLE_DEVICES shows the child one card only.
+    `device` is "cpu" or "cuda:0": CUDA_VISIBLE_DEVICES shows the child one card only. `places` is
+    how many jobs it renders at once: several only of those that are rendered elsewhere.
     """
 
     worker: str
@@ -21,15 +25,22 @@ class WorkerConfig:
     cuda_visible_devices: str
     device_name: str | None
     vram_bytes: int | None
-    engines: dict[str, str]
+    engines: Mapping[str, EngineEntry]
+    places: int = 1
 
     def to_environment(self) -> dict[str, str]:
         return {CONFIG_VARIABLE: json.dumps(asdict(self))}
 
     @classmethod
     def from_environment(cls) -> Self:
-        return cls(**json.loads(os.environ[CONFIG_VARIABLE]))
+        told = json.loads(os.environ[CONFIG_VARIABLE])
+        entries = {name: _entry(**entry) for name, entry in told.pop("engines").items()}
+        return cls(engines=entries, **told)
 
     def name(self, incarnation: int) -> str:
         """Return the name on a claim: one child's, so that a dead one can be told apart."""
         return f"{self.worker}#{incarnation:08x}"
+
+
+def _entry(*, name: str, kind: str, targets: list[Any]) -> EngineEntry:
+    return EngineEntry(name, EngineKind(kind), tuple(targets))

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 import structlog
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth.caller import Authenticated, Caller
@@ -13,20 +13,20 @@ from api.body_limit import takes_picture
 from api.compat.create import submit_foreign
 from api.compat.openai.create import VIDEO_BODY, read_video
 from api.compat.openai.video import DeletedVideo, Video, VideoList, video
-from api.dependencies import Given
+from api.dependencies import Given, Paged
 from api.openapi import FILE, PROBLEMS
-from api.ports import After, Ports
+from api.ports import Ports
 from api.problems import request_id
 from api.responses.file import serve
 from api.responses.job import poll_headers
 from api.route import Route
-from api.routes.jobs import cursor, delete_job
+from api.routes.jobs import delete_job
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
 from api.submit.queue_job import Submitted
 from api.submit.retry import RetryJob, retry
-from shared.jobs.job import Job, Variant, parse_id
-from shared.jobs.listing import Cut, Filter
+from shared.jobs.job import JOB_ID, Job, Variant, parse_id
+from shared.jobs.listing import WRONG_CURSOR, Filter
 from shared.lifecycle import LIVE
 
 router = APIRouter(route_class=Route, prefix="/v1/videos", tags=["videos"], responses=PROBLEMS)
@@ -73,27 +73,15 @@ async def create_video(
 def list_videos(
     ports: Given,
     caller: Authenticated,
-    after: After = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Literal["asc", "desc"] = "desc",
+    paging: Paged,
 ) -> VideoList:
     """List jobs as videos, the newest first, also those that came in by another way."""
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
-        cut=Cut(
-            limit=limit,
-            after=None if after is None else cursor(after),
-            newest_first=order == "desc",
-        ),
+        cut=paging.cut(JOB_ID, wrong=WRONG_CURSOR),
     )
-    videos = [video(job) for job in page.jobs]
-    return VideoList(
-        data=videos,
-        first_id=videos[0].id if videos else None,
-        last_id=videos[-1].id if videos else None,
-        has_more=page.has_more,
-    )
+    return VideoList.of([video(job) for job in page.items], has_more=page.has_more)
 
 
 @router.get("/{video_id}", response_model=Video)

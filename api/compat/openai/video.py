@@ -5,6 +5,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel
 
+from api.responses.listing import ListOf
 from shared.jobs.job import Job, public_id
 from shared.jobs.view import percent
 from shared.lifecycle import Status
@@ -48,14 +49,8 @@ class Video(BaseModel):
     warnings: list[str]
 
 
-class VideoList(BaseModel):
+class VideoList(ListOf[Video]):
     """One page of a listing; the next one starts `after` its `last_id`."""
-
-    object: Literal["list"] = "list"
-    data: list[Video]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class DeletedVideo(BaseModel):

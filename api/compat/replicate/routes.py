@@ -23,16 +23,16 @@ from api.compat.replicate.models import (
     model_view,
     version_view,
 )
-from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given
+from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Paging
 from api.openapi import PROBLEMS
 from api.ports import Ports
 from api.responses.job import view
 from api.route import Route
-from api.routes.jobs import cursor, has_ended
+from api.routes.jobs import has_ended
 from api.submit.idempotency import Idempotency
 from shared.errors import JobTerminal, NotFound
-from shared.jobs.job import Job, parse_id
-from shared.jobs.listing import Cut, Filter
+from shared.jobs.job import JOB_ID, Job, parse_id
+from shared.jobs.listing import WRONG_CURSOR, Filter
 from shared.jobs.prediction import PREFIX, SOURCE, STATUSES, Prediction, prediction
 from shared.lifecycle import Status
 
@@ -148,12 +148,12 @@ def list_predictions(
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
-        cut=Cut(limit=PAGE, after=None if after is None else cursor(after)),
+        cut=Paging(after, PAGE, "desc").cut(JOB_ID, wrong=WRONG_CURSOR),
     )
-    last = page.jobs[-1].public_id if page.has_more else None
+    last = page.items[-1].public_id if page.has_more else None
     return PredictionPage(
         next=last and f"{base_url}{PREFIX}/predictions?cursor={last}",
-        results=[_shown(ports, job, base_url) for job in page.jobs],
+        results=[_shown(ports, job, base_url) for job in page.items],
     )
 
 

@@ -1,10 +1,17 @@
 import { html, useEffect, useRef, useState } from "../html.js";
+import { fileUrl } from "../api.js";
 import { pose } from "../moves.js";
 import { t } from "../i18n.js";
 import { Icon } from "./icon.js";
 
 export const Picture = ({ url, alt = "", isNear = true, ...more }) =>
   isNear && html`<img src=${url} alt=${alt} decoding="async" loading="lazy" ...${more} />`;
+
+// What a model has made so far, drawn over the photo; the last one stays until the next is there.
+export const Sketch = ({ job, alt = "" }) =>
+  job.preview_url && html`<img class="sketch" src=${fileUrl(job, "preview")} alt=${alt} onLoad=${show(true)} onError=${show(false)} />`;
+
+const show = (isThere) => (event) => (event.target.hidden = !isThere);
 
 // Say whether an element has been near the screen.
 export function useNear() {

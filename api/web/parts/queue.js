@@ -6,7 +6,7 @@ import { select } from "../jobs.js";
 import { keptPhoto } from "../photos.js";
 import { liveJobs, set, setName, state, useStore } from "../state.js";
 import { t } from "../i18n.js";
-import { Picture, useNear } from "./media.js";
+import { Picture, Sketch, useNear } from "./media.js";
 import { Bar, doing, left } from "./progress.js";
 
 export function Queue() {
@@ -55,7 +55,7 @@ function Row({ job }) {
   return html`
     <li ref=${at} class=${isShown ? "is-shown" : ""}>
       <button type="button" class="queue-job" aria-current=${isShown ? "true" : null} onClick=${() => select(job.id)}>
-        <span class="mini"><${Picture} url=${keptPhoto(job.id) || fileUrl(job, "input")} isNear=${isNear} /></span>
+        <span class="mini"><${Picture} url=${keptPhoto(job.id) || fileUrl(job, "input")} isNear=${isNear} />${isNear && html`<${Sketch} job=${job} />`}</span>
         <span class="queue-words">
           <span class="queue-prompt">${job.input.prompt || t("prompt.none")}</span>
           <span class="hint">${doing(job)}${left(job) ? ` · ${left(job)}` : ""}</span>

@@ -7,7 +7,7 @@ import { fileUrl, path } from "../api.js";
 import { isLive, model, state, useStore } from "../state.js";
 import { t } from "../i18n.js";
 import { usesMoves } from "./composer.js";
-import { Camera, Picture } from "./media.js";
+import { Camera, Picture, Sketch } from "./media.js";
 import { Preview } from "./move-picker.js";
 
 const Failed = lazy(() => import("./progress.js"), "Failed");
@@ -58,6 +58,7 @@ function Rendering({ job }) {
   return html`
     <${Frame} aspect=${job.input.width / job.input.height} className="is-rendering">
       <${Photo} job=${job} />
+      <${Sketch} job=${job} alt=${t("preview.now")} />
       <${Progress} job=${job} />
     <//>`;
 }

@@ -27,7 +27,7 @@ from worker.engines.i2vgen.weights import Model
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(300)]
 
-ROWS_ALONE = Effort(rounds=1, ablation_rounds=0, clips_in_a_row=0, half_steps=0)
+ROWS_ALONE = Effort(rounds=1, engine_rounds=0, ablation_rounds=0, clips_in_a_row=0, half_steps=0)
 
 
 class Instant:

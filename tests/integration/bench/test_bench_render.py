@@ -149,7 +149,7 @@ def test_a_wrong_technique_shows_as_error(
         return kept(self, *given, **options)
 
     monkeypatch.setattr(KeptContext, "__call__", without_values)
-    found = Measured(replace(bench, compiler=None, effort=Effort(1, 0, 0, 0)), CASE)
+    found = Measured(replace(bench, compiler=None, effort=Effort(1, 0, 0, 0, 0)), CASE)
     found.measure()
 
     assert {each.name: each.error > 1e-3 for each in found.report.rows} == {

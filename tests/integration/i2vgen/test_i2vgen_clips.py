@@ -18,7 +18,7 @@ from shared.lifecycle import Stage
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import Photo, astronaut, coffee, rocket
 from tests.support.small_engine import brief, loaded, module, quick, rendered, settled
-from worker.engines.base import Step
+from worker.engines.base import Frames, Step
 from worker.engines.i2vgen import conditions, pipeline
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
@@ -39,14 +39,21 @@ def engine(checkpoint: Path) -> I2VGenXLEngine:
     return loaded(checkpoint)
 
 
+@pytest.fixture(scope="module")
+def plain(engine: I2VGenXLEngine) -> Frames:
+    """Return the clip that the others are compared with."""
+    return rendered(engine, brief())
+
+
 @pytest.fixture
 def breakable(checkpoint: Path) -> I2VGenXLEngine:
     """Return an engine of the test's own, whose parts it may break."""
     return loaded(checkpoint)
 
 
-# The landscape, 24 frames at 768p in 80 steps, is rendered through the whole service instead:
-# tests/e2e/test_service.py.
+# tests/e2e/test_service.py renders the person through the whole service in each run, and the
+# landscape, 24 frames at 768p in 80 steps, only there.
+@pytest.mark.extended
 @pytest.mark.parametrize("preset", SPEC.presets[::2], ids=lambda preset: preset.name)
 def test_the_missions_cases_render_by_their_own_figures(
     engine: I2VGenXLEngine, preset: Preset, record_property: Callable[..., None]
@@ -108,15 +115,15 @@ def test_the_seed_reaches_the_pictures_own_latents(
     ids=lambda changed: next(iter(changed)),
 )
 def test_every_parameter_changes_the_frames(
-    engine: I2VGenXLEngine, changed: dict[str, Any]
+    engine: I2VGenXLEngine, plain: Frames, changed: dict[str, Any]
 ) -> None:
-    assert not np.array_equal(rendered(engine, brief()), rendered(engine, brief(**changed)))
+    assert not np.array_equal(plain, rendered(engine, brief(**changed)))
 
 
-def test_the_picture_changes_the_frames(engine: I2VGenXLEngine) -> None:
+def test_the_picture_changes_the_frames(engine: I2VGenXLEngine, plain: Frames) -> None:
     other = replace(brief(), image=astronaut()[::-1].copy())
 
-    assert not np.array_equal(rendered(engine, brief()), rendered(engine, other))
+    assert not np.array_equal(plain, rendered(engine, other))
 
 
 def test_a_portrait_padded_is_not_a_portrait_cropped(engine: I2VGenXLEngine) -> None:

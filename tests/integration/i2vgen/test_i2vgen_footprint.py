@@ -1,5 +1,7 @@
 """What a clip is said to take of a card is what its tensors take, counted at full size."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,13 +24,23 @@ from worker.engines.i2vgen.memory import LOW, NORMAL, MemoryUse, Room, for_clip
 from worker.engines.i2vgen.pipeline import clip_noise, denoised, encode
 from worker.engines.i2vgen.weights import Model, prepare
 
+CountBytes = Callable[[MemoryUse, int, int, int], int]
+
 META = torch.device("meta")
 HALF = torch.bfloat16
 GIB = 2**30
 MARGIN = 1.10  # An estimate may say a tenth too much, and never too little.
 FIT = 0.05
 WAYS = {way.name: way for way in FOOTPRINT.ways}
-SIZES = [(256, 256, 16), (512, 512, 8), (1280, 704, 16)]
+BOTH_WAYS = [
+    (NORMAL, (512, 512, 16)),
+    (LOW, (512, 512, 16)),
+    *(
+        pytest.param(use, size, marks=pytest.mark.extended)
+        for use in (NORMAL, LOW)
+        for size in ((256, 256, 16), (512, 512, 8), (1280, 704, 16))
+    ),
+]
 SMALL_SIZES = [(64, 64, 8), (128, 64, 8), (128, 128, 8), (128, 128, 16), (192, 128, 24)]
 
 
@@ -51,18 +63,24 @@ def full_size() -> FullSize:
 
 
 @pytest.fixture(scope="module")
+def denoising_bytes(full_size: FullSize) -> CountBytes:
+    """Return what counts the bytes that one guided prediction of a size holds at once."""
+    return functools.cache(functools.partial(counted_bytes, full_size.unet))
+
+
+@pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Model:
     return our_model(small_i2vgen_xl(tmp_path_factory.mktemp("faithful"), FAITHFUL))
 
 
-@pytest.mark.parametrize("use", [NORMAL, LOW], ids=lambda use: str(use.name))
-@pytest.mark.parametrize(("width", "height", "frames"), SIZES)
+@pytest.mark.parametrize(("use", "size"), BOTH_WAYS)
 def test_denoising_takes_what_is_estimated(
-    full_size: FullSize, use: MemoryUse, width: int, height: int, frames: int
+    denoising_bytes: CountBytes, use: MemoryUse, size: tuple[int, int, int]
 ) -> None:
+    width, height, frames = size
     estimated = WAYS[use.name].bytes_per_pixel_frame * width * height * frames
 
-    counted = denoising_bytes(full_size.unet, use, width // 8, height // 8, frames)
+    counted = denoising_bytes(use, width // 8, height // 8, frames)
 
     assert counted <= estimated <= MARGIN * counted
 
@@ -103,10 +121,14 @@ def test_encoding_takes_no_more_than_is_estimated(full_size: FullSize) -> None:
     assert weight_bytes(encoder) + alive.peak_bytes <= WAYS["low"].encoding_bytes
 
 
+@pytest.mark.parametrize("most", [3, pytest.param(5, marks=pytest.mark.extended)])
 @pytest.mark.parametrize("use", [NORMAL, LOW], ids=lambda use: str(use.name))
-def test_real_tensors_are_linear_in_pixels_times_frames(small: Model, use: MemoryUse) -> None:
-    volumes = np.array([width * height * frames for width, height, frames in SMALL_SIZES])
-    counted = np.array([rendered_bytes(small, use, size) for size in SMALL_SIZES])
+def test_real_tensors_are_linear_in_pixels_times_frames(
+    small: Model, use: MemoryUse, most: int
+) -> None:
+    sizes = SMALL_SIZES[:most]
+    volumes = np.array([width * height * frames for width, height, frames in sizes])
+    counted = np.array([rendered_bytes(small, use, size) for size in sizes])
 
     slope, rest = np.polyfit(volumes, counted, 1)
 
@@ -114,10 +136,10 @@ def test_real_tensors_are_linear_in_pixels_times_frames(small: Model, use: Memor
     assert abs(rest) < 0.2 * counted.min()
 
 
-def test_low_memory_takes_a_third_less(full_size: FullSize) -> None:
+def test_low_memory_takes_a_third_less(denoising_bytes: CountBytes) -> None:
     # A small model would not show it: its entry, which serves both rows, is as wide as the real
     # one's and so holds the most at once.
-    normal, low = (denoising_bytes(full_size.unet, use, 64, 64, 16) for use in (NORMAL, LOW))
+    normal, low = (denoising_bytes(use, 64, 64, 16) for use in (NORMAL, LOW))
 
     assert low < 0.67 * normal
 
@@ -164,7 +186,7 @@ def weight_bytes(model: Any) -> int:
     return sum(weight.nbytes for weight in model.parameters())
 
 
-def denoising_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: int) -> int:
+def counted_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: int) -> int:
     """Return the bytes of what one guided prediction holds at once, its conditions included."""
     with META:
         conditions = Conditions(

@@ -33,7 +33,8 @@ from worker.engines.i2vgen.pipeline import render_clip
 
 BOUND = 1.25
 GUIDANCE = 9.0
-CASES = [((64, 64), 7), ((128, 64), 8), ((64, 128), 9), ((64, 64), 10)]
+WIDE, TALL = ((128, 64), 8), ((64, 128), 9)
+SQUARES = [((64, 64), 7), ((64, 64), 10)]
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,10 @@ def half(checkpoint: Path) -> Arms:
     return halved(checkpoint)
 
 
-@pytest.mark.parametrize(("size", "seed"), CASES)
+@pytest.mark.parametrize(
+    ("size", "seed"),
+    [WIDE, *(pytest.param(*case, marks=pytest.mark.extended) for case in (*SQUARES, TALL))],
+)
 def test_no_step_strays_further_than_the_references_own(
     exact: Arms, half: Arms, size: tuple[int, int], seed: int
 ) -> None:
@@ -71,7 +75,10 @@ def test_no_step_strays_further_than_the_references_own(
     assert whole_ratio(forced) <= BOUND
 
 
-@pytest.mark.parametrize(("size", "seed"), CASES[1:])
+@pytest.mark.parametrize(
+    ("size", "seed"),
+    [TALL, *(pytest.param(*case, marks=pytest.mark.extended) for case in (WIDE, SQUARES[1]))],
+)
 def test_a_whole_loop_strays_no_further_than_the_references_own(
     exact: Arms, half: Arms, size: tuple[int, int], seed: int
 ) -> None:

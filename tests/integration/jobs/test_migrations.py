@@ -8,6 +8,7 @@ import pytest
 from psycopg import sql
 from pytest_alembic import MigrationContext
 from pytest_alembic.config import Config
+from pytest_alembic.plugin.fixtures import alembic_runner
 from pytest_alembic.tests import (
     test_model_definitions_match_ddl,
     test_single_head_revision,
@@ -20,6 +21,7 @@ from shared.jobs.storage_keys import input_key
 from tests.support.stack import ROOT, Stack, connect
 
 __all__ = [
+    "alembic_runner",
     "test_model_definitions_match_ddl",
     "test_single_head_revision",
     "test_up_down_consistency",

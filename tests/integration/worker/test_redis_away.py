@@ -87,7 +87,17 @@ def waited(job: Job) -> timedelta:
     return job.started_at - job.created_at
 
 
-@pytest.mark.parametrize("kind", ["freeze", "kill", *REFUSALS])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("freeze", "read-only"),
+        # Another error, to the same end.
+        *(
+            pytest.param(kind, marks=pytest.mark.extended)
+            for kind in ("kill", "no replica to write to", "full")
+        ),
+    ],
+)
 def test_a_job_starts_within_two_seconds_while_redis_is_away(bench: Bench, kind: str) -> None:
     worker = up(bench)
     with outage(bench.people.stack, kind):
@@ -125,6 +135,8 @@ def end_at_once(*programs: Program) -> None:
         assert program.process.wait(60) == 0
 
 
+# In each run test_worker.py drains one worker by its own signal.
+@pytest.mark.extended
 @pytest.mark.parametrize("redis", ["frozen", "there"])
 @pytest.mark.parametrize(
     ("script", "drain_seconds", "becomes"),
@@ -153,6 +165,7 @@ def test_a_signal_to_all_processes_at_once_finishes_or_hands_back(
         assert (now.status, now.failures) == (becomes, 0)
 
 
+@pytest.mark.extended
 def test_a_signal_to_celery_alone_drains_its_child_and_another_comes_up(bench: Bench) -> None:
     worker = up(bench)
     job = bench.render("steps=3000 pause=0.05")

@@ -10,6 +10,7 @@ from shared.lifecycle import Stage
 from worker.engines.base import OnStep, Step
 from worker.engines.diffusion.faults import NOT_FINITE
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
+from worker.engines.diffusion.preview import Previews
 
 Arguments = Mapping[str, Any]
 
@@ -18,13 +19,18 @@ class StepCounter:
     """The callback a pipeline calls after each step.
 
     It counts by itself: a pipeline that renders in sections begins each with 0 again. What
-    `on_step` raises goes through the pipeline, which can be called again afterwards.
+    `on_step` raises goes through the pipeline, which can be called again afterwards. There are no
+    previews of latents whose form nobody knows.
     """
 
-    def __init__(self, total: int, device: torch.device, on_step: OnStep) -> None:
+    def __init__(
+        self, total: int, device: torch.device, on_step: OnStep, previews: Previews | None
+    ) -> None:
         def report(done: int) -> None:
-            on_step(Step(done, total, Stage.DENOISING))
+            preview = None if previews is None else previews.of(done)
+            on_step(Step(done, total, Stage.DENOISING, preview))
 
+        self._previews = previews
         self._in_flight = InFlight(event_recorder(device), report)
         self._count = 0
 
@@ -34,6 +40,8 @@ class StepCounter:
         self._count += 1
         if self._count == 1:  # Broken weights show at once; the clip's other steps are spared.
             check_finite(tensors["latents"])
+        if self._previews is not None:
+            self._previews.note(self._count, tensors["latents"])
         self._in_flight.launched(self._count)
         return tensors
 
@@ -48,13 +56,14 @@ def latents_of(
     *,
     steps: int,
     device: torch.device,
+    previews: Previews,
 ) -> torch.Tensor:
     """Return the clip's latents, in the pipeline's own form.
 
     Raises:
         NonFiniteFrames: they are not numbers, after the first step or at the end.
     """
-    counter = StepCounter(steps, device, on_step)
+    counter = StepCounter(steps, device, on_step, previews)
     latents: torch.Tensor = pipeline(
         **arguments,
         num_inference_steps=steps,

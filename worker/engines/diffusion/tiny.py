@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import T5Tokenizer
 
 LETTERS: Final = "".join(map(chr, range(33, 127)))
@@ -13,6 +14,19 @@ T5_VOCABULARY: Final = (
     *((letter, -3.0) for letter in LETTERS),
 )
 WEAKEST: Final = 0.1
+
+CLIP_PREPROCESSOR: Final = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+}
 
 
 def drawn_anew(model: Any) -> Any:
@@ -37,3 +51,26 @@ def write_t5_tokenizer(folder: Path) -> None:
 def write_json(path: Path, content: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content), encoding="utf-8")
+
+
+CLIP_FRAMES: Final = ("<|startoftext|>", "<|endoftext|>")
+
+
+def clip_vocabulary() -> dict[str, int]:
+    """Return every byte, alone and at a word's end, then what begins and ends a sentence."""
+    letters = sorted(ByteLevel.alphabet())
+    words = (*letters, *(f"{letter}</w>" for letter in letters), *CLIP_FRAMES)
+    return {word: number for number, word in enumerate(words)}
+
+
+def write_clip_tokenizer(folder: Path) -> None:
+    """Write a tokenizer of single bytes, as the hub writes CLIP's."""
+    start, end = CLIP_FRAMES
+    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
+    write_json(folder / "vocab.json", clip_vocabulary())
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    write_json(folder / "special_tokens_map.json", special)
+    write_json(
+        folder / "tokenizer_config.json",
+        {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"},
+    )

@@ -6,8 +6,7 @@ from typing import Protocol
 
 import torch
 
-from shared.errors import NonFiniteFrames
-from worker.engines.diffusion.faults import NOT_FINITE
+from worker.engines.diffusion.clip_loop import check_finite
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
@@ -65,6 +64,7 @@ def denoise(
     on_finished: Callable[[int], None],
     *,
     room: Room,
+    on_launched: Callable[[int, torch.Tensor], None] | None = None,
 ) -> torch.Tensor:
     """Return the clip's latents, (1, 4, frames, h, w), float32.
 
@@ -72,17 +72,22 @@ def denoise(
         noise: the starting latents, on the device.
         on_finished: called with 1, 2, … as the device finishes each step; may raise.
         room: says how many rows to compute at once.
+        on_launched: called with each step's number and latents, which the device has yet to
+            finish: it may hand it more to do with them.
 
     Raises:
-        NonFiniteFrames: the latents are not numbers any more.
+        NonFiniteFrames: the latents are not numbers, after the first step or at the end.
     """
     latents = noise
     in_flight = InFlight(event_recorder(noise.device), on_finished)
     for index, step in enumerate(steps):
         prediction = room.within(partial(guidance.predict, latents, constants, index))
         latents = step.advance(latents, prediction)
+        if index == 0:  # Broken weights show at once; the clip's other steps are spared.
+            check_finite(latents)
+        if on_launched is not None:
+            on_launched(index + 1, latents)
         in_flight.launched(index + 1)
     in_flight.drain()
-    if not bool(torch.isfinite(latents).all()):
-        raise NonFiniteFrames(NOT_FINITE)
+    check_finite(latents)
     return latents

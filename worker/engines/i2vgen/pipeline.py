@@ -10,6 +10,7 @@ from shared.engines.spec import Quality
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.encodings import Encodings
+from worker.engines.diffusion.preview import Previews, fit, middle_of_times
 from worker.engines.framing import frame_image
 from worker.engines.i2vgen.compiled import Compiled, WarmShape
 from worker.engines.i2vgen.conditions import (
@@ -53,8 +54,20 @@ def render_clip(
     encoders = (model.text_encoder, model.image_encoder)
     room = Room(memory, model.device, encoders, compiled)
     noise = clip_noise(model, parameters)
-    conditions = encode(model, request, noise, on_step, room=room, encodings=encodings)
-    latents = denoised(model, parameters, conditions, noise, on_step, room=room, compiled=compiled)
+    frame = framed(request)
+    conditions = encode(
+        model, request, noise, on_step, room=room, encodings=encodings, frame=frame
+    )
+    latents = denoised(
+        model,
+        parameters,
+        conditions,
+        noise,
+        on_step,
+        room=room,
+        compiled=compiled,
+        frame=frame,
+    )
     yield from _decoded(model, latents, on_step, room, compiled)
 
 
@@ -75,7 +88,9 @@ def encode(
     *,
     room: Room | None = None,
     encodings: Encodings | None = None,
+    frame: Image | None = None,
 ) -> Conditions:
+    """Return what steers the clip; `frame` is the framed picture, where it is at hand."""
     parameters = request.parameters
     room = room or Room(NORMAL, model.device)
     kept = Encodings(entries=3) if encodings is None else encodings
@@ -86,11 +101,9 @@ def encode(
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
     picture = room.within(partial(_picture, model, kept, request.image))
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
-    frame = frame_image(
-        request.image, width=parameters.width, height=parameters.height, fit=parameters.fit
-    )
+    shown = framed(request) if frame is None else frame
     latents = room.within(
-        lambda use: encode_latents(model, frame, noise.picture, parameters.num_frames)
+        lambda use: encode_latents(model, shown, noise.picture, parameters.num_frames)
     )
     on_step(Step(3, 3, Stage.ENCODING_INPUTS))
     return Conditions(
@@ -99,6 +112,11 @@ def encode(
         latents=latents,
         fps=parameters.fps,
     )
+
+
+def framed(request: RenderRequest) -> Image:
+    asked = request.parameters
+    return frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
 
 
 def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
@@ -128,20 +146,35 @@ def denoised(
     *,
     room: Room | None = None,
     compiled: Compiled | None = None,
+    frame: Image | None = None,
 ) -> torch.Tensor:
-    """Return the clip's latents, (1, 4, frames, h, w), float32 on the device."""
+    """Return the clip's latents, (1, 4, frames, h, w), float32 on the device.
+
+    Args:
+        frame: the framed picture, of which previews are made; None for none.
+    """
     steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
     steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
     denoiser = Denoiser(model.unet)
     if compiled is not None:
         compiled.make_room_for(WarmShape.of(noise.clip))
+    previews = None
+    if frame is not None:
+        latent_map = fit(conditions.latents[0, :, 0], frame)
+        previews = Previews(latent_map, steps=len(steps), one_frame=middle_of_times)
+
+    def report(done: int) -> None:
+        shown = None if previews is None else previews.of(done)
+        on_step(Step(done, len(steps), Stage.DENOISING, shown))
+
     return denoise(
         Guidance(denoiser, parameters.guidance_scale, compiled),
         denoiser.constants(conditions, steps),
         steps,
         noise.clip.to(model.device),
-        lambda done: on_step(Step(done, len(steps), Stage.DENOISING)),
+        report,
         room=room or Room(NORMAL, model.device),
+        on_launched=None if previews is None else previews.note,
     )
 
 

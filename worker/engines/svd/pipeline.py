@@ -1,6 +1,8 @@
 """One clip from its request to its frames: denoise, decode."""
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any, Final
 
 import torch
 from PIL import Image as PillowImage
@@ -9,8 +11,11 @@ from shared.lifecycle import Stage
 from worker.engines.base import Frames, OnStep, RenderRequest, Step
 from worker.engines.diffusion.clip_loop import latents_of, seeded
 from worker.engines.diffusion.levels import to_frames
+from worker.engines.diffusion.preview import Previews, fit_by_encoding, middle_of_frames
 from worker.engines.framing import frame_image
 from worker.engines.svd.model import Model
+
+MULTIPLE: Final = 64  # Of pixels, as the spec's.
 
 
 def render_clip(
@@ -45,9 +50,23 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
         "max_guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
-    return latents_of(
-        model.pipeline, arguments, on_step, steps=asked.num_inference_steps, device=model.device
+    latent_map = fit_by_encoding(
+        partial(encoded, model.vae), frame, multiple=MULTIPLE, device=model.device
     )
+    return latents_of(
+        model.pipeline,
+        arguments,
+        on_step,
+        steps=asked.num_inference_steps,
+        device=model.device,
+        previews=Previews(latent_map, steps=asked.num_inference_steps, one_frame=middle_of_frames),
+    )
+
+
+def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
+    """Return the latents of one picture, in the units that the denoiser works in."""
+    latents: torch.Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()[0]
+    return latents.float() * vae.config.scaling_factor
 
 
 @torch.no_grad()

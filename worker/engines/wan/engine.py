@@ -1,6 +1,7 @@
 """Wan 2.2: a picture and a sentence, in many languages, become a clip by diffusers' pipeline."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from shared.engines.spec import (
@@ -23,6 +24,7 @@ from worker.engines.wan.checkpoint import LAYOUT, NAME, has_two_experts
 from worker.engines.wan.footprint import DEFAULT_BYTES, ONE_EXPERT, TWO_EXPERTS
 
 if TYPE_CHECKING:  # torch and diffusers take seconds to import; the spec needs neither.
+    from worker.engines.diffusion.compiled_blocks import CompiledBlocks
     from worker.engines.diffusion.encodings import Encodings
     from worker.engines.wan.model import Model
 
@@ -36,7 +38,7 @@ SPEC: Final = EngineSpec(
     revision=LAYOUT.revision,
     ai_generated=True,
     uses_prompt=True,
-    prompt_languages=("en", "zh"),
+    prompt_languages=("en", "zh", "mul"),  # umT5 was taught 107 of them.
     uses_negative_prompt=True,
     needs_gpu=True,
     shape=Shape.BUCKETS,
@@ -78,6 +80,7 @@ class WanEngine:
         self.spec = _spec(settings)
         self.model: Model | None = None
         self._encodings: Encodings | None = None
+        self._compiled: CompiledBlocks | None = None
         self._settings = settings
 
     def load(self, device: str, on_progress: OnProgress) -> None:
@@ -101,23 +104,67 @@ class WanEngine:
             )
         self._encodings = Encodings()
 
+    def warm(self, on_progress: OnProgress) -> None:
+        """Compile the transformer's blocks for the clips of WARM_SHAPES that this model makes.
+
+        In low memory nothing is compiled: the blocks come and go. What cannot be compiled is
+        rendered eagerly.
+        """
+        if self.model is None or not self._is_to_compile(self.model) or self._compiled:
+            return
+        from worker.engines.diffusion.compiled_blocks import CompiledBlocks
+        from worker.engines.wan.warming import render_one_step
+
+        compiled = CompiledBlocks(self.model.experts, dynamic=False)
+        clips = [clip for clip in self._settings.warm_clips if self._takes(*clip)]
+        for index, (width, height, frames) in enumerate(clips):
+            on_progress(index / len(clips), f"compiling {width} x {height}, {frames} frames")
+            run = partial(render_one_step, self.model, width, height, frames)
+            compiled.warm(self._shape(width, height, frames), run)
+        self._compiled = compiled if compiled.has_clips else None
+
+    def _is_to_compile(self, model: "Model") -> bool:
+        if model.seats.one_at_a_time or self._settings.compile == "off":
+            return False
+        return self._settings.compile == "on" or model.device.type == "cuda"
+
+    def _takes(self, width: int, height: int, frames: int) -> bool:
+        span, sides = self.spec.num_frames, (width, height)
+        fits = all(not side % self.spec.multiple and side <= self.spec.max_side for side in sides)
+        return fits and span.low <= frames <= span.high
+
+    def _shape(self, width: int, height: int, frames: int) -> tuple[int, int, int]:
+        assert self.model is not None
+        from worker.engines.wan.pipeline import frames_rendered
+
+        return width, height, frames_rendered(self.model, frames)
+
+    def _is_compiled(self, request: RenderRequest) -> bool:
+        asked = request.parameters
+        if self._compiled is None or self.model is None:
+            return False
+        return self._compiled.serves(self._shape(asked.width, asked.height, asked.num_frames))
+
     def plan(self, request: RenderRequest) -> Plan:
         asked = request.parameters
         plan: dict[str, str | int | float | bool | tuple[str, ...]] = {
-            "mode": "eager",
+            "mode": "compiled" if self._is_compiled(request) else "eager",
             "sampler": "unipc",
             "approximate": False,
             "is_guided": asked.guidance_scale > 1,
             "decode": "streamed",
         }
         if self.model is not None:
+            from worker.engines.diffusion.texts import text_plan
             from worker.engines.wan.pipeline import frames_rendered
-            from worker.engines.wan.text import is_cut
+            from worker.engines.wan.text import MOST_TOKENS, cleaned
 
             plan["memory"] = "low" if self.model.seats.one_at_a_time else "normal"
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
             plan["frames_rendered"] = frames_rendered(self.model, asked.num_frames)
-            plan["is_prompt_cut"] = is_cut(self.model, asked.prompt)
+            texts = {name: cleaned(getattr(asked, name)) for name in ("prompt", "negative_prompt")}
+            told = asked.model_copy(update=texts)
+            plan.update(text_plan(self.spec.name, self.model.tokenizer, MOST_TOKENS, told))
         return plan
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
@@ -129,7 +176,13 @@ class WanEngine:
 
         with device_faults(self.model.device, smaller_clip(request.parameters)):
             try:
-                yield from render_clip(self.model, request, on_step, encodings=self._encodings)
+                yield from render_clip(
+                    self.model,
+                    request,
+                    on_step,
+                    encodings=self._encodings,
+                    compiled=self._compiled,
+                )
             except NonFiniteFrames as error:
                 broken = first_broken(self.model.weighted)
                 if broken is None:
@@ -144,7 +197,7 @@ class WanEngine:
         from worker.engines.diffusion.faults import release
 
         device = self.model.device
-        self.model = self._encodings = None
+        self.model = self._encodings = self._compiled = None
         release(device)
 
 

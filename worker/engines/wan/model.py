@@ -49,6 +49,11 @@ class Model:
         return self.pipeline.vae
 
     @property
+    def experts(self) -> list[Any]:
+        found = (getattr(self.pipeline, name) for name in ("transformer", SECOND_EXPERT))
+        return [expert for expert in found if expert is not None]
+
+    @property
     def weighted(self) -> Mapping[str, Any]:
         """Return the parts with weights, by their names."""
         experts = ("transformer", SECOND_EXPERT)

@@ -1,0 +1,30 @@
+"""Parts of listings: which one is asked for, and which one was found."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from uuid import UUID
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """Which part of a listing is asked for."""
+
+    limit: int
+    after: UUID | None = None
+    newest_first: bool = True
+
+
+@dataclass(frozen=True)
+class Page(Generic[T]):
+    """Items in the order asked for; `has_more` says whether others follow."""
+
+    items: Sequence[T]
+    has_more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[T], cut: Cut) -> "Page[T]":
+        """Return the page of what a statement found that asked for one item more."""
+        return Page(found[: cut.limit], has_more=len(found) > cut.limit)

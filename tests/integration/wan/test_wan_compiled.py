@@ -1,0 +1,108 @@
+"""Compiled blocks give the eager clip, serve the clips that were warmed, and may fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.small_wan import asked, engine, ignore_progress, loaded, rendered
+from worker.engines.diffusion import compiled_blocks
+from worker.engines.wan.engine import WanEngine
+
+WARM = "128x64x9"
+OTHER: dict[str, Any] = {"width": 64, "height": 64}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("wan")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have what returns what it is given stand in for the compiler; note the calls of its code."""
+    made: list[str] = []
+    compile_as(monkeypatch, lambda block: made.append(type(block).__name__))
+    return made
+
+
+def compile_as(monkeypatch: pytest.MonkeyPatch, on_call: Callable[[Any], None]) -> None:
+    def compiled(block: Any, **options: Any) -> None:
+        def call(*given: Any, **more: Any) -> Any:
+            on_call(block)
+            return block._call_impl(*given, **more)
+
+        block._compiled_call_impl = call
+
+    monkeypatch.setattr(torch.nn.Module, "compile", compiled)
+
+
+def warmed(folder: Path, **changed: Any) -> WanEngine:
+    wan = loaded(folder, compile="on", warm_shapes=WARM, **changed)
+    wan.warm(ignore_progress)
+    return wan
+
+
+def test_compiled_blocks_serve_the_clips_that_were_warmed_and_no_others(
+    folder: Path, calls: list[str]
+) -> None:
+    eager, compiled = loaded(folder), warmed(folder)
+
+    assert [wan.plan(asked())["mode"] for wan in (eager, compiled)] == ["eager", "compiled"]
+    # Two blocks, two rows; the first step is the warming's, then three of the clip.
+    assert calls == ["WanTransformerBlock"] * 4
+    assert np.array_equal(rendered(compiled, asked()), rendered(eager, asked()))
+    assert len(calls) == 4 + 3 * 4
+    assert compiled.plan(asked(**OTHER))["mode"] == "eager"
+    rendered(compiled, asked(**OTHER))
+    assert len(calls) == 4 + 3 * 4
+    compiled.unload()
+    compiled.load("cpu", ignore_progress)
+    assert compiled.plan(asked())["mode"] == "eager"
+
+
+def test_a_compile_that_fails_leaves_all_clips_eager(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(block: Any) -> None:
+        raise RuntimeError("no compiler here")
+
+    compile_as(monkeypatch, fail)
+    wan = warmed(folder)
+
+    assert wan.plan(asked())["mode"] == "eager"
+    assert np.array_equal(rendered(wan, asked()), rendered(loaded(folder), asked()))
+
+
+@pytest.mark.parametrize("changed", [{"compile": "off"}, {"compile": "auto"}, {"memory": "low"}])
+def test_nothing_is_compiled_unasked_without_a_card_or_in_low_memory(
+    folder: Path, calls: list[str], changed: dict[str, str]
+) -> None:
+    wan = engine(folder, **{"compile": "on", "warm_shapes": WARM, **changed})
+    wan.load("cpu", ignore_progress)
+    wan.warm(ignore_progress)
+
+    assert wan.plan(asked())["mode"] == "eager"
+    assert calls == []
+
+
+@pytest.mark.extended
+@pytest.mark.timeout(900)
+def test_what_torch_makes_of_the_blocks_gives_the_eager_clip(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its graphs are run as they are traced: no C compiler has to be there."""
+    blocks = compiled_blocks.CompiledBlocks.__init__
+
+    def traced(self: Any, transformers: Any, **options: Any) -> None:
+        blocks(self, transformers, **options, backend="eager")
+
+    monkeypatch.setattr(compiled_blocks.CompiledBlocks, "__init__", traced)
+    wan = warmed(folder)
+
+    assert wan.plan(asked())["mode"] == "compiled"
+    difference = rendered(wan, asked()).astype(int) - rendered(loaded(folder), asked())
+    assert np.abs(difference).max() <= 1

@@ -1,0 +1,8 @@
+"""What /openapi.json says, made once in a process for all files that ask by it."""
+
+from typing import Any, Final
+
+from api.app import create_app
+from shared.settings import Settings
+
+DOCUMENT: Final[dict[str, Any]] = create_app(Settings(_env_file=None)).openapi()

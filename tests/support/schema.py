@@ -1,0 +1,12 @@
+"""What /openapi.json says, as schemathesis reads it."""
+
+from copy import deepcopy
+from typing import Final
+
+import schemathesis
+from schemathesis.core.result import Ok
+
+from tests.support.document import DOCUMENT
+
+SCHEMA: Final = schemathesis.openapi.from_dict(deepcopy(DOCUMENT))
+OPERATIONS: Final = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]

@@ -1,0 +1,1 @@
+"""AnimateDiff through SparseCtrl: the picture, and more keyframes, become a clip."""

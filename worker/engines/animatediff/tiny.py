@@ -1,0 +1,120 @@
+"""A small random checkpoint of AnimateDiff with SparseCtrl; its clips are noise."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    MotionAdapter,
+    SparseControlNetModel,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from worker.engines.animatediff.checkpoint import INDEX
+from worker.engines.animatediff.model import new_scheduler
+from worker.engines.diffusion.tiny import (
+    CLIP_FRAMES,
+    clip_vocabulary,
+    drawn_anew,
+    write_clip_tokenizer,
+    write_json,
+)
+
+WIDTH: Final = 16
+CHANNELS: Final = (8, 16)
+
+
+def tiny_animatediff(folder: Path) -> Path:
+    """Return `folder` holding a small random checkpoint, built if it is not there: some 1 MB.
+
+    The folder works as STILLREEL_MODEL_DIR, and is laid out as three repositories make it.
+    """
+    index = folder / "model_index.json"
+    if index.is_file():
+        return folder
+    with torch.random.fork_rng():
+        torch.manual_seed(15)
+        _vae().save_pretrained(folder / "vae")
+        _text_encoder().save_pretrained(folder / "text_encoder")
+        _unet().save_pretrained(folder / "unet")
+        _motion_adapter().save_pretrained(folder / "motion_adapter")
+        _controlnet().save_pretrained(folder / "controlnet")
+    new_scheduler().save_pretrained(folder / "scheduler")
+    write_clip_tokenizer(folder / "tokenizer")
+    write_json(index, dict(INDEX))
+    return folder
+
+
+def _vae() -> Any:
+    return drawn_anew(
+        AutoencoderKL(
+            block_out_channels=(4, 4, 8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=2,
+        )
+    )
+
+
+def _text_encoder() -> Any:
+    vocabulary = clip_vocabulary()
+    start, end = (vocabulary[word] for word in CLIP_FRAMES)
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        projection_dim=WIDTH,
+        bos_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return drawn_anew(CLIPTextModel(config))
+
+
+def _unet() -> Any:
+    return drawn_anew(
+        UNet2DConditionModel(
+            sample_size=8,
+            block_out_channels=CHANNELS,
+            down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+            up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+            layers_per_block=1,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=2,
+            norm_num_groups=2,
+        )
+    )
+
+
+def _motion_adapter() -> Any:
+    return drawn_anew(
+        MotionAdapter(
+            block_out_channels=CHANNELS,
+            motion_layers_per_block=1,
+            motion_mid_block_layers_per_block=1,
+            motion_num_attention_heads=2,
+            motion_norm_num_groups=2,
+            motion_max_seq_length=32,
+            use_motion_mid_block=False,  # As the module of 2024 that is downloaded.
+        )
+    )
+
+
+def _controlnet() -> Any:
+    return drawn_anew(
+        SparseControlNetModel(
+            block_out_channels=CHANNELS,
+            down_block_types=("CrossAttnDownBlockMotion", "DownBlockMotion"),
+            layers_per_block=1,
+            cross_attention_dim=WIDTH,
+            attention_head_dim=2,
+            norm_num_groups=2,
+            motion_num_attention_heads=2,
+        )
+    )

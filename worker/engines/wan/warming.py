@@ -1,0 +1,33 @@
+"""A clip that nobody asked for, of one step: what is compiled is compiled in it."""
+
+import numpy as np
+
+from shared.engines.parameters import RenderParameters
+from shared.engines.spec import Fit
+from worker.engines.base import RenderRequest, Step
+from worker.engines.diffusion.encodings import Encodings
+from worker.engines.wan.model import Model
+from worker.engines.wan.pipeline import clip_latents
+
+
+def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
+    """Denoise a grey picture once, both rows, and throw the latents away."""
+    parameters = RenderParameters(
+        prompt="",
+        negative_prompt="",
+        resolution=None,
+        width=width,
+        height=height,
+        fit=Fit.CROP,
+        num_frames=frames,
+        fps=8,
+        num_inference_steps=1,
+        guidance_scale=2.0,
+        seed=0,
+    )
+    grey = np.full((height, width, 3), 128, np.uint8)
+    clip_latents(model, RenderRequest(grey, parameters), _ignore, encodings=Encodings(entries=2))
+
+
+def _ignore(step: Step) -> None:
+    """Report nothing: no job waits for these steps."""

@@ -1,0 +1,23 @@
+"""The picture of an unfinished clip, small enough to be sent every few seconds."""
+
+import io
+from typing import Final
+
+import PIL.Image
+
+from worker.engines.base import Image
+
+LONG_SIDE: Final = 256
+QUALITY: Final = 60
+QUICKEST: Final = 0
+
+
+def encode_preview(picture: Image) -> bytes:
+    """Return a WebP whose long side has 256 pixels: latents are smaller, and are drawn up."""
+    height, width, _ = picture.shape
+    share = LONG_SIDE / max(height, width)
+    size = (max(1, round(width * share)), max(1, round(height * share)))
+    shown = PIL.Image.fromarray(picture).resize(size, PIL.Image.Resampling.BICUBIC)
+    body = io.BytesIO()
+    shown.save(body, "WEBP", quality=QUALITY, method=QUICKEST)
+    return body.getvalue()
