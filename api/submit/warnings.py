@@ -38,7 +38,12 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
-    warnings = [*_ignored(spec, fields), *_language(spec, fields), *_sent_out(spec, parameters)]
+    warnings = [
+        *_ignored(spec, fields),
+        *_unguided(spec, parameters),
+        *_language(spec, fields),
+        *_sent_out(spec, parameters),
+    ]
     if fields.seconds is not None and fields.seconds != parameters.seconds:
         warnings.append(
             f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
@@ -116,6 +121,17 @@ def _sent_out(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
     return [
         f"the picture and the prompt are sent to {spec.hosted.provider}, which makes the clip with"
         f" {spec.hosted.model} and takes about {price} for it"
+    ]
+
+
+def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Warn of a negative prompt that guidance alone would have brought in."""
+    is_used = spec.uses_negative_prompt and spec.uses_guidance and parameters.negative_prompt
+    if not is_used or parameters.guidance_scale > 1:
+        return []
+    return [
+        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} steers away"
+        " from nothing; it does above 1"
     ]
 
 

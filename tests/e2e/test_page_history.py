@@ -1,7 +1,7 @@
 """What was made: searched, deleted and taken back, and words that are code."""
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, FilePayload, expect
 
 from shared.errors import OutOfMemory
 from tests.support.browser import Visit, visit
@@ -146,7 +146,7 @@ def test_names_that_are_code_stay_names(
         # And the name of a photo that no browser can show.
         page.goto(house.url)
         expect(page.locator("#model")).to_contain_text(HOSTILE[0])
-        unseen = {"name": HOSTILE[0] + ".heic", "mimeType": "image/heic", "buffer": b"none"}
+        unseen = FilePayload(name=HOSTILE[0] + ".heic", mimeType="image/heic", buffer=b"none")
         page.locator("input[data-for=photos]").set_input_files(unseen)
         expect(page.locator(".is-blind")).to_contain_text(HOSTILE[0])
         assert page.evaluate("window.pwned") is None
