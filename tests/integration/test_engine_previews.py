@@ -30,7 +30,7 @@ from worker.engines.wan.tiny import tiny_wan
 
 STEPS = 6
 SHOWN = [2, 4, 6]
-SMALL_SVD = {"num_frames": 8, "width": 64, "guidance_scale": 3.0}
+SMALL_SVD: dict[str, Any] = {"num_frames": 8, "width": 64, "guidance_scale": 3.0}
 
 ENGINES: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]]] = {
     "animatediff": (

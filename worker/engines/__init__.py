@@ -7,7 +7,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.engines.entries import AUTO, EngineEntry, EngineKind, parse_engines
+from shared.engines.entries import (
+    AUTO,
+    PROVIDERS,
+    EngineEntry,
+    EngineKind,
+    parse_engines,
+)
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
@@ -27,9 +33,17 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
-    {EngineKind.DIFFUSERS: "worker.engines.generic.engine:GenericEngine"}
+    {
+        EngineKind.DIFFUSERS: "worker.engines.generic.engine:GenericEngine",
+        EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
+        EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
+        EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
+    }
 )
 """What serves the entries that say more than a name or a class; it is given the entry too."""
+
+REMOTE: Final = "worker.engines.remote."
+"""The room of those that render elsewhere."""
 
 
 def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
@@ -43,6 +57,11 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
     return {entry.name: entry for entry in parse_engines(setting, BUILT_IN)}
 
 
+def is_remote(entry: EngineEntry) -> bool:
+    """Say whether an engine renders elsewhere: it needs no card, and one process has many jobs."""
+    return _path(entry).startswith(REMOTE)
+
+
 def find_own(entries: Iterable[EngineEntry]) -> None:
     """Look for those engines that are not built in; importing them brings no model library.
 
@@ -54,21 +73,41 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
         named = f"STILLREEL_ENGINES names {entry}"
         if entry.kind is EngineKind.OWN:
             _find_class(entry, named)
+        elif entry.kind is EngineKind.OPENAI_VIDEOS:
+            from worker.engines.remote.openai_videos.address import addresses
+
+            addresses(entry)
         elif entry.kind is EngineKind.DIFFUSERS:
             _check_folder(entry, named)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 
 
+def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
+    """Look whether all is said that an engine of a paid provider needs.
+
+    Raises:
+        InvalidRequest: a price, a key, or that pictures may be sent there.
+    """
+    for entry in entries:
+        if entry.kind in PROVIDERS:
+            _at("worker.engines.remote.hosted.offer:check_offer")(entry, settings)
+
+
 def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":
     """Return the engine of an entry, constructed with the settings; nothing is loaded."""
-    engine: VideoEngine
-    if entry.kind in BY_KIND:
-        engine = _at(BY_KIND[entry.kind])(settings, entry)
-    else:
-        is_built_in = entry.kind is EngineKind.BUILT_IN
-        engine = _at(BUILT_IN[entry.name] if is_built_in else entry.target)(settings)
+    build_it = _at(_path(entry))
+    engine: VideoEngine = (
+        build_it(settings, entry) if entry.kind in BY_KIND else build_it(settings)
+    )
     return engine
+
+
+def _path(entry: EngineEntry) -> str:
+    """Return the "module:Class" of an entry."""
+    if entry.kind in BY_KIND:
+        return BY_KIND[entry.kind]
+    return BUILT_IN[entry.name] if entry.kind is EngineKind.BUILT_IN else entry.target
 
 
 def _find_class(entry: EngineEntry, named: str) -> None:
