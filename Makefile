@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Some images set it: each of the hundred processes of a run would compile all our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000

@@ -113,7 +113,8 @@ SMALL_SVD_UNET: Final = {
 class Subject(Protocol):
     """One engine's model, under the pipeline that diffusers ships and under the engine's."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device: ...
 
     def by_stock(self, request: RenderRequest, after_step: AfterStep, output: str) -> Any:
         """Return a clip's pictures for the output "pil", its latents for "latent"."""

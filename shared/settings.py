@@ -27,7 +27,7 @@ from shared.env_file import EnvFileError, read_env_file
 from shared.server_urls import postgres_url, redis_url
 
 PREFIX: Final = "STILLREEL_"
-ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR")
+ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR", "REMOTE_ENGINES")
 """What only Compose and the start of a process read."""
 
 
@@ -35,6 +35,14 @@ LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 """More would be later than any date the database knows."""
 
 MOST_CPU_WORKERS: Final = 256
+
+PROVIDERS: Final = ("runway", "fal")
+
+MOST_USD: Final = 1_000_000
+"""In millionths it is far from the largest number of the database."""
+
+MOST_REMOTE_JOBS: Final = 256
+"""Each is a thread and a connection to the database in one process."""
 
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
@@ -129,12 +137,22 @@ class Settings(BaseSettings):
 
     max_queued_per_key: int = Field(default=1000, ge=1)
     max_running_per_key: int | None = Field(default=None, ge=1)
+    runway_key: SecretStr | None = None
+    runway_key_file: Path | None = None
+    runway_url: str = "https://api.dev.runwayml.com"
+    fal_key: SecretStr | None = None
+    fal_key_file: Path | None = None
+    fal_url: str = "https://queue.fal.run"
+    send_images_to: str = ""
+    paid_usd_per_day: float = Field(default=10, ge=0, le=MOST_USD)
     rate_limit: str = "50/second"
     max_streams_per_key: int = Field(default=1000, ge=1)
 
     engines: str = "auto"
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
+    openai_videos_key: SecretStr | None = None
+    remote_jobs: int = Field(default=8, ge=1, le=MOST_REMOTE_JOBS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
@@ -195,6 +213,7 @@ class Settings(BaseSettings):
             "max_running_per_key",
         ),
         *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
+        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
         mode="before",
     )
     @classmethod
@@ -295,7 +314,15 @@ class Settings(BaseSettings):
                 ) from error
         return value
 
-    @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint")
+    @field_validator("send_images_to")
+    @classmethod
+    def _providers_are_known(cls, value: str) -> str:
+        for part in _listed(value):
+            if part not in PROVIDERS:
+                raise ValueError(f"{part!r} is no provider; it takes {', '.join(PROVIDERS)}")
+        return value
+
+    @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint", "runway_url", "fal_url")
     @classmethod
     def _address_is_whole(cls, value: str | None) -> str | None:
         if value and not _ADDRESS.fullmatch(value):
@@ -402,6 +429,16 @@ class Settings(BaseSettings):
     def inner_ports(self) -> frozenset[int]:
         """Where the servers' parts listen that no other setting names."""
         return frozenset(map(int, _listed(self.closed_ports)))
+
+    @cached_property
+    def send_images_to_providers(self) -> frozenset[str]:
+        """Providers that pictures and prompts may be sent to."""
+        return frozenset(_listed(self.send_images_to))
+
+    @property
+    def paid_micros_per_day(self) -> int:
+        """What a key may spend on hosted models a UTC day, in millionths of a dollar."""
+        return round(self.paid_usd_per_day * 1_000_000)
 
     @property
     def weights_folder(self) -> Path:

@@ -16,7 +16,7 @@ from api.submit.allowed import choose_model, may_use
 from api.submit.gpu_fit import most_frames
 from shared.engines.parameters import buckets
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import Licence, Preset, Quality, Recipe, Resolution, Shape
+from shared.engines.spec import Hosted, Licence, Preset, Quality, Recipe, Resolution, Shape
 from shared.engines.weights import WeightsView
 from shared.jobs.pauses import EVERY_ENGINE
 
@@ -43,7 +43,8 @@ class ModelView(BaseModel):
     serve it too, and fell off the bus of their hosts. `weights` says how they stand at the worker
     that has most of them: `ready`, `downloading` with bytes, or `missing` with what to do; null
     where there are none, or no worker that says. `prompt_languages` are those its text encoder
-    was taught; `mul` stands for many more.
+    was taught; `mul` stands for many more. `hosted` says which provider the image and the words
+    are sent to, and what it takes; null where they stay here.
     """
 
     id: str
@@ -58,6 +59,7 @@ class ModelView(BaseModel):
     prompt_languages: tuple[str, ...]
     needs_gpu: bool
     vram_bytes: int
+    hosted: Hosted | None
     licence: Licence
     qualities: dict[Quality, Recipe]
     workers: int
@@ -191,6 +193,7 @@ def _view(offer: OfferedEngine) -> ModelView:
         prompt_languages=spec.prompt_languages,
         needs_gpu=spec.needs_gpu,
         vram_bytes=spec.vram_bytes,
+        hosted=spec.hosted,
         licence=spec.licence,
         qualities=spec.qualities,
         workers=offer.workers,

@@ -7,6 +7,7 @@ from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec, Fit, Honours, Shape
 from shared.engines.weights import WeightsState, WeightsView
+from shared.jobs.limits import dollars
 
 HARDLY_LONGER: Final = 1.01
 """Sides are rounded to what an engine renders."""
@@ -37,7 +38,12 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
-    warnings = [*_ignored(spec, fields), *_language(spec, fields)]
+    warnings = [
+        *_ignored(spec, fields),
+        *_unguided(spec, parameters),
+        *_language(spec, fields),
+        *_sent_out(spec, parameters),
+    ]
     if fields.seconds is not None and fields.seconds != parameters.seconds:
         warnings.append(
             f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
@@ -76,9 +82,9 @@ def shape_warnings(
     if picture <= clip * HARDLY_LONGER:
         return ()
     return (
-        f"the picture is {image_width} x {image_height}, longer than a clip can be; the clip shows"
+        f"the image is {image_width} x {image_height}, longer than a clip can be; the clip shows"
         f" its middle, {parameters.width} x {parameters.height}: fit=pad shows all of it, a"
-        " cropped picture the part you choose",
+        " cropped image the part you choose",
     )
 
 
@@ -91,6 +97,7 @@ def unused(spec: EngineSpec) -> list[str]:
         "num_inference_steps": spec.uses_steps,
         "guidance_scale": spec.uses_guidance,
         "focus": Honours.FOCUS in spec.honours,
+        "resolution": not spec.sizes,
     }
     return [name for name, is_used in uses.items() if not is_used]
 
@@ -103,6 +110,28 @@ def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
         f"{name} was ignored: {reason}"
         for name, reason in reasons.items()
         if getattr(fields, name) not in (None, "")
+    ]
+
+
+def _sent_out(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Say who else sees the picture, and what that costs."""
+    if spec.hosted is None:
+        return []
+    price = dollars(spec.hosted.price_micros(parameters.seconds))
+    return [
+        f"the picture and the prompt are sent to {spec.hosted.provider}, which makes the clip with"
+        f" {spec.hosted.model} and takes about {price} for it"
+    ]
+
+
+def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Warn of a negative prompt that guidance alone would have brought in."""
+    is_used = spec.uses_negative_prompt and spec.uses_guidance and parameters.negative_prompt
+    if not is_used or parameters.guidance_scale > 1:
+        return []
+    return [
+        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} steers away"
+        " from nothing; it does above 1"
     ]
 
 

@@ -63,6 +63,9 @@ class LoadedEngines:
     def names(self) -> Sequence[str]:
         return list(self._engines)
 
+    def items(self) -> Sequence[tuple[str, VideoEngine]]:
+        return list(self._engines.items())
+
     @property
     def honours(self) -> Mapping[str, Sequence[str]]:
         """Return what a job of each engine may need to be claimed here."""
