@@ -53,6 +53,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     create.add_argument(
         "--daily-seconds", metavar="N", type=_cap, help="of clips it may ask for a UTC day"
     )
+    create.add_argument(
+        "--daily-usd",
+        metavar="N",
+        type=_cap,
+        help="dollars it may spend on hosted models a UTC day; without it the settings' limit",
+    )
     actions.add_parser("list", help="show the keys without their secrets")
     rotate = actions.add_parser("rotate", help="give a key a new text and print it, this once")
     rotate.add_argument("name", metavar="NAME")
@@ -98,6 +104,7 @@ def _create(keys: Keys, asked: argparse.Namespace) -> None:
         models=asked.models,
         is_read_only=asked.read_only,
         daily_seconds=asked.daily_seconds,
+        daily_usd=asked.daily_usd,
     )
     _show_once(given)
 

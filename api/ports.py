@@ -137,6 +137,7 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
                 lease=settings.lease,
                 first_try=settings.first_try,
                 max_running=settings.max_running_per_key,
+                paid_micros=settings.paid_micros_per_day,
             ),
             queries=queries,
             batches=BatchQueries(db),

@@ -38,6 +38,16 @@ WORKER: Final = (
     "after_settle",
     "lease_let_go",
 )
+REMOTE: Final = (
+    "remote_intended",
+    "remote_made",
+    "remote_kept",
+    "remote_looked",
+    "remote_downloading",
+    "remote_downloaded",
+)
+"""Of a worker too; only engines that render elsewhere pass them."""
+
 SUPERVISOR: Final = ("before_give_up", "given_up")
 KEEPER: Final = (
     "before_reap",
@@ -57,7 +67,7 @@ def _armed(wanted: str) -> dict[str, int]:
     armed = {}
     for part in filter(None, wanted.split(",")):
         name, _, number = part.partition(":")
-        if name not in POINTS:
+        if name not in (*POINTS, *REMOTE):
             raise ValueError(f"{VARIABLE} names {name!r}, which is no crash point")
         armed[name] = int(number or 1)
     return armed

@@ -28,10 +28,12 @@ AppError
 │   └── OutboundTimedOut, TooManyLookups, UnusableAnswer, AnswerTooLarge
 ├── LeaseLost                      a newer attempt, a cancel or the keeper took the job
 ├── Drained                        the worker is stopping: hand the job back
+├── PutOff                         who was asked takes no job now: hand it back, due later
 └── RenderFailed                   the job's own end; `retryable` says whether again may help
     ├── OutOfMemory, NonFiniteFrames, BlankFrames, BadVideo
     ├── MissingWeights, ModelLoading, DevicePoisoned
-    └── StorageFailed, Stalled, Unforeseen
+    ├── StorageFailed, Stalled, Unreachable, Unforeseen
+    └── what engines elsewhere cause (worker/engines/remote/errors.py)
 """
 
 from typing import ClassVar
@@ -101,7 +103,7 @@ class AnimatedImage(InvalidImage):
 
 
 class ImageOverLimits(InvalidImage):
-    """Its decoder crashed, hung, or took more than one picture may take."""
+    """Its decoder crashed, hung, or took more than one image may take."""
 
     code = "image_over_limits"
 
@@ -113,7 +115,7 @@ class ImageTooLarge(InvalidImage):
 
 
 class ImageNotFetched(InvalidImage):
-    """The picture behind a URL did not come, for the reason that an outbound error names."""
+    """The image behind a URL did not come, for the reason that an outbound error names."""
 
     title = "Image not fetched"
 
@@ -398,6 +400,12 @@ class Drained(AppError):
     code = "drained"
 
 
+class PutOff(AppError):
+    """Who was asked takes no job now: hand it back uncharged, due in `retry_after_seconds`."""
+
+    code = "put_off"
+
+
 class RenderFailed(AppError):
     """A job's own failure; the message is shown to the person who asked for the clip."""
 
@@ -446,6 +454,13 @@ class StorageFailed(RenderFailed):
 
 class Stalled(RenderFailed):
     code = "render_stalled"
+    retryable = True
+
+
+class Unreachable(RenderFailed):
+    """Who was to render it took no job, or gave no answer, for longer than anybody waits."""
+
+    code = "remote_unavailable"
     retryable = True
 
 

@@ -27,7 +27,7 @@ from shared.env_file import EnvFileError, read_env_file
 from shared.server_urls import postgres_url, redis_url
 
 PREFIX: Final = "STILLREEL_"
-ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR")
+ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR", "REMOTE_ENGINES")
 """What only Compose and the start of a process read."""
 
 
@@ -35,6 +35,14 @@ LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 """More would be later than any date the database knows."""
 
 MOST_CPU_WORKERS: Final = 256
+
+PROVIDERS: Final = ("runway", "fal")
+
+MOST_USD: Final = 1_000_000
+"""In millionths it is far from the largest number of the database."""
+
+MOST_REMOTE_JOBS: Final = 256
+"""Each is a thread and a connection to the database in one process."""
 
 MOST_WARM_SHAPES: Final = 8
 """Each takes minutes to compile, before its worker takes a job."""
@@ -55,6 +63,7 @@ _REGION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _WORKER_ID: Final = re.compile(r"[\w.-]{1,200}")
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
 _SECRET: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 _OTHER_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "sec-fetch-site"})
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
@@ -128,17 +137,30 @@ class Settings(BaseSettings):
 
     max_queued_per_key: int = Field(default=1000, ge=1)
     max_running_per_key: int | None = Field(default=None, ge=1)
+    runway_key: SecretStr | None = None
+    runway_key_file: Path | None = None
+    runway_url: str = "https://api.dev.runwayml.com"
+    fal_key: SecretStr | None = None
+    fal_key_file: Path | None = None
+    fal_url: str = "https://queue.fal.run"
+    send_images_to: str = ""
+    paid_usd_per_day: float = Field(default=10, ge=0, le=MOST_USD)
     rate_limit: str = "50/second"
     max_streams_per_key: int = Field(default=1000, ge=1)
 
     engines: str = "auto"
     gpus: str = "all"
     cpu_workers: int = Field(default=1, ge=1, le=MOST_CPU_WORKERS)
+    openai_videos_key: SecretStr | None = None
+    remote_jobs: int = Field(default=8, ge=1, le=MOST_REMOTE_JOBS)
     memory: Literal["auto", "normal", "low"] = "auto"
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
     model_dir: Path | None = None
+    weights_dir: Path | None = None
+    download_weights: bool = True
     hf_endpoint: str | None = None
+    hf_token: SecretStr | None = None
     model_source: Literal["huggingface", "modelscope"] = "huggingface"
     allow_noncommercial_models: bool = True
 
@@ -190,7 +212,8 @@ class Settings(BaseSettings):
             "trusted_header",
             "max_running_per_key",
         ),
-        *("model_dir", "hf_endpoint", "worker_id"),
+        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
+        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
         mode="before",
     )
     @classmethod
@@ -206,6 +229,14 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_is_named(cls, value: SecretStr) -> SecretStr:
         return SecretStr(redis_url(value.get_secret_value()))
+
+    @field_validator("hf_token")
+    @classmethod
+    def _token_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value().strip()
+        if text and not _TOKEN.fullmatch(text):
+            raise ValueError("it is one word of visible ASCII characters, like hf_...")
+        return SecretStr(text) if text else None
 
     @field_validator("admin_key")
     @classmethod
@@ -283,7 +314,15 @@ class Settings(BaseSettings):
                 ) from error
         return value
 
-    @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint")
+    @field_validator("send_images_to")
+    @classmethod
+    def _providers_are_known(cls, value: str) -> str:
+        for part in _listed(value):
+            if part not in PROVIDERS:
+                raise ValueError(f"{part!r} is no provider; it takes {', '.join(PROVIDERS)}")
+        return value
+
+    @field_validator("s3_endpoint", "s3_public_endpoint", "hf_endpoint", "runway_url", "fal_url")
     @classmethod
     def _address_is_whole(cls, value: str | None) -> str | None:
         if value and not _ADDRESS.fullmatch(value):
@@ -390,6 +429,21 @@ class Settings(BaseSettings):
     def inner_ports(self) -> frozenset[int]:
         """Where the servers' parts listen that no other setting names."""
         return frozenset(map(int, _listed(self.closed_ports)))
+
+    @cached_property
+    def send_images_to_providers(self) -> frozenset[str]:
+        """Providers that pictures and prompts may be sent to."""
+        return frozenset(_listed(self.send_images_to))
+
+    @property
+    def paid_micros_per_day(self) -> int:
+        """What a key may spend on hosted models a UTC day, in millionths of a dollar."""
+        return round(self.paid_usd_per_day * 1_000_000)
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where downloaded weights lie, in a folder for each engine."""
+        return self.weights_dir or self.data_dir / "weights"
 
     @property
     def lease(self) -> timedelta:

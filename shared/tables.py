@@ -75,6 +75,8 @@ api_keys = Table(
     Column("models", ARRAY(Text)),
     Column("is_read_only", Boolean, nullable=False, server_default=text("false")),
     Column("daily_seconds", Integer),
+    # Dollars for hosted models; NULL is the settings' own limit.
+    Column("daily_usd", Double),
     _time("created_at", now=True),
     _time("last_used_at"),
     _time("revoked_at"),
@@ -157,6 +159,8 @@ jobs = Table(
     Column("image_height", Integer, nullable=False),
     # What the clip needs of a card; NULL where its engine does not say.
     Column("gpu_bytes", BigInteger),
+    # What a paid provider takes for the clip, in millionths of a dollar; NULL where nobody does.
+    Column("price_micros", BigInteger),
     # What a worker must honour to render it as asked; one that does not leaves it alone.
     Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
     # Written by nobody. It stays while gateways of the last release may select it.
@@ -291,6 +295,20 @@ inputs = Table(
     CheckConstraint("kind IN ('image', 'audio', 'video')", name="kind"),
 )
 
+# What an engine noted of a job that the next attempt goes on from; each write names its attempt.
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("job_id", Uuid, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("value", JSONB, nullable=False),
+    # Something lives outside of here that has to be ended when the job is canceled.
+    Column("is_open", Boolean, nullable=False, server_default=text("false")),
+    _time("written_at", now=True),
+    Index("checkpoints_open_idx", "job_id", postgresql_where=text("is_open")),
+)
+
 uploads = Table(
     "uploads",
     metadata,
@@ -396,6 +414,8 @@ workers = Table(
     Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
     # What these loads took, with the unloading of the model before.
     Column("load_seconds", Double, nullable=False, server_default=text("0")),
+    # Engine -> how its weights stand there.
+    Column("weights", JSONB, nullable=False, server_default=text("'{}'")),
     _time("started_at", now=True),
     _time("beat_at", now=True),
     postgresql_with={"fillfactor": "70"},
@@ -457,6 +477,10 @@ usage_days = Table(
     Column("canceled", BigInteger, nullable=False, server_default=text("0")),
     Column("video_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("render_seconds", Double, nullable=False, server_default=text("0")),
+    # Of paid providers, in millionths of a dollar: as the two of milliseconds.
+    Column("reserved_micros", BigInteger, nullable=False, server_default=text("0")),
+    Column("cost_micros", BigInteger, nullable=False, server_default=text("0")),
+    Index("usage_days_paid_idx", "day", postgresql_where=text("cost_micros > 0")),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -61,8 +61,8 @@ class Caller:
 
     `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
     for logs; `title` is what the caller itself is shown. Every admin has the one house owner's
-    jobs. Caps are None where the settings' count, `models` where it may use all, `daily_seconds`
-    where clips have no limit.
+    jobs. Caps and `daily_usd` are None where the settings' count, `models` where it may use all,
+    `daily_seconds` where clips have no limit.
     `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
     """
 
@@ -76,6 +76,7 @@ class Caller:
     models: frozenset[str] | None = None
     is_read_only: bool = False
     daily_seconds: int | None = None
+    daily_usd: float | None = None
     is_key_ignored: bool = False
     link: SignedLink | None = None
     """The one file that may be read, where a link is all that was shown; it owns no job then."""
@@ -286,4 +287,5 @@ def _caller(key: ApiKey) -> Caller:
         models=key.models,
         is_read_only=key.is_read_only,
         daily_seconds=key.daily_seconds,
+        daily_usd=key.daily_usd,
     )

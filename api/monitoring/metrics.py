@@ -13,6 +13,7 @@ from sqlalchemy import select
 from shared.db import Database
 from shared.engines.registry import EngineRegistry
 from shared.jobs.queries import JobQueries, QueueState
+from shared.jobs.usage import Usage
 from shared.lifecycle import Status
 from shared.tables import workers
 from shared.tallies import Ended, Tallies
@@ -55,6 +56,7 @@ class Census:
     deliveries: Mapping[str, int]
     webhook_tries: Mapping[str, int]
     model_loads: Mapping[str, tuple[int, float]]
+    paid_today: Mapping[str, float]
     workers: int
 
 
@@ -71,6 +73,7 @@ def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> 
         deliveries=tallies.deliveries(),
         webhook_tries={outcome: tries.get(outcome, 0) for outcome in ("delivered", "failed")},
         model_loads=loads,
+        paid_today=Usage(db).paid_today(),
         workers=registry.live_workers(),
     )
 
@@ -116,6 +119,14 @@ class CensusCollector(Collector):
             webhooks.add_metric((status,), count)
         yield webhooks
         yield from _work(census)
+        paid = GaugeMetricFamily(
+            "stillreel_paid_usd_today",
+            "What providers of hosted models took for jobs that ended this UTC day.",
+            labels=("engine",),
+        )
+        for engine, usd in census.paid_today.items():
+            paid.add_metric((engine,), usd)
+        yield paid
         yield GaugeMetricFamily(
             "stillreel_workers_alive", "Workers heard of lately.", value=census.workers
         )

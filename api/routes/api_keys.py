@@ -17,6 +17,7 @@ from shared.api_keys.key import ApiKey
 from shared.api_keys.store import MOST_OVERLAP, parse_key_id
 from shared.jobs.create import MAX_MODEL_NAME
 from shared.numbers import Real, Truth, Whole
+from shared.settings import MOST_USD
 
 router = APIRouter(
     route_class=Route,
@@ -28,6 +29,7 @@ router = APIRouter(
 
 Cap = Annotated[Whole, Field(ge=1, le=1_000_000)]
 
+Dollars = Annotated[Real, Field(ge=0, le=MOST_USD)]
 Hours = Annotated[Real, Field(ge=0, le=MOST_OVERLAP / timedelta(hours=1))]
 
 _log = structlog.get_logger(__name__)
@@ -43,6 +45,7 @@ class KeyLimits(KnownNames):
     """What a key may: a cap left out is the settings' own, `models` left out are all.
 
     `daily_seconds` are of clips, a UTC day; a clip that fails or is canceled gives its back.
+    `daily_usd` are for hosted models, a UTC day; without it the settings' limit counts.
     """
 
     max_queued: Cap | None = None
@@ -50,6 +53,7 @@ class KeyLimits(KnownNames):
     models: Models | None = None
     is_read_only: Truth = False
     daily_seconds: Cap | None = None
+    daily_usd: Dollars | None = None
 
 
 class NewKey(KeyLimits):
@@ -78,6 +82,7 @@ class KeyView(BaseModel):
     models: list[str] | None
     is_read_only: bool
     daily_seconds: int | None
+    daily_usd: float | None
     created_at: datetime
     last_used_at: datetime | None
     rotated_at: datetime | None

@@ -32,7 +32,8 @@ class UsageDay(BaseModel):
     """One model's day: `video_seconds` are of clips, `render_seconds` of the work on all jobs.
 
     `reserved_seconds` are of the clips submitted that day but for those that failed or were
-    canceled: what a daily limit is compared with.
+    canceled: what a daily limit is compared with. `cost_usd` is what paid providers took, by their
+    own word or the operator's price; `reserved_usd` what the day's limit of money counts.
     """
 
     day: date
@@ -43,6 +44,8 @@ class UsageDay(BaseModel):
     video_seconds: float
     render_seconds: float
     reserved_seconds: float
+    cost_usd: float
+    reserved_usd: float
 
     @classmethod
     def of(cls, used: DayUsage) -> "UsageDay":
@@ -55,14 +58,18 @@ class UsageTotals(BaseModel):
     canceled: int
     video_seconds: float
     render_seconds: float
+    cost_usd: float
 
 
 class QuotaView(BaseModel):
-    """Today's limit; nulls where the key has none."""
+    """Today's limits; nulls where the key has none. `usd` are of paid providers."""
 
     daily_seconds: int | None
     reserved_seconds: float
     left_seconds: float | None
+    daily_usd: float
+    reserved_usd: float
+    left_usd: float
     renews_at: datetime
 
 
@@ -100,6 +107,8 @@ def show_usage(
     days = ports.usage.days(owner_id=caller.owner_id, since=first, until=last, engine=model)
     today = ports.usage.today(caller.owner_id)
     daily = caller.daily_seconds
+    own_usd, reserved_usd = caller.daily_usd, today.reserved_micros / 1_000_000
+    daily_usd = ports.settings.paid_usd_per_day if own_usd is None else own_usd
     return UsageView(
         since=first,
         until=last,
@@ -107,6 +116,9 @@ def show_usage(
             daily_seconds=daily,
             reserved_seconds=today.reserved_seconds,
             left_seconds=None if daily is None else max(0.0, daily - today.reserved_seconds),
+            daily_usd=daily_usd,
+            reserved_usd=reserved_usd,
+            left_usd=max(0.0, round(daily_usd - reserved_usd, 6)),
             renews_at=today.renews_at,
         ),
         totals=UsageTotals(
@@ -115,6 +127,7 @@ def show_usage(
             canceled=sum(day.canceled for day in days),
             video_seconds=sum(day.video_seconds for day in days),
             render_seconds=sum(day.render_seconds for day in days),
+            cost_usd=round(sum(day.cost_usd for day in days), 6),
         ),
         data=[UsageDay.of(day) for day in days],
     )

@@ -14,7 +14,7 @@ from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.submit.allowed import choose_model
 from api.submit.queue_job import Store, Submitted, queue_job
-from api.submit.settle import settle
+from api.submit.settle import price_micros, settle
 from api.submit.warnings import warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters, RequestedParameters
@@ -168,6 +168,7 @@ def _new_job(order: _Order, ports: Ports) -> NewJob:
         ],
         needs=parameters.needs,
         gpu_bytes=gpu_bytes,
+        price_micros=price_micros(spec, parameters),
         source="api",
         retain=min(ports.settings.retain, timedelta(seconds=earlier.retain_seconds)),
         priority=changes.priority or earlier.priority,

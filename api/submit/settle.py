@@ -6,7 +6,7 @@ from api.submit.gpu_fit import admit
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.registry import OfferedEngine
-from shared.engines.spec import MAX_SEED
+from shared.engines.spec import MAX_SEED, EngineSpec
 
 
 def settle(
@@ -40,3 +40,8 @@ def settle(
         card_bytes=offer.card_bytes,
     )
     return parameters, gpu_bytes
+
+
+def price_micros(spec: EngineSpec, parameters: RenderParameters) -> int | None:
+    """Return what a clip costs, in millionths of a dollar; None where nobody is paid for it."""
+    return None if spec.hosted is None else spec.hosted.price_micros(parameters.seconds)

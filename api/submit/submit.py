@@ -24,7 +24,7 @@ from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageUrl
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.remote_urls import check_webhook
-from api.submit.settle import settle
+from api.submit.settle import price_micros, settle
 from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
@@ -126,7 +126,7 @@ def check_create(create: CreateRequest, settings: Settings, *, takes_urls: bool)
             if not takes_urls:
                 raise InvalidRequest(
                     "a URL, an upload or a frame is fetched by POST /v1/jobs only; send the"
-                    " picture itself here",
+                    " image itself here",
                     param="image.url" if isinstance(image, ImageUrl) else name,
                 )
         elif len(image) > settings.max_upload_bytes:
@@ -234,6 +234,7 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         more_inputs=_more_inputs(job_id, parameters, more),
         needs=parameters.needs,
         gpu_bytes=gpu_bytes,
+        price_micros=price_micros(spec, parameters),
         source=order.source,
         retain=timedelta(seconds=fields.retain_seconds or ports.settings.retain_seconds),
         outputs=tuple(dict.fromkeys(fields.outputs)),

@@ -49,6 +49,7 @@ class ApiKey:
     models: frozenset[str] | None
     is_read_only: bool
     daily_seconds: int | None
+    daily_usd: float | None
     created_at: datetime
     last_used_at: datetime | None
     rotated_at: datetime | None

@@ -20,7 +20,14 @@ MOST_OVERLAP: Final = timedelta(hours=24)
 
 AT_ONCE: Final = timedelta(0)
 
-LIMITS: Final = ("max_queued", "max_running", "models", "is_read_only", "daily_seconds")
+LIMITS: Final = (
+    "max_queued",
+    "max_running",
+    "models",
+    "is_read_only",
+    "daily_seconds",
+    "daily_usd",
+)
 
 parse_key_id: Final = KEY_ID.parse
 no_such_key: Final = KEY_ID.not_found
@@ -46,19 +53,21 @@ class Keys:
         models: Sequence[str] | None = None,
         is_read_only: bool = False,
         daily_seconds: int | None = None,
+        daily_usd: float | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key and return it with its text, which nothing can show again.
 
         Args:
             models: the only ones it may use.
             daily_seconds: of clips that it may ask for a UTC day.
+            daily_usd: what it may spend on hosted models a UTC day; None is the settings' limit.
 
         Raises:
             InvalidRequest: the name has other letters than names have.
             KeyNameTaken: another key has it, or had it before it was revoked.
         """
         _check_name(name)
-        _check_limits(is_admin, models, daily_seconds)
+        _check_limits(is_admin, models, daily_seconds=daily_seconds, daily_usd=daily_usd)
         prefix = draw_prefix()
         given = draw_key(prefix)
         values = {
@@ -72,6 +81,7 @@ class Keys:
             "models": None if models is None else sorted(set(models)),
             "is_read_only": is_read_only,
             "daily_seconds": daily_seconds,
+            "daily_usd": daily_usd,
         }
         with self._db.begin() as connection:
             is_first = connection.execute(_HAS_NONE).scalar_one()
@@ -101,7 +111,12 @@ class Keys:
             if row["revoked_at"] is not None:
                 raise KeyRevoked(f"the key {row['name']} was revoked, and cannot be changed")
             limits = {name: row[name] for name in LIMITS} | dict(changes)
-            _check_limits(row["is_admin"], limits["models"], limits["daily_seconds"])
+            _check_limits(
+                row["is_admin"],
+                limits["models"],
+                daily_seconds=limits["daily_seconds"],
+                daily_usd=limits["daily_usd"],
+            )
             if limits["models"] is not None:
                 limits["models"] = sorted(set(limits["models"]))
             changed = connection.execute(_CHANGE, {"id": key_id, **limits}).mappings().one()
@@ -200,11 +215,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_limits(is_admin: bool, models: Sequence[str] | None, daily_seconds: int | None) -> None:
-    if is_admin and daily_seconds is not None:
+def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float | None) -> None:
+    of_one = [name for name, limit in daily.items() if limit is not None]
+    if is_admin and of_one:
         raise InvalidRequest(
-            "every admin has the jobs of the house, so one admin's key takes no daily_seconds",
-            param="daily_seconds",
+            f"every admin has the jobs of the house, so one admin's key takes no {of_one[0]}",
+            param=of_one[0],
         )
     if models is not None and not models:
         raise InvalidRequest(
@@ -214,9 +230,9 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, daily_seconds: i
 
 _CREATE: Final = text("""
 INSERT INTO api_keys (id, name, prefix, key_sha256, is_admin, max_queued, max_running, models,
-                      is_read_only, daily_seconds)
+                      is_read_only, daily_seconds, daily_usd)
 VALUES (:id, :name, :prefix, :digest, :is_admin, :max_queued, :max_running, :models,
-        :is_read_only, :daily_seconds)
+        :is_read_only, :daily_seconds, :daily_usd)
 ON CONFLICT (name) DO NOTHING
 RETURNING *
 """)

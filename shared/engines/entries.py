@@ -11,8 +11,9 @@ from shared.errors import InvalidRequest
 
 AUTO: Final = "auto"
 FORMS: Final = (
-    "name=module:Class for your own, name=diffusers:/folder for a diffusers checkpoint, or"
-    " name=openai-videos:http://host:port/v1?model=… for a server"
+    "name=module:Class for your own, name=diffusers:/folder for a diffusers checkpoint,"
+    " name=openai-videos:http://host:port/v1?model=… for a server, or"
+    " name=runway:model?usd_per_second=… (or fal:) for a hosted model"
 )
 LONGEST_NAME: Final = 64
 # A name is part of addresses, of the bell's queues and of metrics.
@@ -28,6 +29,12 @@ class EngineKind(StrEnum):
     OWN = "own"
     DIFFUSERS = "diffusers"
     OPENAI_VIDEOS = "openai-videos"
+    RUNWAY = "runway"
+    FAL = "fal"
+
+
+PROVIDERS: Final = frozenset({EngineKind.RUNWAY, EngineKind.FAL})
+"""Who takes money and is sent pictures; what is said of them is checked where a worker starts."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,8 @@ class EngineEntry:
     """One engine of the setting.
 
     `targets` is of a built-in one its name, of one's own "module:Class", of diffusers the folder,
-    and of openai-videos the address of each back end, in the order written.
+    of openai-videos the address of each back end, in the order written, and of a provider its
+    model with the price.
     """
 
     name: str
@@ -45,6 +53,13 @@ class EngineEntry:
     @property
     def target(self) -> str:
         return self.targets[0]
+
+    def __str__(self) -> str:
+        """Return the entry as the setting has it, with its first target."""
+        if self.kind is EngineKind.BUILT_IN:
+            return self.name
+        place = self.target if self.kind is EngineKind.OWN else f"{self.kind}:{self.target}"
+        return f"{self.name}={place}"
 
 
 def split_entries(setting: str) -> Iterator[tuple[str, str | None]]:
@@ -90,6 +105,8 @@ def _entry(name: str, target: str | None, built_in: Collection[str]) -> EngineEn
         return EngineEntry(name, EngineKind.DIFFUSERS, (_folder(written, place.strip()),))
     if kind == EngineKind.OPENAI_VIDEOS:
         return EngineEntry(name, EngineKind.OPENAI_VIDEOS, (_address(written, place.strip()),))
+    if kind in PROVIDERS:
+        return EngineEntry(name, EngineKind(kind), (_hosted(written, place.strip()),))
     if not CLASS_PATH.fullmatch(target):
         raise _refused(f"names {written!r}, which cannot be read; write {FORMS}")
     return EngineEntry(name, EngineKind.OWN, (target,))
@@ -139,6 +156,16 @@ def _address(written: str, address: str) -> str:
     if len(parse_qs(parts.query).get("model", [])) != 1:
         raise _refused(f"names {written!r}, whose address does not name one model; {right}")
     return address
+
+
+def _hosted(written: str, place: str) -> str:
+    model, _, query = place.partition("?")
+    if not model or re.search(r"[\s#]", place) or not query:
+        raise _refused(
+            f"names {written!r}, which cannot be read; write the model and its price, like"
+            " gen4=runway:gen4_turbo?usd_per_second=0.05"
+        )
+    return place
 
 
 def _refused(reason: str) -> InvalidRequest:

@@ -201,6 +201,8 @@ def resolve_parameters(
 
 def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], ...]:
     """Return the (width, height) shapes an engine with `Shape.BUCKETS` renders at."""
+    if spec.sizes:
+        return spec.sizes
     short = resolution.short_side
     return tuple(
         (_snap(short * w / min(w, h), spec.multiple), _snap(short * h / min(w, h), spec.multiple))
@@ -229,7 +231,7 @@ def _length(spec: EngineSpec, asked: RequestedParameters, fps: int) -> int:
 def _check_fit(spec: EngineSpec, fit: Fit) -> None:
     if fit is Fit.BLUR and Honours.BLUR not in spec.honours:
         raise InvalidRequest(
-            f"{spec.name} cannot fit a picture by blur; it takes crop or pad", param="fit"
+            f"{spec.name} cannot fit an image by blur; it takes crop or pad", param="fit"
         )
 
 
@@ -259,11 +261,15 @@ def _size(
     spec: EngineSpec, asked: RequestedParameters, image_width: int, image_height: int
 ) -> tuple[Resolution | None, tuple[int, int]]:
     if asked.width is not None or asked.height is not None:
-        return None, _explicit_size(spec, asked, image_width / image_height)
+        size = _explicit_size(spec, asked, image_width / image_height)
+        _check_made(spec, size)
+        return None, size
     resolution = asked.resolution or spec.defaults.resolution
     if spec.shape is Shape.BUCKETS:
         aspect = math.log(image_width / image_height)
         size = min(buckets(spec, resolution), key=lambda s: abs(math.log(s[0] / s[1]) - aspect))
+        if spec.sizes:
+            return None, size
     else:
         scale = resolution.short_side / min(image_width, image_height)
         size = (
@@ -276,12 +282,22 @@ def _size(
         size = (min(size[0], longest), min(size[1], longest))
     if max(size) > spec.max_side:
         raise InvalidRequest(
-            f"this picture is {image_width} x {image_height}; at {resolution} its clip would be"
+            f"this image is {image_width} x {image_height}; at {resolution} its clip would be"
             f" {size[0]} x {size[1]}, and {spec.name} goes up to {spec.max_side} on a side:"
-            " crop the picture, or ask for a lower resolution",
+            " crop the image, or ask for a lower resolution",
             param="resolution",
         )
     return resolution, size
+
+
+def _check_made(spec: EngineSpec, size: tuple[int, int]) -> None:
+    if spec.sizes and size not in spec.sizes:
+        known = ", ".join(f"{width} x {height}" for width, height in spec.sizes)
+        raise InvalidRequest(
+            f"{spec.name} makes no clip of {size[0]} x {size[1]}; it makes {known}, and takes the"
+            " one nearest to the picture's shape where no width and height are sent",
+            param="width",
+        )
 
 
 def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) -> tuple[int, int]:

@@ -96,6 +96,23 @@ class Licence(BaseModel):
     note: str = ""
 
 
+class Hosted(BaseModel):
+    """Who else sees the picture and the words of a job, and what they take for it.
+
+    `model` is the provider's name for it. `usd_per_second` is the operator's word, of clips.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    provider: str
+    model: str
+    usd_per_second: float = Field(ge=0)
+
+    def price_micros(self, seconds: float) -> int:
+        """Return what a clip takes, in millionths of a dollar."""
+        return math.ceil(round(self.usd_per_second * seconds * 1_000_000, 3))
+
+
 class Defaults(BaseModel):
     model_config = ConfigDict(frozen=True)
 
@@ -138,9 +155,11 @@ class EngineSpec(BaseModel):
 
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
     the card; `revision` the weights' commit, or the code's version where there are none;
-    `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
-    standard, which is its defaults; `footprint` is None where memory sets no limit. `honours`
-    are those of `Honours` that it does as asked.
+    `prompt_languages` what the text encoder was taught (ISO 639; `mul` for many more).
+    `qualities` has those it takes beside standard, which is its defaults; `footprint` is None
+    where memory sets no limit. `honours` are those of `Honours` that it does as asked. `sizes`
+    are the only (width, height) pairs it makes, of which the nearest to the image's shape is
+    taken; `hosted` says that it is a paid provider's, to whom the image is sent.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -170,4 +189,6 @@ class EngineSpec(BaseModel):
     vram_bytes: int = 0
     footprint: Footprint | None = None
     honours: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+    hosted: Hosted | None = None
     licence: Licence

@@ -92,6 +92,7 @@ class Job:
     image_width: int
     image_height: int
     gpu_bytes: int | None
+    price_micros: int | None
     needs: tuple[str, ...]
     source: str
     request_id: str | None

@@ -6,17 +6,18 @@ from sqlalchemy import Connection
 
 from shared.errors import AppError, InvalidRequest, QueueFull, QuotaExceeded
 from shared.jobs.new_job import NewJob
-from shared.jobs.usage import USED_TODAY, Today
+from shared.jobs.usage import SPENDABLE, USED_TODAY, Today
 
 RETRY_SECONDS = 30
 
 
 @dataclass(frozen=True)
 class Limits:
-    """None is no limit; `daily_seconds` are of clips, a UTC day."""
+    """None is no limit; `daily_seconds` are of clips, a UTC day, as is what may be paid."""
 
     max_queued: int
     daily_seconds: int | None
+    paid_micros: int | None = None
 
 
 def refusal(
@@ -29,6 +30,13 @@ def refusal(
         today = Today(**row)
         if round(today.reserved_seconds * 1000) + new.clip_ms > daily * 1000:
             return _no_seconds_left(new.clip_ms / 1000, daily, today)
+    if new.price_micros:
+        owner = {"owner_id": new.owner_id}
+        spendable = connection.execute(SPENDABLE, owner | {"paid_micros": limits.paid_micros})
+        most = spendable.scalar()
+        today = Today(**connection.execute(USED_TODAY, owner).mappings().one())
+        if most is not None and today.reserved_micros + new.price_micros > most:
+            return _no_money_left(new.price_micros, most, today)
     together = "" if of_batch is None else f", and this batch has {of_batch}"
     return QueueFull(
         f"you may have {limits.max_queued} jobs waiting{together}; wait for some to end",
@@ -48,3 +56,24 @@ def _no_seconds_left(clip_seconds: float, daily: int, today: Today) -> AppError:
         f" and this one has {clip_seconds:g} s; the day ends at {today.renews_at:%Y-%m-%dT%H:%MZ}",
         retry_after_seconds=today.renews_in_seconds,
     )
+
+
+def _no_money_left(price: int, limit: int, today: Today) -> AppError:
+    if price > limit:
+        return InvalidRequest(
+            f"the clip costs {dollars(price)}, and your key may spend {dollars(limit)} a day;"
+            " ask for a shorter clip, or take a model that costs nothing",
+            param="num_frames",
+        )
+    return QuotaExceeded(
+        f"your key may spend {dollars(limit)} a day on hosted models,"
+        f" {dollars(today.reserved_micros)} are taken and this clip costs {dollars(price)};"
+        f" the day ends at {today.renews_at:%Y-%m-%dT%H:%MZ}",
+        retry_after_seconds=today.renews_in_seconds,
+    )
+
+
+def dollars(micros: int) -> str:
+    """Return millionths as people write them, at least with two places."""
+    whole, parts = f"{micros / 1_000_000:.6f}".rstrip("0").split(".")
+    return f"{whole}.{parts:0<2} USD"

@@ -19,7 +19,8 @@ class NewJob:
 
     The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
     beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
-    card: a worker with less does not claim it. `webhook_headers` are sealed.
+    card: a worker with less does not claim it. `price_micros` is what a paid provider takes for
+    it, in millionths of a dollar. `webhook_headers` are sealed.
     `expected_seconds` is when it should have ended, as its client could know.
     """
 
@@ -36,6 +37,7 @@ class NewJob:
     more_inputs: Sequence[Input] = ()
     needs: Sequence[str] = ()
     gpu_bytes: int | None = None
+    price_micros: int | None = None
     outputs: Sequence[str] = ()
     priority: Priority = Priority.NORMAL
     request_id: str | None = None

@@ -7,7 +7,7 @@ from sqlalchemy import TextClause, text
 from shared.jobs.fairness import CAP, NOT_FULL, PLACE
 from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.residency import SWAP_RANK
-from shared.jobs.usage import HAS_SECONDS_LEFT, RESERVE
+from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
 from shared.owners import LINK_EPOCH
 
@@ -60,13 +60,14 @@ SUBMIT: Final = text(f"""
 WITH made AS (
 INSERT INTO jobs (
     id, owner_id, status, engine, engine_revision, parameters, outputs, priority,
-    image_sha256, image_width, image_height, gpu_bytes, needs, source, request_id,
+    image_sha256, image_width, image_height, gpu_bytes, price_micros, needs, source, request_id,
     parent_id, batch_id, batch_position, idempotency_key, idempotency_fingerprint,
     webhook_url, webhook_event_types, webhook_headers,
     metadata, warnings, retain_seconds, expected_seconds, claim_at, due_at, queue_deadline)
 SELECT
     :id, :owner_id, 'queued', :engine, :engine_revision, CAST(:parameters AS jsonb), :outputs,
-    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes, :needs, :source,
+    :priority, :image_sha256, :image_width, :image_height, :gpu_bytes,
+    :price_micros, :needs, :source,
     :request_id, :parent_id, :batch_id, :batch_position,
     :idempotency_key, :idempotency_fingerprint, :webhook_url, :webhook_event_types,
     :webhook_headers,
@@ -75,7 +76,7 @@ SELECT
     place.claim_at, clock_timestamp(), clock_timestamp() + :queue_ttl
 FROM ({PLACE}) AS place
 WHERE (SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'queued') < :max_queued
-  AND {HAS_SECONDS_LEFT}
+  AND {HAS_SECONDS_LEFT} AND {HAS_MONEY_LEFT}
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
 RETURNING *
 ), reserved AS ({RESERVE})
@@ -135,6 +136,10 @@ _AGAIN: Final = "due_at = clock_timestamp()"
 
 HAND_BACK: Final = _transition(Event.HAND_BACK, _AGAIN, _FENCE)
 HAND_BACK_ALL: Final = _transition(Event.HAND_BACK, _AGAIN, "worker = :worker")
+
+PUT_OFF: Final = _transition(
+    Event.HAND_BACK, "due_at = clock_timestamp() + CAST(:delay AS interval)", _FENCE
+)
 
 RETRY: Final = _transition(
     Event.RETRY,

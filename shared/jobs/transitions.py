@@ -74,18 +74,22 @@ class Jobs:
         lease: timedelta,
         first_try: timedelta,
         max_running: int | None = None,
+        paid_micros: int | None = None,
     ) -> None:
         """Bring up the transitions of one process.
 
         Args:
             first_try: how long webhooks wait before they are tried for the first time.
             max_running: for each owner whose key has no such cap of its own.
+            paid_micros: what each owner may spend on hosted models a UTC day, in millionths of
+                a dollar; None is no limit.
         """
         self._db = db
         self._announcer = announcer
         self._lease = lease
         self._first_try = first_try
         self._max_running = max_running
+        self._paid_micros = paid_micros
 
     def submit(
         self, new: NewJob, *, max_queued: int, daily_seconds: int | None = None
@@ -100,7 +104,7 @@ class Jobs:
             QuotaExceeded: so many seconds are not left today.
             IdempotencyConflict: the key belongs to another request.
         """
-        limits = Limits(max_queued, daily_seconds)
+        limits = Limits(max_queued, daily_seconds, self._paid_micros)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
@@ -125,7 +129,7 @@ class Jobs:
         Raises:
             QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
         """
-        limits = Limits(max_queued, daily_seconds)
+        limits = Limits(max_queued, daily_seconds, self._paid_micros)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": batch.owner_id})
             if batch.webhook_url is not None or any(new.webhook_url for new in news):
@@ -174,6 +178,7 @@ class Jobs:
         values = new.values(limits.max_queued) | {
             "max_running": self._max_running,
             "daily_seconds": limits.daily_seconds,
+            "paid_micros": limits.paid_micros,
         }
         row = connection.execute(sql.SUBMIT, values).mappings().first()
         if row is None:
@@ -245,6 +250,10 @@ class Jobs:
     def hand_back(self, claim: Claim) -> Job:
         """Queue the job again in its old place, uncharged: the worker is stopping."""
         return self._fenced_transition(sql.HAND_BACK, claim, {})
+
+    def put_off(self, claim: Claim, *, delay: timedelta) -> Job:
+        """Queue the job again in its old place, due after `delay`, uncharged."""
+        return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
 
     def hand_back_all(self, *, worker: str) -> list[Job]:
         """Queue again, uncharged, what a worker still held when its drain was cut short."""

@@ -2,10 +2,11 @@
 
 import contextlib
 import ssl
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final
+from typing import BinaryIO, Final
 
 import httpcore2
 import httpx2
@@ -21,7 +22,9 @@ from shared.outbound.errors import (
 from shared.outbound.pinned_connection import (
     Deadline,
     Gate,
+    HostPort,
     Lookups,
+    OneServer,
     PinnedBackend,
     Resolve,
     resolve_name,
@@ -33,12 +36,18 @@ HEAD_BYTES: Final = 16 * 1024
 
 FRAMING_SHARE: Final = 8  # Chunks of 50 bytes would still fit their lengths into this part.
 MAX_REDIRECTS: Final = 4
+TOLD_SECONDS: Final = 0.5
+"""Of a download: how far apart its signs of life are, while anything comes."""
+
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: header names in lower case, the body as sent and cut at `max_bytes`."""
+    """What came back: header names in lower case, the body as sent and cut at `max_bytes`.
+
+    Of `send` it is whole.
+    """
 
     status_code: int
     headers: Mapping[str, str]
@@ -63,13 +72,17 @@ class Outbound:
         max_bytes: int,
         closed_ports: Collection[int] = (),
         inner_ports: Collection[int] = (),
+        only: HostPort | None = None,
         resolve: Resolve = resolve_name,
         tls: ssl.SSLContext | None = None,
     ) -> None:
+        """Bring up one door; `only` is an operator's own server, and nothing else is reached."""
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._closed_ports = closed_ports
-        self._gate = Gate(allow, inner_ports)
+        self._gate: Gate | OneServer = (
+            Gate(allow, inner_ports) if only is None else OneServer(only)
+        )
         self._lookups = Lookups(resolve)
         self._tls = tls or httpx2.create_ssl_context()
 
@@ -102,6 +115,56 @@ class Outbound:
         with self._response(request, target, Deadline(self._deadline), max_bytes) as response:
             return self._read(response)
 
+    def send(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
+    ) -> Answer:
+        """Ask for something and return the whole answer, whatever its status; follow no redirect.
+
+        Raises:
+            OutboundRefused: as `post`.
+            AnswerTooLarge: there is more than `max_bytes`.
+            OutboundFailed: as `post`; `is_sent` says whether anything of the request has left.
+        """
+        target = self._open_port(Target.parse(url))
+        request = _request(method, target, headers, body)
+        max_bytes = HEAD_BYTES + self._max_bytes + self._max_bytes // FRAMING_SHARE
+        with self._response(request, target, Deadline(self._deadline), max_bytes) as response:
+            whole = b"".join(self._chunks(response, target))
+            return Answer(response.status, _headers(response), whole)
+
+    def download(
+        self,
+        url: str,
+        into: BinaryIO,
+        *,
+        headers: Mapping[str, str],
+        on_bytes: Callable[[int, int | None], None],
+        redirects: int = MAX_REDIRECTS,
+    ) -> Answer:
+        """Write what a GET brings to a file, at most `max_bytes`; return the rest of the answer.
+
+        Only a 200 is written; of another the first bytes are in the answer's excerpt. Headers go
+        to the first address alone: who it redirects to has no right to a key.
+
+        Args:
+            on_bytes: told how many bytes have come, of how many if that is known; may raise.
+            redirects: how many are followed; each is judged as if the client had given it.
+
+        Raises:
+            OutboundRefused, AnswerTooLarge, OutboundFailed: as `fetch`.
+        """
+        target = self._open_port(Target.parse(url))
+        deadline = Deadline(self._deadline)
+        max_bytes = HEAD_BYTES + self._max_bytes + self._max_bytes // FRAMING_SHARE
+        for _ in range(1 + redirects):
+            request = _request("GET", target, headers, None)
+            with self._response(request, target, deadline, max_bytes) as response:
+                location = _location(response)
+                if location is None or not redirects:
+                    return self._written(response, target, into, on_bytes)
+            target, headers = self._open_port(target.following(location)), {}
+        raise TooManyRedirects(f"there are more than {redirects} redirects")
+
     def fetch(self, url: str, *, accept: str) -> bytes:
         """Return the whole of what a GET brings, at most `max_bytes`.
 
@@ -133,7 +196,7 @@ class Outbound:
 
     def _open_port(self, target: Target) -> Target:
         # Where an operator allows a network of its own, our database may stand in it too.
-        if target.port in self._closed_ports:
+        if target.port in self._closed_ports and not isinstance(self._gate, OneServer):
             raise OutboundRefused(f"port {target.port} is closed to requests from here")
         return target
 
@@ -154,6 +217,45 @@ class Outbound:
                 raise OutboundFailed(f"{target.host} did not answer in HTTP") from error
             yield response
 
+    def _written(
+        self,
+        response: httpcore2.Response,
+        target: Target,
+        into: BinaryIO,
+        on_bytes: Callable[[int, int | None], None],
+    ) -> Answer:
+        if response.status != 200:
+            return self._read(response)
+        total = int(_header(response, b"content-length") or 0) or None
+        received, told_at = 0, time.monotonic()
+        for chunk in self._chunks(response, target):
+            into.write(chunk)
+            received += len(chunk)
+            if time.monotonic() - told_at >= TOLD_SECONDS:
+                on_bytes(received, total)
+                told_at = time.monotonic()
+        on_bytes(received, total)
+        return Answer(response.status, _headers(response), b"")
+
+    def _chunks(self, response: httpcore2.Response, target: Target) -> Iterator[bytes]:
+        """Yield the body, at most `max_bytes` of it."""
+        if _header(response, b"content-encoding") not in (None, b"", b"identity"):
+            raise UnusableAnswer(f"{target.host} answered with a Content-Encoding; send none")
+        too_large = AnswerTooLarge(
+            f"{target.host} sends more than {self._max_bytes} bytes, which is the limit"
+        )
+        if int(_header(response, b"content-length") or 0) > self._max_bytes:
+            raise too_large
+        received = 0
+        try:
+            for chunk in response.iter_stream():
+                received += len(chunk)
+                if received > self._max_bytes:
+                    raise too_large
+                yield chunk
+        except httpcore2.ProtocolError as error:
+            raise OutboundFailed(f"{target.host} ended its answer in the middle") from error
+
     def _read(self, response: httpcore2.Response) -> Answer:
         excerpt = bytearray()
         # The status is what counts: a body that is cut, late or too long is only a shorter one.
@@ -162,34 +264,12 @@ class Outbound:
                 excerpt += chunk
                 if len(excerpt) >= self._max_bytes:
                     break
-        return Answer(
-            status_code=response.status,
-            headers={
-                name.decode("latin-1").lower(): value.decode("latin-1")
-                for name, value in response.headers
-            },
-            excerpt=bytes(excerpt[: self._max_bytes]),
-        )
+        return Answer(response.status, _headers(response), bytes(excerpt[: self._max_bytes]))
 
     def _whole(self, response: httpcore2.Response, target: Target) -> bytes:
         if response.status != 200:
             raise UnusableAnswer(f"{target.host} answered {response.status} in place of 200")
-        if _header(response, b"content-encoding") not in (None, b"", b"identity"):
-            raise UnusableAnswer(f"{target.host} answered with a Content-Encoding; send none")
-        too_large = AnswerTooLarge(
-            f"{target.host} sends more than {self._max_bytes} bytes, which is the limit"
-        )
-        if int(_header(response, b"content-length") or 0) > self._max_bytes:
-            raise too_large
-        body = bytearray()
-        try:
-            for chunk in response.iter_stream():
-                body += chunk
-                if len(body) > self._max_bytes:
-                    raise too_large
-        except httpcore2.ProtocolError as error:
-            raise OutboundFailed(f"{target.host} ended its answer in the middle") from error
-        return bytes(body)
+        return b"".join(self._chunks(response, target))
 
 
 def _request(
@@ -213,6 +293,12 @@ def _request(
         ],
         content=body,
     )
+
+
+def _headers(response: httpcore2.Response) -> Mapping[str, str]:
+    return {
+        name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers
+    }
 
 
 def _location(response: httpcore2.Response) -> str | None:

@@ -26,6 +26,9 @@ class OutboundFailed(AppError):
     status = 502
     title = "No answer"
 
+    is_sent = True
+    """Whether anything of the request may have left: not where the connection failed."""
+
 
 class OutboundTimedOut(OutboundFailed):
     code = "outbound_timed_out"

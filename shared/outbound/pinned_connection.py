@@ -111,11 +111,25 @@ class Gate:
             raise OutboundRefused(f"port {port} is closed to requests from here")
 
 
+HostPort = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class OneServer:
+    """Leads to one host and port, which whoever runs this has named, and nowhere else."""
+
+    server: HostPort
+
+    def judge(self, host: str, port: int, addresses: Sequence[Address]) -> None:
+        if (host, port) != self.server:
+            raise OutboundRefused(f"{host} port {port} is not the server that was named")
+
+
 class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
     def __init__(
-        self, lookups: Lookups, *, gate: Gate, deadline: Deadline, max_bytes: int
+        self, lookups: Lookups, *, gate: Gate | OneServer, deadline: Deadline, max_bytes: int
     ) -> None:
         self._lookups = lookups
         self._gate = gate
@@ -130,9 +144,13 @@ class PinnedBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        addresses = self._lookups.addresses(host, port, self._deadline)
-        self._gate.judge(host, port, addresses)
-        connected = self._connect_to_first(host, port, addresses)
+        try:
+            addresses = self._lookups.addresses(host, port, self._deadline)
+            self._gate.judge(host, port, addresses)
+            connected = self._connect_to_first(host, port, addresses)
+        except OutboundFailed as error:
+            error.is_sent = False
+            raise
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _Stream(connected, host, self._deadline, self._max_bytes)
 
@@ -205,14 +223,19 @@ class _Stream(httpcore2.NetworkStream):
             self._socket = ssl_context.wrap_socket(self._socket, server_hostname=server_hostname)
         except TimeoutError as error:
             self.close()
-            raise self._deadline.passed() from error
+            raise _unsent(self._deadline.passed()) from error
         except OSError as error:
             self.close()
-            raise OutboundFailed(f"{self._host} {_in_words(error)}") from error
+            raise _unsent(OutboundFailed(f"{self._host} {_in_words(error)}")) from error
         return self
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _unsent(error: OutboundFailed) -> OutboundFailed:
+    error.is_sent = False
+    return error
 
 
 def _in_words(error: OSError) -> str:

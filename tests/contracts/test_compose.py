@@ -21,12 +21,13 @@ COMBINATIONS = [
     for combination in itertools.combinations(PROFILES, size)
 ]
 ONE_SHOTS = frozenset({"secrets", "migrate", "bucket", "models"})
-OURS = frozenset({"migrate", "bucket", "gateway", "keeper", "worker-cpu", "worker", "models"})
-SERVING = ("gateway", "keeper", "worker-cpu", "worker")
+SERVING = ("gateway", "keeper", "worker-cpu", "remote-worker", "worker")
+OURS = frozenset({"migrate", "bucket", "models", *SERVING})
 BESIDE_SETTINGS = frozenset(
     {
         SECRETS_DIR_VARIABLE,
         *("STILLREEL_BIND", "STILLREEL_MODELS", "STILLREEL_CLOSE_INSIDE"),
+        "STILLREEL_REMOTE_ENGINES",
     }
 )
 """Names that only the compose file reads, or that lead to the settings."""
@@ -54,6 +55,7 @@ def test_compose_accepts_every_combination_of_profiles(
     started = resolved(folder, profiles)
     assert {"gateway", "keeper", "worker-cpu"} <= started.keys()
     assert ("worker" in started) == ("gpu" in profiles)
+    assert ("remote-worker" in started) == ("remote" in profiles)
     assert ("grafana" in started) == ("monitoring" in profiles)
 
 
@@ -146,7 +148,7 @@ def test_a_worker_has_longer_to_stop_than_its_drain_takes(services: dict[str, Se
     longest = timedelta(
         seconds=Settings.model_fields["drain_seconds"].default + KILL_MARGIN_SECONDS
     )
-    for name in ("worker", "worker-cpu"):
+    for name in ("worker", "worker-cpu", "remote-worker"):
         assert _duration(services[name]["stop_grace_period"]) > longest
 
 
@@ -156,6 +158,23 @@ def test_the_gpu_worker_gets_every_card(services: dict[str, Service]) -> None:
         ("nvidia", -1, ["gpu"])  # -1 is `all`
     ]
     assert all("deploy" not in service for name, service in services.items() if name != "worker")
+
+
+def test_what_renders_elsewhere_gets_engines_of_its_own_and_a_way_out(folder: Path) -> None:
+    entry = "wan-fast=openai-videos:http://vllm:8000/v1?model=wan"
+    own = resolved(
+        folder,
+        STILLREEL_REMOTE_ENGINES=entry,
+        STILLREEL_ENGINES="camera",
+        STILLREEL_OPENAI_VIDEOS_KEY="a-key",
+    )
+    for name in SERVING:
+        has_key = own[name]["environment"]["STILLREEL_OPENAI_VIDEOS_KEY"] == "a-key"
+        assert has_key == (name == "remote-worker"), name
+    assert own["remote-worker"]["environment"]["STILLREEL_ENGINES"] == entry
+    assert own["remote-worker"]["environment"]["STILLREEL_GPUS"] == "none"
+    assert set(own["remote-worker"]["networks"]) == {"inside", "outside"}
+    assert set(own["worker-cpu"]["networks"]) == {"inside"}
 
 
 def test_missing_weights_do_not_keep_the_gpu_worker_from_starting(
@@ -182,9 +201,15 @@ def test_the_weights_may_lie_in_a_folder_of_the_host(folder: Path) -> None:
 
 def test_a_mirror_named_in_the_shell_reaches_the_download(folder: Path) -> None:
     own = resolved(
-        folder, HF_ENDPOINT="https://one.example", STILLREEL_HF_ENDPOINT="https://two.example"
+        folder,
+        HF_ENDPOINT="https://one.example",
+        STILLREEL_HF_ENDPOINT="https://two.example",
+        HF_TOKEN="hf_three",
     )
     environment = own["models"]["environment"]
+    assert environment["HF_TOKEN"] == "hf_three"
+    assert "HF_TOKEN" not in own["worker"]["environment"]
+    assert own["worker"]["environment"]["STILLREEL_DOWNLOAD_WEIGHTS"] == "0"
     assert environment["HF_ENDPOINT"] == "https://one.example"
     assert environment["STILLREEL_HF_ENDPOINT"] == "https://two.example"
 
@@ -230,6 +255,24 @@ def test_a_model_named_in_dotenv_is_left_to_the_cards(folder: Path) -> None:
     assert started["worker-cpu"]["environment"]["STILLREEL_GPUS"] == "none"
 
 
+def test_the_keys_of_providers_reach_their_worker_alone(folder: Path) -> None:
+    key = "planted-provider-key-5d0c7e21"
+    (folder / ".env").write_text(
+        f"STILLREEL_RUNWAY_KEY={key}\nSTILLREEL_FAL_KEY_FILE=/srv/fal\n"
+        "STILLREEL_REMOTE_ENGINES=gen4=runway:gen4_turbo?usd_per_second=0.05\n"
+    )
+    started = resolved(folder)
+    told = started["remote-worker"]["environment"]
+    assert told["STILLREEL_RUNWAY_KEY"] == key
+    assert told["STILLREEL_RUNWAY_KEY_FILE"] == ""
+    assert told["STILLREEL_FAL_KEY_FILE"] == "/run/secrets/fal_key"
+    assert told["STILLREEL_ENGINES"] == "gen4=runway:gen4_turbo?usd_per_second=0.05"
+    assert set(started["remote-worker"]["networks"]) == {"inside", "outside"}
+    for name, service in started.items():
+        if name != "remote-worker":
+            assert key not in json.dumps(service), name
+
+
 def test_every_setting_in_the_file_is_one_and_the_others_are_explained() -> None:
     text = (ROOT / "docker-compose.yml").read_text()
     named = set(re.findall(r"STILLREEL_[A-Z0-9_]+", text))
@@ -243,7 +286,9 @@ def test_no_password_is_written_down(services: dict[str, Service]) -> None:
     for name, service in services.items():
         for variable, value in (service.get("environment") or {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|TOKEN", variable):
-                assert str(value).startswith("/secrets"), f"{name}: {variable}"
+                # Named without a value: it is the shell's, where it is set there.
+                is_file = str(value).startswith(("/secrets", "/run/secrets"))
+                assert is_file or not value, f"{name}: {variable}"
         words = [*(service.get("command") or []), *(service.get("entrypoint") or [])]
         assert not [word for word in words if re.search(r"pass|key=|secret=", word)], name
 
@@ -271,7 +316,7 @@ def test_servers_of_ones_own_can_be_reached(folder: Path) -> None:
         "STILLREEL_DATABASE_URL=postgresql+psycopg://db.example/stillreel\n"
         "STILLREEL_SECRETS_DIR=\nSTILLREEL_CLOSE_INSIDE=false\n"
     )
-    done = compose(folder, "--profile", "gpu", "config", "--format", "json")
+    done = compose(folder, "--profile", "*", "config", "--format", "json")
     found = json.loads(done.stdout)
     assert not found["networks"]["inside"].get("internal", False)
     for name in OURS:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.test_page import PLAYING
 from tests.e2e.test_service import Service, running
 from tests.support.browser import launched, visit
 from tests.support.checkpoints import small_i2vgen_xl
+from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.tiny import tiny_wan

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PROFILES = ("gpu", "monitoring")
+PROFILES = ("gpu", "monitoring", "remote")
 
 Service = Mapping[str, Any]
 

@@ -86,10 +86,10 @@ def test_a_clip_leaves_no_folder_when_ffmpeg_cannot_start(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr("worker.video.ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "no-ffmpeg"))
+    monkeypatch.setattr("worker.ffmpeg.get_ffmpeg_exe", lambda: str(tmp_path / "no-ffmpeg"))
     unstarted = clip()
     with pytest.raises(FileNotFoundError):
-        unstarted.open()
+        unstarted.write(np.zeros((1, 64, 64, 3), np.uint8))
     unstarted.discard()
     assert list(tmp_path.iterdir()) == []
 

@@ -2,10 +2,18 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.engines.entries import AUTO, EngineEntry, EngineKind, parse_engines
+from shared.engines.entries import (
+    AUTO,
+    PROVIDERS,
+    EngineEntry,
+    EngineKind,
+    parse_engines,
+)
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
@@ -24,8 +32,18 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType({})
+BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
+    {
+        EngineKind.DIFFUSERS: "worker.engines.generic.engine:GenericEngine",
+        EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
+        EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
+        EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
+    }
+)
 """What serves the entries that say more than a name or a class; it is given the entry too."""
+
+REMOTE: Final = "worker.engines.remote."
+"""The room of those that render elsewhere."""
 
 
 def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
@@ -39,30 +57,57 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
     return {entry.name: entry for entry in parse_engines(setting, BUILT_IN)}
 
 
+def is_remote(entry: EngineEntry) -> bool:
+    """Say whether an engine renders elsewhere: it needs no card, and one process has many jobs."""
+    return _path(entry).startswith(REMOTE)
+
+
 def find_own(entries: Iterable[EngineEntry]) -> None:
     """Look for those engines that are not built in; importing them brings no model library.
 
     Raises:
-        InvalidRequest: there is no such module or class, or importing it failed, or its engine
-            has another name.
+        InvalidRequest: there is no such module, class or folder, or importing it failed, or its
+            engine has another name.
     """
     for entry in entries:
-        named = f"STILLREEL_ENGINES names {entry.name}={entry.target}"
+        named = f"STILLREEL_ENGINES names {entry}"
         if entry.kind is EngineKind.OWN:
             _find_class(entry, named)
+        elif entry.kind is EngineKind.OPENAI_VIDEOS:
+            from worker.engines.remote.openai_videos.address import addresses
+
+            addresses(entry)
+        elif entry.kind is EngineKind.DIFFUSERS:
+            _check_folder(entry, named)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 
 
+def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
+    """Look whether all is said that an engine of a paid provider needs.
+
+    Raises:
+        InvalidRequest: a price, a key, or that pictures may be sent there.
+    """
+    for entry in entries:
+        if entry.kind in PROVIDERS:
+            _at("worker.engines.remote.hosted.offer:check_offer")(entry, settings)
+
+
 def build(entry: EngineEntry, settings: Settings) -> "VideoEngine":
     """Return the engine of an entry, constructed with the settings; nothing is loaded."""
-    engine: VideoEngine
-    if entry.kind in BY_KIND:
-        engine = _at(BY_KIND[entry.kind])(settings, entry)
-    else:
-        is_built_in = entry.kind is EngineKind.BUILT_IN
-        engine = _at(BUILT_IN[entry.name] if is_built_in else entry.target)(settings)
+    build_it = _at(_path(entry))
+    engine: VideoEngine = (
+        build_it(settings, entry) if entry.kind in BY_KIND else build_it(settings)
+    )
     return engine
+
+
+def _path(entry: EngineEntry) -> str:
+    """Return the "module:Class" of an entry."""
+    if entry.kind in BY_KIND:
+        return BY_KIND[entry.kind]
+    return BUILT_IN[entry.name] if entry.kind is EngineKind.BUILT_IN else entry.target
 
 
 def _find_class(entry: EngineEntry, named: str) -> None:
@@ -77,6 +122,21 @@ def _find_class(entry: EngineEntry, named: str) -> None:
     if isinstance(spec, EngineSpec) and spec.name != entry.name:
         raise InvalidRequest(
             f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            param="ENGINES",
+        )
+
+
+def _check_folder(entry: EngineEntry, named: str) -> None:
+    if not (Path(entry.target) / "model_index.json").is_file():
+        raise InvalidRequest(
+            f"{named}, a folder without a model_index.json; name one that diffusers has saved a"
+            " pipeline in, as this worker sees it",
+            param="ENGINES",
+        )
+    if find_spec("diffusers") is None:
+        raise InvalidRequest(
+            f"{named}, and diffusers is not installed here:"
+            " pip install -r requirements/models.txt",
             param="ENGINES",
         )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,52 @@ Plan = Mapping[str, str | int | float | bool | tuple[str, ...]]
 """What a render will do, in words a client can read: kept in the job's metrics."""
 
 
+class Checkpoint(Protocol):
+    """Small notes of one job that its next attempt is given: where something is, not what."""
+
+    def read(self, name: str) -> Mapping[str, Any] | None:
+        """Return what was noted last under this name, by whichever attempt."""
+
+    def write(self, name: str, value: Mapping[str, Any], *, is_open: bool = False) -> None:
+        """Note it; returns when it is kept.
+
+        Args:
+            is_open: something goes on outside which a cancel of the job has to end.
+
+        Raises:
+            LeaseLost: the job is another attempt's, or has ended.
+            DatabaseUnavailable: nobody knows whether it is kept.
+        """
+
+
+class Unkept:
+    """Notes that nobody keeps beyond the request."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, Mapping[str, Any]] = {}
+
+    def read(self, name: str) -> Mapping[str, Any] | None:
+        return self._notes.get(name)
+
+    def write(self, name: str, value: Mapping[str, Any], *, is_open: bool = False) -> None:
+        self._notes[name] = dict(value)
+
+
+class Notes:
+    """What an engine learns while it renders: kept beside the plan, and in the job's warnings."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, str | int | float | bool | tuple[str, ...]] = {}
+        self.warnings: list[str] = []
+
+    def fact(self, name: str, value: str | int | float | bool) -> None:
+        self.facts[name] = value
+
+    def warn(self, sentence: str) -> None:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+
+
 @dataclass(frozen=True)
 class RenderRequest:
     """A picture, what else was given, and the settled parameters of its clip.
@@ -28,12 +74,16 @@ class RenderRequest:
     `image` is the normalised upload in its own size; the engine fits it to the clip's
     (`worker.engines.framing`). `keyframes` are what the frames of these numbers are to show,
     `last_frame` what the last is to: only an engine whose spec honours them is given any.
+    `job` is the job's public id.
     """
 
     image: Image
     parameters: RenderParameters
     last_frame: Image | None = None
     keyframes: Mapping[int, Image] = field(default_factory=dict)
+    job: str = ""
+    checkpoint: Checkpoint = field(default_factory=Unkept)
+    notes: Notes = field(default_factory=Notes)
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import Final
 
+from shared.errors import BadVideo
 from shared.jobs.job import Job
-from worker.engines.base import Frames, Image, Plan
+from worker.engines.base import Frames, Image, Notes, Plan
 from worker.render.lease import Lease
 from worker.video.check import VideoFacts, check_video, is_one_colour
 from worker.video.metadata import Tags
@@ -20,16 +21,24 @@ WARNINGS: Final = "warnings"
 class Clip:
     """One job's clip on its way from the engine to storage.
 
-    From `open` to `discard` it owns a temporary folder and an ffmpeg in it.
+    From its first frames to `discard` it owns a temporary folder and an ffmpeg in it.
     """
 
     def __init__(
-        self, job: Job, lease: Lease, plan: Plan, *, source: Image, ai_generated: bool
+        self,
+        job: Job,
+        lease: Lease,
+        plan: Plan,
+        *,
+        source: Image,
+        ai_generated: bool,
+        notes: Notes | None = None,
     ) -> None:
         self.job = job
         self.lease = lease
-        self.plan: Plan = {name: value for name, value in plan.items() if name != WARNINGS}
-        self.warnings = plan.get(WARNINGS, ())
+        self._plan = {name: value for name, value in plan.items() if name != WARNINGS}
+        self._warnings = plan.get(WARNINGS, ())
+        self._notes = notes or Notes()
         self.ai_generated = ai_generated
         self.first_frame: Image | None = None
         self.started_at = time.monotonic()
@@ -38,11 +47,21 @@ class Clip:
         self._folder: Path | None = None
         self._writer: Mp4Writer | None = None
 
-    def open(self) -> None:
+    @property
+    def plan(self) -> Plan:
+        """What the engine said it would do, and what it noted while it did."""
+        return {**self._plan, **self._notes.facts}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        planned = self._warnings if isinstance(self._warnings, tuple) else (str(self._warnings),)
+        return (*planned, *self._notes.warnings)
+
+    def _open(self) -> Mp4Writer:
         """Start ffmpeg in a folder of its own; `discard` follows, also where this fails."""
         self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
         parameters = self.job.parameters
-        self._writer = Mp4Writer(
+        return Mp4Writer(
             self._folder / "video.mp4",
             width=parameters.width,
             height=parameters.height,
@@ -51,10 +70,12 @@ class Clip:
         )
 
     def write(self, frames: Frames) -> None:
-        """Append frames as they are decoded."""
+        """Append frames as they are decoded; the first start ffmpeg."""
+        if self._writer is None:
+            self._writer = self._open()
         if self.first_frame is None and len(frames):
             self.first_frame = frames[0].copy()
-        self._opened.write(frames)
+        self._writer.write(frames)
 
     def rendered(self) -> None:
         self.rendered_seconds = time.monotonic() - self.started_at
@@ -65,7 +86,9 @@ class Clip:
         Raises:
             BadVideo, BlankFrames: it does not.
         """
-        self._opened.close()
+        if self._writer is None:
+            raise BadVideo("the engine gave no frames")
+        self._writer.close()
         parameters = self.job.parameters
         return check_video(
             self.path,

@@ -19,10 +19,12 @@ from shared.bell import Bell
 from shared.db import Database
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.errors import DatabaseUnavailable
+from shared.jobs.checkpoints import Checkpoints
 from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Jobs
 from shared.settings import Settings
 from shared.storage import Storage
+from worker.render.ending_elsewhere import EndingElsewhere
 from worker.render.failure import end_failed_attempt
 from worker.render.finish import Finisher
 from worker.render.heartbeat import WorkerHeartbeat
@@ -34,6 +36,10 @@ from worker.supervisor.heartbeat_file import HeartbeatFile
 from worker.supervisor.worker_config import WorkerConfig
 
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
+POOL_SIZE: Final = 5
+MOST_MORE_CONNECTIONS: Final = 10
+"""For a process of many jobs: each asks for a moment at a time."""
+
 DATABASE_PAUSE_SECONDS: Final = 1.0
 STORAGE_READ: Final = timedelta(seconds=60)
 PREVIEW_SECONDS: Final = 1.0  # As long as a beat may be late, for a cancel is noticed by one.
@@ -45,7 +51,8 @@ _log = structlog.get_logger(__name__)
 class RenderContext:
     """Everything one worker process renders with, built once.
 
-    `card_bytes` is its card's memory; None without a card, or where it is not known.
+    `card_bytes` is its card's memory; None without a card, or where it is not known. `places` is
+    how many jobs it renders at once.
     """
 
     name: str
@@ -53,13 +60,16 @@ class RenderContext:
     settings: Settings
     heartbeat_file: HeartbeatFile
     jobs: Jobs
+    checkpoints: Checkpoints
     registry: EngineRegistry
     storage: Storage
     loaded_engines: LoadedEngines
     model_loader: ModelLoader
     leases: Leases
     finisher: Finisher
+    ending_elsewhere: EndingElsewhere
     card: Callable[[str], WorkerInfo]
+    places: int = 1
     hindrance: Hindrance = field(default_factory=Hindrance)
     die: Callable[[int], None] = os._exit
 
@@ -81,7 +91,10 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
     incarnation = secrets.randbits(32)
     name = config.name(incarnation)
     db = Database(
-        settings.database_url.get_secret_value(), deadline=DATABASE_DEADLINE, name="worker"
+        settings.database_url.get_secret_value(),
+        deadline=DATABASE_DEADLINE,
+        pool_size=POOL_SIZE + min(config.places - 1, MOST_MORE_CONNECTIONS),
+        name="worker",
     )
     jobs = Jobs(
         db,
@@ -90,6 +103,7 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         first_try=settings.first_try,
         max_running=settings.max_running_per_key,
     )
+    checkpoints = Checkpoints(db)
     registry = EngineRegistry(db)
     storage = Storage(settings, read=STORAGE_READ)
     loaded_engines = LoadedEngines(config.engines, settings, device=config.device)
@@ -112,7 +126,13 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
     def end(lease: Lease, error: Exception) -> None:
         end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
 
-    finisher = Finisher(jobs, storage, settle=end, release=leases.release)
+    finisher = Finisher(
+        jobs,
+        storage,
+        settle=end,
+        release=leases.release,
+        places=1 if config.places == 1 else min(config.places, os.cpu_count() or 1),
+    )
     _wait_for_database(lambda: registry.beat(card("ready")))
     threading.Thread(target=loaded_engines.preload, name="preload", daemon=True).start()
     return RenderContext(
@@ -121,19 +141,23 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         settings=settings,
         heartbeat_file=heartbeat_file,
         jobs=jobs,
+        checkpoints=checkpoints,
         registry=registry,
         storage=storage,
         loaded_engines=loaded_engines,
         model_loader=ModelLoader(loaded_engines),
         leases=leases,
         finisher=finisher,
+        ending_elsewhere=EndingElsewhere(checkpoints, loaded_engines),
         card=card,
+        places=config.places,
     )
 
 
 def close_context(context: RenderContext) -> None:
     """End in order: the tail, the leases, and a last word to the gateway."""
     context.finisher.wait()
+    context.ending_elsewhere.close()
     context.leases.close()
     try:
         context.registry.beat(context.card("stopped"))
@@ -156,6 +180,7 @@ def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str]
             model_loads=loaded_engines.loads,
             load_seconds=loaded_engines.load_seconds,
             free_bytes=scratch_bytes(),
+            weights=loaded_engines.weights(),
         )
 
     return card

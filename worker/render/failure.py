@@ -11,9 +11,11 @@ from shared.errors import (
     DatabaseUnavailable,
     Drained,
     LeaseLost,
+    PutOff,
     RenderFailed,
     StorageUnavailable,
     Unforeseen,
+    Unreachable,
 )
 from shared.jobs.storage_keys import output_prefix
 from shared.jobs.transitions import Jobs
@@ -22,6 +24,8 @@ from worker.render.lease import Lease
 
 FIRST_BACKOFF: Final = timedelta(seconds=5)
 LONGEST_BACKOFF: Final = timedelta(minutes=5)
+LONGEST_PUT_OFF: Final = timedelta(days=1)
+"""How old a job may become while who was asked takes none."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,13 +62,16 @@ def _act(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> bool:
 
 
 def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
+    if isinstance(error, PutOff):
+        _put_off(jobs, lease, error)
+        return
     failure = None if isinstance(error, Drained) else _as_failure(error)
     # While the worker stops, its servers and programs may be stopping too: no fault of the job.
     if failure is None or (failure.retryable and lease.is_draining):
         jobs.hand_back(lease.claim)
         _log.info("job_handed_back", code=getattr(error, "code", type(error).__name__))
         return
-    failures = lease.job.failures + 1
+    failures = lease.failures + 1
     if failure.retryable and failures < max_attempts:
         wait = backoff(failures)
         jobs.retry(lease.claim, failure, backoff=wait)
@@ -72,6 +79,19 @@ def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
         return
     jobs.fail(lease.claim, failure, retryable=failure.retryable, metrics={})
     _log.error("job_failed", code=failure.code, reason=failure.message)
+
+
+def _put_off(jobs: Jobs, lease: Lease, error: PutOff) -> None:
+    """Have the job wait in the queue for who takes none now, but not for ever."""
+    delay = timedelta(seconds=error.retry_after_seconds or FIRST_BACKOFF.total_seconds())
+    waited = (lease.job.started_at or lease.job.created_at) - lease.job.created_at
+    if waited > LONGEST_PUT_OFF:
+        failure = Unreachable(f"{error.message}; it was asked again for a day")
+        jobs.fail(lease.claim, failure, retryable=True, metrics={})
+        _log.error("job_failed", code=failure.code, reason=failure.message)
+        return
+    jobs.put_off(lease.claim, delay=min(delay, LONGEST_BACKOFF))
+    _log.warning("job_put_off", reason=error.message, delay_seconds=delay.total_seconds())
 
 
 def _as_failure(error: Exception) -> RenderFailed:

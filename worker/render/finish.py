@@ -38,7 +38,7 @@ class _Upload:
 
 
 class Finisher:
-    """One slot: a clip is finished in its thread, and the next one waits for it."""
+    """Few places, mostly one: a clip is finished in its thread, and the next waits for a place."""
 
     def __init__(
         self,
@@ -47,13 +47,15 @@ class Finisher:
         *,
         settle: Callable[[Lease, Exception], None],
         release: Callable[[Lease], None],
+        places: int = 1,
     ) -> None:
         """`settle` ends a job whose tail failed; `release` lets its lease go, always."""
         self._jobs = jobs
         self._storage = storage
         self._settle = settle
         self._release = release
-        self._free = threading.Semaphore(1)
+        self._places = places
+        self._free = threading.Semaphore(places)
 
     def finish(self, clip: Clip) -> None:
         """Hand over a rendered clip; waits, its lease alive, while the slot is taken."""
@@ -68,11 +70,14 @@ class Finisher:
             raise
 
     def wait(self) -> bool:
-        """Wait until the slot is empty; tell whether there was anything to wait for."""
-        was_busy = not self._free.acquire(blocking=False)
-        if was_busy:
-            self._free.acquire()
-        self._free.release()
+        """Wait until every place is free; tell whether there was anything to wait for."""
+        was_busy = False
+        for _ in range(self._places):
+            if not self._free.acquire(blocking=False):
+                was_busy = True
+                self._free.acquire()
+        for _ in range(self._places):
+            self._free.release()
         return was_busy
 
     def _run(self, clip: Clip) -> None:

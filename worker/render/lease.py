@@ -54,11 +54,19 @@ STAGES: Final = MappingProxyType(
         # An engine that tells nothing of it has its first step in here too.
         Stage.ENCODING_INPUTS: StageRule(900, 120, Drain.HAND_BACK),
         Stage.DENOISING: StageRule(900, 60, Drain.WEIGH),
+        # Elsewhere it goes on without us: the next attempt is handed where it is. Each look at it
+        # is a sign of life, answered or not; what is elsewhere may take as long as it likes.
+        Stage.SUBMITTING: StageRule(300, 300, Drain.HAND_BACK),
+        Stage.RENDERING_ELSEWHERE: StageRule(300, 300, Drain.HAND_BACK),
+        Stage.DOWNLOADING: StageRule(300, 300, Drain.HAND_BACK),
         Stage.DECODING: StageRule(900, 120, Drain.FINISH),
         Stage.MUXING: StageRule(300, 300, Drain.FINISH),
         Stage.UPLOADING: StageRule(300, 300, Drain.FINISH),
     }
 )
+
+TOLD: Final = frozenset({Stage.RENDERING_ELSEWHERE, Stage.DOWNLOADING})
+"""Stages whose steps are a share of the whole that somebody else told: their pace says nothing."""
 
 STEP_FACTOR: Final = 10
 MEDIAN_OF: Final = 32
@@ -74,10 +82,18 @@ class Lease:
     The thread that renders reports here; the thread of `Leases` writes it to the database.
     """
 
-    def __init__(self, job: Job, heartbeat_file: HeartbeatFile) -> None:
+    def __init__(
+        self,
+        job: Job,
+        heartbeat_file: HeartbeatFile,
+        beat: Callable[[float], None] | None = None,
+    ) -> None:
+        """`beat` takes the seconds to the next sign of life, where a process holds several."""
         self.job = job
         self.claim = Claim(job.id, job.attempt)
+        self._is_forgiven = False
         self._heartbeat_file = heartbeat_file
+        self._beat = beat or heartbeat_file.beat
         self._lock = threading.Lock()
         self._lost: LeaseLost | Stalled | None = None
         self._stage = Stage.LOADING
@@ -113,7 +129,8 @@ class Lease:
         with self._lock:
             if step.stage is not self._stage:
                 self._begin(step.stage)
-            self._count(now - self._progressed_at)
+            if step.stage not in TOLD:
+                self._count(now - self._progressed_at)
             self._step, self._total = step.index, step.total
             if step.preview is not None:
                 self._preview = (step.index, step.preview)
@@ -159,7 +176,7 @@ class Lease:
         if self.is_beside_renders:
             self._heartbeat_file.beat_of_load(limit)
         else:
-            self._heartbeat_file.beat(limit)
+            self._beat(limit)
 
     def begin_beside_renders(self) -> None:
         """Note that this job's model is loaded while other jobs are rendered."""
@@ -183,6 +200,15 @@ class Lease:
 
     def lose(self, reason: LeaseLost | Stalled) -> None:
         self._lost = reason
+
+    def forgive(self) -> None:
+        """Note that the job's failures are counted anew: something of it is kept."""
+        self._is_forgiven = True
+
+    @property
+    def failures(self) -> int:
+        """How often the job has failed since something of it was last kept."""
+        return 0 if self._is_forgiven else self.job.failures
 
     @property
     def is_draining(self) -> bool:
@@ -264,10 +290,17 @@ class Leases:
 
     def hold(self, job: Job) -> Lease:
         """Keep this job's lease alive until `release`."""
-        lease = Lease(job, self._heartbeat_file)
+        lease = Lease(job, self._heartbeat_file, self._beat)
         with self._lock:
             self._held[lease.claim] = lease
         return lease
+
+    def _beat(self, limit: float) -> None:
+        """Promise the process' next sign of life: it hangs when all that it holds does."""
+        with self._lock:
+            held = list(self._held.values())
+        beside = (-lease.stalled_seconds for lease in held if not lease.is_beside_renders)
+        self._heartbeat_file.beat(max([limit, *beside]))
 
     def release(self, lease: Lease) -> None:
         with self._lock:

@@ -1,9 +1,9 @@
 """One job of a worker: claim, render, hand over to the tail."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import numpy as np
@@ -17,7 +17,8 @@ from shared.jobs.job import Job
 from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.engines.base import Image, RenderRequest, VideoEngine
+from worker.engines.base import Checkpoint, Image, RenderRequest, VideoEngine
+from worker.render.checkpoint import KeptCheckpoint
 from worker.render.clip import Clip
 from worker.render.context import RenderContext, scratch_bytes
 from worker.render.failure import end_failed_attempt
@@ -37,21 +38,28 @@ def render_next(context: RenderContext, wake: Callable[[], None]) -> bool:
     """
     if render_loaded(context):
         return True
-    job = _claim(context)
+    job = claim(context)
     if job is None:
         return False
+    with begun(context, job) as lease:
+        if context.loaded_engines.is_ready(job.engine):
+            serve(context, job, lease)
+        else:
+            context.model_loader.begin(job, lease, wake)
+    return True
+
+
+@contextmanager
+def begun(context: RenderContext, job: Job) -> Iterator[Lease]:
+    """Hold a claimed job's lease, for its render to let go; name the job in the thread's log."""
     lease = context.leases.hold(job)
     _bind(job)
     try:
         crashpoint("claimed")
         _log.info("job_started", engine=job.engine)
-        if context.loaded_engines.is_ready(job.engine):
-            serve(context, job, lease)
-        else:
-            context.model_loader.begin(job, lease, wake)
+        yield lease
     finally:
         structlog.contextvars.clear_contextvars()
-    return True
 
 
 def render_loaded(context: RenderContext, *, wait: bool = False) -> bool:
@@ -107,16 +115,16 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
     engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
-    request = read_request(context.storage, job, lease)
+    request = read_request(context.storage, job, lease, KeptCheckpoint(context.checkpoints, lease))
     clip = Clip(
         job,
         lease,
         engine.plan(request),
         source=request.image,
         ai_generated=engine.spec.ai_generated,
+        notes=request.notes,
     )
     try:
-        clip.open()
         for frames in engine.render(request, lease.on_step):
             clip.write(frames)
         clip.rendered()
@@ -127,7 +135,9 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
         raise
 
 
-def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
+def read_request(
+    storage: Storage, job: Job, lease: Lease, checkpoint: Checkpoint
+) -> RenderRequest:
     """Return what a claimed job asks of its engine.
 
     Raises:
@@ -143,6 +153,8 @@ def read_request(storage: Storage, job: Job, lease: Lease) -> RenderRequest:
         parameters=job.parameters,
         last_frame=images.get(LAST_FRAME),
         keyframes={frame: images[keyframe_name(frame)] for frame in job.parameters.keyframes},
+        job=job.public_id,
+        checkpoint=checkpoint,
     )
 
 
@@ -158,13 +170,13 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         lambda: storage.get(key),
         within=READ_SECONDS,
         key=key,
-        failure="the picture could not be read from the storage",
+        failure="the image could not be read from the storage",
     )
     with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
         return np.array(picture.convert("RGB"))
 
 
-def _claim(context: RenderContext) -> Job | None:
+def claim(context: RenderContext) -> Job | None:
     """Claim the best job; while a model is being loaded, of the engines that need no device."""
     engines = context.loaded_engines
     honours = engines.honours

@@ -10,6 +10,7 @@ import structlog
 
 from worker.render.context import RenderContext, close_context
 from worker.render.loop import render_loaded, render_next
+from worker.render.many_jobs import ManyJobs
 
 LOOK_SECONDS: Final = (0.8, 1.6)
 """How long an idle worker waits for a bell before it looks at the table by itself.
@@ -23,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RenderLoop:
-    """Renders in one thread, job after job, for as long as the child lives.
+    """Renders job after job, or several at once, for as long as the child lives.
 
     What starts a job is the look at the table. A bell makes it early, and is needed by nothing:
     Redis may be away, frozen, full or read-only. The loop ends with a drain.
@@ -31,6 +32,7 @@ class RenderLoop:
 
     def __init__(self, context: RenderContext) -> None:
         self._context = context
+        self._many = ManyJobs(context, context.places) if context.places > 1 else None
         self._bell = threading.Event()
         self._thread = threading.Thread(target=self._run, name="render", daemon=True)
         self._thread.start()
@@ -54,12 +56,17 @@ class RenderLoop:
         while not heartbeat_file.is_draining:
             self._bell.clear()
             try:
-                while not heartbeat_file.is_draining and render_next(self._context, self.wake):
+                while not heartbeat_file.is_draining and self._render_next():
                     pass
             except Exception:  # The edge of this thread: the next look starts afresh.
                 _log.exception("look_failed")
             self._wait()
         self._end()
+
+    def _render_next(self) -> bool:
+        if self._many is not None:
+            return self._many.render_next()
+        return render_next(self._context, self.wake)
 
     def _wait(self) -> None:
         """Wait for a bell, the timer or a drain."""
@@ -72,6 +79,8 @@ class RenderLoop:
         heartbeat_file.is_idle = False
 
     def _end(self) -> None:
+        if self._many is not None:
+            self._many.wait()
         render_loaded(self._context, wait=True)  # Its lease says what a drain does with it.
         close_context(self._context)
         self._context.heartbeat_file.is_drained = True

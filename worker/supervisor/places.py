@@ -2,11 +2,13 @@
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from shared.engines.entries import EngineEntry
 from shared.settings import Settings
-from worker.engines import chosen, find_own
+from worker.engines import check_hosted, chosen, find_own, is_remote
 from worker.supervisor.gpu_choice import asked_for, choose_gpus
 from worker.supervisor.gpus import Found, find_gpus
 from worker.supervisor.worker_config import WorkerConfig
@@ -35,11 +37,15 @@ def look_around(settings: Settings, folder: Path) -> Hall:
     """
     found = find_gpus() if asked_for(settings.gpus)[1] else Found()
     choice = choose_gpus(settings.gpus, found)
-    engines = chosen(settings.engines, has_gpu=bool(choice.gpus))
-    find_own(
-        engines.values()
-    )  # Celery would keep a child whose engines are not there, idle for ever.
+    named = chosen(settings.engines, has_gpu=bool(choice.gpus))
+    find_own(named.values())  # Celery would keep a child whose engines are not there, for ever.
+    check_hosted(named.values(), settings)
     identity = settings.worker_id or socket.gethostname()
+    elsewhere = {name: entry for name, entry in named.items() if is_remote(entry)}
+    engines = {name: entry for name, entry in named.items() if name not in elsewhere}
+    remote = [_for_elsewhere(identity, folder, settings, elsewhere)] if elsewhere else []
+    if not engines:
+        return Hall(remote, [])
 
     def at_card(index: str, pin: str, name: str, vram_bytes: int | None) -> WorkerConfig:
         return WorkerConfig(
@@ -54,7 +60,10 @@ def look_around(settings: Settings, folder: Path) -> Hall:
 
     if choice.gpus:
         return Hall(
-            [at_card(gpu.index, gpu.pin, gpu.name, gpu.vram_bytes) for gpu in choice.gpus],
+            [
+                *(at_card(gpu.index, gpu.pin, gpu.name, gpu.vram_bytes) for gpu in choice.gpus),
+                *remote,
+            ],
             [
                 at_card(
                     re.sub(r"\W+", "-", each.label), each.uuid or each.label, each.reason, None
@@ -74,4 +83,20 @@ def look_around(settings: Settings, folder: Path) -> Hall:
         )
         for index in range(settings.cpu_workers)
     ]
-    return Hall(on_processor, [], found.warning)
+    return Hall([*on_processor, *remote], [], found.warning)
+
+
+def _for_elsewhere(
+    identity: str, folder: Path, settings: Settings, engines: Mapping[str, EngineEntry]
+) -> WorkerConfig:
+    """Return the one place of a host for all that is rendered elsewhere."""
+    return WorkerConfig(
+        worker=f"{identity}-remote",
+        heartbeat_path=str(folder / "remote"),
+        device="cpu",
+        cuda_visible_devices="",
+        device_name=None,
+        vram_bytes=None,
+        engines=engines,
+        places=settings.remote_jobs,
+    )

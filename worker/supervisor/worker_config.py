@@ -15,7 +15,8 @@ CONFIG_VARIABLE: Final = "STILLREEL_PLACE"
 class WorkerConfig:
     """What a supervisor tells its child: which slot it fills, on which device.
 
-    `device` is "cpu" or "cuda:0": CUDA_VISIBLE_DEVICES shows the child one card only.
+    `device` is "cpu" or "cuda:0": CUDA_VISIBLE_DEVICES shows the child one card only. `places` is
+    how many jobs it renders at once: several only of those that are rendered elsewhere.
     """
 
     worker: str
@@ -25,6 +26,7 @@ class WorkerConfig:
     device_name: str | None
     vram_bytes: int | None
     engines: Mapping[str, EngineEntry]
+    places: int = 1
 
     def to_environment(self) -> dict[str, str]:
         return {CONFIG_VARIABLE: json.dumps(asdict(self))}

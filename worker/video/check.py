@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from shared.errors import BadVideo, BlankFrames
 from worker.engines.base import Frames
-from worker.video.ffmpeg import Ffmpeg
+from worker.ffmpeg import Ffmpeg
 from worker.video.writer import THREADS, coded_size
 
 ONE_COLOUR_LEVELS: Final = 8

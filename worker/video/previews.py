@@ -11,8 +11,8 @@ import PIL.Image
 
 from shared.errors import BadVideo
 from worker.engines.base import Image
+from worker.ffmpeg import Ffmpeg
 from worker.video.check import VideoFacts
-from worker.video.ffmpeg import Ffmpeg
 from worker.video.writer import THREADS
 
 GIF_SIDE: Final = 480

@@ -9,7 +9,7 @@ import numpy as np
 
 from shared.errors import BadVideo
 from worker.engines.base import Frames, Image
-from worker.video.ffmpeg import STALL_SECONDS, Ffmpeg
+from worker.ffmpeg import STALL_SECONDS, Ffmpeg
 from worker.video.metadata import Tags
 
 THREADS: Final = 2

@@ -1,21 +1,17 @@
 """The lines of docs/clients.md, run as they stand there by the clients they are for."""
 
-import contextlib
-import fcntl
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tests.support.gateway import MOVES, FakeWorker, Gateway, photo_png
+from tests.support.sdks import SDKS, done, installing, python_with
 from tests.support.stack import ROOT
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]  # Its first run installs the SDKs.
@@ -23,9 +19,6 @@ pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]  # Its first run 
 PAGE: Final = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS: Final = "http://127.0.0.1:7860"
 MODEL: Final = "camera"
-SDKS: Final = Path(sys.prefix) / "sdks"
-"""Installed once for each environment, beside it: they need versions of libraries of their own."""
-
 PYTHON: Final = {
     "openai 2": ("openai", "openai==2.54.0"),
     "openai 3": ("openai", "openai==3.57.0"),
@@ -38,7 +31,6 @@ JAVASCRIPT: Final = {
     "@ai-sdk/replicate": "3.0.46",
     "ai": "7.0.173",
 }
-SECONDS: Final = 90
 
 
 def block(language: str, name: str) -> str:
@@ -46,31 +38,6 @@ def block(language: str, name: str) -> str:
     found = re.findall(rf"```{language} {re.escape(name)}\n(.*?)```", PAGE, re.DOTALL)
     assert len(found) == 1, f"{language} {name}"
     return str(found[0])
-
-
-@contextlib.contextmanager
-def installing(folder: Path, wanted: str) -> Iterator[bool]:
-    """Yield whether what is wanted must still be installed; one process does it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        mark = folder / "installed"
-        is_missing = not mark.exists() or mark.read_text() != wanted
-        yield is_missing
-        if is_missing:
-            mark.write_text(wanted)
-
-
-def python_with(requirement: str) -> str:
-    """Return an interpreter that has the client."""
-    folder = SDKS / requirement.replace("==", "-")
-    python = folder / "venv" / "bin" / "python"
-    with installing(folder, requirement) as is_missing:
-        if is_missing:
-            shutil.rmtree(folder / "venv", ignore_errors=True)
-            done([sys.executable, "-m", "venv", str(folder / "venv")], folder)
-            done([str(python), "-m", "pip", "install", "-q", requirement], folder)
-    return str(python)
 
 
 def modules() -> Path:
@@ -84,19 +51,6 @@ def modules() -> Path:
             assert npm is not None
             done([npm, "install", "--no-audit", "--no-fund", "--no-package-lock"], folder)
     return folder / "node_modules"
-
-
-def done(command: Sequence[str], folder: Path, **env: str) -> None:
-    """Run a command, which must succeed."""
-    result = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=3 * SECONDS,
-    )
-    assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-4000:]
 
 
 @pytest.fixture

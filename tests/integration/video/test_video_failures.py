@@ -15,7 +15,7 @@ import pytest
 from shared.errors import BadVideo
 from tests.support.clips import flat_clip, moving_clip
 from worker.engines.base import Frames
-from worker.video.ffmpeg import Ffmpeg
+from worker.ffmpeg import Ffmpeg
 from worker.video.metadata import Tags
 from worker.video.writer import Mp4Writer
 

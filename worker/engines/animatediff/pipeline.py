@@ -78,12 +78,6 @@ def keyframes_of(request: RenderRequest) -> dict[int, Image]:
     }
 
 
-def is_cut(model: Model, prompt: str) -> bool:
-    """Say whether the prompt is longer than the model reads."""
-    tokenizer = model.pipeline.tokenizer
-    return len(tokenizer(prompt, verbose=False).input_ids) > int(tokenizer.model_max_length)
-
-
 def _encode_text(model: Model, kept: Encodings, text: str) -> torch.Tensor:
     """Return (1, 77, width), on the device."""
 

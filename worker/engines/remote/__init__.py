@@ -1,0 +1,1 @@
+"""Engines that render elsewhere: one folder or file a protocol, behind one small port."""

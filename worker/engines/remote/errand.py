@@ -1,0 +1,339 @@
+"""One job's way through places that render: asked once, watched, fetched."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from shared.crashpoints import crashpoint
+from shared.errors import DatabaseUnavailable, LeaseLost, PutOff, RenderFailed
+from shared.lifecycle import Stage
+from worker.engines.base import Frames, OnStep, RenderRequest, Step
+from worker.engines.remote.conform import conformed
+from worker.engines.remote.decoding import decoding_turn
+from worker.engines.remote.errors import (
+    Away,
+    KeyRefused,
+    OutcomeUnknown,
+    ResultGone,
+    TaskFailed,
+    TaskVanished,
+)
+from worker.engines.remote.provider import (
+    COST_USD,
+    Created,
+    Found,
+    Look,
+    Provider,
+    TaskState,
+)
+from worker.engines.remote.roster import Roster
+from worker.engines.remote.task import Reached, Task
+
+COST: Final = "cost"
+"""The name of the checkpoint that `shared/jobs/usage.py` reads."""
+
+MOST_ASKS: Final = 5
+"""How often a job is asked for anew at the operator's own back ends, over all its attempts."""
+
+KEEP_SECONDS: Final = 120.0
+"""How long it is tried to keep a task's id while the database is away: nobody else knows it."""
+
+NO_ANSWER: Final = "who renders this model gives no answer now"
+"""For clients: where it is, and why, is the operator's to know and stands in the log."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long is waited for what, in seconds."""
+
+    first_look: float = 0.5
+    longest_look: float = 5.0
+    elsewhere: float = 60.0
+    """A back end of the operator's own that is away for so long is passed over for another."""
+    hold: float = 120.0
+    """Then the job waits in the queue, and its place here is another's."""
+    again: int = 60
+    """How long it waits there."""
+
+
+class Errand:
+    """Brings the clip of one request, whichever attempt asked for it."""
+
+    def __init__(
+        self, request: RenderRequest, on_step: OnStep, roster: Roster, patience: Patience
+    ) -> None:
+        self._request = request
+        self._on_step = on_step
+        self._roster = roster
+        self._patience = patience
+        self._progress = self._received = 0.0
+
+    def frames(self) -> Iterator[Frames]:
+        """Yield the clip's frames.
+
+        Raises:
+            PutOff: nobody takes the job or answers now.
+            RenderFailed: as `Provider` has them; OutcomeUnknown where a create's answer was lost.
+        """
+        with tempfile.TemporaryDirectory(prefix="stillreel-remote-") as folder:
+            path = Path(folder, "clip.mp4")
+            self._fetch(path)
+            asked = self._request.parameters
+            with decoding_turn(lambda: self._say(Stage.DOWNLOADING, 1.0)):
+                count = 0
+                for chunk in conformed(path, asked, self._request.notes):
+                    yield chunk
+                    count += len(chunk)
+                    self._on_step(Step(count, asked.num_frames, Stage.DECODING))
+
+    def _fetch(self, into: Path) -> None:
+        self._on_step(Step(1, 2, Stage.SUBMITTING))
+        task = self._take_up()
+        self._on_step(Step(2, 2, Stage.SUBMITTING))
+        while True:
+            provider = self._roster.at(task.place)
+            try:
+                with self._roster.busy(provider):
+                    task, look = self._watch(provider, task)
+                    self._download(provider, task, look, into)
+                return
+            except TaskVanished as error:
+                if provider.is_paid or task.asked >= MOST_ASKS:
+                    self._close(task)
+                    raise
+                _log.warning("remote_asked_again", place=task.place, reason=error.message)
+                key = self._key(task.asked + 1)
+                task = self._ask(task.asked + 1, key, but=provider.name)
+
+    def _take_up(self) -> Task:
+        """Return where an earlier attempt left it, or ask."""
+        task = Task.read(self._request.checkpoint)
+        if task is None:
+            return self._ask(1, self._key(1))
+        if task.reached is Reached.REFUSED:
+            return self._ask(task.asked, task.key)
+        if task.id is None:
+            return self._look_up(task)
+        if not self._roster.knows(task.place):
+            return self._without_its_place(task)
+        return task
+
+    def _key(self, asked: int) -> str:
+        return f"{self._request.job}-{asked}"
+
+    def _look_up(self, task: Task) -> Task:
+        """Find out what became of a create whose answer was not kept."""
+        if not self._roster.knows(task.place):
+            return self._without_its_place(task)
+        provider = self._roster.at(task.place)
+        try:
+            found = provider.find(self._request, task.key)
+        except (Away, KeyRefused) as error:
+            if provider.is_paid:
+                raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
+            found = Found()
+        _log.warning(
+            "remote_looked_up", place=task.place, task=found.task, is_known=found.is_known
+        )
+        if found.task is not None:
+            return task.made(found.task).keep(self._request.checkpoint)
+        if provider.is_paid and not found.is_known:
+            raise self._unknown()
+        if task.asked >= MOST_ASKS:
+            raise TaskVanished(f"it was asked for {task.asked} times, and no answer came back")
+        return self._ask(task.asked + 1, task.key)
+
+    def _without_its_place(self, task: Task) -> Task:
+        if self._roster.is_paid:
+            raise self._unknown()
+        _log.warning("remote_place_is_gone", place=task.place)
+        return self._ask(task.asked + 1, self._key(task.asked + 1))
+
+    def _unknown(self) -> OutcomeUnknown:
+        return OutcomeUnknown(
+            "the clip may have been asked for, and may have been charged, but the answer was lost"
+            " and nobody can look it up; it is not asked for twice"
+        )
+
+    def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
+        """Ask the places in turn until one takes it; the intent is kept before each."""
+        reason: Away | None = None
+        for provider in self._roster.in_turn(but=but):
+            task = Task(provider.name, key, asked).keep(self._request.checkpoint)
+            crashpoint("remote_intended")
+            try:
+                created = provider.create(self._request, key)
+            except Away as error:
+                self._roster.rest(provider, error.retry_after_seconds)
+                _log.warning("remote_away", place=provider.name, reason=error.message)
+                if provider.is_paid and not error.is_refusal:
+                    return self._look_up(task)
+                # Of one's own, what it may render in vain costs no more than time.
+                task.refused().keep(self._request.checkpoint)
+                reason = error
+                continue
+            except RenderFailed:
+                task.refused().keep(self._request.checkpoint)
+                raise
+            crashpoint("remote_made")
+            return self._keep_made(provider, task, created)
+        raise PutOff(
+            "nobody who renders this model takes a job now; it is asked again",
+            retry_after_seconds=(reason and reason.retry_after_seconds) or self._patience.again,
+        )
+
+    def _keep_made(self, provider: Provider, task: Task, created: Created) -> Task:
+        """Keep the id: at once, or as long as the database is away."""
+        made = task.made(created.task)
+        for name, value in created.facts.items():
+            self._request.notes.fact(name, value)
+        ends_at = time.monotonic() + KEEP_SECONDS
+        while True:
+            try:
+                made.keep(self._request.checkpoint)
+            except DatabaseUnavailable:
+                if time.monotonic() > ends_at:
+                    raise
+                time.sleep(self._patience.first_look)
+            except LeaseLost:
+                # Nobody else knows of it, so nobody else could end it.
+                _end_quietly(provider, created.task)
+                raise
+            else:
+                _log.info("remote_made", place=provider.name, task=created.task)
+                crashpoint("remote_kept")
+                return made
+
+    def _watch(self, provider: Provider, task: Task) -> tuple[Task, Look]:
+        """Return the task when it is done, and what was said of it then."""
+        assert task.id is not None
+        pause = self._patience.first_look
+        away = _Away(self._patience, others=self._roster.has_others(provider))
+        self._say(Stage.RENDERING_ELSEWHERE, self._progress)
+        while True:
+            try:
+                look = provider.look(task.id)
+            except (Away, KeyRefused) as error:
+                pause = max(pause, away.note(error, task.place))
+            else:
+                away.end()
+                self._keep_cost(look)
+                if look.state is TaskState.DONE:
+                    crashpoint("remote_looked")
+                    self._say(Stage.RENDERING_ELSEWHERE, 1.0)
+                    return self._done(task, look), look
+                self._check(task, look)
+                if look.progress is not None:
+                    self._progress = max(self._progress, min(look.progress, 1.0))
+                pause = look.again_seconds or pause
+            self._sleep(pause, Stage.RENDERING_ELSEWHERE, self._progress)
+            pause = min(pause * 1.5, self._patience.longest_look)
+
+    def _keep_cost(self, look: Look) -> None:
+        """Keep what an ended task has cost before the job ends: its budget is settled by that."""
+        has_ended = look.state not in (TaskState.WAITING, TaskState.RENDERING)
+        # Once: what is kept has the job's failures counted anew, which must not go on for ever.
+        if has_ended and COST_USD in look.facts and self._request.checkpoint.read(COST) is None:
+            self._request.checkpoint.write(COST, {COST_USD: look.facts[COST_USD]})
+
+    def _check(self, task: Task, look: Look) -> None:
+        if look.state in (TaskState.FAILED, TaskState.CANCELED):
+            self._close(task)
+            raise look.error or TaskFailed(
+                "it was ended where it was rendered"
+                if look.state is TaskState.CANCELED
+                else "it failed where it was rendered, which gave no reason"
+            )
+
+    def _done(self, task: Task, look: Look) -> Task:
+        for name, value in look.facts.items():
+            self._request.notes.fact(name, value)
+        return self._close(task)
+
+    def _close(self, task: Task) -> Task:
+        """Note that nothing goes on elsewhere any more, once."""
+        if task.reached is Reached.DONE:
+            return task
+        return task.done().keep(self._request.checkpoint)
+
+    def _download(self, provider: Provider, task: Task, look: Look, into: Path) -> None:
+        assert task.id is not None
+        away = _Away(self._patience, others=False)
+        fresh = False
+        self._received = 0.0
+        while True:
+            self._say(Stage.DOWNLOADING, self._received)
+            try:
+                provider.download(task.id, look, into, self._note_bytes)
+                crashpoint("remote_downloaded")
+                return
+            except ResultGone:
+                if fresh:
+                    raise
+                look, fresh = provider.look(task.id), True  # It may give a link that works.
+            except (Away, KeyRefused) as error:
+                pause = max(self._patience.first_look, away.note(error, task.place))
+                self._sleep(pause, Stage.DOWNLOADING, self._received)
+
+    def _note_bytes(self, received: int, total: int | None) -> None:
+        crashpoint("remote_downloading")
+        self._received = max(self._received, received / total if total else 0.0)
+        self._say(Stage.DOWNLOADING, self._received)
+
+    def _say(self, stage: Stage, share: float) -> None:
+        """Give a sign of life; what was told before is told again where nothing is new."""
+        self._on_step(Step(max(1, round(100 * min(share, 1.0))), 100, stage))
+
+    def _sleep(self, seconds: float, stage: Stage, share: float) -> None:
+        """Sleep, and give a sign of life each second: a drain or a cancel is then noticed."""
+        ends_at = time.monotonic() + seconds
+        while (left := ends_at - time.monotonic()) > 0:
+            time.sleep(min(left, 1.0))
+            self._say(stage, share)
+
+
+class _Away:
+    """How long a place has given no answer, and what follows from it."""
+
+    def __init__(self, patience: Patience, *, others: bool) -> None:
+        self._patience = patience
+        self._others = others
+        self._since: float | None = None
+
+    def note(self, error: Away | KeyRefused, place: str) -> float:
+        """Return how long to wait before the next look.
+
+        Raises:
+            TaskVanished: somebody else is to be asked.
+            PutOff: the job waits in the queue from now on.
+        """
+        now = time.monotonic()
+        if self._since is None:
+            self._since = now
+            _log.warning("remote_away", place=place, reason=error.message)
+        away = now - self._since
+        if self._others and away > self._patience.elsewhere:
+            raise TaskVanished(f"its back end gave no answer for {away:.0f} s")
+        if away > self._patience.hold or isinstance(error, KeyRefused):
+            raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
+        return float(error.retry_after_seconds or self._patience.first_look)
+
+    def end(self) -> None:
+        if self._since is not None:
+            _log.info("remote_back")
+        self._since = None
+
+
+def _end_quietly(provider: Provider, task: str) -> None:
+    try:
+        may_cost = provider.cancel(task)
+        _log.warning("remote_canceled", place=provider.name, task=task, may_still_cost=may_cost)
+    except (Away, RenderFailed) as error:
+        _log.error("remote_not_canceled", place=provider.name, task=task, reason=error.message)

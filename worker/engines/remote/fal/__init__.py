@@ -1,0 +1,1 @@
+"""fal's queue: Pika, Kling, Wan and others behind one key."""

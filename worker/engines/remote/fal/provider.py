@@ -1,0 +1,104 @@
+"""fal's queue behind the port of places that render."""
+
+from pathlib import Path
+from typing import Final
+
+from shared.outbound.client import Answer, Outbound
+from worker.engines.base import RenderRequest
+from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
+from worker.engines.remote.fal import wire
+from worker.engines.remote.fal.models import FalModel
+from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
+from worker.engines.remote.hosted.film import fetch_film
+from worker.engines.remote.hosted.picture import pictures
+from worker.engines.remote.hosted.seen import Phase, Seen
+from worker.engines.remote.provider import Created, Found, Look, OnBytes
+
+NAME: Final = "fal"
+REFUSALS: Final = frozenset({429})
+
+
+class FalProvider:
+    """One account at fal. Requests cannot be listed, so a lost answer stays lost."""
+
+    name = NAME
+    is_paid = True
+
+    def __init__(self, model: FalModel, api: HostedApi, films: Outbound) -> None:
+        self._model = model
+        self._api = api
+        self._films = films
+
+    def create(self, request: RenderRequest, key: str) -> Created:
+        first, last = pictures(self._model, request, max_chars=wire.MAX_URI_CHARS)
+        body = wire.create_body(self._model, request.parameters, first=first, last=last)
+        answer = self._api.create(f"/{self._model.name}", body)
+        if answer.status_code >= 300:
+            raise self._refusal(answer)
+        try:
+            made = wire.read_request_id(json_of(answer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._api.unread("request") from error
+        return Created(made)
+
+    def find(self, request: RenderRequest, key: str) -> Found:
+        return Found()
+
+    def look(self, task: str) -> Look:
+        path = wire.request_path(self._model.name, task)
+        answer = self._api.ask("GET", f"{path}/status")
+        if answer.status_code == 404:
+            raise TaskVanished("fal does not know the request any more")
+        try:
+            seen = wire.read_status(json_of(answer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._api.unread("status") from error
+        if seen.phase is Phase.SUCCEEDED:
+            return self._result(path)
+        return seen.look(self._why(seen))
+
+    def cancel(self, task: str) -> bool | None:
+        answer = self._api.ask("PUT", f"{wire.request_path(self._model.name, task)}/cancel")
+        if answer.status_code == 404:
+            raise TaskVanished("fal does not know the request any more")
+        return True  # What has begun is charged, and an answer does not say whether it has.
+
+    def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
+        fetch_film(self._films, look.link or "", into, on_bytes)
+
+    def _result(self, path: str) -> Look:
+        answer = self._api.ask("GET", path)
+        if answer.status_code == 404:
+            raise TaskVanished("fal does not know the request any more")
+        if answer.status_code >= 300:
+            return Seen(phase=Phase.FAILED).look(self._refusal(answer))
+        try:
+            url = wire.read_url(json_of(answer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._api.unread("result") from error
+        return Seen(phase=Phase.SUCCEEDED, url=url).look()
+
+    def _refusal(self, answer: Answer) -> Exception:
+        types = wire.error_types(_json(answer))
+        if wire.REFUSED.intersection(types):
+            return ContentRefused(
+                "the model's moderation refused the picture, the prompt or the clip; change them"
+            )
+        return self._api.refused(", ".join(types) or words_of(answer) or answer.status_code)
+
+    def _why(self, seen: Seen) -> Exception | None:
+        if seen.failure is None:
+            return None
+        if seen.failure in wire.REFUSED:
+            return ContentRefused(
+                "the model's moderation refused the picture, the prompt or the clip; change them"
+            )
+        said = self._api.cut(seen.reason) or "it gave no reason"
+        return TaskFailed(f"fal gave the clip up ({self._api.cut(seen.failure)}): {said}")
+
+
+def _json(answer: Answer) -> object:
+    try:
+        return json_of(answer)
+    except ValueError:
+        return None

@@ -1,0 +1,45 @@
+"""The ways out to a provider: its API with the key, and the links that it gives without it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
+
+from shared.outbound.client import Outbound
+from shared.outbound.url import Target
+from shared.settings import Settings
+from worker.engines.remote.hosted.api import HostedApi
+
+ANSWER_SECONDS: Final = timedelta(seconds=50)
+ANSWER_BYTES: Final = 256 * 1024
+FILM_SECONDS: Final = timedelta(minutes=20)
+FILM_BYTES: Final = 256 * 1024 * 1024
+
+
+def api_of(
+    provider: str,
+    url: str,
+    *,
+    headers: Mapping[str, str],
+    secret: str,
+    refusals: frozenset[int],
+) -> HostedApi:
+    """Return a provider's API at the very host and port of the settings, which may be private."""
+    target = Target.parse(url)
+    outbound = Outbound(
+        (),
+        deadline=ANSWER_SECONDS,
+        max_bytes=ANSWER_BYTES,
+        only=(target.host, target.port),
+    )
+    return HostedApi(provider, outbound, url, headers=headers, secret=secret, refusals=refusals)
+
+
+def films_of(settings: Settings, *, max_bytes: int = FILM_BYTES) -> Outbound:
+    """Return what follows a provider's links, by the rules of URLs that clients give."""
+    return Outbound(
+        settings.outbound_networks,
+        deadline=FILM_SECONDS,
+        max_bytes=max_bytes,
+        closed_ports=settings.own_ports,
+        inner_ports=settings.inner_ports,
+    )

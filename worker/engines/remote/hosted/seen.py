@@ -1,0 +1,51 @@
+"""What a look at a provider's task found."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from worker.engines.remote.provider import COST_USD, Look, TaskState
+
+
+class Phase(StrEnum):
+    WAITING = "waiting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+_STATES: Final = {
+    Phase.WAITING: TaskState.WAITING,
+    Phase.RUNNING: TaskState.RENDERING,
+    Phase.SUCCEEDED: TaskState.DONE,
+    Phase.FAILED: TaskState.FAILED,
+    Phase.CANCELED: TaskState.CANCELED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A task at one moment.
+
+    `progress` is a fraction of 1, where it runs and says so; `url` where a finished one's film
+    is; `failure` the provider's code and `reason` its words, for the operator's log; `cost_usd`
+    what it has cost, where the provider says so.
+    """
+
+    phase: Phase
+    progress: float | None = None
+    url: str | None = None
+    failure: str | None = None
+    reason: str | None = None
+    cost_usd: float | None = None
+
+    def look(self, error: Exception | None = None) -> Look:
+        """Return it in the words of the port; `error` is why it failed."""
+        return Look(
+            _STATES[self.phase],
+            progress=self.progress,
+            link=self.url,
+            error=error,
+            facts={} if self.cost_usd is None else {COST_USD: self.cost_usd},
+        )

@@ -1,0 +1,1 @@
+"""Servers that speak `/v1/videos`, such as vLLM-Omni and sglang: Stillreel is their queue."""

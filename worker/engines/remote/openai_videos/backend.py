@@ -1,0 +1,214 @@
+"""One server that speaks `/v1/videos`, as a place that renders."""
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import structlog
+from pydantic import SecretStr
+
+from shared.outbound.client import REDIRECTS, Answer, Outbound
+from shared.outbound.errors import (
+    AnswerTooLarge,
+    OutboundFailed,
+    OutboundRefused,
+    OutboundTimedOut,
+)
+from worker.engines.base import RenderRequest
+from worker.engines.remote.errors import Away, ResultGone, ResultUnusable, TaskVanished
+from worker.engines.remote.openai_videos.address import Address
+from worker.engines.remote.openai_videos.messages import (
+    failure,
+    form,
+    look_at,
+    read,
+    refused_create,
+)
+from worker.engines.remote.provider import Created, Found, Look, OnBytes, TaskState
+
+ASK: Final = timedelta(seconds=60)
+LOOK: Final = timedelta(seconds=30)
+DOWNLOAD: Final = timedelta(seconds=240)
+MOST_ANSWER_BYTES: Final = 1 << 20
+MOST_CLIP_BYTES: Final = 256 << 20
+
+FAILS: Final = 3
+FAIL_PAUSE_SECONDS: Final = 1.0
+"""vLLM-Omni answers a look at a task that failed with an error's status. Said so often in a row,
+it is the task that failed, and not the server for a moment."""
+
+_AWAY: Final = frozenset({408, 425, 429, 502, 503, 504})
+_GONE: Final = frozenset({401, 403, 404, 410})
+
+_log = structlog.get_logger(__name__)
+
+
+class Backend:
+    """A server of the operator's own: asked without redirects, at its host and port alone.
+
+    A link that it answers with leads where any client's link may lead.
+    """
+
+    is_paid = False
+
+    def __init__(self, address: Address, key: SecretStr | None, links: Outbound) -> None:
+        host, port = address.server
+        self.name = f"{host}:{port}"
+        self._address = address
+        self._key = key
+        self._links = links
+        self._ask, self._look, self._load = (
+            Outbound((), deadline=deadline, max_bytes=most, only=address.server)
+            for deadline, most in (
+                (ASK, MOST_ANSWER_BYTES),
+                (LOOK, MOST_ANSWER_BYTES),
+                (DOWNLOAD, MOST_CLIP_BYTES),
+            )
+        )
+
+    def create(self, request: RenderRequest, key: str) -> Created:
+        content_type, body = form(request, self._address.model)
+        headers = {"Content-Type": content_type, "Idempotency-Key": key}
+        answer = _sent(self._ask, "POST", self._url(), self._headers() | headers, body)
+        said = read(answer.excerpt)
+        if not 200 <= answer.status_code < 300:
+            raise refused_create(answer.status_code, said, _retry_after(answer))
+        task = said.get("id")
+        if not isinstance(task, str) or not 0 < len(task) <= 500:
+            raise Away("it took the task and did not say its id")
+        return Created(task)
+
+    def find(self, request: RenderRequest, key: str) -> Found:
+        """Say nothing: a list of videos does not tell whose create made which.
+
+        A server that knows Idempotency-Key gives the same video to the repeated create.
+        """
+        return Found()
+
+    def look(self, task: str) -> Look:
+        for _ in range(FAILS):
+            answer = _sent(self._look, "GET", self._url(task), self._headers())
+            said = read(answer.excerpt)
+            if answer.status_code == 404:
+                raise TaskVanished("the server that rendered it does not know it any more")
+            if answer.status_code in (401, 403):
+                raise refused_create(answer.status_code, said, None)
+            if answer.status_code == 200 or said.get("status") == "failed":
+                return look_at(said, _again_seconds(answer))
+            if answer.status_code in _AWAY or not said:
+                break
+            time.sleep(FAIL_PAUSE_SECONDS)
+        else:
+            return Look(TaskState.FAILED, error=failure(said, answer.status_code))
+        raise Away(
+            f"it answered {answer.status_code} to a look", retry_after_seconds=_retry_after(answer)
+        )
+
+    def cancel(self, task: str) -> bool | None:
+        """Delete the video, which ends it where the server can end one.
+
+        sglang only forgets it, and says so by a status in place of `deleted`.
+        """
+        answer = _sent(self._look, "DELETE", self._url(task), self._headers())
+        if answer.status_code == 404:
+            return False
+        if answer.status_code in _AWAY:
+            raise Away(f"it answered {answer.status_code} to a cancel")
+        was_ended = 200 <= answer.status_code < 300 and read(answer.excerpt).get("deleted") is True
+        return False if was_ended else None
+
+    def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
+        headers = self._headers() | {"Accept": "video/mp4, application/octet-stream"}
+        url = f"{self._url(task)}/content"
+        answer = _loaded(self._load, url, into, headers, on_bytes, redirects=0)
+        if answer.status_code == 200:
+            return _check_type(answer)
+        link = answer.headers.get("location") if answer.status_code in REDIRECTS else look.link
+        if link is not None:
+            return self._follow(link, into, on_bytes)
+        if answer.status_code == 404:
+            raise TaskVanished("the server that rendered it does not have the clip any more")
+        if answer.status_code >= 500 or answer.status_code in _AWAY:
+            raise Away(f"it answered {answer.status_code} to a download")
+        raise ResultUnusable(f"the clip could not be fetched: status {answer.status_code}")
+
+    def _follow(self, link: str, into: Path, on_bytes: OnBytes) -> None:
+        """Fetch the clip from where the server says it is, without its key."""
+        try:
+            answer = _loaded(self._links, link, into, {}, on_bytes)
+        except OutboundRefused as error:
+            _log.error("remote_link_refused", place=self.name, reason=error.message)
+            raise ResultUnusable(
+                "the clip's link leads where no client's link may lead; whoever runs this service"
+                " can allow its network in STILLREEL_OUTBOUND_ALLOW"
+            ) from error
+        if answer.status_code in _GONE:
+            raise ResultGone(f"the clip's link works no more: status {answer.status_code}")
+        if answer.status_code != 200:
+            raise Away(f"the clip's link answered {answer.status_code}")
+        _check_type(answer)
+
+    def _url(self, task: str | None = None) -> str:
+        videos = f"{self._address.base}/videos"
+        return videos if task is None else f"{videos}/{quote(task, safe='')}"
+
+    def _headers(self) -> dict[str, str]:
+        if self._key is None:
+            return {"Accept": "application/json"}
+        bearer = f"Bearer {self._key.get_secret_value()}"
+        return {"Accept": "application/json", "Authorization": bearer}
+
+
+def _sent(
+    outbound: Outbound,
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes | None = None,
+) -> Answer:
+    try:
+        return outbound.send(method, url, headers=headers, body=body)
+    except OutboundFailed as error:
+        raise Away(error.message, is_refusal=not error.is_sent) from error
+
+
+def _loaded(
+    outbound: Outbound,
+    url: str,
+    into: Path,
+    headers: Mapping[str, str],
+    on_bytes: OnBytes,
+    **options: Any,
+) -> Answer:
+    try:
+        with into.open("wb") as file:
+            return outbound.download(url, file, headers=headers, on_bytes=on_bytes, **options)
+    except AnswerTooLarge as error:
+        raise ResultUnusable(f"the clip has more than {MOST_CLIP_BYTES >> 20} MiB") from error
+    except OutboundTimedOut as error:
+        if error.is_sent:
+            raise ResultUnusable(f"the clip did not come to an end: {error.message}") from error
+        raise Away(error.message) from error
+    except OutboundFailed as error:
+        raise Away(error.message) from error
+
+
+def _check_type(answer: Answer) -> None:
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and not kind.startswith("video/") and kind != "application/octet-stream":
+        raise ResultUnusable(f"what came in place of a clip is {kind[:60]}")
+
+
+def _retry_after(answer: Answer) -> int | None:
+    text = answer.headers.get("retry-after", "")
+    return min(int(text), 3600) if text.isdecimal() else None
+
+
+def _again_seconds(answer: Answer) -> float | None:
+    """Return when the server wants to be asked again, in reason."""
+    text = answer.headers.get("openai-poll-after-ms", "")
+    seconds = int(text) / 1000 if text.isdecimal() else _retry_after(answer)
+    return None if seconds is None else min(max(float(seconds), 0.2), 30.0)

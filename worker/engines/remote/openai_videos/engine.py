@@ -1,0 +1,63 @@
+"""The `openai-videos` engine: a model that a server of the operator's own renders."""
+
+from typing import Final
+
+from shared.engines.entries import EngineEntry
+from shared.engines.spec import EngineSpec, Honours, Licence, Shape, Span
+from shared.outbound.client import Outbound
+from shared.settings import Settings
+from worker.engines.remote.engine import RemoteEngine
+from worker.engines.remote.openai_videos.address import Address, addresses
+from worker.engines.remote.openai_videos.backend import DOWNLOAD, MOST_CLIP_BYTES, Backend
+
+MULTIPLE: Final = 16
+LONGEST: Final = 241
+
+
+class OpenAIVideosEngine(RemoteEngine):
+    """Forwards to servers that speak `/v1/videos`; the job asks the least busy of them."""
+
+    def __init__(self, settings: Settings, entry: EngineEntry) -> None:
+        found = addresses(entry)
+        self.links = Outbound(
+            settings.outbound_networks,
+            deadline=DOWNLOAD,
+            max_bytes=MOST_CLIP_BYTES,
+            closed_ports=settings.own_ports,
+            inner_ports=settings.inner_ports,
+        )
+        super().__init__(
+            spec(entry.name, found[0]),
+            [Backend(address, settings.openai_videos_key, self.links) for address in found],
+            told={"provider": "openai-videos", "remote_model": found[0].model},
+        )
+
+
+def spec(name: str, address: Address) -> EngineSpec:
+    """Return what is known of a model that we do not hold: what the operator said of it."""
+    return EngineSpec(
+        name=name,
+        title=name,
+        description=(
+            f"{address.model}, rendered by another server of whoever runs this service, which is"
+            " given the picture and the prompt. A cancel reaches that server, and not every one"
+            " ends a render for it."
+        ),
+        revision=f"openai-videos {address.model}",
+        ai_generated=True,
+        uses_prompt=True,
+        prompt_required=True,
+        uses_negative_prompt=True,
+        needs_gpu=False,
+        shape=Shape.BUCKETS,
+        multiple=MULTIPLE,
+        max_side=2048,
+        honours=(Honours.BLUR,),
+        num_frames=Span(low=1, high=max(LONGEST, address.defaults.num_frames)),
+        defaults=address.defaults,
+        licence=Licence(
+            name=f"the licence of {address.model}",
+            commercial_use="ask",
+            note="The model is served elsewhere; its own card says what may be done with clips.",
+        ),
+    )

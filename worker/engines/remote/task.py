@@ -1,0 +1,62 @@
+"""Where a job is that is rendered elsewhere, as it is kept between attempts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, Final, Self
+
+from worker.engines.base import Checkpoint
+
+NAME: Final = "remote"
+"""The name of the checkpoint."""
+
+
+class Reached(StrEnum):
+    """How far a task has come, of what a next attempt has to know."""
+
+    INTENDED = "intended"  # A create may have been sent: its answer was not kept.
+    REFUSED = "refused"  # The create was answered, and made no task.
+    MADE = "made"
+    DONE = "done"
+
+
+@dataclass(frozen=True)
+class Task:
+    """The place that was asked, under which key, and what it answered.
+
+    `asked` counts the creates of this job. `id` is the place's own, None before it is known.
+    """
+
+    place: str
+    key: str
+    asked: int
+    reached: Reached = Reached.INTENDED
+    id: str | None = None
+
+    @classmethod
+    def read(cls, checkpoint: Checkpoint) -> Self | None:
+        kept = checkpoint.read(NAME)
+        return None if kept is None else cls.of(kept)
+
+    @classmethod
+    def of(cls, kept: Mapping[str, Any]) -> Self:
+        return cls(
+            place=str(kept["place"]),
+            key=str(kept["key"]),
+            asked=int(kept["asked"]),
+            reached=Reached(kept["reached"]),
+            id=None if kept["id"] is None else str(kept["id"]),
+        )
+
+    def keep(self, checkpoint: Checkpoint) -> Self:
+        checkpoint.write(NAME, asdict(self), is_open=self.reached is Reached.MADE)
+        return self
+
+    def refused(self) -> Self:
+        return replace(self, reached=Reached.REFUSED)
+
+    def made(self, task_id: str) -> Self:
+        return replace(self, reached=Reached.MADE, id=task_id)
+
+    def done(self) -> Self:
+        return replace(self, reached=Reached.DONE)
