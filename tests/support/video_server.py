@@ -78,7 +78,7 @@ class VideoServer:
                 return 400, _error("the prompt was refused", "moderation_blocked", self.kind)
             if "busy" in words and self.counts["create"] < 3:
                 return 429, _error("too many tasks", "rate_limit_exceeded", self.kind)
-            task = {
+            task: dict[str, Any] = {
                 "id": f"video_{len(self.tasks) + 1}_{self.port}",
                 "object": "video",
                 "model": form["model"],
