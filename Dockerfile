@@ -70,7 +70,9 @@ CMD ["python", "-m", "worker"]
 FROM model-packages AS worker
 # nvidia-smi, which finds the cards, is of `utility`.
 # Compiled code cannot lie in /tmp: a tmpfs runs no code.
-ENV HF_HOME=/models \
+# HF_HOME is where earlier versions had them: what lies there is taken and not fetched again.
+ENV STILLREEL_WEIGHTS_DIR=/models/weights \
+    HF_HOME=/models \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     TORCHINDUCTOR_CACHE_DIR=/compiled
 RUN install --directory --owner=10001 --group=10001 /models /compiled

@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# Some images set it: each of the hundred processes of a run would compile all our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 SOAK_JOBS ?= 10000
 SOAK_FAULTS ?= 200
 SOAK_UPLOADS ?= 5000
@@ -14,6 +16,9 @@ help:  ## Show these lines
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
 	@$(BIN)/python -m local
+
+weights: $(BIN)/python  ## Show which weights are here; ARGS="pull wan", "verify", "remove svd" or "tiny svd DIR"
+	@$(BIN)/python -m worker.weights $(or $(ARGS),list)
 
 demo: $(BIN)/python  ## Send a sample photo to the running service and keep its clip in outputs/
 	@$(BIN)/python -m local.demo
@@ -77,4 +82,4 @@ $(BIN)/python:
 clean:  ## Remove the environment and caches; .data and outputs stay
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help run demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean
+.PHONY: help run weights demo key unit test test-all soak soak-uploads check fmt migration routes audit lock bench-gpu env clean

@@ -38,7 +38,7 @@ class BodyLimit:
 
 # Four times what one picture adds: a hundred items have words of their own.
 LARGEST: Final = BodyLimit(
-    BATCH_BYTES + 4 * FORM_SLACK_BYTES, "send the pictures in several batches"
+    BATCH_BYTES + 4 * FORM_SLACK_BYTES, "send the images in several batches"
 )
 
 SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")

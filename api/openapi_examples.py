@@ -10,8 +10,8 @@ _HOOK: Final = "https://example.org/stillreel"
 
 EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/jobs"): {
-        "a picture in the body": {"image": {"data": _PICTURE}, "prompt": "slow zoom in"},
-        "a picture behind a URL": {
+        "an image in the body": {"image": {"data": _PICTURE}, "prompt": "slow zoom in"},
+        "an image behind a URL": {
             "image": _BY_URL,
             "prompt": "slow zoom in",
             "seed": 7,
@@ -21,14 +21,14 @@ EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         },
     },
     ("post", "/v1/batches"): {
-        "two pictures, one of them panned": {
+        "two images, one of them panned": {
             "prompt": "slow zoom in",
             "items": [
                 {"image": {"data": _PICTURE}},
                 {"image": {"data": _PICTURE}, "prompt": "pan left", "metadata": {"order": "2"}},
             ],
         },
-        "pictures behind URLs, and a webhook at the end": {
+        "images behind URLs, and a webhook at the end": {
             "prompt": "slow zoom in",
             "items": [{"image": _BY_URL}, {"image": _BY_URL, "seed": 7}],
             "webhook": {"url": _HOOK},

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -132,7 +133,7 @@ class MeasuredEngine:
         firsts = {}
         for name, arm in arms.items():
             say(f"{self._case}: first clip of {name}")
-            found = self._attempt(name, lambda arm=arm, name=name: self._first(name, arm, subject))
+            found = self._attempt(name, partial(self._first, name, arm, subject))
             if found is None:
                 return
             firsts[name] = [found]

@@ -34,11 +34,16 @@ from worker.engines.diffusion.clip_loop import seeded
 from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.preview import LatentMap, fit_by_encoding
 from worker.engines.diffusion.seats import Seats
-from worker.engines.diffusion.tiny import T5_VOCABULARY, drawn_anew, write_t5_tokenizer
+from worker.engines.diffusion.tiny import (
+    CLIP_PREPROCESSOR,
+    T5_VOCABULARY,
+    drawn_anew,
+    write_t5_tokenizer,
+)
 from worker.engines.framing import frame_image
 from worker.engines.svd import pipeline as svd_clips
 from worker.engines.svd.model import Model as SvdModel
-from worker.engines.svd.tiny import PREPROCESSOR, svd_scheduler
+from worker.engines.svd.tiny import svd_scheduler
 from worker.engines.wan import pipeline as wan_clips
 from worker.engines.wan.model import Model as WanModel
 from worker.engines.wan.model import Pipeline as WanPipeline
@@ -108,7 +113,8 @@ SMALL_SVD_UNET: Final = {
 class Subject(Protocol):
     """One engine's model, under the pipeline that diffusers ships and under the engine's."""
 
-    device: torch.device
+    @property
+    def device(self) -> torch.device: ...
 
     def by_stock(self, request: RenderRequest, after_step: AfterStep, output: str) -> Any:
         """Return a clip's pictures for the output "pil", its latents for "latent"."""
@@ -245,7 +251,9 @@ def draw_svd(device: torch.device, *, is_full: bool) -> Subject:
         encoder = _in(dtype, lambda: CLIPVisionModelWithProjection(eye))
     scheduler = svd_scheduler()
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.numpy()
-    processor = {key: each for key, each in PREPROCESSOR.items() if key != "image_processor_type"}
+    processor = {
+        key: each for key, each in CLIP_PREPROCESSOR.items() if key != "image_processor_type"
+    }
     pipeline = StableVideoDiffusionPipeline(
         vae=vae,
         image_encoder=encoder,

@@ -35,9 +35,10 @@ def is_keeper_at_work(settings: Settings) -> bool:
     return _ask(settings, _KEEPER, silence=SILENCE)
 
 
-def is_every_worker_alive(settings: Settings) -> bool:
+def is_every_worker_alive(settings: Settings, *, patience_seconds: int | None = None) -> bool:
     """Tell whether this container has workers, and all of them have beaten lately."""
-    return _ask(settings, _WORKERS, silence=SILENCE, host=socket.gethostname())
+    values = {"silence": SILENCE, "host": socket.gethostname()}
+    return _ask(settings, _WORKERS, patience_seconds=patience_seconds, **values)
 
 
 CHECKS: Final = {
@@ -47,9 +48,17 @@ CHECKS: Final = {
 }
 
 
-def _ask(settings: Settings, question: str, **values: object) -> bool:
-    url = settings.database_url.get_secret_value()
-    db = Database(url, deadline=timedelta(seconds=SECONDS), pool_size=1, name="health")
+def _ask(
+    settings: Settings, question: str, *, patience_seconds: int | None = None, **values: object
+) -> bool:
+    """Ask the database; without a patience of its own it has SECONDS."""
+    db = Database(
+        settings.database_url.get_secret_value(),
+        deadline=timedelta(seconds=patience_seconds or SECONDS),
+        pool_size=1,
+        name="health",
+        patience_seconds=patience_seconds,
+    )
     try:
         with db.autocommit() as connection:
             return bool(connection.execute(text(question), values).scalar())

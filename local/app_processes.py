@@ -35,18 +35,7 @@ _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  #
 def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...]:
     """Return them in the order in which they start."""
     worker_id = settings.worker_id or state.worker_id
-    servers = service_env(state)
-    closed = (servers["STILLREEL_CLOSED_PORTS"], settings.closed_ports)
-    env = {
-        **servers,
-        "STILLREEL_CLOSED_PORTS": ",".join(filter(None, closed)),
-        "STILLREEL_SECRET": ",".join(settings.secrets) or state.secret,
-        "STILLREEL_HOST": settings.host,
-        "STILLREEL_PORT": str(settings.port),
-        "STILLREEL_WORKER_ID": worker_id,
-        "STILLREEL_DATA_DIR": str(folder),
-        "TMPDIR": str(folder / TEMPORARY),
-    }
+    env = {**_environment(folder, state, settings), "STILLREEL_WORKER_ID": worker_id}
     address = gateway_address(settings)
 
     def python(name: str, *arguments: str) -> Part:
@@ -85,6 +74,21 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             ready=lambda: answers(f"{address}/readyz"),
         ),
     )
+
+
+def _environment(folder: Path, state: State, settings: Settings) -> dict[str, str]:
+    """Return what every process of ours is told, whatever else stands in the environment."""
+    servers = service_env(state)
+    closed = (servers["STILLREEL_CLOSED_PORTS"], settings.closed_ports)
+    return {
+        **servers,
+        "STILLREEL_CLOSED_PORTS": ",".join(filter(None, closed)),
+        "STILLREEL_SECRET": ",".join(settings.secrets) or state.secret,
+        "STILLREEL_HOST": settings.host,
+        "STILLREEL_PORT": str(settings.port),
+        "STILLREEL_DATA_DIR": str(folder),
+        "TMPDIR": str(folder / TEMPORARY),
+    }
 
 
 def is_migrated(state: State) -> bool:

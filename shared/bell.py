@@ -58,8 +58,8 @@ class Bell:
     After one failure everything is dropped for `MUTE`.
     """
 
-    def __init__(self, redis_url: str) -> None:
-        self._redis = client(redis_url, socket_seconds=SOCKET_SECONDS)
+    def __init__(self, redis_url: str, *, socket_seconds: float = SOCKET_SECONDS) -> None:
+        self._redis = client(redis_url, socket_seconds=socket_seconds)
         self._work: queue.PriorityQueue[tuple[int, int, Callable[[], None]]]
         self._work = queue.PriorityQueue()
         self._order = itertools.count()

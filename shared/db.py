@@ -34,8 +34,17 @@ class Database:
     """
 
     def __init__(
-        self, url: str, *, deadline: timedelta, pool_size: int = 5, name: str = "stillreel"
+        self,
+        url: str,
+        *,
+        deadline: timedelta,
+        pool_size: int = 5,
+        name: str = "stillreel",
+        patience_seconds: int | None = None,
     ) -> None:
+        """Without a patience of its own it waits CONNECT_SECONDS for the server, and
+        POOL_WAIT_SECONDS for a connection that others hold.
+        """
         self._deadline = deadline.total_seconds()
         self._watchdog = _Watchdog()
         self._engine = create_engine(
@@ -43,10 +52,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             hide_parameters=True,  # Its errors reach the log: prompts and secrets would with them.
-            pool_timeout=POOL_WAIT_SECONDS,
+            pool_timeout=patience_seconds or POOL_WAIT_SECONDS,
             json_serializer=_to_json,
             connect_args={
-                "connect_timeout": CONNECT_SECONDS,
+                "connect_timeout": patience_seconds or CONNECT_SECONDS,
                 "application_name": name,
                 "options": (
                     f"-c statement_timeout={int(self._deadline * 1000)}"

@@ -103,7 +103,7 @@ class AnimatedImage(InvalidImage):
 
 
 class ImageOverLimits(InvalidImage):
-    """Its decoder crashed, hung, or took more than one picture may take."""
+    """Its decoder crashed, hung, or took more than one image may take."""
 
     code = "image_over_limits"
 
@@ -115,7 +115,7 @@ class ImageTooLarge(InvalidImage):
 
 
 class ImageNotFetched(InvalidImage):
-    """The picture behind a URL did not come, for the reason that an outbound error names."""
+    """The image behind a URL did not come, for the reason that an outbound error names."""
 
     title = "Image not fetched"
 

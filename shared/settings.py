@@ -63,6 +63,7 @@ _REGION: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _WORKER_ID: Final = re.compile(r"[\w.-]{1,200}")
 _ADMIN_KEY: Final = re.compile(r"[\x21-\x7e]{24,}")
 _SECRET: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]{32,}")
+_TOKEN: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 _OTHER_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "sec-fetch-site"})
 _RATE: Final = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour)|none")
@@ -156,7 +157,10 @@ class Settings(BaseSettings):
     compile: Literal["auto", "on", "off"] = "off"
     warm_shapes: str = "512x512x16"
     model_dir: Path | None = None
+    weights_dir: Path | None = None
+    download_weights: bool = True
     hf_endpoint: str | None = None
+    hf_token: SecretStr | None = None
     model_source: Literal["huggingface", "modelscope"] = "huggingface"
     allow_noncommercial_models: bool = True
 
@@ -208,8 +212,8 @@ class Settings(BaseSettings):
             "trusted_header",
             "max_running_per_key",
         ),
-        *("model_dir", "hf_endpoint", "worker_id", "openai_videos_key"),
-        *("runway_key", "runway_key_file", "fal_key", "fal_key_file"),
+        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
+        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
         mode="before",
     )
     @classmethod
@@ -225,6 +229,14 @@ class Settings(BaseSettings):
     @classmethod
     def _redis_is_named(cls, value: SecretStr) -> SecretStr:
         return SecretStr(redis_url(value.get_secret_value()))
+
+    @field_validator("hf_token")
+    @classmethod
+    def _token_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        text = "" if value is None else value.get_secret_value().strip()
+        if text and not _TOKEN.fullmatch(text):
+            raise ValueError("it is one word of visible ASCII characters, like hf_...")
+        return SecretStr(text) if text else None
 
     @field_validator("admin_key")
     @classmethod
@@ -427,6 +439,11 @@ class Settings(BaseSettings):
     def paid_micros_per_day(self) -> int:
         """What a key may spend on hosted models a UTC day, in millionths of a dollar."""
         return round(self.paid_usd_per_day * 1_000_000)
+
+    @property
+    def weights_folder(self) -> Path:
+        """Where downloaded weights lie, in a folder for each engine."""
+        return self.weights_dir or self.data_dir / "weights"
 
     @property
     def lease(self) -> timedelta:

@@ -414,6 +414,8 @@ workers = Table(
     Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
     # What these loads took, with the unloading of the model before.
     Column("load_seconds", Double, nullable=False, server_default=text("0")),
+    # Engine -> how its weights stand there.
+    Column("weights", JSONB, nullable=False, server_default=text("'{}'")),
     _time("started_at", now=True),
     _time("beat_at", now=True),
     postgresql_with={"fillfactor": "70"},

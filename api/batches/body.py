@@ -158,7 +158,7 @@ async def _read_json(request: Request, settings: Settings, reservation: Reservat
     limit = with_picture(settings)
     if len(body) > limit.bytes:
         raise BodyTooLarge(
-            f"a batch in JSON may have {limit.bytes} bytes; send the pictures as parts of a form"
+            f"a batch in JSON may have {limit.bytes} bytes; send the images as parts of a form"
         )
     return body
 

@@ -236,7 +236,7 @@ def _spelled(sent: Any, name: str) -> Any:
         return sent
     if not isinstance(sent, str):
         raise InvalidRequest(
-            f"{name} {'is missing; it ' if not sent else ''}takes one picture: a file part of a"
+            f"{name} {'is missing; it ' if not sent else ''}takes one image: a file part of a"
             ' multipart form, a data URI, or {"image_url": "https://…"}',
             param=name,
         )

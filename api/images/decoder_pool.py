@@ -94,7 +94,7 @@ class Decoders:
         try:
             return self._read(self._start(), body, max_pixels)
         except DecoderLost as error:
-            raise Unavailable("pictures cannot be decoded at the moment; try again") from error
+            raise Unavailable("images cannot be decoded at the moment; try again") from error
 
     def close(self) -> None:
         """End them, also those at work."""

@@ -165,7 +165,7 @@ def _check_header(image: Image.Image, kind: str, max_pixels: int) -> None:
     frames = getattr(image, "n_frames", 1)
     if kind in {"PNG", "WEBP", "AVIF"} and frames > 1:
         raise AnimatedImage(
-            f"the image is animated ({frames} frames); send one still picture", param="image"
+            f"the image is animated ({frames} frames); send one still image", param="image"
         )
 
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.route import Route
-from shared.engines.parameters import RequestedParameters, resolve_parameters
+from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.spec import Quality, Resolution
-from shared.jobs.estimates import Unknown
+from shared.jobs.estimates import QueueBoard, Unknown
 
 router = APIRouter(
     prefix="/v1",
@@ -84,15 +84,19 @@ def estimate(
     settled = resolve_parameters(
         spec, asked, image_width=image_width, image_height=image_height, seed=0
     )
-    board = ports.queues.get()
-    queue = board.engine(spec.name)
+    return _view(spec.name, settled, ports.queues.get())
+
+
+def _view(model: str, settled: RenderParameters, board: QueueBoard) -> EstimateView:
+    """Return what the queues of this moment say of such a clip."""
+    queue = board.engine(model)
     found = queue.estimate(settled)
 
     def at(seconds: float | None) -> datetime | None:
         return None if seconds is None else board.at + timedelta(seconds=round(seconds))
 
     return EstimateView(
-        model=spec.name,
+        model=model,
         width=settled.width,
         height=settled.height,
         num_frames=settled.num_frames,

@@ -17,6 +17,7 @@ from api.submit.gpu_fit import most_frames
 from shared.engines.parameters import buckets
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import Hosted, Licence, Preset, Quality, Recipe, Resolution, Shape
+from shared.engines.weights import WeightsView
 from shared.jobs.pauses import EVERY_ENGINE
 
 router = APIRouter(
@@ -39,8 +40,11 @@ class ModelView(BaseModel):
     the picture's own shape. `max_frames` has for each the most frames a clip may have on the
     cards at work now, 0 where it fits none. `workers` are those alive now, `card_bytes` the
     memory of the largest card among them, null where that is not known. `lost_cards` would
-    serve it too, and fell off the bus of their hosts. `hosted` says which provider the picture
-    and the words are sent to, and what it takes; null where they stay here.
+    serve it too, and fell off the bus of their hosts. `weights` says how they stand at the worker
+    that has most of them: `ready`, `downloading` with bytes, or `missing` with what to do; null
+    where there are none, or no worker that says. `prompt_languages` are those its text encoder
+    was taught; `mul` stands for many more. `hosted` says which provider the image and the words
+    are sent to, and what it takes; null where they stay here.
     """
 
     id: str
@@ -52,6 +56,7 @@ class ModelView(BaseModel):
     revision: str
     ai_generated: bool
     uses_prompt: bool
+    prompt_languages: tuple[str, ...]
     needs_gpu: bool
     vram_bytes: int
     hosted: Hosted | None
@@ -60,6 +65,7 @@ class ModelView(BaseModel):
     workers: int
     card_bytes: int | None
     lost_cards: int
+    weights: WeightsView | None
     parameters: dict[str, Any]
     presets: tuple[Preset, ...]
     buckets: dict[Resolution, tuple[tuple[int, int], ...]]
@@ -165,7 +171,8 @@ def _known_view(offer: OfferedEngine) -> ModelView:
         if len(_views) >= MOST_VIEWS:
             _views.clear()
         view = _views[key] = _view(offer)
-    return view
+    # A download changes with each of its worker's beats.
+    return view.model_copy(update={"weights": offer.weights})
 
 
 def _view(offer: OfferedEngine) -> ModelView:
@@ -183,6 +190,7 @@ def _view(offer: OfferedEngine) -> ModelView:
         revision=spec.revision,
         ai_generated=spec.ai_generated,
         uses_prompt=spec.uses_prompt,
+        prompt_languages=spec.prompt_languages,
         needs_gpu=spec.needs_gpu,
         vram_bytes=spec.vram_bytes,
         hosted=spec.hosted,
@@ -191,6 +199,7 @@ def _view(offer: OfferedEngine) -> ModelView:
         workers=offer.workers,
         card_bytes=offer.card_bytes,
         lost_cards=offer.lost_cards,
+        weights=offer.weights,
         parameters=parameters_schema(spec),
         presets=spec.presets,
         buckets=shapes,

@@ -126,7 +126,7 @@ def check_create(create: CreateRequest, settings: Settings, *, takes_urls: bool)
             if not takes_urls:
                 raise InvalidRequest(
                     "a URL, an upload or a frame is fetched by POST /v1/jobs only; send the"
-                    " picture itself here",
+                    " image itself here",
                     param="image.url" if isinstance(image, ImageUrl) else name,
                 )
         elif len(image) > settings.max_upload_bytes:

@@ -6,10 +6,31 @@ from typing import Final
 from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec, Fit, Honours, Shape
+from shared.engines.weights import WeightsState, WeightsView
 from shared.jobs.limits import dollars
 
 HARDLY_LONGER: Final = 1.01
 """Sides are rounded to what an engine renders."""
+
+LATIN: Final = "LATIN"
+MANY: Final = "mul"
+"""ISO 639's code for more languages than one would list."""
+
+NAMES: Final = {"CJK": "Chinese", "HANGUL": "Korean"}
+LANGUAGES: Final = {"en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean"}
+SCRIPTS: Final = {
+    # As the first word of their letters' names in Unicode. Latin is everybody's: of what is
+    # written in it nobody can tell the language by looking at letters.
+    "zh": ("CJK", "BOPOMOFO"),
+    "ja": ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "KATAKANA-HIRAGANA"),
+    "ko": ("HANGUL", "CJK"),
+    "ru": ("CYRILLIC",),
+    "el": ("GREEK",),
+    "ar": ("ARABIC",),
+    "he": ("HEBREW",),
+    "hi": ("DEVANAGARI",),
+    "th": ("THAI",),
+}
 
 
 def warnings_for(
@@ -17,7 +38,12 @@ def warnings_for(
 ) -> tuple[str, ...]:
     """Return a sentence for everything a client should know before the clip is there."""
     spec = offer.spec
-    warnings = [*_ignored(spec, fields), *_language(spec, fields), *_sent_out(spec, parameters)]
+    warnings = [
+        *_ignored(spec, fields),
+        *_unguided(spec, parameters),
+        *_language(spec, fields),
+        *_sent_out(spec, parameters),
+    ]
     if fields.seconds is not None and fields.seconds != parameters.seconds:
         warnings.append(
             f"seconds {fields.seconds:g} became {parameters.seconds:g}: {spec.name} makes"
@@ -25,7 +51,16 @@ def warnings_for(
         )
     if offer.workers == 0:
         warnings.append(f"no worker serves {spec.name} now; the job waits until one starts")
-    return tuple(warnings)
+    return (*warnings, *_weights(spec.name, offer.weights))
+
+
+def _weights(name: str, weights: WeightsView | None) -> tuple[str, ...]:
+    if weights is None or weights.state is WeightsState.READY:
+        return ()
+    if weights.state is WeightsState.DOWNLOADING:
+        percent = int(100 * weights.fraction)
+        return (f"the weights of {name} are being downloaded, {percent} % so far; the job waits",)
+    return (f"no worker has all the weights of {name}: {weights.message or 'none says why'}",)
 
 
 def shape_warnings(
@@ -47,9 +82,9 @@ def shape_warnings(
     if picture <= clip * HARDLY_LONGER:
         return ()
     return (
-        f"the picture is {image_width} x {image_height}, longer than a clip can be; the clip shows"
+        f"the image is {image_width} x {image_height}, longer than a clip can be; the clip shows"
         f" its middle, {parameters.width} x {parameters.height}: fit=pad shows all of it, a"
-        " cropped picture the part you choose",
+        " cropped image the part you choose",
     )
 
 
@@ -89,13 +124,41 @@ def _sent_out(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
     ]
 
 
+def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
+    """Warn of a negative prompt that guidance alone would have brought in."""
+    is_used = spec.uses_negative_prompt and spec.uses_guidance and parameters.negative_prompt
+    if not is_used or parameters.guidance_scale > 1:
+        return []
+    return [
+        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} steers away"
+        " from nothing; it does above 1"
+    ]
+
+
 def _language(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
-    """Warn of a script the text encoder cannot read; a camera move reads its own words."""
-    is_english_only = spec.uses_prompt and spec.ai_generated and spec.prompt_languages == ("en",)
-    if is_english_only and not (_is_latin(fields.prompt) and _is_latin(fields.negative_prompt)):
-        return [f"{spec.name} was taught English only; other scripts mean nothing to it"]
-    return []
+    """Warn of a script the text encoder was not taught; a camera move reads its own words."""
+    is_any = not spec.ai_generated or MANY in spec.prompt_languages
+    if not spec.uses_prompt or is_any:
+        return []
+    known = {script for each in spec.prompt_languages for script in SCRIPTS.get(each, ())}
+    written = {*_scripts(fields.prompt), *_scripts(fields.negative_prompt)}
+    if not (unknown := sorted(written - known - {LATIN})):
+        return []
+    taught = " and ".join(LANGUAGES.get(each, each) for each in spec.prompt_languages)
+    scripts = " and ".join(NAMES.get(script, script.title()) for script in unknown)
+    return [
+        f"{spec.name} was taught {taught} only, and the {scripts} letters of the prompt mean"
+        f" nothing to it: write it in {LANGUAGES.get(spec.prompt_languages[0], 'English')}"
+    ]
 
 
-def _is_latin(text: str) -> bool:
-    return all("LATIN" in unicodedata.name(letter, "") for letter in text if letter.isalpha())
+def _scripts(text: str | None) -> set[str]:
+    """Return the scripts of a text's letters, by the first word of their Unicode names."""
+    names = (unicodedata.name(letter, "") for letter in text or "" if letter.isalpha())
+    return {_script(name) for name in names if name}
+
+
+def _script(name: str) -> str:
+    if name.startswith(("FULLWIDTH LATIN", "MICRO SIGN", "OHM SIGN", "MODIFIER", "FEMININE")):
+        return LATIN
+    return name.partition(" ")[0]

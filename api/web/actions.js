@@ -1,24 +1,28 @@
 // What is done with a job that is there: make it again, cancel it, delete it, load its settings.
 import * as api from "./api.js";
-import { newId, randomSeed } from "./form.js";
+import { randomSeed } from "./form.js";
 import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
 import { loadSettings, measured, showPhotos } from "./photos.js";
 import { dismiss, set, state, toast } from "./state.js";
 import { t } from "./i18n.js";
+import { unanswered } from "./unanswered.js";
 
 const UNDO_MS = 6000;
+const retries = unanswered();
 
 // Make a job again of its own pictures, which the server has: by the same seed, or by others.
 export async function again(job, seeds = [job.seed]) {
   try {
     const { set: _, ...metadata } = job.metadata;
-    if (seeds.length > 1) metadata.set = newId();
+    if (seeds.length > 1) metadata.set = retries.keyOf(["set", job.id, seeds]);
     let first = null;
     for (const seed of seeds) {
-      const made = await api.retryJob(job.id, { seed, metadata });
+      const made = await api.retryJob(job.id, { seed, metadata }, retries.keyOf([job.id, seed]));
       learn([made], { isNews: false });
       if (!first) select((first = made).id);
     }
+    retries.forget();
+    varied.delete(job.id);
     soon(QUICK_MS / 2);
   } catch (error) {
     if (error.status === 410) return loadJob(job, { seed: job.seed });
@@ -26,7 +30,12 @@ export async function again(job, seeds = [job.seed]) {
   }
 }
 
-export const vary = (job) => again(job, [0, 1, 2, 3].map(randomSeed));
+const varied = new Map(); // job id -> the seeds of variants that did not all arrive
+
+export function vary(job) {
+  if (!varied.has(job.id)) varied.set(job.id, [0, 1, 2, 3].map(randomSeed));
+  return again(job, varied.get(job.id));
+}
 
 export async function cancel(job) {
   try {

@@ -67,7 +67,8 @@ export const listModels = async () => (await read("v1/models")).data;
 export const readQueue = () => read("v1/queue");
 export const listJobs = (pairs) => read(`v1/jobs?${query(pairs)}`);
 export const cancelJob = async (id) => (await send("POST", `v1/jobs/${id}/cancel`)).json();
-export const retryJob = async (id, json) => (await send("POST", `v1/jobs/${id}/retry`, { json })).json();
+export const retryJob = async (id, json, idempotencyKey) =>
+  (await send("POST", `v1/jobs/${id}/retry`, { json, headers: { "Idempotency-Key": idempotencyKey } })).json();
 export const deleteJob = (id, options) => send("DELETE", `v1/jobs/${id}`, options);
 
 // Return the job, or null where it is as the version known.

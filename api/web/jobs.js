@@ -131,11 +131,14 @@ async function readNews() {
       api.listJobs({ status: "queued", limit: 100 }),
     ]);
     learn([...newest.data, ...running.data, ...queued.data]);
+    await readEnded(running, queued);
     if (!state.isListed) {
       const cursor = { after: newest.last_id, hasMore: newest.has_more };
       set({ isListed: true, cursors: { ...state.cursors, [filterKey({ status: "", q: "" })]: cursor } });
     }
-    set({ queue: await api.readQueue() });
+    const queue = await api.readQueue();
+    const models = isOtherModels(queue) ? await api.listModels() : state.models;
+    set({ queue, models });
   }
   // The first in line each time, and the rest in turns.
   const live = liveJobs();
@@ -145,6 +148,21 @@ async function readNews() {
   const chosen = state.jobs.get(state.selected);
   const asked = new Set([...first, ...rest.slice(from, from + AT_ONCE / 2), ...(chosen && isLive(chosen) ? [chosen] : [])]);
   await Promise.all([...asked].map(readOne));
+}
+
+// A job that is known as live and listed as such no more has ended, however far down the history
+// it is by now: one of hundreds that ended while the page slept.
+async function readEnded(...lists) {
+  if (lists.some((list) => list.has_more)) return; // Those that are left out may be further on.
+  const listed = new Set(lists.flatMap((list) => list.data.map((job) => job.id)));
+  const ended = liveJobs().filter((job) => !listed.has(job.id));
+  for (let at = 0; at < ended.length; at += AT_ONCE) await Promise.all(ended.slice(at, at + AT_ONCE).map(readOne));
+}
+
+// A worker that came or went has changed what can be made.
+function isOtherModels(queue) {
+  const stands = (all) => all.map(({ id, model, workers }) => `${id ?? model} ${workers}`).sort().join();
+  return stands(queue.data) !== stands(state.models);
 }
 
 async function readOne(job) {

@@ -1,7 +1,23 @@
 import { h, useEffect, useState } from "./html.js";
+import { path } from "./api.js";
 import { later } from "./i18n.js";
 
 const RETRY_MS = 1000;
+
+let dressed = null;
+
+// Bring the styles of what a cold page does not show.
+function dress() {
+  dressed ||= new Promise((done, failed) => {
+    const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: path("web/later.css"), onload: done });
+    link.onerror = () => {
+      link.remove();
+      failed((dressed = null));
+    };
+    document.head.append(link);
+  });
+  return dressed;
+}
 
 // A component whose file comes when it is first drawn.
 export function lazy(load, name) {
@@ -11,7 +27,7 @@ export function lazy(load, name) {
     useEffect(() => {
       let isWanted = true;
       const ask = () =>
-        Promise.all([load(), later()]).then(
+        Promise.all([load(), later(), dress()]).then(
           ([file]) => isWanted && setPart(() => (found = file[name])),
           () => isWanted && setTimeout(ask, RETRY_MS),
         );

@@ -32,5 +32,17 @@ addEventListener("stillreel:signed-in", async () => {
   await enter();
   jobs.restart();
 });
+// A download takes minutes: who waits for it sees it go on, and end.
+async function watchWeights() {
+  setTimeout(watchWeights, 5000);
+  if (state.phase !== "ready" || !state.models.some(({ weights }) => weights && weights.state !== "ready")) return;
+  try {
+    set({ models: await api.listModels() });
+  } catch {
+    // Asked again in the next round; the jobs' own reads say what is wrong.
+  }
+}
+
 await enter();
 jobs.start();
+watchWeights();

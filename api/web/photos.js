@@ -35,6 +35,12 @@ export function showPhotos(photos) {
   history.replaceState(null, "", location.pathname);
 }
 
+export function forgetPhotos() {
+  showPhotos([]);
+  kept.forEach((url) => URL.revokeObjectURL(url));
+  kept.clear();
+}
+
 const kept = new Map(); // job id -> the photo as this page has it: no need to fetch it again
 
 export const keepPhoto = (jobId, url) => kept.set(jobId, url);

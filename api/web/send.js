@@ -1,12 +1,17 @@
 // From the photos and the form to jobs.
 import * as api from "./api.js";
-import { fields, frame, isCut, newId } from "./form.js";
+import { fields, frame, isCut } from "./form.js";
 import { QUICK_MS, learn, select, soon } from "./jobs.js";
 import { keepPhoto } from "./photos.js";
-import { model, set, state } from "./state.js";
+import { firstSent, model, set, state } from "./state.js";
 import { later, t } from "./i18n.js";
+import { unanswered } from "./unanswered.js";
 
 const BATCH = 100; // The most that one takes.
+const sends = unanswered();
+
+// What makes a photo, as it is sent, another one.
+const traits = ({ url, x, y, jobId, frame: at }) => [url, x, y, jobId, at, state.form.shape];
 
 // Send the photos: one as a job, several as a batch, all of them or none; show the first.
 export async function submit() {
@@ -14,13 +19,17 @@ export async function submit() {
   const { photos } = state;
   if (!photos.length || state.isSending) return;
   set({ isSending: true, sendError: null });
-  const order = async (photo) => ({ image: await cut(photo, of), fields: { ...fields(photo, of), outputs: ["poster", "gif"] } });
+  const order = async (photo) => {
+    const sent = { ...fields(photo, of), outputs: ["poster", "gif"] };
+    return { traits: [traits(photo), sent], image: await cut(photo, of), fields: sent };
+  };
   try {
     await later();
     const orders = [];
     for (const photo of photos) orders.push(await order(photo)); // One at a time is decoded.
     if (orders.length > 1 && !hasFiles(orders[0].fields)) await sendTogether(orders);
     else await sendEach(orders, photos);
+    sends.forget();
     set({ announcement: t("sent"), sentAt: Date.now() });
   } catch (error) {
     set({ sendError: error });
@@ -34,17 +43,18 @@ const hasFiles = (sent) => Object.values(sent).some((value) => value instanceof 
 
 async function sendTogether(orders) {
   for (let from = 0; from < orders.length; from += BATCH) {
-    const { id } = await api.createBatch(orders.slice(from, from + BATCH), newId());
+    const part = orders.slice(from, from + BATCH);
+    const { id } = await api.createBatch(part, sends.keyOf(part.map((each) => each.traits)));
     const { data } = await api.listJobs({ batch_id: id, limit: BATCH, order: "asc" });
     learn(data, { isNews: false });
-    if (!from) select(data[0].id);
+    if (!from) select(data.sort(firstSent)[0].id);
   }
 }
 
 async function sendEach(orders, photos) {
-  const together = orders.length > 1 ? { metadata: { set: newId() } } : {};
-  for (const [at, { image, fields: sent }] of orders.entries()) {
-    const job = await api.createJob({ ...sent, ...together }, image, newId());
+  const together = orders.length > 1 ? { metadata: { set: sends.keyOf(orders.map((each) => each.traits)) } } : {};
+  for (const [at, { image, fields: sent, traits: own }] of orders.entries()) {
+    const job = await api.createJob({ ...sent, ...together }, image, sends.keyOf([at, own]));
     keepPhoto(job.id, photos[at].url);
     learn([job], { isNews: false });
     if (!at) select(job.id);

@@ -101,12 +101,15 @@ export const isPaused = (name) => state.queue?.data.find((line) => line.model ==
 // What jobs that were sent together have in common, or undefined.
 export const setName = (job) => job.metadata?.set || job.batch_id;
 
+// The order of sending: a batch's jobs have their ids in the order in which their pictures were read.
+export const firstSent = (a, b) => Date.parse(a.created_at) - Date.parse(b.created_at) || -newestFirst(a, b);
+
 // The jobs that were sent together, in the order of sending.
 export function setOf(job) {
   const name = setName(job);
   if (!name) return [job];
   const of = [...state.jobs.values()].filter((each) => setName(each) === name && !state.hidden.has(each.id));
-  return of.sort((a, b) => -newestFirst(a, b));
+  return of.sort(firstSent);
 }
 
 let toastId = 0;

@@ -47,7 +47,9 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     )
 
 
-def connect(state: State, database: str = "postgres") -> psycopg.Connection:
+def connect(
+    state: State, database: str = "postgres", *, patience_seconds: int = CONNECT_SECONDS
+) -> psycopg.Connection:
     """Connect to the local Postgres as its owner, in autocommit."""
     return psycopg.connect(
         host="127.0.0.1",
@@ -55,7 +57,7 @@ def connect(state: State, database: str = "postgres") -> psycopg.Connection:
         user=USER,
         password=state.postgres_password,
         dbname=database,
-        connect_timeout=CONNECT_SECONDS,
+        connect_timeout=patience_seconds,
         autocommit=True,
     )
 

@@ -54,6 +54,13 @@ class EngineEntry:
     def target(self) -> str:
         return self.targets[0]
 
+    def __str__(self) -> str:
+        """Return the entry as the setting has it, with its first target."""
+        if self.kind is EngineKind.BUILT_IN:
+            return self.name
+        place = self.target if self.kind is EngineKind.OWN else f"{self.kind}:{self.target}"
+        return f"{self.name}={place}"
+
 
 def split_entries(setting: str) -> Iterator[tuple[str, str | None]]:
     """Yield the name and what stands after `=` of each entry; None where there is no `=`."""

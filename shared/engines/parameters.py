@@ -231,7 +231,7 @@ def _length(spec: EngineSpec, asked: RequestedParameters, fps: int) -> int:
 def _check_fit(spec: EngineSpec, fit: Fit) -> None:
     if fit is Fit.BLUR and Honours.BLUR not in spec.honours:
         raise InvalidRequest(
-            f"{spec.name} cannot fit a picture by blur; it takes crop or pad", param="fit"
+            f"{spec.name} cannot fit an image by blur; it takes crop or pad", param="fit"
         )
 
 
@@ -282,9 +282,9 @@ def _size(
         size = (min(size[0], longest), min(size[1], longest))
     if max(size) > spec.max_side:
         raise InvalidRequest(
-            f"this picture is {image_width} x {image_height}; at {resolution} its clip would be"
+            f"this image is {image_width} x {image_height}; at {resolution} its clip would be"
             f" {size[0]} x {size[1]}, and {spec.name} goes up to {spec.max_side} on a side:"
-            " crop the picture, or ask for a lower resolution",
+            " crop the image, or ask for a lower resolution",
             param="resolution",
         )
     return resolution, size

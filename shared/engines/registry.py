@@ -1,7 +1,8 @@
 """Who serves what: the workers' own word on themselves, and the engines they have offered."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 
 from shared.db import Database
 from shared.engines.spec import EngineSpec
+from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
 from shared.excerpt import excerpt
 
@@ -23,7 +25,8 @@ LOST: Final = "lost"
 class WorkerInfo:
     """A worker as it shows itself; for show, admission and metrics, never for the reaper.
 
-    `free_bytes` is the room in the folder where it makes clips.
+    `free_bytes` is the room in the folder where it makes clips; `weights` has each engine whose
+    weights it knows of.
     """
 
     name: str
@@ -38,6 +41,7 @@ class WorkerInfo:
     model_loads: int
     load_seconds: float = 0.0
     free_bytes: int | None = None
+    weights: Mapping[str, WeightsView] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class OfferedEngine:
     free_bytes: int | None = None
     lost_cards: int = 0
     """Cards that would serve it, and fell off the bus."""
+    weights: WeightsView | None = None
+    """How they stand at the worker that is nearest to rendering; None where none says."""
 
 
 class EngineRegistry:
@@ -70,7 +76,12 @@ class EngineRegistry:
                 )
 
     def beat(self, card: WorkerInfo) -> None:
-        values = {**card.__dict__, "engines": list(card.engines)}
+        weights = {name: view.model_dump(mode="json") for name, view in card.weights.items()}
+        values = {
+            **card.__dict__,
+            "engines": list(card.engines),
+            "weights": json.dumps(weights),
+        }
         with self._db.autocommit() as connection:
             connection.execute(_BEAT, values)
 
@@ -78,7 +89,18 @@ class EngineRegistry:
         """Return every engine known here, those that are served now first, best first."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
-        return [OfferedEngine(EngineSpec.model_validate(row[0]), *row[1:]) for row in rows]
+        return [
+            OfferedEngine(
+                EngineSpec.model_validate(spec),
+                workers,
+                updated_at,
+                card_bytes=card_bytes,
+                free_bytes=free_bytes,
+                lost_cards=lost_cards,
+                weights=best_of(weights or ()),
+            )
+            for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
+        ]
 
     def choose(self, name: str | None) -> OfferedEngine:
         """Return the offer of that name, or the best this installation serves.
@@ -128,22 +150,25 @@ _OFFER: Final = text(
 
 _BEAT: Final = text("""
 INSERT INTO workers (name, host, pid, device, device_name, vram_bytes, engines,
-                     resident_engine, state, model_loads, load_seconds, free_bytes)
+                     resident_engine, state, model_loads, load_seconds, free_bytes, weights)
 VALUES (:name, :host, :pid, :device, :device_name, :vram_bytes, :engines,
-        :resident_engine, :state, :model_loads, :load_seconds, :free_bytes)
+        :resident_engine, :state, :model_loads, :load_seconds, :free_bytes,
+        CAST(:weights AS jsonb))
 ON CONFLICT (name) DO UPDATE SET
     host = excluded.host, pid = excluded.pid, device = excluded.device,
     device_name = excluded.device_name, vram_bytes = excluded.vram_bytes,
     engines = excluded.engines, resident_engine = excluded.resident_engine,
     state = excluded.state, model_loads = excluded.model_loads,
     load_seconds = excluded.load_seconds, free_bytes = excluded.free_bytes,
+    weights = excluded.weights,
     started_at = CASE WHEN workers.pid = excluded.pid THEN workers.started_at
                       ELSE clock_timestamp() END,
     beat_at = clock_timestamp()
 """)
 
 _OFFERS: Final = text("""
-SELECT e.spec, count(w.name), e.updated_at,
+SELECT e.spec, jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name),
+    count(w.name), e.updated_at,
     CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
     CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END,
     (SELECT count(*) FROM workers l WHERE e.name = ANY(l.engines) AND l.state = 'lost'

@@ -155,11 +155,11 @@ class EngineSpec(BaseModel):
 
     `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
     the card; `revision` the weights' commit, or the code's version where there are none;
-    `prompt_languages` what the text encoder was taught. `qualities` has those it takes beside
-    standard, which is its defaults; `footprint` is None where memory sets no limit. `honours`
-    are those of `Honours` that it does as asked. `sizes` are the only (width, height) pairs it
-    makes, of which the nearest to the picture's shape is taken; `hosted` says that it is a paid
-    provider's, to whom the picture is sent.
+    `prompt_languages` what the text encoder was taught (ISO 639; `mul` for many more).
+    `qualities` has those it takes beside standard, which is its defaults; `footprint` is None
+    where memory sets no limit. `honours` are those of `Honours` that it does as asked. `sizes`
+    are the only (width, height) pairs it makes, of which the nearest to the image's shape is
+    taken; `hosted` says that it is a paid provider's, to whom the image is sent.
     """
 
     model_config = ConfigDict(frozen=True)

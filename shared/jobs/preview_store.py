@@ -28,8 +28,9 @@ _log = structlog.get_logger(__name__)
 class PreviewStore:
     """The newest preview of each attempt; after a failure nothing is tried for `MUTE`."""
 
-    def __init__(self, redis_url: str) -> None:
-        self._redis = client(redis_url, socket_seconds=SOCKET_SECONDS)
+    def __init__(self, redis_url: str, *, socket_seconds: float | None = None) -> None:
+        """By default Redis has as long as for a bell; a worker's lease thread has more time."""
+        self._redis = client(redis_url, socket_seconds=socket_seconds or SOCKET_SECONDS)
         self._muted_until = 0.0
 
     def put(self, job_id: UUID, attempt: int, body: bytes) -> bool:
@@ -48,13 +49,14 @@ class PreviewStore:
         if self._is_muted:
             return None
         try:
-            body = self._redis.getrange(_name(job_id, attempt), 0, MOST_BYTES)
+            # The client answers in bytes, whatever its types say.
+            body = cast(bytes, self._redis.getrange(_name(job_id, attempt), 0, MOST_BYTES))
         except redis.ResponseError:  # Not a string.
             return None
         except redis.RedisError as error:
             self._mute(error)
             return None
-        return body if _is_webp(cast(bytes, body)) else None
+        return body if _is_webp(body) else None
 
     def drop(self, job_id: UUID, attempt: int) -> None:
         """Forget the picture; one that cannot be dropped ends with its time."""

@@ -201,9 +201,15 @@ def test_the_weights_may_lie_in_a_folder_of_the_host(folder: Path) -> None:
 
 def test_a_mirror_named_in_the_shell_reaches_the_download(folder: Path) -> None:
     own = resolved(
-        folder, HF_ENDPOINT="https://one.example", STILLREEL_HF_ENDPOINT="https://two.example"
+        folder,
+        HF_ENDPOINT="https://one.example",
+        STILLREEL_HF_ENDPOINT="https://two.example",
+        HF_TOKEN="hf_three",
     )
     environment = own["models"]["environment"]
+    assert environment["HF_TOKEN"] == "hf_three"
+    assert "HF_TOKEN" not in own["worker"]["environment"]
+    assert own["worker"]["environment"]["STILLREEL_DOWNLOAD_WEIGHTS"] == "0"
     assert environment["HF_ENDPOINT"] == "https://one.example"
     assert environment["STILLREEL_HF_ENDPOINT"] == "https://two.example"
 
@@ -280,6 +286,7 @@ def test_no_password_is_written_down(services: dict[str, Service]) -> None:
     for name, service in services.items():
         for variable, value in (service.get("environment") or {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|TOKEN", variable):
+                # Named without a value: it is the shell's, where it is set there.
                 is_file = str(value).startswith(("/secrets", "/run/secrets"))
                 assert is_file or not value, f"{name}: {variable}"
         words = [*(service.get("command") or []), *(service.get("entrypoint") or [])]

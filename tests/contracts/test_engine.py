@@ -91,6 +91,18 @@ def small_animatediff(folder: Path) -> VideoEngine:
     return AnimateDiffEngine(Settings(model_dir=tiny_animatediff(folder), _env_file=None))
 
 
+def small_folder(folder: Path) -> VideoEngine:
+    from tests.support.small_diffusers import served, small_ltx
+
+    return served(small_ltx(folder))
+
+
+CAMERA: Final = Subject(
+    "camera",
+    lambda folder: CameraEngine(settings()),
+    cases=((96, 64, 8), (64, 96, 9), (130, 66, 32), (512, 288, 16)),
+)
+
 SUBJECTS: Final = (
     Subject(
         "animatediff",
@@ -98,15 +110,17 @@ SUBJECTS: Final = (
         cases=((128, 64, 8), (64, 128, 9), (64, 64, 32)),
         prompt="the steam rises",
     ),
-    Subject(
-        "camera",
-        lambda folder: CameraEngine(settings()),
-        cases=((96, 64, 8), (64, 96, 9), (130, 66, 32), (512, 288, 16)),
-    ),
+    CAMERA,
     Subject(
         "i2vgen-xl",
         small_i2vgen_xl,
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
+        prompt="the steam rises",
+    ),
+    Subject(
+        "diffusers",
+        small_folder,
+        cases=((128, 64, 5), (64, 128, 9), (96, 64, 18)),
         prompt="the steam rises",
     ),
     Subject("svd-xt", small_svd, cases=((128, 64, 8), (64, 128, 9), (64, 64, 14))),
@@ -350,7 +364,7 @@ def test_an_engine_that_breaks_the_contract_is_caught(
     fault: type[CameraEngine], check: Callable[[Bench], None]
 ) -> None:
     with pytest.raises(AssertionError):
-        check(Bench(fault(settings()), SUBJECTS[0]))
+        check(Bench(fault(settings()), CAMERA))
 
 
 def test_every_check_has_an_engine_that_breaks_it() -> None:

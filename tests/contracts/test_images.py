@@ -119,7 +119,7 @@ def test_the_images_hold_every_module_that_their_containers_start(
                 *("celery.bin.worker", "deploy.check_health"),
             ],
         ),
-        ("worker", ["deploy.fetch_models", "worker.engines.i2vgen.weights"]),
+        ("worker", ["worker.weights.__main__", "worker.engines.i2vgen.weights"]),
     ],
 )
 def test_each_image_has_the_packages_its_processes_import(

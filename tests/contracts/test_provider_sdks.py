@@ -19,6 +19,7 @@ from worker.engines.remote.fal import wire as fal_wire
 from worker.engines.remote.fal.models import MODELS as FAL_MODELS
 from worker.engines.remote.runway import wire as runway_wire
 from worker.engines.remote.runway.models import MODELS as RUNWAY_MODELS
+from worker.engines.remote.runway.models import SILENT
 
 pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]  # Its first run installs the SDKs.
 
@@ -153,7 +154,7 @@ def test_runways_models_are_as_its_official_sdk_has_them(tmp_path: Path) -> None
         assert {f"{width}:{height}" for width, height in model.sizes} <= set(theirs["ratios"])
         assert ("seed" in theirs["fields"]) >= model.takes_seed
         assert ("negative_prompt" in theirs["fields"]) == model.takes_negative_prompt
-        assert ("audio" in theirs["fields"]) == (model.name in runway_wire.SILENT)
+        assert ("audio" in theirs["fields"]) == (model.name in SILENT)
         assert ("prompt_text" in theirs["required"]) == model.prompt_required
         if theirs["durations"]:
             assert {"auto"} == set(theirs["durations"]) or set(model.seconds) == set(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.test_page import PLAYING
 from tests.e2e.test_service import Service, running
 from tests.support.browser import launched, visit
 from tests.support.checkpoints import small_i2vgen_xl
+from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.tiny import tiny_wan
@@ -52,7 +52,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def choose(page: Page, engine: str, *, seed: int, **changed: int) -> None:
     """Fill in the page's form: a sample photo, the model, and the smallest clip it makes."""
     page.locator("#model").select_option(engine)
-    page.locator("input[name=resolution][value='256p']").check(force=True)
+    resolution = page.locator("input[name=resolution][value='256p']")
+    page.locator(".segments label", has=resolution).click()
     if not page.locator("#seed").is_visible():
         page.locator(".further summary").click()
     for name, value in {**SMALL[engine], **changed}.items():

@@ -8,7 +8,6 @@ import pytest
 from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
-from tests.e2e.test_page import PLAYING
 from tests.e2e.test_service import Service, running
 from tests.support.browser import launched, visit
 from tests.support.clips import moving_clip, write_clip
@@ -20,6 +19,7 @@ from tests.support.gateway import (
     one_fake_worker,
     one_gateway,
 )
+from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.camera.engine import SPEC as CAMERA
 

@@ -15,6 +15,8 @@ from tests.support import small_engine
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import Photo
 from tests.support.small_wan import asked, ignore_progress
+from worker.engines.animatediff.engine import AnimateDiffEngine
+from worker.engines.animatediff.tiny import tiny_animatediff
 from worker.engines.base import RenderRequest, Step
 from worker.engines.diffusion.preview import fit
 from worker.engines.framing import frame_image
@@ -28,9 +30,14 @@ from worker.engines.wan.tiny import tiny_wan
 
 STEPS = 6
 SHOWN = [2, 4, 6]
-SMALL_SVD = {"num_frames": 8, "width": 64, "guidance_scale": 3.0}
+SMALL_SVD: dict[str, Any] = {"num_frames": 8, "width": 64, "guidance_scale": 3.0}
 
 ENGINES: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]]] = {
+    "animatediff": (
+        AnimateDiffEngine,
+        tiny_animatediff,
+        lambda: asked(num_inference_steps=STEPS, num_frames=8, width=64),
+    ),
     "i2vgen-xl": (
         I2VGenXLEngine,
         small_i2vgen_xl,
@@ -68,7 +75,7 @@ def framed(request: RenderRequest) -> Photo:
 
 
 @pytest.mark.parametrize(
-    "name", ["i2vgen-xl", "wan", pytest.param("svd", marks=pytest.mark.extended)]
+    "name", ["i2vgen-xl", "wan", "animatediff", pytest.param("svd", marks=pytest.mark.extended)]
 )
 def test_a_clip_shows_a_new_small_picture_every_few_steps(name: str, tmp_path: Path) -> None:
     request = ENGINES[name][2]()

@@ -11,6 +11,8 @@ from tests.support import small_engine
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.live_memory import held_bytes
 from tests.support.small_wan import asked, ignore, ignore_progress
+from worker.engines.animatediff.engine import AnimateDiffEngine
+from worker.engines.animatediff.tiny import tiny_animatediff
 from worker.engines.base import RenderRequest
 from worker.engines.i2vgen.engine import I2VGenXLEngine
 from worker.engines.svd.engine import SvdEngine
@@ -18,17 +20,27 @@ from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.engine import WanEngine
 from worker.engines.wan.tiny import tiny_wan
 
-SMALL_SVD = {"num_frames": 8, "num_inference_steps": 1, "width": 64, "guidance_scale": 3.0}
+SMALL_SVD: dict[str, Any] = {
+    "num_frames": 8,
+    "num_inference_steps": 1,
+    "width": 64,
+    "guidance_scale": 3.0,
+}
 
 MODELS: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]]] = {
     "i2vgen-xl": (I2VGenXLEngine, small_i2vgen_xl, small_engine.brief),
     "wan": (WanEngine, tiny_wan, asked),
+    "animatediff": (AnimateDiffEngine, tiny_animatediff, lambda: asked(num_frames=8, width=64)),
     "svd": (SvdEngine, tiny_svd, lambda: asked(**SMALL_SVD)),
 }
 
 
 @pytest.mark.parametrize(
-    "name", ["i2vgen-xl", "wan", pytest.param("svd", marks=pytest.mark.extended)]
+    "name",
+    [
+        *("i2vgen-xl", "wan"),
+        *(pytest.param(name, marks=pytest.mark.extended) for name in ("svd", "animatediff")),
+    ],
 )
 def test_a_model_that_is_unloaded_gives_all_its_memory_back(name: str, tmp_path: Path) -> None:
     kind, build, request = MODELS[name]

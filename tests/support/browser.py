@@ -7,9 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)  # Its own five seconds are too few on a busy machine.
 
 
 def chromium() -> str:

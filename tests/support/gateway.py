@@ -8,10 +8,11 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
@@ -28,6 +29,7 @@ from api.ports import Ports
 from shared.bell import Bell
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.engines.spec import EngineSpec, Licence, Preset, Shape
+from shared.engines.weights import WeightsView
 from shared.errors import AppError
 from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import output_key
@@ -104,12 +106,17 @@ class FakeWorker:
         finally:
             hand.close()
 
-    def offer(self, *specs: EngineSpec) -> None:
+    def offer(
+        self,
+        *specs: EngineSpec,
+        name: str = "hand",
+        weights: Mapping[str, WeightsView] = MappingProxyType({}),
+    ) -> None:
         """Be a live worker that serves these engines, best first."""
         self.registry.offer(specs)
         self.registry.beat(
             WorkerInfo(
-                name="hand",
+                name=name,
                 host="here",
                 pid=1,
                 device="cpu",
@@ -119,6 +126,7 @@ class FakeWorker:
                 resident_engine=None,
                 state="ready",
                 model_loads=0,
+                weights=weights,
             )
         )
 

@@ -81,6 +81,11 @@ class Crew:
     def keeper(self, **settings: Any) -> Program:
         return self.start("worker.keeper", **settings)
 
+    @property
+    def first(self) -> Program:
+        """Return the program that was started first."""
+        return self._programs[0]
+
     def end(self) -> None:
         for program in self._programs:
             if program.process.poll() is None:

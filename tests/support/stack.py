@@ -243,18 +243,14 @@ def _remove_what_killed_runs_left() -> None:
 
 def connect(state: State, database: str = "postgres") -> psycopg.Connection:
     """Connect as Postgres' owner, in autocommit; a machine that stalls may do so slowly."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(postgres, "CONNECT_SECONDS", 20)
-        return postgres.connect(state, database)
+    return postgres.connect(state, database, patience_seconds=20)
 
 
 def open_database(settings: Settings, *, deadline: timedelta) -> Database:
     """Return a database for what a test itself asks: a machine that stalls may connect slowly."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("shared.db.CONNECT_SECONDS", 20)
-        patched.setattr("shared.db.POOL_WAIT_SECONDS", 20)  # Twenty at once share five.
-        url = settings.database_url.get_secret_value()
-        return Database(url, deadline=deadline, name="tests")
+    url = settings.database_url.get_secret_value()
+    # Twenty at once share five connections.
+    return Database(url, deadline=deadline, name="tests", patience_seconds=20)
 
 
 def settings_from(env: dict[str, str], **values: Any) -> Settings:

@@ -168,7 +168,7 @@ def test_an_own_place_that_is_away_is_passed_over_for_another() -> None:
 
 def test_own_places_that_do_not_answer_are_asked_again_as_long_as_it_takes() -> None:
     kept, place = Unkept(), Elsewhere(is_paid=False)
-    place.trouble["create"] = [LOST] * 2 * MOST_ASKS
+    place.trouble["create"] = [*[LOST] * 2 * MOST_ASKS]
     for _ in range(2 * MOST_ASKS):
         with pytest.raises(PutOff):
             run(kept, place)

@@ -27,6 +27,7 @@ def key(*, is_admin: bool = False) -> ApiKey:
         is_read_only=False,
         models=None,
         daily_seconds=None,
+        daily_usd=None,
         created_at=datetime.now(UTC),
         last_used_at=None,
         rotated_at=None,

@@ -52,14 +52,11 @@ def test_one_owners_slow_work_leaves_room_for_anothers() -> None:
     asyncio.run(scene())
 
 
-def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(thread_pools, "PATIENCE_SECONDS", 0.05)
+def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was() -> None:
     slow = Slow()
 
     async def scene() -> None:
-        lane = ThreadPool(2, each=1)
+        lane = ThreadPool(2, each=1, patience_seconds=0.05)
         mine = asyncio.create_task(lane.run(lambda: slow.begin(MINE), owner_id=MINE))
         await until(slow, MINE, 1)
         with pytest.raises(Busy, match="try again"):
@@ -71,8 +68,7 @@ def test_who_waits_too_long_is_refused_and_leaves_the_lane_as_it_was(
     asyncio.run(scene())
 
 
-def test_a_lane_may_have_less_patience_than_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread_pools, "PATIENCE_SECONDS", 60.0)
+def test_a_lane_may_have_less_patience_than_others() -> None:
     slow = Slow()
 
     async def scene() -> None:

@@ -38,6 +38,15 @@ def test_an_engine_that_is_not_there_is_refused_with_the_reason(
     )
 
 
+def test_a_folder_that_is_not_there_is_refused_before_a_worker_starts(tmp_path: Path) -> None:
+    entry = f"ltx=diffusers:{tmp_path}"
+    with pytest.raises(InvalidRequest, match="a folder without a model_index") as refused:
+        places(entry, tmp_path)
+    assert entry in refused.value.message
+    (tmp_path / "model_index.json").write_text("{}")
+    assert places(entry, tmp_path) == {"ltx": str(tmp_path)}
+
+
 def test_an_engine_is_named_as_its_spec_names_it(tmp_path: Path) -> None:
     """Its jobs would be queued under the one name, and its worker look under the other."""
     with pytest.raises(InvalidRequest, match="whose spec calls it noop; write noop="):

@@ -13,9 +13,12 @@ from api.submit.warnings import warnings_for
 from shared.engines.parameters import resolve_parameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import EngineSpec
+from shared.engines.weights import WeightsState, WeightsView
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
 from tests.support.gateway import MODEL, MOVES
+from worker.engines.i2vgen.engine import SPEC as I2VGEN_XL
+from worker.engines.wan.engine import SPEC as WAN
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 CHINESE = "镜头缓慢推进"
@@ -80,11 +83,14 @@ def test_a_release_that_adds_a_field_knows_the_requests_from_before_it() -> None
     assert fingerprint(CreateJob.model_validate({**asked, "fit": "crop"}), Images(b"1")) == before
 
 
-def warned(spec: EngineSpec, *, workers: int = 1, **fields: object) -> str:
+def warned(
+    spec: EngineSpec, *, workers: int = 1, weights: WeightsView | None = None, **fields: object
+) -> str:
     sent = CreateJob.model_validate(fields)
     said = sent.model_copy(update={"prompt": "it moves"})
     settled = resolve_parameters(spec, said, image_width=64, image_height=64, seed=1)
-    return " ".join(warnings_for(OfferedEngine(spec, workers, NOW), sent, settled))
+    offer = OfferedEngine(spec, workers, NOW, weights=weights)
+    return " ".join(warnings_for(offer, sent, settled))
 
 
 def test_a_field_the_model_ignores_is_said() -> None:
@@ -98,10 +104,44 @@ def test_a_field_the_model_ignores_is_said() -> None:
 
 def test_a_model_that_reads_english_only_warns_of_another_script() -> None:
     multilingual = MODEL.model_copy(update={"prompt_languages": ("en", "zh")})
-    assert "English only" in warned(MODEL, prompt=CHINESE)
+    assert warned(MODEL, prompt=CHINESE) == (
+        "model was taught English only, and the Chinese letters of the prompt mean nothing to it:"
+        " write it in English"
+    )
+    assert "the Cyrillic letters" in warned(MODEL, negative_prompt="кот")
+    assert warned(MODEL, prompt="16 µm, ª ½ ｗｉｄｅ") == ""
     assert warned(MODEL, prompt="a café, 16 frames — naïve!") == ""
     assert warned(multilingual, prompt=CHINESE) == ""
+    assert "English and Chinese only, and the Korean" in warned(multilingual, prompt="고양이")
+    many = MODEL.model_copy(update={"prompt_languages": ("en", "mul")})
+    assert warned(many, prompt="고양이 кот") == ""
     assert warned(MOVES, prompt=CHINESE) == ""
+
+
+def test_the_models_that_exist_say_what_their_encoders_read() -> None:
+    assert "mul" in WAN.prompt_languages
+    assert I2VGEN_XL.prompt_languages == ("en",)
+    assert "Chinese letters" in warned(I2VGEN_XL, prompt=CHINESE)
+    assert warned(WAN, prompt=CHINESE) == ""
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (None, ""),
+        (WeightsView(state=WeightsState.READY), ""),
+        (
+            WeightsView(state=WeightsState.DOWNLOADING, bytes_done=3, bytes_total=4),
+            "the weights of model are being downloaded, 75 % so far; the job waits",
+        ),
+        (
+            WeightsView(state=WeightsState.MISSING, message="pull them"),
+            "no worker has all the weights of model: pull them",
+        ),
+    ],
+)
+def test_weights_that_are_not_there_are_said(weights: WeightsView | None, said: str) -> None:
+    assert warned(MODEL, weights=weights) == said
 
 
 def test_a_model_nobody_serves_now_is_said() -> None:

@@ -111,13 +111,11 @@ def test_a_preload_takes_no_place_from_a_job_that_came_first(resident: LoadedEng
 def test_a_worker_says_which_model_it_holds_and_which_would_take_its_place(
     resident: LoadedEngines,
 ) -> None:
-    assert resident.residency is None
-    assert not resident.is_ready("second")
+    seen = [resident.residency]
     use(resident, "second")
+    seen.append(resident.residency)
 
-    residency = resident.residency
-    assert residency is not None
-    assert (residency.engine, residency.others) == ("second", ["first"])
+    assert [held and (held.engine, held.others) for held in seen] == [None, ("second", ["first"])]
     assert (resident.is_ready("second"), resident.is_ready("first")) == (True, False)
 
 

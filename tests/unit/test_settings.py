@@ -73,7 +73,7 @@ def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
             "trusted_header",
             "max_running_per_key",
         ),
-        *("model_dir", "hf_endpoint", "worker_id"),
+        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
     ],
 )
 def test_a_line_that_ends_at_its_sign_sets_nothing(

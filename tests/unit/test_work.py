@@ -323,7 +323,10 @@ def test_what_a_body_holds_is_read_in_linear_work(name: str) -> None:
     _is_linear(BODIES[name], BODY)
 
 
-@pytest.mark.parametrize("repeated", PROMPTS)
+@pytest.mark.parametrize(
+    "repeated",
+    [*PROMPTS[:7], *(pytest.param(each, marks=pytest.mark.extended) for each in PROMPTS[7:])],
+)
 def test_a_prompts_moves_are_read_in_linear_work(repeated: str) -> None:
     _is_linear(text_to(read_moves, "镜头", repeated), PROMPT)
 

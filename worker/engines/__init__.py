@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,6 +34,7 @@ BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
 
 BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
     {
+        EngineKind.DIFFUSERS: "worker.engines.generic.engine:GenericEngine",
         EngineKind.OPENAI_VIDEOS: "worker.engines.remote.openai_videos.engine:OpenAIVideosEngine",
         EngineKind.RUNWAY: "worker.engines.remote.runway.engine:RunwayEngine",
         EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
@@ -63,17 +66,19 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
     """Look for those engines that are not built in; importing them brings no model library.
 
     Raises:
-        InvalidRequest: there is no such module or class, or importing it failed, or its engine
-            has another name.
+        InvalidRequest: there is no such module, class or folder, or importing it failed, or its
+            engine has another name.
     """
     for entry in entries:
-        named = f"STILLREEL_ENGINES names {entry.name}={entry.target}"
+        named = f"STILLREEL_ENGINES names {entry}"
         if entry.kind is EngineKind.OWN:
             _find_class(entry, named)
         elif entry.kind is EngineKind.OPENAI_VIDEOS:
             from worker.engines.remote.openai_videos.address import addresses
 
             addresses(entry)
+        elif entry.kind is EngineKind.DIFFUSERS:
+            _check_folder(entry, named)
         elif entry.kind is not EngineKind.BUILT_IN and entry.kind not in BY_KIND:
             raise InvalidRequest(f"{named}, and this version has no {entry.kind}", param="ENGINES")
 
@@ -117,6 +122,21 @@ def _find_class(entry: EngineEntry, named: str) -> None:
     if isinstance(spec, EngineSpec) and spec.name != entry.name:
         raise InvalidRequest(
             f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            param="ENGINES",
+        )
+
+
+def _check_folder(entry: EngineEntry, named: str) -> None:
+    if not (Path(entry.target) / "model_index.json").is_file():
+        raise InvalidRequest(
+            f"{named}, a folder without a model_index.json; name one that diffusers has saved a"
+            " pipeline in, as this worker sees it",
+            param="ENGINES",
+        )
+    if find_spec("diffusers") is None:
+        raise InvalidRequest(
+            f"{named}, and diffusers is not installed here:"
+            " pip install -r requirements/models.txt",
             param="ENGINES",
         )
 

@@ -42,6 +42,7 @@ MOST_MORE_CONNECTIONS: Final = 10
 
 DATABASE_PAUSE_SECONDS: Final = 1.0
 STORAGE_READ: Final = timedelta(seconds=60)
+PREVIEW_SECONDS: Final = 1.0  # As long as a beat may be late, for a cancel is noticed by one.
 
 _log = structlog.get_logger(__name__)
 
@@ -117,7 +118,9 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         heartbeat_file,
         lease_seconds=settings.lease_seconds,
         also=WorkerHeartbeat(registry, card, heartbeat_file),
-        previews=PreviewStore(settings.redis_url.get_secret_value()),
+        previews=PreviewStore(
+            settings.redis_url.get_secret_value(), socket_seconds=PREVIEW_SECONDS
+        ),
     )
 
     def end(lease: Lease, error: Exception) -> None:
@@ -177,6 +180,7 @@ def _card(config: WorkerConfig, loaded_engines: LoadedEngines) -> Callable[[str]
             model_loads=loaded_engines.loads,
             load_seconds=loaded_engines.load_seconds,
             free_bytes=scratch_bytes(),
+            weights=loaded_engines.weights(),
         )
 
     return card

@@ -8,13 +8,15 @@ from typing import Final
 
 import structlog
 
-from shared.engines.entries import EngineEntry
+from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.spec import EngineSpec
-from shared.errors import AppError, ModelLoading
+from shared.engines.weights import WeightsState, WeightsView
+from shared.errors import AppError, MissingWeights, ModelLoading
 from shared.jobs.residency import Residency
 from shared.settings import Settings
 from worker.engines import build
 from worker.engines.base import OnProgress, VideoEngine, Warms
+from worker.weights.shelf import look
 
 LOAD_WAIT_SECONDS: Final = 900.0
 WAIT_STEP_SECONDS: Final = 1.0
@@ -35,6 +37,10 @@ class LoadedEngines:
         built = {name: build(entry, settings) for name, entry in entries.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
         self._device = device
+        self._settings = settings
+        built_in = (each for each in entries.values() if each.kind is EngineKind.BUILT_IN)
+        self._built_in = {each.name for each in built_in}
+        self._unfound: dict[str, str] = {}  # What was said of weights that could not be had.
         # Models stand in line for the device; what needs none waits for itself only.
         device_lock = threading.Lock()
         self._locks = {
@@ -64,6 +70,19 @@ class LoadedEngines:
     def honours(self) -> Mapping[str, Sequence[str]]:
         """Return what a job of each engine may need to be claimed here."""
         return {name: engine.spec.honours for name, engine in self._engines.items()}
+
+    def weights(self) -> Mapping[str, WeightsView]:
+        """Return how the weights of each engine stand that has some; quick, other threads ask."""
+        found = {}
+        for name in self._engines:
+            # An engine of the operator's own may have the name of one of ours.
+            view = look(name, self._settings) if name in self._built_in else None
+            if view is not None:
+                said = self._unfound.get(name)
+                if said is not None and view.state is WeightsState.MISSING:
+                    view = view.model_copy(update={"message": said})
+                found[name] = view
+        return found
 
     @property
     def residency(self) -> Residency | None:
@@ -124,7 +143,12 @@ class LoadedEngines:
             self._warmed.discard(other)
             self._engines[other].unload()
         device = self._device if engine.spec.needs_gpu else "cpu"
-        engine.load(device, on_progress)
+        try:
+            engine.load(device, on_progress)
+        except MissingWeights as error:
+            self._unfound[name] = error.message
+            raise
+        self._unfound.pop(name, None)
         self._loaded.add(name)
         self.loads += 1
         seconds = time.monotonic() - started

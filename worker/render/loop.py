@@ -170,7 +170,7 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         lambda: storage.get(key),
         within=READ_SECONDS,
         key=key,
-        failure="the picture could not be read from the storage",
+        failure="the image could not be read from the storage",
     )
     with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
         return np.array(picture.convert("RGB"))

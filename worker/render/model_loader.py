@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from shared.jobs.job import Job
 from worker.engines.base import VideoEngine
@@ -43,10 +44,8 @@ class ModelLoader:
         lease.begin_beside_renders()
         model: Future[VideoEngine] = Future()
         try:
-            model = self._pool.submit(
-                contextvars.copy_context().run,
-                *(self._engines.use, job.engine, lease.on_load, lease.on_compile),
-            )
+            load = partial(self._engines.use, job.engine, lease.on_load, lease.on_compile)
+            model = self._pool.submit(contextvars.copy_context().run, load)
         except RuntimeError as error:  # The process has too many threads: the job is settled.
             model.set_exception(error)
         self._waiting = WaitingJob(job, lease, time.monotonic(), model)

@@ -105,10 +105,10 @@ def _by_profile(image: Image.Image, icc: bytes) -> Image.Image:
     if space == "GRAY" and image.mode == "RGB":
         image = _grey(image)
     if image.mode != {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}.get(space):
-        raise ValueError("the profile belongs to other channels than the picture's")
+        raise ValueError("the profile belongs to other channels than the image's")
     converted = ImageCms.profileToProfile(image, source, _SRGB, outputMode="RGB")
     if converted is None:
-        raise ValueError("the profile gave no picture")
+        raise ValueError("the profile gave no image")
     return converted
 
 
@@ -120,5 +120,5 @@ def _grey(image: Image.Image) -> Image.Image:
     """
     red, green, blue = image.split()
     if not red.tobytes() == green.tobytes() == blue.tobytes():
-        raise ValueError("the profile is of grey, and the picture is not")
+        raise ValueError("the profile is of grey, and the image is not")
     return red

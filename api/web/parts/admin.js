@@ -1,8 +1,9 @@
-// For admins: workers, queue, failures, storage, keys, webhook deliveries.
+// For admins: workers, queue, failures, storage, keys, webhook deliveries. On a phone each row of a
+// table is a block of its own; the roles keep it a table for whoever hears the page.
 import { html, useEffect, useState } from "../html.js";
 import { read, readQueue, send } from "../api.js";
 import { explained } from "../jobs.js";
-import { toast } from "../state.js";
+import { toast, useStore } from "../state.js";
 import { bytes, when } from "../format.js";
 import { number, seconds, t } from "../i18n.js";
 import { copy } from "./viewer.js";
@@ -26,12 +27,11 @@ const admin = {
 };
 
 export function Admin() {
-  const [isAllowed, setAllowed] = useState(null);
-  useEffect(() => void admin.workers().then(() => setAllowed(true), () => setAllowed(false)), []);
+  const isAllowed = useStore().who?.is_admin;
   return html`
     <main class="admin">
       <h1>${t("nav.admin")}</h1>
-      ${isAllowed === false && html`<div class="card"><h2>${t("admin.only")}</h2><p>${t("admin.make")}</p><code>make key NAME=admin ADMIN=1</code></div>`}
+      ${!isAllowed && html`<div class="card"><h2>${t("admin.only")}</h2><p>${t("admin.make")}</p><code>make key NAME=admin ADMIN=1</code></div>`}
       ${isAllowed &&
         html`<${Workers} /><${Line} /><${Failures} /><${Keys} /><${Storage} /><${Webhooks} />`}
     </main>`;
@@ -58,9 +58,9 @@ function Part({ title, told, heads, rows, none, children }) {
       <h2>${title}</h2>${children}
       ${told.error && html`<p class="error">${explained(told.error)}</p>`}
       ${rows && !rows.length && html`<p class="hint">${none}</p>`}
-      ${rows?.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${title}><table>
-        <thead><tr>${heads.map((head) => html`<th scope="col">${head}</th>`)}</tr></thead>
-        <tbody>${rows.map((row) => html`<tr>${row.map((cell) => html`<td>${cell}</td>`)}</tr>`)}</tbody>
+      ${rows?.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${title}><table role="table">
+        <thead role="rowgroup"><tr role="row">${heads.map((head) => html`<th role="columnheader" scope="col">${head}</th>`)}</tr></thead>
+        <tbody role="rowgroup">${rows.map((row) => html`<tr role="row">${row.map((cell, at) => html`<td role="cell" data-head=${heads[at]}>${cell}</td>`)}</tr>`)}</tbody>
       </table></div>`}
     </section>`;
 }

@@ -26,7 +26,7 @@ export function App() {
   useDropAndPaste();
   const Dialog = DIALOGS[dialog?.name];
   return html`
-    ${phase === "ready" && view === "studio" && html`<a class="skip" href="#make" onClick=${skip}>${t("skip")}</a>`}
+    ${phase === "ready" && view === "studio" && html`<a class="skip" href="#make" onClick=${skip}>${t(samples() ? "skip.samples" : "skip")}</a>`}
     <${Header} />
     ${(!isOnline || phase === "unreachable") && html`<p class="banner" role="status">${t("offline")}</p>`}
     ${phase === "starting" && html`<main class="starting" aria-busy="true"><h1 class="visually-hidden">Stillreel</h1></main>`}
@@ -55,8 +55,12 @@ function Studio() {
 // A link to a part of the page would end up in the address, where the job shown stands.
 function skip(event) {
   event.preventDefault();
-  document.getElementById("make")?.focus();
+  const [sample] = samples() ? [...document.querySelectorAll(".sample, .narrow-samples button")].filter((each) => each.checkVisibility()) : [];
+  (sample || document.getElementById("make"))?.focus();
 }
+
+// Whether the page shows its sample photos.
+const samples = () => !state.photos.length && !state.selected && state.models.length > 0;
 
 function useDropAndPaste() {
   useEffect(() => {

@@ -14,7 +14,7 @@ export function Compare({ jobs, onClose }) {
   const at = useRef(null);
   useEffect(() => {
     const keepStep = () => {
-      const [first, ...rest] = at.current.querySelectorAll("video");
+      const [first, ...rest] = at.current?.querySelectorAll("video") ?? [];
       for (const video of rest) {
         if (Math.abs(video.currentTime - first.currentTime) > DRIFT_SECONDS) video.currentTime = first.currentTime;
       }

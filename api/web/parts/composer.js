@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "../html.js";
 import { clipSeconds, furtherNames, obstacle, presets, property, value } from "../form.js";
 import { explained } from "../jobs.js";
 import { isPaused, model, setForm, state, useStore } from "../state.js";
+import { bytes } from "../format.js";
 import { isKnown, number, t, term } from "../i18n.js";
 import { Choices, Control } from "./control.js";
 import { MovePicker } from "./move-picker.js";
@@ -37,6 +38,7 @@ export function Composer() {
         ${problem && html`<${Obstacle} problem=${problem} of=${of} />`}
         ${isPaused(of.id) && html`<p class="hint warn">${t("queue.pausedWhy")}</p>`}
         ${of.workers === 0 && html`<p class="hint warn">${t("workers.start")}</p>`}
+        ${of.weights && of.weights.state !== "ready" && html`<${Weights} of=${of.weights} />`}
         <button type="button" class="primary big" disabled=${isSending || !photo || Boolean(problem)} onClick=${() => submit()}>
           ${isSending ? t("send.sending") : many ? t("send.many", { n: photos.length }) : t("send")}
         </button>
@@ -63,6 +65,14 @@ function useShortcut() {
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
   }, []);
+}
+
+function Weights({ of }) {
+  const { state: stands, bytes_done: done, bytes_total: total, message } = of;
+  const said = stands === "downloading" && total
+    ? t("weights.downloading", { percent: number(Math.floor((100 * done) / total), 0), size: bytes(total) })
+    : t("weights.missing", { why: message || t("weights.unknown") });
+  return html`<p class="hint warn weights" role="status">${said}</p>`;
 }
 
 const NoWorker = () => html`<div class="make-body empty-note"><h2>${t("workers.none")}</h2><p>${t("workers.start")}</p><code>python -m worker</code></div>`;

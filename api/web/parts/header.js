@@ -1,7 +1,8 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
 import { restart } from "../jobs.js";
-import { liveJobs, set, useStore } from "../state.js";
+import { forgetPhotos } from "../photos.js";
+import { liveJobs, set, setForm, useStore } from "../state.js";
 import { LANGUAGES, language, setLanguage, t } from "../i18n.js";
 
 export function Header() {
@@ -21,7 +22,7 @@ export function Header() {
         ${queue?.is_paused ? t("queue.paused") : workers === 0 ? t("workers.none") : live ? t("queue.count", { n: live }) : t("queue.idle")}
       </a>`}
       <nav aria-label=${t("nav")}>
-        <a href=${api.path("admin")} onClick=${go("admin")} aria-current=${view === "admin" ? "page" : null}>${t("nav.admin")}</a>
+        ${who?.is_admin && html`<a href=${api.path("admin")} onClick=${go("admin")} aria-current=${view === "admin" ? "page" : null}>${t("nav.admin")}</a>`}
         <a href=${api.path("docs")}>API</a>
       </nav>
       <label class="language">
@@ -58,6 +59,9 @@ function toQueue(event) {
 
 async function leave() {
   await api.signOut();
+  // Whoever sits here next does not find what was being made.
+  forgetPhotos();
+  setForm({ prompt: "", values: {}, preset: null, shape: "", seed: null });
   set({ phase: "sign-in", signInError: null, who: null });
   history.replaceState(null, "", location.pathname);
   restart();

@@ -38,7 +38,7 @@ export function PhotoWell() {
             <button type="button" class="drop-button" onClick=${() => files.current.click()}>
               <svg viewBox="0 0 48 40" width="48" height="40" aria-hidden="true"><rect x="3" y="3" width="42" height="34" rx="5" /><circle cx="14" cy="14" r="4" /><path d="M4 32l12-11 8 7 9-10 11 11" /></svg>
               <strong>${t("photo.choose")}</strong>
-              <span>${t("photo.how")}</span>
+              <span>${t(hasCamera ? "photo.howHere" : "photo.how")}</span>
             </button>
             ${hasCamera && html`<button type="button" class="take" onClick=${() => camera.current.click()}>${t("photo.take")}</button>`}
             <div class="narrow-samples">

@@ -58,8 +58,7 @@ export function Viewer({ job }) {
         <button type="button" onClick=${() => set({ dialog: { name: "code", id: job.id } })}>${t("code")}</button>
         <button type="button" onClick=${() => copy(fileUrl(job))}>${t("copyLink")}</button>
         <button type="button" class="quiet" onClick=${() => remove(job)}>${t("delete")}</button>
-        <span class="grow"></span>
-        <button type="button" class="quiet" onClick=${() => select(null)}>${t("newClip")}</button>
+        <button type="button" class="quiet at-end" onClick=${() => select(null)}>${t("newClip")}</button>
       </div>
       <${Facts} job=${job} />
     </div>`;
@@ -128,7 +127,7 @@ function Facts({ job }) {
   const plan = job.metrics?.plan || {};
   const facts = [
     [t("fact.size"), `${output.video.width} × ${output.video.height}`],
-    [t("fact.length"), `${t("time.s", { n: number(output.video.duration_seconds ?? output.video.num_frames / output.video.fps) })} · ${output.video.num_frames} × 1/${output.video.fps} s`],
+    [t("fact.length"), `${t("time.s", { n: number(output.video.duration_seconds ?? output.video.num_frames / output.video.fps) })} · ${t("fact.frames", { n: output.video.num_frames, fps: output.video.fps })}`],
     plan.moves && [t("moves"), plan.moves.map((name) => t(`move.${name}`)).join(" + ")],
     [t("field.seed"), job.seed],
     [t("model"), term("engine", job.model)],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -219,9 +219,15 @@ def test_texts_and_pictures_are_encoded_once_for_clips_that_share_them(folder: P
     assert (len(texts), len(pictures)) == (2, 2)
 
 
-def test_a_prompt_beyond_the_encoder_is_said_in_the_plan(engine: AnimateDiffEngine) -> None:
-    assert engine.plan(brief(prompt="rise " * 40))["is_prompt_cut"] is True
-    assert engine.plan(brief())["is_prompt_cut"] is False
+def test_texts_beyond_the_encoder_are_warnings_of_the_job(engine: AnimateDiffEngine) -> None:
+    plan = engine.plan(brief(prompt="rise " * 40, negative_prompt="still " * 40 + "The End"))
+    assert plan["is_prompt_cut"] is True
+    first, second = cast(tuple[str, ...], plan["warnings"])
+    assert first.startswith("the end of prompt was not read, since animatediff reads 75 tokens")
+    assert second.startswith("the end of negative_prompt was not read")
+    assert second.endswith('The End"')
+    short = engine.plan(brief())
+    assert (short["is_prompt_cut"], short["warnings"]) == (False, ())
 
 
 @pytest.mark.extended

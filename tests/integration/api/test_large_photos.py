@@ -43,6 +43,7 @@ def test_48_megapixels_are_decoded_within_384_mebibytes(photo: bytes) -> None:
     assert decode(photo, memory_bytes=384 * MEBIBYTE) == (2731, MAX_SHORT_SIDE)
 
 
+@pytest.mark.extended
 def test_a_jpeg_of_200_megapixels_is_halved_while_it_is_decoded_within_384_mebibytes() -> None:
     tile = Image.fromarray(cat()).resize((2040, 1530))
     photo = encoded(tile.resize((16_320, 12_240), Image.Resampling.NEAREST), "JPEG", quality=50)
@@ -73,6 +74,7 @@ def peak_of(process: psutil.Process) -> Iterator[list[int]]:
         watcher.join()
 
 
+@pytest.mark.extended
 def test_the_gateway_holds_the_file_and_not_its_pixels(
     photo: bytes, stack: Stack, tmp_path: Path
 ) -> None:

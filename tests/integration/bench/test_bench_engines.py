@@ -21,16 +21,16 @@ def measured(
 ) -> tuple[EngineReport, list[list[str]]]:
     """Return the report, and the names of its rows each time that something was found."""
     found: list[list[str]] = []
-    measured = MeasuredEngine(
+    engine = MeasuredEngine(
         case,
         device=CPU,
         folder=folder,
         clock=time.perf_counter,
         budget=Budget(ends=time.monotonic() + seconds, arm_seconds=300),
-        on_found=lambda: found.append([row.name for row in measured.report.rows]),
+        on_found=lambda: found.append([row.name for row in engine.report.rows]),
     )
-    measured.measure(rounds)
-    return measured.report, found
+    engine.measure(rounds)
+    return engine.report, found
 
 
 @pytest.mark.extended

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from shared.engines.parameters import RequestedParameters
-from shared.errors import DevicePoisoned, NonFiniteFrames, OutOfMemory
+from shared.errors import DevicePoisoned, MissingWeights, NonFiniteFrames, OutOfMemory
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.photos import astronaut
 from tests.support.small_engine import brief, ignore, loaded, module, rendered, settled
@@ -78,18 +78,46 @@ def test_after_running_out_of_memory_the_engine_still_renders(breakable: I2VGenX
 def test_numbers_that_are_not_finite_fail_with_what_to_try(
     breakable: I2VGenXLEngine, part: str, value: float
 ) -> None:
-    module(breakable, part).bias.fill_(value)
+    spoil(breakable, part, value)
 
     with pytest.raises(NonFiniteFrames, match="another seed or a lower guidance_scale"):
         rendered(breakable, brief())
 
 
 def test_latents_that_are_not_finite_are_not_decoded(breakable: I2VGenXLEngine) -> None:
-    module(breakable, "unet.conv_out").bias.fill_(float("nan"))
+    spoil(breakable, "unet.conv_out", float("nan"))
     fail(breakable, "vae.decoder.conv_in", AssertionError("decoded"))
 
     with pytest.raises(NonFiniteFrames):
         rendered(breakable, brief())
+
+
+@pytest.mark.parametrize(
+    ("part", "weight"),
+    [
+        ("text_encoder", "text_encoder.final_layer_norm"),
+        ("image_encoder", "image_encoder.visual_projection"),
+        ("vae", "vae.decoder.conv_out"),
+        ("unet", "unet.conv_out"),
+    ],
+)
+def test_weights_that_are_not_numbers_are_named(
+    breakable: I2VGenXLEngine, part: str, weight: str
+) -> None:
+    module(breakable, weight).weight.fill_(float("nan"))
+
+    with pytest.raises(MissingWeights, match=f"{part} has weights that are not numbers"):
+        rendered(breakable, brief())
+
+
+def test_broken_weights_cost_one_step_and_not_the_clip(breakable: I2VGenXLEngine) -> None:
+    module(breakable, "unet.conv_out").weight.fill_(float("nan"))
+    passes: list[object] = []
+    module(breakable, "unet.conv_out").register_forward_hook(lambda *_: passes.append(None))
+
+    with pytest.raises(MissingWeights):
+        rendered(breakable, brief(num_inference_steps=8))
+    assert len(passes) == 1
 
 
 def test_whether_a_flat_clip_is_right_is_left_to_the_worker(breakable: I2VGenXLEngine) -> None:
@@ -141,3 +169,8 @@ def fail(engine: I2VGenXLEngine, path: str, error: Exception) -> None:
         raise error
 
     module(engine, path).register_forward_pre_hook(throw)
+
+
+def spoil(engine: I2VGenXLEngine, part: str, value: float) -> None:
+    """Have a part give numbers that are not finite, of weights that are."""
+    module(engine, part).register_forward_hook(lambda part, inputs, output: output * value)

@@ -1,18 +1,12 @@
 """Where the weights come from, and what is refused as weights."""
 
-import json
 import shutil
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-import huggingface_hub.constants
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -20,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from shared.errors import Drained, MissingWeights
 from shared.settings import Settings
 from tests.support.checkpoints import small_i2vgen_xl
+from tests.support.weights_hub import weights_hub
 from worker.engines.base import OnProgress
 from worker.engines.i2vgen.checkpoint import LAYOUT
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
@@ -149,71 +144,31 @@ def test_the_hubs_names_for_the_text_encoder_are_understood(checkpoint: Path) ->
     )
 
 
-def test_a_hub_out_of_reach_says_what_to_set(
-    empty_cache: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Offline by decree: a refused connection is tried again by the library for 23 seconds.
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-
-    with pytest.raises(MissingWeights, match="STILLREEL_HF_ENDPOINT to a mirror, or STILLREEL_M"):
-        load(hf_endpoint="http://127.0.0.1:9")
-
-
-def test_a_mirror_without_the_model_says_what_to_set(mirror: "Mirror", empty_cache: None) -> None:
-    with pytest.raises(MissingWeights, match="STILLREEL_HF_ENDPOINT to a mirror, or STILLREEL_M"):
-        load(hf_endpoint=f"{mirror.url}/elsewhere")
-
-
 def test_a_mirror_serves_the_pinned_commit_and_only_what_is_needed(
-    mirror: "Mirror", empty_cache: None
+    checkpoint: Path, tmp_path: Path
 ) -> None:
+    as_halves(checkpoint)
+    (checkpoint / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    (checkpoint / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"twice as large")
+    (checkpoint / "README.md").write_text("a model")
     told: list[str] = []
-    engine = load(lambda fraction, what: told.append(what), hf_endpoint=mirror.url)
+    with weights_hub() as hub:
+        hub.repositories[LAYOUT.hub_id] = checkpoint
+        given: dict[str, Any] = {"hf_endpoint": hub.url, "weights_dir": tmp_path / "weights"}
+        engine = load(lambda fraction, what: told.append(what), **given)
+        suffixes = {Path(name).suffix for name in hub.files_given}
+        assert suffixes == {".json", ".txt", ".safetensors"}
+        weights = [name for name in hub.files_given if name.endswith(".safetensors")]
+        assert all(".fp16." in name for name in weights)
+        assert all(
+            f"/resolve/{LAYOUT.revision}/" in path for path in hub.asked if "resolve" in path
+        )
+        hub.forget()
 
+        assert load(**given).model is not None
+        assert hub.asked == []
     assert engine.model is not None
-    assert {path.suffix for path in mirror.given} == {".json", ".txt", ".safetensors"}
-    assert all(".fp16." in path.name for path in mirror.given if path.suffix == ".safetensors")
-
-    mirror.given.clear()
-    load(hf_endpoint=mirror.url)
-    assert mirror.given == set()
-
-
-def test_a_download_stops_when_its_owner_does(mirror: "Mirror", empty_cache: None) -> None:
-    mirror.hold.clear()
-
-    def drain(fraction: float, what: str) -> None:
-        mirror.hold.set()
-        raise Drained("stopping")
-
-    with pytest.raises(Drained):
-        load(drain, hf_endpoint=mirror.url)
-
-
-def test_modelscope_without_its_library_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(sys.modules, "modelscope", None)
-
-    with pytest.raises(MissingWeights, match="pip install modelscope"):
-        load(model_source="modelscope")
-
-
-def test_modelscope_is_asked_for_its_own_name_of_the_model(
-    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    library = ModuleType("modelscope")
-
-    def snapshot_download(name: str, allow_patterns: list[str]) -> str:
-        asked.append(name)
-        return str(checkpoint)
-
-    library.snapshot_download = snapshot_download  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "modelscope", library)
-
-    assert load(model_source="modelscope").model is not None
-    assert asked == ["iic/i2vgen-xl"]
+    assert engine.spec.revision == LAYOUT.revision
 
 
 def test_the_spec_needs_neither_torch_nor_diffusers() -> None:
@@ -226,94 +181,6 @@ def test_the_spec_needs_neither_torch_nor_diffusers() -> None:
     )
 
     assert ran.stdout.strip() == "i2vgen-xl []"
-
-
-@dataclass
-class Mirror:
-    """A hub on loopback that serves one checkpoint, and remembers which files it gave."""
-
-    folder: Path
-    url: str = ""
-    given: set[Path] = field(default_factory=set)
-    hold: threading.Event = field(default_factory=threading.Event)
-
-    def tree(self) -> list[dict[str, object]]:
-        return [
-            {
-                "type": "file",
-                "path": path.relative_to(self.folder).as_posix(),
-                "size": path.stat().st_size,
-                "oid": "0" * 40,
-            }
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-        ]
-
-
-@pytest.fixture
-def mirror(checkpoint: Path) -> Iterator[Mirror]:
-    as_halves(checkpoint)
-    (checkpoint / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
-    (checkpoint / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"twice as large")
-    (checkpoint / "README.md").write_text("a model")
-    mirror = Mirror(checkpoint)
-    mirror.hold.set()
-    server = Hub(("127.0.0.1", 0), serving(mirror))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    mirror.url = f"http://127.0.0.1:{server.server_port}"
-    yield mirror
-    server.shutdown()
-    server.server_close()
-    thread.join(timeout=10)
-
-
-class Hub(ThreadingHTTPServer):
-    def handle_error(self, *_: object) -> None:
-        """Say nothing of a download that was stopped: its thread is not pytest's."""
-
-
-def serving(mirror: Mirror) -> type[BaseHTTPRequestHandler]:
-    resolve = f"/{LAYOUT.hub_id}/resolve/{LAYOUT.revision}/"
-
-    class Files(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
-
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
-
-        def answer(self, *, with_body: bool) -> None:
-            path = self.path.partition("?")[0]
-            if path == f"/api/models/{LAYOUT.hub_id}/tree/{LAYOUT.revision}":
-                self.send(json.dumps(mirror.tree()).encode(), with_body=True)
-            elif path.startswith(resolve):
-                file = mirror.folder / path.removeprefix(resolve)
-                if with_body:
-                    mirror.given.add(file)
-                    mirror.hold.wait(timeout=30)
-                self.send(file.read_bytes(), with_body=with_body)
-            else:
-                self.send_error(404)
-
-        def send(self, body: bytes, *, with_body: bool) -> None:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("X-Repo-Commit", LAYOUT.revision)
-            self.send_header("ETag", f'"{abs(hash(body)):x}"')
-            self.end_headers()
-            if with_body:
-                self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    return Files
-
-
-@pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
 
 
 def as_halves(folder: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,26 +21,12 @@ from shared.jobs.transitions import Claim
 from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture, new_job
 from tests.support.outbox import RESULT
-from tests.support.stack import Stack
 from worker.keeper.purge import Purger
 
 ROUNDS = int(os.environ.get("BATCH_ROUNDS", "3"))
 """Each with a hundred ends at once; `make soak` has fifty."""
 
 HOOK = "https://hook.example.org/batches"
-
-
-@pytest.fixture(scope="module")
-def one_desk(module_stack: Stack) -> Iterator[JobFixture]:
-    desk = JobFixture(module_stack.settings())
-    yield desk
-    desk.close()
-
-
-@pytest.fixture
-def job_fixture(one_desk: JobFixture) -> JobFixture:
-    one_desk.run("TRUNCATE jobs, batches, usage_days, webhook_endpoints, deliveries CASCADE")
-    return one_desk
 
 
 @pytest.fixture

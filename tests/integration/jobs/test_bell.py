@@ -28,8 +28,11 @@ ONCE = timedelta(seconds=20)
 
 
 @pytest.fixture
-def url(stack: Stack) -> str:
-    return stack.settings().redis_url.get_secret_value()
+def url(module_stack: Stack) -> str:
+    url = module_stack.settings().redis_url.get_secret_value()
+    with Redis.from_url(url) as valkey:
+        valkey.flushdb()
+    return url
 
 
 @pytest.fixture
@@ -39,10 +42,9 @@ def valkey(url: str) -> Iterator[Redis]:
 
 
 @pytest.fixture
-def bell(url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bell]:
+def bell(url: str) -> Iterator[Bell]:
     """A bell that waits for a stalled machine, where the shipped one soon falls silent."""
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    with contextlib.closing(Bell(url)) as bell:
+    with contextlib.closing(Bell(url, socket_seconds=20)) as bell:
         yield bell
 
 
@@ -109,11 +111,9 @@ def test_no_more_bells_are_kept_than_workers_could_answer(valkey: Redis, bell: B
     assert waiting(valkey) == MOST_BELLS
 
 
-def test_a_bell_overtakes_what_is_announced(
-    url: str, valkey: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    with contextlib.closing(Bell(url)) as bell, valkey.monitor() as seen:
+def test_a_bell_overtakes_what_is_announced(url: str, valkey: Redis) -> None:
+    bell_of_patience = contextlib.closing(Bell(url, socket_seconds=20))
+    with bell_of_patience as bell, valkey.monitor() as seen:
         # The first announcement is held up on its way, so that all others meet in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
@@ -207,12 +207,12 @@ def test_an_announcement_is_read_as_it_was_sent(url: str, bell: Bell, valkey: Re
 
 
 def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
-    stack: Stack, valkey: Redis, bell: Bell
+    module_stack: Stack, valkey: Redis, bell: Bell
 ) -> None:
     """The floor is an hour away: only the announcement can tell."""
-    with contextlib.closing(JobFixture(stack.settings(), bell)) as desk:
+    with contextlib.closing(JobFixture(module_stack.settings(), bell)) as desk:
         job = desk.submit()
-        url = stack.settings().redis_url.get_secret_value()
+        url = module_stack.settings().redis_url.get_secret_value()
         waiters = JobWatcher(JobQueries(desk.db), JobNews(desk.db), url, floor=timedelta(hours=1))
         with contextlib.closing(waiters):
             listening(valkey)

@@ -1,7 +1,5 @@
 """Whose job starts next: turns between owners, held while one has a thousand jobs waiting."""
 
-import contextlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,7 +11,6 @@ from shared.engines.registry import EngineRegistry
 from shared.jobs.job import Artifact, Job, Priority, Result, Variant
 from shared.jobs.transitions import Claim
 from tests.support.factory import JobFixture
-from tests.support.stack import Stack
 
 RESULT = Result(
     ai_generated=False,
@@ -21,12 +18,6 @@ RESULT = Result(
 )
 FLOOD = 1000
 AGE = "UPDATE jobs SET claim_at = claim_at - :age * interval '1 minute'"
-
-
-@pytest.fixture
-def job_fixture(stack: Stack) -> Iterator[JobFixture]:
-    with contextlib.closing(JobFixture(stack.settings())) as desk:
-        yield desk
 
 
 def flood(job_fixture: JobFixture, owner: UUID, count: int, **fields: Any) -> None:
@@ -75,6 +66,7 @@ def test_a_crowd_that_came_at_once_delays_a_newcomer_by_one_render_at_most(
     assert renders_before(job_fixture, job_fixture.submit(owner_id=uuid4())) <= 1
 
 
+@pytest.mark.extended
 def test_a_thousand_jobs_sent_over_hours_delay_a_newcomer_by_one_render_at_most(
     job_fixture: JobFixture,
 ) -> None:

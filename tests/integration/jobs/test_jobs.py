@@ -1,7 +1,6 @@
 """The transitions on a real Postgres: who may do what to a job, and what is written with it."""
 
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -22,7 +21,6 @@ from shared.jobs.transitions import Claim, Progress
 from shared.lifecycle import Stage, Status
 from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture, NullAnnouncer
-from tests.support.stack import Stack
 
 RESULT = Result(
     ai_generated=False,
@@ -32,13 +30,6 @@ RESULT = Result(
         )
     },
 )
-
-
-@pytest.fixture
-def job_fixture(stack: Stack) -> Iterator[JobFixture]:
-    desk = JobFixture(stack.settings())
-    yield desk
-    desk.close()
 
 
 def claim(job_fixture: JobFixture, worker: str = "w#1") -> tuple[Job, Claim]:

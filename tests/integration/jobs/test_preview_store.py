@@ -35,8 +35,9 @@ def raw(url: str) -> Iterator[redis.Redis]:
 
 
 def name(raw: redis.Redis) -> bytes:
-    (found,) = raw.keys("stillreel:preview:*")  # type: ignore[misc]
-    return bytes(found)
+    (found,) = raw.keys("stillreel:preview:*")
+    assert isinstance(found, bytes)
+    return found
 
 
 def test_the_newest_picture_of_an_attempt_is_kept_for_minutes(
@@ -46,7 +47,7 @@ def test_the_newest_picture_of_an_attempt_is_kept_for_minutes(
     assert store.put(JOB, 1, PICTURE + b"2")
 
     assert store.get(JOB, 1) == PICTURE + b"2"
-    assert 0 < int(raw.ttl(name(raw))) <= LIVES.total_seconds()  # type: ignore[arg-type]
+    assert 0 < int(raw.ttl(name(raw))) <= LIVES.total_seconds()
 
 
 def test_an_attempt_that_lost_its_job_shows_nothing_to_the_next(store: PreviewStore) -> None:

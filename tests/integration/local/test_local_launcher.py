@@ -209,6 +209,7 @@ def test_a_killed_launcher_is_cleaned_up_after_by_the_next_and_nothing_is_lost(
     assert (folder / "drained").exists()
 
 
+@pytest.mark.extended
 def test_an_ordinary_user_can_run_it(launch: Launch, folder: Path) -> None:
     as_user = ordinary_user()
     if as_user == ORDINARY[0]:
@@ -270,6 +271,7 @@ def test_a_service_whose_port_was_taken_moves_to_another() -> None:
     assert len({*chosen.values()}) == len(PORTS)
 
 
+@pytest.mark.extended
 def test_starts_at_the_same_moment_take_different_ports(launch: Launch, folder: Path) -> None:
     folders = [folder.with_name(name) for name in ("one", "two")]
     wanted = service_ports()

@@ -117,8 +117,11 @@ def terminal(folder: Path) -> Iterator[Callable[..., Terminal]]:
 
 @pytest.mark.parametrize(
     ("is_pipe", "ignores_hangup"),
-    [(True, False), (False, False), (False, True)],
-    ids=["a pipe", "a terminal", "a terminal whose hangup is ignored"],
+    [
+        pytest.param(True, False, id="a pipe", marks=pytest.mark.extended),
+        pytest.param(False, False, id="a terminal"),
+        pytest.param(False, True, id="an ignored hangup", marks=pytest.mark.extended),
+    ],
 )
 def test_when_nobody_can_read_it_any_more_every_part_is_stopped(
     terminal: Callable[..., Terminal], folder: Path, is_pipe: bool, ignores_hangup: bool
@@ -274,10 +277,26 @@ def refusal(folder: Path, **env: str) -> str:
     ("env", "what"),
     [
         ({"STILLREEL_ENGINES": "sora"}, "STILLREEL_ENGINES names 'sora'; known are"),
-        ({"STILLREEL_ENGINES": "mine=not_there:It"}, "STILLREEL_ENGINES names mine=not_there:It"),
-        ({"STILLREEL_GPUS": "7"}, "STILLREEL_GPUS names 7; the cards of this host are: none"),
-        ({"CUDA_VISIBLE_DEVICES": "GPU-1"}, "CUDA_VISIBLE_DEVICES names GPU-1"),
-        ({"STILLREEL_MODEL_DIR": "/not/there"}, "STILLREEL_MODEL_DIR names /not/there"),
+        pytest.param(
+            {"STILLREEL_ENGINES": "mine=not_there:It"},
+            "STILLREEL_ENGINES names mine=not_there:It",
+            marks=pytest.mark.extended,
+        ),
+        pytest.param(
+            {"STILLREEL_GPUS": "7"},
+            "STILLREEL_GPUS names 7; the cards of this host are: none",
+            marks=pytest.mark.extended,
+        ),
+        pytest.param(
+            {"CUDA_VISIBLE_DEVICES": "GPU-1"},
+            "CUDA_VISIBLE_DEVICES names GPU-1",
+            marks=pytest.mark.extended,
+        ),
+        pytest.param(
+            {"STILLREEL_MODEL_DIR": "/not/there"},
+            "STILLREEL_MODEL_DIR names /not/there",
+            marks=pytest.mark.extended,
+        ),
         ({"HOST": "0.0.0.0"}, "STILLREEL_HOST 0.0.0.0 is not loopback"),  # noqa: S104
     ],
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -122,9 +122,15 @@ def test_each_expert_works_at_its_own_noise(tmp_path: Path) -> None:
     assert (len(high), len(low)) == (2, 2)
 
 
-def test_a_prompt_beyond_the_encoder_is_said_in_the_plan(wan: WanEngine) -> None:
-    assert wan.plan(asked(prompt="rise " * 120))["is_prompt_cut"] is True
-    assert wan.plan(asked())["is_prompt_cut"] is False
+def test_texts_beyond_the_encoder_are_warnings_of_the_job(wan: WanEngine) -> None:
+    plan = wan.plan(asked(prompt="rise " * 120, negative_prompt="still " * 120 + "The End"))
+    assert plan["is_prompt_cut"] is True
+    first, second = cast(tuple[str, ...], plan["warnings"])
+    assert first.startswith("the end of prompt was not read, since wan reads 511 tokens")
+    assert second.startswith("the end of negative_prompt was not read")
+    assert second.endswith('The End"')
+    short = wan.plan(asked())
+    assert (short["is_prompt_cut"], short["warnings"]) == (False, ())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -15,7 +15,7 @@ from shared.engines.spec import (
     Shape,
     Span,
 )
-from shared.errors import MissingWeights, ModelLoading, NonFiniteFrames
+from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.animatediff.checkpoint import LAYOUT, MOST_FRAMES, NAME
 from worker.engines.animatediff.footprint import DECODED_AT_ONCE, FOOTPRINT
@@ -103,10 +103,12 @@ class AnimateDiffEngine:
             "decode_frames": DECODED_AT_ONCE,
         }
         if self.model is not None:
-            from worker.engines.animatediff.pipeline import is_cut
+            from worker.engines.diffusion.texts import text_plan
 
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
-            plan["is_prompt_cut"] = is_cut(self.model, asked.prompt)
+            tokenizer = self.model.pipeline.tokenizer
+            most = int(tokenizer.model_max_length)
+            plan.update(text_plan(self.spec.name, tokenizer, most, asked))
         return plan
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
@@ -114,18 +116,11 @@ class AnimateDiffEngine:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
         from worker.engines.animatediff.pipeline import render_clip
         from worker.engines.diffusion.faults import device_faults, smaller_clip
-        from worker.engines.diffusion.parts import first_broken
+        from worker.engines.diffusion.parts import broken_weights_named
 
-        with device_faults(self.model.device, smaller_clip(request.parameters)):
-            try:
-                yield from render_clip(self.model, request, on_step, encodings=self._encodings)
-            except NonFiniteFrames as error:
-                broken = first_broken(self.model.weighted)
-                if broken is None:
-                    raise
-                raise MissingWeights(
-                    f"{broken} has weights that are not numbers: get the checkpoint again"
-                ) from error
+        faults = device_faults(self.model.device, smaller_clip(request.parameters))
+        with faults, broken_weights_named(self.model.weighted):
+            yield from render_clip(self.model, request, on_step, encodings=self._encodings)
 
     def unload(self) -> None:
         if self.model is None:

@@ -11,6 +11,7 @@ from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.clip_loop import latents_of, seeded
 from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.levels import to_frames
+from worker.engines.diffusion.preview import Previews, fit, middle_of_times
 from worker.engines.framing import frame_image
 
 
@@ -54,8 +55,14 @@ def clip_latents(
         "guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
+    latent_map = fit(seen[0], keyframes[0])
     return latents_of(
-        model.pipeline, arguments, on_step, steps=asked.num_inference_steps, device=model.device
+        model.pipeline,
+        arguments,
+        on_step,
+        steps=asked.num_inference_steps,
+        device=model.device,
+        previews=Previews(latent_map, steps=asked.num_inference_steps, one_frame=middle_of_times),
     )
 
 
@@ -69,12 +76,6 @@ def keyframes_of(request: RenderRequest) -> dict[int, Image]:
         number: frame_image(given[number], width=asked.width, height=asked.height, fit=asked.fit)
         for number in sorted(given)
     }
-
-
-def is_cut(model: Model, prompt: str) -> bool:
-    """Say whether the prompt is longer than the model reads."""
-    tokenizer = model.pipeline.tokenizer
-    return len(tokenizer(prompt, verbose=False).input_ids) > int(tokenizer.model_max_length)
 
 
 def _encode_text(model: Model, kept: Encodings, text: str) -> torch.Tensor:

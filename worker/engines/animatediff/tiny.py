@@ -12,6 +12,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from worker.engines.animatediff.checkpoint import INDEX
 from worker.engines.animatediff.model import new_scheduler
 from worker.engines.diffusion.tiny import (
     CLIP_FRAMES,
@@ -23,19 +24,6 @@ from worker.engines.diffusion.tiny import (
 
 WIDTH: Final = 16
 CHANNELS: Final = (8, 16)
-INDEX: Final = {
-    "_class_name": "AnimateDiffSparseControlNetPipeline",
-    "_diffusers_version": "0.30.0",
-    "controlnet": ["diffusers", "SparseControlNetModel"],
-    "feature_extractor": [None, None],
-    "image_encoder": [None, None],
-    "motion_adapter": ["diffusers", "MotionAdapter"],
-    "scheduler": ["diffusers", "DPMSolverMultistepScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-    "unet": ["diffusers", "UNet2DConditionModel"],
-    "vae": ["diffusers", "AutoencoderKL"],
-}
 
 
 def tiny_animatediff(folder: Path) -> Path:
@@ -55,7 +43,7 @@ def tiny_animatediff(folder: Path) -> Path:
         _controlnet().save_pretrained(folder / "controlnet")
     new_scheduler().save_pretrained(folder / "scheduler")
     write_clip_tokenizer(folder / "tokenizer")
-    write_json(index, INDEX)
+    write_json(index, dict(INDEX))
     return folder
 
 

@@ -20,9 +20,9 @@ SPEC: Final = EngineSpec(
     name="camera",
     title="Camera moves",
     description=(
-        "Moves a camera over the picture: push in, pull out, pan, tilt, roll, arc, handheld or"
+        "Moves a camera over the image: push in, pull out, pan, tilt, roll, arc, handheld or"
         " still, slowly or quickly, several at once, as the prompt says in English or Chinese."
-        " Nothing in the picture moves by itself and nothing is generated."
+        " Nothing in the image moves by itself and nothing is generated."
     ),
     revision="camera-2",
     ai_generated=False,

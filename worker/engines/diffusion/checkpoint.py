@@ -1,16 +1,17 @@
-"""The folder of safetensors a model is read from: a local one, the hub's or ModelScope's."""
+"""The folder of safetensors a model is read from: a local one, or what was pulled."""
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
 from shared.errors import MissingWeights
 from shared.settings import Settings
+from worker.download.manifest import Manifest
+from worker.download.pull import whole
+from worker.download.repository import Repository
 from worker.engines.base import OnProgress
-from worker.engines.diffusion.download import download
 
 PICKLES: Final = frozenset({".bin", ".pt", ".pth", ".pkl", ".ckpt"})
 INDEX: Final = "model_index.json"
@@ -22,7 +23,10 @@ class Layout:
 
     `weighted` parts are a config.json and safetensors; `optional` ones are so only where
     model_index.json names them; of a `plain` part one of the files has to be there. `pipelines`
-    are the classes that model_index.json may name.
+    are the classes that model_index.json may name. `beside` are repositories that bring one part
+    each, and `index` is what the folder's model_index.json says where no repository has it.
+    Float32 weights of the parts `to_bf16` are kept in bfloat16, but for those whose dotted name
+    has one of `in_float32` in it.
     """
 
     name: str
@@ -34,17 +38,19 @@ class Layout:
     plain: Mapping[str, tuple[str, ...]]
     optional: tuple[str, ...] = ()
     weight_files: str = "*.safetensors"
+    beside: tuple[Repository, ...] = ()
+    index: Mapping[str, Any] | None = None
+    to_bf16: tuple[str, ...] = ()
+    in_float32: tuple[str, ...] = ()
 
     @property
-    def files(self) -> tuple[str, ...]:
-        """Return the patterns of what is downloaded."""
-        weighted = (*self.weighted, *self.optional)
-        return (
-            INDEX,
-            *(f"{part}/*.json" for part in (*weighted, *self.plain)),
-            *("tokenizer/*.txt", "tokenizer/*.model"),
-            *(f"{part}/{self.weight_files}" for part in weighted),
-        )
+    def prefers_half(self) -> bool:
+        """Say whether fp16 files are taken where there are some."""
+        return ".fp16" in self.weight_files
+
+    @property
+    def repositories(self) -> tuple[Repository, ...]:
+        return (Repository(self.hub_id, self.revision, self.modelscope_id), *self.beside)
 
 
 @dataclass(frozen=True)
@@ -70,11 +76,19 @@ def revision(layout: Layout, settings: Settings) -> str:
     """Return what names the weights: the pinned commit, or where unpinned ones come from."""
     if settings.model_dir is not None:
         return "local"
+    held = pulled(layout, settings)
+    if held is not None and held.origins and not held.origins[0].commit:
+        return f"{held.origins[0].source}-{held.fingerprint}"
     return "modelscope" if settings.model_source == "modelscope" else layout.revision
 
 
+def pulled(layout: Layout, settings: Settings) -> Manifest | None:
+    """Return what the weights folder holds of this engine, None unless it is whole; quick."""
+    return whole(settings.weights_folder / layout.name, layout.repositories)
+
+
 def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpoint:
-    """Return the checkpoint the settings name, downloaded if it has to be.
+    """Return the checkpoint the settings name, downloaded if it has to be and may be.
 
     Raises:
         MissingWeights: it is not there, not whole, or not safetensors.
@@ -87,12 +101,18 @@ def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpo
                 f" {layout.name} in it, must have a {INDEX}; unset it to download the weights"
             )
         return _checked(layout, folder)
-    if settings.model_source == "modelscope":
-        return _checked(layout, _from_modelscope(layout))
-    folder = download(
-        layout.hub_id, layout.revision, layout.files, settings.hf_endpoint, on_progress
-    )
-    return _checked(layout, folder)
+    if pulled(layout, settings) is None:
+        from worker.engines.diffusion.pull import may_download, pull
+
+        if not may_download(settings):
+            raise MissingWeights(
+                f"the weights of {layout.name} are not whole on this worker, which may not"
+                f" download them: run `python -m worker.weights pull {layout.name}`, set"
+                " STILLREEL_DOWNLOAD_WEIGHTS to 1 and HF_HUB_OFFLINE to 0, or"
+                " STILLREEL_MODEL_DIR to a folder of weights"
+            )
+        pull(layout, settings, on_progress)
+    return _checked(layout, settings.weights_folder / layout.name)
 
 
 def local_folder(name: str, model_dir: Path) -> Path | None:
@@ -114,30 +134,6 @@ def names_part(index: Mapping[str, Any], part: str) -> bool:
     """Say whether the pipeline of this index has the part, and not none in its place."""
     named = index.get(part)
     return isinstance(named, list) and any(named)
-
-
-def _from_modelscope(layout: Layout) -> Path:
-    if layout.modelscope_id is None:
-        raise MissingWeights(
-            f"no repository of {layout.name} on ModelScope is known: set STILLREEL_MODEL_DIR to a"
-            " folder of weights, or STILLREEL_MODEL_SOURCE to huggingface"
-        )
-    try:
-        modelscope = import_module("modelscope")
-    except ImportError as error:
-        raise MissingWeights(
-            "STILLREEL_MODEL_SOURCE is modelscope, whose library is not installed:"
-            " pip install modelscope, or set STILLREEL_MODEL_DIR to a folder of weights"
-        ) from error
-    try:
-        return Path(
-            modelscope.snapshot_download(layout.modelscope_id, allow_patterns=list(layout.files))
-        )
-    except (OSError, ValueError) as error:
-        raise MissingWeights(
-            f"ModelScope did not give {layout.modelscope_id}: check the network,"
-            " or set STILLREEL_MODEL_DIR to a folder of weights"
-        ) from error
 
 
 def _checked(layout: Layout, folder: Path) -> Checkpoint:

@@ -19,14 +19,16 @@ class StepCounter:
     """The callback a pipeline calls after each step.
 
     It counts by itself: a pipeline that renders in sections begins each with 0 again. What
-    `on_step` raises goes through the pipeline, which can be called again afterwards.
+    `on_step` raises goes through the pipeline, which can be called again afterwards. There are no
+    previews of latents whose form nobody knows.
     """
 
     def __init__(
-        self, total: int, device: torch.device, on_step: OnStep, previews: Previews
+        self, total: int, device: torch.device, on_step: OnStep, previews: Previews | None
     ) -> None:
         def report(done: int) -> None:
-            on_step(Step(done, total, Stage.DENOISING, previews.of(done)))
+            preview = None if previews is None else previews.of(done)
+            on_step(Step(done, total, Stage.DENOISING, preview))
 
         self._previews = previews
         self._in_flight = InFlight(event_recorder(device), report)
@@ -38,7 +40,8 @@ class StepCounter:
         self._count += 1
         if self._count == 1:  # Broken weights show at once; the clip's other steps are spared.
             check_finite(tensors["latents"])
-        self._previews.note(self._count, tensors["latents"])
+        if self._previews is not None:
+            self._previews.note(self._count, tensors["latents"])
         self._in_flight.launched(self._count)
         return tensors
 

@@ -1,6 +1,7 @@
 """A model's parts in memory, each read from a checked folder, or refused with what is wrong."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -8,7 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
-from shared.errors import MissingWeights
+from shared.errors import MissingWeights, NonFiniteFrames
 from worker.engines.diffusion.checkpoint import Checkpoint
 
 # What the libraries raise of a config with another type, another width or nothing in a place.
@@ -88,6 +89,24 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
 def first_broken(parts: Mapping[str, Any]) -> str | None:
     """Return the name of a part with weights that are not finite numbers; None if all are."""
     return next((name for name, part in parts.items() if not _is_finite(part.parameters())), None)
+
+
+@contextmanager
+def broken_weights_named(parts: Mapping[str, Any]) -> Iterator[None]:
+    """Say of numbers that are not finite which part's weights are not, where it is that.
+
+    Raises:
+        MissingWeights: in place of NonFiniteFrames, which blames the seed.
+    """
+    try:
+        yield
+    except NonFiniteFrames as error:
+        broken = first_broken(parts)
+        if broken is None:
+            raise
+        raise MissingWeights(
+            f"{broken} has weights that are not numbers: get the checkpoint again"
+        ) from error
 
 
 def _is_finite(weights: Any) -> bool:

@@ -15,6 +15,19 @@ T5_VOCABULARY: Final = (
 )
 WEAKEST: Final = 0.1
 
+CLIP_PREPROCESSOR: Final = {
+    "image_processor_type": "CLIPImageProcessor",
+    "do_resize": True,
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "crop_size": {"height": 224, "width": 224},
+    "do_rescale": True,
+    "do_normalize": True,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+    "resample": 3,
+}
+
 
 def drawn_anew(model: Any) -> Any:
     """Return the model with every weight drawn that starts at zero, or so small as to do nothing.

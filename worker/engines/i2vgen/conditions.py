@@ -59,18 +59,6 @@ def encode_prompts(model: Model, prompts: list[str]) -> torch.Tensor:
     return model.text_encoder.final_layer_norm(layers[-2])
 
 
-def cut_part(model: Model, text: str) -> str:
-    """Return the end of a text that the encoder does not read; empty where it reads all."""
-    tokens = model.tokenizer(text, verbose=False).input_ids
-    most = model.text_encoder.config.max_position_embeddings
-    if len(tokens) <= most:
-        return ""
-    # The last token that is read is the end of a text.
-    cut = str(model.tokenizer.decode(tokens[most - 1 :], skip_special_tokens=True)).strip()
-    end = text.rstrip()[-len(cut) :]
-    return end if end.lower() == cut.lower() else cut  # The tokenizer knows small letters only.
-
-
 @torch.no_grad()
 def encode_picture(model: Model, image: Image) -> torch.Tensor:
     """Return (1, 1, width): CLIP's embedding of the middle square of the whole picture."""

@@ -6,8 +6,7 @@ from typing import Protocol
 
 import torch
 
-from shared.errors import NonFiniteFrames
-from worker.engines.diffusion.faults import NOT_FINITE
+from worker.engines.diffusion.clip_loop import check_finite
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
 from worker.engines.i2vgen.denoiser import Constants, Denoiser
 from worker.engines.i2vgen.memory import NORMAL, MemoryUse, Room
@@ -77,17 +76,18 @@ def denoise(
             finish: it may hand it more to do with them.
 
     Raises:
-        NonFiniteFrames: the latents are not numbers any more.
+        NonFiniteFrames: the latents are not numbers, after the first step or at the end.
     """
     latents = noise
     in_flight = InFlight(event_recorder(noise.device), on_finished)
     for index, step in enumerate(steps):
         prediction = room.within(partial(guidance.predict, latents, constants, index))
         latents = step.advance(latents, prediction)
+        if index == 0:  # Broken weights show at once; the clip's other steps are spared.
+            check_finite(latents)
         if on_launched is not None:
             on_launched(index + 1, latents)
         in_flight.launched(index + 1)
     in_flight.drain()
-    if not bool(torch.isfinite(latents).all()):
-        raise NonFiniteFrames(NOT_FINITE)
+    check_finite(latents)
     return latents

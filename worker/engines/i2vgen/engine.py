@@ -1,6 +1,5 @@
 """I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
 
-import json
 import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -179,20 +178,11 @@ class I2VGenXLEngine:
             plan["memory"] = use.name
             plan["decode_frames"] = use.decode_frames
         if self.model is not None:
-            from worker.engines.i2vgen.conditions import cut_part
+            from worker.engines.diffusion.texts import text_plan
 
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
-            cut = {
-                name: cut_part(self.model, getattr(parameters, name))
-                for name in ("prompt", "negative_prompt")
-            }
-            plan["is_prompt_cut"] = bool(cut["prompt"])
-            plan["warnings"] = tuple(
-                f"the end of {name} was not read, since {self.spec.name} reads 75 tokens:"
-                f" {json.dumps(part, ensure_ascii=False)}"
-                for name, part in cut.items()
-                if part
-            )
+            most = int(self.model.text_encoder.config.max_position_embeddings)
+            plan.update(text_plan(self.spec.name, self.model.tokenizer, most, parameters))
         return plan
 
     def _is_compiled(self, request: RenderRequest) -> bool:
@@ -210,9 +200,11 @@ class I2VGenXLEngine:
         if self.model is None or use is None or self._encodings is None:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
         from worker.engines.diffusion.faults import device_faults, smaller_clip
+        from worker.engines.diffusion.parts import broken_weights_named
         from worker.engines.i2vgen.pipeline import render_clip
 
-        with device_faults(self.model.device, smaller_clip(request.parameters)):
+        faults = device_faults(self.model.device, smaller_clip(request.parameters))
+        with faults, broken_weights_named(self.model.weighted):
             yield from render_clip(
                 self.model,
                 request,

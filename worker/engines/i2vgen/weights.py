@@ -1,6 +1,7 @@
 """The model in memory: every part loaded from a checked folder onto one device."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +39,12 @@ class Model:
     pixel_std: tuple[float, ...]
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def weighted(self) -> Mapping[str, Any]:
+        """Return the parts with weights, by their names."""
+        names = ("text_encoder", "image_encoder", "vae", "unet")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def pixels_per_latent(self) -> int:

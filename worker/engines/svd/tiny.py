@@ -11,22 +11,10 @@ from diffusers import (
 )
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from worker.engines.diffusion.tiny import drawn_anew, write_json
+from worker.engines.diffusion.tiny import CLIP_PREPROCESSOR, drawn_anew, write_json
 
 WIDTH: Final = 32  # The library fixes 32 groups, so no block can be narrower.
 
-PREPROCESSOR: Final = {
-    "image_processor_type": "CLIPImageProcessor",
-    "do_resize": True,
-    "size": {"shortest_edge": 224},
-    "do_center_crop": True,
-    "crop_size": {"height": 224, "width": 224},
-    "do_rescale": True,
-    "do_normalize": True,
-    "image_mean": [0.48145466, 0.4578275, 0.40821073],
-    "image_std": [0.26862954, 0.26130258, 0.27577711],
-    "resample": 3,
-}
 INDEX: Final = {
     "_class_name": "StableVideoDiffusionPipeline",
     "_diffusers_version": "0.24.0.dev0",
@@ -52,7 +40,7 @@ def tiny_svd(folder: Path) -> Path:
         _image_encoder().save_pretrained(folder / "image_encoder")
         _unet().save_pretrained(folder / "unet")
     svd_scheduler().save_pretrained(folder / "scheduler")
-    write_json(folder / "feature_extractor" / "preprocessor_config.json", PREPROCESSOR)
+    write_json(folder / "feature_extractor" / "preprocessor_config.json", CLIP_PREPROCESSOR)
     write_json(index, INDEX)
     return folder
 

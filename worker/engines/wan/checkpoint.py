@@ -21,6 +21,10 @@ LAYOUT: Final = Layout(
     modelscope_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     weighted=("text_encoder", "vae", "transformer"),
     optional=(SECOND_EXPERT,),
+    # The authors publish the transformer in float32, twice what a card computes with. These words
+    # are the library's own list of what it never computes in less.
+    to_bf16=("transformer", SECOND_EXPERT),
+    in_float32=("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"),
     plain=MappingProxyType(
         {"tokenizer": ("tokenizer.json",), "scheduler": ("scheduler_config.json",)}
     ),

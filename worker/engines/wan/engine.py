@@ -38,7 +38,7 @@ SPEC: Final = EngineSpec(
     revision=LAYOUT.revision,
     ai_generated=True,
     uses_prompt=True,
-    prompt_languages=("en", "zh"),
+    prompt_languages=("en", "zh", "mul"),  # umT5 was taught 107 of them.
     uses_negative_prompt=True,
     needs_gpu=True,
     shape=Shape.BUCKETS,
@@ -155,13 +155,16 @@ class WanEngine:
             "decode": "streamed",
         }
         if self.model is not None:
+            from worker.engines.diffusion.texts import text_plan
             from worker.engines.wan.pipeline import frames_rendered
-            from worker.engines.wan.text import is_cut
+            from worker.engines.wan.text import MOST_TOKENS, cleaned
 
             plan["memory"] = "low" if self.model.seats.one_at_a_time else "normal"
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
             plan["frames_rendered"] = frames_rendered(self.model, asked.num_frames)
-            plan["is_prompt_cut"] = is_cut(self.model, asked.prompt)
+            texts = {name: cleaned(getattr(asked, name)) for name in ("prompt", "negative_prompt")}
+            told = asked.model_copy(update=texts)
+            plan.update(text_plan(self.spec.name, self.model.tokenizer, MOST_TOKENS, told))
         return plan
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:

@@ -17,11 +17,6 @@ def encode_prompt(model: Model, kept: Encodings, prompt: str) -> torch.Tensor:
     return kept.of_text(prompt, lambda: _encode(model, prompt))
 
 
-def is_cut(model: Model, prompt: str) -> bool:
-    """Say whether the prompt is longer than the model reads."""
-    return len(model.tokenizer(cleaned(prompt), verbose=False).input_ids) > MOST_TOKENS
-
-
 @torch.no_grad()
 def _encode(model: Model, prompt: str) -> torch.Tensor:
     tokens: Any = model.tokenizer(

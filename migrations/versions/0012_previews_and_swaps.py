@@ -1,6 +1,6 @@
 """Previews while a clip is rendered, and what the loads of models took.
 
-Revision ID: 0016
+Revision ID: 0012
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from alembic import op
 
-revision: str = "0016"
+revision: str = "0012"
 down_revision: str | None = "0011"
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None

@@ -1,0 +1,142 @@
+"""What goes wrong between the page and the server, and costs nobody anything."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import pytest
+from playwright.sync_api import Browser, Request, Response, expect
+
+from tests.chaos.proxy import Proxy
+from tests.support.browser import visit
+from tests.support.clips import photo
+from tests.support.gateway import (
+    FakeWorker,
+    Gateway,
+    fake_worker,
+    gateway,
+    one_fake_worker,
+    one_gateway,
+)
+from tests.support.page import (
+    browser,
+    choose_sample,
+    clip,
+    enter,
+    finish,
+    plays,
+    press_send,
+    send,
+    studio,
+)
+from tests.support.processes import until
+
+__all__ = [
+    "browser",
+    "clip",
+    "fake_worker",
+    "gateway",
+    "one_fake_worker",
+    "one_gateway",
+    "studio",
+]
+
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
+MANY: Final = 32
+"""More than the page reads of the history at once."""
+
+
+def is_stream(asked: Request | Response) -> bool:
+    return asked.url.endswith("/v1/events")
+
+
+@pytest.mark.extended
+def test_offline_and_back(
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
+) -> None:
+    with visit(browser, locale="en-GB") as guest:
+        send(guest.page, studio)
+        guest.page.context.set_offline(True)
+        expect(guest.page.locator(".banner")).to_contain_text("Your jobs go on")
+        finish(fake_worker, clip)
+        guest.page.context.set_offline(False)
+        plays(guest.page)
+        expect(guest.page.locator(".banner")).to_have_count(0)
+
+
+@pytest.mark.parametrize(("photos", "route"), [(1, "/v1/jobs"), (3, "/v1/batches")])
+def test_what_is_sent_again_after_no_answer_is_made_once(
+    studio: Gateway,
+    browser: Browser,
+    tmp_path: Path,
+    photos: int,
+    route: str,
+) -> None:
+    files = [tmp_path / f"{number}.png" for number in range(photos)]
+    for number, file in enumerate(files):
+        photo().resize((96 + 2 * number, 72)).save(file)
+
+    def made() -> int:
+        return len(studio.get("/v1/jobs").json()["data"])
+
+    with Proxy(studio.port) as proxy, visit(browser, locale="en-GB") as guest:
+        page = guest.page
+        page.goto(f"http://127.0.0.1:{proxy.port}/")
+        page.locator("input[data-for=photos]").set_input_files(files)
+        # The server takes what ends with this, and nobody hears of it; Chromium tries twice.
+        proxy.cut_after(b'"gif"]', times=9)
+        page.locator(".big").click()
+        expect(page.locator(".send .error")).to_contain_text("cannot be reached")
+        until(lambda: made() == photos, "the server has taken it")
+        proxy.heal()
+        page.locator(".big").click()
+        page.locator(".is-rendering").wait_for()
+        expect(page.locator(".queue li")).to_have_count(photos)
+        assert made() == photos
+        page.locator(".big").click()  # Once it has arrived, the same again is another one.
+        expect(page.locator(".queue li")).to_have_count(2 * photos)
+        sent = [each for each in guest.requests if each.url.endswith(route)]
+        keys = [each.headers["idempotency-key"] for each in sent if each.method == "POST"]
+        assert keys[0] == keys[1] != keys[2]
+
+
+def test_no_end_is_lost_that_came_while_nobody_heard(studio: Gateway, browser: Browser) -> None:
+    ids = [studio.created()["id"] for _ in range(MANY)]
+    with visit(browser, locale="en-GB") as guest:
+        page = guest.page
+        enter(page, studio)
+        expect(page.locator(".queue li")).to_have_count(MANY)
+        page.context.set_offline(True)
+        expect(page.locator(".banner")).to_be_visible()
+        for job_id in ids:
+            studio.post(f"/v1/jobs/{job_id}/cancel")
+        # Whatever the first look back finds is all there will be: the rest is not answered.
+        for _ in range(MANY):
+            studio.post(f"/v1/jobs/{studio.created()['id']}/cancel")
+        page.context.set_offline(False)
+        expect(page.locator(".queue")).to_have_count(0)
+
+
+def test_a_stream_that_is_cut_goes_on_where_it_was(
+    studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
+) -> None:
+    with Proxy(studio.port) as proxy, visit(browser, locale="en-GB") as guest:
+        page = guest.page
+        page.goto(f"http://127.0.0.1:{proxy.port}/")
+        choose_sample(page)
+        press_send(page)
+        # From here on no question about jobs is answered: what is heard comes by the stream.
+        page.route(re.compile(r"/v1/jobs(\?.*|/job_\w+)$"), lambda _: None)
+        job = fake_worker.claim("camera")
+        fake_worker.beat(job, 4)
+        expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
+        # As when a gateway dies: every line is cut, and a new one finds nobody for a while.
+        with page.expect_request(is_stream):  # The browser tries to take it up again.
+            proxy.refuse()
+        fake_worker.complete(job, clip)
+        with page.expect_response(is_stream) as again:
+            proxy.heal()
+        assert again.value.request.all_headers()["last-event-id"]
+        plays(page)
+        page.unroute_all(behavior="ignoreErrors")

@@ -1,0 +1,106 @@
+"""The folder that an entry names: which class it is for, and whether that can serve jobs."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from shared.errors import MissingWeights
+from worker.engines.diffusion.checkpoint import INDEX, read_index
+from worker.engines.diffusion.parts import UNREADABLE
+from worker.engines.generic.call import Call, read_call
+
+LIBRARIES: Final = ("diffusers", "transformers")
+# Published under their class for texts; the same parts make clips of a picture.
+OF_A_PICTURE: Final = {
+    "LTXPipeline": "LTXImageToVideoPipeline",
+    "LTX2Pipeline": "LTX2ImageToVideoPipeline",
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder whose class can serve jobs."""
+
+    path: Path
+    index: Mapping[str, Any]
+    pipeline: Any
+    call: Call
+
+    @property
+    def parts(self) -> Mapping[str, tuple[str, str]]:
+        """Return name -> (library, class) of each part that is there."""
+        return {
+            name: (value[0], value[1])
+            for name, value in self.index.items()
+            if isinstance(value, list) and len(value) == 2 and all(value)
+        }
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Return the only (width, height) the class renders in latents, None where it is free."""
+        try:
+            path = self.path / "transformer" / "config.json"
+            config = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(config, dict) or not config.get("use_learned_positional_embeddings"):
+            return None
+        width, height = config.get("sample_width"), config.get("sample_height")
+        return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+
+
+def read_folder(path: Path) -> Folder:
+    """Return what the folder is.
+
+    Raises:
+        MissingWeights: its class cannot serve jobs; the sentence says why.
+    """
+    index = read_index(path)
+    named = index.get("_class_name")
+    if not isinstance(named, str):
+        raise MissingWeights(
+            f"the folder of this engine has no {INDEX} that names a class: give the folder that"
+            " diffusers has saved a pipeline in"
+        )
+    kind = OF_A_PICTURE.get(named, named)
+    _check_parts(index)
+    pipeline = _class_of(kind)
+    call = read_call(kind, inspect.signature(pipeline.__call__))
+    module = inspect.getsource(inspect.getmodule(pipeline) or pipeline)
+    if "is_torchvision_available" in module and find_spec("torchvision") is None:
+        raise MissingWeights(
+            f"{kind} cannot be served as diffusers:/folder: it needs torchvision, which Stillreel"
+            " does not install"
+        )
+    return Folder(path, index, pipeline, call)
+
+
+def _check_parts(index: Mapping[str, Any]) -> None:
+    for name, value in index.items():
+        if isinstance(value, list) and value and value[0] not in (None, *LIBRARIES):
+            raise MissingWeights(
+                f"the part {name} is of {value[0]}, code that the checkpoint brings or that is not"
+                " installed, and it is never run: only parts of diffusers and transformers are"
+            )
+
+
+def _class_of(kind: str) -> Any:
+    import diffusers
+
+    try:
+        found = getattr(diffusers, kind, None)
+    except UNREADABLE as error:
+        raise MissingWeights(
+            f"{kind} cannot be imported here ({type(error).__name__}): what it needs is not"
+            " installed"
+        ) from error
+    if not (inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)):
+        raise MissingWeights(
+            f"{kind} is no pipeline of diffusers {diffusers.__version__}, which is what Stillreel"
+            " has: get a checkpoint that names one"
+        )
+    return found

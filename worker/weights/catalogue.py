@@ -1,0 +1,41 @@
+"""The engines whose weights Stillreel knows where to get, and how to make small ones of."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from shared.errors import InvalidRequest
+from worker.engines.animatediff.checkpoint import LAYOUT as ANIMATEDIFF
+from worker.engines.diffusion.checkpoint import Layout
+from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
+from worker.engines.svd.checkpoint import SVD, SVD_XT
+from worker.engines.wan.checkpoint import LAYOUT as WAN
+
+LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
+    {layout.name: layout for layout in (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)}
+)
+
+TINY: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        ANIMATEDIFF.name: "worker.engines.animatediff.tiny:tiny_animatediff",
+        I2VGEN_XL.name: "worker.engines.i2vgen.tiny:tiny_i2vgen_xl",
+        SVD.name: "worker.engines.svd.tiny:tiny_svd",
+        SVD_XT.name: "worker.engines.svd.tiny:tiny_svd",
+        WAN.name: "worker.engines.wan.tiny:tiny_wan",
+    }
+)
+"""Where the builder of each engine's small random checkpoint is; importing one takes seconds."""
+
+
+def layout_of(engine: str) -> Layout:
+    """Return what is known of the engine's weights.
+
+    Raises:
+        InvalidRequest: nothing is.
+    """
+    if engine in LAYOUTS:
+        return LAYOUTS[engine]
+    raise InvalidRequest(
+        f"no weights of {engine} are known; there are those of {', '.join(LAYOUTS)}",
+        param="engine",
+    )
