@@ -5,12 +5,12 @@ Each status is a walk along an index by id, and a page is merged from the five. 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, RowMapping, TextClause, text
 
 from shared.errors import InvalidRequest
 from shared.jobs.job import Job
@@ -19,6 +19,8 @@ from shared.lifecycle import Status
 from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
+LOOKED_AT_FIRST: Final = 200
+"""Of so many the planner walks along an index, to where a page is full; 5,000 it sorts."""
 WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
 
@@ -66,13 +68,19 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
         raise InvalidRequest(WRONG_CURSOR, param="after")
-    found = connection.execute(_statement(narrow, cut), values).mappings().all()
+    found: Sequence[RowMapping] = ()
+    if narrow.is_search and cut.newest_first:
+        # The newest of what is found are among the newest: most searches end here.
+        few = _statement(narrow, cut, searched=LOOKED_AT_FIRST)
+        found = connection.execute(few, values).mappings().all()
+    if len(found) <= cut.limit:
+        found = connection.execute(_statement(narrow, cut), values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
     jobs = [Job.from_row(row) for row in found[: cut.limit]]
     return JobPage(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
 
 
-def _statement(narrow: Filter, cut: Cut) -> TextClause:
+def _statement(narrow: Filter, cut: Cut, *, searched: int = SEARCHED) -> TextClause:
     """Return the statement whose walk goes along the index that has what is asked."""
     order = "DESC" if cut.newest_first else "ASC"
     after = "" if cut.after is None else f"AND id {'<' if cut.newest_first else '>'} :after"
@@ -80,7 +88,7 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
         ids = _BATCH.format(after=after, order=order)
     elif narrow.is_search:
         ids = _SEARCH.format(
-            window=_walk(narrow, "id, metadata, parameters", "DESC", "", ":searched"),
+            window=_window(narrow, searched),
             after=after,
             order=order,
         )
@@ -89,18 +97,42 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
     return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
 
 
+def _window(narrow: Filter, searched: int) -> str:
+    """Return what a search looks through, the newest first.
+
+    The walks by status are merged as they go, so that a search ends as soon as its page is full.
+    """
+    engine = "" if narrow.engine is None else "AND engine = :engine"
+    statuses = list(Status) if narrow.status is None else [narrow.status]
+    walks = [
+        _SEARCHED_WALK.format(status=status, engine=engine, searched=searched)
+        for status in statuses
+    ]
+    if len(walks) == 1:
+        return walks[0]
+    merged = " UNION ALL ".join(f"({walk})" for walk in walks)
+    return f"{merged} ORDER BY id DESC LIMIT {searched}"
+
+
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
     engine = "" if narrow.engine is None else "AND engine = :engine"
-    return _WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
+    return WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
 
 
-_WALK: Final = """
+WALK: Final = """
     SELECT {columns} FROM unnest(CAST(:statuses AS text[])) AS one(name)
     CROSS JOIN LATERAL (
         SELECT {columns} FROM jobs
         WHERE owner_id = :owner_id AND status = one.name AND deleted_at IS NULL {engine} {after}
         ORDER BY id {order} LIMIT {limit}) AS same
     ORDER BY id {order} LIMIT {limit}
+"""
+
+# The status and the number are written into it: of unknown ones the planner knows too little.
+_SEARCHED_WALK: Final = """
+    SELECT id, metadata, parameters FROM jobs
+    WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
+    ORDER BY id DESC LIMIT {searched}
 """
 
 _MATCHES: Final = """
@@ -128,8 +160,9 @@ _BATCH: Final = f"""
 
 _OWNS: Final = text("SELECT FROM jobs WHERE id = :after AND owner_id = :owner_id")
 
-# By the plain index of the owner: a listing of few jobs is then not called cut.
+# Of all statuses: a listing of few jobs is not called cut. They are named for the index's sake.
 _IS_CUT: Final = text(
     "SELECT FROM jobs WHERE owner_id = :owner_id AND deleted_at IS NULL"
-    " ORDER BY id DESC OFFSET :searched LIMIT 1"
+    f" AND status IN ({', '.join(repr(str(status)) for status in Status)})"
+    " OFFSET :searched LIMIT 1"
 )
