@@ -3,6 +3,7 @@
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 from http.client import HTTPException
 from pathlib import Path
 from uuid import UUID
@@ -11,7 +12,7 @@ import pytest
 
 from bench.noop import NoopEngine
 from shared.errors import RenderFailed
-from shared.jobs.job import Artifact, Result, Variant, public_id
+from shared.jobs.job import Artifact, Result, Variant, parse_id, public_id
 from shared.jobs.transitions import Claim
 from shared.lifecycle import TERMINAL
 from shared.tables import ANONYMOUS
@@ -23,6 +24,11 @@ from tests.support.stack import Stack
 
 KILLS = 2
 BETWEEN_TRIES_SECONDS = 0.05
+AWAY = timedelta(minutes=5)
+LONG_AGO = """
+UPDATE jobs SET finished_at = finished_at - :away, deleted_at = deleted_at - :away
+WHERE id = ANY(:ids)
+"""
 VIDEO = Artifact(key="k", content_type="video/mp4", bytes=1, sha256="a")
 
 
@@ -43,6 +49,11 @@ class Steadfast:
     @property
     def has_begun(self) -> bool:
         return self._last_id != "" or bool(self._stream and self._stream.last_id)
+
+    def sleep(self, time: timedelta) -> None:
+        """Have it come back with an id as old as if it had slept so long."""
+        micros = int(self._last_id.removeprefix("t")) - time // timedelta(microseconds=1)
+        self._last_id = f"t{micros}"
 
     def close(self) -> None:
         self._stopping.set()
@@ -113,15 +124,22 @@ def test_a_listener_misses_no_end_while_the_gateway_is_killed_twice(
         with closing(Steadfast(f"http://127.0.0.1:{port}")) as listener:
             until(lambda: listener.has_begun, "the listener has its first id")
             ends: dict[str, str] = {}
+            told: list[str] = []
             for number in range(count):
                 if number in kills:
                     program.kill()
+                    told = []
                 if number in starts:
-                    # What ended since the kill was told by nobody: no gateway was there.
+                    # What ended since the kill was told by nobody: no gateway was there. And it is
+                    # long ago, since what ended in the last minute is looked for in any case.
+                    until(lambda: not listener.is_connected, "the listener has lost it")
+                    listener.sleep(2 * AWAY)
+                    desk.run(LONG_AGO, ids=[parse_id(each) for each in told], away=AWAY)
                     program = people.start("api", port=port)
                     until(lambda: listener.is_connected, "the listener has come back")
                 job_id, how = end(desk, number, waiting)
                 ends[job_id] = how
+                told.append(job_id)
             until(lambda: len(listener.ended) >= count, f"all {count} ends are heard", within=200)
             until(lambda: listener.ended == ends, "each is heard as it was")
             assert listener.streams == KILLS + 1
