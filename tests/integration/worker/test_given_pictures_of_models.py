@@ -50,7 +50,7 @@ def test_a_photo_with_keyframes_and_a_folder_of_ones_own_become_clips(gateway: G
     others = [plain, through, through_another, to_an_end, mine]
     assert len({each["output"]["video"]["sha256"] for each in others}) == len(others)
     assert (through["input"]["keyframes"], to_an_end["input"]["last_frame"]) == ([5], True)
-    assert mine["metrics"]["pipeline"] == "LTXImageToVideoPipeline"
+    assert mine["metrics"]["plan"]["pipeline"] == "LTXImageToVideoPipeline"
     assert mine["output"]["video"]["num_frames"] == 8
 
     refused = gateway.post(
