@@ -134,7 +134,7 @@ def test_a_stream_that_is_cut_is_taken_up_again_and_loses_no_end(
         # As when a gateway dies: every line is cut, and a new one finds nobody for a while.
         with page.expect_request(
             is_stream
-        ):  # The browser, or the page, tries to take it up again.
+        ):  # It is tried again.
             proxy.refuse()
         fake_worker.complete(job, clip)
         page.unroute_all(behavior="ignoreErrors")
