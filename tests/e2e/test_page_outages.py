@@ -132,9 +132,7 @@ def test_a_stream_that_is_cut_is_taken_up_again_and_loses_no_end(
         fake_worker.beat(job, 4)
         expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
         # As when a gateway dies: every line is cut, and a new one finds nobody for a while.
-        with page.expect_request(
-            is_stream
-        ):  # It is tried again.
+        with page.expect_request(is_stream):  # It is tried again.
             proxy.refuse()
         fake_worker.complete(job, clip)
         page.unroute_all(behavior="ignoreErrors")
