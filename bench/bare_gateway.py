@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import uvicorn
@@ -58,14 +59,16 @@ def list_jobs(request: Request) -> Response:
 def list_models(request: Request) -> Response:
     if not _has_key(request):
         return Response(status_code=401)
-    specs = [row["spec"] for row in _connection().execute("SELECT spec FROM engines").fetchall()]
+    specs: list[Any] = [
+        row["spec"] for row in _connection().execute("SELECT spec FROM engines").fetchall()
+    ]
     models = zip(_BODIES["models"]["data"], specs, strict=False)
     return _json(
         _BODIES["models"] | {"data": [one | {"id": spec["name"]} for one, spec in models]}
     )
 
 
-def _shown(body: dict[str, object], row: dict[str, object]) -> dict[str, object]:
+def _shown(body: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     return body | {"status": row["status"], "version": row["version"]}
 
 

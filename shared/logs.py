@@ -67,9 +67,11 @@ def _look_up_no_more_than_is_shown() -> None:
 
     The switches are those of the "Optimization" of Python's logging HOWTO.
     """
-    logging._srcfile = None  # type: ignore[attr-defined]  # typeshed leaves it out.
+    logging._srcfile = None
     logging.logThreads = logging.logProcesses = False
-    logging.logMultiprocessing = logging.logAsyncioTasks = False
+    logging.logMultiprocessing = False
+    if sys.version_info >= (3, 12):
+        logging.logAsyncioTasks = False
 
 
 _encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)

@@ -19,8 +19,8 @@ from shared.lifecycle import Status
 from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
-LOOKED_AT_FIRST: Final = 200
-"""Of so many the planner walks along an index, to where a page is full; 5,000 it sorts."""
+FIRST_LOOK: Final = 200
+"""Of so many each is read by itself, until a page is full; all of 5,000 are read and sorted."""
 WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
 
@@ -63,16 +63,16 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "after": cut.after,
         "limit": cut.limit + 1,
         "searched": SEARCHED,
+        "first": FIRST_LOOK,
         "metadata": json.dumps(dict(narrow.metadata or {})),
         "query": narrow.query,
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
         raise InvalidRequest(WRONG_CURSOR, param="after")
     found: Sequence[RowMapping] = ()
-    if narrow.is_search and cut.newest_first:
+    if narrow.is_search and narrow.batch_id is None and cut.newest_first:
         # The newest of what is found are among the newest: most searches end here.
-        few = _statement(narrow, cut, searched=LOOKED_AT_FIRST)
-        found = connection.execute(few, values).mappings().all()
+        found = connection.execute(_first_look(narrow, cut), values).mappings().all()
     if len(found) <= cut.limit:
         found = connection.execute(_statement(narrow, cut), values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
@@ -80,7 +80,7 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
     return JobPage(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
 
 
-def _statement(narrow: Filter, cut: Cut, *, searched: int = SEARCHED) -> TextClause:
+def _statement(narrow: Filter, cut: Cut) -> TextClause:
     """Return the statement whose walk goes along the index that has what is asked."""
     order = "DESC" if cut.newest_first else "ASC"
     after = "" if cut.after is None else f"AND id {'<' if cut.newest_first else '>'} :after"
@@ -88,7 +88,7 @@ def _statement(narrow: Filter, cut: Cut, *, searched: int = SEARCHED) -> TextCla
         ids = _BATCH.format(after=after, order=order)
     elif narrow.is_search:
         ids = _SEARCH.format(
-            window=_window(narrow, searched),
+            window=_walk(narrow, "id, metadata, parameters", "DESC", "", ":searched"),
             after=after,
             order=order,
         )
@@ -97,21 +97,11 @@ def _statement(narrow: Filter, cut: Cut, *, searched: int = SEARCHED) -> TextCla
     return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
 
 
-def _window(narrow: Filter, searched: int) -> str:
-    """Return what a search looks through, the newest first.
-
-    The walks by status are merged as they go, so that a search ends as soon as its page is full.
-    """
-    engine = "" if narrow.engine is None else "AND engine = :engine"
-    statuses = list(Status) if narrow.status is None else [narrow.status]
-    walks = [
-        _SEARCHED_WALK.format(status=status, engine=engine, searched=searched)
-        for status in statuses
-    ]
-    if len(walks) == 1:
-        return walks[0]
-    merged = " UNION ALL ".join(f"({walk})" for walk in walks)
-    return f"{merged} ORDER BY id DESC LIMIT {searched}"
+def _first_look(narrow: Filter, cut: Cut) -> TextClause:
+    """Return the statement that searches the newest few: their ids by an index alone, in order."""
+    after = "" if cut.after is None else "AND jobs.id < :after"
+    ids = _FIRST_LOOK.format(window=_walk(narrow, "id", "DESC", "", ":first"), after=after)
+    return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id DESC")
 
 
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
@@ -128,13 +118,6 @@ WALK: Final = """
     ORDER BY id {order} LIMIT {limit}
 """
 
-# The status and the number are written into it: of unknown ones the planner knows too little.
-_SEARCHED_WALK: Final = """
-    SELECT id, metadata, parameters FROM jobs
-    WHERE owner_id = :owner_id AND status = '{status}' AND deleted_at IS NULL {engine}
-    ORDER BY id DESC LIMIT {searched}
-"""
-
 _MATCHES: Final = """
     metadata @> CAST(:metadata AS jsonb)
     AND (CAST(:query AS text) IS NULL
@@ -146,6 +129,12 @@ _MATCHES: Final = """
 _SEARCH: Final = f"""
     SELECT id FROM ({{window}}) AS newest WHERE true {{after}} AND {_MATCHES}
     ORDER BY id {{order}} LIMIT :limit
+"""  # noqa: S608 (constants)
+
+_FIRST_LOOK: Final = f"""
+    SELECT jobs.id FROM ({{window}}) AS newest JOIN jobs ON jobs.id = newest.id
+    WHERE true {{after}} AND {_MATCHES}
+    ORDER BY jobs.id DESC LIMIT :limit
 """  # noqa: S608 (constants)
 
 # A batch has a hundred jobs at most: they are read first, whatever else is asked of them.
