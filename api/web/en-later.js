@@ -103,6 +103,7 @@ export default {
   "way.gpu_error": "The card had a fault and was started anew. Try again.",
   "way.worker_lost": "Its worker was lost on the way, more than once. A smaller clip may get through.",
   "way.queue_timeout": "No worker had time for it. Try again, or start another worker.",
+  "way.remote_unavailable": "The service that renders this model did not answer. Try again, or choose another model.",
   "way.bad_video": "The clip came out damaged. Try again.",
   "way.render_failed": "Other settings may work: a lower resolution, a shorter clip, another photo.",
   "way.internal": "Try again. If it happens again, tell whoever runs this server; its log has the reason.",

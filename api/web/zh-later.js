@@ -103,6 +103,7 @@ export default {
   "way.gpu_error": "显卡出错，已重新启动。请重试。",
   "way.worker_lost": "工作进程多次中途失联。更小的短片或许可以完成。",
   "way.queue_timeout": "没有工作进程有空处理。请重试，或再启动一个工作进程。",
+  "way.remote_unavailable": "渲染此模型的服务没有回应。请重试，或选择另一个模型。",
   "way.bad_video": "生成的视频已损坏，请重试。",
   "way.render_failed": "换一种设置可能有效：更低的分辨率、更短的时长或另一张照片。",
   "way.internal": "请重试。如果再次发生，请联系服务器管理员，日志中有原因。",

@@ -121,6 +121,7 @@ def test_a_failure_says_what_happened_and_the_way_out(
     failed = guest.page.locator(".stage .failed")
     expect(failed).to_contain_text("the card has 4 GiB and this takes 9")
     expect(failed).to_contain_text("Choose a lower resolution or fewer frames")
+    assert violations(guest.page) == []
     assert guest.page.locator("#prompt").input_value() == "The camera slowly pushes in."
 
 

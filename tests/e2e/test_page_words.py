@@ -39,6 +39,7 @@ from tests.support.gateway import (
 )
 from tests.support.page import (
     browser,
+    choose_sample,
     enter,
     press_send,
     studio,
@@ -123,7 +124,7 @@ def test_a_failed_job_says_the_way_out(
     with visit(browser, locale=language) as guest:
         page = guest.page
         enter(page, studio)
-        page.locator(".sample").first.click()
+        choose_sample(page)
         words = page.locator("#prompt").input_value()
         for error, said in SAID.items():
             press_send(page)
