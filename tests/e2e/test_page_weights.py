@@ -38,8 +38,8 @@ def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> No
 @pytest.mark.parametrize(
     ("locale", "missing", "half"),
     [
-        ("en-GB", "weights are not there yet: pull them", "25 % of 8.0 GB"),
-        ("zh-CN", "模型权重尚未就绪：pull them", "8.0 GB 中的 25 %"),
+        ("en-GB", "weights are not there yet: pull them", "25 % of 8 GB"),
+        ("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
     ],
 )
 def test_a_download_is_seen_to_go_on_and_to_end(
