@@ -17,8 +17,9 @@ from shared import logs
 from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
 from shared.installation_secret import MISSING
-from shared.settings import LOOPBACK, Settings, open_to_strangers, read_settings
+from shared.settings import LOOPBACK, Settings, read_settings
 from shared.stopping import on_stop
+from shared.wrong_settings import open_to_strangers
 
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; waiting requests are released at once."""

@@ -5,12 +5,14 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 
 from api import openapi, problems
 from api.compat.openai import routes as openai_videos
 from api.compat.replicate import files as replicate_files
 from api.compat.replicate import routes as replicate
 from api.middleware.layers import layers
+from api.middleware.quick_reads import QuickRead
 from api.monitoring.metrics import Telemetry
 from api.ports import open_ports
 from api.routes import (
@@ -40,6 +42,15 @@ DESCRIPTION: Final = (
     " with a stable `code`."
 )
 
+NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own would look for its providers in the environment at each request."""
+
+QUICK_READS: Final = (
+    QuickRead("/v1/jobs/{job_id}", jobs.poll),
+    QuickRead("/v1/jobs", jobs.list_newest, jobs.NEWEST),
+    QuickRead("/v1/models", models.list_known),
+)
+
 
 def create_app(settings: Settings) -> FastAPI:
     """Build the gateway; its ports open when the server starts and close when it stops."""
@@ -59,7 +70,8 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads its parts from a CDN.
         redoc_url=None,
         redirect_slashes=False,
-        middleware=layers(settings, telemetry.traffic),
+        telemetry=NO_TELEMETRY,
+        middleware=layers(settings, telemetry.traffic, quick_reads=QUICK_READS),
     )
     app.state.telemetry = telemetry
     problems.install(app)

@@ -12,11 +12,14 @@ from typing import Annotated, Final, Literal, cast
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.dependencies.models import Dependant
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from api.ports import Ports
 from api.validation_messages import misplaced_field, unknown_field
 from shared.ids import PublicId
 from shared.paging import Cut
+from shared.settings import Settings
 
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -31,11 +34,15 @@ async def base_url(request: Request) -> str:
     PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
     relative links. Forwarded headers are anybody's to write and not believed.
     """
-    public = (await ports_of(request)).settings.public_url
-    if public is not None:
-        return public
-    host = request.headers.get("host", "")
-    return f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
+    return base_url_of(request.scope, (await ports_of(request)).settings)
+
+
+def base_url_of(scope: Scope, settings: Settings) -> str:
+    """Return the same of a request that is not read further."""
+    if settings.public_url is not None:
+        return settings.public_url
+    host = Headers(scope=scope).get("host", "")
+    return f"{scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
@@ -82,6 +89,9 @@ Given = Annotated[Ports, Depends(ports_of)]
 BaseUrl = Annotated[str, Depends(base_url)]
 
 
+DEFAULT_LIMIT: Final = 20
+
+
 @dataclass(frozen=True)
 class Paging:
     """Which page of a listing a client asks for."""
@@ -104,7 +114,7 @@ async def paging(
     after: Annotated[
         str | None, Query(max_length=100, description="The last id of the page before.")
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    limit: Annotated[int, Query(ge=1, le=100)] = DEFAULT_LIMIT,
     order: Literal["asc", "desc"] = "desc",
 ) -> Paging:
     return Paging(after, limit, order)

@@ -15,10 +15,12 @@ from shared.engines.given_frames import MAX_KEYFRAMES
 from shared.errors import AppError, Drained, LeaseLost, RenderFailed
 from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import MAX_EVENT_TYPES, CreateJob, Metadata
+from shared.numbers import use_json_words
 from shared.webhooks.events import BATCH_FINISHED, EventType
+from shared.webhooks.headers import MOST_HEADERS
 
-CONTENT: Final = "/v1/jobs/{job_id}/content"
-"""The one path that a link opens."""
+CONTENT: Final = ("/v1/jobs/{job_id}/content", "/v1/batches/{batch_id}/content")
+"""The paths that a link opens."""
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 _CREATE: Final = CreateJob.model_json_schema(ref_template=_REFERENCE)
@@ -161,6 +163,12 @@ _BATCH_WEBHOOK: Final = {
             "maxItems": MAX_EVENT_TYPES,
             "default": [BATCH_FINISHED],
         },
+        "headers": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "maxProperties": MOST_HEADERS,
+            "description": "They go along with each try, and are shown nowhere.",
+        },
     },
 }
 
@@ -198,6 +206,7 @@ def describe(app: FastAPI) -> None:
             add_examples(document)
             add_links(document)
             _name_the_lock(document)
+            use_json_words(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way to extend it.
@@ -253,7 +262,8 @@ def _name_the_lock(document: dict[str, Any]) -> None:
         },
     }
     document["security"] = [{"key": []}, {"session": []}]
-    document["paths"][CONTENT]["get"]["security"] = [*document["security"], {"link": []}]
+    for path in CONTENT:
+        document["paths"][path]["get"]["security"] = [*document["security"], {"link": []}]
     for path, item in document["paths"].items():
         if is_public(path):
             for operation in item.values():

@@ -13,8 +13,9 @@ from api.auth.login_proxy import LoginProxy
 from api.auth.patient_reads import PatientReads
 from api.auth.session_cache import SessionCache
 from api.concurrency.cached_read import CachedRead
-from api.concurrency.job_reads import JobReads
 from api.concurrency.job_waiters import JobWatcher
+from api.concurrency.known_jobs import KnownJobs
+from api.concurrency.known_offers import KnownOffers
 from api.concurrency.queue_snapshot import QueueSnapshot
 from api.concurrency.stream_slots import StreamSlots
 from api.concurrency.thread_pools import ThreadPools
@@ -27,9 +28,10 @@ from shared.api_keys.sessions import Sessions
 from shared.api_keys.store import Keys
 from shared.bell import Bell
 from shared.db import Database
-from shared.engines.registry import EngineRegistry
+from shared.engines.registry import EngineRegistry, OfferHeads
 from shared.installation_secret import InstallationSecret, Purpose
 from shared.jobs.batch_queries import BatchQueries
+from shared.jobs.heads import JobHeads
 from shared.jobs.links import Links
 from shared.jobs.news import JobNews
 from shared.jobs.pauses import Pauses
@@ -51,6 +53,9 @@ DATABASE_DEADLINE: Final = timedelta(seconds=3)
 CONNECTIONS: Final = 10
 SHARED_READERS: Final = 2
 """The reads for those who wait and for those who poll: each is one, for however many."""
+
+ON_THE_LOOP: Final = "gateway-polls"
+"""Three connections, without a thread: for polls, first pages and models."""
 
 KEY_DEADLINE: Final = timedelta(seconds=2)
 KEY_CONNECTIONS: Final = 3  # The keys, the notes of their use, and sessions or logins.
@@ -79,7 +84,8 @@ class Ports:
     news: JobNews
     stream_slots: StreamSlots
     queues: QueueSnapshot
-    job_reads: JobReads
+    known_jobs: KnownJobs
+    known_offers: KnownOffers
     pools: ThreadPools
     decoders: Decoders
     readiness: Readiness
@@ -104,6 +110,7 @@ class Ports:
 def open_ports(settings: Settings) -> Iterator[Ports]:
     """Build the ports and close them, the last one first; none of the services need be up."""
     redis_url = settings.redis_url.get_secret_value()
+    url = settings.database_url.get_secret_value()
     secret = InstallationSecret.of(settings)
     links = Links(secret.keys(Purpose.LINKS), lives=settings.link_lives)
     with ExitStack() as opened:
@@ -123,6 +130,13 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             login_proxy=LoginProxy(settings, Owners(door), reads),
         )
         storage = opened.enter_context(closing(Storage(settings, read=STORAGE_READ)))
+        heads = opened.enter_context(
+            closing(JobHeads(url, deadline=DATABASE_DEADLINE, name=ON_THE_LOOP))
+        )
+        offers = opened.enter_context(
+            closing(OfferHeads(url, deadline=DATABASE_DEADLINE, name=ON_THE_LOOP))
+        )
+        pools = ThreadPools(connections=CONNECTIONS)
         queries, registry, news = JobQueries(db), EngineRegistry(db), JobNews(db)
         readiness = opened.enter_context(closing(Readiness(db, registry, storage, settings)))
         bell = opened.enter_context(closing(Bell(redis_url)))
@@ -148,10 +162,11 @@ def open_ports(settings: Settings) -> Iterator[Ports]:
             bell=bell,
             job_watcher=job_watcher,
             news=news,
-            job_reads=JobReads(queries.many),
+            known_jobs=KnownJobs(heads, queries.many),
+            known_offers=KnownOffers(offers, pools.database),
             queues=QueueSnapshot(partial(read_queue_board, db)),
             stream_slots=StreamSlots(each=settings.max_streams_per_key, most=room_for_streams()),
-            pools=ThreadPools(connections=CONNECTIONS),
+            pools=pools,
             decoders=decoders,
             readiness=readiness,
             endpoints=Endpoints(db),

@@ -1,12 +1,15 @@
-"""The peer of `bench/gateway.py`: the least that answers the same request.
+"""The peer of `bench/gateway.py`: the least that answers the same requests.
 
-It looks the key up in memory, reads the same row by psycopg on a thread, and returns JSON of
-the same size.
+It looks the key up in memory, reads the same rows by psycopg on a thread, and returns JSON of
+the same size: the service's own answers, which `BARE_BODIES` holds by name, with what was read
+written over them.
 """
 
 import json
 import os
 import threading
+from pathlib import Path
+from typing import Any
 
 import psycopg
 import uvicorn
@@ -18,7 +21,7 @@ from starlette.routing import Route
 
 _local = threading.local()
 _KEYS = {os.environ.get("BARE_KEY", ""): "owner"}
-_BODY = os.environ.get("BARE_BODY", "{}")
+_BODIES = json.loads(Path(os.environ.get("BARE_BODIES", os.devnull)).read_text() or "{}")
 
 
 def _connection() -> psycopg.Connection[dict[str, object]]:
@@ -30,19 +33,60 @@ def _connection() -> psycopg.Connection[dict[str, object]]:
     return connection
 
 
+def _has_key(request: Request) -> bool:
+    return request.headers.get("authorization", "").removeprefix("Bearer ") in _KEYS
+
+
 def get_job(request: Request) -> Response:
-    """Answer with JSON of the size that the service's own answer has."""
-    if request.headers.get("authorization", "").removeprefix("Bearer ") not in _KEYS:
+    if not _has_key(request):
         return Response(status_code=401)
     job_id = request.path_params["job_id"].removeprefix("job_")
     row = _connection().execute("SELECT * FROM jobs WHERE id = %s", [job_id]).fetchone()
     if row is None:
         return Response(status_code=404)
-    body = json.loads(_BODY) | {"status": row["status"], "version": row["version"]}
+    return _json(_shown(_BODIES["job"], row))
+
+
+def list_jobs(request: Request) -> Response:
+    if not _has_key(request):
+        return Response(status_code=401)
+    limit = int(request.query_params["limit"])
+    rows = _connection().execute(_NEWEST, [os.environ["BARE_OWNER"], limit + 1]).fetchall()
+    data = [_shown(item, row) for item, row in zip(_BODIES["list"]["data"], rows, strict=False)]
+    return _json(_BODIES["list"] | {"data": data, "has_more": len(rows) > limit})
+
+
+def list_models(request: Request) -> Response:
+    if not _has_key(request):
+        return Response(status_code=401)
+    specs: list[Any] = [
+        row["spec"] for row in _connection().execute("SELECT spec FROM engines").fetchall()
+    ]
+    models = zip(_BODIES["models"]["data"], specs, strict=False)
+    return _json(
+        _BODIES["models"] | {"data": [one | {"id": spec["name"]} for one, spec in models]}
+    )
+
+
+def _shown(body: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    return body | {"status": row["status"], "version": row["version"]}
+
+
+def _json(body: object) -> Response:
     return Response(json.dumps(body), media_type="application/json")
 
 
-app = Starlette(routes=[Route("/v1/jobs/{job_id}", get_job)])
+_NEWEST = """
+SELECT * FROM jobs WHERE owner_id = %s AND deleted_at IS NULL ORDER BY id DESC LIMIT %s
+"""
+
+app = Starlette(
+    routes=[
+        Route("/v1/jobs/{job_id}", get_job),
+        Route("/v1/jobs", list_jobs),
+        Route("/v1/models", list_models),
+    ]
+)
 
 if __name__ == "__main__":
     uvicorn.run(

@@ -7,6 +7,8 @@ the table is as it is after years.
 
 import argparse
 import http.client
+import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,11 +16,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Final
 from uuid import UUID
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import text
 
@@ -32,6 +37,7 @@ from tests.support.ports import free_port
 from tests.support.stack import Servers, Stack, open_database
 
 CONNECTIONS = (1, 8, 64)
+COMPARED = {"job": "/v1/jobs/{job}", "list": "/v1/jobs?limit=20", "models": "/v1/models"}
 SECONDS = 3.0
 ROUNDS = 3
 START_SECONDS = 60.0
@@ -66,8 +72,28 @@ print(sum(counts) / float(seconds), sorted(times)[len(times) // 2] * 1000)
 """
 
 
-def measure(port: int, path: str, key: str, connections: int) -> tuple[float, float]:
-    """Return answers a second, and the median of an answer in milliseconds."""
+TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A server that is asked: ours or the bare one."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """Return what its process has taken of the CPUs."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def measure(arm: Arm, path: str, key: str, connections: int) -> tuple[float, float, float]:
+    """Return answers a second, the median of an answer in ms, and the server's CPU ms for one.
+
+    The last depends least on what else the machine does.
+    """
+    port, before = arm.port, arm.cpu_seconds()
     arguments = [str(port), path, key, str(connections), str(SECONDS)]
     told = subprocess.run(
         [sys.executable, "-c", CLIENT, *arguments],
@@ -77,7 +103,7 @@ def measure(port: int, path: str, key: str, connections: int) -> tuple[float, fl
         timeout=SECONDS + 60,
     )
     rate, median = map(float, told.stdout.split())
-    return rate, median
+    return rate, median, (arm.cpu_seconds() - before) * 1000 / max(1.0, rate * SECONDS)
 
 
 def get(port: int, path: str, key: str) -> bytes:
@@ -90,22 +116,30 @@ def get(port: int, path: str, key: str) -> bytes:
 
 
 @contextmanager
-def gateways(stack: Stack, key: str, job: str, folder: Path) -> Iterator[tuple[int, int]]:
-    """Run ours and the bare one; yield their ports once both answer alike."""
+def gateways(
+    stack: Stack, key: str, owner: UUID, job: str, folder: Path
+) -> Iterator[tuple[Arm, Arm]]:
+    """Run ours and the bare one; yield them once both answer alike."""
     ours, bare = free_port(), free_port()
     url = stack.settings().database_url.get_secret_value()
-    env = stack.env(rate_limit="none", port=ours) | {
+    env = stack.env(rate_limit="none", port=ours, log_format="json") | {
         "BARE_DATABASE_URL": url.replace("+psycopg", ""),
         "BARE_KEY": key,
+        "BARE_OWNER": str(owner),
+        "BARE_BODIES": str(folder / "bodies.json"),
         "PORT": str(bare),
     }
-    with program(["api"], env, folder / "ours.log"):
-        body = until_answers(ours, f"/v1/jobs/{job}", key)
-        env["BARE_BODY"] = body.decode()
-        with program(["bench.bare_gateway"], env, folder / "bare.log"):
-            theirs = until_answers(bare, f"/v1/jobs/{job}", key)
-            assert abs(len(theirs) - len(body)) < len(body) / 5
-            yield ours, bare
+    paths = {name: path.format(job=job) for name, path in COMPARED.items()}
+    with program(["api"], env, folder / "ours.log") as our_pid:
+        bodies = {name: until_answers(ours, path, key) for name, path in paths.items()}
+        Path(env["BARE_BODIES"]).write_text(
+            json.dumps({name: json.loads(body) for name, body in bodies.items()})
+        )
+        with program(["bench.bare_gateway"], env, folder / "bare.log") as bare_pid:
+            for name, path in paths.items():
+                theirs = until_answers(bare, path, key)
+                assert abs(len(theirs) - len(bodies[name])) < len(theirs) / 5, name
+            yield Arm(ours, our_pid), Arm(bare, bare_pid)
 
 
 def until_answers(port: int, path: str, key: str) -> bytes:
@@ -156,23 +190,28 @@ def serve_noop(desk: JobFixture) -> None:
     )
 
 
-def beside(ours: int, bare: int, key: str, job: str, console: Console) -> None:
-    table = Table("connections", "ours /s", "bare /s", "ratio", title="GET /v1/jobs/{id}, ended")
-    for connections in CONNECTIONS:
-        pairs = [
-            (
-                measure(ours, f"/v1/jobs/{job}", key, connections)[0],
-                measure(bare, f"/v1/jobs/{job}", key, connections)[0],
+def beside(ours: Arm, bare: Arm, key: str, job: str, console: Console) -> None:
+    heads = ("connections", "ours /s", "bare /s", "ratio", "ours CPU ms", "bare CPU ms", "ratio")
+    for path in COMPARED.values():
+        table = Table(*heads, title=f"GET {path.format(job='{id}')}")
+        for connections in CONNECTIONS:
+            pairs = [
+                [measure(arm, path.format(job=job), key, connections) for arm in (ours, bare)]
+                for _ in range(ROUNDS)
+            ]
+            rates = [(mine[0], theirs[0]) for mine, theirs in pairs]
+            times = [(mine[2], theirs[2]) for mine, theirs in pairs]
+            table.add_row(
+                str(connections),
+                *(f"{statistics.median(side):.0f}" for side in zip(*rates, strict=True)),
+                f"{statistics.median(one / other for one, other in rates):.2f}",
+                *(f"{statistics.median(side):.2f}" for side in zip(*times, strict=True)),
+                f"{statistics.median(other / one for one, other in times):.2f}",
             )
-            for _ in range(ROUNDS)
-        ]
-        mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-        ratio = statistics.median(one / other for one, other in pairs)
-        table.add_row(str(connections), f"{mine:.0f}", f"{theirs:.0f}", f"{ratio:.2f}")
-    console.print(table)
+        console.print(table)
 
 
-def routes(ours: int, key: str, jobs: dict[str, str], console: Console) -> None:
+def routes(ours: Arm, key: str, jobs: dict[str, str], console: Console) -> None:
     paths = [
         f"/v1/jobs/{jobs['ended']}",
         f"/v1/jobs/{jobs['queued']}",
@@ -187,9 +226,9 @@ def routes(ours: int, key: str, jobs: dict[str, str], console: Console) -> None:
     ]
     table = Table("route", "/s", "median ms", title="one connection")
     for path in paths:
-        rate, median = measure(ours, path, key, 1)
+        rate, median, _ = measure(ours, path, key, 1)
         table.add_row(
-            path.replace(jobs["ended"], "ended").replace(jobs["queued"], "queued"),
+            escape(path).replace(jobs["ended"], "ended").replace(jobs["queued"], "queued"),
             f"{rate:.0f}",
             f"{median:.1f}",
         )
@@ -228,7 +267,7 @@ def run(stack: Stack, ended: int, queued: int, folder: Path, console: Console) -
         serve_noop(desk)
         made, key = Keys(desk.db).create("bench")
         jobs = fill(desk, made.owner_id, ended, queued)
-        with gateways(stack, key, jobs["ended"], folder) as (ours, bare):
+        with gateways(stack, key, made.owner_id, jobs["ended"], folder) as (ours, bare):
             beside(ours, bare, key, jobs["ended"], console)
             routes(ours, key, jobs, console)
         claims(desk, console)

@@ -34,14 +34,14 @@ WARM_UPS = 5
 
 
 @contextmanager
-def program(module: list[str], env: dict[str, str], log: Path) -> Iterator[None]:
-    """Run `python -m …` until the block ends."""
+def program(module: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
+    """Run `python -m …` until the block ends; yield its process id."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *module], cwd=ROOT, env=env, stdout=output, stderr=output
         )
         try:
-            yield
+            yield process.pid
         finally:
             process.terminate()
             process.wait(timeout=PATIENCE_SECONDS)

@@ -5,7 +5,8 @@ from pathlib import Path
 from local.processes.process import CannotStart
 from local.servers.wheel_binaries import packaged_version
 from shared.errors import AppError
-from shared.settings import LOOPBACK, Settings, open_to_strangers
+from shared.settings import LOOPBACK, Settings
+from shared.wrong_settings import open_to_strangers
 from worker.supervisor.places import look_around
 
 

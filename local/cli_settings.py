@@ -10,7 +10,8 @@ from pydantic_settings import SettingsError
 
 from local.processes.process import MARK, CannotStart
 from shared.env_file import read_env_file, unset_variables
-from shared.settings import Settings, misspelled_settings, wrong_settings
+from shared.settings import Settings
+from shared.wrong_settings import misspelled_settings, wrong_settings
 
 ENV_FILE: Final = Path(".env")
 

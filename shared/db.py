@@ -57,11 +57,7 @@ class Database:
             connect_args={
                 "connect_timeout": patience_seconds or CONNECT_SECONDS,
                 "application_name": name,
-                "options": (
-                    f"-c statement_timeout={int(self._deadline * 1000)}"
-                    f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
-                    " -c timezone=UTC"
-                ),
+                "options": session_options(deadline),
             },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -114,11 +110,24 @@ class Database:
             if error.connection_invalidated:
                 raise DatabaseUnavailable("the database closed the connection") from error
             if isinstance(error.orig, _NOT_MIGRATED):
-                raise DatabaseUnavailable(
-                    f"the database is not this version's ({error.orig.diag.message_primary});"
-                    " run `alembic upgrade head`"
-                ) from None
+                raise not_migrated(error.orig.diag.message_primary) from None
             raise
+
+
+def session_options(deadline: timedelta) -> str:
+    """Return what a connection tells the server of itself as it opens."""
+    return (
+        f"-c statement_timeout={int(deadline.total_seconds() * 1000)}"
+        f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
+        " -c timezone=UTC"
+    )
+
+
+def not_migrated(what: str | None) -> DatabaseUnavailable:
+    """Return the error of a server that lacks our tables, `what` being its own words."""
+    return DatabaseUnavailable(
+        f"the database is not this version's ({what}); run `alembic upgrade head`"
+    )
 
 
 class _Watchdog:

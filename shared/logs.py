@@ -1,9 +1,10 @@
 """Structured logs: one line per event, ids as fields, never a secret, a prompt or a picture."""
 
+import json
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -20,7 +21,7 @@ def set_up(settings: Settings, *, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
+        structlog.processors.JSONRenderer(serializer=_to_json)
         if settings.log_format == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
     )
@@ -46,6 +47,7 @@ def set_up(settings: Settings, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    _look_up_no_more_than_is_shown()
     for noisy in (
         "botocore",
         "boto3",
@@ -58,6 +60,26 @@ def set_up(settings: Settings, *, process: str) -> None:
         "kombu",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _look_up_no_more_than_is_shown() -> None:
+    """Have no line look for its caller, thread and process: a sixth of what a line takes.
+
+    The switches are those of the "Optimization" of Python's logging HOWTO.
+    """
+    logging._srcfile = None
+    logging.logThreads = logging.logProcesses = False
+    logging.logMultiprocessing = False
+    if sys.version_info >= (3, 12):
+        logging.logAsyncioTasks = False
+
+
+_encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
+
+
+def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
+    """Return the line, by one encoder: json.dumps would make another for each."""
+    return _encoder.encode(event)
 
 
 def _add_logger_name(

@@ -33,3 +33,31 @@ Whole = Annotated[int, BeforeValidator(_no_truth), AfterValidator(_storable)]
 Real = Annotated[float, BeforeValidator(_no_truth_either), Field(allow_inf_nan=False)]
 
 Truth = Annotated[bool, Strict()]
+
+_JSON_WORDS: Final = {
+    "ge": "minimum",
+    "le": "maximum",
+    "gt": "exclusiveMinimum",
+    "lt": "exclusiveMaximum",
+    "multiple_of": "multipleOf",
+}
+
+
+def use_json_words(schema: Any) -> None:
+    """Have a schema name its limits as JSON Schema does: behind a validator pydantic does not.
+
+    Args:
+        schema: changed as it stands; what is named `properties` has names of fields and not words.
+    """
+    if isinstance(schema, list):
+        for each in schema:
+            use_json_words(each)
+    if not isinstance(schema, dict):
+        return
+    for word in [word for word in _JSON_WORDS if isinstance(schema.get(word), int | float)]:
+        schema[_JSON_WORDS[word]] = schema.pop(word)
+    for name, each in schema.items():
+        if name == "properties" and isinstance(each, dict):
+            use_json_words(list(each.values()))
+        else:
+            use_json_words(each)

@@ -15,6 +15,9 @@ from shared.ids import new_id
 LINK_EPOCH: Final = "coalesce((SELECT link_epoch FROM owners WHERE owners.id = jobs.owner_id), 0)"
 """Of a job's owner; a link carries the number that was current when it was made."""
 
+BATCH_LINK_EPOCH: Final = LINK_EPOCH.replace("jobs.", "batches.")
+"""Of a batch's owner."""
+
 
 class Owners:
     """The owners behind logins."""

@@ -121,6 +121,7 @@ batches = Table(
     Column("idempotency_fingerprint", Text),
     # Where `batch.finished` goes; the jobs have an address of their own for their ends.
     Column("webhook_url", Text),
+    Column("webhook_headers", Text),
     Column("total", Integer, nullable=False, server_default=text("0")),
     Column("succeeded", Integer, nullable=False, server_default=text("0")),
     Column("failed", Integer, nullable=False, server_default=text("0")),

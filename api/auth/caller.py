@@ -35,8 +35,9 @@ from shared.errors import (
     SessionEnded,
     Unauthenticated,
 )
+from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
-from shared.jobs.links import Links, SignedLink
+from shared.jobs.links import ZIP, Links, SignedLink
 from shared.settings import Settings
 from shared.tables import ANONYMOUS
 
@@ -116,6 +117,10 @@ class Authenticator:
         self._sessions = sessions
         self._session_cache = session_cache
         self._login_proxy = login_proxy
+        self._ring: ApiKeySet | None = None
+        self._holders: dict[str, tuple[UUID, Caller]] = {}
+        """By the hash of a key's text, what `_ring` was found to say of it."""
+
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
@@ -207,6 +212,12 @@ class Authenticator:
         if self._admin is not None and hmac.compare_digest(digest, self._admin):
             return replace(HOUSE, proof=KeyProof(key_id=None, digest=digest))
         ring = await self._key_cache.read()
+        if ring is not self._ring:
+            self._ring, self._holders = ring, {}
+        if digest in self._holders:
+            key_id, holder = self._holders[digest]
+            self._key_cache.note_use(key_id)
+            return holder
         match = ring.match(token)
         if match is None:
             # It may be newer than what was read; whatever is wrong with it takes the same way.
@@ -221,7 +232,10 @@ class Authenticator:
             # With the request's id: whoever rotates looks for who has not changed over yet.
             _log.info("old_api_key_used", key=key.prefix)
         self._key_cache.note_use(key.id)
-        return replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
+        holder = replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
+        if ring is self._ring and not match.is_old:
+            self._holders[digest] = key.id, holder
+        return holder
 
     def _without(self, scope: Scope, ring: ApiKeySet) -> Caller:
         """Return whom a key that opens nothing leaves: nobody, while there are no keys at all.
@@ -259,9 +273,9 @@ async def require_admin(caller: Authenticated) -> Caller:
 
 
 def _bearer(link: SignedLink) -> Caller:
-    """Return whoever has a link; no owner has a job's id, so that nobody's jobs are theirs."""
-    name = f"link:{public_id(link.job_id)}"
-    return Caller(owner_id=link.job_id, name=name, title=name, way=Way.LINK, link=link)
+    """Return whoever has a link; no owner has its id, so that nobody's jobs are theirs."""
+    name = f"link:{BATCH_ID.show(link.id) if link.variant == ZIP else public_id(link.id)}"
+    return Caller(owner_id=link.id, name=name, title=name, way=Way.LINK, link=link)
 
 
 def _is_for_keys_alone(path: str) -> bool:

@@ -14,6 +14,9 @@ from shared.errors import DatabaseUnavailable
 FRESH_SECONDS: Final = 1.0
 """How long a key that was revoked by another process may go on."""
 
+AHEAD_SECONDS: Final = 0.5
+"""The age from which they are read again while they still serve: then nobody waits for that."""
+
 PAUSE_SECONDS: Final = 0.1
 """From one read to the next, however many guesses ask for one."""
 
@@ -43,7 +46,12 @@ class ApiKeyCache:
         Raises:
             DatabaseUnavailable: Postgres did not tell in time.
         """
-        oldest = time.monotonic() - at_most
+        now = time.monotonic()
+        oldest = now - at_most
+        if self._began_at >= max(oldest, self._not_before):
+            if now - self._began_at > AHEAD_SECONDS:
+                self._begin_to_read()
+            return self._ring
         try:
             async with asyncio.timeout(self._patience_seconds):
                 while self._began_at < max(oldest, self._not_before):
@@ -70,11 +78,14 @@ class ApiKeyCache:
 
     async def _read_once(self) -> None:
         """Wait for the read under way, or begin one."""
+        # Shielded: who gives up must not end it for the others.
+        await asyncio.shield(self._begin_to_read())
+
+    def _begin_to_read(self) -> asyncio.Task[None]:
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read())
             self._reading.add_done_callback(_retrieve)
-        # Shielded: who gives up must not end it for the others.
-        await asyncio.shield(self._reading)
+        return self._reading
 
     async def _read(self) -> None:
         await asyncio.sleep(self._tried_at + PAUSE_SECONDS - time.monotonic())

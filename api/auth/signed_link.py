@@ -1,18 +1,23 @@
-"""The way in of a signed link: GET and HEAD of the one file that it names, and of nothing else."""
+"""The way in of a signed link: GET and HEAD of the one file that it names, and of nothing else.
+
+That is a file of a job, or the zip of a batch.
+"""
 
 import re
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from starlette.types import Scope
 
 from shared.errors import LinkExpired, LinkRefused
-from shared.jobs.job import Variant, parse_id
-from shared.jobs.links import EXPIRED, FORGED, Links, SignedLink
+from shared.jobs.job import Variant
+from shared.jobs.links import EXPIRED, FORGED, ZIP, Links, SignedLink
 
 METHODS: Final = frozenset({"GET", "HEAD"})
 
-_PATH: Final = re.compile(r"/v1/jobs/(job_[0-9a-f]{32})/content")
+_PATH: Final = re.compile(r"/v1/(?:jobs/job|batches/(batch))_([0-9a-f]{32})/content")
 _VARIANTS: Final = frozenset(Variant)
 
 
@@ -33,13 +38,20 @@ def read_link(scope: Scope, links: Links, *, now: float) -> SignedLink | None:
     given = [value for name, value in pairs if name == "link"]
     if not given:
         return None
-    variants = [value for name, value in pairs if name == "variant"] or [Variant.VIDEO]
     # Twice would be read in two ways: by the signature one, by the route the other.
-    if len(given) > 1 or len(variants) > 1 or variants[0] not in _VARIANTS:
+    if len(given) > 1:
         raise LinkRefused(FORGED)
-    link = links.read(given[0], job_id=parse_id(match[1]), variant=Variant(variants[0]))
+    variant = ZIP if match[1] else _variant(pairs)
+    link = links.read(given[0], id=UUID(hex=match[2]), variant=variant)
     if link is None:
         raise LinkRefused(FORGED)
     if link.has_expired(now):
         raise LinkExpired(EXPIRED)
     return link
+
+
+def _variant(pairs: Sequence[tuple[str, str]]) -> Variant:
+    variants = [value for name, value in pairs if name == "variant"] or [Variant.VIDEO]
+    if len(variants) > 1 or variants[0] not in _VARIANTS:
+        raise LinkRefused(FORGED)
+    return Variant(variants[0])

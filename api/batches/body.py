@@ -81,7 +81,12 @@ class BatchRequest:
 
     items: Sequence[BatchItem]
     metadata: Mapping[str, str]
-    webhook_url: str | None
+    webhook: BatchWebhook | None
+    """What is told of the batch's own end."""
+
+    @property
+    def webhook_url(self) -> str | None:
+        return None if self.webhook is None else str(self.webhook.url)
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def read_batch(received: ReceivedBatch) -> BatchRequest:
     return BatchRequest(
         items=items,
         metadata=read_fields(shared).metadata,
-        webhook_url=str(webhook.url) if webhook is not None and tells_end else None,
+        webhook=webhook if tells_end else None,
     )
 
 
@@ -208,11 +213,6 @@ def _shared(received: ReceivedBatch) -> dict[str, Any]:
 def _webhook(sent: object) -> BatchWebhook | None:
     if sent is None:
         return None
-    if isinstance(sent, Mapping) and sent.get("headers") is not None:
-        raise InvalidRequest(
-            "the webhook of a batch takes no headers; its signature says that it is ours",
-            param="webhook.headers",
-        )
     try:
         return BatchWebhook.model_validate(sent)
     except ValidationError as error:
@@ -225,7 +225,8 @@ def _of_jobs(webhook: BatchWebhook | None) -> dict[str, Any] | None:
     if webhook is None:
         return None
     told = [event for event in webhook.event_types if event != BATCH_FINISHED]
-    return {"url": str(webhook.url), "event_types": told} if told else None
+    headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
+    return {"url": str(webhook.url), "event_types": told, "headers": headers} if told else None
 
 
 def _parts_alone(files: Sequence[tuple[str, UploadFile]]) -> list[BatchPart]:

@@ -26,7 +26,7 @@ from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageSource
 from api.submit.images import Images
 from api.submit.remote_urls import check_webhook
-from api.submit.submit import CheckedRequest, check_create, job_of
+from api.submit.submit import CheckedRequest, check_create, job_of, sealed
 from shared.engines.registry import OfferedEngine
 from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge
 from shared.ids import new_id
@@ -96,13 +96,17 @@ def _look_up(
     ports: Ports, caller: Caller, read: BatchRequest, key: str | None, request_id: str
 ) -> CheckedBatch | Batch:
     """Return the batch the key has made already, or what there is to make."""
+    batch_id = new_id()
     new = NewBatch(
-        id=new_id(),
+        id=batch_id,
         owner_id=caller.owner_id,
         metadata=read.metadata,
         webhook_url=read.webhook_url,
         idempotency_key=key,
         idempotency_fingerprint=_fingerprint(read),
+        webhook_headers=(
+            None if read.webhook is None else sealed(read.webhook, ports.header_seal, batch_id)
+        ),
     )
     earlier = None if key is None else ports.batches.by_key(key, owner_id=caller.owner_id)
     if earlier is not None:

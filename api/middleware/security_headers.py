@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -17,6 +16,8 @@ USUAL: Final[Mapping[str, str]] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+_USUAL: Final = tuple((name.lower().encode(), value.encode()) for name, value in USUAL.items())
 
 FILE_POLICY: Final = f"{NOTHING}; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
 """A browser that opens a clip by its address plays it in a page of its own, to which the
@@ -45,9 +46,9 @@ class SecurityHeaders:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in USUAL.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                own = {name.lower() for name, _ in headers}
+                message["headers"] = [*headers, *(one for one in _USUAL if one[0] not in own)]
             await send(message)
 
         await self._app(scope, receive, send_safely if scope["type"] == "http" else send)

@@ -180,7 +180,7 @@ def _job(ports: Ports, caller: Caller, job_id: str, variant: Variant, name: str)
     """Return the caller's job, or the one whose very file a link opens."""
     if caller.link is None:
         return ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
-    if (caller.link.job_id, caller.link.variant, FIRST) != (parse_id(job_id), variant, name):
+    if (caller.link.id, caller.link.variant, FIRST) != (parse_id(job_id), variant, name):
         raise no_such_job()
     return ports.queries.behind(caller.link)
 

@@ -1,12 +1,14 @@
 """A job as the body and headers of an answer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Self, cast
 
 from fastapi import Response
 
+from api.concurrency.known_jobs import KnownJob
 from api.ports import Ports
 from api.responses.file import is_known
 from api.responses.listing import ListOf
@@ -30,14 +32,26 @@ class SearchedJobList(JobList):
     is_cut: bool
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A job's body as JSON, and its validator."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, view: JobView) -> Self:
+        return cls(view.model_dump_json().encode(), etag(view))
+
+
 class JobAnswer:
     """A job as this moment shows it, with its validator."""
 
-    def __init__(self, job: Job, place: QueuePlace | None, view: JobView) -> None:
+    def __init__(self, job: Job, place: QueuePlace | None, shown: Shown) -> None:
         self._job = job
         self._place = place
-        self._view = view
-        self._etag = etag(self._view)
+        self._body = shown.body
+        self._etag = shown.etag
 
     def is_known_by(self, if_none_match: str | None) -> bool:
         """Say whether the client has this very body."""
@@ -45,7 +59,7 @@ class JobAnswer:
 
     def response(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
         return Response(
-            self._view.model_dump_json(),
+            self._body,
             status,
             headers={**self._headers(), **(headers or {})},
             media_type="application/json",
@@ -72,7 +86,22 @@ async def answer_later(ports: Ports, job: Job, base_url: str) -> JobAnswer:
 
 def _answer(ports: Ports, job: Job, board: QueueBoard | None, base_url: str) -> JobAnswer:
     place = None if board is None else board.place(job)
-    return JobAnswer(job, place, view(ports, job, base_url, board=board))
+    return JobAnswer(job, place, Shown.of(view(ports, job, base_url, board=board)))
+
+
+async def answer_known(ports: Ports, known: KnownJob, base_url: str) -> JobAnswer:
+    """Return the same of a job that was read before; what has ended is not written out again."""
+    if known.job.status in LIVE:
+        return await answer_later(ports, known.job, base_url)
+    return JobAnswer(known.job, None, shown_alone(ports, known, base_url))
+
+
+def shown_alone(ports: Ports, known: KnownJob, base_url: str) -> Shown:
+    """Return the job as lists have it, without its place; written once while its links last."""
+    case = base_url, ports.links.expires(datetime.now(UTC))
+    if known.kept is None or known.kept[0] != case:
+        known.kept = case, Shown.of(view(ports, known.job, base_url))
+    return cast(Shown, known.kept[1])
 
 
 async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
@@ -98,6 +127,19 @@ def view(ports: Ports, job: Job, base_url: str, *, board: QueueBoard | None = No
         place=None if board is None else board.place(job),
         expected=None if board is None else board.expected(job),
     )
+
+
+def known_list(ports: Ports, jobs: Sequence[KnownJob], base_url: str, *, has_more: bool) -> bytes:
+    """Return a `JobList` of these jobs, whose bodies are written once while they are the same."""
+    bodies = b",".join(shown_alone(ports, known, base_url).body for known in jobs)
+    ids = [known.job.public_id for known in jobs]
+    ends = JobList(
+        data=[],
+        first_id=ids[0] if ids else None,
+        last_id=ids[-1] if ids else None,
+        has_more=has_more,
+    )
+    return ends.model_dump_json().encode().replace(b'"data":[]', b'"data":[' + bodies + b"]", 1)
 
 
 def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ from api.openapi import MORE_IMAGES
 from api.submit.warnings import unused
 from shared.engines.spec import MIN_SIDE, EngineSpec, Fit, Honours, Quality
 from shared.jobs.create import CreateJob
+from shared.numbers import use_json_words
 
 
 def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
@@ -35,6 +36,7 @@ def parameters_schema(spec: EngineSpec) -> dict[str, Any]:
         properties[name]["x-ignored"] = True
     schema["required"] = ["prompt"] if spec.prompt_required else []
     schema["title"] = spec.title
+    use_json_words(schema)
     return schema
 
 

@@ -1,11 +1,13 @@
 """Batches: create, look, list, cancel, and fetch all their clips as one zip."""
 
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import Annotated, Final
+from uuid import UUID
 
 import structlog
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 
 from api.auth.caller import Authenticated, Caller
@@ -20,8 +22,17 @@ from api.responses.listing import ListOf
 from api.route import Route
 from api.submit.idempotency import Idempotency
 from shared.errors import BatchNotReady, Gone, Unavailable
-from shared.jobs.batch import BATCH_ID, Batch, BatchView, LiveCounts, batch_view, parse_batch_id
+from shared.jobs.batch import (
+    BATCH_ID,
+    Batch,
+    BatchView,
+    LiveCounts,
+    batch_view,
+    no_such_batch,
+    parse_batch_id,
+)
 from shared.jobs.batch_queries import WRONG_CURSOR
+from shared.jobs.links import ZIP as ZIP_LINK
 
 router = APIRouter(
     route_class=Route,
@@ -65,7 +76,11 @@ def list_batches(
     """List batches, the newest first."""
     page = ports.batches.page(paging.cut(BATCH_ID, wrong=WRONG_CURSOR), owner_id=caller.owner_id)
     views = [
-        batch_view(batch, page.live.get(batch.id, LiveCounts()), base_url=base_url)
+        batch_view(
+            batch,
+            page.live.get(batch.id, LiveCounts()),
+            content_url=_zip_url(ports, batch, base_url),
+        )
         for batch in page.items
     ]
     return BatchList.of(views, has_more=page.has_more)
@@ -89,12 +104,18 @@ def cancel_batch(
 
 
 @router.get("/{batch_id}/content", response_class=Response, responses=ZIP)
-async def batch_content(batch_id: str, ports: Given, caller: Authenticated) -> StreamingResponse:
+async def batch_content(
+    batch_id: str,
+    ports: Given,
+    caller: Authenticated,
+    link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+) -> StreamingResponse:
     """Fetch every clip of a finished batch as one zip, with results.csv."""
+    # The link was read before the request came here: what it opens is `caller.link`.
 
     def start() -> tuple[Batch, bytes, Iterator[bytes]]:
-        batch = ports.batches.get(parse_batch_id(batch_id), owner_id=caller.owner_id)
-        pieces = _archive(ports, batch, caller)
+        batch = _opened(ports, caller, parse_batch_id(batch_id))
+        pieces = _archive(ports, batch)
         return batch, next(pieces), pieces
 
     download = partial(ports.pools.downloads.run, owner_id=caller.owner_id)
@@ -115,7 +136,16 @@ async def batch_content(batch_id: str, ports: Given, caller: Authenticated) -> S
     return StreamingResponse(stream(), headers=headers, media_type="application/zip")
 
 
-def _archive(ports: Ports, batch: Batch, caller: Caller) -> Iterator[bytes]:
+def _opened(ports: Ports, caller: Caller, batch_id: UUID) -> Batch:
+    """Return the caller's batch, or the one whose zip a link opens."""
+    if caller.link is None:
+        return ports.batches.get(batch_id, owner_id=caller.owner_id)
+    if (caller.link.id, caller.link.variant) != (batch_id, ZIP_LINK):
+        raise no_such_batch()
+    return ports.batches.behind(caller.link)
+
+
+def _archive(ports: Ports, batch: Batch) -> Iterator[bytes]:
     """Yield the zip's pieces, none of them empty.
 
     Raises:
@@ -128,7 +158,7 @@ def _archive(ports: Ports, batch: Batch, caller: Caller) -> Iterator[bytes]:
             f"{batch.total - ended} of the batch's {batch.total} jobs have not ended yet; its"
             " files come when all have; cancel it to have those that are done"
         )
-    jobs = list(ports.batches.jobs(batch.id, owner_id=caller.owner_id))
+    jobs = list(ports.batches.jobs(batch.id, owner_id=batch.owner_id))
     if not any(job.expired_at is None and job.deleted_at is None for _, job in jobs):
         raise Gone("the batch's files were kept until their time was over")
     return filter(None, write_archive(ports.storage, batch, iter(jobs)))
@@ -136,7 +166,11 @@ def _archive(ports: Ports, batch: Batch, caller: Caller) -> Iterator[bytes]:
 
 def _view(ports: Ports, batch: Batch, base_url: str) -> BatchView:
     live = ports.batches.live([batch]).get(batch.id, LiveCounts())
-    return batch_view(batch, live, base_url=base_url)
+    return batch_view(batch, live, content_url=_zip_url(ports, batch, base_url))
+
+
+def _zip_url(ports: Ports, batch: Batch, base_url: str) -> str:
+    return f"{base_url}{ports.links.zip_path(batch, now=datetime.now(UTC))}"
 
 
 def _answer(view: BatchView, status: int = 200, headers: dict[str, str] | None = None) -> Response:

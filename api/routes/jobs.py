@@ -1,5 +1,6 @@
 """Jobs: create, look, list, cancel, delete, and fetch what they made."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -10,14 +11,34 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Body, Depends, Header, Query, Request, Response
 from pydantic import TypeAdapter, ValidationError
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from api.auth.caller import Authenticated
 from api.body_limit import takes_picture
-from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Paged, Preferring, known_query
+from api.dependencies import (
+    DEFAULT_LIMIT,
+    MAX_WAIT_SECONDS,
+    BaseUrl,
+    Given,
+    Paged,
+    Preferring,
+    base_url_of,
+    known_query,
+)
 from api.openapi import CREATE_BODY, FILE, METADATA_QUERY, PROBLEMS
+from api.ports import Ports
 from api.problems import request_id
 from api.responses.file import serve
-from api.responses.job import JobList, SearchedJobList, answer, answer_later, view
+from api.responses.job import (
+    JobList,
+    SearchedJobList,
+    answer,
+    answer_known,
+    answer_later,
+    known_list,
+    view,
+)
 from api.route import Route
 from api.submit.body import refuse_nul
 from api.submit.idempotency import Idempotency
@@ -46,6 +67,8 @@ router = APIRouter(
 _PAIRS: Final = TypeAdapter(Metadata)
 
 MAX_STEP: Final = 1_000_000
+NEWEST: Final = re.compile(r"(?:limit=([1-9][0-9]?|100))?")
+"""The queries that name at most how many jobs to list."""
 
 _log = structlog.get_logger(__name__)
 
@@ -141,9 +164,8 @@ async def get_job(
     if_none_match: Annotated[str | None, Header()] = None,
 ) -> Response:
     """Show a job; 304 where the client has seen this version."""
-
-    job = await ports.job_reads.get(parse_id(job_id), owner_id=caller.owner_id)
-    shown = await answer_later(ports, job, base_url)
+    known = await ports.known_jobs.get(parse_id(job_id), owner_id=caller.owner_id)
+    job, shown = known.job, await answer_known(ports, known, base_url)
     is_known = shown.is_known_by(if_none_match)
     if wait and not job.is_terminal and (is_known or if_none_match is None):
         seen = job.version if is_known else None
@@ -151,6 +173,29 @@ async def get_job(
         job = await ports.job_watcher.until(job, is_news, within=timedelta(seconds=wait))
         shown = await answer_later(ports, job, base_url)
     return shown.not_modified() if shown.is_known_by(if_none_match) else shown.response()
+
+
+async def list_newest(scope: Scope, _last: str, query: str) -> Response:
+    """Answer what `list_jobs` answers to who asks for the newest, narrowed by nothing."""
+    ports: Ports = scope["app"].state.ports
+    match = NEWEST.fullmatch(query)
+    assert match is not None
+    limit = int(match[1] or DEFAULT_LIMIT)
+    owner_id = scope["state"]["caller"].owner_id
+    jobs = await ports.known_jobs.newest(owner_id, limit + 1)
+    base_url = base_url_of(scope, ports.settings)
+    body = known_list(ports, jobs[:limit], base_url, has_more=len(jobs) > limit)
+    return Response(body, media_type="application/json")
+
+
+async def poll(scope: Scope, job_id: str, _query: str) -> Response:
+    """Answer what `get_job` answers to who sends no query."""
+    ports: Ports = scope["app"].state.ports
+    owner_id = scope["state"]["caller"].owner_id
+    known = await ports.known_jobs.get(parse_id(job_id), owner_id=owner_id)
+    shown = await answer_known(ports, known, base_url_of(scope, ports.settings))
+    is_known = shown.is_known_by(Headers(scope=scope).get("if-none-match"))
+    return shown.not_modified() if is_known else shown.response()
 
 
 @router.post("/{job_id}/cancel", response_model=JobView)

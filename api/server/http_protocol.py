@@ -20,12 +20,42 @@ FRAMING: Final = 8
 
 
 class _Exit:
-    """A transport as an answer needs it, of which something else is called in place of `close`."""
+    """A transport as an answer needs it: its head goes out with the first part of its body.
 
-    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
-        self.write = transport.write
+    uvicorn writes them one by one, and each is a call of the kernel and wakes the client. Where no
+    body follows within the same turn of the loop, as in a stream, the head goes alone.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: asyncio.Transport,
+        close: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._transport = transport
+        self._close = close
+        self._head: bytes | None = None
+        self._has_begun = False
         self.is_closing = transport.is_closing
-        self.close = close
+
+    def write(self, part: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._head = part
+            self._loop.call_soon(self._write_head)
+            return
+        head, self._head = self._head, None
+        self._transport.write(part if head is None else head + part)
+
+    def close(self) -> None:
+        self._write_head()
+        self._close()
+
+    def _write_head(self) -> None:
+        head, self._head = self._head, None
+        if head is not None:
+            self._transport.write(head)
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -70,7 +100,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
         if self.cycle is not None:
             close = partial(self._leave, self.cycle)
-            self.cycle.transport = cast(asyncio.Transport, _Exit(self.transport, close))
+            self.cycle.transport = cast(asyncio.Transport, _Exit(self.loop, self.transport, close))
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)

@@ -193,10 +193,10 @@ def _sealed_anew(order: _Order, seal: HeaderSeal, job_id: UUID) -> str | None:
     """
     if order.sealed_headers is None:
         return None
-    headers = seal.open(order.sealed_headers, job_id=order.earlier.id)
+    headers = seal.open(order.sealed_headers, of=order.earlier.id)
     if headers is None:
         raise InvalidRequest(
             "the headers of this job's webhook were sealed with a secret that is gone; send a new"
             " job with them"
         )
-    return seal.seal(headers, job_id=job_id)
+    return seal.seal(headers, of=job_id)

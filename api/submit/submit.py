@@ -33,7 +33,7 @@ from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
 from shared.ids import new_id
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
-from shared.jobs.job import Job, public_id
+from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import same_request
@@ -244,7 +244,7 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         idempotency_fingerprint=order.fingerprint,
         webhook_url=None if webhook is None else str(webhook.url),
         webhook_event_types=() if webhook is None else webhook.event_types,
-        webhook_headers=None if webhook is None else _sealed(webhook, ports.header_seal, job_id),
+        webhook_headers=None if webhook is None else sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
         warnings=(
             *order.create.warnings,
@@ -256,13 +256,13 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     )
 
 
-def _sealed(webhook: Webhook, seal: HeaderSeal, job_id: UUID) -> str | None:
+def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
     """Return the headers as they may be kept: only the installation's secret opens them."""
     if not webhook.headers:
         return None
-    _log.info("webhook_headers_kept", job=public_id(job_id), names=sorted(webhook.headers))
+    _log.info("webhook_headers_kept", of=of.hex, names=sorted(webhook.headers))
     headers = {name: value.get_secret_value() for name, value in webhook.headers.items()}
-    return seal.seal(headers, job_id=job_id)
+    return seal.seal(headers, of=of)
 
 
 def _more_inputs(

@@ -11,8 +11,6 @@ export default {
   "shape.near": "Nearest",
   "expect.soon": "about {end}",
   "expect.wait": "starts in {start}, ready in {end}",
-  "model.hosted": "Leaves this house",
-  "model.sentOut": "Your photo and your words are sent to {provider}, which takes about ${usd} for each second of clip.",
   "fit.side": "At this resolution the clip would be {width} × {height}; this model goes up to {most} on a side.",
   "fit.frames": "The cards at work hold {frames} frames ({seconds} s) at {resolution}.",
   "fit.resolution": "No card at work can hold {resolution} in this shape.",

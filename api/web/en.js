@@ -94,6 +94,7 @@ export default {
   "model.readsMoves": "reads moves",
   "model.ignores": "takes no words",
   "model.asleep": "no worker",
+  "model.sentOut": "Your photo and words go to {provider}, for about ${usd} a second of clip.",
   "licence.yes": "commercial use allowed",
   "licence.no": "no commercial use",
   "licence.ask": "ask before commercial use",

@@ -57,7 +57,7 @@ export function clipSeconds(of = model()) {
 const shortSide = (resolution) => parseInt(resolution, 10);
 
 function sizeFor(of, aspect, resolution) {
-  // A model with sizes of its own has the same ones for each resolution, and shows none.
+  // A model with sizes of its own shows no resolution.
   const buckets = of.buckets?.[resolution] ?? Object.values(of.buckets || {})[0];
   if (buckets?.length) {
     const far = ([w, h]) => Math.abs(Math.log(w / h) - Math.log(aspect));

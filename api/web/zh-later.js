@@ -11,8 +11,6 @@ export default {
   "shape.near": "最接近",
   "expect.soon": "约 {end}",
   "expect.wait": "{start}后开始，{end}后完成",
-  "model.hosted": "会发送到外部",
-  "model.sentOut": "照片和文字会发送给 {provider}，每秒短片约收 ${usd} 美元。",
   "fit.side": "此分辨率下短片为 {width} × {height}，此模型单边最大 {most}。",
   "fit.frames": "现有显卡在 {resolution} 下最多 {frames} 帧（{seconds} 秒）。",
   "fit.resolution": "现有显卡无法生成此画幅的 {resolution}。",

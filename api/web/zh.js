@@ -94,6 +94,7 @@ export default {
   "model.readsMoves": "读取运镜",
   "model.ignores": "不读文字",
   "model.asleep": "无工作进程",
+  "model.sentOut": "照片和文字会发给 {provider}，每秒短片约 ${usd}。",
   "licence.yes": "可商用",
   "licence.no": "不可商用",
   "licence.ask": "商用前请先询问",

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import text
@@ -13,6 +13,7 @@ from shared.engines.spec import EngineSpec
 from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
 from shared.excerpt import excerpt
+from shared.loop_reads import LoopReads
 
 WORKER_ALIVE_SECONDS: Final = 30
 
@@ -61,6 +62,24 @@ class OfferedEngine:
     """Cards that would serve it, and fell off the bus."""
     weights: WeightsView | None = None
     """How they stand at the worker that is nearest to rendering; None where none says."""
+
+
+class OfferHeads:
+    """Reads on the event loop what may change of the offers, in their order."""
+
+    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
+        self._reads = LoopReads(url, _HEADS, deadline=deadline, name=name)
+
+    async def all(self) -> tuple[str, ...]:
+        """Return one text for each offer, equal while the offer is.
+
+        Raises:
+            DatabaseUnavailable: Postgres did not tell in time.
+        """
+        return tuple(await self._reads.values())
+
+    def close(self) -> None:
+        self._reads.close()
 
 
 class EngineRegistry:
@@ -166,19 +185,34 @@ ON CONFLICT (name) DO UPDATE SET
     beat_at = clock_timestamp()
 """)
 
-_OFFERS: Final = text("""
-SELECT e.spec, jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name),
+_WEIGHTS: Final = "jsonb_agg(w.weights -> e.name) FILTER (WHERE w.weights ? e.name)"
+_WORKERS: Final = """
     count(w.name), e.updated_at,
-    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END,
-    CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END,
+    CASE WHEN bool_and(coalesce(w.vram_bytes, 0) > 0) THEN max(w.vram_bytes) END
+"""
+_FREE: Final = "CASE WHEN bool_and(w.free_bytes IS NOT NULL) THEN max(w.free_bytes) END"
+_LOST_CARDS: Final = """
     (SELECT count(*) FROM workers l WHERE e.name = ANY(l.engines) AND l.state = 'lost'
-     AND l.beat_at > clock_timestamp() - make_interval(secs => :alive))
+     AND l.beat_at > clock_timestamp() - make_interval(secs => {alive}))
+"""
+
+_FROM: Final = """
 FROM engines e LEFT JOIN workers w ON e.name = ANY(w.engines)
     AND w.state NOT IN ('stopped', 'lost')
-    AND w.beat_at > clock_timestamp() - make_interval(secs => :alive)
-GROUP BY e.name, e.spec, e.rank, e.updated_at
+    AND w.beat_at > clock_timestamp() - make_interval(secs => {alive})
+GROUP BY e.name, e.rank, e.updated_at
 ORDER BY (count(w.name) > 0) DESC, e.rank, e.name
-""")
+"""
+
+_OFFERS: Final = text(
+    f"SELECT e.spec, {_WEIGHTS}, {_WORKERS}, {_FREE}, {_LOST_CARDS} {_FROM}".format(alive=":alive")
+)
+
+# Without the specs, which are long: one that changes has another `updated_at`. And without the
+# room on disks, which changes with each beat and is shown to nobody.
+_HEADS: Final = (
+    f"SELECT jsonb_build_array(e.name, {_WEIGHTS}, {_WORKERS}, {_LOST_CARDS})::text {_FROM}"
+).format(alive=WORKER_ALIVE_SECONDS)
 
 _LIVE: Final = text(
     "SELECT count(*) FROM workers WHERE state NOT IN ('stopped', 'lost')"

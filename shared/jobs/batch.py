@@ -20,7 +20,10 @@ MAX_ITEMS: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class NewBatch:
-    """What a submit writes of the batch itself; `webhook_url` is told of its end."""
+    """What a submit writes of the batch itself; `webhook_url` is told of its end.
+
+    `webhook_headers` go along with that, and are sealed.
+    """
 
     id: UUID
     owner_id: UUID
@@ -28,6 +31,7 @@ class NewBatch:
     webhook_url: str | None
     idempotency_key: str | None
     idempotency_fingerprint: str
+    webhook_headers: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +49,13 @@ class Batch:
     created_at: datetime
     canceled_at: datetime | None
     finished_at: datetime | None
+    link_epoch: int | None = None
+    """The number of its owner's links; None where a row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
-        return cls(**{field.name: row[field.name] for field in fields(cls)})
+        names = [field.name for field in fields(cls) if field.name != "link_epoch"]
+        return cls(**{name: row[name] for name in names}, link_epoch=row.get("link_epoch"))
 
     @property
     def public_id(self) -> str:
@@ -81,7 +88,8 @@ class BatchView(BaseModel):
     """A batch as clients see it, and as `batch.finished` carries it.
 
     It is `finished` once every job has ended, however it did; `content_url` then has the clips in
-    one zip. `percent` is the mean over the jobs, an ended one as 100.
+    one zip, and works alone and for a time, as a job's links do. `percent` is the mean over the
+    jobs, an ended one as 100.
     """
 
     id: str
@@ -96,7 +104,12 @@ class BatchView(BaseModel):
     metadata: dict[str, str]
 
 
-def batch_view(batch: Batch, live: LiveCounts, *, base_url: str) -> BatchView:
+def batch_view(batch: Batch, live: LiveCounts, *, content_url: str | None) -> BatchView:
+    """Return the batch as clients see it.
+
+    Args:
+        content_url: where its zip is, which is shown once it is finished.
+    """
     ended = batch.succeeded + batch.failed + batch.canceled
     is_finished = batch.finished_at is not None
     # Read a moment apart from the row: what is neither counted nor seen alive has just ended.
@@ -116,7 +129,7 @@ def batch_view(batch: Batch, live: LiveCounts, *, base_url: str) -> BatchView:
         created_at=batch.created_at,
         canceled_at=batch.canceled_at,
         finished_at=batch.finished_at,
-        content_url=f"{base_url}/v1/batches/{batch.public_id}/content" if is_finished else None,
+        content_url=content_url if is_finished else None,
         metadata=batch.metadata,
     )
 

@@ -8,11 +8,13 @@ from uuid import UUID
 from sqlalchemy import text
 
 from shared.db import Database
-from shared.errors import InvalidRequest
+from shared.errors import InvalidRequest, LinkExpired
 from shared.jobs.batch import Batch, LiveCounts, no_such_batch
 from shared.jobs.job import Job
+from shared.jobs.links import EXPIRED, SignedLink
 from shared.jobs.view import progress_percent
 from shared.lifecycle import Stage
+from shared.owners import BATCH_LINK_EPOCH
 from shared.paging import Cut, Page
 
 WRONG_CURSOR: Final = "after is not the id of one of your batches"
@@ -41,6 +43,22 @@ class BatchQueries:
         if row is None:
             raise no_such_batch()
         return Batch.from_row(row)
+
+    def behind(self, link: SignedLink) -> Batch:
+        """Return the batch whose zip a link leads to, whoever asks.
+
+        Raises:
+            NotFound: there is none any more.
+            LinkExpired: its owner's links were ended after this one was made.
+        """
+        with self._db.autocommit() as connection:
+            row = connection.execute(_BY_LINK, {"id": link.id}).mappings().first()
+        if row is None:
+            raise no_such_batch()
+        batch = Batch.from_row(row)
+        if batch.link_epoch != link.epoch:
+            raise LinkExpired(EXPIRED)
+        return batch
 
     def by_key(self, idempotency_key: str, *, owner_id: UUID) -> Batch | None:
         values = {"owner_id": owner_id, "key": idempotency_key}
@@ -98,17 +116,17 @@ class BatchQueries:
             yield row["batch_position"], Job.from_row(row)
 
 
-_BY_ID: Final = text("SELECT * FROM batches WHERE id = :id AND owner_id = :owner_id")
-_BY_KEY: Final = text(
-    "SELECT * FROM batches WHERE owner_id = :owner_id AND idempotency_key = :key"
-)
+_LINKED: Final = f"SELECT *, {BATCH_LINK_EPOCH} AS link_epoch FROM batches"  # noqa: S608 (constants)
+_BY_ID: Final = text(f"{_LINKED} WHERE id = :id AND owner_id = :owner_id")
+_BY_LINK: Final = text(f"{_LINKED} WHERE id = :id")
+_BY_KEY: Final = text(f"{_LINKED} WHERE owner_id = :owner_id AND idempotency_key = :key")
 
 _NEWEST, _OLDEST = (
     text(f"""
-SELECT * FROM batches
+{_LINKED}
 WHERE owner_id = :owner_id AND (CAST(:after AS uuid) IS NULL OR id {comes} CAST(:after AS uuid))
 ORDER BY id {order} LIMIT :limit
-""")  # noqa: S608 (only constants)
+""")
     for comes, order in (("<", "DESC"), (">", "ASC"))
 )
 

@@ -5,12 +5,12 @@ Each status is a walk along an index by id, and a page is merged from the five. 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, RowMapping, TextClause, text
 
 from shared.errors import InvalidRequest
 from shared.jobs.job import Job
@@ -19,6 +19,8 @@ from shared.lifecycle import Status
 from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
+FIRST_LOOK: Final = 200
+"""Of so many each is read by itself, until a page is full; all of 5,000 are read and sorted."""
 WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
 
@@ -61,12 +63,18 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "after": cut.after,
         "limit": cut.limit + 1,
         "searched": SEARCHED,
+        "first": FIRST_LOOK,
         "metadata": json.dumps(dict(narrow.metadata or {})),
         "query": narrow.query,
     }
     if cut.after is not None and connection.execute(_OWNS, values).first() is None:
         raise InvalidRequest(WRONG_CURSOR, param="after")
-    found = connection.execute(_statement(narrow, cut), values).mappings().all()
+    found: Sequence[RowMapping] = ()
+    if narrow.is_search and narrow.batch_id is None and cut.newest_first:
+        # The newest of what is found are among the newest: most searches end here.
+        found = connection.execute(_first_look(narrow, cut), values).mappings().all()
+    if len(found) <= cut.limit:
+        found = connection.execute(_statement(narrow, cut), values).mappings().all()
     is_cut = narrow.is_search and connection.execute(_IS_CUT, values).first() is not None
     jobs = [Job.from_row(row) for row in found[: cut.limit]]
     return JobPage(jobs, has_more=len(found) > cut.limit, is_cut=is_cut)
@@ -89,12 +97,19 @@ def _statement(narrow: Filter, cut: Cut) -> TextClause:
     return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id {order}")
 
 
+def _first_look(narrow: Filter, cut: Cut) -> TextClause:
+    """Return the statement that searches the newest few: their ids by an index alone, in order."""
+    after = "" if cut.after is None else "AND jobs.id < :after"
+    ids = _FIRST_LOOK.format(window=_walk(narrow, "id", "DESC", "", ":first"), after=after)
+    return text(f"{LINKED} WHERE id = ANY(ARRAY({ids})) ORDER BY id DESC")
+
+
 def _walk(narrow: Filter, columns: str, order: str, after: str, limit: str) -> str:
     engine = "" if narrow.engine is None else "AND engine = :engine"
-    return _WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
+    return WALK.format(columns=columns, order=order, after=after, limit=limit, engine=engine)
 
 
-_WALK: Final = """
+WALK: Final = """
     SELECT {columns} FROM unnest(CAST(:statuses AS text[])) AS one(name)
     CROSS JOIN LATERAL (
         SELECT {columns} FROM jobs
@@ -116,6 +131,12 @@ _SEARCH: Final = f"""
     ORDER BY id {{order}} LIMIT :limit
 """  # noqa: S608 (constants)
 
+_FIRST_LOOK: Final = f"""
+    SELECT jobs.id FROM ({{window}}) AS newest JOIN jobs ON jobs.id = newest.id
+    WHERE true {{after}} AND {_MATCHES}
+    ORDER BY jobs.id DESC LIMIT :limit
+"""  # noqa: S608 (constants)
+
 # A batch has a hundred jobs at most: they are read first, whatever else is asked of them.
 _BATCH: Final = f"""
     WITH batch AS MATERIALIZED (
@@ -128,8 +149,9 @@ _BATCH: Final = f"""
 
 _OWNS: Final = text("SELECT FROM jobs WHERE id = :after AND owner_id = :owner_id")
 
-# By the plain index of the owner: a listing of few jobs is then not called cut.
+# Of all statuses: a listing of few jobs is not called cut. They are named for the index's sake.
 _IS_CUT: Final = text(
     "SELECT FROM jobs WHERE owner_id = :owner_id AND deleted_at IS NULL"
-    " ORDER BY id DESC OFFSET :searched LIMIT 1"
+    f" AND status IN ({', '.join(repr(str(status)) for status in Status)})"
+    " OFFSET :searched LIMIT 1"
 )

@@ -70,7 +70,7 @@ class JobQueries:
             NotFound: it was deleted.
             LinkExpired: its owner's links were ended after this one was made.
         """
-        job = self._one(_LINKED.where(jobs.c.id == link.job_id, jobs.c.deleted_at.is_(None)))
+        job = self._one(_LINKED.where(jobs.c.id == link.id, jobs.c.deleted_at.is_(None)))
         if job.link_epoch != link.epoch:
             raise LinkExpired(EXPIRED)
         return job

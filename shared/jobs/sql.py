@@ -9,7 +9,7 @@ from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.residency import SWAP_RANK
 from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
 from shared.lifecycle import TERMINAL, TRANSITIONS, Event, Status
-from shared.owners import LINK_EPOCH
+from shared.owners import BATCH_LINK_EPOCH, LINK_EPOCH
 
 
 def _transition(event: Event, assignments: str, where: str, returning: str = "*") -> TextClause:
@@ -83,13 +83,13 @@ RETURNING *
 SELECT * FROM made
 """)
 
-SUBMIT_BATCH: Final = text("""
-INSERT INTO batches (id, owner_id, metadata, webhook_url, idempotency_key,
+SUBMIT_BATCH: Final = text(f"""
+INSERT INTO batches (id, owner_id, metadata, webhook_url, webhook_headers, idempotency_key,
                      idempotency_fingerprint, total)
-VALUES (:id, :owner_id, CAST(:metadata AS jsonb), :webhook_url, :idempotency_key,
-        :idempotency_fingerprint, :total)
+VALUES (:id, :owner_id, CAST(:metadata AS jsonb), :webhook_url, :webhook_headers,
+        :idempotency_key, :idempotency_fingerprint, :total)
 ON CONFLICT (owner_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
-RETURNING *
+RETURNING *, {BATCH_LINK_EPOCH} AS link_epoch
 """)
 
 _MAY_START: Final = (
@@ -180,7 +180,7 @@ CANCEL_BATCH: Final = _transition(
 
 MARK_BATCH_CANCELED: Final = text(
     "UPDATE batches SET canceled_at = coalesce(canceled_at, clock_timestamp())"
-    " WHERE id = :batch_id AND owner_id = :owner_id RETURNING *"
+    f" WHERE id = :batch_id AND owner_id = :owner_id RETURNING *, {BATCH_LINK_EPOCH} AS link_epoch"
 )
 
 TIME_OUT: Final = _transition(
@@ -233,7 +233,6 @@ BY_KEY: Final = text(
     " WHERE owner_id = :owner_id AND idempotency_key = :key"
 )
 
-BATCH_BY_ID: Final = text("SELECT * FROM batches WHERE id = :batch_id AND owner_id = :owner_id")
-BATCH_BY_KEY: Final = text(
-    "SELECT * FROM batches WHERE owner_id = :owner_id AND idempotency_key = :key"
-)
+_BATCH: Final = f"SELECT *, {BATCH_LINK_EPOCH} AS link_epoch FROM batches"
+BATCH_BY_ID: Final = text(f"{_BATCH} WHERE id = :batch_id AND owner_id = :owner_id")
+BATCH_BY_KEY: Final = text(f"{_BATCH} WHERE owner_id = :owner_id AND idempotency_key = :key")

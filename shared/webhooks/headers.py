@@ -1,7 +1,7 @@
 """The headers that a receiver asks for, as a token or a password: checked, and sealed at rest.
 
-AES-256-GCM under a key of the installation's secret; the job's id is authenticated with them, so
-that what is sealed for one job opens for no other.
+AES-256-GCM under a key of the installation's secret; the id of the job, or of the batch, is
+authenticated with them, so that what is sealed for one opens for no other.
 """
 
 import base64
@@ -94,18 +94,18 @@ class HeaderSeal:
     def __init__(self, keys: Sequence[bytes]) -> None:
         self._ciphers = [AESGCM(key) for key in keys]
 
-    def seal(self, headers: Mapping[str, str], *, job_id: UUID) -> str:
+    def seal(self, headers: Mapping[str, str], *, of: UUID) -> str:
         nonce = secrets.token_bytes(NONCE_BYTES)
         text = json.dumps(dict(headers)).encode()
-        sealed = self._ciphers[0].encrypt(nonce, text, job_id.bytes)
+        sealed = self._ciphers[0].encrypt(nonce, text, of.bytes)
         return base64.b64encode(nonce + sealed).decode()
 
-    def open(self, sealed: str, *, job_id: UUID) -> dict[str, str] | None:
+    def open(self, sealed: str, *, of: UUID) -> dict[str, str] | None:
         """Return the headers, or None where the secret that sealed them is named no more."""
         raw = base64.b64decode(sealed)
         for cipher in self._ciphers:
             try:
-                text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], job_id.bytes)
+                text = cipher.decrypt(raw[:NONCE_BYTES], raw[NONCE_BYTES:], of.bytes)
             except InvalidTag:
                 continue
             headers: dict[str, str] = json.loads(text)

@@ -203,7 +203,7 @@ def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
     fake_worker.offer(HOSTED)
     page = guest.page
     enter(page, studio)
-    expect(page.locator(".hosted")).to_contain_text("sent to Runway, which takes about $0.1")
+    expect(page.locator(".hosted")).to_contain_text("go to Runway, for about $0.1 a second")
     expect(page.get_by_text("512p")).to_have_count(0)
     page.locator(".sample").first.click()
     page.locator(".big").click()

@@ -27,6 +27,9 @@ SMALL_SVD: dict[str, Any] = {
     "guidance_scale": 3.0,
 }
 
+KEPT_FOR_GOOD = 2048
+"""Numbers that a library keeps from its first use on; a model holds hundreds of kilobytes."""
+
 MODELS: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]]] = {
     "i2vgen-xl": (I2VGenXLEngine, small_i2vgen_xl, small_engine.brief),
     "wan": (WanEngine, tiny_wan, asked),
@@ -46,13 +49,12 @@ def test_a_model_that_is_unloaded_gives_all_its_memory_back(name: str, tmp_path:
     kind, build, request = MODELS[name]
     folder = build(tmp_path / name)
     engine = kind(Settings(model_dir=folder, _env_file=None))
-    _load_render_unload(engine, request())  # What the libraries keep for good, once.
     before = held_bytes()
 
     loaded = _load_render_unload(engine, request())
 
     assert loaded > before + 100_000
-    assert held_bytes() <= before
+    assert held_bytes() <= before + KEPT_FOR_GOOD
 
 
 def _load_render_unload(engine: Any, request: RenderRequest) -> int:

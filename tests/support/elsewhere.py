@@ -1,6 +1,6 @@
 """A place that renders, played in memory: it does as a test says, and counts what it was asked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ class Elsewhere:
         self.clip = clip or mp4(moving(FRAMES), fps=FPS)
         self.asked: list[tuple[str, Any]] = []
         self.tasks: dict[str, list[Look]] = {}
-        self.trouble: dict[str, list[Exception | None]] = {}
+        self.trouble: dict[str, Sequence[Exception | None]] = {}
         self.after_create: Callable[[], None] = lambda: None
         self.looks = [Look(TaskState.RENDERING, progress=0.5), Look(TaskState.DONE)]
         self.found = Found()
@@ -70,8 +70,8 @@ class Elsewhere:
 
     def _meet(self, name: str, what: Any) -> None:
         self.asked.append((name, what))
-        trouble = self.trouble.get(name, [])
-        if trouble and (error := trouble.pop(0)) is not None:
+        error, *self.trouble[name] = self.trouble.get(name) or [None]
+        if error is not None:
             raise error
 
 

@@ -297,7 +297,7 @@ def _patience(storage_read: timedelta) -> Iterator[None]:
         for name in (
             "api.concurrency.thread_pools.DATABASE_PATIENCE_SECONDS",
             "api.concurrency.thread_pools.PATIENCE_SECONDS",
-            "api.concurrency.job_reads.PATIENCE_SECONDS",
+            "api.concurrency.known_jobs.PATIENCE_SECONDS",
             "api.monitoring.readiness.REDIS_SECONDS",
             "shared.db.CONNECT_SECONDS",
             "shared.db.POOL_WAIT_SECONDS",

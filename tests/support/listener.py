@@ -54,6 +54,10 @@ class Listening:
         """Return what comes until the server ends the stream."""
         return list(iter(lambda: self._events.get(timeout=PATIENCE_SECONDS), None))
 
+    def each(self) -> Iterator[Event]:
+        """Yield what comes until the stream ends, for as long as that takes."""
+        yield from iter(self._events.get, None)
+
     def close(self) -> None:
         """Hang up, also on a thread that reads."""
         with contextlib.suppress(OSError, AttributeError):

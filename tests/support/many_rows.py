@@ -24,7 +24,7 @@ jsonb_build_object(
     'started_at', clock_timestamp() - (:count - n) * interval '1 minute',
     'finished_at', clock_timestamp() - (:count - n) * interval '1 minute' + interval '20 s',
     'error_code', CASE WHEN n % 100 = 0 THEN 'render_failed' END,
-    'metadata', jsonb_build_object('post', n::text),
+    'metadata', j.metadata || jsonb_build_object('post', n::text),
     'result', CASE WHEN n % 100 > 0 THEN jsonb_build_object('ai_generated', false, 'artifacts',
         jsonb_build_object('video', jsonb_build_object('key', 'k', 'content_type', 'video/mp4',
             'bytes', 1, 'sha256', 'a', 'width', 512, 'height', 512, 'fps', 8,

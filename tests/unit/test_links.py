@@ -59,7 +59,7 @@ def test_a_link_opens_its_file_until_its_time_is_over(method: str) -> None:
     row = job()
     url = links().path(row, Variant.POSTER, now=NOW)
     found = read(url, method=method)
-    assert (found.job_id, found.variant, found.epoch) == (row.id, Variant.POSTER, 3)
+    assert (found.id, found.variant, found.epoch) == (row.id, Variant.POSTER, 3)
     assert read(url, after=DAY) == found
     with pytest.raises(LinkExpired, match="has expired"):
         read(url, after=DAY + timedelta(hours=1))

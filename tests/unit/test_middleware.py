@@ -16,9 +16,10 @@ def test_the_layers_are_named_from_the_outermost_to_the_innermost(
 ) -> None:
     settings = Settings(_env_file=None, cors_origins=origins)
     names = [
-        str(getattr(layer.cls, "__name__", "")) for layer in layers(settings, Telemetry().traffic)
+        str(getattr(layer.cls, "__name__", ""))
+        for layer in layers(settings, Telemetry().traffic, quick_reads=())
     ]
-    inner = ["RequestLog", "Authentication", "BodyTimeout"]
+    inner = ["RequestLog", "Authentication", "QuickReads", "BodyTimeout"]
     assert names == ["SecurityHeaders", *between, *inner]
 
 
@@ -28,5 +29,5 @@ def test_a_request_passes_them_in_that_order() -> None:
     while (inner := getattr(layer, "_app", getattr(layer, "app", None))) is not None:
         passed.append(type(layer).__name__)
         layer = inner
-    ours = ["SecurityHeaders", "RequestLog", "Authentication", "BodyTimeout"]
+    ours = ["SecurityHeaders", "RequestLog", "Authentication", "QuickReads", "BodyTimeout"]
     assert [name for name in passed if name in ours] == ours

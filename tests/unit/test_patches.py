@@ -10,7 +10,6 @@ OURS = ("api", "worker", "shared", "local", "bench", "deploy", "stillreel")
 DOTTED = re.compile(rf"({'|'.join(OURS)})(\.[a-z_0-9]+)+\.[A-Z][A-Z_]+")
 STILL_PATCHED = {
     "api.compat.replicate.routes.PAGE",
-    "api.concurrency.job_reads.PATIENCE_SECONDS",
     "api.concurrency.known_jobs.PATIENCE_SECONDS",
     "api.concurrency.owner_feeds.MOST_NEWS",
     "api.concurrency.thread_pools.DATABASE_PATIENCE_SECONDS",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from shared.settings import Settings, wrong_settings
+from shared.settings import Settings
+from shared.wrong_settings import wrong_settings
 from tests.support.stack import ROOT
 
 REST = "stillreel:pa%40ss@db.example.org:5433/stillreel?sslmode=require"

@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from shared.settings import SECRETS_DIR_VARIABLE, Settings, misspelled_settings, wrong_settings
+from shared.settings import SECRETS_DIR_VARIABLE, Settings
+from shared.wrong_settings import misspelled_settings, wrong_settings
 
 
 @pytest.fixture

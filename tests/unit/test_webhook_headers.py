@@ -137,24 +137,24 @@ def test_they_are_no_part_of_what_makes_two_requests_the_same() -> None:
 
 def test_what_is_sealed_is_opened_for_its_job_alone() -> None:
     job, headers = uuid4(), {"Authorization": VALUE}
-    sealed = seal().seal(headers, job_id=job)
-    assert seal().open(sealed, job_id=job) == headers
-    assert seal().open(sealed, job_id=uuid4()) is None
+    sealed = seal().seal(headers, of=job)
+    assert seal().open(sealed, of=job) == headers
+    assert seal().open(sealed, of=uuid4()) is None
     raw = base64.b64decode(sealed)
     for part in (b"hunter2", b"Authorization", b"Bearer"):
         assert part not in raw
     for index in (0, len(raw) // 2, len(raw) - 1):
         damaged = bytearray(raw)
         damaged[index] ^= 1
-        assert seal().open(base64.b64encode(damaged).decode(), job_id=job) is None
-    assert seal().seal(headers, job_id=job) != sealed
+        assert seal().open(base64.b64encode(damaged).decode(), of=job) is None
+    assert seal().seal(headers, of=job) != sealed
 
 
 def test_a_new_secret_opens_what_the_old_one_sealed_while_that_is_named() -> None:
     job = uuid4()
-    sealed = seal(OLD).seal({"X": "v"}, job_id=job)
-    assert seal(NEW, OLD).open(sealed, job_id=job) == {"X": "v"}
-    assert seal(NEW).open(sealed, job_id=job) is None
+    sealed = seal(OLD).seal({"X": "v"}, of=job)
+    assert seal(NEW, OLD).open(sealed, of=job) == {"X": "v"}
+    assert seal(NEW).open(sealed, of=job) is None
 
 
 def test_an_answer_that_repeats_a_secret_is_kept_without_it() -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from shared.db import Database
 from shared.jobs.batch import Batch
 from shared.jobs.job import Job
+from shared.owners import BATCH_LINK_EPOCH
 
 PATIENCE: Final = timedelta(days=5)
 """How long an endpoint may fail every try before it is disabled."""
@@ -64,7 +65,7 @@ class Delivery:
 class Contents:
     """What a try is made of; `created_at` is the delivery's, `now` Postgres' clock.
 
-    `sealed_headers` are those that the job's own webhook takes along, and no endpoint.
+    `sealed_headers` are those that the own webhook of a job or a batch takes along, no endpoint.
     """
 
     job: Job | None
@@ -253,16 +254,20 @@ SELECT j.*, coalesce(o.link_epoch, 0) AS link_epoch,
        d.created_at AS delivery_created_at, e.secret AS signing_secret,
        CASE WHEN e.previous_secret_until > clock_timestamp() THEN e.previous_secret END
            AS previous_signing_secret,
-       CASE WHEN e.url IS NULL THEN j.webhook_headers END AS sealed_headers,
+       CASE WHEN e.url IS NULL THEN coalesce(j.webhook_headers, b.webhook_headers) END
+           AS sealed_headers,
        clock_timestamp() AS now
 FROM deliveries d
 JOIN webhook_endpoints e ON e.id = d.endpoint_id
 LEFT JOIN jobs j ON j.id = d.job_id
+LEFT JOIN batches b ON b.id = d.batch_id
 LEFT JOIN owners o ON o.id = j.owner_id
 WHERE d.id = :id
 """)
 
-_BATCH: Final = text("SELECT * FROM batches WHERE id = :id")
+_BATCH: Final = text(
+    f"SELECT *, {BATCH_LINK_EPOCH} AS link_epoch FROM batches WHERE id = :id"  # noqa: S608
+)
 
 _LIST_TRY: Final = text("""
 INSERT INTO delivery_attempts (delivery_id, at, status_code, latency_ms, error, excerpt)

@@ -128,7 +128,8 @@ WHERE e.id = d.endpoint_id AND e.url IS NULL AND d.job_id = ANY(:ids)
 
 # A batch has words of its own, and no client can delete it: they go with the last of its jobs.
 _BLANK_BATCHES: Final = text("""
-UPDATE batches b SET metadata = '{}', webhook_url = NULL, idempotency_fingerprint = NULL
+UPDATE batches b SET metadata = '{}', webhook_url = NULL, webhook_headers = NULL,
+    idempotency_fingerprint = NULL
 WHERE b.id IN (SELECT batch_id FROM jobs WHERE id = ANY(:ids)) AND b.finished_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM jobs j WHERE j.batch_id = b.id AND j.blanked_at IS NULL)
   AND NOT EXISTS (SELECT FROM deliveries d WHERE d.batch_id = b.id AND d.status = 'pending')

@@ -181,9 +181,10 @@ class WebhookSender:
 
     def _try(self, message: Message, delivery: Delivery, contents: Contents) -> Try:
         """Send the message with the headers that its receiver asks for."""
-        if contents.sealed_headers is None or delivery.job_id is None:
+        of = delivery.job_id or delivery.batch_id
+        if contents.sealed_headers is None or of is None:
             return send(self._outbound, message)
-        asked = self._header_seal.open(contents.sealed_headers, job_id=delivery.job_id)
+        asked = self._header_seal.open(contents.sealed_headers, of=of)
         if asked is None:
             # Without them it would only be refused.
             return Try(at=message.at, latency=timedelta(0), error=UNREADABLE_HEADERS)
@@ -261,10 +262,11 @@ def _event(
 ) -> Event | VideoEvent:
     job, batch = contents.job, contents.batch
     if batch is not None:
+        url = f"{base_url}{links.zip_path(batch, now=contents.now)}"
         return Event(
             type=delivery.event,
             timestamp=batch.finished_at or contents.created_at,
-            data=batch_view(batch, LiveCounts(), base_url=base_url),
+            data=batch_view(batch, LiveCounts(), content_url=url),
         )
     # A job that is handed back starts more than once; its end comes once.
     is_end = job is not None and delivery.event not in events_of(Status.RUNNING)

@@ -60,7 +60,7 @@ function Part({ title, told, heads, rows, none, children }) {
       ${rows && !rows.length && html`<p class="hint">${none}</p>`}
       ${rows?.length > 0 && html`<div class="scroll" tabindex="0" role="region" aria-label=${title}><table role="table">
         <thead role="rowgroup"><tr role="row">${heads.map((head) => html`<th role="columnheader" scope="col">${head}</th>`)}</tr></thead>
-        <tbody role="rowgroup">${rows.map((row) => html`<tr role="row">${row.map((cell, at) => html`<td role="cell" data-head=${heads[at]}>${cell}</td>`)}</tr>`)}</tbody>
+        <tbody role="rowgroup">${rows.map((row) => html`<tr role="row">${row.map((cell, at) => html`<td role="cell" data-head=${heads[at]}><span>${cell}</span></td>`)}</tr>`)}</tbody>
       </table></div>`}
     </section>`;
 }

@@ -96,7 +96,7 @@ function Model({ of }) {
         ${!of.ai_generated && html`<b class="tag">${t("notAi")}</b> `}${facts.join(" · ")} ·${" "}
         ${of.licence.url ? html`<a href=${of.licence.url} rel="noreferrer" target="_blank">${of.licence.name}</a>` : of.licence.name}, ${terms}
       </p>
-      ${of.hosted && html`<p class="hint hosted"><b class="tag">${t("model.hosted")}</b> ${t("model.sentOut", { provider: of.hosted.provider, usd: number(of.hosted.usd_per_second, 3) })}</p>`}
+      ${of.hosted && html`<p class="hint hosted"><b>${t("model.sentOut", { provider: of.hosted.provider, usd: number(of.hosted.usd_per_second, 3) })}</b></p>`}
     </div>`;
 }
 const title = (of) => term("engine", of.id) === of.id.replaceAll("_", " ") ? of.title : term("engine", of.id);

@@ -1,6 +1,8 @@
 """Links that open one file for whoever has them, and what ends them."""
 
 import hashlib
+import io
+import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from sqlalchemy import text
 from shared.jobs.job import Variant
 from tests.support.drawn_links import links_of
 from tests.support.factory import JobFixture
-from tests.support.gateway import FakeWorker, Gateway, running_gateway
+from tests.support.gateway import FakeWorker, Gateway, data_uri, photo_png, running_gateway
 from tests.support.outbox import LOOPBACK, Sender
 from tests.support.receiver import Receiver
 from tests.support.stack import Stack
@@ -234,3 +236,59 @@ def _clip_of(receiver: Receiver, count: int) -> str:
 
 def _id(url: str) -> UUID:
     return UUID(hex=urlsplit(url).path.split("/")[3].removeprefix("job_"))
+
+
+def zip_link(holder: Holder, hand: FakeWorker) -> str:
+    """Return the link to the zip of a batch that has ended."""
+    photo = {"image": {"data": data_uri(photo_png(size=(48, 32)))}}
+    made = holder.send("POST", "/v1/batches", json={"items": [photo] * 2})
+    assert made.status_code == 202, made.text
+    for _ in range(2):
+        hand.complete(hand.claim(), CLIP)
+    return str(holder.get(f"/v1/batches/{made.json()['id']}").json()["content_url"])
+
+
+def test_a_batch_s_link_alone_opens_its_zip_and_nothing_else(
+    tenant: Holder, clip: str, fake_worker: FakeWorker
+) -> None:
+    url = zip_link(tenant, fake_worker)
+    answer = follow(url)
+    assert answer.status_code == 200
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert len(archive.namelist()) == 3
+    other = zip_link(tenant, fake_worker)
+    base, _, query = url.partition("?")
+    for changed, status in (
+        (base, 401),
+        (f"{base}?{urlsplit(clip).query}", 403),
+        (f"{other.partition('?')[0]}?{query}", 403),
+        (f"{clip.partition('?')[0]}?{query}", 403),
+        (f"{url[:-4]}AAAA", 403),
+        (base.removesuffix("/content") + f"?{query}", 401),
+        (f"{tenant.gateway.url}/v1/jobs?{query}", 401),
+    ):
+        assert follow(changed).status_code == status, changed
+    for method in ("POST", "DELETE"):
+        assert follow(url, method).status_code == 401
+    listed = {each["content_url"] for each in tenant.get("/v1/batches").json()["data"]}
+    assert listed == {url, other}
+
+
+def test_a_batch_s_link_has_an_end_and_goes_with_its_key(
+    tenant_a: Gateway, key_admin: KeyAdmin, fake_worker: FakeWorker
+) -> None:
+    key, holder = key_admin.holder(tenant_a, "batches")
+    url = zip_link(holder, fake_worker)
+    batch_id = UUID(hex=urlsplit(url).path.split("/")[-2].removeprefix("batch_"))
+    with fake_worker.db.begin() as connection:
+        owner_id = connection.execute(text("SELECT owner_id FROM batches")).scalar_one()
+    batch = tenant_a.ports.batches.get(batch_id, owner_id=owner_id)
+    then = datetime.now(UTC) - timedelta(hours=26)
+    past = links_of(tenant_a.ports.settings).zip_path(batch, now=then)
+    assert refusal(follow(f"{tenant_a.url}{past}")) == (403, "link_expired")
+    assert holder.get(past).status_code == 200
+    assert follow(url).status_code == 200
+    holder = key_admin.rotate(tenant_a, key)
+    assert refusal(follow(url)) == (403, "link_expired")
+    anew = holder.get(f"/v1/batches/batch_{batch_id.hex}").json()["content_url"]
+    assert follow(anew).status_code == 200

@@ -97,7 +97,12 @@ def test_auto_goes_by_the_cards_size(
 
 @pytest.mark.parametrize(
     "part",
-    ["text_encoder.embeddings", "image_encoder.vision_model.embeddings", "vae.encoder", "unet"],
+    [
+        "text_encoder.embeddings",
+        pytest.param("image_encoder.vision_model.embeddings", marks=pytest.mark.extended),
+        pytest.param("vae.encoder", marks=pytest.mark.extended),
+        "unet",
+    ],
 )
 def test_a_clip_that_runs_out_of_memory_goes_on_with_the_frames_of_low_memory(
     checkpoint: Path, part: str
@@ -112,7 +117,14 @@ def test_a_clip_that_runs_out_of_memory_goes_on_with_the_frames_of_low_memory(
     assert np.array_equal(frames, rendered(loaded(checkpoint, "low"), "a cat"))
 
 
-@pytest.mark.parametrize(("part", "at"), [("unet", 2), ("vae.decoder", 1), ("vae.decoder", 2)])
+@pytest.mark.parametrize(
+    ("part", "at"),
+    [
+        ("unet", 2),
+        pytest.param("vae.decoder", 1, marks=pytest.mark.extended),
+        ("vae.decoder", 2),
+    ],
+)
 def test_what_was_computed_before_the_card_was_full_is_kept(
     checkpoint: Path, part: str, at: int
 ) -> None:

@@ -95,6 +95,7 @@ def test_every_single_step_from_the_references_latents_matches(
     assert max(errors) <= 1e-5
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("size", SIZES)
 def test_half_precision_strays_no_further_than_the_references_own(
     arms: Arms, half: Arms, size: tuple[int, int]

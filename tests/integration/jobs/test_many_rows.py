@@ -36,7 +36,7 @@ def table(module_stack: Stack, request: pytest.FixtureRequest) -> Iterator[tuple
     """Yield a desk on a full table, and the owner's newest job."""
     settings = module_stack.settings()
     with contextlib.closing(JobFixture(settings)) as desk:
-        job = desk.submit(owner_id=OWNER)
+        job = desk.submit(owner_id=OWNER, metadata={"site": "harbour"})
         slow = open_database(settings, deadline=timedelta(minutes=8))
         with contextlib.closing(slow), slow.begin() as connection:
             fill_ended(connection, job.id, OWNER, request.param)
@@ -93,6 +93,10 @@ HOT: Final[dict[str, Callable[[JobFixture, Job], Any]]] = {
     "a model's that failed": listing(engine=ENGINE, status=Status.FAILED),
     "a model's that is not there": listing(engine="other"),
     "a batch's": listing(batch_id=new_id()),
+    "what each has": listing(metadata={"site": "harbour"}),
+    "a word that each has": listing(query="HARBOUR"),
+    "a word of those that failed": listing(query="harbour", status=Status.FAILED),
+    "a word of one model's": listing(query="harbour", engine=ENGINE),
     "a look": lambda desk, _: JobNews(desk.db).look({OWNER: _now(desk)}),
     "a page of live ones": lambda desk, _: JobNews(desk.db).live(
         OWNER, "queued", after=None, limit=100

@@ -107,3 +107,50 @@ def test_a_batch_over_http_names_its_webhook_and_which_ends_it_tells(
         ("job.canceled", False),
         ("job.canceled", False),
     ]
+
+
+def test_what_a_receiver_asks_for_goes_along_with_a_batch_s_events_and_shows_nowhere(
+    outbox: Outbox, webhook_gateway: Gateway, fake_worker: FakeWorker, receiver: Receiver
+) -> None:
+    token = "planted-token-81aa02"
+    body: dict[str, Any] = {
+        "items": [{"image": {"data": data_uri(photo_png())}}],
+        "webhook": {
+            "url": receiver.url("/own"),
+            "event_types": ["batch.finished", "job.canceled"],
+            "headers": {"Authorization": f"Bearer {token}", "X-Tenant": "cms"},
+        },
+    }
+    receiver.script("/own", status(503), status(204), status(204))
+    answer = webhook_gateway.post("/v1/batches", json=body)
+    assert answer.status_code == 202, answer.text
+    path = f"/v1/batches/{answer.json()['id']}"
+    canceled = webhook_gateway.post(f"{path}/cancel")
+    outbox.sender().tried(3)
+    assert {sent.json()["type"] for sent in receiver.requests} == {
+        "batch.finished",
+        "job.canceled",
+    }
+    for sent in receiver.requests:
+        assert sent.headers["authorization"] == f"Bearer {token}"
+        assert sent.headers["x-tenant"] == "cms"
+    (end,) = (sent for sent in receiver.requests[-2:] if sent.json()["type"] == "batch.finished")
+    assert f"{path}/content?link=" in end.json()["data"]["content_url"]
+    log = webhook_gateway.get("/v1/webhook_endpoints/default/deliveries")
+    for shown in (answer, canceled, webhook_gateway.get(path), log):
+        assert token not in f"{shown.headers}{shown.text}"
+    rows = outbox.run(
+        "SELECT to_jsonb(b)::text || to_jsonb(j)::text AS row FROM batches b, jobs j"
+    )
+    assert not any(token in row["row"] for row in rows)
+
+
+def test_a_bad_header_of_a_batch_is_told_before_there_is_one(
+    webhook_gateway: Gateway, receiver: Receiver
+) -> None:
+    body: dict[str, Any] = {
+        "items": [{"image": {"data": data_uri(photo_png())}}],
+        "webhook": {"url": receiver.url("/own"), "headers": {"Transfer-Encoding": "x"}},
+    }
+    answer = webhook_gateway.post("/v1/batches", json=body)
+    assert (answer.status_code, answer.json()["param"]) == (422, "webhook.headers")

@@ -94,7 +94,7 @@ def test_a_webhook_whose_headers_cannot_be_opened_is_not_sent_without_them(
         asked(house, receiver)
         job = fake_worker.claim()
         other = seal_of(module_stack.settings(secret="another-secret-" * 3))
-        sealed = other.seal(HEADERS, job_id=job.id)
+        sealed = other.seal(HEADERS, of=job.id)
         with fake_worker.db.begin() as connection:
             connection.execute(
                 text("UPDATE jobs SET webhook_headers = :sealed WHERE id = :id"),

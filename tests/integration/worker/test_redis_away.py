@@ -202,6 +202,10 @@ def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
         "card_bytes": None,
         "max_running": None,
         "honours": "{}",
+        "others": ["camera"],
+        "resident": "scripted",
+        "may_swap": True,
+        "patience": timedelta(seconds=60),
     }
     [row] = bench.run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql.CLAIM.text}", **asked)
     [plan] = row["QUERY PLAN"]
