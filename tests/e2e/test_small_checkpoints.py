@@ -138,7 +138,8 @@ def test_a_service_without_weights_downloads_shows_how_far_and_renders(
         assert service.ended(job["id"])["status"] == "succeeded"
         until(lambda: model(service, "svd")["weights"]["state"] == "ready", "it is shown as ready")
         hub.forget()
-    hub.faults.status = 503
-    with running(folder, engines="svd", hf_endpoint=hub.url) as offline:
-        assert offline.ended(offline.submit(**wish)["id"])["status"] == "succeeded"
+        hub.faults.status = 503
+        assert service.stop() == 0
+        service.start()
+        assert service.ended(service.submit(**wish)["id"])["status"] == "succeeded"
     assert hub.asked == []
