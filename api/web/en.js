@@ -71,7 +71,6 @@ export default {
   further: "More settings",
   "field.resolution": "Resolution",
   "field.num_frames": "Length",
-  "field.seconds": "Length",
   "field.fps": "Frames per second",
   "field.num_inference_steps": "Steps",
   "field.guidance_scale": "Guidance",

@@ -49,10 +49,7 @@ export function value(name, of = model()) {
   return property(of, name)?.default;
 }
 
-export function clipSeconds(of = model()) {
-  if (state.form.values.seconds !== undefined) return state.form.values.seconds;
-  return value("num_frames", of) / value("fps", of);
-}
+export const clipSeconds = (of = model()) => value("num_frames", of) / value("fps", of);
 
 const shortSide = (resolution) => parseInt(resolution, 10);
 
@@ -140,10 +137,6 @@ export function fields(photo, of = model()) {
   if (preset.quality) {
     sent.quality = preset.quality; // Which sets the steps, unless they were chosen.
     if (form.values.num_inference_steps === undefined) delete sent.num_inference_steps;
-  }
-  if (form.values.seconds !== undefined) {
-    sent.seconds = form.values.seconds;
-    delete sent.num_frames;
   }
   if (shape.differs && fit !== "crop") {
     Object.assign(sent, { fit, width: shape.width, height: shape.height });

@@ -71,7 +71,6 @@ export default {
   further: "更多设置",
   "field.resolution": "分辨率",
   "field.num_frames": "时长",
-  "field.seconds": "时长",
   "field.fps": "每秒帧数",
   "field.num_inference_steps": "步数",
   "field.guidance_scale": "引导强度",

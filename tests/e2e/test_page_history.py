@@ -140,7 +140,7 @@ def test_names_that_are_code_stay_names(
         page = guest.page
         sign_in(page, house, ADMIN_KEY)
         page.locator(".clip-open").click()
-        expect(page.locator(".failed")).to_contain_text(HOSTILE[1])
+        expect(page.locator("div.failed")).to_contain_text(HOSTILE[1])
         page.get_by_role("link", name="Admin").click()
         expect(page.locator(".admin")).to_contain_text(HOSTILE[1])
         # And the name of a photo that no browser can show.

@@ -1,6 +1,6 @@
 // Left: the photo, the words, the settings, and the one big button.
 import { html, useEffect, useState } from "../html.js";
-import { clipSeconds, furtherNames, obstacle, presets, property, value } from "../form.js";
+import { furtherNames, obstacle, presets, property, value } from "../form.js";
 import { explained } from "../jobs.js";
 import { isPaused, model, setForm, state, useStore } from "../state.js";
 import { bytes } from "../format.js";
@@ -126,11 +126,6 @@ function Basics({ of }) {
 
 // The length in seconds; the server counts frames, and this says how many.
 function Length({ of }) {
-  const inSeconds = property(of, "seconds");
-  if (inSeconds?.maximum) {
-    const schema = { minimum: 1, ...inSeconds, type: "number" };
-    return html`<${Control} name="seconds" schema=${schema} value=${clipSeconds(of)} show=${(n) => t("time.s", { n: number(n) })} onChange=${change("seconds")} />`;
-  }
   const frames = property(of, "num_frames");
   if (!frames) return null;
   const fps = value("fps", of);
