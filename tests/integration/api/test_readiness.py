@@ -97,7 +97,7 @@ def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
             name = stack.database
             connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
             with ThreadPoolExecutor(8) as clients:
-                reads = [clients.submit(gateway.get, "/v1/jobs") for _ in range(40)]
+                reads = [clients.submit(gateway.get, "/v1/usage") for _ in range(40)]
                 assert {read.result().status_code for read in reads} == {200}
             connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         assert gateway.create().status_code == 503  # Its connection is one to the old primary.
