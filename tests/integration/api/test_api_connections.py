@@ -32,7 +32,8 @@ def one_impatient(module_stack: Stack) -> Iterator[Gateway]:
         with pytest.MonkeyPatch.context() as patched:  # The module's other gateway stays patient.
             patched.setattr("api.__main__.BoundedProtocol", Impatient)
             patched.setattr(
-                "api.middleware.layers.BodyTimeout", partial(BodyTimeout, grace_seconds=GRACE_SECONDS)
+                "api.middleware.layers.BodyTimeout",
+                partial(BodyTimeout, grace_seconds=GRACE_SECONDS),
             )
             gateway = opened.enter_context(running_gateway(module_stack.settings()))
         yield gateway

@@ -175,7 +175,7 @@ def test_the_description_says_what_takes_a_key() -> None:
         for path, item in document["paths"].items()
         if any({"link": []} in operation.get("security", []) for operation in item.values())
     }
-    assert by_link == {"/v1/jobs/{job_id}/content"}
+    assert by_link == {"/v1/jobs/{job_id}/content", "/v1/batches/{batch_id}/content"}
     open_to_all = {
         path
         for path, item in document["paths"].items()

@@ -1,12 +1,11 @@
 """A job that is rendered shows how far its picture is: to its owner, and until its end."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 import requests
 
-from shared.jobs.job import Job, parse_id
+from shared.jobs.job import Job
 from shared.jobs.preview_store import PreviewStore
 from shared.jobs.transitions import Claim, Progress
 from shared.jobs.view import JobView, etag
@@ -14,7 +13,7 @@ from shared.lifecycle import Stage
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.listener import Listening
 from tests.support.stack import Stack
-from tests.support.tenants import KeyAdmin, refusal
+from tests.support.tenants import refusal
 
 PICTURES = {step: b"RIFF\0\0\0\0WEBPVP8 at step %d" % step for step in (2, 4)}
 
@@ -169,23 +168,3 @@ def test_before_the_first_picture_there_is_none(gateway: Gateway, fake_worker: F
     assert refusal(gateway.get(path)) == (409, "job_not_ready")
     fake_worker.beat(fake_worker.claim(), step=1)
     assert refusal(gateway.get(path)) == (409, "job_not_ready")
-
-
-def test_a_foreign_key_sees_no_preview_and_a_link_opens_no_other_file(
-    tenant_a: Gateway, key_admin: KeyAdmin, fake_worker: FakeWorker, store: PreviewStore
-) -> None:
-    _, mine = key_admin.holder(tenant_a, "mine")
-    _, theirs = key_admin.holder(tenant_a, "theirs")
-    job_id = mine.created()
-    job = fake_worker.claim()
-    show(fake_worker, store, job, 2)
-    path = f"/v1/jobs/{job_id}/content?variant=preview"
-
-    assert mine.get(path).content == PICTURES[2]
-    missing = theirs.get(f"/v1/jobs/job_{UUID(int=7).hex}/content?variant=preview")
-    assert refusal(theirs.get(path)) == refusal(missing) == (404, "not_found")
-    link = mine.get(f"/v1/jobs/{job_id}").json()["preview_url"]
-    assert anonymous(link).content == PICTURES[2]
-    forged = link.replace("variant=preview", "variant=input")
-    assert anonymous(forged).status_code in {401, 403}
-    assert parse_id(job_id) == job.id
