@@ -17,7 +17,7 @@ from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import MAX_EVENT_TYPES, CreateJob, Metadata
 from shared.numbers import use_json_words
 from shared.webhooks.events import BATCH_FINISHED, EventType
-from shared.webhooks.headers import MOST_HEADERS
+from shared.webhooks.headers import MOST_HEADERS, MOST_VALUE_CHARACTERS
 
 CONTENT: Final = ("/v1/jobs/{job_id}/content", "/v1/batches/{batch_id}/content")
 """The paths that a link opens."""
@@ -165,7 +165,7 @@ _BATCH_WEBHOOK: Final = {
         },
         "headers": {
             "type": "object",
-            "additionalProperties": {"type": "string"},
+            "additionalProperties": {"type": "string", "maxLength": MOST_VALUE_CHARACTERS},
             "maxProperties": MOST_HEADERS,
             "description": "They go along with each try, and are shown nowhere.",
         },
