@@ -45,6 +45,7 @@ from tests.support.page import (
     studio,
 )
 from worker.engines.camera.engine import SPEC as CAMERA
+from worker.engines.remote.errors import OutcomeUnknown
 
 __all__ = [
     "browser",
@@ -103,6 +104,7 @@ def test_both_languages_have_every_word(studio: Gateway, browser: Browser) -> No
 
 
 def test_every_error_that_the_page_meets_has_its_words(studio: Gateway, browser: Browser) -> None:
+    assert issubclass(OutcomeUnknown, RenderFailed)  # Its room is known, and so are its like.
     ends = codes(RenderFailed) | OF_SQL
     refusals = codes(
         *(BodyTooLarge, Forbidden, InvalidImage, QueueFull, QuotaExceeded, RateLimited),

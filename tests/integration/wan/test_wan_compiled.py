@@ -11,6 +11,7 @@ import torch
 from tests.support.small_wan import asked, engine, ignore_progress, loaded, rendered
 from worker.engines.diffusion import compiled_blocks
 from worker.engines.wan.engine import WanEngine
+from worker.engines.wan.tiny import tiny_wan
 
 WARM = "128x64x9"
 OTHER: dict[str, Any] = {"width": 64, "height": 64}
@@ -18,7 +19,7 @@ OTHER: dict[str, Any] = {"width": 64, "height": 64}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("wan")
+    return tiny_wan(tmp_path_factory.mktemp("wan"))
 
 
 @pytest.fixture
