@@ -223,11 +223,13 @@ def test_whatever_is_killed_a_paid_clip_is_bought_once_and_own_ones_end(
         for number in range(6):
             worker, gateway = people.worker(**hurried), people.start("api", **hurried)
             clients = [
-                Client(hurried["port"], f"{number}-{engine}-{prompt}", engine, prompt)
-                for engine, prompt in (
-                    ("wan-fast", "hold" if number % 2 else "steam"),
-                    (paid_videos.NAME, "steam"),
-                    ("wan-fast", "steam"),
+                Client(hurried["port"], f"{number}-{place}", engine, prompt)
+                for place, (engine, prompt) in enumerate(
+                    (
+                        ("wan-fast", "hold" if number % 2 else "steam"),
+                        (paid_videos.NAME, "steam"),
+                        ("wan-fast", "steam"),
+                    )
                 )
             ]
             clients[0].join()
