@@ -121,7 +121,6 @@ def check_three(shop: Shop) -> Job:
     third = shop.ended(shop.order("third"))
     assert outcome(third) == (Status.SUCCEEDED, None)
     assert shop.bought == {"second": 1, "third": 1}
-    assert third.failures == 0
     return third
 
 
@@ -130,6 +129,7 @@ def test_a_worker_that_dies_around_a_purchase_buys_nothing_twice(
 ) -> None:
     die_at(monkeypatch, tmp_path, ("remote_intended", "remote_made", "remote_kept"))
     third = check_three(shop)
+    assert third.failures == 0  # A death before the task was kept is forgiven, once it is.
     assert third.result is not None
     assert third.result.ai_generated
     plan = third.metrics["plan"]
