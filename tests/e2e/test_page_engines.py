@@ -13,6 +13,7 @@ from tests.support.browser import launched, visit
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.page import PLAYING
 from tests.support.processes import until
+from worker.engines.animatediff.tiny import tiny_animatediff
 from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.tiny import tiny_wan
 
@@ -29,6 +30,7 @@ SMALL: dict[str, dict[str, int]] = {
     "i2vgen-xl": {"num_frames": 8, "num_inference_steps": 120},
     "wan": {"num_frames": 9, "num_inference_steps": 40},
     "svd": {"num_frames": 8, "num_inference_steps": 4},
+    "animatediff": {"num_frames": 8, "num_inference_steps": 5},
 }
 
 
@@ -44,6 +46,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     small_i2vgen_xl(models / "i2vgen-xl")
     tiny_wan(models / "wan")
     tiny_svd(models / "svd")
+    tiny_animatediff(models / "animatediff")
     settings = {"engines": ",".join(SMALL), "model_dir": models}
     with running(tmp_path_factory.mktemp("service"), **settings) as service:
         yield service

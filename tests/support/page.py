@@ -34,8 +34,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 @pytest.fixture
-def studio(gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway whose only engine is `camera`, served by `hand`."""
+def studio(browser: Browser, gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
+    """A gateway whose only engine is `camera`, served by `hand`.
+
+    The browser comes first: on a busy machine its start outlasts the belief in a worker.
+    """
     fake_worker.clear()
     fake_worker.offer(CAMERA)
     return gateway

@@ -19,6 +19,7 @@ from local.launcher import StopRequests
 from local.processes import stray_processes, supervisor
 from local.processes.process import MARK, CannotStart, Part, Process
 from local.processes.supervisor import Crew
+from tests.support.processes import until
 
 SLEEP = "import signal; signal.pause()"
 ENDS = "import sys; print('the disk is full'); sys.exit(3)"
@@ -235,7 +236,8 @@ def test_only_what_was_started_from_the_folder_is_ended_as_a_leftover(
     watcher = subprocess.Popen([sys.executable, "-c", SLEEP, str(tmp_path)], cwd=tmp_path)
     other = subprocess.Popen([sys.executable, "-c", SLEEP], env={MARK: f"{tmp_path}2"})
     try:
-        names = stray_processes.end_leftovers(tmp_path)
+        # One that is only being started has no environment to know it by.
+        names = until(lambda: stray_processes.end_leftovers(tmp_path), "it is found")
         assert names == [psutil.Process(watcher.pid).name()]
         assert ours.exit_status == -signal.SIGTERM
         assert watcher.poll() is None
