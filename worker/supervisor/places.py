@@ -71,19 +71,24 @@ def look_around(settings: Settings, folder: Path) -> Hall:
                 for each in choice.lost
             ],
         )
-    on_processor = [
-        WorkerConfig(
-            worker=f"{identity}-cpu{index}",
-            heartbeat_path=str(folder / f"cpu{index}"),
-            device="cpu",
-            cuda_visible_devices="",
-            device_name=None,
-            vram_bytes=None,
-            engines=engines,
-        )
-        for index in range(settings.cpu_workers)
-    ]
+    places = range(settings.cpu_workers)
+    on_processor = [_on_processor(identity, folder, index, engines) for index in places]
     return Hall([*on_processor, *remote], [], found.warning)
+
+
+def _on_processor(
+    identity: str, folder: Path, index: int, engines: Mapping[str, EngineEntry]
+) -> WorkerConfig:
+    """Return one of the places of a host that uses no card."""
+    return WorkerConfig(
+        worker=f"{identity}-cpu{index}",
+        heartbeat_path=str(folder / f"cpu{index}"),
+        device="cpu",
+        cuda_visible_devices="",
+        device_name=None,
+        vram_bytes=None,
+        engines=engines,
+    )
 
 
 def _for_elsewhere(

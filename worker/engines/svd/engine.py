@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
 
 from shared.engines.spec import Defaults, EngineSpec, Honours, Licence, Resolution, Shape, Span
-from shared.errors import MissingWeights, ModelLoading, NonFiniteFrames
+from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
 from worker.engines.diffusion.checkpoint import Layout, find, revision
@@ -99,21 +99,14 @@ class SvdEngine:
         if self.model is None:
             raise ModelLoading(f"{self.spec.name} is not in memory yet; the job is tried again")
         from worker.engines.diffusion.faults import device_faults, smaller_clip
-        from worker.engines.diffusion.parts import first_broken
+        from worker.engines.diffusion.parts import broken_weights_named
         from worker.engines.svd.pipeline import render_clip
 
-        with device_faults(self.model.device, smaller_clip(request.parameters)):
-            try:
-                yield from render_clip(
-                    self.model, request, on_step, decode_frames=self._decode_frames(request)
-                )
-            except NonFiniteFrames as error:
-                broken = first_broken(self.model.weighted)
-                if broken is None:
-                    raise
-                raise MissingWeights(
-                    f"{broken} has weights that are not numbers: get the checkpoint again"
-                ) from error
+        faults = device_faults(self.model.device, smaller_clip(request.parameters))
+        with faults, broken_weights_named(self.model.weighted):
+            yield from render_clip(
+                self.model, request, on_step, decode_frames=self._decode_frames(request)
+            )
 
     def _decode_frames(self, request: RenderRequest) -> int:
         """Return how many frames are decoded at once: all, or few where memory is short."""

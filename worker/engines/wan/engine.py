@@ -16,7 +16,7 @@ from shared.engines.spec import (
     Shape,
     Span,
 )
-from shared.errors import MissingWeights, ModelLoading, NonFiniteFrames
+from shared.errors import ModelLoading
 from shared.settings import Settings
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
 from worker.engines.diffusion.checkpoint import find, revision
@@ -171,25 +171,14 @@ class WanEngine:
         if self.model is None or self._encodings is None:
             raise ModelLoading(f"{NAME} is not in memory yet; the job is tried again")
         from worker.engines.diffusion.faults import device_faults, smaller_clip
-        from worker.engines.diffusion.parts import first_broken
+        from worker.engines.diffusion.parts import broken_weights_named
         from worker.engines.wan.pipeline import render_clip
 
-        with device_faults(self.model.device, smaller_clip(request.parameters)):
-            try:
-                yield from render_clip(
-                    self.model,
-                    request,
-                    on_step,
-                    encodings=self._encodings,
-                    compiled=self._compiled,
-                )
-            except NonFiniteFrames as error:
-                broken = first_broken(self.model.weighted)
-                if broken is None:
-                    raise
-                raise MissingWeights(
-                    f"{broken} has weights that are not numbers: get the checkpoint again"
-                ) from error
+        faults = device_faults(self.model.device, smaller_clip(request.parameters))
+        with faults, broken_weights_named(self.model.weighted):
+            yield from render_clip(
+                self.model, request, on_step, encodings=self._encodings, compiled=self._compiled
+            )
 
     def unload(self) -> None:
         if self.model is None:
