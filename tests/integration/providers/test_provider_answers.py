@@ -3,8 +3,11 @@
 import base64
 import io
 import re
+import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,24 @@ import numpy as np
 import PIL.Image
 import pytest
 import structlog
+import trustme
 
 from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.settings import Settings
 from tests.support.ports import free_port
+from tests.support.providers import small_models
 from tests.support.providers.fal import FalService
 from tests.support.providers.runway import RunwayService
-from tests.support.providers.service import ENDLESS, KEY, LOST, ProviderService, Reply
+from tests.support.providers.service import (
+    CUT,
+    ENDLESS,
+    KEY,
+    LOST,
+    ProviderService,
+    Reply,
+    cut,
+)
 from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import (
     Away,
@@ -85,8 +98,18 @@ def provider_of(engine: RunwayEngine | FalEngine) -> Provider:
     return engine._roster.at(engine._roster.in_turn()[0].name)
 
 
+SMALL = {"runway": small_models.RUNWAY, "fal": small_models.FAL}
+
+
+@pytest.fixture
+def case(real: Case) -> Case:
+    """A case whose model takes small pictures: to encode large ones is most of a create."""
+    real.provider._model = SMALL[real.kind]  # type: ignore[attr-defined]
+    return real
+
+
 @pytest.fixture(params=["runway", "fal"])
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+def real(request: pytest.FixtureRequest) -> Iterator[Case]:
     make: Callable[..., ProviderService] = (
         RunwayService if request.param == "runway" else FalService
     )
@@ -113,18 +136,18 @@ def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None
     assert all("authorization" not in each.headers for each in case.service.asked("GET", "/films"))
 
 
-def test_the_pictures_go_along_at_the_providers_size(case: Case) -> None:
-    case.provider.create(case.request(), "key")
-    (task,) = case.service.tasks.values()
+def test_the_pictures_go_along_at_the_providers_size(real: Case) -> None:
+    real.provider.create(real.request(), "key")
+    (task,) = real.service.tasks.values()
     given = task.body.get("promptImage")
     uris = (
         [each["uri"] for each in given]
         if isinstance(given, list)
         else [task.body["image_url"], task.body["tail_image_url"]]
     )
-    asked = case.request().parameters
+    asked = real.request().parameters
     size = (asked.width, asked.height)
-    assert size in case.engine.spec.sizes
+    assert size in real.engine.spec.sizes
     for uri in uris:
         kind, _, body = uri.removeprefix("data:image/").partition(";base64,")
         with PIL.Image.open(io.BytesIO(base64.b64decode(body))) as image:
@@ -145,17 +168,32 @@ def test_a_picture_that_is_too_long_as_png_goes_as_jpeg() -> None:
         data_uri(noise, max_chars=1000)
 
 
+def named(value: object) -> str | None:
+    """Return how a case is called that has such a reply."""
+    return f"{value.status}-{value.content[:12]!r}" if isinstance(value, Reply) else None
+
+
 @pytest.mark.parametrize(
     ("reply", "is_refusal"),
     [
         (Reply(429, {"error": "slow down"}, {"Retry-After": "7"}), True),
         (Reply(500, {"error": "sorry"}), False),
         (Reply(504, b"<html>"), False),
+        (Reply(408, {"error": "too slow"}), True),
+        (Reply(409, {"error": "not now"}), True),
         (LOST, False),
+        (CUT, False),
         (Reply(200, {"nothing": 1}), False),
         (Reply(200, b"no json"), False),
+        (Reply(200, b"["), False),
+        (Reply(200, b"[" * 50_000 + b"]" * 50_000), False),
+        (Reply(200, [1]), False),
+        (Reply(200, b'{"id": "a\\u0000b", "request_id": "\\ud800"}'), False),
+        (Reply(200, {"id": KEY + "/", "request_id": f"x{KEY}"}), False),
+        (Reply(200, bytes(400_000)), False),
+        (Reply(200, b"{}", {"Content-Encoding": "gzip"}), False),
     ],
-    ids=["429", "500", "504", "lost", "no-id", "no-json"],
+    ids=named,
 )
 def test_a_create_says_whether_a_task_may_exist(
     case: Case, reply: Reply, is_refusal: bool
@@ -166,6 +204,19 @@ def test_a_create_says_whether_a_task_may_exist(
     assert caught.value.is_refusal is is_refusal
     assert caught.value.retry_after_seconds == (7 if reply.status == 429 else None)
     assert len(case.service.asked("POST")) == 1, "nothing is sent twice"
+
+
+def test_a_provider_whose_certificate_is_not_trusted_is_told_nothing(case: Case) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with type(case.service)(FILM, tls=context) as strange:
+        provider = provider_of(engine_at(case.kind, strange.url))
+        with pytest.raises(Away, match="certificate") as caught:
+            provider.create(case.request(), "key")
+        assert caught.value.is_refusal, "no task was made"
+        with pytest.raises(Away):
+            provider.look("t")
+        assert strange.heard == []
 
 
 def test_where_nobody_listens_no_task_was_made(case: Case) -> None:
@@ -251,9 +302,42 @@ def test_a_look_that_says_nothing_is_asked_again(case: Case, status: int) -> Non
     with pytest.raises(Away) as caught:
         case.provider.look(task)
     assert caught.value.retry_after_seconds == 3
-    case.service.at_look.append(Reply(200, {"status": "DREAMING"}))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(Reply(200, {"status": status}) for status in ("DREAMING", 7, None, ["RUNNING"], {})),
+        Reply(200, {"status": "SUCCEEDED", "output": []}),
+        Reply(200, {"status": "SUCCEEDED", "output": None}),
+        Reply(200, {"status": "SUCCEEDED"}),
+        *(Reply(200, content) for content in (b"", b"nothing", b"[]", b'"RUNNING"', b"\xff")),
+        Reply(200, b"[" * 50_000 + b"]" * 50_000),
+        cut(Reply(200, {"status": "RUNNING"})),
+        LOST,
+        Reply(204),
+        Reply(408, {}),
+        Reply(418, {"error": "teapot"}),
+    ],
+    ids=named,
+)
+def test_a_look_that_cannot_be_read_says_nothing(case: Case, reply: Reply) -> None:
+    task = case.provider.create(case.request(), "key").task
+    case.service.at_look.append(reply)
     with pytest.raises(Away):
         case.provider.look(task)
+    case.service.looks_needed = 1
+    assert case.provider.look(task).state is TaskState.DONE
+
+
+def test_a_retry_after_may_be_a_date_and_counts_for_an_hour_at_most(case: Case) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    for told, most in ((soon, 101), ("99999999", 3600), ("soon", None), ("-5", None)):
+        case.service.at_look.append(Reply(503, {}, {"Retry-After": told}))
+        with pytest.raises(Away) as caught:
+            case.provider.look("t")
+        found = caught.value.retry_after_seconds
+        assert found is None if most is None else found is not None and most - 30 <= found <= most
 
 
 @pytest.mark.parametrize(
@@ -265,8 +349,16 @@ def test_a_look_that_says_nothing_is_asked_again(case: Case, status: int) -> Non
         (Reply(302, b"", {"Location": "http://10.0.0.1/film"}), ResultUnusable),
         (Reply(503, b""), Away),
         (LOST, Away),
+        (cut(Reply(200, FILM, {"Content-Type": "video/mp4"})), Away),
+        (
+            Reply(200, FILM, {"Content-Type": "video/mp4", "Content-Encoding": "gzip"}),
+            ResultUnusable,
+        ),
+        (Reply(302, b"", {"Location": "http://169.254.169.254/film"}), ResultUnusable),
+        (Reply(302, b"", {"Location": "file:///etc/passwd"}), ResultUnusable),
+        (Reply(400, b""), ResultUnusable),
     ],
-    ids=["expired", "gone", "html", "inward", "busy", "lost"],
+    ids=named,
 )
 def test_a_link_that_gives_no_film(
     case: Case, reply: Reply, error: type[Exception], tmp_path: Path
@@ -275,6 +367,24 @@ def test_a_link_that_gives_no_film(
     case.service.at_film.append(reply)
     with pytest.raises(error):
         case.provider.download(task, look, tmp_path / "film", unheard)
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "http://10.0.0.1/film",
+        "http://[::1]:1/film",
+        "file:///etc/passwd",
+        "nonsense",
+        "",
+        "a" * 9000,
+    ],
+)
+def test_a_link_to_where_no_clients_link_may_lead_is_not_followed(
+    case: Case, link: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ResultUnusable):
+        case.provider.download("t", Look(TaskState.DONE, link=link), tmp_path / "film", unheard)
 
 
 def test_a_film_without_end_or_too_large_is_cut(case: Case, tmp_path: Path) -> None:
@@ -293,8 +403,16 @@ def test_a_provider_that_redirects_is_not_followed_with_the_key(case: Case) -> N
         case.service.at_create.append(
             Reply(307, b"", {"Location": f"{other.url}/v1/image_to_video"})
         )
-        with pytest.raises(RequestRefused):
+        with pytest.raises(NotServed, match="is not where it is asked"):
             case.provider.create(case.request(), "key")
+        task = case.provider.create(case.request(), "key").task
+        for act, planned in (
+            (case.provider.look, case.service.at_look),
+            (case.provider.cancel, case.service.at_cancel),
+        ):
+            planned.append(Reply(302, b"", {"Location": f"{other.url}/v1/tasks/{task}"}))
+            with pytest.raises(Away):
+                act(task)
         assert other.heard == []
 
 

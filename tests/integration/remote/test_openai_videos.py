@@ -21,7 +21,6 @@ from tests.support.receiver import Receiver
 from tests.support.video_server import OPENAI, SGLANG, VLLM, VideoServer, video_server
 from worker.engines import build, chosen, find_own
 from worker.engines.base import Frames, RenderRequest, Step, Unkept
-from worker.engines.remote.errand import Patience
 from worker.engines.remote.errors import (
     ContentRefused,
     KeyRefused,
@@ -32,6 +31,7 @@ from worker.engines.remote.errors import (
 from worker.engines.remote.openai_videos import backend
 from worker.engines.remote.openai_videos.address import addresses
 from worker.engines.remote.openai_videos.engine import OpenAIVideosEngine
+from worker.engines.remote.patience import Patience
 from worker.engines.remote.task import NAME
 
 CANARY = "a-canary-key-of-the-tests"

@@ -1,5 +1,6 @@
 """One server that speaks `/v1/videos`, as a place that renders."""
 
+import re
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -18,6 +19,7 @@ from shared.outbound.errors import (
     OutboundTimedOut,
 )
 from worker.engines.base import RenderRequest
+from worker.engines.remote.answers import one_line, retry_after
 from worker.engines.remote.errors import Away, ResultGone, ResultUnusable, TaskVanished
 from worker.engines.remote.openai_videos.address import Address
 from worker.engines.remote.openai_videos.messages import (
@@ -40,6 +42,7 @@ FAIL_PAUSE_SECONDS: Final = 1.0
 """vLLM-Omni answers a look at a task that failed with an error's status. Said so often in a row,
 it is the task that failed, and not the server for a moment."""
 
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,9}")
 _AWAY: Final = frozenset({408, 425, 429, 502, 503, 504})
 _GONE: Final = frozenset({401, 403, 404, 410})
 
@@ -73,11 +76,11 @@ class Backend:
         content_type, body = form(request, self._address.model)
         headers = {"Content-Type": content_type, "Idempotency-Key": key}
         answer = _sent(self._ask, "POST", self._url(), self._headers() | headers, body)
-        said = read(answer.excerpt)
+        said = self._read(answer)
         if not 200 <= answer.status_code < 300:
-            raise refused_create(answer.status_code, said, _retry_after(answer))
+            raise refused_create(answer.status_code, said, retry_after(answer))
         task = said.get("id")
-        if not isinstance(task, str) or not 0 < len(task) <= 500:
+        if not isinstance(task, str) or not 0 < len(task) <= 500 or not task.isprintable():
             raise Away("it took the task and did not say its id")
         return Created(task)
 
@@ -91,7 +94,7 @@ class Backend:
     def look(self, task: str) -> Look:
         for _ in range(FAILS):
             answer = _sent(self._look, "GET", self._url(task), self._headers())
-            said = read(answer.excerpt)
+            said = self._read(answer)
             if answer.status_code == 404:
                 raise TaskVanished("the server that rendered it does not know it any more")
             if answer.status_code in (401, 403):
@@ -104,7 +107,7 @@ class Backend:
         else:
             return Look(TaskState.FAILED, error=failure(said, answer.status_code))
         raise Away(
-            f"it answered {answer.status_code} to a look", retry_after_seconds=_retry_after(answer)
+            f"it answered {answer.status_code} to a look", retry_after_seconds=retry_after(answer)
         )
 
     def cancel(self, task: str) -> bool | None:
@@ -117,7 +120,7 @@ class Backend:
             return False
         if answer.status_code in _AWAY:
             raise Away(f"it answered {answer.status_code} to a cancel")
-        was_ended = 200 <= answer.status_code < 300 and read(answer.excerpt).get("deleted") is True
+        was_ended = 200 <= answer.status_code < 300 and self._read(answer).get("deleted") is True
         return False if was_ended else None
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -151,6 +154,10 @@ class Backend:
             raise Away(f"the clip's link answered {answer.status_code}")
         _check_type(answer)
 
+    def _read(self, answer: Answer) -> Mapping[str, Any]:
+        key = self._key
+        return read(answer.excerpt, secrets=() if key is None else (key.get_secret_value(),))
+
     def _url(self, task: str | None = None) -> str:
         videos = f"{self._address.base}/videos"
         return videos if task is None else f"{videos}/{quote(task, safe='')}"
@@ -171,6 +178,8 @@ def _sent(
 ) -> Answer:
     try:
         return outbound.send(method, url, headers=headers, body=body)
+    except OutboundRefused as error:
+        raise Away(error.message, is_refusal=True) from error
     except OutboundFailed as error:
         raise Away(error.message, is_refusal=not error.is_sent) from error
 
@@ -199,16 +208,11 @@ def _loaded(
 def _check_type(answer: Answer) -> None:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not kind.startswith("video/") and kind != "application/octet-stream":
-        raise ResultUnusable(f"what came in place of a clip is {kind[:60]}")
-
-
-def _retry_after(answer: Answer) -> int | None:
-    text = answer.headers.get("retry-after", "")
-    return min(int(text), 3600) if text.isdecimal() else None
+        raise ResultUnusable(f"what came in place of a clip is {one_line(kind[:60])}")
 
 
 def _again_seconds(answer: Answer) -> float | None:
     """Return when the server wants to be asked again, in reason."""
     text = answer.headers.get("openai-poll-after-ms", "")
-    seconds = int(text) / 1000 if text.isdecimal() else _retry_after(answer)
+    seconds = int(text) / 1000 if _MILLISECONDS.fullmatch(text) else retry_after(answer)
     return None if seconds is None else min(max(float(seconds), 0.2), 30.0)
