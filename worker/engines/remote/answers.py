@@ -51,11 +51,16 @@ def retry_after(answer: Answer) -> int | None:
     return min(max(0, round(at - time.time())), LONGEST_RETRY_AFTER)
 
 
+def without(text: str, secrets: tuple[str, ...]) -> str:
+    """Return a text in which no secret is."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
 def _without(value: Any, secrets: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, HIDDEN)
-        return value
+        return without(value, secrets)
     if isinstance(value, list):
         return [_without(each, secrets) for each in value]
     if isinstance(value, dict):

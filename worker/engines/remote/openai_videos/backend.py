@@ -17,9 +17,10 @@ from shared.outbound.errors import (
     OutboundFailed,
     OutboundRefused,
     OutboundTimedOut,
+    UnusableAnswer,
 )
 from worker.engines.base import RenderRequest
-from worker.engines.remote.answers import one_line, retry_after
+from worker.engines.remote.answers import one_line, retry_after, without
 from worker.engines.remote.errors import Away, ResultGone, ResultUnusable, TaskVanished
 from worker.engines.remote.openai_videos.address import Address
 from worker.engines.remote.openai_videos.messages import (
@@ -140,6 +141,7 @@ class Backend:
 
     def _follow(self, link: str, into: Path, on_bytes: OnBytes) -> None:
         """Fetch the clip from where the server says it is, without its key."""
+        link = without(link, self._secrets)  # Whoever is told where it leads would be told it.
         try:
             answer = _loaded(self._links, link, into, {}, on_bytes)
         except OutboundRefused as error:
@@ -150,13 +152,18 @@ class Backend:
             ) from error
         if answer.status_code in _GONE:
             raise ResultGone(f"the clip's link works no more: status {answer.status_code}")
-        if answer.status_code != 200:
+        if answer.status_code in _AWAY or answer.status_code >= 500:
             raise Away(f"the clip's link answered {answer.status_code}")
+        if answer.status_code != 200:
+            raise ResultUnusable(f"the clip's link answered {answer.status_code}")
         _check_type(answer)
 
     def _read(self, answer: Answer) -> Mapping[str, Any]:
-        key = self._key
-        return read(answer.excerpt, secrets=() if key is None else (key.get_secret_value(),))
+        return read(answer.excerpt, secrets=self._secrets)
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        return () if self._key is None else (self._key.get_secret_value(),)
 
     def _url(self, task: str | None = None) -> str:
         videos = f"{self._address.base}/videos"
@@ -197,6 +204,8 @@ def _loaded(
             return outbound.download(url, file, headers=headers, on_bytes=on_bytes, **options)
     except AnswerTooLarge as error:
         raise ResultUnusable(f"the clip has more than {MOST_CLIP_BYTES >> 20} MiB") from error
+    except UnusableAnswer as error:
+        raise ResultUnusable(error.message) from error
     except OutboundTimedOut as error:
         if error.is_sent:
             raise ResultUnusable(f"the clip did not come to an end: {error.message}") from error
