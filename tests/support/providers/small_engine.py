@@ -21,7 +21,7 @@ PATH = "tests.support.providers.small_engine:SmallEngine"
 
 
 class SmallEngine(HostedEngine):
-    patience = Patience(first_look=0.05, longest_look=0.2, again=1)
+    patience = Patience(first_look=0.05, longest_look=0.2, again=1, settling=2)
 
     def __init__(self, settings: Settings) -> None:
         kind = EngineKind.RUNWAY
