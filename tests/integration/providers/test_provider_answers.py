@@ -249,6 +249,33 @@ def test_a_bad_key_is_told_to_the_operator_and_never_shown(case: Case, reply: Re
         assert KEY not in said
 
 
+def test_a_new_key_in_its_file_is_taken_when_the_old_one_is_refused(
+    case: Case, tmp_path: Path
+) -> None:
+    old, file = "planted-key-that-was-before", tmp_path / "key"
+    file.write_text(old)
+    key = {f"{case.kind}_key": None, f"{case.kind}_key_file": file}
+    provider = provider_of(engine_at(case.kind, case.service.url, **key))
+    provider._model = SMALL[case.kind]  # type: ignore[attr-defined]
+    with pytest.raises(NotServed):
+        provider.create(case.request(), "key")
+    with pytest.raises(KeyRefused):
+        provider.look("t")
+    assert not case.service.tasks
+    file.write_text(f"{KEY}\n")
+    task = provider.create(case.request(), "key").task
+    assert list(case.service.tasks) == [task], "bought once"
+    assert provider.look(task).state is TaskState.WAITING
+    words = f"{old} and {KEY} are no keys"
+    case.service.at_create.append(Reply(400, {"error": words, "detail": words}))
+    with pytest.raises(RequestRefused, match="… and … are no keys"):
+        provider.create(case.request(), "key")
+    file.unlink()
+    case.service.at_look.append(Reply(401, {"error": KEY}))
+    with pytest.raises(KeyRefused):
+        provider.look(task)
+
+
 def test_moderation_is_told_from_other_failures(case: Case) -> None:
     case.service.failure = (
         "SAFETY.INPUT.IMAGE" if case.kind is EngineKind.RUNWAY else "content_policy_violation"
