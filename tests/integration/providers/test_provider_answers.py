@@ -276,14 +276,22 @@ def test_a_new_key_in_its_file_is_taken_when_the_old_one_is_refused(
         provider.look(task)
 
 
+MODERATION = {
+    "runway": (
+        *("SAFETY", "SAFETY.INPUT.IMAGE", "SAFETY.OUTPUT.VIDEO"),
+        *("INPUT_PREPROCESSING.SAFETY.TEXT", "INPUT_PREPROCESSING.SAFETY.THIRD_PARTY"),
+    ),
+    "fal": ("content_policy_violation", "no_media_generated"),
+}
+
+
 def test_moderation_is_told_from_other_failures(case: Case) -> None:
-    case.service.failure = (
-        "SAFETY.INPUT.IMAGE" if case.kind is EngineKind.RUNWAY else "content_policy_violation"
-    )
-    _, look = case.finished()
-    assert look.state is TaskState.FAILED
-    assert isinstance(look.error, ContentRefused)
-    assert not look.error.retryable
+    for code in MODERATION[case.kind]:
+        case.service.failure = code
+        _, look = case.finished()
+        assert look.state is TaskState.FAILED
+        assert isinstance(look.error, ContentRefused), code
+        assert not look.error.retryable
     case.service.failure = "INTERNAL.BAD_OUTPUT.CODE01"
     _, look = case.finished()
     assert isinstance(look.error, TaskFailed | RequestRefused)
@@ -297,6 +305,50 @@ def test_a_refused_request_is_told_in_the_providers_words(case: Case) -> None:
         case.provider.create(case.request(), "key")
     assert len(str(caught.value)) < 300
     assert KEY not in str(caught.value)
+
+
+@pytest.fixture
+def fal() -> Iterator[Case]:
+    with FalService(FILM) as service:
+        engine = engine_at("fal", service.url)
+        found = Case(EngineKind.FAL, service, engine, provider_of(engine))
+        found.provider._model = SMALL["fal"]  # type: ignore[attr-defined]
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(504, {"detail": f"late {KEY}", "error_type": "request_timeout"}), TaskFailed),
+        (Reply(503, {"detail": "gone", "error_type": "runner_disconnected"}), TaskFailed),
+        (Reply(500, {"detail": [{"type": "internal_server_error", "msg": "no"}]}), TaskFailed),
+        (Reply(422, [{"type": "content_policy_violation", "loc": ["body"]}]), ContentRefused),
+        (Reply(422, {"detail": [{"type": "image_too_large", "msg": "no"}]}), RequestRefused),
+        (Reply(400, {"detail": "no"}), RequestRefused),
+    ],
+    ids=named,
+)
+def test_a_result_that_is_an_error_is_the_requests_whatever_its_status(
+    fal: Case, reply: Reply, error: type[Exception]
+) -> None:
+    """fal keeps what a model or its runner failed with as the result; to wait for it is vain."""
+    fal.service.at_result.append(reply)
+    _, look = fal.finished()
+    assert look.state is TaskState.FAILED
+    assert isinstance(look.error, error)
+    assert KEY not in str(look.error)
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(503, b"<html>"), Reply(500, {}), Reply(429, {})], ids=named
+)
+def test_a_result_that_is_not_answered_now_is_asked_for_again(fal: Case, reply: Reply) -> None:
+    task = fal.provider.create(fal.request(), "key").task
+    fal.service.looks_needed = 1
+    fal.service.at_result.append(reply)
+    with pytest.raises(Away):
+        fal.provider.look(task)
+    assert fal.provider.look(task).state is TaskState.DONE
 
 
 def test_what_a_task_has_cost_is_told_by_runway() -> None:

@@ -58,6 +58,8 @@ class FalService(ProviderService):
         task = self.tasks.get(request_id)
         if task is None:
             return Reply(404, {"detail": "Request not found"})
+        if self.at_result:
+            return self.at_result.popleft()
         if (failure := self.failure_of(task)) is not None:
             wrong = {"loc": ["body"], "msg": "no", "type": failure, "url": "", "input": {}}
             return Reply(422, {"detail": [wrong]})

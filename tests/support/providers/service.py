@@ -77,8 +77,8 @@ class ProviderService:
     """What all stand-ins share; `answer` of each says the provider's own words.
 
     A task ends once it was looked at `looks_needed` times and `may_end` is set; one with `hold`
-    in its prompt never does, one with `fail` ends with `failure`. The replies in
-    `at_create`, `at_look`, `at_cancel` and `at_film` are given first, one for each request; where
+    in its prompt never does, one with `fail` ends with `failure`. The replies in `at_create`,
+    `at_look`, `at_result`, `at_cancel` and `at_film` are given first, one for each request; where
     such a create is LOST, the task exists all the same.
     """
 
@@ -96,6 +96,7 @@ class ProviderService:
         self.failure: Any = None
         self.at_create: deque[Reply] = deque()
         self.at_look: deque[Reply] = deque()
+        self.at_result: deque[Reply] = deque()
         self.at_cancel: deque[Reply] = deque()
         self.at_film: deque[Reply] = deque()
         self._lock = threading.Lock()

@@ -68,9 +68,13 @@ class FalProvider:
         fetch_film(self._films, look.link or "", into, on_bytes)
 
     def _result(self, path: str) -> Look:
-        answer = self._api.ask("GET", path)
+        # What a model or its runner failed with is kept as the result, its status included.
+        answer = self._api.ask("GET", path, tells=lambda told: bool(self._types(told)))
         if answer.status_code == 404:
             raise TaskVanished("fal does not know the request any more")
+        if answer.status_code >= 500:
+            why = ", ".join(self._types(answer))
+            return Seen(phase=Phase.FAILED).look(TaskFailed(f"fal gave the clip up: {why}"))
         if answer.status_code >= 300:
             return Seen(phase=Phase.FAILED).look(self._refusal(answer))
         try:
@@ -80,7 +84,7 @@ class FalProvider:
         return Seen(phase=Phase.SUCCEEDED, url=url).look()
 
     def _refusal(self, answer: Answer) -> Exception:
-        types = wire.error_types(self._json(answer))
+        types = self._types(answer)
         if wire.REFUSED.intersection(types):
             return ContentRefused(
                 "the model's moderation refused the picture, the prompt or the clip; change them"
@@ -99,8 +103,9 @@ class FalProvider:
         said = one_line(seen.reason) or "it gave no reason"
         return TaskFailed(f"fal gave the clip up ({one_line(seen.failure)}): {said}")
 
-    def _json(self, answer: Answer) -> object:
+    def _types(self, answer: Answer) -> tuple[str, ...]:
         try:
-            return self._api.json_of(answer)
+            body = self._api.json_of(answer)
         except ValueError:
-            return None
+            return ()
+        return tuple(map(one_line, wire.error_types(body)))

@@ -75,8 +75,13 @@ class HostedApi:
             raise self._redirected(answer)
         return answer
 
-    def ask(self, method: str, path: str) -> Answer:
+    def ask(
+        self, method: str, path: str, *, tells: Callable[[Answer], bool] = lambda answer: False
+    ) -> Answer:
         """Ask about a task; what comes back says something of it.
+
+        Args:
+            tells: says of a 5xx whether it is about the task, and not about the provider's state.
 
         Raises:
             Away: no answer, or one that says nothing of the task.
@@ -89,7 +94,7 @@ class HostedApi:
         if self._is_key_refused(answer):
             raise KeyRefused(f"{self._provider} does not answer us now; the operator was told")
         status = answer.status_code
-        if status in SAYS_NOTHING or status >= 500 or 300 <= status < 400:
+        if status in SAYS_NOTHING or 300 <= status < 400 or (status >= 500 and not tells(answer)):
             raise self._away(answer)
         return answer
 
