@@ -276,6 +276,7 @@ def test_a_new_key_in_its_file_is_taken_when_the_old_one_is_refused(
         provider.look(task)
 
 
+NO_STATUS: tuple[Any, ...] = ("DREAMING", 7, None, ["RUNNING"], {})
 MODERATION = {
     "runway": (
         *("SAFETY", "SAFETY.INPUT.IMAGE", "SAFETY.OUTPUT.VIDEO"),
@@ -386,7 +387,7 @@ def test_a_look_that_says_nothing_is_asked_again(case: Case, status: int) -> Non
 @pytest.mark.parametrize(
     "reply",
     [
-        *(Reply(200, {"status": status}) for status in ("DREAMING", 7, None, ["RUNNING"], {})),
+        *(Reply(200, {"status": status}) for status in NO_STATUS),
         Reply(200, {"status": "SUCCEEDED", "output": []}),
         Reply(200, {"status": "SUCCEEDED", "output": None}),
         Reply(200, {"status": "SUCCEEDED"}),
