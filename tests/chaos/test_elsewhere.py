@@ -270,7 +270,7 @@ def kill_child_and_supervisor(matrix: Matrix, point: str, points: Iterable[str])
     house.points.let_go()
     worker = house.start("worker")
     matrix.check(point)
-    worker.terminate()
+    worker.kill()
 
 
 def child_of(house: House, worker: Program) -> int:
