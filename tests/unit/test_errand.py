@@ -295,6 +295,23 @@ def test_a_place_that_is_away_when_a_fresh_link_is_asked_for_is_waited_for() -> 
     assert (place.count("create"), place.count("download")) == (1, 2)
 
 
+@pytest.mark.parametrize("is_paid", [True, False])
+def test_a_place_that_is_away_for_an_hour_costs_nothing_but_time(is_paid: bool) -> None:
+    """An hour of attempts, each of which holds a place for two minutes and then waits for one."""
+    kept, place = Unkept(), Elsewhere(is_paid=is_paid)
+    place.looks = [Look(TaskState.RENDERING, progress=0.5)]
+    with pytest.raises(Died):
+        run(kept, place, on_step=dying(6))
+    for _ in range(20):
+        place.trouble["look"] = [LOST] * 1000
+        with pytest.raises(PutOff):
+            run(kept, place)
+    place.trouble.clear()
+    place.tasks["first-1"] = [Look(TaskState.DONE)]
+    run(kept, place)
+    assert place.count("create") == 1
+
+
 def test_a_key_that_is_refused_while_a_task_goes_on_loses_no_task() -> None:
     kept, place = Unkept(), Elsewhere()
     place.trouble["look"] = [KeyRefused("the key was not taken")]
