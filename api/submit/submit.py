@@ -29,8 +29,9 @@ from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, InvalidRequest
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
 from shared.jobs.job import Job
