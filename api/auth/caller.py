@@ -38,8 +38,8 @@ from shared.errors import AppError
 from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.jobs.links import ZIP, Links, SignedLink
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
-from shared.tables import ANONYMOUS
 
 _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 

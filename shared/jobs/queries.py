@@ -17,7 +17,7 @@ from shared.jobs.links import EXPIRED, SignedLink
 from shared.jobs.listing import SEARCHED, Filter, JobPage, read_page
 from shared.owners import LINK_EPOCH
 from shared.paging import Cut
-from shared.tables import jobs
+from shared.tables.jobs import jobs
 
 RENDER_SAMPLE: Final = 20
 """How many recent renders the estimate of the next one rests on."""

@@ -37,17 +37,10 @@ from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import (
-    batches,
-    deliveries,
-    delivery_attempts,
-    engines,
-    jobs,
-    pauses,
-    uploads,
-    usage_days,
-    workers,
-)
+from shared.tables.figures import usage_days
+from shared.tables.jobs import batches, jobs, uploads
+from shared.tables.webhooks import deliveries, delivery_attempts
+from shared.tables.workers import engines, pauses, workers
 from tests.support.photos import cat
 from tests.support.processes import until
 from tests.support.stack import Stack, open_database

@@ -16,7 +16,7 @@ from shared.ids import new_id
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS
-from shared.tables import uploads
+from shared.tables.jobs import uploads
 from shared.uploads import MAX_LIVE
 from tests.support.gateway import (
     MOVES,

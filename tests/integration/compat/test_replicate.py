@@ -19,7 +19,7 @@ from api.compat.replicate.routes import PAGE
 from shared.errors import OutOfMemory
 from shared.ids import new_id
 from shared.jobs.job import Job, public_id
-from shared.tables import jobs
+from shared.tables.jobs import jobs
 from tests.support.gateway import (
     ADMIN_KEY,
     FakeWorker,

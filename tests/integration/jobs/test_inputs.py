@@ -13,7 +13,7 @@ from shared.ids import new_id
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS, input_id, input_key
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.uploads import GRACE, LIVES, Upload, Uploads
 from tests.support.factory import JobFixture
 from tests.support.gateway import MOVES

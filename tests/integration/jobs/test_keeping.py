@@ -12,8 +12,8 @@ from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import input_key, output_key
 from shared.jobs.transitions import Claim
 from shared.lifecycle import Status
+from shared.owners import ANONYMOUS
 from shared.storage import Storage
-from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack
 from tests.support.stubborn_store import StubbornStore

@@ -11,7 +11,7 @@ from shared.engines.parameters import RequestedParameters
 from shared.errors import AddressGone, NotFound
 from shared.ids import new_id
 from shared.jobs.job import Job
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
 from shared.webhooks.endpoints import Endpoints
 from tests.support.factory import JobFixture

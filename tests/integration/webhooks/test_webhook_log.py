@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from shared.errors import InvalidRequest
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
 from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.signing import webhook_id
