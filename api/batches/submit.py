@@ -32,9 +32,9 @@ from shared.errors import AppError, DatabaseUnavailable
 from shared.ids import new_id
 from shared.image_errors import ImageTooLarge
 from shared.jobs.batch import Batch, NewBatch
+from shared.jobs.insert import same_request
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 
 LANES: Final = 4
 """Pictures of one batch in the works at once; each waits for its owner's turn besides."""

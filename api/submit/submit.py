@@ -34,10 +34,10 @@ from shared.ids import new_id
 from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.webhooks.headers import HeaderSeal
 
