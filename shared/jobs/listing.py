@@ -49,7 +49,9 @@ class Filter:
         return bool(self.metadata) or self.query is not None
 
 
-def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> JobPage:
+def read_page(
+    connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut, *, searched: int = SEARCHED
+) -> JobPage:
     """Return up to `limit` jobs that follow `after` in the order asked for.
 
     Raises:
@@ -62,7 +64,7 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "batch_id": narrow.batch_id,
         "after": cut.after,
         "limit": cut.limit + 1,
-        "searched": SEARCHED,
+        "searched": searched,
         "first": FIRST_LOOK,
         "metadata": json.dumps(dict(narrow.metadata or {})),
         "query": narrow.query,
