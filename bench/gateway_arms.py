@@ -73,7 +73,7 @@ class Arm:
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Return what its process has taken of the CPUs; processes that it started are not in it."""
+        """Return what its process has taken of the CPUs, without those that it started."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 

@@ -33,7 +33,9 @@ def small_jpeg() -> bytes:
 def creating(path: str, key: str, image: bytes) -> bytes:
     """Return a request that sends the image as a file part, as browsers and `curl -F` do."""
     parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        (
+            f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        ).encode()
         for name, value in FIELDS.items()
     ]
     parts.append(
@@ -52,7 +54,7 @@ def creating(path: str, key: str, image: bytes) -> bytes:
 
 
 def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -> None:
-    """Print both arms' creates a second; the bare one decodes confined, then in its own process."""
+    """Print both arms' creates a second; the bare one decodes confined, then where it is."""
     image = small_jpeg()
     own = creating("/v1/jobs", key, image)
     for title, path in (("confined", "/v1/jobs"), ("in its own process", "/unconfined/jobs")):

@@ -22,9 +22,6 @@ from shared.jobs.job import Job
 from shared.jobs.news import Mark
 from shared.lifecycle import Status
 
-KEEP_ALIVE_SECONDS: Final = 15.0
-"""How long a stream is silent at most, and how long a revoked key goes on in one."""
-
 PAGE: Final = 100
 
 MOST_TOLD: Final = 1000
@@ -57,10 +54,11 @@ class Listener:
         Raises:
             NotAllowed: the key was revoked.
         """
-        if time.monotonic() - self._checked_at >= KEEP_ALIVE_SECONDS:
+        silent_seconds = self.ports.limits.silent_seconds
+        if time.monotonic() - self._checked_at >= silent_seconds:
             await self._check()
         try:
-            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            async with asyncio.timeout(silent_seconds):
                 await changed()
         except TimeoutError:
             return False

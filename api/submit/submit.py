@@ -29,14 +29,15 @@ from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, InvalidRequest
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.webhooks.headers import HeaderSeal
 

@@ -12,8 +12,7 @@ from shared.api_keys.key import KEY_ID, ApiKey, ApiKeySet, draw_key, draw_prefix
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, RotationUnderWay
 from shared.ids import new_id
-from shared.owners import end_links
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS, end_links
 
 MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""

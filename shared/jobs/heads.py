@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
+from shared.db import PATIENCE_SECONDS
 from shared.jobs.listing import walk
 from shared.lifecycle import Status
 from shared.loop_reads import LoopReads
@@ -25,9 +27,14 @@ class Head:
 class JobHeads:
     """Reads heads on the event loop: those of given jobs, and those of a first page."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._given = LoopReads(url, _GIVEN, deadline=deadline, name=name)
-        self._newest = LoopReads(url, _NEWEST, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        reads = partial(
+            LoopReads, url, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
+        self._given = reads(_GIVEN)
+        self._newest = reads(_NEWEST)
 
     async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Head]:
         """Return the heads of these jobs, whoever owns them, of deleted ones too.

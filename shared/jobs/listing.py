@@ -57,7 +57,9 @@ class Filter:
         return bool(self.metadata) or self.query is not None
 
 
-def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) -> JobPage:
+def read_page(
+    connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut, *, searched: int = SEARCHED
+) -> JobPage:
     """Return up to `limit` jobs that follow `after` in the order asked for.
 
     Raises:
@@ -75,7 +77,7 @@ def read_page(connection: Connection, owner_id: UUID, narrow: Filter, cut: Cut) 
         "high": cut.after if cut.newest_first and cut.after is not None else _HIGHEST,
         "lowest": _LOWEST,
         "highest": _HIGHEST,
-        "searched": SEARCHED,
+        "searched": searched,
         "passed": PASSED,
         "first": FIRST_LOOK,
         "metadata": json.dumps(dict(narrow.metadata or {})),

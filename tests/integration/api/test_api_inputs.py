@@ -9,11 +9,15 @@ import numpy as np
 import pytest
 import requests
 from PIL import Image
+from sqlalchemy import insert, select
 
 from shared.errors import Gone
+from shared.ids import new_id
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS
+from shared.tables.jobs import uploads
+from shared.uploads import MAX_LIVE
 from tests.support.gateway import (
     MOVES,
     FakeWorker,
@@ -167,10 +171,14 @@ def test_where_the_store_is_public_the_file_goes_to_it(
 
 
 def test_an_owner_has_a_bounded_number_of_uploads(
-    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+    gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
-    monkeypatch.setattr("shared.uploads.MAX_LIVE", 2)
-    made = [gateway.post("/v1/uploads") for _ in range(3)]
+    made = [gateway.post("/v1/uploads")]
+    with fake_worker.db.begin() as connection:  # All but one of those that one may have.
+        row = connection.execute(select(uploads)).mappings().one()
+        more = [dict(row) | {"id": new_id()} for _ in range(MAX_LIVE - 2)]
+        connection.execute(insert(uploads), more)
+    made += [gateway.post("/v1/uploads") for _ in range(2)]
     assert [answer.status_code for answer in made] == [201, 201, 429]
     gateway.http.delete(f"{gateway.url}/v1/uploads/{made[0].json()['id']}", timeout=30)
     assert gateway.post("/v1/uploads").status_code == 201

@@ -20,7 +20,7 @@ from shared.engines.registry import EngineRegistry
 from shared.engines.spec import EngineSpec
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support import paid_videos
 from tests.support.factory import JobFixture, png
 from tests.support.ports import free_port
