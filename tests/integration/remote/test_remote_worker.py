@@ -180,6 +180,8 @@ def test_a_drain_hands_back_what_is_rendered_elsewhere_and_the_next_worker_polls
         assert one.counts["create"] == 2
 
 
+# In each run tests/integration/providers/test_bought_once.py kills one around a purchase.
+@pytest.mark.extended
 def test_a_paid_clip_is_bought_once_at_most_wherever_the_worker_dies(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: VideoServer
 ) -> None:
