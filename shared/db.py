@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 CONNECT_SECONDS: Final = 2
 POOL_WAIT_SECONDS: Final = 2
@@ -57,7 +58,7 @@ class Database:
             connect_args={
                 "connect_timeout": patience_seconds or CONNECT_SECONDS,
                 "application_name": name,
-                "options": session_options(deadline),
+                "options": session_options(deadline, url),
             },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -114,10 +115,11 @@ class Database:
             raise
 
 
-def session_options(deadline: timedelta) -> str:
-    """Return what a connection tells the server of itself as it opens."""
+def session_options(deadline: timedelta, url: str) -> str:
+    """Return what a connection tells the server of itself: what its URL says, and ours."""
+    given = connect_arguments(url).get("options", "")
     return (
-        f"-c statement_timeout={int(deadline.total_seconds() * 1000)}"
+        f"{given} -c statement_timeout={int(deadline.total_seconds() * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
         " -c timezone=UTC"
     )
