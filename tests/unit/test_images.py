@@ -232,8 +232,8 @@ REFUSED: dict[str, tuple[bytes, type[InvalidImage], str]] = {
     "gif": (encoded(PICTURE, "GIF"), UnsupportedImage, "a GIF"),
     "bmp": (encoded(PICTURE, "BMP"), UnsupportedImage, "a BMP"),
     "tiff": (encoded(PICTURE, "TIFF"), UnsupportedImage, "a TIFF"),
-    "postscript": (encoded(PICTURE, "EPS"), UnsupportedImage, "not an image"),
-    "icon": (encoded(PICTURE, "ICO"), UnsupportedImage, "not an image"),
+    "postscript": (encoded(PICTURE, "EPS"), UnsupportedImage, "PostScript"),
+    "icon": (encoded(PICTURE, "ICO"), UnsupportedImage, "an icon"),
     "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
     "pdf": (b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
     "heic of nothing but its first bytes": (
