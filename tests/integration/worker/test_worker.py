@@ -137,7 +137,8 @@ def test_a_job_becomes_a_video_whose_bytes_match_its_row(served: Bench) -> None:
 
 def test_every_line_of_a_running_workers_log_is_an_event(served: Bench) -> None:
     assert served.ended(served.render()).status is Status.SUCCEEDED
-    lines = served.people.first.text().rpartition("\n")[0].splitlines()  # The last may still be written.
+    # The last may still be written.
+    lines = served.people.first.text().rpartition("\n")[0].splitlines()
     assert {"worker_started", "job_started"} <= {json.loads(line)["event"] for line in lines}
 
 
@@ -257,9 +258,7 @@ def test_a_finished_clip_and_the_next_picture_wait_out_an_outage_of_the_storage(
     served.people.stack.s3.kill()
     served.let_go("outage")
     until(lambda: served.get(finished).stage is Stage.UPLOADING, "the upload is tried")
-    until(
-        lambda: unread.id.hex in served.people.first.text(), "the picture is asked for again"
-    )
+    until(lambda: unread.id.hex in served.people.first.text(), "the picture is asked for again")
     served.people.stack.s3.restart()
     for job in (finished, unread):
         done = served.ended(job)
