@@ -187,7 +187,13 @@ def test_colours_come_out_as_srgb() -> None:
     assert red_of_that_profile[0] < 5
 
 
-@pytest.mark.parametrize(("kind", "size"), [("JPEG", (4400, 4100)), ("PNG", (2600, 2080))])
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        ("JPEG", (4400, 4100)),
+        pytest.param("PNG", (2600, 2080), marks=pytest.mark.extended),
+    ],
+)
 def test_a_large_picture_is_shrunk_to_what_a_clip_can_use(
     kind: str, size: tuple[int, int]
 ) -> None:
