@@ -200,7 +200,7 @@ def test_a_connection_that_brings_nothing_more_is_given_up(
 ) -> None:
     hub.faults.cut_after[UNET] = [100_000, *[0] * 9]
 
-    assert "broke off too often; what came is kept" in refused(settings)
+    assert "broke the connection too often; the downloaded part is kept" in refused(settings)
 
     hub.faults.cut_after.clear()
     hub.forget()
@@ -226,7 +226,7 @@ def test_wrong_bytes_of_the_right_size_are_fetched_again_once(
     shutil.rmtree(folder_of(settings))
     hub.faults.wrong[name] = 2
     said = refused(settings)
-    assert f"gave other bytes than it lists for {name}, twice" in said
+    assert f"sent other bytes than it lists for {name}, twice" in said
     assert "set STILLREEL_HF_ENDPOINT to another mirror" in said
     assert not (folder_of(settings) / name).exists()
 
@@ -296,7 +296,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_lost(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "the disk was full before the weights of toy were there" in refused(settings)
+    assert "the disk was full before the weights of toy were complete" in refused(settings)
 
     monkeypatch.setattr(os, "fsync", real)
     assert get(settings).is_whole
@@ -334,7 +334,7 @@ def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_path: P
 MIRRORS: dict[str, tuple[Callable[[WeightsHub], None], str]] = {
     "a page in place of the list": (
         lambda hub: setattr(hub.faults, "no_tree", True),
-        "answered with HTTP 200|gave no list of its files",
+        "answered with HTTP 200|sent no list of its files",
     ),
     "bad gateway": (lambda hub: setattr(hub.faults, "status", 502), "did not answer"),
     "a teapot": (lambda hub: setattr(hub.faults, "status", 418), "answered with HTTP 418"),
@@ -479,7 +479,7 @@ def test_modelscope_is_checked_as_the_hub_is(
 
     said = refused(settings)
 
-    assert "gave other bytes than it lists" in said
+    assert "sent other bytes than it lists" in said
     assert "set STILLREEL_MODEL_SOURCE to huggingface" in said
 
 
