@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import Final, Protocol, TypeVar
 
 from api.auth.caller import Authenticator
@@ -19,6 +18,7 @@ from api.concurrency.known_offers import KnownOffers
 from api.concurrency.queue_snapshot import QueueSnapshot
 from api.concurrency.stream_slots import StreamSlots
 from api.concurrency.thread_pools import ThreadPools
+from api.concurrency.written_once import WrittenOnce
 from api.images.decoder_pool import Decoders
 from api.limits import SHIPPED, GatewayLimits
 from api.monitoring.admin_queries import AdminQueries
@@ -38,7 +38,7 @@ from shared.jobs.news import JobNews
 from shared.jobs.pauses import Pauses
 from shared.jobs.preview_store import PreviewStore
 from shared.jobs.queries import JobQueries
-from shared.jobs.queue_boards import read_queue_board
+from shared.jobs.queue_boards import QueueBoards
 from shared.jobs.transitions import Jobs
 from shared.jobs.usage import Usage
 from shared.outbound.client import Outbound
@@ -85,6 +85,7 @@ class Ports:
     job_watcher: JobWatcher
     news: JobNews
     stream_slots: StreamSlots
+    snapshots: WrittenOnce
     queues: QueueSnapshot
     known_jobs: KnownJobs
     known_offers: KnownOffers
@@ -161,7 +162,8 @@ class _Opening:
             news=news,
             known_jobs=self._known_jobs(queries),
             known_offers=self._known_offers(pools),
-            queues=QueueSnapshot(partial(read_queue_board, db)),
+            snapshots=WrittenOnce(),
+            queues=QueueSnapshot(QueueBoards(db).read),
             stream_slots=StreamSlots(each=settings.max_streams_per_key, most=room_for_streams()),
             pools=pools,
             decoders=self._closed_later(Decoders()),

@@ -70,10 +70,14 @@ class Listener:
         if job.deleted_at is not None:
             body = event_stream.tombstone(job.public_id, job.version)
             return event_stream.event(body, id_=id_, name="deleted")
+        # All who listen are told of it at once, and are told the same.
+        name = job.id, job.version, job.link_epoch, self.base_url
+        snapshot = await self.ports.snapshots.get(name, partial(self._snapshot, job))
+        return event_stream.event(snapshot, id_=id_)
+
+    async def _snapshot(self, job: Job) -> str:
         board = await queue_board(self.ports, job)
-        return event_stream.event(
-            view(self.ports, job, self.base_url, board=board).model_dump_json(), id_=id_
-        )
+        return view(self.ports, job, self.base_url, board=board).model_dump_json()
 
     async def page(self, read: Callable[[], list[Job]]) -> list[Job]:
         return await self.ports.pools.database.run(read, owner_id=self.caller.owner_id)

@@ -120,8 +120,8 @@ def list_jobs(
 ) -> Response:
     """List jobs, the newest first; `metadata[k]=v` keeps those that have all given pairs.
 
-    `q` and `metadata` search your newest 5,000 jobs of the status and model asked for; `is_cut`
-    says whether you have more.
+    `q` and `metadata` search your newest 5,000 jobs, with `status` the newest of that status;
+    `is_cut` says whether you have more.
     """
     refuse_nul(model, "model")
     refuse_nul(q, "q")

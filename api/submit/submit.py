@@ -220,9 +220,6 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
-    shape = shape_warnings(
-        spec, parameters, image_width=picture.width, image_height=picture.height
-    )
     return NewJob(
         id=job_id,
         owner_id=order.owner_id,
@@ -247,13 +244,21 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         webhook_event_types=() if webhook is None else webhook.event_types,
         webhook_headers=None if webhook is None else sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
-        warnings=(
-            *order.create.warnings,
-            *warnings_for(order.offer, fields, parameters),
-            *(warning for picture in pictures for warning in picture.warnings),
-            *shape,
-        ),
+        warnings=_warnings(order, parameters, pictures),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
+    )
+
+
+def _warnings(
+    order: CheckedRequest, parameters: RenderParameters, pictures: Sequence[Picture]
+) -> tuple[str, ...]:
+    """Return what is wrong with the request and does not keep it from being done."""
+    first, spec = pictures[0], order.offer.spec
+    return (
+        *order.create.warnings,
+        *warnings_for(order.offer, order.create.fields, parameters),
+        *(warning for picture in pictures for warning in picture.warnings),
+        *shape_warnings(spec, parameters, image_width=first.width, image_height=first.height),
     )
 
 

@@ -89,10 +89,8 @@ class Keys:
                 # Nobody is anonymous from now on: what was handed out meanwhile ends too.
                 end_links(connection, ANONYMOUS)
         if row is None:
-            raise KeyNameTaken(
-                f"there is or was a key named {name}; choose another name, like {name}-2",
-                param="name",
-            )
+            taken = f"there is or was a key named {name}; choose another name, like {name}-2"
+            raise KeyNameTaken(taken, param="name")
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:

@@ -8,7 +8,7 @@ from typing import Final
 from uuid import UUID
 
 from shared.db import PATIENCE_SECONDS
-from shared.jobs.listing import WALK
+from shared.jobs.listing import walk
 from shared.lifecycle import Status
 from shared.loop_reads import LoopReads
 from shared.owners import LINK_EPOCH
@@ -74,9 +74,10 @@ _HEAD: Final = (
 _GIVEN: Final = f"SELECT {_HEAD} FROM jobs WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants)
 
 _WALK: Final = (
-    WALK.format(columns="id", order="DESC", engine="", after="", limit="$2::int")
+    walk("owner_id, status, id", "$1::uuid, one.name", order="DESC", limit="$2::int")
     .replace(":statuses", f"'{{{','.join(Status)}}}'")
-    .replace(":owner_id", "$1::uuid")
+    .replace(":low", "'00000000-0000-0000-0000-000000000000'")
+    .replace(":high", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")
 )
 _NEWEST: Final = f"""
 SELECT {_HEAD} FROM jobs WHERE id = ANY(ARRAY({_WALK})) ORDER BY id DESC

@@ -155,8 +155,9 @@ SELECT
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
         SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM (
             SELECT finished_at, started_at, status FROM jobs
-            WHERE finished_at IS NOT NULL AND engine = :engine
-            ORDER BY finished_at DESC LIMIT :looked_at) AS newest
+            WHERE finished_at IS NOT NULL AND (engine, finished_at) > (:engine, '-infinity')
+                AND (engine, finished_at) < (:engine, 'infinity')
+            ORDER BY engine DESC, finished_at DESC LIMIT :looked_at) AS newest
         WHERE status = 'succeeded'
         ORDER BY finished_at DESC LIMIT :sample) AS recent) AS render_seconds
 """)
