@@ -285,7 +285,7 @@ def _translated() -> Iterator[None]:
         if code in _FULL or status == HTTPStatus.INSUFFICIENT_STORAGE:
             raise StorageFull("the storage has no room left; delete jobs, or wait") from error
         if code in {"InvalidRange", "416"}:
-            raise RangeNotSatisfiable("the range begins behind the end of the file") from error
+            raise RangeNotSatisfiable("the range begins after the end of the file") from error
         raise StorageUnavailable(f"the storage refused with {code}; try again") from error
     except (BotoCoreError, OSError) as error:
         raise StorageUnavailable("the storage did not answer; try again") from error

@@ -296,7 +296,7 @@ def test_a_jpeg_of_too_many_scans_is_refused_in_words(
     if not is_refused:
         assert read_image(body, max_pixels=64_000_000).width <= side
         return
-    with pytest.raises(ImageOverLimits, match=r"scans.* save it anew as a plain JPEG or PNG"):
+    with pytest.raises(ImageOverLimits, match=r"scans.* save it again as a plain JPEG or PNG"):
         read_image(body, max_pixels=64_000_000)
 
 
