@@ -12,10 +12,10 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy.engine import make_url
 
 from shared import db
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 _NAME: Final = b"read"
 _GOOD: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -30,13 +30,21 @@ class LoopReads:
     for an answer, which a frozen server never gives.
     """
 
-    def __init__(self, url: str, statement: str, *, deadline: timedelta, name: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        statement: str,
+        *,
+        deadline: timedelta,
+        name: str,
+        patience_seconds: int = db.PATIENCE_SECONDS,
+    ) -> None:
         """The statement takes `$1`, `$2` and so on, and finds one column, none of it NULL."""
         self._url = url
         self._statement = statement.encode()
         self._deadline = deadline
         self._name = name
-        self._connect_seconds = db.CONNECT_SECONDS
+        self._patience_seconds = patience_seconds
         self._server: _Server | None = None
         self.connections = 0
         """How often it has connected: after that another server may answer."""
@@ -68,16 +76,14 @@ class LoopReads:
             server.close()
 
     async def _connect(self) -> "_Server":
-        url = make_url(self._url)
-        arguments: Any = url.get_dialect()().create_connect_args(url)
-        connection = await psycopg.AsyncConnection.connect(
-            *arguments[0],
-            **arguments[1],
-            autocommit=True,
-            connect_timeout=self._connect_seconds,
-            application_name=self._name,
-            options=db.session_options(self._deadline),
-        )
+        arguments: dict[str, Any] = {
+            **connect_arguments(self._url),
+            "autocommit": True,
+            "connect_timeout": self._patience_seconds,
+            "application_name": self._name,
+            "options": db.session_options(self._deadline, self._url),
+        }
+        connection = await psycopg.AsyncConnection.connect(**arguments)
         server = _Server(connection, self._deadline.total_seconds())
         try:
             await server.prepare(self._statement)

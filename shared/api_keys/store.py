@@ -12,8 +12,7 @@ from shared.api_keys.key import KEY_ID, ApiKey, ApiKeySet, draw_key, draw_prefix
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, RotationUnderWay
 from shared.ids import new_id
-from shared.owners import end_links
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS, end_links
 
 MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""
@@ -90,10 +89,8 @@ class Keys:
                 # Nobody is anonymous from now on: what was handed out meanwhile ends too.
                 end_links(connection, ANONYMOUS)
         if row is None:
-            raise KeyNameTaken(
-                f"there is or was a key named {name}; choose another name, like {name}-2",
-                param="name",
-            )
+            taken = f"there is or was a key named {name}; choose another name, like {name}-2"
+            raise KeyNameTaken(taken, param="name")
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
@@ -187,7 +184,7 @@ class Keys:
             if overlap and row["old_sha256"] is not None:
                 until = row["previous_works_until"]
                 raise RotationUnderWay(
-                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    f"the secret before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
                     " after that, or without an overlap, which ends both at once"
                 )
             given = draw_key(row["prefix"])
@@ -219,12 +216,12 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float |
     of_one = [name for name, limit in daily.items() if limit is not None]
     if is_admin and of_one:
         raise InvalidRequest(
-            f"every admin has the jobs of the house, so one admin's key takes no {of_one[0]}",
+            f"all admins are one owner, so an admin's key takes no {of_one[0]}",
             param=of_one[0],
         )
     if models is not None and not models:
         raise InvalidRequest(
-            "models names at least one; without models a key may use all", param="models"
+            "models must name at least one model; without models a key may use all", param="models"
         )
 
 

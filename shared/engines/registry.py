@@ -4,11 +4,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
-from shared.db import Database
+from shared.db import PATIENCE_SECONDS, Database
 from shared.engines.spec import EngineSpec
 from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
@@ -67,8 +67,12 @@ class OfferedEngine:
 class OfferHeads:
     """Reads on the event loop what may change of the offers, in their order."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._reads = LoopReads(url, _HEADS, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        self._reads = LoopReads(
+            url, _HEADS, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
 
     async def all(self) -> tuple[str, ...]:
         """Return one text for each offer, equal while the offer is.
@@ -85,6 +89,7 @@ class OfferHeads:
 class EngineRegistry:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._specs: dict[str, tuple[datetime, EngineSpec]] = {}
 
     def offer(self, specs: Sequence[EngineSpec]) -> None:
         """Make these engines known to the gateway, best first."""
@@ -110,7 +115,7 @@ class EngineRegistry:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
         return [
             OfferedEngine(
-                EngineSpec.model_validate(spec),
+                self._known(spec, updated_at),
                 workers,
                 updated_at,
                 card_bytes=card_bytes,
@@ -120,6 +125,14 @@ class EngineRegistry:
             )
             for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
         ]
+
+    def _known(self, written: Mapping[str, Any], updated_at: datetime) -> EngineSpec:
+        """Return the spec that was read from this row before: reading it is half of a look."""
+        name = written["name"]
+        known = self._specs.get(name)
+        if known is None or known[0] != updated_at:
+            known = self._specs[name] = updated_at, EngineSpec.model_validate(written)
+        return known[1]
 
     def choose(self, name: str | None) -> OfferedEngine:
         """Return the offer of that name, or the best this installation serves.

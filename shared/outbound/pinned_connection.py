@@ -104,7 +104,7 @@ class Gate:
         # One bad answer among good ones is how a rebinding name looks.
         if not all(is_public(address, self.allow) for address in addresses):
             raise OutboundRefused(
-                f"{host} is not at a public address; whoever runs this service can allow its"
+                f"{host} is not at a public address; the operator of this service can allow its"
                 " network in STILLREEL_OUTBOUND_ALLOW"
             )
         if port in self.inner_ports and not all(is_public(address) for address in addresses):
@@ -129,9 +129,16 @@ class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
     def __init__(
-        self, lookups: Lookups, *, gate: Gate | OneServer, deadline: Deadline, max_bytes: int
+        self,
+        lookups: Lookups,
+        *,
+        gate: Gate | OneServer,
+        deadline: Deadline,
+        max_bytes: int,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._lookups = lookups
+        self._connect_seconds = connect_seconds
         self._gate = gate
         self._deadline = deadline
         self._max_bytes = max_bytes
@@ -160,7 +167,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
         for tried, address in enumerate(addresses):
             share = self._deadline.left() / (len(addresses) - tried)
-            seconds = min(share, CONNECT_SECONDS)
+            seconds = min(share, self._connect_seconds)
             try:
                 return socket.create_connection((str(address), port), timeout=seconds)
             except TimeoutError:

@@ -21,7 +21,7 @@ import requests
 from shared.crashpoints import GATEWAY, KEEPER, POINTS, REMOTE, SUPERVISOR
 from shared.jobs.job import Job
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.chaos.audit import audit
 from tests.chaos.client import Ledger
 from tests.chaos.elsewhere import ENGINES, OWN, PAID, Client, House, open_shops

@@ -14,7 +14,7 @@ from shared.engines.registry import EngineRegistry
 from shared.engines.spec import EngineSpec
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.processes import Crew, crew, until
 from tests.support.stack import Stack

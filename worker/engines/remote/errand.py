@@ -133,7 +133,9 @@ class Errand:
         if provider.is_paid and not found.is_known:
             raise self._unknown()
         if task.asked >= MOST_ASKS:
-            raise TaskVanished(f"it was asked for {task.asked} times, and no answer came back")
+            raise TaskVanished(
+                f"the render was asked for {task.asked} times, and no answer came back"
+            )
         return self._ask(task.asked + 1, task.key)
 
     def _without_its_place(self, task: Task) -> Task:
@@ -144,8 +146,8 @@ class Errand:
 
     def _unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
-            "the clip may have been asked for, and may have been charged, but the answer was lost"
-            " and nobody can look it up; it is not asked for twice"
+            "the provider may have begun and charged the clip, but its answer was lost and cannot"
+            " be looked up; the clip is not bought twice"
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
@@ -171,7 +173,7 @@ class Errand:
             crashpoint("remote_made")
             return self._keep_made(provider, task, created)
         raise PutOff(
-            "nobody who renders this model takes a job now; it is asked again",
+            "no server of this model takes a job now; the job is sent again later",
             retry_after_seconds=(reason and reason.retry_after_seconds) or self._patience.again,
         )
 
@@ -236,9 +238,9 @@ class Errand:
         if look.state in (TaskState.FAILED, TaskState.CANCELED):
             self._close(task)
             raise look.error or TaskFailed(
-                "it was ended where it was rendered"
+                "the server that rendered it ended it"
                 if look.state is TaskState.CANCELED
-                else "it failed where it was rendered, which gave no reason"
+                else "the server that rendered it failed without a reason"
             )
 
     def _done(self, task: Task, look: Look) -> Task:

@@ -10,7 +10,7 @@ from shared.errors import PutOff
 from worker.engines.remote.errors import Away, KeyRefused, TaskVanished
 from worker.engines.remote.task import Task
 
-NO_ANSWER: Final = "who renders this model gives no answer now"
+NO_ANSWER: Final = "the server that renders this model does not answer now"
 """For clients: where it is, and why, is the operator's to know and stands in the log."""
 
 _log = structlog.get_logger(__name__)

@@ -49,7 +49,7 @@ class FalProvider:
         path = wire.request_path(self._model.name, task)
         answer = self._api.ask("GET", f"{path}/status")
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         try:
             seen = wire.read_status(self._api.json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
@@ -61,7 +61,7 @@ class FalProvider:
     def cancel(self, task: str) -> bool | None:
         answer = self._api.ask("PUT", f"{wire.request_path(self._model.name, task)}/cancel")
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         return True  # What has begun is charged, and an answer does not say whether it has.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -71,10 +71,10 @@ class FalProvider:
         # What a model or its runner failed with is kept as the result, its status included.
         answer = self._api.ask("GET", path, tells=lambda told: bool(self._types(told)))
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         if answer.status_code >= 500:
             why = ", ".join(self._types(answer))
-            return Seen(phase=Phase.FAILED).look(TaskFailed(f"fal gave the clip up: {why}"))
+            return Seen(phase=Phase.FAILED).look(TaskFailed(f"fal failed to make the clip: {why}"))
         if answer.status_code >= 300:
             return Seen(phase=Phase.FAILED).look(self._refusal(answer))
         try:
@@ -87,7 +87,7 @@ class FalProvider:
         types = self._types(answer)
         if wire.REFUSED.intersection(types):
             return ContentRefused(
-                "the model's moderation refused the picture, the prompt or the clip; change them"
+                "the model's moderation refused the image, the prompt or the clip; change them"
             )
         return self._api.refused(
             ", ".join(types) or self._api.words_of(answer) or answer.status_code
@@ -98,10 +98,10 @@ class FalProvider:
             return None
         if seen.failure in wire.REFUSED:
             return ContentRefused(
-                "the model's moderation refused the picture, the prompt or the clip; change them"
+                "the model's moderation refused the image, the prompt or the clip; change them"
             )
         said = one_line(seen.reason) or "it gave no reason"
-        return TaskFailed(f"fal gave the clip up ({one_line(seen.failure)}): {said}")
+        return TaskFailed(f"fal failed to make the clip ({one_line(seen.failure)}): {said}")
 
     def _types(self, answer: Answer) -> tuple[str, ...]:
         try:

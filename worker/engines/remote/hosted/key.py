@@ -70,8 +70,8 @@ def read_key(kind: EngineKind, settings: Settings) -> str:
         key = given.get_secret_value() if given else _content(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
-            f"STILLREEL_{variable} could not be read ({type(error).__name__}); it is a file"
-            " with the key alone",
+            f"STILLREEL_{variable} could not be read ({type(error).__name__}); the file must"
+            " hold only the key",
             param=variable,
         ) from None
     key = key.strip()

@@ -47,7 +47,8 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     if [name for name, _ in given] != [PRICE]:
         raise _wrong(
             entry,
-            f"which says not what a second of clip costs: write {PRICE}, once and nothing else,"
+            f"which does not say what a second of clip costs: write {PRICE}, once and nothing"
+            f" else,"
             f" like {entry.name}={entry.kind}:{model}?{PRICE}=0.05, by the provider's price list",
         )
     try:
@@ -55,7 +56,7 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     except ValueError:
         price = -1.0
     if not 0 <= price <= MOST_USD:
-        raise _wrong(entry, f"whose {PRICE} is no number of dollars from 0 on")
+        raise _wrong(entry, f"whose {PRICE} is not a number of dollars from 0 on")
     return HostedOffer(entry.name, model, price)
 
 
@@ -70,7 +71,7 @@ def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, Pr
     if entry.kind not in settings.send_images_to_providers:
         raise _wrong(
             entry,
-            "to whom each job's picture and prompt would be sent: allow that with"
+            "to which each job's image and prompt would be sent: allow that with"
             f" STILLREEL_SEND_IMAGES_TO={entry.kind}, or leave the engine out",
         )
     return offer, key
