@@ -19,10 +19,12 @@ class GatewayLimits:
     """The shipped values: whatever is down or frozen, a client is told within 5 s."""
 
     database: timedelta = timedelta(seconds=3)
-    """Each use of a connection, for everything but who is asking."""
+    """Each use of a connection, but for those that find out who is asking."""
 
     database_patience_seconds: int = db.PATIENCE_SECONDS
     keys: timedelta = timedelta(seconds=2)
+    """The same of those: keys, sessions and logins."""
+
     keys_patience_seconds: float = key_cache.PATIENCE_SECONDS
     lane_seconds: float = thread_pools.PATIENCE_SECONDS
     database_lane_seconds: float = thread_pools.DATABASE_PATIENCE_SECONDS
@@ -34,8 +36,12 @@ class GatewayLimits:
     """All of it, redirects too; a thread and MAX_UPLOAD_BYTES are held for as long."""
 
     census_fresh: timedelta = timedelta(seconds=5)
+    """How old the figures of `/metrics` may be; `census` is how long a scrape waits for newer."""
+
     census: timedelta = timedelta(seconds=2)
     part_fresh: timedelta = readiness.FRESH
+    """The same of each part of `/readyz`."""
+
     part: timedelta = readiness.PATIENCE
     redis_probe_seconds: float = readiness.REDIS_SECONDS
     redis_seconds: float = bell.SOCKET_SECONDS
