@@ -21,7 +21,6 @@ from tests.support.gateway import (
 from tests.support.page import (
     PHONE,
     WIDTH,
-    browser,
     choose_sample,
     clip,
     end_sessions,
@@ -36,7 +35,7 @@ from tests.support.stack import Stack
 from tests.support.tenants import KeyAdmin, key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
 
-__all__ = ["browser", "clip", "fake_worker", "one_fake_worker"]
+__all__ = ["clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -19,7 +19,6 @@ from tests.support.gateway import (
     one_gateway,
 )
 from tests.support.page import (
-    browser,
     choose_sample,
     clip,
     enter,
@@ -32,7 +31,6 @@ from tests.support.page import (
 from tests.support.processes import until
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",

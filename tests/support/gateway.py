@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -212,6 +212,7 @@ class Gateway:
             self._start(settings)
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        self.http.trust_env = False  # It would read all of the environment at each request.
         if settings.admin_key is not None:
             self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
 
@@ -371,6 +372,7 @@ def without_database(stack: Stack) -> Settings:
     return stack.settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 
 
+@cache
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
     """Return a photograph as PNG, by default 96 x 64."""
     picture = PillowImage.fromarray(cat()).resize(size or (96, 64))
