@@ -98,6 +98,8 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".make").first.wait_for()  # The session outlives the page that began it.
 
 
+# In each run tests/e2e/test_page_words.py sees that every word is there in both languages.
+@pytest.mark.extended
 def test_in_chinese_too_the_page_says_where_a_key_comes_from(
     browser: Browser, house: Gateway
 ) -> None:
