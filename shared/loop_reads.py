@@ -64,7 +64,7 @@ class LoopReads:
             return [_text(found.get_value(row, 0)) for row in range(found.ntuples)]
         except (psycopg.Error, OSError, TimeoutError) as error:
             self.close()
-            raise DatabaseUnavailable("the database did not answer in time; try again") from error
+            raise db.unanswered(error) from error
         except BaseException:
             self.close()  # What it still says would be taken for the next answer.
             raise
