@@ -207,7 +207,9 @@ def test_a_worker_that_dies_around_a_purchase_buys_nothing_twice(
         assert (kept["attempt"], kept["failures"]) == (2, 0), (
             "a death before it was kept is forgiven"
         )
-        assert "may have been charged" in told["steam dying remote_made pika"]["error_message"]
+        assert (
+            "may have begun and charged" in told["steam dying remote_made pika"]["error_message"]
+        )
         clip = house.desk.storage.get(kept["result"]["artifacts"]["video"]["key"])
         places = {
             "the tables": dump_of(house),

@@ -85,6 +85,6 @@ NO_CLIPS: dict[str, Any] = {
 def test_what_is_no_clip_or_too_short_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     NO_CLIPS[kind](path)
-    with pytest.raises(ResultUnusable, match=r"no MP4|no picture|too short") as caught:
+    with pytest.raises(ResultUnusable, match=r"not an MP4|no video track|too short") as caught:
         conform(path)
     assert str(tmp_path) not in caught.value.message

@@ -87,7 +87,7 @@ def test_a_paid_create_whose_answer_was_lost_is_not_sent_twice() -> None:
     kept, place = Unkept(), Elsewhere()
     place.trouble["create"] = [LOST]
     for _ in range(2):
-        with pytest.raises(OutcomeUnknown, match="may have been charged"):
+        with pytest.raises(OutcomeUnknown, match="may have begun and charged"):
             run(kept, place)
     assert place.count("create") == 1
 

@@ -4,8 +4,6 @@ import base64
 import io
 import re
 import ssl
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -17,109 +15,40 @@ import pytest
 import structlog
 import trustme
 
-from shared.engines.entries import EngineEntry, EngineKind
-from shared.engines.parameters import RequestedParameters, resolve_parameters
-from shared.settings import Settings
+from shared.engines.entries import EngineKind
 from tests.support.ports import free_port
-from tests.support.providers import small_models
-from tests.support.providers.fal import FalService
+from tests.support.providers.case import (
+    FILM,
+    SMALL,
+    TARGETS,
+    Case,
+    case,
+    engine_at,
+    fal,
+    named,
+    provider_of,
+    real,
+)
 from tests.support.providers.runway import RunwayService
 from tests.support.providers.service import (
     CUT,
-    ENDLESS,
     KEY,
     LOST,
-    ProviderService,
     Reply,
     cut,
 )
-from worker.engines.base import RenderRequest
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
     KeyRefused,
     RequestRefused,
-    ResultGone,
-    ResultUnusable,
     TaskFailed,
     TaskVanished,
 )
-from worker.engines.remote.fal.engine import FalEngine
 from worker.engines.remote.hosted.api import NotServed
-from worker.engines.remote.hosted.connect import films_of
-from worker.engines.remote.hosted.film import fetch_film
-from worker.engines.remote.provider import Look, Provider, TaskState
-from worker.engines.remote.runway.engine import RunwayEngine
+from worker.engines.remote.provider import TaskState
 
-FILM = b"a film of some bytes"
-PICTURE = np.full((96, 128, 3), (30, 90, 150), np.uint8)
-PICTURE[:48] = 200
-TARGETS = {
-    "runway": "veo3.1?usd_per_second=0.2",
-    "fal": "fal-ai/kling-video/v2.5-turbo/pro/image-to-video?usd_per_second=0.07",
-}
-
-
-@dataclass
-class Case:
-    """A provider of ours and the stand-in that it asks."""
-
-    kind: EngineKind
-    service: ProviderService
-    engine: RunwayEngine | FalEngine
-    provider: Provider
-
-    def request(self, **asked: Any) -> RenderRequest:
-        fields = RequestedParameters(prompt="the tide comes in", **asked)
-        settled = resolve_parameters(
-            self.engine.spec, fields, image_width=128, image_height=96, seed=7
-        )
-        return RenderRequest(PICTURE, settled, last_frame=PICTURE[::-1].copy())
-
-    def finished(self) -> tuple[str, Look]:
-        task = self.provider.create(self.request(), "key").task
-        self.service.looks_needed = 1
-        return task, self.provider.look(task)
-
-
-def engine_at(kind: str, url: str, **settings: Any) -> RunwayEngine | FalEngine:
-    entry = EngineEntry("hosted", EngineKind(kind), (TARGETS[kind],))
-    values = {
-        f"{kind}_key": KEY,
-        f"{kind}_url": url,
-        "send_images_to": kind,
-        "outbound_allow": "127.0.0.0/8",
-    }
-    made = Settings(_env_file=None, **values | settings)
-    return RunwayEngine(made, entry) if kind == "runway" else FalEngine(made, entry)
-
-
-def provider_of(engine: RunwayEngine | FalEngine) -> Provider:
-    return engine._roster.at(engine._roster.in_turn()[0].name)
-
-
-SMALL = {"runway": small_models.RUNWAY, "fal": small_models.FAL}
-
-
-@pytest.fixture
-def case(real: Case) -> Case:
-    """A case whose model takes small pictures: to encode large ones is most of a create."""
-    real.provider._model = SMALL[real.kind]  # type: ignore[attr-defined]
-    return real
-
-
-@pytest.fixture(params=["runway", "fal"])
-def real(request: pytest.FixtureRequest) -> Iterator[Case]:
-    make: Callable[..., ProviderService] = (
-        RunwayService if request.param == "runway" else FalService
-    )
-    with make(FILM) as service:
-        engine = engine_at(request.param, service.url)
-        yield Case(EngineKind(request.param), service, engine, provider_of(engine))
-
-
-def unheard(received: int, total: int | None) -> None:
-    pass
+__all__ = ["case", "fal", "real"]
 
 
 def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None:
@@ -166,11 +95,6 @@ def test_a_picture_that_is_too_long_as_png_goes_as_jpeg() -> None:
     assert len(small) <= 1_500_000
     with pytest.raises(RequestRefused):
         data_uri(noise, max_chars=1000)
-
-
-def named(value: object) -> str | None:
-    """Return how a case is called that has such a reply."""
-    return f"{value.status}-{value.content[:12]!r}" if isinstance(value, Reply) else None
 
 
 @pytest.mark.parametrize(
@@ -308,15 +232,6 @@ def test_a_refused_request_is_told_in_the_providers_words(case: Case) -> None:
     assert KEY not in str(caught.value)
 
 
-@pytest.fixture
-def fal() -> Iterator[Case]:
-    with FalService(FILM) as service:
-        engine = engine_at("fal", service.url)
-        found = Case(EngineKind.FAL, service, engine, provider_of(engine))
-        found.provider._model = SMALL["fal"]  # type: ignore[attr-defined]
-        yield found
-
-
 @pytest.mark.parametrize(
     ("reply", "error"),
     [
@@ -418,64 +333,6 @@ def test_a_retry_after_may_be_a_date_and_counts_for_an_hour_at_most(case: Case) 
             case.provider.look("t")
         found = caught.value.retry_after_seconds
         assert found is None if most is None else found is not None and most - 30 <= found <= most
-
-
-@pytest.mark.parametrize(
-    ("reply", "error"),
-    [
-        (Reply(403, b""), ResultGone),
-        (Reply(404, b""), ResultGone),
-        (Reply(200, b"<html>", {"Content-Type": "text/html"}), ResultUnusable),
-        (Reply(302, b"", {"Location": "http://10.0.0.1/film"}), ResultUnusable),
-        (Reply(503, b""), Away),
-        (LOST, Away),
-        (cut(Reply(200, FILM, {"Content-Type": "video/mp4"})), Away),
-        (
-            Reply(200, FILM, {"Content-Type": "video/mp4", "Content-Encoding": "gzip"}),
-            ResultUnusable,
-        ),
-        (Reply(302, b"", {"Location": "http://169.254.169.254/film"}), ResultUnusable),
-        (Reply(302, b"", {"Location": "file:///etc/passwd"}), ResultUnusable),
-        (Reply(400, b""), ResultUnusable),
-    ],
-    ids=named,
-)
-def test_a_link_that_gives_no_film(
-    case: Case, reply: Reply, error: type[Exception], tmp_path: Path
-) -> None:
-    task, look = case.finished()
-    case.service.at_film.append(reply)
-    with pytest.raises(error):
-        case.provider.download(task, look, tmp_path / "film", unheard)
-
-
-@pytest.mark.parametrize(
-    "link",
-    [
-        "http://10.0.0.1/film",
-        "http://[::1]:1/film",
-        "file:///etc/passwd",
-        "nonsense",
-        "",
-        "a" * 9000,
-    ],
-)
-def test_a_link_to_where_no_clients_link_may_lead_is_not_followed(
-    case: Case, link: str, tmp_path: Path
-) -> None:
-    with pytest.raises(ResultUnusable):
-        case.provider.download("t", Look(TaskState.DONE, link=link), tmp_path / "film", unheard)
-
-
-def test_a_film_without_end_or_too_large_is_cut(case: Case, tmp_path: Path) -> None:
-    task, look = case.finished()
-    films = films_of(Settings(_env_file=None, outbound_allow="127.0.0.0/8"), max_bytes=65_536)
-    for reply in (ENDLESS, Reply(200, bytes(70_000), {"Content-Type": "video/mp4"})):
-        case.service.at_film.append(reply)
-        with pytest.raises(ResultUnusable, match="more than"):
-            fetch_film(films, look.link or "", tmp_path / "film", unheard)
-    assert (tmp_path / "film").stat().st_size <= 65_536
-    assert task
 
 
 def test_a_provider_that_redirects_is_not_followed_with_the_key(case: Case) -> None:

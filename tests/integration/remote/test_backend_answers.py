@@ -24,7 +24,7 @@ from worker.engines.remote.errors import (
     TaskFailed,
     TaskVanished,
 )
-from worker.engines.remote.openai_videos import backend
+from worker.engines.remote.openai_videos.backend import BackendLimits
 from worker.engines.remote.openai_videos.engine import OpenAIVideosEngine
 from worker.engines.remote.provider import Look, Provider, TaskState
 
@@ -41,7 +41,8 @@ class Shop:
         self.service = service
         target = f"{service.url}/v1?model=wan"
         entry = EngineEntry("wan", EngineKind.OPENAI_VIDEOS, (target,))
-        engine = OpenAIVideosEngine(Settings(_env_file=None, openai_videos_key=KEY), entry)
+        settings = Settings(_env_file=None, openai_videos_key=KEY)
+        engine = OpenAIVideosEngine(settings, entry, BackendLimits(fail_pause_seconds=0))
         self.place: Provider = engine._roster.in_turn()[0]
 
     def says(self, *lines: Line) -> None:
@@ -55,8 +56,7 @@ def open_shop() -> Iterator[Shop]:
 
 
 @pytest.fixture
-def shop(open_shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Shop:
-    monkeypatch.setattr(backend, "FAIL_PAUSE_SECONDS", 0)
+def shop(open_shop: Shop) -> Shop:
     open_shop.service.heard.clear()
     return open_shop
 
