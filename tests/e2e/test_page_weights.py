@@ -1,34 +1,16 @@
 """The page says what becomes of a model whose weights are not there yet."""
 
-from collections.abc import Iterator
-
 import pytest
 from playwright.sync_api import Browser, expect
 
 from shared.engines.weights import WeightsState, WeightsView
-from tests.support.browser import launched, visit
-from tests.support.gateway import (
-    MODEL,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
+from tests.support.browser import visit
+from tests.support.gateway import MODEL, FakeWorker, Gateway
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 LATER_MS = 30_000
 GIGABYTE = 10**9
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> None:
