@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from api.validation_messages import explain
-from shared.errors import AppError, Conflict, Unauthenticated
+from shared.access_errors import Unauthenticated
+from shared.errors import AppError, Conflict
 from shared.excerpt import begin
 from shared.outbound.errors import OutboundFailed
 

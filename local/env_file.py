@@ -12,8 +12,8 @@ from local.install import ROOT, say, sees_gpu
 NAME = "COMPOSE_PROFILES"
 
 
-def main() -> int:
-    path = ROOT / ".env"
+def main(root: Path = ROOT) -> int:
+    path = root / ".env"
     profiles = "gpu" if sees_gpu() else ""
     if add_profiles(path, profiles):
         what = "the workers for its GPUs" if profiles else "the camera engine; no GPU was seen"

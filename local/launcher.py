@@ -39,8 +39,9 @@ ONE_REQUEST_SECONDS: Final = 0.5
 class StopRequests:
     """How often a person, or the system, asked the launcher to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_request_seconds: float = ONE_REQUEST_SECONDS) -> None:
         self.count = 0
+        self._one_request_seconds = one_request_seconds
         self._last = float("-inf")
         on_stop(self._note)
 
@@ -55,7 +56,7 @@ class StopRequests:
         if number == signal.SIGHUP and self.count:
             return  # A closing terminal says so twice, which is no hurry.
         now = time.monotonic()
-        if now - self._last > ONE_REQUEST_SECONDS:
+        if now - self._last > self._one_request_seconds:
             self.count += 1
         self._last = now
 

@@ -20,8 +20,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailable
 
-CONNECT_SECONDS: Final = 2
-POOL_WAIT_SECONDS: Final = 2
+PATIENCE_SECONDS: Final = 2
+"""How long one use waits for the server, and before that for a connection that others hold."""
+
 _NOT_MIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn)
 IDLE_IN_TRANSACTION_MS: Final = 15_000  # A frozen process must not sit on row locks for ever.
 
@@ -40,11 +41,8 @@ class Database:
         deadline: timedelta,
         pool_size: int = 5,
         name: str = "stillreel",
-        patience_seconds: int | None = None,
+        patience_seconds: int = PATIENCE_SECONDS,
     ) -> None:
-        """Without a patience of its own it waits CONNECT_SECONDS for the server, and
-        POOL_WAIT_SECONDS for a connection that others hold.
-        """
         self._deadline = deadline.total_seconds()
         self._watchdog = _Watchdog()
         self._engine = create_engine(
@@ -52,10 +50,10 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             hide_parameters=True,  # Its errors reach the log: prompts and secrets would with them.
-            pool_timeout=patience_seconds or POOL_WAIT_SECONDS,
+            pool_timeout=patience_seconds,
             json_serializer=_to_json,
             connect_args={
-                "connect_timeout": patience_seconds or CONNECT_SECONDS,
+                "connect_timeout": patience_seconds,
                 "application_name": name,
                 "options": session_options(deadline),
             },

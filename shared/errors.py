@@ -1,19 +1,20 @@
-"""Every error this system names, with its wire code and HTTP status.
+"""Every error this system names, with its wire code and HTTP status, as a tree.
 
 AppError
 ├── InvalidRequest            422  bad parameters; `param` names the field
 │   ├── UnknownModel          404
 │   ├── TooLargeForGpu        422
-│   ├── InvalidImage          422  and its kinds: truncated, animated, over limits, …
-│   │   └── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
-│   ├── ImageTooLarge         413
+│   ├── InvalidImage          422  and its kinds: truncated, animated, … (image_errors.py)
+│   │   ├── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
+│   │   └── ImageTooLarge     413
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── NotHttp                   400  bytes that the server itself could not read as a request
-├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
+├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded (access_errors.py)
 ├── Forbidden                 403  AdminOnly, ReadOnlyKey, ModelNotAllowed, HostRefused,
 │                                  CrossSiteRefused, LinkRefused, LinkExpired, HeaderRefused
+│                                  (access_errors.py)
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
@@ -84,46 +85,6 @@ class TooLargeForGpu(InvalidRequest):
     title = "Clip too large"
 
 
-class InvalidImage(InvalidRequest):
-    code = "invalid_image"
-    title = "Invalid image"
-
-
-class UnsupportedImage(InvalidImage):
-    code = "unsupported_image"
-    status = 415
-
-
-class TruncatedImage(InvalidImage):
-    code = "truncated_image"
-
-
-class AnimatedImage(InvalidImage):
-    code = "animated_image"
-
-
-class ImageOverLimits(InvalidImage):
-    """Its decoder crashed, hung, or took more than one image may take."""
-
-    code = "image_over_limits"
-
-
-class ImageTooLarge(InvalidImage):
-    code = "image_too_large"
-    status = 413
-    title = "Image too large"
-
-
-class ImageNotFetched(InvalidImage):
-    """The image behind a URL did not come, for the reason that an outbound error names."""
-
-    title = "Image not fetched"
-
-    def __init__(self, reason: AppError, *, param: str = "image.url") -> None:
-        super().__init__(f"{param}: {reason.message}", param=param)
-        self.code = reason.code
-
-
 class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
     status = 413
@@ -147,85 +108,6 @@ class NotHttp(AppError):
     code = "not_http"
     status = 400
     title = "Not HTTP"
-
-
-class Unauthenticated(AppError):
-    status = 401
-    title = "Not authenticated"
-
-
-class MissingKey(Unauthenticated):
-    code = "missing_api_key"
-    title = "API key missing"
-
-
-class InvalidKey(Unauthenticated):
-    code = "invalid_api_key"
-    title = "API key not valid"
-
-
-class SessionEnded(Unauthenticated):
-    """A cookie whose session is over: by its time, by signing out, or with its key."""
-
-    code = "session_ended"
-    title = "Session ended"
-
-
-class Forbidden(AppError):
-    status = 403
-    title = "Forbidden"
-
-
-class AdminOnly(Forbidden):
-    code = "admin_only"
-    title = "For admins only"
-
-
-class ReadOnlyKey(Forbidden):
-    code = "read_only_key"
-    title = "The key may only read"
-
-
-class ModelNotAllowed(Forbidden):
-    """The key is limited to other models."""
-
-    code = "model_not_allowed"
-    title = "Model not allowed"
-
-
-class HostRefused(Forbidden):
-    """A name that some page of the web may have pointed here."""
-
-    code = "host_refused"
-    title = "Host refused"
-
-
-class CrossSiteRefused(Forbidden):
-    """A page of another site asks, by the browser of somebody who has access."""
-
-    code = "cross_site_refused"
-    title = "Cross-site request refused"
-
-
-class LinkRefused(Forbidden):
-    """A link to a file that we have not signed, or not for this file."""
-
-    code = "link_refused"
-    title = "Link not valid"
-
-
-class LinkExpired(Forbidden):
-    """A link of ours whose time is over, or whose owner's links were ended."""
-
-    code = "link_expired"
-    title = "Link expired"
-
-
-class HeaderRefused(Forbidden):
-    """Who is logged in was said by somebody who is not the login proxy."""
-
-    code = "login_header_refused"
-    title = "Login header refused"
 
 
 class NotFound(AppError):

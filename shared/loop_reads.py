@@ -30,13 +30,21 @@ class LoopReads:
     for an answer, which a frozen server never gives.
     """
 
-    def __init__(self, url: str, statement: str, *, deadline: timedelta, name: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        statement: str,
+        *,
+        deadline: timedelta,
+        name: str,
+        patience_seconds: int = db.PATIENCE_SECONDS,
+    ) -> None:
         """The statement takes `$1`, `$2` and so on, and finds one column, none of it NULL."""
         self._url = url
         self._statement = statement.encode()
         self._deadline = deadline
         self._name = name
-        self._connect_seconds = db.CONNECT_SECONDS
+        self._patience_seconds = patience_seconds
         self._server: _Server | None = None
         self.connections = 0
         """How often it has connected: after that another server may answer."""
@@ -74,7 +82,7 @@ class LoopReads:
             *arguments[0],
             **arguments[1],
             autocommit=True,
-            connect_timeout=self._connect_seconds,
+            connect_timeout=self._patience_seconds,
             application_name=self._name,
             options=db.session_options(self._deadline),
         )

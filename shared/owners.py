@@ -12,6 +12,9 @@ from sqlalchemy import Connection, text
 from shared.db import Database
 from shared.ids import new_id
 
+ANONYMOUS: Final = UUID(int=0)
+"""The one owner while no key exists."""
+
 LINK_EPOCH: Final = "coalesce((SELECT link_epoch FROM owners WHERE owners.id = jobs.owner_id), 0)"
 """Of a job's owner; a link carries the number that was current when it was made."""
 

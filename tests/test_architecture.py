@@ -137,6 +137,41 @@ def test_a_room_imports_from_rooms_below_it_only() -> None:
     assert upward == set()
 
 
+LARGEST_FILE = 400
+LONGEST_FUNCTION = 50
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "client", "alembic", "tests"])
+def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> None:
+    """The way out is the noun that is missing; migrations are read once and stay as they were."""
+    found = [
+        too_long
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for too_long in lengths_over(path.relative_to(ROOT).as_posix(), path.read_text())
+    ]
+    assert found == []
+
+
+def lengths_over(path: str, code: str) -> Iterator[str]:
+    """Yield what of a file has more lines than it may."""
+    lines = code.count("\n")
+    if lines > LARGEST_FILE:
+        yield f"{path} has {lines} lines"
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield f"{path}: {node.name} has {lines} lines"
+
+
+def test_what_is_too_long_would_be_seen() -> None:
+    body = "    pass\n" * LONGEST_FUNCTION
+    assert list(lengths_over("a.py", f"def short():\n{body[9:]}")) == []
+    assert list(lengths_over("a.py", f"async def long():\n{body}")) == ["a.py: long has 51 lines"]
+    assert list(lengths_over("a.py", "\n" * 401)) == ["a.py has 401 lines"]
+
+
 def modules_of(tree: ast.Module) -> Iterator[str]:
     """Yield each module that is imported, also as a name of its package."""
     for node in ast.walk(tree):

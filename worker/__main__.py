@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -38,7 +39,7 @@ DATABASE_DEADLINE: Final = timedelta(seconds=4)
 _log = structlog.get_logger(__name__)
 
 
-def main() -> int:
+def main(watch_cards: Callable[..., CardWatch] = CardWatch) -> int:
     settings = read_settings()
     set_up(settings, process="supervisor")
     asked_to_stop = threading.Event()
@@ -59,7 +60,7 @@ def main() -> int:
         for config in hall.lost:
             _log.error("card_lost", worker=config.worker, reason=config.device_name)
         with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
-            cards = CardWatch(
+            cards = watch_cards(
                 [*hall.configs, *hall.lost],
                 [config.worker for config in hall.lost],
                 look=find_gpus,

@@ -22,11 +22,8 @@ from api.auth.login_proxy import LoginProxy
 from api.auth.session_cache import SessionCache
 from api.auth.session_cookie import read_token
 from api.auth.signed_link import read_link
-from shared.api_keys.key import ApiKey, ApiKeySet, hashed
-from shared.api_keys.sessions import KeyProof, Session, Sessions
-from shared.errors import (
+from shared.access_errors import (
     AdminOnly,
-    AppError,
     Forbidden,
     InvalidKey,
     LinkExpired,
@@ -35,11 +32,14 @@ from shared.errors import (
     SessionEnded,
     Unauthenticated,
 )
+from shared.api_keys.key import ApiKey, ApiKeySet, hashed
+from shared.api_keys.sessions import KeyProof, Session, Sessions
+from shared.errors import AppError
 from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.jobs.links import ZIP, Links, SignedLink
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
-from shared.tables import ANONYMOUS
 
 _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 

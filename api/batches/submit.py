@@ -28,12 +28,13 @@ from api.submit.images import Images
 from api.submit.remote_urls import check_webhook
 from api.submit.submit import CheckedRequest, check_create, job_of, sealed
 from shared.engines.registry import OfferedEngine
-from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge
+from shared.errors import AppError, DatabaseUnavailable
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.batch import Batch, NewBatch
+from shared.jobs.insert import same_request
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 
 LANES: Final = 4
 """Pictures of one batch in the works at once; each waits for its owner's turn besides."""

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import structlog
 
-from api.concurrency.owner_feeds import Feed, OwnerFeeds
+from api.concurrency.owner_feeds import MOST_NEWS, Feed, OwnerFeeds
 from shared.bell import Change, subscribe_to_changes
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.news import JobNews
@@ -77,12 +77,19 @@ class JobWatcher:
     """
 
     def __init__(
-        self, queries: JobQueries, news: JobNews, redis_url: str, *, floor: timedelta = FLOOR
+        self,
+        queries: JobQueries,
+        news: JobNews,
+        redis_url: str,
+        *,
+        floor: timedelta = FLOOR,
+        most_news: int = MOST_NEWS,
     ) -> None:
         self._queries = queries
         self._news = news
         self._redis_url = redis_url
         self._floor = floor
+        self._most_news = most_news
         self._condition = threading.Condition()
         self._watches: dict[UUID, set[Watch]] = {}
         self._feeds = OwnerFeeds()
@@ -142,7 +149,7 @@ class JobWatcher:
         Args:
             complete_until: what ended before is known, or read by the caller after this.
         """
-        feed = Feed(owner_id, complete_until)
+        feed = Feed(owner_id, complete_until, most_news=self._most_news)
         with self._condition:
             self._feeds.add(feed)
             if self._stopped.is_set():

@@ -36,9 +36,13 @@ class KnownJobs:
     """
 
     def __init__(
-        self, heads: JobHeads, read: Callable[[Sequence[UUID]], Mapping[UUID, Job]]
+        self,
+        heads: JobHeads,
+        read: Callable[[Sequence[UUID]], Mapping[UUID, Job]],
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._patience_seconds = PATIENCE_SECONDS
+        self._patience_seconds = patience_seconds
         self._heads_of = heads
         self._heads = SharedReads(heads.many)
         self._thread = anyio.CapacityLimiter(1)

@@ -21,10 +21,13 @@ class Feed:
     was taken: whoever comes back with it misses none.
     """
 
-    def __init__(self, owner_id: UUID, complete_until: datetime) -> None:
+    def __init__(
+        self, owner_id: UUID, complete_until: datetime, *, most_news: int = MOST_NEWS
+    ) -> None:
         self.owner_id = owner_id
         self.complete_until = complete_until
         self.loop = asyncio.get_running_loop()
+        self._most_news = most_news
         self.is_over = False
         self.is_behind = False
         self._news: dict[UUID, Job] = {}
@@ -33,7 +36,7 @@ class Feed:
     def deliver(self, jobs: Sequence[Job]) -> None:
         """Keep the newest of each job; a listener that is too far behind is let go."""
         self._news |= {job.id: job for job in jobs}
-        if len(self._news) > MOST_NEWS:
+        if len(self._news) > self._most_news:
             self._news.clear()
             self.is_behind = True
         self._changed.set()

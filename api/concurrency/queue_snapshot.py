@@ -48,6 +48,11 @@ class QueueSnapshot:
             return None
         return board.aged(timedelta(seconds=time.monotonic() - began_at))
 
+    def recent(self) -> QueueBoard | None:
+        """Return the board unless it is older than one ever gets where somebody reads."""
+        is_recent = time.monotonic() - self._began_at < MOST_SECONDS
+        return self.peek() if is_recent else None
+
     @property
     def is_fresh(self) -> bool:
         """Say whether `get` would return the board without reading."""

@@ -31,13 +31,17 @@ class ThreadPool:
     """A number of threads for one kind of work, in turns between owners."""
 
     def __init__(
-        self, threads: int, *, each: int | None = None, patience_seconds: float | None = None
+        self,
+        threads: int,
+        *,
+        each: int | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        """By default an owner has three quarters at most, and the lane PATIENCE_SECONDS."""
+        """By default an owner has three quarters at most."""
         self._turns = Turns(
             threads,
             each=max(1, threads * 3 // 4) if each is None else each,
-            patience_seconds=PATIENCE_SECONDS if patience_seconds is None else patience_seconds,
+            patience_seconds=patience_seconds,
         )
         self._limiter = anyio.CapacityLimiter(threads)
 
@@ -77,17 +81,24 @@ class ThreadPools:
     fill: a quarter for each owner, since a slow one keeps it for minutes.
     """
 
-    def __init__(self, *, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        connections: int,
+        patience_seconds: float = PATIENCE_SECONDS,
+        database_seconds: float = DATABASE_PATIENCE_SECONDS,
+    ) -> None:
         cores = min(4, os.cpu_count() or 2)
-        self.database = ThreadPool(connections, patience_seconds=DATABASE_PATIENCE_SECONDS)
+        pool = partial(ThreadPool, patience_seconds=patience_seconds)
+        self.database = ThreadPool(connections, patience_seconds=database_seconds)
         self.decoding = ThreadPool(
             cores + 1, each=cores, patience_seconds=DECODING_PATIENCE_SECONDS
         )
-        self.storing = ThreadPool(16)
-        self.downloads = ThreadPool(32)
-        self.parsing = ThreadPool(4)
-        self.lookups = ThreadPool(16)
-        self.fetching = ThreadPool(8)
+        self.storing = pool(16)
+        self.downloads = pool(32)
+        self.parsing = pool(4)
+        self.lookups = pool(16)
+        self.fetching = pool(8)
         self.body_memory = MemoryBudget(BODY_MEMORY_BYTES, each=BODY_MEMORY_BYTES * 3 // 4)
         self.spool = Turns(
             SPOOL_BYTES, each=SPOOL_BYTES // 4, patience_seconds=DECODING_PATIENCE_SECONDS

@@ -36,11 +36,19 @@ class Turns:
     its place until enough is: small ones do not pass it for ever.
     """
 
-    def __init__(self, units: int, *, each: int, patience_seconds: float) -> None:
+    def __init__(
+        self,
+        units: int,
+        *,
+        each: int,
+        patience_seconds: float,
+        longest_seconds: float = LONGEST_SECONDS,
+    ) -> None:
         """Who waits while nothing is given back for `patience_seconds` is refused."""
         self._free = units
         self._each = each
         self._patience_seconds = patience_seconds
+        self._longest_seconds = longest_seconds
         self._held: Counter[UUID] = Counter()
         self._line: list[_Waiting] = []
         self._moved_at = float("-inf")
@@ -103,7 +111,7 @@ class Turns:
         began = clock()
         while not waiting.turn.done():
             stalled_at = max(began, self._moved_at) + self._patience_seconds
-            left = min(stalled_at, began + LONGEST_SECONDS) - clock()
+            left = min(stalled_at, began + self._longest_seconds) - clock()
             if left <= 0:
                 raise Busy("too many requests of this kind are in the works; try again")
             await asyncio.wait([waiting.turn], timeout=left)

@@ -19,7 +19,7 @@ from api.images.files.png_chunks import read_png
 from api.images.protocol import Picture
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from shared.errors import (
+from shared.image_errors import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,

@@ -80,8 +80,9 @@ class StorageFound:
 class AdminQueries:
     """Reads over all owners: what it returns is for admins alone."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, looked_at: int = LOOKED_AT) -> None:
         self._db = db
+        self._looked_at = looked_at
 
     def workers(self) -> list[WorkerState]:
         """Return every worker known, the one heard of last first."""
@@ -97,7 +98,7 @@ class AdminQueries:
 
     def storage(self) -> StorageFound:
         """Return what each owner's files take, the most first, and each kind of them."""
-        limit = {"limit": LOOKED_AT}
+        limit = {"limit": self._looked_at}
         with self._db.autocommit() as connection:
             owners = [Stored(**row) for row in connection.execute(_STORAGE, limit).mappings()]
             kinds = connection.execute(_VARIANTS, limit).mappings()

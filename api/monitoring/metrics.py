@@ -15,7 +15,7 @@ from shared.engines.registry import EngineRegistry
 from shared.jobs.queries import JobQueries, QueueState
 from shared.jobs.usage import Usage
 from shared.lifecycle import Status
-from shared.tables import workers
+from shared.tables.workers import workers
 from shared.tallies import Ended, Tallies
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -61,10 +61,19 @@ class Readiness:
     """One check for each part, shared by all who ask about it within a second."""
 
     def __init__(
-        self, db: Database, registry: EngineRegistry, storage: Storage, settings: Settings
+        self,
+        db: Database,
+        registry: EngineRegistry,
+        storage: Storage,
+        settings: Settings,
+        *,
+        fresh: timedelta = FRESH,
+        patience: timedelta = PATIENCE,
+        redis_seconds: float = REDIS_SECONDS,
     ) -> None:
+        self._patience = patience
         redis_url = settings.redis_url.get_secret_value()
-        self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
+        self._redis = bell.client(redis_url, socket_seconds=redis_seconds)
         checks: Mapping[str, Callable[[], object]] = {
             "database": lambda: _write_a_row(db),
             "redis": lambda: _write_a_key(self._redis),
@@ -76,19 +85,19 @@ class Readiness:
             CARDS: registry.check_cards,
         }
         self._parts = {
-            name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)
+            name: CachedRead(_Check(name, check), fresh=fresh, patience=patience)
             for name, check in checks.items()
         }
 
         pauses = Pauses(db)
-        self._paused = CachedRead(lambda: _paused(pauses), fresh=FRESH, patience=PATIENCE)
+        self._paused = CachedRead(lambda: _paused(pauses), fresh=fresh, patience=patience)
 
     async def parts(self) -> Mapping[str, Health]:
         """Return every part's health, at most a second old and within two.
 
         The part `cards` is among them only where some fell off the bus.
         """
-        healths = await asyncio.gather(*(_health(part) for part in self._parts.values()))
+        healths = await asyncio.gather(*(self._health(part) for part in self._parts.values()))
         found = dict(zip(self._parts, healths, strict=True))
         if found[CARDS].ok or not found["database"].ok:
             del found[CARDS]
@@ -104,16 +113,15 @@ class Readiness:
     def close(self) -> None:
         self._redis.close()
 
+    async def _health(self, part: CachedRead[Health]) -> Health:
+        try:
+            return await part.get()
+        except TimeoutError:
+            return Health(False, self._patience.total_seconds() * 1000, "no answer in time")
+
 
 def _paused(pauses: Pauses) -> list[str]:
     return [pause.engine or EVERYTHING for pause in pauses.all()]
-
-
-async def _health(part: CachedRead[Health]) -> Health:
-    try:
-        return await part.get()
-    except TimeoutError:
-        return Health(False, PATIENCE.total_seconds() * 1000, "no answer in time")
 
 
 class _Check:

@@ -22,9 +22,6 @@ from shared.jobs.job import Job
 from shared.jobs.news import Mark
 from shared.lifecycle import Status
 
-KEEP_ALIVE_SECONDS: Final = 15.0
-"""How long a stream is silent at most, and how long a revoked key goes on in one."""
-
 PAGE: Final = 100
 
 MOST_TOLD: Final = 1000
@@ -57,10 +54,11 @@ class Listener:
         Raises:
             NotAllowed: the key was revoked.
         """
-        if time.monotonic() - self._checked_at >= KEEP_ALIVE_SECONDS:
+        silent_seconds = self.ports.limits.silent_seconds
+        if time.monotonic() - self._checked_at >= silent_seconds:
             await self._check()
         try:
-            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            async with asyncio.timeout(silent_seconds):
                 await changed()
         except TimeoutError:
             return False
@@ -71,10 +69,14 @@ class Listener:
         if job.deleted_at is not None:
             body = event_stream.tombstone(job.public_id, job.version)
             return event_stream.event(body, id_=id_, name="deleted")
+        # All who listen are told of it at once, and are told the same.
+        name = job.id, job.version, job.link_epoch, self.base_url
+        snapshot = await self.ports.snapshots.get(name, partial(self._snapshot, job))
+        return event_stream.event(snapshot, id_=id_)
+
+    async def _snapshot(self, job: Job) -> str:
         board = await queue_board(self.ports, job)
-        return event_stream.event(
-            view(self.ports, job, self.base_url, board=board).model_dump_json(), id_=id_
-        )
+        return view(self.ports, job, self.base_url, board=board).model_dump_json()
 
     async def page(self, read: Callable[[], list[Job]]) -> list[Job]:
         return await self.ports.pools.database.run(read, owner_id=self.caller.owner_id)

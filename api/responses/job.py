@@ -111,6 +111,9 @@ async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
     """
     if job.status not in LIVE:
         return None
+    recent = ports.queues.recent()
+    if recent is not None and job.status is Status.RUNNING:
+        return recent  # It has no place, and what renders take changes slowly.
     if not ports.queues.is_fresh:
         with suppress(Unavailable):
             return await ports.pools.database.run(ports.queues.get, owner_id=job.owner_id)

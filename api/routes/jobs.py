@@ -120,7 +120,7 @@ def list_jobs(
 ) -> Response:
     """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given.
 
-    `q` and `metadata` look through your newest 5,000 jobs of the status and model asked for;
+    `q` and `metadata` look through your newest 5,000 jobs, with `status` through the newest of it;
     `is_cut` says whether you have more.
     """
     refuse_nul(model, "model")

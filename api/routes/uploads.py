@@ -18,7 +18,8 @@ from api.ports import Ports
 from api.route import Route
 from api.submit.body import receive
 from api.submit.json_body import KnownNames
-from shared.errors import AppError, Gone, ImageTooLarge, InvalidRequest
+from shared.errors import AppError, Gone, InvalidRequest
+from shared.image_errors import ImageTooLarge
 from shared.uploads import LIVES, Upload, parse_upload_id
 
 router = APIRouter(

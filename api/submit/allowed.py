@@ -1,8 +1,9 @@
 """Which model a caller's request is for, among those that its key may use."""
 
 from api.auth.caller import Caller
+from shared.access_errors import ModelNotAllowed
 from shared.engines.registry import EngineRegistry, OfferedEngine
-from shared.errors import ModelNotAllowed, UnknownModel
+from shared.errors import UnknownModel
 from shared.excerpt import excerpt
 
 

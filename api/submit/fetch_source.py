@@ -9,7 +9,8 @@ from api.images.protocol import Picture
 from api.ports import Ports
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
 from api.submit.remote_urls import fetch_image
-from shared.errors import Gone, ImageTooLarge, InvalidImage, InvalidRequest, NotFound
+from shared.errors import Gone, InvalidRequest, NotFound
+from shared.image_errors import ImageTooLarge, InvalidImage
 from shared.jobs.files import finished_file
 from shared.jobs.job import Artifact, Variant
 

@@ -24,10 +24,10 @@ from shared.ids import new_id
 from shared.jobs.create import Metadata
 from shared.jobs.files import check_kept
 from shared.jobs.inputs import Input
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job, Priority
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import FIRST, input_key
-from shared.jobs.transitions import same_request
 from shared.webhooks.headers import HeaderSeal
 
 SIZE: Final = frozenset({"resolution", "width", "height"})

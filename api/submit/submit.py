@@ -29,14 +29,15 @@ from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, InvalidRequest
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.webhooks.headers import HeaderSeal
 
@@ -219,9 +220,6 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
-    shape = shape_warnings(
-        spec, parameters, image_width=picture.width, image_height=picture.height
-    )
     return NewJob(
         id=job_id,
         owner_id=order.owner_id,
@@ -246,13 +244,21 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         webhook_event_types=() if webhook is None else webhook.event_types,
         webhook_headers=None if webhook is None else sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
-        warnings=(
-            *order.create.warnings,
-            *warnings_for(order.offer, fields, parameters),
-            *(warning for picture in pictures for warning in picture.warnings),
-            *shape,
-        ),
+        warnings=_warnings(order, parameters, pictures),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
+    )
+
+
+def _warnings(
+    order: CheckedRequest, parameters: RenderParameters, pictures: Sequence[Picture]
+) -> tuple[str, ...]:
+    """Return what is wrong with the request and does not keep it from being done."""
+    first, spec = pictures[0], order.offer.spec
+    return (
+        *order.create.warnings,
+        *warnings_for(order.offer, order.create.fields, parameters),
+        *(warning for picture in pictures for warning in picture.warnings),
+        *shape_warnings(spec, parameters, image_width=first.width, image_height=first.height),
     )
 
 

@@ -24,14 +24,15 @@ class AsyncClient:
     Args:
         url: where the service is; else STILLREEL_URL, else this machine.
         key: an API key; else STILLREEL_KEY, else none.
-        retries: how often a request is sent again after what may pass.
+        retries: how often a request is sent again after what may pass; a RetryPolicy has
+            the pauses too.
     """
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, retries: int = 5
+        self, url: str | None = None, key: str | None = None, *, retries: int | RetryPolicy = 5
     ) -> None:
         self.address = Address.given(url, key)
-        self._policy = RetryPolicy(retries)
+        self._policy = RetryPolicy.of(retries)
         self._transport = AsyncTransport(self.address)
 
     async def generate(

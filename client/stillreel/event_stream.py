@@ -10,8 +10,6 @@ from stillreel.steps import Pause, Request, Steps, chunk, opened
 SILENCE_SECONDS: Final = 60.0
 """A stream that is whole sends at least a comment within this time."""
 
-REOPEN_SECONDS: Final = 1.0
-
 INSTEAD_POLL: Final = frozenset({404, 405, 406, 429})
 """There is no such stream, or the caller has as many open as it may."""
 
@@ -47,7 +45,7 @@ class EventStream:
             if received:
                 return self._reader.feed(received)
             self._is_open = False
-            yield Pause(self._reader.retry_seconds or REOPEN_SECONDS)
+            yield Pause(self._reader.retry_seconds or self._policy.reopen_seconds)
         except (ConnectionFailed, Refused) as error:
             self._is_open = False
             yield Pause(self._pause_after(error))

@@ -17,11 +17,6 @@ from stillreel.steps import Found, Iteration, Pause, Request, Steps
 WAIT_SECONDS: Final = 30
 """How long one poll waits at the service for news."""
 
-LEAST_PAUSE_SECONDS: Final = 0.2
-"""Between polls, so that a service that answers at once is not asked without end."""
-
-LIST_PAUSE_SECONDS: Final = 2.0
-
 DELETED: Final = 2**62
 """Stands for the version of a job that was deleted: nothing comes after it."""
 
@@ -42,7 +37,7 @@ def wait(job_id: str, policy: RetryPolicy, *, timeout_seconds: float | None) -> 
         if left <= 0:
             raise WaitTimedOut(f"{job.id} is still {job.status}; it goes on", job)
         seconds = max(1, min(WAIT_SECONDS, round(left)))
-        yield Pause(min(LEAST_PAUSE_SECONDS, left))
+        yield Pause(min(policy.poll_pause_seconds, left))
 
 
 def follow(job_id: str, policy: RetryPolicy) -> Iteration[Job]:
@@ -100,7 +95,7 @@ def _poll_one(job_id: str, seen: int, policy: RetryPolicy) -> Iteration[Job]:
             if job.has_ended:
                 return
             known = {"If-None-Match": answer.headers.get("etag", "")}
-        yield Pause(LEAST_PAUSE_SECONDS)
+        yield Pause(policy.poll_pause_seconds)
 
 
 def _poll_all(seen: dict[str, int], policy: RetryPolicy) -> Iteration[Event]:
@@ -117,7 +112,7 @@ def _poll_all(seen: dict[str, int], policy: RetryPolicy) -> Iteration[Event]:
             if _is_new(Event(job.id, job), seen):
                 yield Found(Event(job.id, job))
         live = {job.id for job in found.values() if not job.has_ended}
-        yield Pause(LIST_PAUSE_SECONDS)
+        yield Pause(policy.list_pause_seconds)
 
 
 def _live_jobs(policy: RetryPolicy) -> Steps[dict[str, Job]]:

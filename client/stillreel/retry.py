@@ -10,21 +10,35 @@ from stillreel.steps import Answer, Pause, Request, Steps, once
 
 PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 REFUSED_BEFORE_WORK: Final = frozenset({429, 503})
-FIRST_PAUSE_SECONDS: Final = 0.5
 MAX_PAUSE_SECONDS: Final = 30.0
 MAX_RETRY_AFTER_SECONDS: Final = 120.0
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a request is sent again after what may pass: 5 times, which takes some 15 s."""
+    """How often a request is sent again after what may pass: 5 times, which takes some 15 s.
+
+    The pauses of what goes on for long travel with it, since all that asks is given it.
+    """
 
     retries: int = 5
+    first_pause_seconds: float = 0.5
+    reopen_seconds: float = 1.0
+    """Before a stream that broke off is opened again, where the service names no time."""
+
+    poll_pause_seconds: float = 0.2
+    """Between polls, so that a service that answers at once is not asked without end."""
+
+    list_pause_seconds: float = 2.0
+
+    @classmethod
+    def of(cls, retries: "int | RetryPolicy") -> "RetryPolicy":
+        return retries if isinstance(retries, RetryPolicy) else cls(retries)
 
     def pauses(self) -> Iterator[float]:
         """Yield the seconds before each retry: doubled each time, and 0 to 25 % less by chance."""
         for number in range(self.retries):
-            seconds = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2**number)
+            seconds = min(MAX_PAUSE_SECONDS, self.first_pause_seconds * 2**number)
             yield seconds * random.uniform(0.75, 1)  # noqa: S311  nothing secret
 
 

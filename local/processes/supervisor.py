@@ -35,9 +35,18 @@ class Member:
 class Crew:
     """All parts of the system, advanced by `advance`, which never waits long."""
 
-    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        say: Callable[[str], None],
+        *,
+        first_restart_seconds: float = FIRST_RESTART_SECONDS,
+        upkeep_seconds: float = UPKEEP_SECONDS,
+    ) -> None:
         self._members = {part.name: Member(part) for part in parts}
         self._say = say
+        self._first_restart_seconds = first_restart_seconds
+        self._upkeep_seconds = upkeep_seconds
 
     def are_ready(self, parts: Iterable[Part]) -> bool:
         return all(self._members[part.name].is_ready for part in parts)
@@ -107,7 +116,7 @@ class Crew:
         self._say(f"  {member.part.name:<9} {what} after {took:.1f} s")
 
     def _keep_up(self, member: Member) -> None:
-        member.upkeep_at = time.monotonic() + UPKEEP_SECONDS
+        member.upkeep_at = time.monotonic() + self._upkeep_seconds
         if member.part.upkeep is None:
             return
         try:
@@ -115,7 +124,7 @@ class Crew:
         except OSError as error:
             self._say(
                 f"  {member.part.name:<9} needs {error.filename}: {error.strerror};"
-                f" it is tried again in {UPKEEP_SECONDS / 60:.0f} minutes"
+                f" it is tried again in {self._upkeep_seconds / 60:.0f} minutes"
             )
 
     def _count_end(self, member: Member, what: str) -> None:
@@ -128,6 +137,6 @@ class Crew:
                 f"{member.part.name} {what}, {member.ends} times in a row;"
                 f" the last line of {member.part.log}: {last_line(member.part.log)}"
             )
-        pause = FIRST_RESTART_SECONDS * RESTART_FACTOR ** (member.ends - 1)
+        pause = self._first_restart_seconds * RESTART_FACTOR ** (member.ends - 1)
         member.start_at = now + pause
         self._say(f"  {member.part.name:<9} {what}; starting it again in {pause:g} s")

@@ -105,25 +105,25 @@ def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:
     return True
 
 
-def is_blocked(port: int) -> bool:
+def is_blocked(port: int, folder: Path = SOCKETS) -> bool:
     """Say whether another user's leftover socket would keep it from ever serving there."""
     ours = (None, os.geteuid())
-    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(port))
+    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(folder, port))
 
 
-def sweep_sockets(state: State) -> None:
+def sweep_sockets(state: State, folder: Path = SOCKETS) -> None:
     """Remove the gRPC sockets that it leaves behind when it is killed.
 
     Where something listens by now, they belong to that: another SeaweedFS got the port.
     """
     for port in filter(is_free, state.ports.values()):
-        for path in _sockets(port):
+        for path in _sockets(folder, port):
             if _owner(path) == os.geteuid():
                 path.unlink(missing_ok=True)
 
 
-def _sockets(port: int) -> list[Path]:
-    return list(SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"))
+def _sockets(folder: Path, port: int) -> list[Path]:
+    return list(folder.glob(f"seaweedfs-*-grpc-{port}.sock"))
 
 
 def _owner(path: Path) -> int | None:

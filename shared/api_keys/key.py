@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from shared.ids import PublicId
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 
 MARK: Final = "sr_"
 """How every key begins, so that a search for leaked ones can find it."""

@@ -47,8 +47,11 @@ class Session:
 class Sessions:
     """The sessions as rows; each method is one transaction or one statement."""
 
-    def __init__(self, db: Database, keys: Sequence[bytes]) -> None:
+    def __init__(
+        self, db: Database, keys: Sequence[bytes], *, most_of_a_key: int = MOST_OF_A_KEY
+    ) -> None:
         self._db = db
+        self._most_of_a_key = most_of_a_key
         self._keys = tuple(keys)
 
     def begin(self, proof: KeyProof) -> tuple[str, datetime]:
@@ -60,7 +63,7 @@ class Sessions:
             "key_id": proof.key_id,
             "mark": _mark(self._keys[0], proof),
             "lives": LIVES,
-            "others": MOST_OF_A_KEY - 1,
+            "others": self._most_of_a_key - 1,
         }
         with self._db.begin() as connection:
             connection.execute(_END_OLDEST, values)

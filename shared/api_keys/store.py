@@ -12,8 +12,7 @@ from shared.api_keys.key import KEY_ID, ApiKey, ApiKeySet, draw_key, draw_prefix
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, RotationUnderWay
 from shared.ids import new_id
-from shared.owners import end_links
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS, end_links
 
 MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""
@@ -90,10 +89,8 @@ class Keys:
                 # Nobody is anonymous from now on: what was handed out meanwhile ends too.
                 end_links(connection, ANONYMOUS)
         if row is None:
-            raise KeyNameTaken(
-                f"there is or was a key named {name}; choose another name, like {name}-2",
-                param="name",
-            )
+            taken = f"there is or was a key named {name}; choose another name, like {name}-2"
+            raise KeyNameTaken(taken, param="name")
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:

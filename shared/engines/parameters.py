@@ -1,7 +1,7 @@
 """How a request is resolved against an engine: pure functions, no I/O."""
 
 import math
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -20,6 +20,8 @@ from shared.engines.spec import (
 )
 from shared.errors import InvalidRequest
 from shared.numbers import Real, Whole
+
+T = TypeVar("T")
 
 DRAWN_SEED: Final = -1
 """What other programs call a seed that is drawn anew for each clip."""
@@ -157,24 +159,15 @@ def resolve_parameters(
     Raises:
         InvalidRequest: a value is outside the engine's limits; `param` names it.
     """
-    if spec.prompt_required and not asked.prompt.strip():
-        raise InvalidRequest(
-            f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
-        )
+    _check_prompt(spec, asked.prompt)
     quality, recipe = _quality(spec, asked.quality)
-    fps = spec.defaults.fps if asked.fps is None else asked.fps
+    fps = _given(asked.fps, spec.defaults.fps)
     _check_span(spec, "fps", fps)
     chosen = {
         "num_frames": _length(spec, asked, fps),
-        "num_inference_steps": (
-            recipe.num_inference_steps
-            if asked.num_inference_steps is None
-            else asked.num_inference_steps
-        ),
+        "num_inference_steps": _given(asked.num_inference_steps, recipe.num_inference_steps),
     }
-    guidance_scale = (
-        spec.defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale
-    )
+    guidance_scale = _given(asked.guidance_scale, spec.defaults.guidance_scale)
     for name, value in {**chosen, "guidance_scale": guidance_scale}.items():
         _check_span(spec, name, value)
     _check_fit(spec, asked.fit)
@@ -192,11 +185,22 @@ def resolve_parameters(
         quality=quality,
         approximate=recipe.approximate,
         guidance_scale=guidance_scale,
-        seed=seed if asked.seed is None else asked.seed,
+        seed=_given(asked.seed, seed),
         last_frame=given.last_frame,
         keyframes=given.settled(spec, chosen["num_frames"]),
         **chosen,
     )
+
+
+def _check_prompt(spec: EngineSpec, prompt: str) -> None:
+    if spec.prompt_required and not prompt.strip():
+        raise InvalidRequest(
+            f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
+        )
+
+
+def _given(asked: T | None, default: T) -> T:
+    return default if asked is None else asked
 
 
 def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], ...]:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from shared.db import Database
+from shared.db import PATIENCE_SECONDS, Database
 from shared.engines.spec import EngineSpec
 from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
@@ -67,8 +67,12 @@ class OfferedEngine:
 class OfferHeads:
     """Reads on the event loop what may change of the offers, in their order."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._reads = LoopReads(url, _HEADS, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        self._reads = LoopReads(
+            url, _HEADS, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
 
     async def all(self) -> tuple[str, ...]:
         """Return one text for each offer, equal while the offer is.

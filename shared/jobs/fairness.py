@@ -34,15 +34,61 @@ FULL_OWNERS: Final = """
 """
 """Whoever has as many jobs running as the key's own cap or the setting's lets them have."""
 
-# Postgres takes `<> ALL` to leave nothing where one owner has all that waits, and then walks the
-# whole queue in place of the index that has its order.
-NOT_FULL: Final = f"array_position(ARRAY({FULL_OWNERS}), owner_id) IS NULL"
+_FULL: Final = f"ARRAY({FULL_OWNERS})"
+
+# One short look for each owner who waits, along the one index that is in this order.
+_WAITING_OWNERS: Final = """
+    WITH RECURSIVE waiting(owner) AS (
+        (SELECT owner_id FROM jobs WHERE status = 'queued' ORDER BY owner_id, claim_at LIMIT 1)
+        UNION ALL
+        SELECT (SELECT owner_id FROM jobs WHERE status = 'queued' AND owner_id > owner
+                ORDER BY owner_id, claim_at LIMIT 1) FROM waiting WHERE owner IS NOT NULL)
+    SELECT owner FROM waiting WHERE owner IS NOT NULL
+"""
+
+AT_ONCE: Final = 16
+"""Of each owner so many jobs are looked at: other claims may be taking the first ones."""
+
+
+def first_of(engine: str, may_start: str, *, locked: str) -> str:
+    """Return a query of the first job of an engine that may start, of an owner who is not full.
+
+    While somebody is full the owners are looked at one by one: along the queue itself a claim
+    would pass all that waits of the full ones.
+
+    Args:
+        engine: its name, as SQL.
+        may_start: what else a job must fulfil.
+        locked: "" or the clause that takes the row for this transaction.
+    """
+    return f"""
+        SELECT * FROM (
+            SELECT * FROM jobs WHERE cardinality({_FULL}) = 0 AND status = 'queued'
+                AND jobs.engine = {engine} AND {may_start}
+            ORDER BY claim_at LIMIT 1 {locked}) AS of_anybody
+        UNION ALL
+        SELECT * FROM (
+            SELECT taken.* FROM (
+                SELECT its.id, its.claim_at FROM ({_WAITING_OWNERS}) AS each
+                CROSS JOIN LATERAL (
+                    SELECT id, claim_at FROM jobs WHERE status = 'queued' AND owner_id = owner
+                        AND jobs.engine = {engine} AND {may_start}
+                    ORDER BY claim_at LIMIT {AT_ONCE}) AS its
+                WHERE cardinality({_FULL}) > 0 AND array_position({_FULL}, owner) IS NULL
+                ORDER BY its.claim_at) AS next
+            CROSS JOIN LATERAL (
+                SELECT * FROM jobs WHERE id = next.id AND status = 'queued' {locked}) AS taken
+            LIMIT 1) AS of_others
+    """
+
 
 CAP: Final = """
     coalesce((SELECT max_running FROM api_keys k WHERE k.id = owner_id),
              CAST(:max_running AS integer))
 """
 """How many jobs the owner of a row may have running, NULL without a limit."""
+
+_FIRST_DUE: Final = first_of("rival.name", "due_at <= clock_timestamp()", locked="")
 
 # The turn of the engine's running jobs, unless the first job that could start is behind: of this
 # engine, or of one that shares a worker with it. Jobs that cannot start hold no turn back.
@@ -54,10 +100,7 @@ _SERVED: Final = f"""
                 SELECT CAST(:engine AS text) AS name UNION
                 SELECT unnest(engines) FROM workers WHERE :engine = ANY(engines)
              ) AS rival CROSS JOIN LATERAL (
-                SELECT {_TURN} AS turn FROM jobs
-                WHERE status = 'queued' AND engine = rival.name AND due_at <= clock_timestamp()
-                    AND {NOT_FULL} AND {NOT_PAUSED}
-                ORDER BY claim_at LIMIT 1) AS head)),
+                SELECT {_TURN} AS turn FROM ({_FIRST_DUE}) AS due WHERE {NOT_PAUSED}) AS head)),
         clock_timestamp())
 """
 

@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from shared.jobs.listing import WALK
+from shared.db import PATIENCE_SECONDS
+from shared.jobs.listing import walk
 from shared.lifecycle import Status
 from shared.loop_reads import LoopReads
 from shared.owners import LINK_EPOCH
@@ -25,9 +27,14 @@ class Head:
 class JobHeads:
     """Reads heads on the event loop: those of given jobs, and those of a first page."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._given = LoopReads(url, _GIVEN, deadline=deadline, name=name)
-        self._newest = LoopReads(url, _NEWEST, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        reads = partial(
+            LoopReads, url, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
+        self._given = reads(_GIVEN)
+        self._newest = reads(_NEWEST)
 
     async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Head]:
         """Return the heads of these jobs, whoever owns them, of deleted ones too.
@@ -67,9 +74,10 @@ _HEAD: Final = (
 _GIVEN: Final = f"SELECT {_HEAD} FROM jobs WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants)
 
 _WALK: Final = (
-    WALK.format(columns="id", order="DESC", engine="", after="", limit="$2::int")
+    walk("owner_id, status, id", "$1::uuid, one.name", order="DESC", limit="$2::int")
     .replace(":statuses", f"'{{{','.join(Status)}}}'")
-    .replace(":owner_id", "$1::uuid")
+    .replace(":low", "'00000000-0000-0000-0000-000000000000'")
+    .replace(":high", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")
 )
 _NEWEST: Final = f"""
 SELECT {_HEAD} FROM jobs WHERE id = ANY(ARRAY({_WALK})) ORDER BY id DESC

@@ -13,11 +13,15 @@ RETRY_SECONDS = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """None is no limit; `daily_seconds` are of clips, a UTC day, as is what may be paid."""
+    """None is no limit; `daily_seconds` are of clips, a UTC day, as is what may be paid.
+
+    `max_running` is for owners whose key has no such cap of its own.
+    """
 
     max_queued: int
     daily_seconds: int | None
     paid_micros: int | None = None
+    max_running: int | None = None
 
 
 def refusal(

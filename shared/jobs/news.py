@@ -64,8 +64,9 @@ class Mark:
 class JobNews:
     """Reads for those who follow owners; each goes along an index, and by pages."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, newest: int = NEWEST) -> None:
         self._db = db
+        self._newest = newest
 
     def complete_until(self) -> datetime:
         """Return a time before which everything that ended can be seen from now on."""
@@ -75,7 +76,8 @@ class JobNews:
 
     def look(self, since: Mapping[UUID, datetime]) -> Look:
         """Find what runs, was just made, and ended or was deleted since, for each owner."""
-        values = {"owners": list(since), "since": list(since.values()), "newest": NEWEST}
+        owners, times = list(since), list(since.values())
+        values = {"owners": owners, "since": times, "newest": self._newest}
         with self._db.autocommit() as connection:
             at = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             rows = connection.execute(_LOOK, values)

@@ -28,9 +28,9 @@ _log = structlog.get_logger(__name__)
 class PreviewStore:
     """The newest preview of each attempt; after a failure nothing is tried for `MUTE`."""
 
-    def __init__(self, redis_url: str, *, socket_seconds: float | None = None) -> None:
+    def __init__(self, redis_url: str, *, socket_seconds: float = SOCKET_SECONDS) -> None:
         """By default Redis has as long as for a bell; a worker's lease thread has more time."""
-        self._redis = client(redis_url, socket_seconds=socket_seconds or SOCKET_SECONDS)
+        self._redis = client(redis_url, socket_seconds=socket_seconds)
         self._muted_until = 0.0
 
     def put(self, job_id: UUID, attempt: int, body: bytes) -> bool:

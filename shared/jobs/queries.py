@@ -7,17 +7,17 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, literal_column, select, text
 
+from shared.access_errors import LinkExpired
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
-from shared.errors import LinkExpired
 from shared.jobs import sql
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.links import EXPIRED, SignedLink
-from shared.jobs.listing import Filter, JobPage, read_page
+from shared.jobs.listing import SEARCHED, Filter, JobPage, read_page
 from shared.owners import LINK_EPOCH
 from shared.paging import Cut
-from shared.tables import jobs
+from shared.tables.jobs import jobs
 
 RENDER_SAMPLE: Final = 20
 """How many recent renders the estimate of the next one rests on."""
@@ -48,8 +48,10 @@ class QueueState:
 class JobQueries:
     """Everything that reads jobs; it never writes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, searched: int = SEARCHED) -> None:
+        """A search goes through so many of an owner's newest jobs."""
         self._db = db
+        self._searched = searched
 
     def get(self, job_id: UUID, *, owner_id: UUID) -> Job:
         """Return an owner's job.
@@ -116,7 +118,7 @@ class JobQueries:
             InvalidRequest: `after` is not a job of this owner.
         """
         with self._db.autocommit() as connection:
-            return read_page(connection, owner_id, narrow, cut)
+            return read_page(connection, owner_id, narrow, cut, searched=self._searched)
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""
@@ -153,8 +155,9 @@ SELECT
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
         SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM (
             SELECT finished_at, started_at, status FROM jobs
-            WHERE finished_at IS NOT NULL AND engine = :engine
-            ORDER BY finished_at DESC LIMIT :looked_at) AS newest
+            WHERE finished_at IS NOT NULL AND (engine, finished_at) > (:engine, '-infinity')
+                AND (engine, finished_at) < (:engine, 'infinity')
+            ORDER BY engine DESC, finished_at DESC LIMIT :looked_at) AS newest
         WHERE status = 'succeeded'
         ORDER BY finished_at DESC LIMIT :sample) AS recent) AS render_seconds
 """)

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import TextClause, text
 
-from shared.jobs.fairness import CAP, NOT_FULL, PLACE
+from shared.jobs.fairness import CAP, PLACE, first_of
 from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.residency import SWAP_RANK
 from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
@@ -93,8 +93,7 @@ RETURNING *, {BATCH_LINK_EPOCH} AS link_epoch
 """)
 
 _MAY_START: Final = (
-    f"status = 'queued' AND {NOT_FULL}"
-    " AND due_at <= clock_timestamp()"
+    "due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
     # What its engine's spec, as this worker has it, honours.
     " AND (needs = '{}' OR needs <@ ARRAY("
@@ -102,6 +101,8 @@ _MAY_START: Final = (
     # A card of unknown size takes all.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
 )
+
+_TAKEN: Final = first_of("first.engine", _MAY_START, locked="FOR UPDATE SKIP LOCKED")
 
 CLAIM: Final = _transition(
     Event.CLAIM,
@@ -112,11 +113,9 @@ CLAIM: Final = _transition(
     "id = (SELECT best.id FROM ("
     "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
     " CROSS JOIN LATERAL ("
-    f"SELECT engine, claim_at, due_at FROM jobs WHERE jobs.engine = one.name AND {_MAY_START}"
-    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED}"
+    f"{first_of('one.name', _MAY_START, locked='')}) AS head WHERE {NOT_PAUSED}"
     f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
-    f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.engine AND {_MAY_START}"
-    " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
+    f" CROSS JOIN LATERAL ({_TAKEN}) AS best LIMIT 1)",
     f"*, {CAP} AS cap, {INPUTS} AS inputs",
 )
 

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause
 
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost
+from shared.errors import AppError, JobTerminal, LeaseLost
 from shared.jobs import sql
 from shared.jobs.batch import Batch, NewBatch, no_such_batch
 from shared.jobs.consequences import write_consequences
+from shared.jobs.insert import insert_job, replay_or_refuse, replayed_batch
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
@@ -25,9 +26,6 @@ from shared.webhooks.enqueue import ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
 """Longer than any upload still in flight after its lease ended."""
-
-
-Made = TypeVar("Made", Job, Batch)
 
 _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
@@ -104,14 +102,14 @@ class Jobs:
             QuotaExceeded: so many seconds are not left today.
             IdempotencyConflict: the key belongs to another request.
         """
-        limits = Limits(max_queued, daily_seconds, self._paid_micros)
+        limits = self._limits(max_queued, daily_seconds)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
                 ensure_default_endpoint(connection, new.owner_id)
-            job = self._insert(connection, new, limits)
+            job = insert_job(connection, new, limits)
             if job is None:
-                return _replay_or_refuse(connection, new, limits), True
+                return replay_or_refuse(connection, new, limits), True
             crashpoint("submit_before_commit")
         self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job, False
@@ -129,7 +127,7 @@ class Jobs:
         Raises:
             QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
         """
-        limits = Limits(max_queued, daily_seconds, self._paid_micros)
+        limits = self._limits(max_queued, daily_seconds)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": batch.owner_id})
             if batch.webhook_url is not None or any(new.webhook_url for new in news):
@@ -138,11 +136,11 @@ class Jobs:
             row = connection.execute(sql.SUBMIT_BATCH, values | {"total": len(news)})
             made = row.mappings().first()
             if made is None:
-                return _replayed_batch(connection, batch), None
+                return replayed_batch(connection, batch), None
             jobs = []
             # By engine, so that days of usage are locked in the order in which ends lock them.
             for new in sorted(news, key=lambda each: (each.engine, each.batch_position)):
-                job = self._insert(connection, new, limits)
+                job = insert_job(connection, new, limits)
                 if job is None:
                     raise refusal(connection, new, limits, of_batch=len(news))
                 jobs.append(job)
@@ -174,19 +172,8 @@ class Jobs:
             self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(batch)
 
-    def _insert(self, connection: Connection, new: NewJob, limits: Limits) -> Job | None:
-        values = new.values(limits.max_queued) | {
-            "max_running": self._max_running,
-            "daily_seconds": limits.daily_seconds,
-            "paid_micros": limits.paid_micros,
-        }
-        row = connection.execute(sql.SUBMIT, values).mappings().first()
-        if row is None:
-            return None
-        job = Job.from_row(row)
-        inputs = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
-        connection.execute(sql.ADD_INPUT, inputs)
-        return job
+    def _limits(self, max_queued: int, daily_seconds: int | None) -> Limits:
+        return Limits(max_queued, daily_seconds, self._paid_micros, self._max_running)
 
     def claim(
         self,
@@ -379,35 +366,6 @@ class Jobs:
         job = Job.from_row(row)
         write_consequences(connection, [job], first_try=self._first_try)
         return job
-
-
-def _replay_or_refuse(connection: Connection, new: NewJob, limits: Limits) -> Job:
-    """Say why the insert made no row: the key exists, or there is no room for the job."""
-    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
-    row = connection.execute(sql.BY_KEY, values).mappings().first()
-    if row is None:
-        raise refusal(connection, new, limits)
-    return same_request(Job.from_row(row), new.idempotency_fingerprint)
-
-
-def _replayed_batch(connection: Connection, new: NewBatch) -> Batch:
-    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
-    row = connection.execute(sql.BATCH_BY_KEY, values).mappings().one()
-    return same_request(Batch.from_row(row), new.idempotency_fingerprint)
-
-
-def same_request(made: Made, fingerprint: str | None) -> Made:
-    """Return what a repeated Idempotency-Key has made.
-
-    Raises:
-        IdempotencyConflict: the key came with another body.
-    """
-    if made.idempotency_fingerprint != fingerprint:
-        raise IdempotencyConflict(
-            "this Idempotency-Key was used for another request; send a new key",
-            param="Idempotency-Key",
-        )
-    return made
 
 
 class _OneTooMany(Exception):

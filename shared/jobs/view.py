@@ -153,13 +153,7 @@ def job_view(
         id=job.public_id,
         status=job.status,
         stage=job.stage,
-        progress=ProgressView(
-            percent=percent(job),
-            # Beats come once a second at most, so the last steps are seldom among them.
-            step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
-            total_steps=job.total_steps,
-            eta_seconds=job.eta_seconds,
-        ),
+        progress=_progress(job),
         queue=None if place is None else QueueView(**place.__dict__),
         expected=None if expected is None else ExpectedView(**expected.__dict__),
         created_at=job.created_at,
@@ -167,13 +161,7 @@ def job_view(
         finished_at=job.finished_at,
         expires_at=job.expires_at,
         model=job.engine,
-        input=InputView(
-            **job.parameters.model_dump(exclude={"seed", "approximate"}),
-            seconds=job.parameters.seconds,
-            image_sha256=job.image_sha256,
-            image_width=job.image_width,
-            image_height=job.image_height,
-        ),
+        input=_input(job),
         approximate=job.parameters.approximate,
         seed=job.parameters.seed,
         output=_output(job, links, base_url, now),
@@ -188,6 +176,26 @@ def job_view(
         metadata=job.metadata,
         version=job.version,
         warnings=[*job.warnings, *job.metrics.get("warnings", ())],
+    )
+
+
+def _progress(job: Job) -> ProgressView:
+    return ProgressView(
+        percent=percent(job),
+        # Beats come once a second at most, so the last steps are seldom among them.
+        step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
+        total_steps=job.total_steps,
+        eta_seconds=job.eta_seconds,
+    )
+
+
+def _input(job: Job) -> InputView:
+    return InputView(
+        **job.parameters.model_dump(exclude={"seed", "approximate"}),
+        seconds=job.parameters.seconds,
+        image_sha256=job.image_sha256,
+        image_width=job.image_width,
+        image_height=job.image_height,
     )
 
 

@@ -20,6 +20,7 @@ from shared.outbound.errors import (
     UnusableAnswer,
 )
 from shared.outbound.pinned_connection import (
+    CONNECT_SECONDS,
     Deadline,
     Gate,
     HostPort,
@@ -75,6 +76,7 @@ class Outbound:
         only: HostPort | None = None,
         resolve: Resolve = resolve_name,
         tls: ssl.SSLContext | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         """Bring up one door; `only` is an operator's own server, and nothing else is reached."""
         self._deadline = deadline
@@ -84,6 +86,7 @@ class Outbound:
             Gate(allow, inner_ports) if only is None else OneServer(only)
         )
         self._lookups = Lookups(resolve)
+        self._connect_seconds = connect_seconds
         self._tls = tls or httpx2.create_ssl_context()
 
     @property
@@ -205,7 +208,11 @@ class Outbound:
         self, request: httpcore2.Request, target: Target, deadline: Deadline, max_bytes: int
     ) -> Iterator[httpcore2.Response]:
         backend = PinnedBackend(
-            self._lookups, gate=self._gate, deadline=deadline, max_bytes=max_bytes
+            self._lookups,
+            gate=self._gate,
+            deadline=deadline,
+            max_bytes=max_bytes,
+            connect_seconds=self._connect_seconds,
         )
         connection = httpcore2.HTTPConnection(
             request.url.origin, ssl_context=self._tls, network_backend=backend

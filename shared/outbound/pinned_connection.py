@@ -129,9 +129,16 @@ class PinnedBackend(httpcore2.NetworkBackend):
     """Opens the one connection of one request, to an address that was judged for it."""
 
     def __init__(
-        self, lookups: Lookups, *, gate: Gate | OneServer, deadline: Deadline, max_bytes: int
+        self,
+        lookups: Lookups,
+        *,
+        gate: Gate | OneServer,
+        deadline: Deadline,
+        max_bytes: int,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._lookups = lookups
+        self._connect_seconds = connect_seconds
         self._gate = gate
         self._deadline = deadline
         self._max_bytes = max_bytes
@@ -160,7 +167,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
         for tried, address in enumerate(addresses):
             share = self._deadline.left() / (len(addresses) - tried)
-            seconds = min(share, CONNECT_SECONDS)
+            seconds = min(share, self._connect_seconds)
             try:
                 return socket.create_connection((str(address), port), timeout=seconds)
             except TimeoutError:

@@ -84,9 +84,12 @@ class Window:
 class DeliveryLog:
     """What was and will be sent; every query names the owner."""
 
-    def __init__(self, db: Database, *, first_try: timedelta) -> None:
+    def __init__(
+        self, db: Database, *, first_try: timedelta, max_replayed: int = MAX_REPLAYED
+    ) -> None:
         """`first_try` is how long a replay waits, as the first try of a delivery does."""
         self._db = db
+        self._max_replayed = max_replayed
         self._first_try = first_try
 
     def get(self, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord:
@@ -172,7 +175,7 @@ class DeliveryLog:
 
         Raises:
             EndpointDisabled: nothing would be sent.
-            InvalidRequest: there are more than MAX_REPLAYED.
+            InvalidRequest: there are more than `max_replayed`.
         """
         _refuse_disabled(endpoint.disabled_reason)
         values: dict[str, Any] = {
@@ -181,14 +184,14 @@ class DeliveryLog:
             "since": window.since,
             "until": window.until,
             "status": window.status,
-            "most": MAX_REPLAYED + 1,
+            "most": self._max_replayed + 1,
             "first_try": self._first_try,
         }
         with self._db.begin() as connection:
             replayed = connection.execute(_REPLAY_RANGE, values).rowcount
-            if replayed > MAX_REPLAYED:
+            if replayed > self._max_replayed:
                 raise InvalidRequest(
-                    f"more than {MAX_REPLAYED} deliveries ended so between since and until;"
+                    f"more than {self._max_replayed} deliveries ended so between since and until;"
                     " ask for a shorter time",
                     param="until",
                 )

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import delete
 
 from shared.errors import OutOfMemory
-from shared.tables import api_keys
+from shared.tables.access import api_keys
 from tests.support.browser import visit
 from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
 from tests.support.page import (

@@ -295,6 +295,8 @@ def test_a_canceled_render_stays_canceled_and_a_deleted_job_is_gone(service: Ser
     assert service.http.get(address, timeout=SECONDS).status_code == 404
 
 
+# In each run tests/integration/local/test_local_launcher.py kills a launcher over real servers.
+@pytest.mark.extended
 def test_what_was_accepted_survives_a_kill_of_the_launcher(tmp_path: Path) -> None:
     with running(tmp_path, engines="camera") as service:
         jobs = [service.submit(prompt="pan right", num_frames=32)["id"] for _ in range(10)]

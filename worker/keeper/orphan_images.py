@@ -26,9 +26,13 @@ class OrphanSweeper:
     Ids are uuid7, so the order of the keys is the order of time, and a key tells its age.
     """
 
-    def __init__(self, db: Database, storage: Storage) -> None:
+    def __init__(
+        self, db: Database, storage: Storage, *, grace: timedelta = GRACE, page: int = PAGE
+    ) -> None:
         self._db = db
         self._storage = storage
+        self._grace = grace
+        self._page = page
         self._after = ""
         self._rest_until: datetime | None = None
 
@@ -43,12 +47,12 @@ class OrphanSweeper:
         now = self._now()
         if self._rest_until is not None and now < self._rest_until:
             return 0
-        keys = self._storage.keys(INPUTS, after=self._after, limit=PAGE)
-        old = [key for key in keys if _age(key, now) > GRACE]
+        keys = self._storage.keys(INPUTS, after=self._after, limit=self._page)
+        old = [key for key in keys if _age(key, now) > self._grace]
         swept = sum(self._swept(key) for key in self._orphans(old))
-        is_last = len(keys) < PAGE or len(old) < len(keys)
+        is_last = len(keys) < self._page or len(old) < len(keys)
         self._after = "" if is_last else keys[-1]
-        self._rest_until = now + GRACE if is_last else None
+        self._rest_until = now + self._grace if is_last else None
         return swept
 
     def _swept(self, key: str) -> bool:

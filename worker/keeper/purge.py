@@ -19,17 +19,18 @@ _log = structlog.get_logger(__name__)
 
 
 class Purger:
-    """Every statement is safe beside other keepers, and takes `BATCH` rows at most."""
+    """Every statement is safe beside other keepers, and takes `batch` rows at most."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, *, batch: int = BATCH) -> None:
         self._db = db
+        self._batch = batch
         # A schedule's waits differ by a fifth either way; nobody may ask for a shorter time.
         schedule = sum(settings.webhook_delays, timedelta(0)) * 1.2
         self._age = max(settings.purge, schedule, KEYS_LIVE)
 
     def forget_keys(self) -> int:
         """Let Idempotency-Keys be used anew once they are a day old; return how many."""
-        values = {"age": KEYS_LIVE, "batch": BATCH}
+        values = {"age": KEYS_LIVE, "batch": self._batch}
         with self._db.autocommit() as connection:
             of_batches = connection.execute(_FORGET_BATCH_KEYS, values).rowcount
             return connection.execute(_FORGET_KEYS, values).rowcount + of_batches
@@ -40,7 +41,7 @@ class Purger:
         Until then a webhook's body is made of it.
         """
         with self._db.begin() as connection:
-            ids = list(connection.execute(_BLANK, {"batch": BATCH}).scalars())
+            ids = list(connection.execute(_BLANK, {"batch": self._batch}).scalars())
             if not ids:
                 return 0
             connection.execute(_BLANK_TRIES, {"ids": ids})
@@ -74,7 +75,7 @@ class Purger:
 
     @property
     def _limits(self) -> dict[str, object]:
-        return {"age": self._age, "batch": BATCH}
+        return {"age": self._age, "batch": self._batch}
 
 
 _FORGET_KEYS: Final = text("""

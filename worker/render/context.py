@@ -90,21 +90,9 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
     heartbeat_file = HeartbeatFile(Path(config.heartbeat_path))
     incarnation = secrets.randbits(32)
     name = config.name(incarnation)
-    db = Database(
-        settings.database_url.get_secret_value(),
-        deadline=DATABASE_DEADLINE,
-        pool_size=POOL_SIZE + min(config.places - 1, MOST_MORE_CONNECTIONS),
-        name="worker",
-    )
-    jobs = Jobs(
-        db,
-        Bell(settings.redis_url.get_secret_value()),
-        lease=settings.lease,
-        first_try=settings.first_try,
-        max_running=settings.max_running_per_key,
-    )
-    checkpoints = Checkpoints(db)
-    registry = EngineRegistry(db)
+    db = _database(settings, config)
+    jobs = _jobs(settings, db)
+    checkpoints, registry = Checkpoints(db), EngineRegistry(db)
     storage = Storage(settings, read=STORAGE_READ)
     loaded_engines = LoadedEngines(config.engines, settings, device=config.device)
     card = _card(config, loaded_engines)
@@ -113,26 +101,8 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         lambda: jobs.give_up_earlier(worker=name, max_attempts=settings.max_attempts)
     )
     heartbeat_file.register_child(os.getpid(), incarnation)
-    leases = Leases(
-        jobs,
-        heartbeat_file,
-        lease_seconds=settings.lease_seconds,
-        also=WorkerHeartbeat(registry, card, heartbeat_file),
-        previews=PreviewStore(
-            settings.redis_url.get_secret_value(), socket_seconds=PREVIEW_SECONDS
-        ),
-    )
-
-    def end(lease: Lease, error: Exception) -> None:
-        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
-
-    finisher = Finisher(
-        jobs,
-        storage,
-        settle=end,
-        release=leases.release,
-        places=1 if config.places == 1 else min(config.places, os.cpu_count() or 1),
-    )
+    beat = WorkerHeartbeat(registry, card, heartbeat_file)
+    leases = _leases(settings, jobs, heartbeat_file, beat)
     _wait_for_database(lambda: registry.beat(card("ready")))
     threading.Thread(target=loaded_engines.preload, name="preload", daemon=True).start()
     return RenderContext(
@@ -147,10 +117,57 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         loaded_engines=loaded_engines,
         model_loader=ModelLoader(loaded_engines),
         leases=leases,
-        finisher=finisher,
+        finisher=_finisher(settings, config, jobs, storage, leases),
         ending_elsewhere=EndingElsewhere(checkpoints, loaded_engines),
         card=card,
         places=config.places,
+    )
+
+
+def _database(settings: Settings, config: WorkerConfig) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        deadline=DATABASE_DEADLINE,
+        pool_size=POOL_SIZE + min(config.places - 1, MOST_MORE_CONNECTIONS),
+        name="worker",
+    )
+
+
+def _jobs(settings: Settings, db: Database) -> Jobs:
+    return Jobs(
+        db,
+        Bell(settings.redis_url.get_secret_value()),
+        lease=settings.lease,
+        first_try=settings.first_try,
+        max_running=settings.max_running_per_key,
+    )
+
+
+def _leases(
+    settings: Settings, jobs: Jobs, heartbeat_file: HeartbeatFile, also: Callable[[], None]
+) -> Leases:
+    redis_url = settings.redis_url.get_secret_value()
+    return Leases(
+        jobs,
+        heartbeat_file,
+        lease_seconds=settings.lease_seconds,
+        also=also,
+        previews=PreviewStore(redis_url, socket_seconds=PREVIEW_SECONDS),
+    )
+
+
+def _finisher(
+    settings: Settings, config: WorkerConfig, jobs: Jobs, storage: Storage, leases: Leases
+) -> Finisher:
+    def end(lease: Lease, error: Exception) -> None:
+        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
+
+    return Finisher(
+        jobs,
+        storage,
+        settle=end,
+        release=leases.release,
+        places=1 if config.places == 1 else min(config.places, os.cpu_count() or 1),
     )
 
 

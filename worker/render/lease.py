@@ -4,7 +4,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -47,7 +47,9 @@ class StageRule:
     drain: Drain
 
 
-STAGES: Final = MappingProxyType(
+StageRules = Mapping[Stage, StageRule]
+
+STAGES: Final[StageRules] = MappingProxyType(
     {
         Stage.LOADING: StageRule(900, 900, Drain.HAND_BACK),
         Stage.COMPILING: StageRule(600, 600, Drain.HAND_BACK),
@@ -87,6 +89,8 @@ class Lease:
         job: Job,
         heartbeat_file: HeartbeatFile,
         beat: Callable[[float], None] | None = None,
+        *,
+        stages: StageRules = STAGES,
     ) -> None:
         """`beat` takes the seconds to the next sign of life, where a process holds several."""
         self.job = job
@@ -94,6 +98,7 @@ class Lease:
         self._is_forgiven = False
         self._heartbeat_file = heartbeat_file
         self._beat = beat or heartbeat_file.beat
+        self._stages = stages
         self._lock = threading.Lock()
         self._lost: LeaseLost | Stalled | None = None
         self._stage = Stage.LOADING
@@ -235,7 +240,7 @@ class Lease:
             )
 
     def _limit(self) -> float:
-        rule = STAGES[self._stage]
+        rule = self._stages[self._stage]
         is_whole = self._step is not None and self._step == self._total
         if self._first_step_seconds is None or is_whole:  # After the last, the next stage's first.
             return rule.first_seconds
@@ -251,7 +256,7 @@ class Lease:
     def _ends_within(self, seconds: float) -> bool:
         """Tell whether a drain may wait for this job; what is past denoising is nearly done."""
         with self._lock:
-            match STAGES[self._stage].drain:
+            match self._stages[self._stage].drain:
                 case Drain.HAND_BACK:
                     return False
                 case Drain.FINISH:
@@ -274,9 +279,11 @@ class Leases:
         lease_seconds: float,
         also: Callable[[], None],
         previews: PreviewStore | None = None,
+        stages: StageRules = STAGES,
     ) -> None:
         """`also` is called once per round: the worker's own sign of life."""
         self._previews = previews
+        self._stages = stages
         self._jobs = jobs
         self._heartbeat_file = heartbeat_file
         self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
@@ -290,7 +297,7 @@ class Leases:
 
     def hold(self, job: Job) -> Lease:
         """Keep this job's lease alive until `release`."""
-        lease = Lease(job, self._heartbeat_file, self._beat)
+        lease = Lease(job, self._heartbeat_file, self._beat, stages=self._stages)
         with self._lock:
             self._held[lease.claim] = lease
         return lease

@@ -36,12 +36,16 @@ class CardWatch:
         *,
         look: Callable[[], Found],
         registry: EngineRegistry,
+        look_seconds: float = LOOK_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._places = {place.worker: place for place in places if place.device != "cpu"}
         self._lost_before = frozenset(lost)
         self._missed = dict.fromkeys(lost, LOOKS)
         self._look = look
         self._registry = registry
+        self._look_seconds = look_seconds
+        self._beat_seconds = beat_seconds
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
 
@@ -63,10 +67,10 @@ class CardWatch:
         while not self._ends.is_set():
             self.show()
             if wait <= 0:
-                wait = LOOK_SECONDS
+                wait = self._look_seconds
                 self.look()
-            self._ends.wait(min(BEAT_SECONDS, wait))
-            wait -= BEAT_SECONDS
+            self._ends.wait(min(self._beat_seconds, wait))
+            wait -= self._beat_seconds
 
     def look(self) -> None:
         """Note which cards are missed, once more or no longer."""

@@ -10,7 +10,7 @@ from shared.engines.entries import EngineEntry
 from shared.settings import Settings
 from worker.engines import check_hosted, chosen, find_own, is_remote
 from worker.supervisor.gpu_choice import asked_for, choose_gpus
-from worker.supervisor.gpus import Found, find_gpus
+from worker.supervisor.gpus import THIS_HOST, Found, Host, find_gpus
 from worker.supervisor.worker_config import WorkerConfig
 
 
@@ -23,19 +23,21 @@ class Hall:
     warning: str = ""
 
 
-def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
+def find_worker_configs(
+    settings: Settings, folder: Path, host: Host = THIS_HOST
+) -> list[WorkerConfig]:
     """Return the places of `look_around` that can be worked at."""
-    return look_around(settings, folder).configs
+    return look_around(settings, folder, host).configs
 
 
-def look_around(settings: Settings, folder: Path) -> Hall:
+def look_around(settings: Settings, folder: Path, host: Host = THIS_HOST) -> Hall:
     """Return a place for each chosen GPU, or CPU_WORKERS places where none is to be used.
 
     Raises:
         InvalidRequest: GPUS or ENGINES names what is not there, or all its cards are lost.
         CardsUnknown: the host has cards, and cannot say which.
     """
-    found = find_gpus() if asked_for(settings.gpus)[1] else Found()
+    found = find_gpus(host) if asked_for(settings.gpus)[1] else Found()
     choice = choose_gpus(settings.gpus, found)
     named = chosen(settings.engines, has_gpu=bool(choice.gpus))
     find_own(named.values())  # Celery would keep a child whose engines are not there, for ever.

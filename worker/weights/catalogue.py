@@ -11,7 +11,9 @@ from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
 from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
-LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
+Layouts = Mapping[str, Layout]
+
+LAYOUTS: Final[Layouts] = MappingProxyType(
     {layout.name: layout for layout in (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)}
 )
 
@@ -27,15 +29,15 @@ TINY: Final[Mapping[str, str]] = MappingProxyType(
 """Where the builder of each engine's small random checkpoint is; importing one takes seconds."""
 
 
-def layout_of(engine: str) -> Layout:
+def layout_of(engine: str, layouts: Layouts = LAYOUTS) -> Layout:
     """Return what is known of the engine's weights.
 
     Raises:
         InvalidRequest: nothing is.
     """
-    if engine in LAYOUTS:
-        return LAYOUTS[engine]
+    if engine in layouts:
+        return layouts[engine]
     raise InvalidRequest(
-        f"no weights of {engine} are known; there are those of {', '.join(LAYOUTS)}",
+        f"no weights of {engine} are known; there are those of {', '.join(layouts)}",
         param="engine",
     )

@@ -16,10 +16,10 @@ from worker.download.lock import is_locked
 from worker.download.manifest import is_foreign, read_manifest, write_manifest
 from worker.download.space import in_words
 from worker.engines import chosen
-from worker.engines.diffusion.checkpoint import pulled
+from worker.engines.diffusion.checkpoint import Layout, pulled
 from worker.engines.diffusion.pull import pull as pull_layout
-from worker.weights.catalogue import LAYOUTS, TINY, layout_of
-from worker.weights.shelf import look
+from worker.weights.catalogue import LAYOUTS, TINY, Layouts, layout_of
+from worker.weights.shelf import look_at
 
 STEP: Final = 0.05
 SECONDS_BETWEEN_LINES: Final = 30.0
@@ -46,16 +46,16 @@ class Progress:
             say(f"{self._engine}: {what}, {100 * fraction:.0f} %")
 
 
-def pull(engines: Sequence[str], settings: Settings) -> int:
+def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
     """Download what is missing of the named engines, else of those that the settings name."""
     if engines:
-        layouts = [layout_of(name) for name in engines]
+        layouts = [layout_of(name, known) for name in engines]
     else:
         entries = chosen(settings.engines, has_gpu=True).values()
         names = {entry.name for entry in entries if entry.kind is EngineKind.BUILT_IN}
-        layouts = [layout for name, layout in LAYOUTS.items() if name in names]
+        layouts = [layout for name, layout in known.items() if name in names]
     if settings.model_dir is not None:
-        return _pull_nothing(settings.model_dir, [layout.name for layout in layouts], settings)
+        return _pull_nothing(settings.model_dir, layouts, settings)
     for layout in layouts:
         manifest = pulled(layout, settings)
         if manifest is None:
@@ -66,12 +66,12 @@ def pull(engines: Sequence[str], settings: Settings) -> int:
     return 0
 
 
-def _pull_nothing(model_dir: Path, engines: Sequence[str], settings: Settings) -> int:
+def _pull_nothing(model_dir: Path, layouts: Sequence[Layout], settings: Settings) -> int:
     """Say whether the operator's own folder has what would be pulled; it is never written into."""
     missing = [
-        name
-        for name in engines
-        if (view := look(name, settings)) is not None and view.state is not WeightsState.READY
+        layout.name
+        for layout in layouts
+        if look_at(layout, settings).state is not WeightsState.READY
     ]
     for name in missing:
         say(
@@ -83,12 +83,11 @@ def _pull_nothing(model_dir: Path, engines: Sequence[str], settings: Settings) -
     return 1 if missing else 0
 
 
-def list_all(settings: Settings) -> int:
+def list_all(settings: Settings, known: Layouts = LAYOUTS) -> int:
     where = settings.model_dir or settings.weights_folder
     say(f"weights in {where.absolute()}")
-    for name, layout in LAYOUTS.items():
-        view = look(name, settings)
-        assert view is not None
+    for name, layout in known.items():
+        view = look_at(layout, settings)
         size = in_words(view.bytes_total) if view.bytes_total else "size not known yet"
         share = f"{100 * view.fraction:.0f} % of " if view.state is not WeightsState.READY else ""
         state = f"{view.state}, {share}{size}" if settings.model_dir is None else str(view.state)
@@ -99,11 +98,11 @@ def list_all(settings: Settings) -> int:
     return 0
 
 
-def verify(engines: Sequence[str], settings: Settings) -> int:
+def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
     """Read every byte of the named engines' weights, else of all that are here."""
-    folders = {name: settings.weights_folder / name for name in engines or LAYOUTS}
+    folders = {name: settings.weights_folder / name for name in engines or known}
     for name in engines:
-        layout_of(name)
+        layout_of(name, known)
     is_sound = True
     for name, folder in folders.items():
         manifest = read_manifest(folder)
@@ -124,9 +123,9 @@ def verify(engines: Sequence[str], settings: Settings) -> int:
     return 0 if is_sound else 1
 
 
-def remove(engine: str, settings: Settings) -> int:
+def remove(engine: str, settings: Settings, known: Layouts = LAYOUTS) -> int:
     """Remove what was downloaded of an engine, and nothing that was not."""
-    layout_of(engine)
+    layout_of(engine, known)
     folder = settings.weights_folder / engine
     if not folder.is_dir():
         say(f"{engine}: nothing of it is in {settings.weights_folder}")

@@ -12,10 +12,13 @@ from worker.weights.catalogue import LAYOUTS
 def look(engine: str, settings: Settings) -> WeightsView | None:
     """Return how an engine's weights stand; None where they are none of ours to say."""
     layout = LAYOUTS.get(engine)
-    if layout is None:
-        return None
+    return None if layout is None else look_at(layout, settings)
+
+
+def look_at(layout: Layout, settings: Settings) -> WeightsView:
+    """Return how the weights of such a layout stand."""
     if settings.model_dir is not None:
-        is_there = local_folder(engine, settings.model_dir) is not None
+        is_there = local_folder(layout.name, settings.model_dir) is not None
         return WeightsView(
             state=WeightsState.READY if is_there else WeightsState.MISSING,
             message=None if is_there else "STILLREEL_MODEL_DIR holds no checkpoint of it",

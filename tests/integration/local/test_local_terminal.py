@@ -306,7 +306,13 @@ def test_a_setting_is_refused_before_any_server_is_started(
     assert refusal(folder, **env).startswith(what)
 
 
-@pytest.mark.parametrize(("theirs", "whose"), [("19", "a newer"), ("17", "an older")])
+@pytest.mark.parametrize(
+    ("theirs", "whose"),
+    [
+        ("19", "a newer"),
+        pytest.param("17", "an older", marks=pytest.mark.extended),
+    ],
+)
 def test_data_of_another_postgres_are_named_so(folder: Path, theirs: str, whose: str) -> None:
     (folder / "pg").mkdir(parents=True)
     (folder / "pg" / "PG_VERSION").write_text(f"{theirs}\n")

@@ -26,16 +26,8 @@ from worker.weights import catalogue, commands
 from worker.weights.__main__ import main
 
 ONE_THREAD = small_i2vgen_xl
-EVERY = catalogue.LAYOUTS
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the toy be an engine whose weights are known."""
-    layouts = MappingProxyType({TOY.name: TOY})
-    monkeypatch.setattr(catalogue, "LAYOUTS", layouts)
-    monkeypatch.setattr(commands, "LAYOUTS", layouts)
-    monkeypatch.setattr("worker.weights.shelf.LAYOUTS", layouts)
+KNOWN = {TOY.name: TOY}
+"""The toy, as the one engine whose weights are known."""
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ def named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    status = main(arguments)
+    status = main(arguments, KNOWN)
     return status, capsys.readouterr().out
 
 
@@ -158,7 +150,7 @@ def test_a_small_checkpoint_loads_as_the_real_one_and_says_what_it_is(
 
 
 def test_every_engine_with_weights_has_a_small_checkpoint() -> None:
-    assert set(EVERY) == set(catalogue.TINY)
+    assert set(catalogue.LAYOUTS) == set(catalogue.TINY)
 
 
 @pytest.fixture
