@@ -1,12 +1,12 @@
-"""Named places where a test has a process die as a crash would: nothing after them runs.
+"""Named places where a test can make a process die as in a crash: nothing after them runs.
 
-`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass,
-`step:3` at the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each dies once, whichever
-process comes by first. Without a variable a point costs one comparison.
+`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass, `step:3` at
+the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each point ends one process only, the
+first that comes by. Without a variable a point costs one comparison.
 
-A folder in `STILLREEL_CRASHPOINT_HOLD` has threads stand still in place of dying: a file named
-`claimed@0` there holds the first that comes by, until the test has done to the process what it
-wants to. The thread renames it to `claimed@0.held`, and goes on when that is gone.
+A folder in `STILLREEL_CRASHPOINT_HOLD` makes threads wait in place of dying: a file `claimed@0`
+there stops the first thread that comes by. The thread renames it to `claimed@0.held` and waits
+until the test deletes that, so a test can kill or stop a process at an exact point.
 """
 
 import os
@@ -21,7 +21,7 @@ MARKS_VARIABLE: Final = "STILLREEL_CRASHPOINT_MARKS"
 HOLD_VARIABLE: Final = "STILLREEL_CRASHPOINT_HOLD"
 HELD: Final = ".held"
 HOLD_LOOK_SECONDS: Final = 0.05
-EXIT: Final = 137  # What a shell shows for SIGKILL.
+EXIT: Final = 137  # The status that a shell shows for SIGKILL.
 
 GATEWAY: Final = (
     "picture_stored",
@@ -54,7 +54,7 @@ REMOTE: Final = (
     "remote_downloading",
     "remote_downloaded",
 )
-"""Of a worker too; only engines that render elsewhere pass them."""
+"""Of a worker too; only engines that render on other servers pass them."""
 
 SUPERVISOR: Final = ("before_give_up", "given_up")
 KEEPER: Final = (

@@ -26,30 +26,10 @@ from shared.errors import (
 )
 from shared.image_errors import InvalidImage
 from tests.support.browser import visit
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    choose_sample,
-    enter,
-    press_send,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import choose_sample, enter, press_send
 from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.remote.errors import OutcomeUnknown
-
-__all__ = [
-    "fake_worker",
-    "gateway",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -62,7 +42,7 @@ UNSEEN: Final = {CardsLost, LinkExpired, LinkRefused, TooManyStreams}
 SAID: Final = {
     OutOfMemory: ("lower resolution or fewer frames", "降低分辨率或减少帧数"),
     ModelLoading: ("in a minute", "一分钟后重试"),
-    MissingWeights: ("has to fetch them", "需要服务器管理员下载"),
+    MissingWeights: ("must download them", "需要服务器管理员下载"),
 }
 LANGUAGES: Final = ("en-GB", "zh-CN")
 

@@ -1,4 +1,4 @@
-"""ModelScope, whose interface is two paths: a list of files, and a file."""
+"""ModelScope, whose API has two paths: a list of files, and a file."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from worker.download.web import PAUSES, Refused, Unanswered, Web
 
 ENDPOINT: Final = "https://modelscope.cn"
 MOST_LISTED: Final = 3000
-"""A longer list is cut there, and nothing in it says so."""
+"""A longer list is cut at this length without any sign in it."""
 
 
 class ModelScope:

@@ -1,4 +1,4 @@
-"""What each command of `python -m worker.weights` does and says."""
+"""The commands of `python -m worker.weights`."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ def say(line: str) -> None:
 
 
 class Progress:
-    """Says every twentieth of a download, and that it still waits or works twice a minute."""
+    """Prints every twentieth of a download, and twice a minute that it still waits or works."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class Progress:
 
 
 def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Download what is missing of the named engines, else of those that the settings name."""
+    """Download the missing files of the named engines, else of those that the settings name."""
     if engines:
         layouts = [layout_of(name, known) for name in engines]
     else:
@@ -67,7 +67,7 @@ def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -
 
 
 def _pull_nothing(model_dir: Path, layouts: Sequence[Layout], settings: Settings) -> int:
-    """Say whether the operator's own folder has what would be pulled; it is never written into."""
+    """Say whether the operator's own folder has the weights; nothing is ever written into it."""
     missing = [
         layout.name
         for layout in layouts
@@ -99,7 +99,7 @@ def list_all(settings: Settings, known: Layouts = LAYOUTS) -> int:
 
 
 def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Read every byte of the named engines' weights, else of all that are here."""
+    """Read every byte of the named engines' weights, else of all weights here."""
     folders = {name: settings.weights_folder / name for name in engines or known}
     for name in engines:
         layout_of(name, known)
@@ -124,7 +124,7 @@ def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS)
 
 
 def remove(engine: str, settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Remove what was downloaded of an engine, and nothing that was not."""
+    """Remove the downloaded weights of an engine, and no other files."""
     layout_of(engine, known)
     folder = settings.weights_folder / engine
     if not folder.is_dir():
@@ -149,7 +149,7 @@ def _quiet() -> None:
 
 
 def tiny(engine: str, folder: str) -> int:
-    """Write a small random checkpoint of an engine into a folder that has none."""
+    """Write a small random checkpoint of an engine into an empty folder."""
     if engine not in TINY:
         raise InvalidRequest(
             f"there is no small checkpoint of {engine}; there are those of {', '.join(TINY)}"

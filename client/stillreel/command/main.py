@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.error(f"{error}{advice(error)}")
         return 1
     except BrokenPipeError:
-        # Whoever read has gone; the interpreter would complain of it once more at its end.
+        # The reader of the output has gone; otherwise the interpreter would report it once more at
+        # its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def advice(error: StillreelError) -> str:
-    """Return what to do about it, where the service cannot know that."""
+    """Return what to do about the error, if the service cannot know it."""
     if isinstance(error, NotAuthenticated):
         return NO_KEY if error.code == "missing_api_key" else WRONG_KEY
     if isinstance(error, Unavailable) and error.request_id:

@@ -1,4 +1,4 @@
-"""The words of the command."""
+"""The words of the command line."""
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
@@ -44,7 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # The library's own name of what add_subparsers returns.
+# The library's own name for the type that add_subparsers returns.
+Commands = argparse._SubParsersAction
 
 
 def _command(

@@ -43,6 +43,6 @@ def spec_of(offer: HostedOffer, model: HostedModel, *, provider: str, terms: str
             name=f"{provider}'s terms",
             url=terms,
             commercial_use="conditions",
-            note=f"{provider} decides what its clips may be used for, and how long it keeps data",
+            note=f"{provider} decides what its clips may be used for, and what it keeps of them",
         ),
     )
