@@ -35,6 +35,7 @@ FULL_OWNERS: Final = """
 """Whoever has as many jobs running as the key's own cap or the setting's lets them have."""
 
 _FULL: Final = f"ARRAY({FULL_OWNERS})"
+IS_SOMEBODY_FULL: Final = f"SELECT cardinality({_FULL}) > 0"
 
 # One short look for each owner who waits, along the one index that is in this order.
 _WAITING_OWNERS: Final = """
@@ -50,11 +51,8 @@ AT_ONCE: Final = 16
 """Of each owner so many jobs are looked at: other claims may be taking the first ones."""
 
 
-def first_of(engine: str, may_start: str, *, locked: str) -> str:
-    """Return a query of the first job of an engine that may start, of an owner who is not full.
-
-    While somebody is full the owners are looked at one by one: along the queue itself a claim
-    would pass all that waits of the full ones.
+def first_of_anybody(engine: str, may_start: str, *, locked: str = "") -> str:
+    """Return a query of the first job of an engine that may start, whoever owns it.
 
     Args:
         engine: its name, as SQL.
@@ -62,23 +60,31 @@ def first_of(engine: str, may_start: str, *, locked: str) -> str:
         locked: "" or the clause that takes the row for this transaction.
     """
     return f"""
-        SELECT * FROM (
-            SELECT * FROM jobs WHERE cardinality({_FULL}) = 0 AND status = 'queued'
-                AND jobs.engine = {engine} AND {may_start}
-            ORDER BY claim_at LIMIT 1 {locked}) AS of_anybody
-        UNION ALL
-        SELECT * FROM (
-            SELECT taken.* FROM (
-                SELECT its.id, its.claim_at FROM ({_WAITING_OWNERS}) AS each
-                CROSS JOIN LATERAL (
-                    SELECT id, claim_at FROM jobs WHERE status = 'queued' AND owner_id = owner
-                        AND jobs.engine = {engine} AND {may_start}
-                    ORDER BY claim_at LIMIT {AT_ONCE}) AS its
-                WHERE cardinality({_FULL}) > 0 AND array_position({_FULL}, owner) IS NULL
-                ORDER BY its.claim_at) AS next
+        SELECT * FROM jobs WHERE status = 'queued' AND jobs.engine = {engine} AND {may_start}
+        ORDER BY claim_at LIMIT 1 {locked}
+    """
+
+
+def first_of_others(engine: str, may_start: str, *, locked: str = "", where: str = "true") -> str:
+    """Return the same for the owners who are not full, who are looked at one by one.
+
+    Along the queue itself it would pass all that waits of those who are.
+
+    Args:
+        where: a condition of no row, without which nobody is looked at.
+    """
+    return f"""
+        SELECT taken.* FROM (
+            SELECT its.id, its.claim_at FROM ({_WAITING_OWNERS}) AS each
             CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE id = next.id AND status = 'queued' {locked}) AS taken
-            LIMIT 1) AS of_others
+                SELECT id, claim_at FROM jobs WHERE status = 'queued' AND owner_id = owner
+                    AND jobs.engine = {engine} AND {may_start}
+                ORDER BY claim_at LIMIT {AT_ONCE}) AS its
+            WHERE {where} AND array_position({_FULL}, owner) IS NULL
+            ORDER BY its.claim_at) AS next
+        CROSS JOIN LATERAL (
+            SELECT * FROM jobs WHERE id = next.id AND status = 'queued' {locked}) AS taken
+        LIMIT 1
     """
 
 
@@ -88,7 +94,10 @@ CAP: Final = """
 """
 """How many jobs the owner of a row may have running, NULL without a limit."""
 
-_FIRST_DUE: Final = first_of("rival.name", "due_at <= clock_timestamp()", locked="")
+_DUE: Final = "due_at <= clock_timestamp()"
+_IF_NONE: Final = first_of_anybody("rival.name", f"cardinality({_FULL}) = 0 AND {_DUE}")
+_IF_SOME: Final = first_of_others("rival.name", _DUE, where=f"cardinality({_FULL}) > 0")
+_FIRST_DUE: Final = f"SELECT * FROM ({_IF_NONE}) AS a UNION ALL SELECT * FROM ({_IF_SOME}) AS b"
 
 # The turn of the engine's running jobs, unless the first job that could start is behind: of this
 # engine, or of one that shares a worker with it. Jobs that cannot start hold no turn back.
