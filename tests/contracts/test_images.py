@@ -119,7 +119,12 @@ def test_the_images_hold_every_module_that_their_containers_start(
                 *("celery.bin.worker", "deploy.check_health"),
             ],
         ),
-        ("worker", ["worker.weights.__main__", "worker.engines.i2vgen.weights"]),
+        # It imports torch, for eight seconds of a core.
+        pytest.param(
+            "worker",
+            ["worker.weights.__main__", "worker.engines.i2vgen.weights"],
+            marks=pytest.mark.extended,
+        ),
     ],
 )
 def test_each_image_has_the_packages_its_processes_import(

@@ -57,7 +57,9 @@ def shorten_patience() -> None:
         stage: replace(rule, first_seconds=2.0, seconds=2.0)
         for stage, rule in lease.STAGES.items()
     }
-    lease.Leases.__init__.__kwdefaults__["stages"] = short
+    defaults = lease.Leases.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["stages"] = short
     supervisor.HUNG_MARGIN_SECONDS = 1.0  # type: ignore[misc]
 
 

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
@@ -28,26 +28,29 @@ def patched_constants(tree: ast.Module) -> Iterator[str]:
     """Yield each constant of ours that a file of tests sets, by `setattr` or as it stands."""
     names = names_of(tree)
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign):
-            texts = [ast.unparse(target).partition(".") for target in node.targets]
-            yield from (
-                f"{names[module]}.{name}"
-                for module, _, name in texts
-                if name.isupper() and names.get(module, "").partition(".")[0] in OURS
-            )
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        if not isinstance(node.func, ast.Attribute) or node.func.attr != "setattr":
-            continue
-        parts = [ast.unparse(arg).strip("'\"") for arg in node.args[:2]]
-        in_one = isinstance(node.args[0], ast.Constant)
-        target = parts[0] if in_one else f"{names.get(parts[0], parts[0])}.{parts[1]}"
-        name = target.rpartition(".")[2]
-        if target.partition(".")[0] in OURS and name == name.upper():
-            yield target
-    # Those that a loop goes through.
-    texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
-    yield from (text for text in texts if isinstance(text, str) and DOTTED.fullmatch(text))
+        match node:
+            case ast.Assign(targets=targets):
+                yield from filter(None, (assigned(target, names) for target in targets))
+            case ast.Call(func=ast.Attribute(attr="setattr"), args=[first, second, *_]):
+                yield from filter(None, [set_by_name(first, second, names)])
+            case ast.Constant(value=str(text)) if DOTTED.fullmatch(text):
+                yield text  # One that a loop goes through.
+
+
+def assigned(target: ast.expr, names: Mapping[str, str]) -> str | None:
+    """Return the constant in `module.NAME = ...`."""
+    module, _, name = ast.unparse(target).partition(".")
+    is_ours = names.get(module, "").partition(".")[0] in OURS
+    return f"{names[module]}.{name}" if is_ours and name.isupper() else None
+
+
+def set_by_name(first: ast.expr, second: ast.expr, names: Mapping[str, str]) -> str | None:
+    """Return the constant in `setattr(module, "NAME", ...)` or `setattr("module.NAME", ...)`."""
+    parts = [ast.unparse(part).strip("'\"") for part in (first, second)]
+    in_one = isinstance(first, ast.Constant)
+    target = parts[0] if in_one else f"{names.get(parts[0], parts[0])}.{parts[1]}"
+    is_ours = target.partition(".")[0] in OURS
+    return target if is_ours and target.rpartition(".")[2].isupper() else None
 
 
 def test_no_test_patches_a_constant_of_ours() -> None:

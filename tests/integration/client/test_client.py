@@ -71,8 +71,8 @@ def awaited(service: ScriptedService, call: Callable[[Any], Any], **options: Any
 def play(request: pytest.FixtureRequest) -> Call:
     """Either client; what it waits between two tries is a thousandth of what ours wait."""
 
-    def played(service: ScriptedService, call: Call, *, retries: int = 5) -> Any:
-        return request.param(service, call, retries=replace(QUICK, retries=retries))
+    def played(service: ScriptedService, call: Call, *, retries: int = 5, **options: Any) -> Any:
+        return request.param(service, call, retries=replace(QUICK, retries=retries), **options)
 
     return played
 

@@ -33,6 +33,9 @@ from worker.engines.remote.openai_videos.engine import spec
 pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]
 
 PATIENCE_SECONDS = 240.0
+ALWAYS = ((paid_videos.NAME, "steam"), ("wan-fast", "steam"))
+"""Engines and prompts of jobs that end by themselves."""
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 SETTINGS: dict[str, Any] = {
     "lease_seconds": 8,
@@ -177,6 +180,8 @@ def test_a_drain_hands_back_what_is_rendered_elsewhere_and_the_next_worker_polls
         assert one.counts["create"] == 2
 
 
+# In each run tests/integration/providers/test_bought_once.py kills one around a purchase.
+@pytest.mark.extended
 def test_a_paid_clip_is_bought_once_at_most_wherever_the_worker_dies(
     stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: VideoServer
 ) -> None:
@@ -225,11 +230,7 @@ def test_whatever_is_killed_a_paid_clip_is_bought_once_and_own_ones_end(
             clients = [
                 Client(hurried["port"], f"{number}-{place}", engine, prompt)
                 for place, (engine, prompt) in enumerate(
-                    (
-                        ("wan-fast", "hold" if number % 2 else "steam"),
-                        (paid_videos.NAME, "steam"),
-                        ("wan-fast", "steam"),
-                    )
+                    [("wan-fast", "hold" if number % 2 else "steam"), *ALWAYS]
                 )
             ]
             clients[0].join()
