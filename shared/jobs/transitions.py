@@ -210,7 +210,9 @@ class Jobs:
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            row = connection.execute(sql.CLAIM, values).mappings().first()
+            is_somebody_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
+            statement = sql.CLAIM_BESIDE_FULL if is_somebody_full else sql.CLAIM
+            row = connection.execute(statement, values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)
