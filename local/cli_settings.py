@@ -35,8 +35,8 @@ def strange_settings() -> list[str]:
     given = {*os.environ, *read_env_file(ENV_FILE)} - {MARK}
     misspelled = list(misspelled_settings(given, Settings.model_fields))
     return misspelled + [
-        f"in .env ${name} stands for a variable that is not set, so for nothing; for a dollar sign"
-        " write $$, or put the value in single quotes"
+        f"in .env ${name} names a variable that is not set, so it stands for nothing; for a dollar"
+        " sign write $$, or put the value in single quotes"
         for name in unset_variables(ENV_FILE)
     ]
 

@@ -109,7 +109,7 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
             f"{answer.url} answered {answer.status_code}, and not in JSON; is it Stillreel?"
         ) from error
     if answer.status_code == httpx2.codes.UNAUTHORIZED:
-        raise DemoFailed("the service takes an API key by now; give it one: KEY=sr_… make demo")
+        raise DemoFailed("the service needs an API key now; give it one: KEY=sr_… make demo")
     if answer.is_error:
         raise DemoFailed(str(body.get("detail") or body.get("title") or answer.status_code))
     return body

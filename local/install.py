@@ -167,7 +167,7 @@ class Environment:
         if made.returncode:
             raise InstallError(
                 "Python could not make a virtual environment (its lines above say why); on Debian"
-                f" and Ubuntu it takes the package python3.{here[1]}-venv"
+                f" and Ubuntu this needs the package python3.{here[1]}-venv"
             )
 
     def runs(self, *arguments: str) -> bool:

@@ -77,7 +77,7 @@ def launch(
         check_postgres_version(folder)
         state = State.load(folder)
         if left := end_leftovers(folder):
-            say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
+            say(f"ended processes that an earlier start left: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
         remove_temporary(folder)
         with Turn(say, requests.is_asked) as turn:
@@ -127,7 +127,7 @@ def run(
                 print_addresses(parts)
             time.sleep(ROUND_SECONDS)
     finally:
-        say("stopping; once more to hurry" if requests.count else "stopping")
+        say("stopping; press it again to hurry" if requests.count else "stopping")
         crew.stop(requests.is_hurried)
 
 

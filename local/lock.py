@@ -86,7 +86,7 @@ def _digest(image: str) -> str:
     )
     digest = str(json.loads(told.stdout))
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise ValueError(f"docker told no digest of {image}: {digest[:100]}")
+        raise ValueError(f"docker gave no digest of {image}: {digest[:100]}")
     return digest
 
 

@@ -40,8 +40,8 @@ class State:
         except FileNotFoundError:
             if (folder / "pg").exists():
                 raise CannotStart(
-                    f"{path} is missing, and with it the password of the database beside it;"
-                    f" put it back, or move {folder} away to start afresh"
+                    f"{path} is missing, and it has the password of the database beside it; put"
+                    f" it back, or move {folder} away to start again"
                 ) from None
             return cls()
         except PermissionError as error:
@@ -75,7 +75,7 @@ def _known(path: Path, kept: object, kind: type[State]) -> dict[str, Any]:
         )
     ports = kept.get("ports", {})
     if not isinstance(ports, dict) or not all(isinstance(port, int) for port in ports.values()):
-        raise ValueError("its ports are no numbers")
+        raise ValueError("its ports are not numbers")
     for name in fields - {"ports"}:
         if not isinstance(kept.get(name, ""), str):
             raise ValueError(f"its {name} is no text")

@@ -19,6 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 PATIENCE_SECONDS: Final = 2
 """How long one use waits for the server, and before that for a connection that others hold."""
@@ -55,7 +56,7 @@ class Database:
             connect_args={
                 "connect_timeout": patience_seconds,
                 "application_name": name,
-                "options": session_options(deadline),
+                "options": session_options(deadline, url),
             },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -112,10 +113,11 @@ class Database:
             raise
 
 
-def session_options(deadline: timedelta) -> str:
-    """Return what a connection tells the server of itself as it opens."""
+def session_options(deadline: timedelta, url: str) -> str:
+    """Return what a connection tells the server of itself: what its URL says, and ours."""
+    given = connect_arguments(url).get("options", "")
     return (
-        f"-c statement_timeout={int(deadline.total_seconds() * 1000)}"
+        f"{given} -c statement_timeout={int(deadline.total_seconds() * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
         " -c timezone=UTC"
     )

@@ -83,8 +83,8 @@ def secrets_are_long(value: SecretStr | None) -> SecretStr | None:
     parts = listed("" if value is None else value.get_secret_value())
     if not all(_SECRET.fullmatch(part) for part in parts):
         raise ValueError(
-            "it takes 32 visible ASCII characters or more, or a comma list of such: the first"
-            " one signs, and each is believed"
+            "it takes 32 visible ASCII characters or more, or a comma list of such: the first one"
+            " signs, and links of each are accepted"
         )
     return value if parts else None
 
@@ -123,7 +123,7 @@ def header_is_one(value: str | None, others: ValidationInfo) -> str | None:
         )
     if value and not listed(others.data.get("trusted_proxy", "")):
         raise ValueError(
-            "it is believed from STILLREEL_TRUSTED_PROXY alone; name the login proxy's address"
+            "it is accepted only from STILLREEL_TRUSTED_PROXY; name the login proxy's address"
             " there, like 10.1.2.3/32"
         )
     return value

@@ -12,7 +12,7 @@ from shared.errors import QueueFull
 from shared.ids import PublicId, new_id
 from shared.jobs.storage_keys import upload_key
 
-UPLOAD_ID: Final = PublicId("upload_", "no such upload, or its time is over")
+UPLOAD_ID: Final = PublicId("upload_", "no such upload, or it has expired")
 parse_upload_id: Final = UPLOAD_ID.parse
 no_such_upload: Final = UPLOAD_ID.not_found
 

@@ -32,9 +32,7 @@ def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[
         name = variable.removeprefix(PREFIX)
         if name != variable and name not in names:
             nearest = difflib.get_close_matches(name, names, n=1)
-            hint = (
-                f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and counts for nothing"
-            )
+            hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and has no effect"
             yield f"{variable} is no setting{hint}"
 
 

@@ -39,7 +39,7 @@ class Address:
                 f" {DEFAULT_URL} or https://video.example.org"
             )
         if not (key.isascii() and key.isprintable()) or " " in key:
-            raise WrongAddress("the key has signs that no key has; look at STILLREEL_KEY")
+            raise WrongAddress("the key has characters that no key has; check STILLREEL_KEY")
         return cls(url.rstrip("/"), key or None)
 
     @property

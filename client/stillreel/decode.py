@@ -33,7 +33,7 @@ def body(answer: Answer) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UnexpectedAnswer(
             f"the answer ({answer.status}) is not in JSON; is it Stillreel that answers there?"
-            " Look at STILLREEL_URL"
+            " Check STILLREEL_URL"
         )
     return found
 

@@ -13,7 +13,7 @@ Photo = str | os.PathLike[str] | bytes | BinaryIO
 
 
 class Fields(TypedDict, total=False):
-    """What may be said of a job beside its photo; what is left out is the model's own default."""
+    """Fields of a job beside its photo; a field that you leave out has the model's default."""
 
     model: str
     negative_prompt: str

@@ -61,8 +61,8 @@ def send(request: Request, policy: RetryPolicy, *, is_repeatable: bool = True) -
                 return answer
             if answer.status < 400:
                 raise UnexpectedAnswer(
-                    f"the service is elsewhere: {answer.headers.get('location')}; set"
-                    " STILLREEL_URL to where that is"
+                    f"the service redirects to {answer.headers.get('location')}; set"
+                    " STILLREEL_URL to that address"
                 )
             raise refusal(answer)
         except (ConnectionFailed, Refused) as error:

@@ -34,7 +34,7 @@ class EventReader:
         lines = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > MAX_EVENT_BYTES:
-            raise UnexpectedAnswer("the stream of events has a line without an end")
+            raise UnexpectedAnswer("the stream of events has a line that does not end")
         found = []
         for line in lines:
             if line:

@@ -223,7 +223,7 @@ class _Translated:
         if isinstance(error, NEVER_SENT):
             raise ConnectionFailed(
                 f"nothing answers at {self._url} ({said}); start Stillreel there, or set"
-                " STILLREEL_URL to where it is",
+                " STILLREEL_URL to its address",
                 was_sent=False,
             ) from error
         if isinstance(error, httpx2.TimeoutException):

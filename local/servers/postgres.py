@@ -134,7 +134,7 @@ def _unprivileged() -> tuple[str, ...]:
             continue
         return prefix
     raise CannotStart(
-        "Postgres refuses to run as root; here root may not make a user namespace for it"
-        " (unshare --user), nor may another user read this folder: run as an ordinary user, or"
+        "Postgres refuses to run as root; here root may not make a user namespace for it (unshare"
+        " --user), and no other user may read this folder: run as an ordinary user, or"
         " from a folder that everybody may enter"
     )

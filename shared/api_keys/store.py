@@ -184,7 +184,7 @@ class Keys:
             if overlap and row["old_sha256"] is not None:
                 until = row["previous_works_until"]
                 raise RotationUnderWay(
-                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    f"the secret before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
                     " after that, or without an overlap, which ends both at once"
                 )
             given = draw_key(row["prefix"])
@@ -216,12 +216,12 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float |
     of_one = [name for name, limit in daily.items() if limit is not None]
     if is_admin and of_one:
         raise InvalidRequest(
-            f"every admin has the jobs of the house, so one admin's key takes no {of_one[0]}",
+            f"all admins are one owner, so an admin's key takes no {of_one[0]}",
             param=of_one[0],
         )
     if models is not None and not models:
         raise InvalidRequest(
-            "models names at least one; without models a key may use all", param="models"
+            "models must name at least one model; without models a key may use all", param="models"
         )
 
 

@@ -8,7 +8,7 @@ from shared.lifecycle import Status
 def check_kept(job: Job) -> None:
     """Raise Gone where a job's files are over."""
     if job.expired_at is not None:
-        raise Gone("the job's files were kept until their time was over; a new job makes others")
+        raise Gone("the job's files have expired; submit a new job to make the clip again")
 
 
 def finished_file(job: Job, variant: Variant) -> Artifact:
@@ -30,15 +30,15 @@ def check_previewed(job: Job) -> None:
         Gone, JobNotReady: as the job stands.
     """
     if job.is_terminal:
-        raise Gone("a job's previews are over when it has ended; see the job for its files")
+        raise Gone("a job that has ended has no preview; the job lists its files")
     if job.status is not Status.RUNNING or job.preview_step is None:
         raise no_preview_yet()
 
 
 def no_preview_yet() -> JobNotReady:
     return JobNotReady(
-        "there is no preview: one comes after some steps, if the job's model makes them, and is"
-        " kept for minutes; the job's preview_url says when"
+        "there is no preview now: if the job's model makes previews, one comes after some steps"
+        " and is kept for minutes; the job's preview_url says when"
     )
 
 

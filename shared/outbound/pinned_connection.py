@@ -104,7 +104,7 @@ class Gate:
         # One bad answer among good ones is how a rebinding name looks.
         if not all(is_public(address, self.allow) for address in addresses):
             raise OutboundRefused(
-                f"{host} is not at a public address; whoever runs this service can allow its"
+                f"{host} is not at a public address; the operator of this service can allow its"
                 " network in STILLREEL_OUTBOUND_ALLOW"
             )
         if port in self.inner_ports and not all(is_public(address) for address in addresses):

@@ -48,7 +48,7 @@ class Target:
             raise InvalidUrl(f"a URL names a host, {_EXAMPLE}")
         if port not in PORTS.values() and port < LOWEST_OTHER_PORT:
             raise InvalidUrl(
-                f"port {port} is not the web's; use 80, 443 or one from {LOWEST_OTHER_PORT} up"
+                f"port {port} is not allowed; use 80, 443 or one from {LOWEST_OTHER_PORT} up"
             )
         return cls(
             scheme=parsed.scheme,

@@ -167,7 +167,9 @@ class DeliveryLog:
                 raise AddressGone("the job was deleted, and its webhook's address with it")
             again = values | {"first_try": self._first_try}
             if connection.execute(_REPLAY, again).rowcount == 0:
-                raise DeliveryUnderWay("a try is under way; look what comes of it, or ask again")
+                raise DeliveryUnderWay(
+                    "a try is under way; wait for its result, or try again later"
+                )
             return DeliveryRecord.from_row(connection.execute(_BY_ID, values).mappings().one())
 
     def replay_range(self, endpoint: Endpoint, window: Window, *, owner_id: UUID) -> int:
@@ -191,8 +193,8 @@ class DeliveryLog:
             replayed = connection.execute(_REPLAY_RANGE, values).rowcount
             if replayed > self._max_replayed:
                 raise InvalidRequest(
-                    f"more than {self._max_replayed} deliveries ended so between since and until;"
-                    " ask for a shorter time",
+                    f"more than {self._max_replayed} such deliveries were made between since and"
+                    " until; choose a shorter time",
                     param="until",
                 )
         return replayed

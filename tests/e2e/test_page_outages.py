@@ -58,7 +58,7 @@ def test_offline_and_back(
     with visit(browser, locale="en-GB") as guest:
         send(guest.page, studio)
         guest.page.context.set_offline(True)
-        expect(guest.page.locator(".banner")).to_contain_text("Your jobs go on")
+        expect(guest.page.locator(".banner")).to_contain_text("Your jobs continue")
         finish(fake_worker, clip)
         guest.page.context.set_offline(False)
         plays(guest.page)

@@ -151,7 +151,16 @@ def test_a_wrong_region_is_told_with_its_setting() -> None:
         step(Store(region="eu-central-1"), region="us-west-2")
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HTTP_PROXY",
+        *(
+            pytest.param(name, marks=pytest.mark.extended)
+            for name in ("http_proxy", "ALL_PROXY", "all_proxy")
+        ),
+    ],
+)
 def test_the_store_is_never_asked_through_a_proxy_of_the_environment(name: str) -> None:
     store = Store()
     with served(store) as address, socket.create_server(("127.0.0.1", 0)) as proxy:

@@ -51,9 +51,10 @@ def fetch(
             raise source.refusal(repository, refused) from refused
         except Unanswered as error:
             raise source.broken(
-                repository, "did not answer, or broke off too often; what came is kept"
+                repository,
+                "did not answer, or broke the connection too often; the downloaded part is kept",
             ) from error
-    raise source.broken(repository, f"gave other bytes than it lists for {file.path}, twice")
+    raise source.broken(repository, f"sent other bytes than it lists for {file.path}, twice")
 
 
 def _complete(source: Source, file: RemoteFile, part: Path, target: Path, report: Report) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from shared.errors import MissingWeights
 
 UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-OTHERWISE: Final = "make room, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
+OTHERWISE: Final = "free space, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -32,8 +32,8 @@ def disk_refused(name: str, error: OSError) -> MissingWeights:
     """Return the sentence for a disk that does not take the weights after all."""
     if error.errno in FULL:
         return MissingWeights(
-            f"the disk was full before the weights of {name} were there; what came is kept:"
-            f" {OTHERWISE}"
+            f"the disk was full before the weights of {name} were complete; the downloaded part"
+            f" is kept: {OTHERWISE}"
         )
     return MissingWeights(
         f"the weights of {name} cannot be written ({error.strerror or type(error).__name__}): let"

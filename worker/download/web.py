@@ -51,7 +51,7 @@ class Web:
         except (ValueError, ImportError) as error:
             raise MissingWeights(
                 "the weights cannot be downloaded: the proxy that HTTPS_PROXY, HTTP_PROXY or"
-                " ALL_PROXY names is none that can be used; it is written like"
+                " ALL_PROXY names cannot be used; write it like"
                 " http://proxy.example.org:3128"
             ) from error
         self._headers = dict(headers)

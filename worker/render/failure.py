@@ -86,7 +86,7 @@ def _put_off(jobs: Jobs, lease: Lease, error: PutOff) -> None:
     delay = timedelta(seconds=error.retry_after_seconds or FIRST_BACKOFF.total_seconds())
     waited = (lease.job.started_at or lease.job.created_at) - lease.job.created_at
     if waited > LONGEST_PUT_OFF:
-        failure = Unreachable(f"{error.message}; it was asked again for a day")
+        failure = Unreachable(f"{error.message}; it was tried again for a day")
         jobs.fail(lease.claim, failure, retryable=True, metrics={})
         _log.error("job_failed", code=failure.code, reason=failure.message)
         return
@@ -100,7 +100,7 @@ def _as_failure(error: Exception) -> RenderFailed:
     if isinstance(error, AppError):
         return Unforeseen(error.message)
     _log.error("render_crashed", exc_info=error)
-    return Unforeseen("something unforeseen went wrong while rendering; see the worker's log")
+    return Unforeseen("an unexpected error happened during the render; see the worker's log")
 
 
 def _let_go(jobs: Jobs, storage: Storage, lease: Lease) -> None:

@@ -362,7 +362,7 @@ class Leases:
         if lease.stalled_seconds > 0:
             stage = lease.progress().stage
             _log.error("render_stalled", stage=stage, job=lease.job.public_id)
-            lease.lose(Stalled(f"no progress while {stage}; the render was given up"))
+            lease.lose(Stalled(f"no progress while {stage}; the render was stopped"))
             return
         try:
             self._jobs.beat(lease.claim, lease.progress())

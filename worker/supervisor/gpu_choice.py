@@ -84,7 +84,7 @@ def _named(variable: str, names: Sequence[str], found: Found) -> Choice:
             gone = [each for each in found.lost if not each.index and each not in lost][:1]
         if len({gpu.index.partition(".")[0] for gpu in matches}) > 1:
             raise InvalidRequest(
-                f"{variable} names {name}, which begins more than one UUID; write more of it",
+                f"{variable} names {name}, and several UUIDs begin with it; write more of it",
                 param="GPUS",
             )
         if any(gpu in gpus for gpu in matches):

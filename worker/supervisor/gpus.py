@@ -33,7 +33,7 @@ _GIGABYTES: Final = re.compile(r"(\d+)gb")
 
 
 _REMEDY: Final = (
-    "mend the driver (often a restart of the host does), or render without cards:"
+    "repair the driver (a restart of the host often helps), or render without cards:"
     " STILLREEL_GPUS=none"
 )
 
@@ -60,7 +60,7 @@ class Host:
         return sorted(path.name for path in _entries(self.driver))
 
     def unused(self, why: str) -> str:
-        return f"this host has a card of NVIDIA's, and {why}" if self.has_cards() else ""
+        return f"this host has an NVIDIA card, but {why}" if self.has_cards() else ""
 
     def ask(self, program: str, *arguments: str) -> tuple[int, str]:
         """Return nvidia-smi's exit status and all that it said."""
@@ -141,7 +141,7 @@ def find_gpus(host: Host = THIS_HOST) -> Found:
     if status == 0 or (_NO_DEVICES.search(said) and not host.cards_of_the_driver()):
         return Found(warning=host.unused("nvidia-smi shows no card"))
     if _NO_DRIVER.search(said) and not host.has_cards():
-        return Found(warning="nvidia-smi is installed, and no driver of NVIDIA's is loaded")
+        return Found(warning="nvidia-smi is installed, but no NVIDIA driver is loaded")
     raise CardsUnknown(f"nvidia-smi failed with status {status}: {_last_line(said)}; {_REMEDY}")
 
 

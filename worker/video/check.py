@@ -124,7 +124,7 @@ def _read_header(ffmpeg: Ffmpeg) -> tuple[int, int, Fraction]:
         letter = ffmpeg.read(1)
         if not letter:
             ffmpeg.finish()  # It says why there is no picture.
-            raise BadVideo("the clip has no picture in it")
+            raise BadVideo("the clip has no video track")
         line += letter
     fields = {field[0]: field[1:] for field in reversed(line.decode().split())}
     if not fields["C"].startswith("420"):

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None, known: Layouts = LAYOUTS) -> in
         commands.say(f"stillreel: {error.message}")
         return 1
     except KeyboardInterrupt:
-        commands.say("stillreel: stopped; the same command goes on where this one was")
+        commands.say("stillreel: stopped; the same command continues from here")
         return 1
 
 

@@ -61,7 +61,7 @@ def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -
         if manifest is None:
             manifest = pull_layout(layout, settings, Progress(layout.name))
         size = sum(kept.size for kept in manifest.files.values())
-        say(f"{layout.name}: whole, {in_words(size)} on the disk")
+        say(f"{layout.name}: complete, {in_words(size)} on the disk")
     say("weights_ready")
     return 0
 
@@ -117,9 +117,9 @@ def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS)
         if faults:
             is_sound = False
             write_manifest(folder, manifest.without(faults))
-            say(f"{name}: python -m worker.weights pull {name} fetches what is damaged again")
+            say(f"{name}: python -m worker.weights pull {name} downloads the damaged files again")
         else:
-            say(f"{name}: {len(manifest.files)} files are as they were fetched")
+            say(f"{name}: {len(manifest.files)} files are as they were downloaded")
     return 0 if is_sound else 1
 
 
@@ -156,15 +156,15 @@ def tiny(engine: str, folder: str) -> int:
         )
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InvalidRequest("the folder for a small checkpoint has to be an empty or a new one")
+        raise InvalidRequest("the folder for a small checkpoint must be empty or new")
     _quiet()
     module, _, name = TINY[engine].partition(":")
     build: Callable[[Path], Any] = getattr(import_module(module), name)
     build(place)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     say(
-        f"{engine}: a small random checkpoint, {in_words(size)}. It loads as the real one does,"
-        " and its clips are noise: it is for trying the whole way out, not for pictures.\n"
+        f"{engine}: a small random checkpoint, {in_words(size)}. It loads like the real one, but"
+        " its clips are noise: it is for trying the whole process, not for real clips.\n"
         f"  STILLREEL_ENGINES={engine},camera STILLREEL_MODEL_DIR={place.absolute()} make run"
     )
     return 0

@@ -223,13 +223,13 @@ def show(screen: Screen, items: Sequence[Item], batch: Batch) -> None:
 def leave(client: Client, batch: Batch, screen: Screen) -> None:
     """Ask whether the jobs that still run are to be canceled, and say how to go on."""
     jobs = list(batch.live.values())
-    if jobs and screen.confirms(f"{len(jobs)} jobs go on without this command. Cancel them?"):
+    if jobs and screen.confirms(f"{len(jobs)} jobs go on after this command ends. Cancel them?"):
         for job_id in jobs:
             try:
                 client.cancel(job_id)
             except StillreelError as error:
                 screen.note(f"{job_id}: {error}")
-    screen.note("interrupted; the same command goes on from here")
+    screen.note("interrupted; the same command continues from here")
 
 
 def _row_of(item: Item, batch: Batch) -> Row:

@@ -49,7 +49,7 @@ def pairs(given: list[str], option: str) -> dict[str, str]:
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name:
-            raise UsageError(f"{option} takes NAME=VALUE, and {each!r} is none")
+            raise UsageError(f"{option} takes NAME=VALUE, not {each!r}")
         found[name] = value
     return found
 

@@ -50,7 +50,7 @@ class Ledger:
             entries = [Entry(**line) for line in lines[1:]]
         except (KeyError, TypeError) as error:
             raise StillreelError(
-                f"{self._path} is not what a batch writes; move it away, and all is done anew"
+                f"{self._path} is not a ledger of a batch; move it away to make all clips again"
             ) from error
         self._entries = {entry.photo: entry for entry in entries}
 

@@ -29,10 +29,10 @@ COMMANDS: Final[dict[str, Run]] = {
 }
 
 NO_KEY: Final = (
-    "; set STILLREEL_KEY to an API key of this service, which whoever runs it makes with"
-    " `make key NAME=…`"
+    "; set STILLREEL_KEY to an API key of this service; its operator makes one with `make key"
+    " NAME=…`"
 )
-WRONG_KEY: Final = "; look at STILLREEL_KEY, whose key this service does not take"
+WRONG_KEY: Final = "; check STILLREEL_KEY, because this service does not accept its key"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -45,9 +45,7 @@ def estimate(client: Client, typed: Namespace, screen: Screen) -> int:
     except NotFound as error:
         if error.code != "not_found":
             raise
-        raise StillreelError(
-            "this service gives no estimates; it is older than they are"
-        ) from error
+        raise StillreelError("this service gives no estimates; it is an older version") from error
     if screen.is_json:
         screen.json(found)
     else:

@@ -72,8 +72,9 @@ def make_plan(
         named = ", ".join(strangers[:MOST_NAMED])
         more = len(strangers) - MOST_NAMED
         raise UsageError(
-            f"{named}{f' and {more} more' if more > 0 else ''} would be replaced, made with other"
-            " settings or by somebody else; choose another folder with -o, or add --replace"
+            f"{named}{f' and {more} more' if more > 0 else ''} would be replaced, but were made"
+            " with other settings or by somebody else; choose another folder with -o, or add"
+            " --replace"
         )
     return items
 
@@ -89,7 +90,9 @@ def find_photos(folder: Path, clips: Path, pattern: str | None) -> list[Path]:
     try:
         found = sorted(path for path in folder.glob(pattern or "*") if path.is_file())
     except (NotImplementedError, ValueError) as error:
-        raise UsageError(f"--glob {pattern!r} is no pattern within a folder: {error}") from error
+        raise UsageError(
+            f"--glob {pattern!r} is not a pattern within a folder: {error}"
+        ) from error
     photos = [
         path
         for path in found

@@ -20,7 +20,9 @@ def run(client: Client, typed: Namespace, screen: Screen) -> int:
     try:
         job = client.submit(typed.photo, typed.prompt, **fields)
     except KeyboardInterrupt:
-        screen.note("interrupted before the answer came; `stillreel list` shows whether it did")
+        screen.note(
+            "interrupted before the answer came; `stillreel list` shows whether the job exists"
+        )
         return 130
     for warning in job.warnings:
         screen.note(f"note: {warning}")
@@ -76,7 +78,7 @@ def follow(client: Client, job: Job, screen: Screen) -> Job:
 
 def leave(client: Client, job_id: str, screen: Screen) -> None:
     """Ask whether the job is to be canceled too, and say what becomes of it."""
-    if not screen.confirms(f"{job_id} goes on without this command. Cancel it?"):
+    if not screen.confirms(f"{job_id} goes on after this command ends. Cancel it?"):
         screen.note(f"{job_id} goes on; `stillreel watch {job_id}` follows it")
         return
     try:

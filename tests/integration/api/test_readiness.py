@@ -31,6 +31,12 @@ def test_a_gateway_that_can_accept_jobs_is_ready(gateway: Gateway) -> None:
     assert set(answer.json()["parts"]) == PARTS
 
 
+def test_a_monitor_that_asks_for_headers_alone_gets_them(gateway: Gateway) -> None:
+    for path in ("/livez", "/readyz"):
+        answer = requests.head(f"{gateway.url}{path}", timeout=30)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
 @contextlib.contextmanager
 def read_only(stack: Stack) -> Iterator[None]:
     """Have Postgres refuse every write, as one does that is full or was demoted."""
