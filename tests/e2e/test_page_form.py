@@ -9,33 +9,11 @@ from playwright.sync_api import expect
 
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    clip,
-    enter,
-    guest,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import enter
 from tests.support.providers.small_engine import SPEC as HOSTED
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
-
-__all__ = [
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -172,7 +150,7 @@ def test_a_clip_made_here_loads_its_settings(
     page.locator(".further summary").click()
     expect(page.locator("#seed")).to_have_value("7")
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "foreign.mp4")
-    expect(page.locator(".toast.bad")).to_contain_text("carries no settings")
+    expect(page.locator(".toast.bad")).to_contain_text("has no settings")
 
 
 @pytest.mark.extended
@@ -201,7 +179,7 @@ def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
     fake_worker.offer(HOSTED)
     page = guest.page
     enter(page, studio)
-    expect(page.locator(".hosted")).to_contain_text("go to Runway, for about $0.1 a second")
+    expect(page.locator(".hosted")).to_contain_text("are sent to Runway, for about $0.1 a second")
     expect(page.get_by_text("512p")).to_have_count(0)
     page.locator(".sample").first.click()
     page.locator(".big").click()

@@ -7,14 +7,11 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from shared.access_errors import Forbidden, LinkExpired, LinkRefused, Unauthenticated
 from shared.errors import (
     AppError,
     BodyTooLarge,
     CardsLost,
-    Forbidden,
-    InvalidImage,
-    LinkExpired,
-    LinkRefused,
     MissingWeights,
     ModelLoading,
     OutOfMemory,
@@ -24,35 +21,15 @@ from shared.errors import (
     RenderFailed,
     TooLargeForGpu,
     TooManyStreams,
-    Unauthenticated,
     Unavailable,
     UnknownModel,
 )
+from shared.image_errors import InvalidImage
 from tests.support.browser import visit
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    choose_sample,
-    enter,
-    press_send,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import choose_sample, enter, press_send
 from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.remote.errors import OutcomeUnknown
-
-__all__ = [
-    "fake_worker",
-    "gateway",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

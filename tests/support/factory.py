@@ -19,9 +19,9 @@ from shared.jobs.new_job import NewJob
 from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import Jobs
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import ANONYMOUS
 from tests.support.stack import open_database
 
 

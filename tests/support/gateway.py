@@ -11,22 +11,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
-from functools import cache, partial
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 import requests
+from fastapi import FastAPI
 from PIL import Image as PillowImage
 from sqlalchemy import delete
 
 from api.__main__ import Server, listen
 from api.app import create_app
-from api.auth.key_cache import ApiKeyCache
 from api.concurrency.turns import Turns
+from api.limits import GatewayLimits
 from api.ports import Ports
-from shared.bell import Bell
+from shared.bell import SOCKET_SECONDS, Bell
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.engines.spec import EngineSpec, Licence, Preset, Shape
 from shared.engines.weights import WeightsView
@@ -37,17 +38,10 @@ from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import (
-    batches,
-    deliveries,
-    delivery_attempts,
-    engines,
-    jobs,
-    pauses,
-    uploads,
-    usage_days,
-    workers,
-)
+from shared.tables.figures import usage_days
+from shared.tables.jobs import batches, jobs, uploads
+from shared.tables.webhooks import deliveries, delivery_attempts
+from shared.tables.workers import engines, pauses, workers
 from tests.support.photos import cat
 from tests.support.processes import until
 from tests.support.stack import Stack, open_database
@@ -55,7 +49,20 @@ from tests.support.stack import Stack, open_database
 ADMIN_KEY = "the-admin-key-of-the-tests"
 
 PATIENCE: Final = timedelta(seconds=25)
-"""How long a gateway waits for a service, a thread or the keys, where the shipped one waits for
+PATIENT: Final = GatewayLimits(
+    database=PATIENCE,
+    database_patience_seconds=PATIENCE.seconds,
+    keys=PATIENCE,
+    keys_patience_seconds=PATIENCE.seconds,
+    lane_seconds=PATIENCE.seconds,
+    database_lane_seconds=PATIENCE.seconds,
+    poll_seconds=PATIENCE.seconds,
+    storage_read=PATIENCE,
+    census=PATIENCE,
+    part=PATIENCE,
+    redis_probe_seconds=PATIENCE.seconds,
+)
+"""Of a gateway that waits for a service, a thread or the keys, where the shipped one waits for
 0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
 
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
@@ -88,8 +95,8 @@ MODEL = MOVES.model_copy(
 class FakeWorker:
     """A worker played by the test: it claims, beats and completes when told to."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._bell = Bell(settings.redis_url.get_secret_value())
+    def __init__(self, settings: Settings, *, bell_seconds: float = SOCKET_SECONDS) -> None:
+        self._bell = Bell(settings.redis_url.get_secret_value(), socket_seconds=bell_seconds)
         self.db = open_database(settings, deadline=settings.lease)
         self.jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
         self.registry = EngineRegistry(self.db)
@@ -195,29 +202,18 @@ class Watched(Server):
 
 
 class Gateway:
-    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set.
+    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set."""
 
-    One as shipped gives up on services as soon as users are promised; the others are patient, but
-    for a `storage_read` of less.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        as_shipped: bool = False,
-        storage_read: timedelta = PATIENCE,
-    ) -> None:
-        with contextlib.nullcontext() if as_shipped else _patience(storage_read):
-            self._start(settings)
+    def __init__(self, settings: Settings, limits: GatewayLimits = PATIENT) -> None:
+        """One with SHIPPED limits gives up on services as soon as users are promised."""
+        self._start(create_app(settings, limits))
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
         self.http.trust_env = False  # It would read all of the environment at each request.
         if settings.admin_key is not None:
             self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
 
-    def _start(self, settings: Settings) -> None:
-        app = create_app(settings)
+    def _start(self, app: FastAPI) -> None:
         listener = listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
         self._server = Watched(app)
@@ -286,32 +282,8 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def _patience(storage_read: timedelta) -> Iterator[None]:
-    """Have gateways that start meanwhile be patient, for good; others stay as they are."""
-    seconds = PATIENCE.seconds
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("DATABASE_DEADLINE", "KEY_DEADLINE", "CENSUS_PATIENCE"):
-            patched.setattr(f"api.ports.{name}", PATIENCE)
-        patched.setattr("api.ports.STORAGE_READ", storage_read)
-        patched.setattr("api.ports.ApiKeyCache", partial(ApiKeyCache, patience_seconds=seconds))
-        patched.setattr("api.monitoring.readiness.PATIENCE", PATIENCE)
-        for name in (
-            "api.concurrency.thread_pools.DATABASE_PATIENCE_SECONDS",
-            "api.concurrency.thread_pools.PATIENCE_SECONDS",
-            "api.concurrency.known_jobs.PATIENCE_SECONDS",
-            "api.monitoring.readiness.REDIS_SECONDS",
-            "shared.db.CONNECT_SECONDS",
-            "shared.db.POOL_WAIT_SECONDS",
-        ):
-            patched.setattr(name, seconds)
-        yield
-
-
-@contextlib.contextmanager
-def running_gateway(
-    settings: Settings, *, as_shipped: bool = False, storage_read: timedelta = PATIENCE
-) -> Iterator[Gateway]:
-    gateway = Gateway(settings, as_shipped=as_shipped, storage_read=storage_read)
+def running_gateway(settings: Settings, limits: GatewayLimits = PATIENT) -> Iterator[Gateway]:
+    gateway = Gateway(settings, limits)
     try:
         yield gateway
     finally:

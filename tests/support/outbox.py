@@ -16,7 +16,7 @@ from shared.errors import OutOfMemory
 from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.signing import new_secret
 from tests.support.drawn_links import links_of, seal_of
 from tests.support.factory import JobFixture

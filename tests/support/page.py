@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, Page
 
-from shared.tables import sessions
+from shared.tables.access import sessions
 from tests.support.browser import Visit, visit
 from tests.support.clips import moving_clip, write_clip
 from tests.support.gateway import FakeWorker, Gateway

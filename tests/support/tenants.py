@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from shared.api_keys.key import ApiKey
 from shared.api_keys.store import Keys
 from shared.settings import Settings
-from shared.tables import api_keys
+from shared.tables.access import api_keys
 from tests.support.gateway import FakeWorker, Gateway, photo_png, running_gateway
 from tests.support.stack import Stack, open_database
 

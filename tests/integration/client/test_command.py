@@ -55,7 +55,7 @@ def test_a_pipe_gets_json_and_a_terminal_a_table(tmp_path: Path) -> None:
     [
         (problem(401, "missing_api_key", "no key"), ["list"], "set STILLREEL_KEY", 1),
         (problem(404, "not_found"), ["estimate", "camera"], "gives no estimates", 1),
-        (Line(200, b"<html>"), ["models"], "look at STILLREEL_URL", 1),
+        (Line(200, b"<html>"), ["models"], "Check STILLREEL_URL", 1),
         (LISTED, ["list", "--limit", "0"], "--limit", 2),
         (LISTED, ["submit", "no.jpg", "x"], "no.jpg", 1),
         (LISTED, ["batch", "nowhere", "--prompt", "x"], "no folder nowhere", 2),
@@ -67,7 +67,7 @@ def test_a_pipe_gets_json_and_a_terminal_a_table(tmp_path: Path) -> None:
                 (
                     problem(401, "invalid_api_key", "wrong key"),
                     ["list"],
-                    "look at STILLREEL_KEY",
+                    "check STILLREEL_KEY",
                     1,
                 ),
                 (problem(500, "internal", "a fault"), ["cancel", "job_1"], "a fault", 1),
@@ -241,7 +241,7 @@ def test_a_file_of_another_program_is_not_taken_for_a_ledger(tmp_path: Path) -> 
             service.url, "batch", "photos", "-o", "clips", "--prompt", "x", folder=tmp_path
         )
     assert told.returncode == 1
-    assert "is not what a batch writes" in told.stderr
+    assert "is not a ledger of a batch" in told.stderr
 
 
 def test_a_reader_that_has_gone_is_no_fault(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from shared.crashpoints import MARKS_VARIABLE, REMOTE, VARIABLE
 from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.clips import moving_clip, write_clip
 from tests.support.factory import JobFixture
 from tests.support.processes import Crew, Program, crew, until

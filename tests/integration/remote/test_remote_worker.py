@@ -20,7 +20,7 @@ from shared.engines.registry import EngineRegistry
 from shared.engines.spec import EngineSpec
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support import paid_videos
 from tests.support.factory import JobFixture, png
 from tests.support.ports import free_port
@@ -33,6 +33,9 @@ from worker.engines.remote.openai_videos.engine import spec
 pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]
 
 PATIENCE_SECONDS = 240.0
+ALWAYS = ((paid_videos.NAME, "steam"), ("wan-fast", "steam"))
+"""Engines and prompts of jobs that end by themselves."""
+
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 SETTINGS: dict[str, Any] = {
     "lease_seconds": 8,
@@ -227,11 +230,7 @@ def test_whatever_is_killed_a_paid_clip_is_bought_once_and_own_ones_end(
             clients = [
                 Client(hurried["port"], f"{number}-{place}", engine, prompt)
                 for place, (engine, prompt) in enumerate(
-                    (
-                        ("wan-fast", "hold" if number % 2 else "steam"),
-                        (paid_videos.NAME, "steam"),
-                        ("wan-fast", "steam"),
-                    )
+                    [("wan-fast", "hold" if number % 2 else "steam"), *ALWAYS]
                 )
             ]
             clients[0].join()

@@ -18,8 +18,8 @@ from shared.bell import Bell
 from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
-from shared.tables import ANONYMOUS
 from tests.support.engines import ScriptedEngine
 from tests.support.factory import JobFixture
 from tests.support.processes import Crew, crew, until

@@ -1,8 +1,6 @@
 """AnimateDiff in memory: a still model with motion modules, and SparseCtrl beside it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -22,6 +20,7 @@ from worker.engines.animatediff.checkpoint import MOST_FRAMES
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
 from worker.engines.diffusion.parts import UNREADABLE, precision, read_part, weighted_part
+from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 
 class Pipeline(AnimateDiffSparseControlNetPipeline):
@@ -40,21 +39,8 @@ class Pipeline(AnimateDiffSparseControlNetPipeline):
         """Look at nothing: the keyframes are latents, and those are no pictures."""
 
 
-@dataclass(frozen=True)
-class Model:
-    pipeline: Any
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def vae(self) -> Any:
-        return self.pipeline.vae
-
-    @property
-    def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names; the motion modules are in the unet."""
-        names = ("text_encoder", "vae", "unet", "controlnet")
-        return {name: getattr(self.pipeline, name) for name in names}
+class Model(WholePipeline):
+    names = ("text_encoder", "vae", "unet", "controlnet")  # The motion modules are in the unet.
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:
@@ -136,7 +122,7 @@ def _check_fits(unet: Any, controlnet: Any, vae: Any, text_encoder: Any) -> None
     if not controlnet.config.use_simplified_condition_embedding:
         raise MissingWeights(
             "controlnet reads sketches, as SparseCtrl's scribble does; animatediff needs the one"
-            " that reads pictures: guoyww/animatediff-sparsectrl-rgb"
+            " that reads images: guoyww/animatediff-sparsectrl-rgb"
         )
     latents = vae.config.latent_channels
     taken = {unet.config.in_channels, controlnet.config.in_channels}

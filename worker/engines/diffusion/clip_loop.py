@@ -10,7 +10,7 @@ from shared.lifecycle import Stage
 from worker.engines.base import OnStep, Step
 from worker.engines.diffusion.faults import NOT_FINITE
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
-from worker.engines.diffusion.preview import Previews
+from worker.engines.diffusion.preview import LatentMap, OneFrame, Previews
 
 Arguments = Mapping[str, Any]
 
@@ -19,8 +19,7 @@ class StepCounter:
     """The callback a pipeline calls after each step.
 
     It counts by itself: a pipeline that renders in sections begins each with 0 again. What
-    `on_step` raises goes through the pipeline, which can be called again afterwards. There are no
-    previews of latents whose form nobody knows.
+    `on_step` raises goes through the pipeline, which can be called again afterwards.
     """
 
     def __init__(
@@ -56,13 +55,18 @@ def latents_of(
     *,
     steps: int,
     device: torch.device,
-    previews: Previews,
+    latent_map: LatentMap,
+    one_frame: OneFrame,
 ) -> torch.Tensor:
     """Return the clip's latents, in the pipeline's own form.
+
+    Args:
+        latent_map, one_frame: what previews are made with (`worker.engines.diffusion.preview`).
 
     Raises:
         NonFiniteFrames: they are not numbers, after the first step or at the end.
     """
+    previews = Previews(latent_map, steps=steps, one_frame=one_frame)
     counter = StepCounter(steps, device, on_step, previews)
     latents: torch.Tensor = pipeline(
         **arguments,
@@ -83,3 +87,8 @@ def check_finite(latents: torch.Tensor) -> None:
 def seeded(seed: int) -> torch.Generator:
     """Return what draws a clip's noise: on the CPU, so that every card gets the same."""
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def whole_latents(asked: int, frames_per_latent: int) -> int:
+    """Return the next number of frames that a model makes: the first, and whole latents."""
+    return 1 + -(-(asked - 1) // frames_per_latent) * frames_per_latent
