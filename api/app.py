@@ -44,7 +44,7 @@ DESCRIPTION: Final = (
 )
 
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own would look for its providers in the environment at each request."""
+"""FastAPI's own telemetry would look for its providers in the environment at each request."""
 
 QUICK_READS: Final = (
     QuickRead("/v1/jobs/{job_id}", jobs.poll),

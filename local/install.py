@@ -1,7 +1,7 @@
-"""Make `.venv` and install what is asked for; a second run finds it done and ends at once.
+"""Makes `.venv` and installs what is asked for; a second run finds all done and ends at once.
 
-Runs under the system's Python, before anything is installed: standard library only, and readable
-by interpreters (3.6 and up) too old for the rest, which are told so.
+It runs under the system's Python, before anything is installed. So it uses only the standard
+library, and interpreters that are too old for the rest (3.6 and up) can read it and report that.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ SETS = {
     "models": ("models.txt", "local.txt"),
     "dev": ("dev.txt",),
 }
-"""Each holds the one before it."""
+"""Each set includes the one before it."""
 
 PIP_FAILED = (
     "pip could not install everything (its lines above say why); check the network and the free"
@@ -49,10 +49,10 @@ def main(wanted: str, root: Path = ROOT) -> int:
 
 
 def restart_if_old(wanted: str) -> None:
-    """Go on under a newer Python where this one is too old.
+    """Continue under a newer Python if this one is too old.
 
     Raises:
-        InstallError: there is none.
+        InstallError: there is no newer one.
     """
     if sys.version_info >= NEEDED:
         return
@@ -78,7 +78,8 @@ def engines_setting(root: Path) -> str:
     name = "STILLREEL_ENGINES"
     if name in os.environ:
         return os.environ[name]
-    from shared.env_file import EnvFileError, read_env_file  # Too new for Pythons before 3.11.
+    # This type is too new for Pythons before 3.11.
+    from shared.env_file import EnvFileError, read_env_file
 
     try:
         return read_env_file(root / ".env").get(name, "")
@@ -87,7 +88,8 @@ def engines_setting(root: Path) -> str:
 
 
 def names_a_model(engines: str) -> bool:
-    """Say whether an engine is named that needs torch; one's own bring what they need."""
+    """Say whether an engine that needs torch is named; engines of your own bring what they
+    need."""
     from shared.engines.entries import EngineKind, split_entries  # As too new as the file of env.
 
     return any(
@@ -105,7 +107,7 @@ def sees_gpu() -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    # Where one card is lost it fails, and shows the others all the same.
+    # If one card is lost it fails, but still shows the others.
     return any(re.match(r"GPU \d+:", line) for line in found.stdout.splitlines())
 
 
@@ -119,7 +121,7 @@ class Environment:
         self.stamp = self.venv / "stillreel.json"
 
     def install(self, name: str) -> None:
-        """Install one of SETS, unless it or a larger one is there from the same pins."""
+        """Install one of SETS, unless it or a larger one is installed from the same pins."""
         fingerprint = self.pins()
         if self.is_installed(name, fingerprint):
             return
@@ -156,7 +158,7 @@ class Environment:
         return digest.hexdigest()
 
     def make(self) -> None:
-        """Make the environment, unless this very Python has made it."""
+        """Make the environment, unless this same Python has made it."""
         here = tuple(sys.version_info[:2])
         if self.runs("-c", f"import sys, pip; sys.exit(sys.version_info[:2] != {here})"):
             return
@@ -167,11 +169,11 @@ class Environment:
         if made.returncode:
             raise InstallError(
                 "Python could not make a virtual environment (its lines above say why); on Debian"
-                f" and Ubuntu it takes the package python3.{here[1]}-venv"
+                f" and Ubuntu this needs the package python3.{here[1]}-venv"
             )
 
     def runs(self, *arguments: str) -> bool:
-        """Say whether the environment's Python runs this without a complaint."""
+        """Say whether the environment's Python runs this without an error."""
         try:
             return not subprocess.run(
                 [str(self.python), *arguments], capture_output=True, check=False
@@ -180,13 +182,13 @@ class Environment:
             return False
 
     def pip(self, *arguments: str) -> None:
-        """Install with pip; on a terminal its own bars show how a large download goes."""
+        """Install with pip; on a terminal pip's own bars show the progress of a large download."""
         done = subprocess.run(self.pip_argv(*arguments), cwd=self.root, env=pip_env(), check=False)
         if done.returncode:
             raise InstallError(PIP_FAILED)
 
     def pip_in_one_line(self, *arguments: str) -> None:
-        """Install many small things, whose hundreds of lines shrink to one that changes."""
+        """Install many small packages; pip's hundreds of lines become one line that changes."""
         lines = []
         with subprocess.Popen(
             self.pip_argv(*arguments),

@@ -1,4 +1,4 @@
-"""Why somebody is not let in: nobody we know, or somebody who may not (errors.py has the tree)."""
+"""Errors of access: the caller is unknown, or is not allowed this (errors.py has the tree)."""
 
 from shared.errors import AppError
 
@@ -19,7 +19,7 @@ class InvalidKey(Unauthenticated):
 
 
 class SessionEnded(Unauthenticated):
-    """A cookie whose session is over: by its time, by signing out, or with its key."""
+    """The session of the cookie has ended: by its time, by signing out, or with its key."""
 
     code = "session_ended"
     title = "Session ended"
@@ -48,35 +48,35 @@ class ModelNotAllowed(Forbidden):
 
 
 class HostRefused(Forbidden):
-    """A name that some page of the web may have pointed here."""
+    """The Host is a name that a web page may have pointed here."""
 
     code = "host_refused"
     title = "Host refused"
 
 
 class CrossSiteRefused(Forbidden):
-    """A page of another site asks, by the browser of somebody who has access."""
+    """A page of another site sent this request, in the browser of a user who has access."""
 
     code = "cross_site_refused"
     title = "Cross-site request refused"
 
 
 class LinkRefused(Forbidden):
-    """A link to a file that we have not signed, or not for this file."""
+    """We did not sign this link, or we signed it for another file."""
 
     code = "link_refused"
     title = "Link not valid"
 
 
 class LinkExpired(Forbidden):
-    """A link of ours whose time is over, or whose owner's links were ended."""
+    """We signed this link, but it has expired, or its owner's links were ended."""
 
     code = "link_expired"
     title = "Link expired"
 
 
 class HeaderRefused(Forbidden):
-    """Who is logged in was said by somebody who is not the login proxy."""
+    """The header of the login proxy came from another sender."""
 
     code = "login_header_refused"
     title = "Login header refused"

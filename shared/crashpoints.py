@@ -1,8 +1,8 @@
-"""Named places where a test has a process die as a crash would: nothing after them runs.
+"""Named places where a test can make a process die as in a crash: nothing after them runs.
 
-`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass,
-`step:3` at the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each dies once, whichever
-process comes by first. Without the variable a point costs one comparison.
+`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass, `step:3` at
+the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each point ends one process only, the
+first that comes by. Without the variable a point costs one comparison.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Final
 
 VARIABLE: Final = "STILLREEL_CRASHPOINT"
 MARKS_VARIABLE: Final = "STILLREEL_CRASHPOINT_MARKS"
-EXIT: Final = 137  # What a shell shows for SIGKILL.
+EXIT: Final = 137  # The status that a shell shows for SIGKILL.
 
 GATEWAY: Final = (
     "picture_stored",
@@ -46,7 +46,7 @@ REMOTE: Final = (
     "remote_downloading",
     "remote_downloaded",
 )
-"""Of a worker too; only engines that render elsewhere pass them."""
+"""Of a worker too; only engines that render on other servers pass them."""
 
 SUPERVISOR: Final = ("before_give_up", "given_up")
 KEEPER: Final = (

@@ -19,11 +19,26 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 PATIENCE_SECONDS: Final = 2
 """How long one use waits for the server, and before that for a connection that others hold."""
 
 _NOT_MIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn)
+_SILENCE: Final = "the database did not answer in time; try again"
+_REFUSALS: Final = (
+    *(
+        (words, "the database refuses the user or the password of STILLREEL_DATABASE_URL")
+        for words in ("authentication failed", "no password supplied")
+    ),
+    ('" does not exist', "STILLREEL_DATABASE_URL names a user or a database that is not there"),
+    ("no pg_hba.conf entry", "the database's pg_hba.conf has no entry for this service"),
+    ("does not support SSL", "the database speaks no TLS, which STILLREEL_DATABASE_URL asks for"),
+    ("certificate verify failed", "the database's certificate does not verify"),
+    ("too many", "the database takes no more connections; try again"),
+)
+"""Words of libpq and of the server, of what does not mend itself but for the last."""
+
 IDLE_IN_TRANSACTION_MS: Final = 15_000  # A frozen process must not sit on row locks for ever.
 
 
@@ -49,13 +64,14 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            hide_parameters=True,  # Its errors reach the log: prompts and secrets would with them.
+            # The library's errors reach the log, and prompts and secrets would be in them.
+            hide_parameters=True,
             pool_timeout=patience_seconds,
             json_serializer=_to_json,
             connect_args={
                 "connect_timeout": patience_seconds,
                 "application_name": name,
-                "options": session_options(deadline),
+                "options": session_options(deadline, url),
             },
         )
         self._autocommit = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -67,9 +83,9 @@ class Database:
         """Yield a connection in a transaction that is committed at the end.
 
         Raises:
-            DatabaseUnavailable: the server is away, frozen, too slow or takes no writes, or it
-                lacks our tables. A commit may then have happened or not: read again before
-                acting again.
+            DatabaseUnavailable: the server is away, frozen, too slow or accepts no writes, or it
+                lacks our tables. A commit may then have happened or not: read again before acting
+                again.
         """
         with self._watched(autocommit=False) as connection, connection.begin():
             yield connection
@@ -99,7 +115,7 @@ class Database:
             ):
                 yield connection
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            raise DatabaseUnavailable("the database did not answer in time; try again") from error
+            raise unanswered(getattr(error, "orig", None)) from error
         except exc.DBAPIError as error:
             if isinstance(error.orig, errors.ReadOnlySqlTransaction):
                 raise DatabaseUnavailable(
@@ -112,17 +128,28 @@ class Database:
             raise
 
 
-def session_options(deadline: timedelta) -> str:
-    """Return what a connection tells the server of itself as it opens."""
+def session_options(deadline: timedelta, url: str) -> str:
+    """Return what a new connection tells the server: the options of its URL, and ours."""
+    given = connect_arguments(url).get("options", "")
     return (
-        f"-c statement_timeout={int(deadline.total_seconds() * 1000)}"
+        f"{given} -c statement_timeout={int(deadline.total_seconds() * 1000)}"
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
         " -c timezone=UTC"
     )
 
 
+def unanswered(error: BaseException | None) -> DatabaseUnavailable:
+    """Return the error of a server that gave no answer, or none but a refusal.
+
+    The server's own words stay out of it: they name its users, hosts and databases.
+    """
+    said = str(error or "")
+    told = next((told for words, told in _REFUSALS if words in said), _SILENCE)
+    return DatabaseUnavailable(told)
+
+
 def not_migrated(what: str | None) -> DatabaseUnavailable:
-    """Return the error of a server that lacks our tables, `what` being its own words."""
+    """Return the error for a server that lacks our tables; `what` is the server's message."""
     return DatabaseUnavailable(
         f"the database is not this version's ({what}); run `alembic upgrade head`"
     )
@@ -178,32 +205,33 @@ class _Watchdog:
 
 
 def _shut(connection: PoolProxiedConnection) -> None:
-    """Shut the socket under a connection; whoever waits on it gets an OperationalError."""
+    """Shut the socket under a connection; the thread that waits on it gets an OperationalError."""
     driver: Any = connection.dbapi_connection
     try:
         with socket.socket(fileno=os.dup(driver.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
     except (OSError, AttributeError, exc.DBAPIError, driver.__class__.OperationalError):
-        return  # Closed in the meantime: the wait is over already.
+        return  # The socket was closed in the meantime, so the wait is already over.
 
 
 def _refuse_a_closed_connection(
     connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
 ) -> None:
-    """Have the pool replace a connection that its server closed, without asking the server.
+    """Make the pool replace a connection that its server closed, without asking the server.
 
-    An idle connection has nothing to say: one that is readable holds an end-of-file or a
-    goodbye. A ping would cost a round trip and hang on a frozen server.
+    An idle connection sends nothing: a readable one holds an end-of-file or a goodbye. A ping
+    would cost a round trip and hang on a frozen server.
     """
     driver: Any = connection
-    look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+    look = select.poll()  # select() would fail from descriptor 1024 on.
     look.register(driver.fileno(), select.POLLIN)
     if look.poll(0):
         raise exc.DisconnectionError("the server closed an idle connection")
 
 
 def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
-    """Have the pool connect anew after a refused write: the primary may be another server now.
+    """Make the pool connect again after a refused write, because the primary may be another server
+    now.
 
     The connections to a primary that was demoted stay open, and would refuse every write for as
     long as the process lives.

@@ -57,7 +57,7 @@ class AppError(Exception):
 
     @property
     def cause(self) -> str:
-        """What a library said beneath it, in one line: for logs and shells, not for clients."""
+        """What a library said about it, in one line: for logs and shells, not for clients."""
         told = getattr(self.__cause__, "orig", None) or self.__cause__ or self
         return str(told).strip().partition("\n")[0] or type(told).__name__
 
@@ -103,7 +103,7 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class NotHttp(AppError):
-    """The connection carried something else, or a request that is framed wrongly."""
+    """The connection carried something else, or a request with wrong framing."""
 
     code = "not_http"
     status = 400
@@ -152,7 +152,7 @@ class KeyRevoked(Conflict):
 
 
 class RotationUnderWay(Conflict):
-    """The key before the last rotation still works, and no third one may beside the two."""
+    """The key before the last rotation still works, so a third one may not begin."""
 
     code = "rotation_under_way"
     title = "The key is being rotated"
@@ -194,7 +194,7 @@ class QueueFull(AppError):
 
 
 class QuotaExceeded(AppError):
-    """The seconds that a key may ask for in a day are taken; Retry-After says when it ends."""
+    """The key's seconds or dollars for today are used up; Retry-After says when the day ends."""
 
     code = "quota_exceeded"
     status = 429
@@ -232,7 +232,7 @@ class StorageUnavailable(Unavailable):
 
 
 class StorageFull(StorageUnavailable):
-    """There is no room for more files, until some expire or the disk grows."""
+    """There is no space for more files, until some expire or the disk grows."""
 
     code = "storage_full"
     status = 507
@@ -240,26 +240,26 @@ class StorageFull(StorageUnavailable):
 
 
 class Starting(Unavailable):
-    """No worker has registered yet, so nobody can say which models there are."""
+    """No worker has registered yet, so the gateway knows no models."""
 
     code = "starting"
     title = "Starting"
 
 
 class CardsLost(Unavailable):
-    """Cards fell off the bus of their hosts; only readiness says so, jobs go on."""
+    """Cards fell off the bus of their hosts; only readiness reports it, and jobs go on."""
 
     code = "cards_lost"
 
 
 class WorkersFull(Unavailable):
-    """No worker has room for a clip; those that are being made will free theirs."""
+    """No worker has disk space for a clip; clips that are being made will free theirs."""
 
     code = "workers_full"
 
 
 class Busy(Unavailable):
-    """Every slot for this kind of work was taken for too long."""
+    """Every slot for this kind of work was in use for too long."""
 
     code = "busy"
 
@@ -271,7 +271,7 @@ class StillRendering(AppError):
 
 
 class LeaseLost(AppError):
-    """This worker no longer owns the job: throw the work away and delete your own keys."""
+    """This worker no longer owns the job: discard the work and delete your own keys."""
 
     code = "lease_lost"
 
@@ -283,7 +283,7 @@ class Drained(AppError):
 
 
 class PutOff(AppError):
-    """Who was asked takes no job now: hand it back uncharged, due in `retry_after_seconds`."""
+    """The server takes no job now: hand it back uncharged, due in `retry_after_seconds`."""
 
     code = "put_off"
 
@@ -340,14 +340,14 @@ class Stalled(RenderFailed):
 
 
 class Unreachable(RenderFailed):
-    """Who was to render it took no job, or gave no answer, for longer than anybody waits."""
+    """The server that renders it took no job, or gave no answer, for too long."""
 
     code = "remote_unavailable"
     retryable = True
 
 
 class Unforeseen(RenderFailed):
-    """Something no engine named: the log has it, the client a plain sentence."""
+    """An error that no engine names: the log has it, and the client gets a plain sentence."""
 
     code = "internal"
     retryable = True

@@ -1,4 +1,4 @@
-"""What can be wrong with an image that a client gives (errors.py has the tree)."""
+"""Errors about an image that a client sends (errors.py has the tree)."""
 
 from shared.errors import AppError, InvalidRequest
 
@@ -34,7 +34,7 @@ class ImageTooLarge(InvalidImage):
 
 
 class ImageNotFetched(InvalidImage):
-    """The image behind a URL did not come, for the reason that an outbound error names."""
+    """The image behind a URL could not be fetched, for the reason that an outbound error names."""
 
     title = "Image not fetched"
 

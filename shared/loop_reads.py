@@ -1,7 +1,7 @@
 """Reads on the event loop: one statement, prepared once, on one connection and without a thread.
 
-Beside `db.py`, for what is asked hundreds of times a second: handing a read to a thread, and its
-answer back, costs more than the read.
+It stands beside `db.py`, for reads that come hundreds of times a second: handing a read to a
+thread, and its answer back, costs more than the read.
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy.engine import make_url
 
 from shared import db
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 _NAME: Final = b"read"
 _GOOD: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _NOT_MIGRATED: Final = ("42P01", "42703")
-"""The codes of a table and of a column that are not there."""
+"""The error codes of a missing table and of a missing column."""
 
 
 class LoopReads:
-    """Belongs to one event loop, and takes one question at a time.
+    """Belongs to one event loop, and does one read at a time.
 
-    It waits for the socket itself: psycopg's asynchronous connections, told to stop, first wait
-    for an answer, which a frozen server never gives.
+    It waits for the socket itself, because psycopg's asynchronous connections, when stopped, first
+    wait for an answer, which a frozen server never gives.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class LoopReads:
         name: str,
         patience_seconds: int = db.PATIENCE_SECONDS,
     ) -> None:
-        """The statement takes `$1`, `$2` and so on, and finds one column, none of it NULL."""
+        """The statement takes `$1`, `$2` and so on, and returns one column without NULLs."""
         self._url = url
         self._statement = statement.encode()
         self._deadline = deadline
@@ -47,10 +47,10 @@ class LoopReads:
         self._patience_seconds = patience_seconds
         self._server: _Server | None = None
         self.connections = 0
-        """How often it has connected: after that another server may answer."""
+        """How often it has connected: after a reconnect another server may answer."""
 
     async def values(self, *asked: str) -> list[str]:
-        """Return what the statement finds, as Postgres writes it.
+        """Return the values that the statement finds, as Postgres writes them.
 
         Raises:
             DatabaseUnavailable: the server is away, frozen or too slow, or lacks our tables.
@@ -64,28 +64,26 @@ class LoopReads:
             return [_text(found.get_value(row, 0)) for row in range(found.ntuples)]
         except (psycopg.Error, OSError, TimeoutError) as error:
             self.close()
-            raise DatabaseUnavailable("the database did not answer in time; try again") from error
+            raise db.unanswered(error) from error
         except BaseException:
-            self.close()  # What it still says would be taken for the next answer.
+            self.close()  # The rest of this answer would be taken for the next one.
             raise
 
     def close(self) -> None:
-        """Let the connection go; the next question opens another."""
+        """Close the connection; the next read opens another."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
 
     async def _connect(self) -> "_Server":
-        url = make_url(self._url)
-        arguments: Any = url.get_dialect()().create_connect_args(url)
-        connection = await psycopg.AsyncConnection.connect(
-            *arguments[0],
-            **arguments[1],
-            autocommit=True,
-            connect_timeout=self._patience_seconds,
-            application_name=self._name,
-            options=db.session_options(self._deadline),
-        )
+        arguments: dict[str, Any] = {
+            **connect_arguments(self._url),
+            "autocommit": True,
+            "connect_timeout": self._patience_seconds,
+            "application_name": self._name,
+            "options": db.session_options(self._deadline, self._url),
+        }
+        connection = await psycopg.AsyncConnection.connect(**arguments)
         server = _Server(connection, self._deadline.total_seconds())
         try:
             await server.prepare(self._statement)
@@ -97,7 +95,7 @@ class LoopReads:
 
 
 class _Server:
-    """One open connection, whose every answer has so many seconds."""
+    """One open connection, whose every answer has a time limit."""
 
     def __init__(self, connection: psycopg.AsyncConnection, seconds: float) -> None:
         self._connection = connection
@@ -124,17 +122,17 @@ class _Server:
         self._pgconn.finish()
 
     async def _answered(self) -> list[PGresult]:
-        """Wait for all that the server says to what was sent.
+        """Wait for the server's whole answer.
 
         Raises:
             psycopg.OperationalError: the connection was closed.
-            TimeoutError: it says nothing.
+            TimeoutError: the server sends nothing.
             DatabaseUnavailable: the statement failed.
         """
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(self._seconds, self._give_up, self._answer)
         try:
-            self._pgconn.flush()  # A question is far shorter than what the kernel takes at once.
+            self._pgconn.flush()  # A request is far shorter than what the kernel accepts at once.
             results = await self._answer
         finally:
             timer.cancel()
@@ -148,7 +146,7 @@ class _Server:
             answer.set_exception(TimeoutError())
 
     def _read(self) -> None:
-        """Take in what has arrived; an idle server that is readable has said goodbye."""
+        """Read what has arrived; an idle server that is readable has said goodbye."""
         try:
             self._pgconn.consume_input()
             while not self._pgconn.is_busy():

@@ -1,8 +1,8 @@
 """Whether the gateway can accept a job now, part by part.
 
-Each part is asked for what a submit needs of it, and not whether it answers: a Postgres that
-failed over still reads, and a store that has just started lists its bucket seconds before it
-keeps an object.
+Each check does what a submit needs, and does not only ask for an answer: a Postgres that failed
+over still reads, and a store that has just started lists its bucket seconds before it stores an
+object.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ REDIS_SECONDS: Final = 0.3
 CARDS: Final = "cards"
 
 NEEDED: Final = frozenset({"database", "storage", "engines", "disk"})
-"""Without Redis jobs are accepted and run all the same: idle workers look at the table too.
+"""Without Redis jobs are still accepted and run, because idle workers look at the table too.
 Without a living worker they are accepted and wait for one."""
 
 PROBE_KEY: Final = "probes/readyz"
@@ -50,7 +50,7 @@ REDIS_PROBE_SECONDS: Final = 60
 
 @dataclass(frozen=True)
 class Health:
-    """One part's answer to "do you work?"."""
+    """The result of one check."""
 
     ok: bool
     milliseconds: float
@@ -58,7 +58,7 @@ class Health:
 
 
 class Readiness:
-    """One check for each part, shared by all who ask about it within a second."""
+    """One check for each part, shared by all requests within a second."""
 
     def __init__(
         self,
@@ -93,9 +93,9 @@ class Readiness:
         self._paused = CachedRead(lambda: _paused(pauses), fresh=fresh, patience=patience)
 
     async def parts(self) -> Mapping[str, Health]:
-        """Return every part's health, at most a second old and within two.
+        """Return every part's health, at most a second old, within two seconds.
 
-        The part `cards` is among them only where some fell off the bus.
+        The part `cards` is among them only if some cards fell off the bus.
         """
         healths = await asyncio.gather(*(self._health(part) for part in self._parts.values()))
         found = dict(zip(self._parts, healths, strict=True))
@@ -104,7 +104,7 @@ class Readiness:
         return found
 
     async def paused(self) -> list[str] | None:
-        """Return what an admin has paused, `*` for the whole queue; None where it is not known."""
+        """Return what an admin has paused, `*` for the whole queue; None if it is not known."""
         try:
             return await self._paused.get()
         except (TimeoutError, AppError):
@@ -125,7 +125,7 @@ def _paused(pauses: Pauses) -> list[str]:
 
 
 class _Check:
-    """Asks one part; the log gets what its library said, once for each turn of its health."""
+    """Checks one part; the log gets the library's message once for each change of its health."""
 
     def __init__(self, name: str, ask: Callable[[], object]) -> None:
         self._name = name
@@ -150,6 +150,12 @@ class _Check:
         except redis.ResponseError as error:
             self._note(str(error))
             return "Redis takes no writes; jobs start within two seconds instead of at once"
+        except redis.AuthenticationError as error:
+            self._note(str(error))
+            return (
+                "Redis refuses the password of STILLREEL_REDIS_URL; jobs start within two seconds"
+                " instead of at once"
+            )
         except redis.RedisError as error:
             self._note(str(error))
             return "Redis does not answer; jobs start within two seconds instead of at once"
@@ -161,7 +167,7 @@ class _Check:
 
 
 def _write_a_row(db: Database) -> None:
-    """Commit one tiny row: a commit also waits for the replicas that a submit's would wait for."""
+    """Commit one tiny row; the commit waits for the same replicas as a submit's."""
     with db.autocommit() as connection:
         connection.execute(_WRITE)
 
@@ -177,7 +183,7 @@ def _find_a_worker(registry: EngineRegistry) -> None:
 
 
 def _find_room(registry: EngineRegistry, settings: Settings) -> None:
-    """Raise what a submit would hear, whichever model it named.
+    """Raise the error that a submit would get, whichever model it named.
 
     Raises:
         StorageFull: the disk of this machine's files is nearly full.

@@ -1,4 +1,4 @@
-"""Uploads: a place for a file that a job will use, to the store or through this gateway."""
+"""Uploads: a file that a job will use, sent to the store or through this gateway."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -43,7 +43,7 @@ class CreateUpload(KnownNames):
 class UploadView(BaseModel):
     """An upload as its owner sees it; `bytes` is null until the file is there.
 
-    The file goes to `url` by POST as multipart/form-data: all `fields` first, the file last, in a
+    Send the file to `url` by POST as multipart/form-data: all `fields` first, the file last, in a
     part named `file`.
     """
 
@@ -65,7 +65,7 @@ async def create_upload(
     base_url: BaseUrl,
     wanted: Annotated[CreateUpload | None, Body()] = None,
 ) -> UploadView:
-    """Make a place for a file of at most `max_bytes`; a job then names it as `upload_id`."""
+    """Prepare an upload of at most `max_bytes`; a job then names it as `upload_id`."""
     create = partial(
         ports.uploads.create,
         caller.owner_id,
@@ -94,7 +94,7 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
     upload = await ports.pools.database.run(end, owner_id=caller.owner_id)
 
     def remove() -> None:
-        with suppress(AppError):  # The keeper comes again.
+        with suppress(AppError):  # The keeper removes it again later.
             ports.storage.delete(upload.key)
 
     await ports.pools.storing.run(remove, owner_id=caller.owner_id)
@@ -107,8 +107,9 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:
-    """Take the file of an upload where the store is not public; a second one replaces it."""
-    upload = await find_upload(ports, caller.owner_id, upload_id)  # Before a byte is asked for.
+    """Receive the file of an upload if the store is not public; a second file replaces the
+    first."""
+    upload = await find_upload(ports, caller.owner_id, upload_id)  # Checked before a byte is read.
     await keep_file(request, ports, upload, part=FILE, is_alone=True)
 
 
@@ -118,7 +119,7 @@ async def keep_file(
     """Store one part of a form as the file of an upload, and return it.
 
     Args:
-        is_alone: refuse other file parts; else they are not looked at.
+        is_alone: refuse other file parts; else they are ignored.
 
     Raises:
         InvalidRequest: there is no such part.

@@ -1,4 +1,4 @@
-"""The images of a create request: the one each job has, and those that some engines take."""
+"""The images of a create request: the one of each job, and those that some engines take."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ MAX_FRAME: Final = 10**6
 
 @dataclass(frozen=True)
 class Images:
-    """What the client sent, none of it looked at yet; keyframes by their frames' numbers."""
+    """The images that the client sent, not checked yet; keyframes by their frames' numbers."""
 
     image: ImageSource
     last_frame: ImageSource | None = None
@@ -88,7 +88,7 @@ def _keyframes(sent: object, files: Files) -> Iterator[tuple[int, ImageSource]]:
 
 
 def _check_parts(sent: Mapping[str, Any], files: Files) -> None:
-    """Refuse a file part that nothing refers to: its name is misspelled."""
+    """Refuse a file part that nothing refers to, because its name is misspelled."""
     keyframes = sent["keyframes"] if isinstance(sent["keyframes"], list) else []
     images = [sent[name] for name in SINGLE]
     images += [each.get("image") for each in keyframes if isinstance(each, Mapping)]

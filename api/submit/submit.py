@@ -1,4 +1,4 @@
-"""From a client's request to a queued job: read, settle, store, commit, ring."""
+"""From a client's request to a queued job: read, resolve, store, commit, ring."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRequest:
-    """A create request with everything but its picture decided."""
+    """A create request with everything decided except its images."""
 
     create: CreateRequest
     offer: OfferedEngine
@@ -69,25 +69,24 @@ async def submit(
     takes_urls: bool = True,
     read: Callable[[Received], CreateRequest] | None = None,
 ) -> Submitted:
-    """Turn a request into a queued job, each slow part in its own lane.
+    """Turn a request into a queued job, each slow part in its own thread pool.
 
     Args:
-        read: checks a body that is written as another protocol has it; None is our own.
+        read: checks a body of another protocol; None means our own.
 
     Raises:
-        InvalidRequest: the fields or the picture; nothing was stored.
-        OutboundRefused: the job's own webhook could not be delivered to.
+        InvalidRequest: the fields or the image; nothing was stored.
+        OutboundRefused: nothing could be delivered to the job's own webhook.
         ModelNotAllowed: the caller's key is limited to other models.
         QueueFull, QuotaExceeded: the owner has too many jobs waiting, or no seconds left today.
-        StorageFull, WorkersFull: there is no room for one more clip.
+        StorageFull, WorkersFull: there is no disk space for one more clip.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
     settings, pools, owner_id = ports.settings, ports.pools, caller.owner_id
     max_bytes = settings.max_upload_bytes
     async with pools.body_memory.reserve(owner_id) as reservation:
-        # Until then the body is not asked for and waits where it comes from.
-        # One in chunks does not say what it will take of the disk.
+        # Until then the body is not read, and waits at its sender.
         async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
@@ -112,7 +111,7 @@ async def submit(
 async def _pictures(
     order: CheckedRequest, ports: Ports, reservation: Reservation
 ) -> Sequence[Picture]:
-    """Return what the images hold, one after another, once the webhook was judged."""
+    """Return the bytes of the images, one after another, after the webhook was checked."""
     webhook = order.create.fields.webhook
     if webhook is not None:
         url = str(webhook.url)
@@ -172,7 +171,7 @@ def _order(
 
 
 def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
-    """Return the job the key has made already, before anything is decoded or stored."""
+    """Return the job that the key has made before, before anything is decoded or stored."""
     if order.key is None:
         return None
     job = ports.queries.by_key(order.key, owner_id=order.owner_id)
@@ -180,7 +179,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 
 def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
-    """Settle the values, and queue the job with its pictures."""
+    """Resolve the values, and queue the job with its images."""
     new = job_of(order, pictures, ports)
     return queue_job(
         ports,
@@ -192,7 +191,7 @@ def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) ->
 
 
 def _expected(ports: Ports, new: NewJob) -> float | None:
-    """Return when the job ends by the estimate its client could ask for before."""
+    """Return the expected end, by the estimate that the client could have asked for before."""
     with suppress(DatabaseUnavailable):
         return ports.queues.get().engine(new.engine).estimate(new.parameters).end_seconds
     return None
@@ -203,10 +202,11 @@ def _put(picture: Picture) -> Store:
 
 
 def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
-    """Return what the job's rows say, with every value settled.
+    """Return the values of the job's rows, with every parameter resolved.
 
     Raises:
-        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card does.
+        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card has the
+            memory.
     """
     fields, spec = order.create.fields, order.offer.spec
     picture, *more = pictures
@@ -263,7 +263,7 @@ def _warnings(
 
 
 def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
-    """Return the headers as they may be kept: only the installation's secret opens them."""
+    """Return the headers as they may be stored: only the installation's secret opens them."""
     if not webhook.headers:
         return None
     _log.info("webhook_headers_kept", of=of.hex, names=sorted(webhook.headers))
@@ -274,7 +274,7 @@ def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
 def _more_inputs(
     job_id: UUID, parameters: RenderParameters, pictures: Sequence[Picture]
 ) -> tuple[Input, ...]:
-    """Return the inputs beside the first, in the order of `Images`."""
+    """Return the inputs after the first, in the order of `Images`."""
     names = [*(LAST_FRAME,) * parameters.last_frame, *map(keyframe_name, parameters.keyframes)]
     return tuple(
         Input(

@@ -1,4 +1,4 @@
-"""Plays the steps of a call over HTTP: `BlockingTransport` waits, `AsyncTransport` awaits."""
+"""Performs the steps of a call over HTTP: `BlockingTransport` waits, `AsyncTransport` awaits."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ class BlockingTransport:
         self._http = _made(httpx2.Client, address)
 
     def call(self, steps: Call[T]) -> T:
-        """Play a call and return its result."""
+        """Perform a call and return its result."""
         stream = _BlockingStream(self._http, self._address)
         try:
             step = next(steps)
@@ -44,7 +44,7 @@ class BlockingTransport:
             stream.close()
 
     def iterate(self, steps: Iteration[T]) -> Iterator[T]:
-        """Play a call and yield what it finds, as it finds it."""
+        """Perform a call and yield its results as they come."""
         stream = _BlockingStream(self._http, self._address)
         try:
             step = next(steps)
@@ -72,7 +72,7 @@ class AsyncTransport:
         self._http = _made(httpx2.AsyncClient, address)
 
     async def call(self, steps: Call[T]) -> T:
-        """Play a call and return its result."""
+        """Perform a call and return its result."""
         async with aclosing(_AsyncStream(self._http, self._address)) as stream:
             try:
                 step = next(steps)
@@ -85,7 +85,7 @@ class AsyncTransport:
                 steps.close()
 
     async def iterate(self, steps: Iteration[T]) -> AsyncIterator[T]:
-        """Play a call and yield what it finds, as it finds it."""
+        """Perform a call and yield its results as they come."""
         async with aclosing(_AsyncStream(self._http, self._address)) as stream:
             try:
                 step = next(steps)
@@ -105,7 +105,7 @@ class AsyncTransport:
 
 
 class _BlockingStream:
-    """Plays single steps, and holds the body that `Open` left open."""
+    """Performs single steps, and holds the body that `Open` left open."""
 
     def __init__(self, http: httpx2.Client, address: Address) -> None:
         self._http, self._address = http, address
@@ -152,7 +152,7 @@ class _BlockingStream:
 
 
 class _AsyncStream:
-    """Plays single steps, and holds the body that `Open` left open."""
+    """Performs single steps, and holds the body that `Open` left open."""
 
     def __init__(self, http: httpx2.AsyncClient, address: Address) -> None:
         self._http, self._address = http, address
@@ -200,7 +200,7 @@ class _AsyncStream:
 
 
 class _Translated:
-    """Has the errors of the HTTP library leave as ours."""
+    """Turns the errors of the HTTP library into ours."""
 
     def __init__(self, address: Address) -> None:
         self._url = address.url
@@ -220,7 +220,7 @@ class _Translated:
         if isinstance(error, NEVER_SENT):
             raise ConnectionFailed(
                 f"nothing answers at {self._url} ({said}); start Stillreel there, or set"
-                " STILLREEL_URL to where it is",
+                " STILLREEL_URL to its address",
                 was_sent=False,
             ) from error
         if isinstance(error, httpx2.TimeoutException):
@@ -236,7 +236,7 @@ def _made(kind: type[Http], address: Address) -> Http:
     if address.key is not None:
         headers["Authorization"] = f"Bearer {address.key}"
     try:
-        # A proxy of the environment cannot reach what only this machine can.
+        # A proxy of the environment cannot reach an address that only this machine can reach.
         return kind(base_url=address.url, headers=headers, trust_env=not address.is_this_machine)
     except httpx2.InvalidURL as error:
         raise WrongAddress(f"{address.url!r} is not an address: {error}") from error

@@ -1,4 +1,4 @@
-"""API keys in Postgres: made, rotated and ended, and read all at once."""
+"""API keys in Postgres: made, rotated and revoked, and read all at once."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Keys:
     """The keys as rows; each method is one transaction or one statement.
 
-    A key that is rotated or revoked takes the links to its owner's files with it.
+    Rotating or revoking a key also ends the links to its owner's files.
     """
 
     def __init__(self, db: Database) -> None:
@@ -54,16 +54,16 @@ class Keys:
         daily_seconds: int | None = None,
         daily_usd: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """Make a key and return it with its text, which nothing can show again.
+        """Make a key and return it with its secret, which no later call can show.
 
         Args:
             models: the only ones it may use.
-            daily_seconds: of clips that it may ask for a UTC day.
-            daily_usd: what it may spend on hosted models a UTC day; None is the settings' limit.
+            daily_seconds: seconds of clips that it may ask for in a UTC day.
+            daily_usd: what it may spend on hosted models in a UTC day; None: the settings' limit.
 
         Raises:
-            InvalidRequest: the name has other letters than names have.
-            KeyNameTaken: another key has it, or had it before it was revoked.
+            InvalidRequest: the name has characters that names may not have.
+            KeyNameTaken: another key has the name, or had it before it was revoked.
         """
         _check_name(name)
         _check_limits(is_admin, models, daily_seconds=daily_seconds, daily_usd=daily_usd)
@@ -86,7 +86,7 @@ class Keys:
             is_first = connection.execute(_HAS_NONE).scalar_one()
             row = connection.execute(_CREATE, values).mappings().first()
             if is_first and row is not None:
-                # Nobody is anonymous from now on: what was handed out meanwhile ends too.
+                # From now on nobody is anonymous, so the links of anonymous callers end too.
                 end_links(connection, ANONYMOUS)
         if row is None:
             taken = f"there is or was a key named {name}; choose another name, like {name}-2"
@@ -184,7 +184,7 @@ class Keys:
             if overlap and row["old_sha256"] is not None:
                 until = row["previous_works_until"]
                 raise RotationUnderWay(
-                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    f"the secret before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
                     " after that, or without an overlap, which ends both at once"
                 )
             given = draw_key(row["prefix"])
@@ -216,12 +216,12 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float |
     of_one = [name for name, limit in daily.items() if limit is not None]
     if is_admin and of_one:
         raise InvalidRequest(
-            f"every admin has the jobs of the house, so one admin's key takes no {of_one[0]}",
+            f"all admins are one owner, so an admin's key takes no {of_one[0]}",
             param=of_one[0],
         )
     if models is not None and not models:
         raise InvalidRequest(
-            "models names at least one; without models a key may use all", param="models"
+            "models must name at least one model; without models a key may use all", param="models"
         )
 
 

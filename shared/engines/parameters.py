@@ -65,8 +65,8 @@ class RequestedParameters(BaseModel):
     focus: Focus | None = Field(
         default=None,
         description=(
-            "What a camera moves towards and around: two fractions of the picture, from its left"
-            " and from its top. By default its middle, 0.5 and 0.5."
+            "The point that the camera moves towards and around: two fractions of the image, from"
+            " its left and from its top. The default is its middle, 0.5 and 0.5."
         ),
     )
     num_frames: Whole | None = None
@@ -91,7 +91,7 @@ class RequestedParameters(BaseModel):
     num_inference_steps: Whole | None = None
     guidance_scale: Real | None = None
     seed: Annotated[Whole | None, AfterValidator(_drawn)] = Field(
-        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, as none does."
+        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, like a missing seed."
     )
 
 
@@ -298,8 +298,8 @@ def _check_made(spec: EngineSpec, size: tuple[int, int]) -> None:
     if spec.sizes and size not in spec.sizes:
         known = ", ".join(f"{width} x {height}" for width, height in spec.sizes)
         raise InvalidRequest(
-            f"{spec.name} makes no clip of {size[0]} x {size[1]}; it makes {known}, and takes the"
-            " one nearest to the picture's shape where no width and height are sent",
+            f"{spec.name} makes no clip of {size[0]} x {size[1]}; it makes {known}, and without"
+            " width and height it takes the one nearest to the image's shape",
             param="width",
         )
 
@@ -312,17 +312,17 @@ def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) 
         ("height", asked.height, (asked.width or 0) / aspect),
     ):
         side = _snap(derived, spec.multiple) if given is None else given
+        if not MIN_SIDE <= side <= spec.max_side:
+            raise InvalidRequest(
+                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
+                f" {spec.max_side}",
+                param=name,
+            )
         if side % spec.multiple:
             below = side - side % spec.multiple
             raise InvalidRequest(
                 f"{name} {side} is not a multiple of {spec.multiple};"
                 f" try {max(below, spec.multiple)} or {below + spec.multiple}",
-                param=name,
-            )
-        if not MIN_SIDE <= side <= spec.max_side:
-            raise InvalidRequest(
-                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
-                f" {spec.max_side}",
                 param=name,
             )
         sides[name] = side

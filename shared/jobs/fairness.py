@@ -1,9 +1,9 @@
-"""A job's place in the queue, and whose jobs may start: fairness and caps as parts of SQL.
+"""A job's place in the queue, and which owners' jobs may start: fairness and caps as parts of SQL.
 
-A place is a turn. Each owner's jobs of one priority stand `SHARE` apart, and a newcomer's first
-job takes the turn that is being served now, whatever the clock says: it stands behind the jobs
-that wait there already, and before every later turn of whoever came with a thousand. Priority
-moves a job by `BONUS` from its turn.
+`claim_at` is a virtual time (start-time fair queuing). Jobs of one owner and priority are `SHARE`
+apart. The first job of a new owner gets the virtual time that is being served, whatever the clock
+says: it comes after the jobs that wait at that time already, and before every later job of an
+owner with a thousand. Priority moves a job by `BONUS` from its time.
 """
 
 from collections.abc import Mapping
@@ -32,11 +32,11 @@ FULL_OWNERS: Final = """
         (SELECT max_running FROM api_keys WHERE id = r.owner_id),
         CAST(:max_running AS integer))
 """
-"""Whoever has as many jobs running as the key's own cap or the setting's lets them have."""
+"""Owners with as many running jobs as their key's own cap or the setting allows."""
 
 _FULL: Final = f"ARRAY({FULL_OWNERS})"
 
-# One short look for each owner who waits, along the one index that is in this order.
+# One short look for each waiting owner, along the one index that has this order.
 _WAITING_OWNERS: Final = """
     WITH RECURSIVE waiting(owner) AS (
         (SELECT owner_id FROM jobs WHERE status = 'queued' ORDER BY owner_id, claim_at LIMIT 1)
@@ -47,18 +47,18 @@ _WAITING_OWNERS: Final = """
 """
 
 AT_ONCE: Final = 16
-"""Of each owner so many jobs are looked at: other claims may be taking the first ones."""
+"""Jobs of each owner that are looked at, because other claims may be taking the first ones."""
 
 
 def first_of(engine: str, may_start: str, *, locked: str) -> str:
-    """Return a query of the first job of an engine that may start, of an owner who is not full.
+    """Return a query of the first job of an engine that may start, of an owner below the cap.
 
-    While somebody is full the owners are looked at one by one: along the queue itself a claim
-    would pass all that waits of the full ones.
+    If an owner is at the cap, the owners are looked at one by one: along the queue itself a claim
+    would pass all waiting jobs of such owners.
 
     Args:
         engine: its name, as SQL.
-        may_start: what else a job must fulfil.
+        may_start: further conditions for a job.
         locked: "" or the clause that takes the row for this transaction.
     """
     return f"""
@@ -86,12 +86,13 @@ CAP: Final = """
     coalesce((SELECT max_running FROM api_keys k WHERE k.id = owner_id),
              CAST(:max_running AS integer))
 """
-"""How many jobs the owner of a row may have running, NULL without a limit."""
+"""How many jobs the owner of a row may have running; NULL means no limit."""
 
 _FIRST_DUE: Final = first_of("rival.name", "due_at <= clock_timestamp()", locked="")
 
-# The turn of the engine's running jobs, unless the first job that could start is behind: of this
-# engine, or of one that shares a worker with it. Jobs that cannot start hold no turn back.
+# The virtual time of the engine's running jobs, unless the first job that could start is earlier:
+# of this engine, or of one that shares a worker with it. Jobs that cannot start do not hold the
+# time back.
 _SERVED: Final = f"""
     coalesce(
         least(
@@ -104,8 +105,8 @@ _SERVED: Final = f"""
         clock_timestamp())
 """
 
-# An owner whose last job took this turn, ended or not, gets the next one: two owners who send
-# one job after the other would otherwise keep every third from its turn.
+# An owner whose last job had this time, ended or not, gets the next one. Otherwise two owners who
+# send one job after the other would keep every third owner waiting.
 PLACE: Final = f"""
     SELECT greatest(
         served.turn,

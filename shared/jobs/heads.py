@@ -1,4 +1,5 @@
-"""A job's head: whose it is, and what tells whether its row is still the one that was read."""
+"""A job's head: its owner, and a stamp that tells whether its row is unchanged since it was
+read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from shared.owners import LINK_EPOCH
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`stamp` is another after each change of the row or of its owner's links, and after a
-    reconnect: the server that answers then may have another past."""
+    """`stamp` differs after each change of the row or of its owner's links, and after a reconnect,
+    because another server that answers then may have another past."""
 
     owner_id: str
     is_deleted: bool
@@ -37,10 +38,10 @@ class JobHeads:
         self._newest = reads(_NEWEST)
 
     async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Head]:
-        """Return the heads of these jobs, whoever owns them, of deleted ones too.
+        """Return the heads of these jobs, of any owner, also of deleted jobs.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         asked = {str(job_id): job_id for job_id in job_ids}
         rows = await self._given.values(f"{{{','.join(asked)}}}")
@@ -66,7 +67,7 @@ class JobHeads:
 
 
 # `version` alone would miss what the keeper writes; `xmin` and `ctid` change with each update.
-# In one column, since each costs as much as the whole row does.
+# In one column, because each column costs as much as the whole row.
 _HEAD: Final = (
     f"concat_ws(' ', id, owner_id, deleted_at IS NOT NULL, version, xmin, ctid, {LINK_EPOCH})"
 )

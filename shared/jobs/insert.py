@@ -1,4 +1,4 @@
-"""The rows of a new job, or what its Idempotency-Key has made before."""
+"""The rows of a new job, or the job that its Idempotency-Key has made before."""
 
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ Made = TypeVar("Made", Job, Batch)
 
 
 def insert_job(connection: Connection, new: NewJob, limits: Limits) -> Job | None:
-    """Return the job, now with its inputs in the queue; None where the key or a limit forbids."""
+    """Return the job, now queued with its inputs; None if the key or a limit forbids it."""
     values = new.values(limits.max_queued) | {
         "max_running": limits.max_running,
         "daily_seconds": limits.daily_seconds,
@@ -34,8 +34,8 @@ def replay_or_refuse(connection: Connection, new: NewJob, limits: Limits) -> Job
     """Return the job that the key made before.
 
     Raises:
-        QueueFull, QuotaExceeded: it made none; there is no room for this one.
-        IdempotencyConflict: the key made it for another request.
+        QueueFull, QuotaExceeded: the key made none, and a limit leaves no place for this one.
+        IdempotencyConflict: the key made a job for another request.
     """
     values = {"owner_id": new.owner_id, "key": new.idempotency_key}
     row = connection.execute(sql.BY_KEY, values).mappings().first()
@@ -48,7 +48,7 @@ def replayed_batch(connection: Connection, new: NewBatch) -> Batch:
     """Return the batch that the key made before.
 
     Raises:
-        IdempotencyConflict: for another request.
+        IdempotencyConflict: the key made a batch for another request.
     """
     values = {"owner_id": new.owner_id, "key": new.idempotency_key}
     row = connection.execute(sql.BATCH_BY_KEY, values).mappings().one()

@@ -1,7 +1,7 @@
 """A page of an owner's jobs, whose work does not grow with how many there are.
 
-Each status is a walk along an index by id, and a page is merged from the five. What no index has
-(`metadata`, `q`) is looked for among the newest `SEARCHED` only.
+Each status is a walk along an index by id, and a page is merged from the five walks. Filters
+without an index (`metadata`, `q`) search only the newest `SEARCHED` jobs.
 
 A walk is bounded by rows, `(owner_id, status, id) < (…)`, and not by `owner_id = …`: only the
 index that is meant has that order. Else Postgres may take the primary key's, where it believes
@@ -24,10 +24,11 @@ from shared.paging import Cut, Page
 
 SEARCHED: Final = 5000
 FIRST_LOOK: Final = 200
-"""So many are read in their order, until a page is full; most searches end there."""
+"""Jobs that are read in order until a page is full; most searches end there."""
 
 PASSED: Final = 10_000
-"""Rows that a search goes through at most: deleted ones and those of other models lie between."""
+"""The most rows that a search passes, because deleted ones and those of other models lie
+between."""
 
 WRONG_CURSOR: Final = "after is not the id of one of your jobs"
 
@@ -41,9 +42,9 @@ class JobPage(Page[Job]):
 
 @dataclass(frozen=True, kw_only=True)
 class Filter:
-    """What a listing narrows to; None and empty mean everything.
+    """What a listing is narrowed to; None and empty mean everything.
 
-    `query` is looked for in prompts and in values of metadata, in any case of letters.
+    `query` is searched in prompts and in values of metadata, in any letter case.
     """
 
     status: Status | None = None
@@ -98,7 +99,7 @@ def read_page(
 
 
 def _in_json(query: str) -> str:
-    """Return the text as it stands in JSON that Postgres has written out."""
+    """Return the text as it is in JSON that Postgres writes."""
     return json.dumps(query, ensure_ascii=False)[1:-1]
 
 
@@ -149,7 +150,7 @@ def _walk(
 
 
 def _columns(narrow: Filter) -> tuple[str, str]:
-    """Return the columns of the index that has the filter, and their values but for the id."""
+    """Return the columns of the index that has the filter, and their values except the id."""
     if narrow.engine is None:
         return "owner_id, status, id", ":owner_id, one.name"
     return "owner_id, engine, status, id", ":owner_id, :engine, one.name"
@@ -183,7 +184,7 @@ def _ordered(by: str, order: str) -> str:
 _LOWEST: Final = UUID(int=0)
 _HIGHEST: Final = UUID(int=2**128 - 1)
 
-# Looking at metadata as one text is a fourth of the work of taking it apart.
+# Searching metadata as one text is a fourth of the work of parsing it.
 _MATCHES: Final = """
     metadata @> CAST(:metadata AS jsonb)
     AND (CAST(:query AS text) IS NULL
@@ -213,7 +214,7 @@ _SEARCH: Final = f"""
     ORDER BY id {{order}} LIMIT :limit
 """  # noqa: S608 (constants)
 
-# A batch has a hundred jobs at most: they are read first, whatever else is asked of them.
+# A batch has at most a hundred jobs, so they are read first, whatever other filters there are.
 _BATCH: Final = f"""
     WITH batch AS MATERIALIZED (
         SELECT * FROM jobs WHERE batch_id = :batch_id AND owner_id = :owner_id

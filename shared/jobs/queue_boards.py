@@ -1,4 +1,4 @@
-"""Reading the state of all queues, by one statement however many ask for a place in one."""
+"""Reads the state of all queues by one statement, however many callers ask for a place in one."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,17 +13,18 @@ from shared.engines.registry import WORKER_ALIVE_SECONDS
 from shared.jobs.estimates import EngineQueue, QueueBoard, Rendered
 
 LOOKED_AT: Final = 300
-"""Among so many that ended last on an engine, the newest that succeeded are its history."""
+"""The newest ended jobs of an engine that are read; its history is the newest of them that
+succeeded."""
 
 SAMPLE: Final = 200
 EXACT: Final = 100
-"""The first so many places in a queue are exact; those behind are known to a tenth."""
+"""The first places of a queue that are exact; the later ones are known to a tenth."""
 
 NEAR: Final = 1000
-"""Up to here every tenth place is known, and from here on every hundredth."""
+"""Up to this place every tenth is known, and from here on every hundredth."""
 
 RIGHT_SHARE: Final = 0.25
-"""An estimate was right where the end was off by no more than this share of the whole time."""
+"""An estimate was right if the end was off by no more than this share of the whole time."""
 
 RIGHT_SECONDS: Final = 10.0
 """... or by no more than this."""
@@ -35,7 +36,7 @@ TAIL_SECONDS: Final = 3.0
 
 @dataclass(frozen=True)
 class _Tail:
-    """What stood in a queue, when all of it was counted last."""
+    """The jobs of a queue when all of it was last counted."""
 
     read_at: float
     queued: int
@@ -51,7 +52,7 @@ class QueueBoards:
         self._tails: Mapping[str, _Tail] = {}
 
     def read(self) -> QueueBoard:
-        """Return every engine's queue as it stands now, of a long one its first places."""
+        """Return every engine's queue as it is now; of a long one its first places."""
         values = {
             "alive": WORKER_ALIVE_SECONDS,
             "looked_at": LOOKED_AT,
@@ -88,7 +89,7 @@ def _queue(row: RowMapping, at: datetime, tail: _Tail | None) -> EngineQueue:
     if tail is not None:
         last = claims[EXACT - 1]
         marks += [mark for mark in tail.marks if mark[0] > last and mark[1] > EXACT]
-        # Some may have left it since, and no end was seen of what is there now.
+        # Some jobs may have left the queue since, and the end of the current ones was not seen.
         queued = max(queued, tail.queued)
         oldest_at = min(oldest_at, tail.oldest_at)
     return EngineQueue(
@@ -106,9 +107,7 @@ def _queue(row: RowMapping, at: datetime, tail: _Tail | None) -> EngineQueue:
     )
 
 
-# A running job that has said nothing of its end has as long to go as is usual: it is None here.
-# What ended is bounded by rows, as lists are: by `engine = …` Postgres may walk along the index of
-# all that ended, which are others' where an engine has rendered nothing for long.
+# A running job without a known end counts with the usual time: it is None here.
 _BOARD: Final = text("""
 SELECT e.name AS engine, q.*, r.*, h.*,
     EXISTS (SELECT FROM pauses p WHERE p.engine IN (e.name, '')) AS is_paused,

@@ -1,4 +1,4 @@
-"""The SQL of each transition, its guard taken from TRANSITIONS; `transitions.py` runs it."""
+"""The SQL of each transition, with its guard from TRANSITIONS; `transitions.py` runs it."""
 
 from typing import Final
 
@@ -39,12 +39,12 @@ def _transition(event: Event, assignments: str, where: str, returning: str = "*"
 _FENCE: Final = "id = :id AND attempt = :attempt"
 _ERROR: Final = "error_code = :code, error_message = :message, error_retryable = :retryable"
 
-# One owner's submits and claims stand in line, so that turns and caps are exact.
+# Submits and claims of one owner wait for each other, so that turns and caps are exact.
 LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_id AS text)))")
 SUBMITS: Final = 7_860_003
 CLAIMS: Final = 7_860_004
 
-# Oldest first does not matter; the order of names is the same each time.
+# They need not be in order of age; the order of names is the same each time.
 INPUTS: Final = (
     "coalesce((SELECT jsonb_agg(to_jsonb(i) ORDER BY i.name) FROM inputs i"
     " WHERE i.job_id = jobs.id), '[]')"
@@ -95,10 +95,10 @@ RETURNING *, {BATCH_LINK_EPOCH} AS link_epoch
 _MAY_START: Final = (
     "due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
-    # What its engine's spec, as this worker has it, honours.
+    # The fields that its engine's spec, as this worker has it, honours.
     " AND (needs = '{}' OR needs <@ ARRAY("
     "SELECT jsonb_array_elements_text(CAST(:honours AS jsonb) -> engine)))"
-    # A card of unknown size takes all.
+    # A card of unknown size takes all jobs.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
 )
 
@@ -156,7 +156,8 @@ COMPLETE: Final = _transition(
 
 PUBLISHED: Final = text(f"SELECT true FROM jobs WHERE {_FENCE} AND status = 'succeeded'")
 
-# A queued job may fail too, but not by the worker that lost it: its attempt is still the newest.
+# A queued job may fail too, but not through the worker that lost it, whose attempt is still the
+# newest.
 FAIL: Final = _transition(
     Event.FAIL,
     f"{_ERROR}, metrics = CAST(:metrics AS jsonb)",
@@ -169,7 +170,7 @@ CANCEL: Final = _transition(
     "id = :id AND owner_id = :owner_id AND deleted_at IS NULL",
 )
 
-# In one order, so that two who cancel one batch do not wait for each other.
+# In one order, so that two cancels of one batch do not wait for each other.
 CANCEL_BATCH: Final = _transition(
     Event.CANCEL,
     "error_code = NULL, error_message = NULL",
@@ -207,7 +208,7 @@ def lose(where: str) -> TextClause:
 
 
 def fail_lost(where: str) -> TextClause:
-    """Return the statement that ends lost jobs that have no failure left."""
+    """Return the statement that ends lost jobs which have no failure left."""
     return _transition(
         Event.FAIL,
         "error_code = 'worker_lost', error_retryable = true,"

@@ -25,14 +25,14 @@ from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
-"""Longer than any upload still in flight after its lease ended."""
+"""Longer than any upload that is still under way after its lease ended."""
 
 _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
 
 class Announcer(Protocol):
     def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
-        """Tell whoever waits that a job has changed; may be lost, must not block."""
+        """Announce to waiters that a job has changed; it may be lost, and must not block."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a running job is, for show; `eta_seconds` is what is left of the whole job.
+    """The progress of a running job, for clients; `eta_seconds` is the remaining time of the whole
+    job.
 
-    `preview_step` is the step whose picture lies in the preview store.
+    `preview_step` is the step of the image in the preview store.
     """
 
     stage: Stage
@@ -74,13 +75,13 @@ class Jobs:
         max_running: int | None = None,
         paid_micros: int | None = None,
     ) -> None:
-        """Bring up the transitions of one process.
+        """Open the transitions of one process.
 
         Args:
-            first_try: how long webhooks wait before they are tried for the first time.
-            max_running: for each owner whose key has no such cap of its own.
-            paid_micros: what each owner may spend on hosted models a UTC day, in millionths of
-                a dollar; None is no limit.
+            first_try: how long webhooks wait before their first try.
+            max_running: the cap of each owner whose key has none of its own.
+            paid_micros: what each owner may spend on hosted models in a UTC day, in millionths of
+                a dollar; None means no limit.
         """
         self._db = db
         self._announcer = announcer
@@ -92,14 +93,15 @@ class Jobs:
     def submit(
         self, new: NewJob, *, max_queued: int, daily_seconds: int | None = None
     ) -> tuple[Job, bool]:
-        """Queue a job; return it, and whether the key had made it before.
+        """Queue a job; return it, and whether the key made it before.
 
         Args:
-            daily_seconds: of clips that the owner may ask for a UTC day; None is no limit.
+            daily_seconds: seconds of clips that the owner may ask for in a UTC day; None means no
+                limit.
 
         Raises:
             QueueFull: the owner has `max_queued` jobs waiting.
-            QuotaExceeded: so many seconds are not left today.
+            QuotaExceeded: not enough seconds are left today.
             IdempotencyConflict: the key belongs to another request.
         """
         limits = self._limits(max_queued, daily_seconds)
@@ -122,7 +124,7 @@ class Jobs:
         max_queued: int,
         daily_seconds: int | None = None,
     ) -> tuple[Batch, Sequence[Job] | None]:
-        """Queue a batch whole or not at all; return it and its jobs, None where it is a repeat.
+        """Queue a batch as a whole or not at all; return it and its jobs, None if it is a repeat.
 
         Raises:
             QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
@@ -138,7 +140,7 @@ class Jobs:
             if made is None:
                 return replayed_batch(connection, batch), None
             jobs = []
-            # By engine, so that days of usage are locked in the order in which ends lock them.
+            # By engine, so that days of usage are locked in the same order as by ends.
             for new in sorted(news, key=lambda each: (each.engine, each.batch_position)):
                 job = insert_job(connection, new, limits)
                 if job is None:
@@ -149,11 +151,11 @@ class Jobs:
         return Batch.from_row(made), jobs
 
     def cancel_batch(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
-        """End what lives of a batch; what has ended stays as it is.
+        """End the jobs of a batch that have not ended; ended jobs stay as they are.
 
         Raises:
             NotFound: the owner has no such batch.
-            JobTerminal: all of it had ended before anybody canceled it.
+            JobTerminal: all jobs had ended before the cancel.
         """
         values = {"batch_id": batch_id, "owner_id": owner_id}
         grace = {"grace": self._lease + SWEEP_GRACE}
@@ -183,12 +185,13 @@ class Jobs:
         card_bytes: int | None = None,
         residency: Residency | None = None,
     ) -> Job | None:
-        """Take the best queued job of these engines, or None when there is none.
+        """Take the best queued job of these engines, or return None if there is none.
 
         Args:
-            engines: each with what its spec honours, or their names alone: a job that needs
-                more is left to a worker of a later release.
-            card_bytes: the memory of the worker's card: what needs more is left to another.
+            engines: each with the fields that its spec honours, or only their names; a job that
+                needs more is left to a worker of a later release.
+            card_bytes: the memory of the worker's card; a job that needs more is left to another
+                worker.
             residency: the model on that card, whose jobs come first (`SWAP_RANK`).
         """
         honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
@@ -243,7 +246,8 @@ class Jobs:
         return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
 
     def hand_back_all(self, *, worker: str) -> list[Job]:
-        """Queue again, uncharged, what a worker still held when its drain was cut short."""
+        """Queue again, uncharged, the jobs that a worker still held when its drain was cut
+        short."""
         return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})
 
     def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
@@ -263,7 +267,7 @@ class Jobs:
     def fail(
         self, claim: Claim, error: AppError, *, retryable: bool, metrics: Mapping[str, Any]
     ) -> Job:
-        """End the job with an error its client can read."""
+        """End the job with an error that its client can read."""
         values = {
             "code": error.code,
             "message": error.message,
@@ -274,12 +278,12 @@ class Jobs:
         return self._fenced_transition(sql.FAIL, claim, values)
 
     def has_published(self, claim: Claim) -> bool:
-        """Tell whether the job's result is this attempt's, after an answer was lost."""
+        """Say whether the job's result is this attempt's, after an answer was lost."""
         with self._db.autocommit() as connection:
             return bool(connection.execute(sql.PUBLISHED, _fenced(claim, {})).scalar())
 
     def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
-        """End a live job at its owner's wish; a canceled one is returned as it is.
+        """End a live job for its owner; a canceled job is returned unchanged.
 
         Raises:
             NotFound: the owner has no such job.
@@ -298,7 +302,7 @@ class Jobs:
         return job
 
     def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
-        """Cancel the job if it lives and bury it: it answers 404 from now on.
+        """Cancel the job if it has not ended, and mark it as deleted: it answers 404 from then on.
 
         Raises:
             NotFound: the owner has no such job.
@@ -314,16 +318,17 @@ class Jobs:
         return job
 
     def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
-        """Take back at once what a worker held that is known to be dead."""
+        """Take back at once the jobs of a worker that is known to be dead."""
         return self._lose(sql.HELD_BY, {"worker": worker}, max_attempts)
 
     def give_up_earlier(self, *, worker: str, max_attempts: int) -> list[Job]:
-        """Take back what earlier children held in this one's place (`place#incarnation`)."""
+        """Take back the jobs of earlier children in this one's place (`place#incarnation`)."""
         values = {"worker": worker, "place": worker.partition("#")[0]}
         return self._lose(sql.HELD_BY_EARLIER, values, max_attempts)
 
     def reap(self, *, max_attempts: int) -> list[Job]:
-        """Take back the jobs whose lease ran out: queued again, or failed as worker_lost."""
+        """Take back the jobs whose lease ran out: queue them again, or fail them as
+        worker_lost."""
         return self._lose(sql.LATE, {}, max_attempts)
 
     def time_out(self) -> list[Job]:
@@ -369,13 +374,14 @@ class Jobs:
 
 
 class _OneTooMany(Exception):
-    """Another claim of the same owner came first; the next look sees it."""
+    """Another claim of the same owner came first; the next claim sees it."""
 
 
 def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
-    """Undo a claim that, with one that was under way beside it, would break the owner's cap.
+    """Undo a claim that, together with a concurrent one, would exceed the owner's cap.
 
-    Neither saw the other's job run. In line, the second does.
+    Neither claim saw the other's job run. Because they wait for each other here, the second one
+    does.
     """
     connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
     if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:

@@ -1,6 +1,6 @@
 """The tables, in their final form; `migrations/` makes them and a test compares the two.
 
-Whoever imports one has them all: they refer to each other by name.
+Importing one of these modules imports all of them, because they refer to each other by name.
 """
 
 from shared.tables import access, figures, jobs, webhooks, workers

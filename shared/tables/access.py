@@ -36,7 +36,7 @@ api_keys = Table(
     time_column("created_at", now=True),
     time_column("last_used_at"),
     time_column("revoked_at"),
-    # What a rotation replaced, while both work; the keeper forgets it.
+    # The hash that a rotation replaced, while both work; the keeper removes it.
     Column("previous_sha256", Text),
     time_column("previous_works_until"),
     time_column("rotated_at"),
@@ -46,9 +46,9 @@ owners = Table(
     "owners",
     metadata,
     id_column(),
-    # NULL but for an owner whom a login proxy vouches for.
+    # NULL except for an owner from a login proxy.
     Column("login", Text, unique=True),
-    # Links that carry a lower number open nothing.
+    # Links that contain a lower number open nothing.
     Column("link_epoch", BigInteger, nullable=False, server_default=text("0")),
     time_column("created_at", now=True),
 )
@@ -59,7 +59,7 @@ sessions = Table(
     Column("token_sha256", Text, primary_key=True),
     # NULL for the ADMIN_KEY of the settings.
     Column("key_id", Uuid, ForeignKey("api_keys.id", ondelete="CASCADE")),
-    # Tells whether the key still has the text that the session was made with.
+    # Tells whether the key still has the secret that the session was made with.
     Column("key_mark", Text, nullable=False),
     time_column("created_at", now=True),
     time_column("expires_at", null=False),

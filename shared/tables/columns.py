@@ -1,4 +1,4 @@
-"""What the tables have in common: how their constraints are named, and columns of many."""
+"""Parts that the tables share: the names of constraints, and common columns."""
 
 from datetime import datetime
 from typing import Any

@@ -1,11 +1,11 @@
-"""Figures that outlive the rows they were counted from, and what readiness writes."""
+"""Figures that outlive the rows that they were counted from, and the row that readiness writes."""
 
 from sqlalchemy import BigInteger, Column, Date, Double, Index, Table, Text, Uuid, text
 
 from shared.tables.columns import metadata, time_column
 
-# What ended so far, counted: rows are purged, and the figures of a scrape may only grow. `engine`
-# is empty where the outcome is a webhook's.
+# Counts of all that has ended: rows are purged, but the figures of a scrape may only grow.
+# `engine` is empty if the outcome is a webhook's.
 tallies = Table(
     "tallies",
     metadata,
@@ -16,8 +16,8 @@ tallies = Table(
     Column("seconds", Double, nullable=False, server_default=text("0")),
 )
 
-# How far the tallies have come: jobs that ended before `until_at`, tries up to `until_id`.
-# `seen_id` was the newest try at the last look.
+# How far the counting is: jobs that ended before `until_at`, tries up to `until_id`. `seen_id` was
+# the newest try at the last look.
 tally_marks = Table(
     "tally_marks",
     metadata,
@@ -27,9 +27,9 @@ tally_marks = Table(
     Column("seen_id", BigInteger, nullable=False, server_default=text("0")),
 )
 
-# What each owner asked for and got, by UTC day and engine. `reserved_ms` is of the clips submitted
-# that day, but for those that failed or were canceled: what a key's daily limit is compared with.
-# The others count on the day of the end.
+# What each owner asked for and received, by UTC day and engine. `reserved_ms` is that of the clips
+# submitted that day, except those that failed or were canceled; a key's daily limit is compared
+# with it. The other figures count on the day of the end.
 usage_days = Table(
     "usage_days",
     metadata,
@@ -42,7 +42,7 @@ usage_days = Table(
     Column("canceled", BigInteger, nullable=False, server_default=text("0")),
     Column("video_ms", BigInteger, nullable=False, server_default=text("0")),
     Column("render_seconds", Double, nullable=False, server_default=text("0")),
-    # Of paid providers, in millionths of a dollar: as the two of milliseconds.
+    # For paid providers, in millionths of a dollar, like the two values of milliseconds.
     Column("reserved_micros", BigInteger, nullable=False, server_default=text("0")),
     Column("cost_micros", BigInteger, nullable=False, server_default=text("0")),
     Index("usage_days_paid_idx", "day", postgresql_where=text("cost_micros > 0")),

@@ -1,4 +1,4 @@
-"""Jobs, what they are given and what is noted of them."""
+"""Jobs, their inputs, and the notes about them."""
 
 from sqlalchemy import (
     BigInteger,
@@ -29,7 +29,7 @@ batches = Table(
     json_column("metadata"),
     Column("idempotency_key", Text),
     Column("idempotency_fingerprint", Text),
-    # Where `batch.finished` goes; the jobs have an address of their own for their ends.
+    # The receiver of `batch.finished`; the jobs have an address of their own for their ends.
     Column("webhook_url", Text),
     Column("webhook_headers", Text),
     Column("total", Integer, nullable=False, server_default=text("0")),
@@ -68,13 +68,14 @@ jobs = Table(
     Column("image_sha256", Text, nullable=False),
     Column("image_width", Integer, nullable=False),
     Column("image_height", Integer, nullable=False),
-    # What the clip needs of a card; NULL where its engine does not say.
+    # The GPU memory that the clip needs; NULL if its engine does not say.
     Column("gpu_bytes", BigInteger),
-    # What a paid provider takes for the clip, in millionths of a dollar; NULL where nobody does.
+    # A paid provider's price for the clip, in millionths of a dollar; NULL if there is no
+    # provider.
     Column("price_micros", BigInteger),
-    # What a worker must honour to render it as asked; one that does not leaves it alone.
+    # The fields that a worker must honour to render it as asked; other workers do not claim it.
     Column("needs", ARRAY(Text), nullable=False, server_default=text("'{}'")),
-    # Written by nobody. It stays while gateways of the last release may select it.
+    # No process writes it. It stays while gateways of the last release may select it.
     Column("keyframes", JSONB),
     Column("source", Text, nullable=False),
     Column("request_id", Text),
@@ -89,7 +90,7 @@ jobs = Table(
     Column("webhook_headers", Text),
     json_column("metadata"),
     Column("warnings", JSONB, nullable=False, server_default=text("'[]'")),
-    # What the estimate at its making said of the whole time; NULL where it said nothing.
+    # The estimate of the whole time when the job was made; NULL if there was none.
     Column("expected_seconds", Double),
     time_column("created_at", now=True),
     time_column("claim_at", null=False),
@@ -103,7 +104,7 @@ jobs = Table(
     Column("step", Integer),
     Column("total_steps", Integer),
     Column("eta_seconds", Double),
-    # The step that the newest preview shows; NULL while there is none. The picture is in Redis.
+    # The step that the newest preview shows; NULL while there is none. The image is in Redis.
     Column("preview_step", Integer),
     Column("error_code", Text),
     Column("error_message", Text),
@@ -149,7 +150,7 @@ jobs = Table(
         "id",
         postgresql_where=text("deleted_at IS NULL"),
     ),
-    # Whoever follows an owner's jobs asks for what ended or was deleted since.
+    # Clients that follow an owner's jobs ask for those that ended or were deleted since.
     Index(
         "jobs_owner_finished_idx",
         "owner_id",
@@ -206,7 +207,8 @@ inputs = Table(
     CheckConstraint("kind IN ('image', 'audio', 'video')", name="kind"),
 )
 
-# What an engine noted of a job that the next attempt goes on from; each write names its attempt.
+# An engine's notes about a job, with which the next attempt continues; each write names its
+# attempt.
 checkpoints = Table(
     "checkpoints",
     metadata,
@@ -214,7 +216,7 @@ checkpoints = Table(
     Column("name", Text, primary_key=True),
     Column("attempt", Integer, nullable=False),
     Column("value", JSONB, nullable=False),
-    # Something lives outside of here that has to be ended when the job is canceled.
+    # Something on another server must be ended when the job is canceled.
     Column("is_open", Boolean, nullable=False, server_default=text("false")),
     time_column("written_at", now=True),
     Index("checkpoints_open_idx", "job_id", postgresql_where=text("is_open")),

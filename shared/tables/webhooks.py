@@ -1,4 +1,4 @@
-"""Webhooks: where they go, and every try of each."""
+"""Webhooks: their receivers, and every try of each delivery."""
 
 from sqlalchemy import (
     BigInteger,
@@ -50,7 +50,7 @@ deliveries = Table(
     metadata,
     id_column(),
     owner_column(),
-    # Both are NULL for a test event, which tells of nothing.
+    # Both are NULL for a test event, which is about no job.
     Column("job_id", Uuid, ForeignKey("jobs.id")),
     Column("batch_id", Uuid, ForeignKey("batches.id", ondelete="CASCADE")),
     Column("endpoint_id", Uuid, ForeignKey("webhook_endpoints.id"), nullable=False),

@@ -1,4 +1,4 @@
-"""Workers, the engines that they offer, and which of those are paused."""
+"""Workers, the engines that they offer, and which of these engines are paused."""
 
 from sqlalchemy import BigInteger, Column, Double, Integer, Table, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -14,15 +14,15 @@ workers = Table(
     Column("device", Text, nullable=False),
     Column("device_name", Text),
     Column("vram_bytes", BigInteger),
-    # Room where clips are made; NULL from a worker that does not say.
+    # The free space where clips are made; NULL if the worker does not report it.
     Column("free_bytes", BigInteger),
     Column("engines", ARRAY(Text), nullable=False),
     Column("resident_engine", Text),
     Column("state", Text, nullable=False),
     Column("model_loads", BigInteger, nullable=False, server_default=text("0")),
-    # What these loads took, with the unloading of the model before.
+    # The time of these loads, including the unloading of the previous model.
     Column("load_seconds", Double, nullable=False, server_default=text("0")),
-    # Engine -> how its weights stand there.
+    # Engine -> the state of its weights there.
     Column("weights", JSONB, nullable=False, server_default=text("'{}'")),
     time_column("started_at", now=True),
     time_column("beat_at", now=True),
@@ -38,7 +38,7 @@ engines = Table(
     time_column("updated_at", now=True),
 )
 
-# Engines whose jobs wait until an admin resumes them; an empty name is every engine.
+# Engines whose jobs wait until an admin resumes them; an empty name means every engine.
 pauses = Table(
     "pauses",
     metadata,

@@ -150,7 +150,7 @@ def test_a_clip_made_here_loads_its_settings(
     page.locator(".further summary").click()
     expect(page.locator("#seed")).to_have_value("7")
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "foreign.mp4")
-    expect(page.locator(".toast.bad")).to_contain_text("carries no settings")
+    expect(page.locator(".toast.bad")).to_contain_text("has no settings")
 
 
 @pytest.mark.extended
@@ -179,7 +179,7 @@ def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
     fake_worker.offer(HOSTED)
     page = guest.page
     enter(page, studio)
-    expect(page.locator(".hosted")).to_contain_text("go to Runway, for about $0.1 a second")
+    expect(page.locator(".hosted")).to_contain_text("are sent to Runway, for about $0.1 a second")
     expect(page.get_by_text("512p")).to_have_count(0)
     page.locator(".sample").first.click()
     page.locator(".big").click()

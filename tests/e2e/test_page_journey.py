@@ -134,7 +134,7 @@ def test_frames_are_stepped_through_one_by_one(
     count = page.locator(".transport .count")
     seen = [count.inner_text()]
     for _ in range(2):
-        page.get_by_role("button", name="Frame after").click()
+        page.get_by_role("button", name="Next frame").click()
         until(lambda: count.inner_text() != seen[-1], "the next frame shows")
         seen.append(count.inner_text())
     assert [each.split(" ")[0] for each in seen] == ["1", "2", "3"]

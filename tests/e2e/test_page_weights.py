@@ -21,7 +21,10 @@ def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> No
     ("locale", "missing", "half"),
     [
         ("en-GB", "weights are not there yet: pull them", "25 % of 8 GB"),
-        ("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
+        pytest.param(
+            *("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
+            marks=pytest.mark.extended,
+        ),
     ],
 )
 def test_a_download_is_seen_to_go_on_and_to_end(

@@ -75,10 +75,3 @@ def visit(browser: Browser, **options: Any) -> Iterator[Visit]:
         yield Visit(context.new_page())
     finally:
         context.close()
-
-
-@contextlib.contextmanager
-def open_page() -> Iterator[tuple[Page, list[str]]]:
-    """Yield a page, and what its console says of errors and warnings as they come."""
-    with launched() as browser, visit(browser) as guest:
-        yield guest.page, guest.complaints

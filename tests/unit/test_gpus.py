@@ -109,7 +109,7 @@ def test_cards_are_chosen_as_cuda_takes_them(
         ("7", "names 7; the cards of this host are: 0 GPU-1111"),
         ("GPU-9", "names GPU-9; the cards"),
         ("MIG-9", "names MIG-9; the cards"),
-        ("GPU-", "names GPU-, which begins more than one UUID"),
+        ("GPU-", "names GPU-, and several UUIDs begin with it"),
         ("1,GPU-6111", "names the card GPU-6111 twice"),
         ("two", "names two; the cards"),
     ],

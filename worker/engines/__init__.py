@@ -121,7 +121,7 @@ def _find_class(entry: EngineEntry, named: str) -> None:
     spec = getattr(found, "spec", None)
     if isinstance(spec, EngineSpec) and spec.name != entry.name:
         raise InvalidRequest(
-            f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            f"{named}, whose spec has the name {spec.name}; write {spec.name}={entry.target}",
             param="ENGINES",
         )
 

@@ -1,4 +1,4 @@
-"""Building what one worker process renders with, and taking it down again."""
+"""Builds what one worker process renders with, and closes it again."""
 
 import os
 import secrets
@@ -38,21 +38,22 @@ from worker.supervisor.worker_config import WorkerConfig
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 POOL_SIZE: Final = 5
 MOST_MORE_CONNECTIONS: Final = 10
-"""For a process of many jobs: each asks for a moment at a time."""
+"""For a process of many jobs, each of which needs a connection for a moment at a time."""
 
 DATABASE_PAUSE_SECONDS: Final = 1.0
 STORAGE_READ: Final = timedelta(seconds=60)
-PREVIEW_SECONDS: Final = 1.0  # As long as a beat may be late, for a cancel is noticed by one.
+# As long as a beat may be late, because a cancel is noticed by a beat.
+PREVIEW_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class RenderContext:
-    """Everything one worker process renders with, built once.
+    """All that one worker process renders with, built once.
 
-    `card_bytes` is its card's memory; None without a card, or where it is not known. `places` is
-    how many jobs it renders at once.
+    `card_bytes` is its card's memory; None without a card, or if it is not known. `places` is how
+    many jobs it renders at once.
     """
 
     name: str
@@ -75,7 +76,7 @@ class RenderContext:
 
 
 def scratch_bytes() -> int | None:
-    """Return the room in the folder where clips are made, None where it cannot be known."""
+    """Return the free space in the folder where clips are made; None if it is not known."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:
@@ -83,9 +84,9 @@ def scratch_bytes() -> int | None:
 
 
 def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
-    """Build a worker's ports, take back what its predecessor held, and show it to the gateway.
+    """Build a worker's ports, take back the jobs of its predecessor, and show it to the gateway.
 
-    Waits for the database as long as it takes: a worker without one has nothing to do.
+    It waits for the database as long as necessary, because a worker without one can do nothing.
     """
     heartbeat_file = HeartbeatFile(Path(config.heartbeat_path))
     incarnation = secrets.randbits(32)
@@ -172,7 +173,7 @@ def _finisher(
 
 
 def close_context(context: RenderContext) -> None:
-    """End in order: the tail, the leases, and a last word to the gateway."""
+    """Close in order: the finisher, the leases, and a last report to the gateway."""
     context.finisher.wait()
     context.ending_elsewhere.close()
     context.leases.close()

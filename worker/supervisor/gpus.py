@@ -33,37 +33,37 @@ _GIGABYTES: Final = re.compile(r"(\d+)gb")
 
 
 _REMEDY: Final = (
-    "mend the driver (often a restart of the host does), or render without cards:"
+    "repair the driver (a restart of the host often helps), or render without cards:"
     " STILLREEL_GPUS=none"
 )
 
 
 class CardsUnknown(AppError):
-    """The host has cards, and its driver does not say which."""
+    """The host has cards, but its driver does not say which."""
 
     code = "cards_unknown"
 
 
 @dataclass(frozen=True)
 class Host:
-    """Where a host tells of its cards, and how long it may take for it."""
+    """The places where a host shows its cards, and the time limit for the answer."""
 
     driver: Path = DRIVER
     pci: Path = PCI
     nvidia_smi_seconds: float = NVIDIA_SMI_SECONDS
 
     def has_cards(self) -> bool:
-        """Say whether the kernel knows a card of NVIDIA's, with a driver or without."""
+        """Say whether the kernel knows an NVIDIA card, with a driver or without."""
         return bool(self.cards_of_the_driver()) or any(map(_is_card, _entries(self.pci)))
 
     def cards_of_the_driver(self) -> list[str]:
         return sorted(path.name for path in _entries(self.driver))
 
     def unused(self, why: str) -> str:
-        return f"this host has a card of NVIDIA's, and {why}" if self.has_cards() else ""
+        return f"this host has an NVIDIA card, but {why}" if self.has_cards() else ""
 
     def ask(self, program: str, *arguments: str) -> tuple[int, str]:
-        """Return nvidia-smi's exit status and all that it said."""
+        """Return nvidia-smi's exit status and its output."""
         try:
             answer = subprocess.run(
                 [program, *arguments],
@@ -96,13 +96,13 @@ class Gpu:
 
     @property
     def pin(self) -> str:
-        """What CUDA_VISIBLE_DEVICES takes; numbers shift when a card before it is lost."""
+        """The value for CUDA_VISIBLE_DEVICES; numbers shift when a card before it is lost."""
         return self.uuid or self.index
 
 
 @dataclass(frozen=True)
 class LostGpu:
-    """A card that no longer answers; its number is "" where only its place on the bus is known."""
+    """A card that no longer answers; its number is "" if only its place on the bus is known."""
 
     index: str
     reason: str
@@ -116,7 +116,8 @@ class LostGpu:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at the host found; `warning` says why cards that may be there are not used."""
+    """The result of a search of the host; `warning` says why cards that may be there are not
+    used."""
 
     gpus: Sequence[Gpu] = ()
     lost: Sequence[LostGpu] = ()
@@ -127,7 +128,8 @@ def find_gpus(host: Host = THIS_HOST) -> Found:
     """Ask nvidia-smi for the cards.
 
     Raises:
-        CardsUnknown: it fails on a host that has cards, which must not pass for one without.
+        CardsUnknown: it fails on a host that has cards, which must not count as a host without
+            cards.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
@@ -141,7 +143,7 @@ def find_gpus(host: Host = THIS_HOST) -> Found:
     if status == 0 or (_NO_DEVICES.search(said) and not host.cards_of_the_driver()):
         return Found(warning=host.unused("nvidia-smi shows no card"))
     if _NO_DRIVER.search(said) and not host.has_cards():
-        return Found(warning="nvidia-smi is installed, and no driver of NVIDIA's is loaded")
+        return Found(warning="nvidia-smi is installed, but no NVIDIA driver is loaded")
     raise CardsUnknown(f"nvidia-smi failed with status {status}: {_last_line(said)}; {_REMEDY}")
 
 
@@ -163,7 +165,7 @@ def _read(said: str) -> Found:
 
 
 def _one_by_one(host: Host, program: str, first: Found) -> Found:
-    """Ask for each card: a list of all may end at the one that is lost."""
+    """Ask for each card, because a list of all may end at the lost one."""
     names = host.cards_of_the_driver() or [str(number) for number in range(MOST_CARDS)]
     gpus, lost = list(first.gpus), list(first.lost)
     ends_at = time.monotonic() + ALL_CARDS_SECONDS
@@ -183,7 +185,7 @@ def _one_by_one(host: Host, program: str, first: Found) -> Found:
 
 
 def _with_instances(host: Host, program: str, gpus: Sequence[Gpu]) -> list[Gpu]:
-    """Return the cards, those that are split replaced by their MIG instances."""
+    """Return the cards, with split cards replaced by their MIG instances."""
     _, said = host.ask(program, "-L")
     instances = list(_instances(said, {gpu.index: gpu for gpu in gpus}))
     split = {instance.index.partition(".")[0] for instance in instances}

@@ -1,4 +1,5 @@
-"""`python -m worker.weights`: get, list, check and remove weights, or make small ones to try."""
+"""`python -m worker.weights`: download, list, check and remove weights, or make small ones to
+try."""
 
 import argparse
 import os
@@ -13,7 +14,7 @@ from worker.weights.catalogue import LAYOUTS, Layouts
 
 
 def main(arguments: Sequence[str] | None = None, known: Layouts = LAYOUTS) -> int:
-    """Return 0, or 1 where something is missing, damaged or refused."""
+    """Return 0, or 1 if something is missing, damaged or refused."""
     asked = _parser().parse_args(arguments)
     settings = read_settings()
     os.environ.update(sparing_own_servers(os.environ, settings))
@@ -23,7 +24,7 @@ def main(arguments: Sequence[str] | None = None, known: Layouts = LAYOUTS) -> in
         commands.say(f"stillreel: {error.message}")
         return 1
     except KeyboardInterrupt:
-        commands.say("stillreel: stopped; the same command goes on where this one was")
+        commands.say("stillreel: stopped; the same command continues from here")
         return 1
 
 

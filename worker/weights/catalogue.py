@@ -1,4 +1,4 @@
-"""The engines whose weights Stillreel knows where to get, and how to make small ones of."""
+"""The engines whose weights Stillreel can download, and those of which it can make small ones."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -26,14 +26,15 @@ TINY: Final[Mapping[str, str]] = MappingProxyType(
         WAN.name: "worker.engines.wan.tiny:tiny_wan",
     }
 )
-"""Where the builder of each engine's small random checkpoint is; importing one takes seconds."""
+"""The builder of each engine's small random checkpoint, by name, because importing one takes
+seconds."""
 
 
 def layout_of(engine: str, layouts: Layouts = LAYOUTS) -> Layout:
-    """Return what is known of the engine's weights.
+    """Return the layout of the engine's weights.
 
     Raises:
-        InvalidRequest: nothing is.
+        InvalidRequest: it is not known.
     """
     if engine in layouts:
         return layouts[engine]

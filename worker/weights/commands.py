@@ -1,4 +1,4 @@
-"""What each command of `python -m worker.weights` does and says."""
+"""The commands of `python -m worker.weights`."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ def say(line: str) -> None:
 
 
 class Progress:
-    """Says every twentieth of a download, and that it still waits or works twice a minute."""
+    """Prints every twentieth of a download, and twice a minute that it still waits or works."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
@@ -47,7 +47,7 @@ class Progress:
 
 
 def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Download what is missing of the named engines, else of those that the settings name."""
+    """Download the missing files of the named engines, else of those that the settings name."""
     if engines:
         layouts = [layout_of(name, known) for name in engines]
     else:
@@ -61,13 +61,13 @@ def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -
         if manifest is None:
             manifest = pull_layout(layout, settings, Progress(layout.name))
         size = sum(kept.size for kept in manifest.files.values())
-        say(f"{layout.name}: whole, {in_words(size)} on the disk")
+        say(f"{layout.name}: complete, {in_words(size)} on the disk")
     say("weights_ready")
     return 0
 
 
 def _pull_nothing(model_dir: Path, layouts: Sequence[Layout], settings: Settings) -> int:
-    """Say whether the operator's own folder has what would be pulled; it is never written into."""
+    """Say whether the operator's own folder has the weights; nothing is ever written into it."""
     missing = [
         layout.name
         for layout in layouts
@@ -99,7 +99,7 @@ def list_all(settings: Settings, known: Layouts = LAYOUTS) -> int:
 
 
 def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Read every byte of the named engines' weights, else of all that are here."""
+    """Read every byte of the named engines' weights, else of all weights here."""
     folders = {name: settings.weights_folder / name for name in engines or known}
     for name in engines:
         layout_of(name, known)
@@ -117,14 +117,14 @@ def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS)
         if faults:
             is_sound = False
             write_manifest(folder, manifest.without(faults))
-            say(f"{name}: python -m worker.weights pull {name} fetches what is damaged again")
+            say(f"{name}: python -m worker.weights pull {name} downloads the damaged files again")
         else:
-            say(f"{name}: {len(manifest.files)} files are as they were fetched")
+            say(f"{name}: {len(manifest.files)} files are as they were downloaded")
     return 0 if is_sound else 1
 
 
 def remove(engine: str, settings: Settings, known: Layouts = LAYOUTS) -> int:
-    """Remove what was downloaded of an engine, and nothing that was not."""
+    """Remove the downloaded weights of an engine, and no other files."""
     layout_of(engine, known)
     folder = settings.weights_folder / engine
     if not folder.is_dir():
@@ -149,22 +149,22 @@ def _quiet() -> None:
 
 
 def tiny(engine: str, folder: str) -> int:
-    """Write a small random checkpoint of an engine into a folder that has none."""
+    """Write a small random checkpoint of an engine into an empty folder."""
     if engine not in TINY:
         raise InvalidRequest(
             f"there is no small checkpoint of {engine}; there are those of {', '.join(TINY)}"
         )
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InvalidRequest("the folder for a small checkpoint has to be an empty or a new one")
+        raise InvalidRequest("the folder for a small checkpoint must be empty or new")
     _quiet()
     module, _, name = TINY[engine].partition(":")
     build: Callable[[Path], Any] = getattr(import_module(module), name)
     build(place)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     say(
-        f"{engine}: a small random checkpoint, {in_words(size)}. It loads as the real one does,"
-        " and its clips are noise: it is for trying the whole way out, not for pictures.\n"
+        f"{engine}: a small random checkpoint, {in_words(size)}. It loads like the real one, but"
+        " its clips are noise: it is for trying the whole process, not for real clips.\n"
         f"  STILLREEL_ENGINES={engine},camera STILLREEL_MODEL_DIR={place.absolute()} make run"
     )
     return 0

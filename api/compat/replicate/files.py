@@ -1,4 +1,4 @@
-"""Uploads as Replicate's clients see files: they bring a picture before the prediction."""
+"""Uploads as Replicate's clients see files: they bring an image before the prediction."""
 
 import hashlib
 from datetime import datetime
@@ -31,7 +31,7 @@ PART: Final = "content"
 
 
 class FileView(BaseModel):
-    """A file; its name and type are not kept, and `checksums` are told when it is made."""
+    """A file; its name and type are not kept, and `checksums` are sent only when it is made."""
 
     id: str
     name: str
@@ -50,7 +50,8 @@ class FileView(BaseModel):
 async def create_file(
     request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:
-    """Keep a picture for a prediction; the part is named `content`, others are not looked at."""
+    """Store an image for a prediction; the part is named `content`, and other parts are
+    ignored."""
     made = await create_upload(ports, caller, base_url)
     upload = await find_upload(ports, caller.owner_id, made.id)
     try:
@@ -65,7 +66,7 @@ async def create_file(
 async def get_file(
     file_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:
-    """Show a file, which is here for a day at most."""
+    """Show a file; it is kept for at most a day."""
     upload = await get_upload(file_id, ports, caller, base_url)
     return _view(upload, base_url, size=upload.bytes or 0)
 

@@ -1,7 +1,7 @@
-"""The chunks of a PNG: those of the picture kept, the others left out unread.
+"""The chunks of a PNG: those of the image are kept, and the others are left out unread.
 
-A wrong checksum, or a profile of megabytes, in a chunk that is not needed is no damage to a
-picture; Pillow takes it for one.
+A wrong checksum, or a profile of megabytes, in a chunk that is not needed does not damage an
+image, but Pillow would refuse it.
 """
 
 import struct
@@ -15,29 +15,34 @@ from api.images.colour.to_srgb import Told
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS: Final = 100_000
 MAX_PROFILE: Final = 4 * 1024 * 1024
-"""Unpacked; a printer's profile has some megabytes."""
+"""Of the unpacked profile; a printer's profile has some megabytes."""
 
 MAX_EXIF: Final = 64 * 1024
 
-_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL"})
+_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_IF_WHOLE: Final = {b"tRNS": 1, b"acTL": 8, b"fcTL": 26}
+"""What counts where its checksum is right and it has so many bytes; browsers pass over it else."""
+
+_COLOURS_END: Final = frozenset({b"PLTE", b"IDAT"})
+"""What is said of colours behind these comes too late."""
 _GREY, _RGB = 0, 2
 
 
 @dataclass(frozen=True)
 class Png:
-    """A PNG without the chunks that do not matter, and what they said that does."""
+    """A PNG without the chunks that do not matter, and the facts from those that do."""
 
     body: bytes
     told: Told
     transparent: int | tuple[int, ...] | None = None
-    """The grey or colour that is a hole, in the bits that a pixel has in the file."""
+    """The grey or colour that is transparent, in the bit depth of the file."""
 
 
 def read_png(body: bytes) -> Png:
-    """Return what matters of a PNG; what is cut or damaged in it is left for the decoder."""
+    """Return what matters of a PNG; cut or damaged parts are left for the decoder."""
     kept, told, transparent = [SIGNATURE], Told(is_cicp_first=True), None
     depth = colour_type = 0
-    at = len(SIGNATURE)
+    at, is_early = len(SIGNATURE), True
     for _ in range(MAX_CHUNKS):
         length, name = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
         end = at + 12 + length
@@ -45,22 +50,28 @@ def read_png(body: bytes) -> Png:
             kept.append(body[at:])
             break
         content = memoryview(body)[at + 8 : end - 4]
-        if name in _PICTURE:
+        is_early &= name not in _COLOURS_END
+        if name in _PICTURE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
             kept.append(body[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             kept.append(_chunk(name, content))
         elif name[:1].isupper():
-            kept.append(body[at:end])  # A picture that needs what nobody knows.
-        else:
+            kept.append(body[at:end])  # A chunk that the image needs and no decoder knows.
+        elif is_early:
             told = _heard(told, name, content)
         if name == b"IHDR" and length == 13:
             depth, colour_type = content[8], content[9]
-        if name == b"tRNS" and colour_type in {_GREY, _RGB}:
+        if name == b"tRNS" and colour_type in {_GREY, _RGB} and kept[-1] == body[at:end]:
             transparent = _hole(content, depth, colour_type)
         if name == b"IEND":
             break
         at = end
     return Png(b"".join(kept), told, transparent)
+
+
+def _is_whole(name: bytes, chunk: bytes) -> bool:
+    checksum = zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
+    return len(chunk) - 12 >= _IF_WHOLE[name] and chunk[-4:] == checksum
 
 
 def _chunk(name: bytes, content: memoryview) -> bytes:
@@ -69,13 +80,13 @@ def _chunk(name: bytes, content: memoryview) -> bytes:
 
 
 def _heard(told: Told, name: bytes, content: memoryview) -> Told:
-    """Return what is known of the colours after one more chunk."""
+    """Return the facts about the colours after one more chunk."""
     if name == b"iCCP":
         return replace(told, icc=_profile(bytes(content)))
     if name == b"sRGB":
         return replace(told, is_srgb=True)
     if name == b"cICP" and len(content) == 4:
-        return replace(told, cicp=Cicp(content[0], content[1]))
+        return replace(told, cicp=Cicp(content[0], content[1]), is_narrow=content[3] == 0)
     if name == b"gAMA" and len(content) == 4:
         gamma = int.from_bytes(content, "big") / 100_000
         return replace(told, gamma=gamma if 0.1 <= gamma <= 10 else None)
@@ -87,7 +98,7 @@ def _heard(told: Told, name: bytes, content: memoryview) -> Told:
 
 
 def _profile(content: bytes) -> bytes | None:
-    """Return an embedded profile, unpacked; None where it is too large, or not one."""
+    """Return an embedded profile, unpacked; None if it is too large, or not a profile."""
     packed = content.partition(b"\0")[2][1:]
     unpacker = zlib.decompressobj()
     try:
@@ -102,7 +113,8 @@ def _hole(content: memoryview, depth: int, colour_type: int) -> int | tuple[int,
         return None
     if colour_type == _GREY:
         value = int.from_bytes(content[:2], "big")
-        # Pillow stretches fewer bits than eight to 0..255, and not the hole's value.
+        # Pillow stretches fewer than eight bits to 0..255, but not the value of the transparent
+        # colour.
         return value if depth >= 8 else value * 255 // (2**depth - 1)
     values = struct.unpack(">3H", content[:6])
     return tuple(value >> 8 if depth == 16 else value for value in values)

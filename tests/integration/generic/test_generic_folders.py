@@ -26,10 +26,10 @@ CLASSES = {
     "WanPipeline": "takes no image: if its parts serve a class that does",
     "AnyFlowFARPipeline": "takes no image",
     "StableDiffusionImg2ImgPipeline": "takes no width and height",
-    "FluxImg2ImgPipeline": "makes pictures, for it takes no number of frames",
+    "FluxImg2ImgPipeline": "makes single images, because it takes no number of frames",
     "Cosmos2_5_PredictBasePipeline": "needs torchvision, which Stillreel does not install",
-    "NoSuchPipeline": "NoSuchPipeline is no pipeline of diffusers",
-    "UNetMotionModel": "UNetMotionModel is no pipeline of diffusers",
+    "NoSuchPipeline": "NoSuchPipeline is not a pipeline of diffusers",
+    "UNetMotionModel": "UNetMotionModel is not a pipeline of diffusers",
 }
 
 

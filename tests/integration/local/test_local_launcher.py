@@ -221,6 +221,17 @@ def test_an_ordinary_user_can_run_it(launch: Launch, folder: Path) -> None:
     assert processes_of(folder) == []
 
 
+def test_a_user_without_a_name_is_told_so_before_anything_is_made(
+    launch: Launch, folder: Path
+) -> None:
+    nameless = ("unshare", "--user", "--map-user=4000000", "--map-group=4000000")
+    if subprocess.call([*nameless, "true"], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("nobody can be another user here")
+    said = launch(as_user=nameless).refusal()
+    assert said.startswith("user 4000000 has no name in /etc/passwd, and Postgres does not start")
+    assert not folder.exists()
+
+
 def test_a_busy_port_is_named_with_its_holder_and_nothing_is_started(
     launch: Launch, folder: Path
 ) -> None:
@@ -258,8 +269,8 @@ def test_an_address_of_another_machine_is_not_called_a_busy_port(
 def test_a_lost_state_file_is_told_and_not_drawn_anew(launch: Launch, folder: Path) -> None:
     (folder / "pg").mkdir(parents=True)
     assert launch().refusal() == (
-        f"{folder}/state.json is missing, and with it the password of the database beside it;"
-        f" put it back, or move {folder} away to start afresh"
+        f"{folder}/state.json is missing, and it has the password of the database beside it;"
+        f" put it back, or move {folder} away to start again"
     )
 
 

@@ -303,7 +303,7 @@ def test_the_spec_says_where_the_picture_goes_and_what_it_costs(case: Case) -> N
     assert spec.ai_generated
     assert spec.hosted is not None
     assert spec.hosted.model == TARGETS[case.kind].partition("?")[0]
-    assert re.search(r"picture and the prompt are sent", spec.description)
+    assert re.search(r"image and the prompt are sent", spec.description)
     settled = case.request(seconds=8).parameters
     assert (settled.width, settled.height) in spec.sizes
     assert settled.resolution is None

@@ -291,7 +291,7 @@ def test_a_longer_clip_is_cut_and_a_much_shorter_one_is_refused(omni: VideoServe
     ("targets", "reason"),
     [
         (["http://a:8000/v1?model=wan&frames=8"], "frames is not known"),
-        (["http://a:8000/v1?model=wan&fps=much"], "holds what cannot be"),
+        (["http://a:8000/v1?model=wan&fps=much"], "has impossible values"),
         (["http://a:8000/v1?model=wan", "http://b:8000/v1?model=ltx"], "differ"),
         (["http://a:8000/v1?model=wan", "http://a:8000/v2?model=wan"], "twice"),
         (["http://a:22/v1?model=wan"], "port 22"),

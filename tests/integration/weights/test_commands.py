@@ -51,7 +51,7 @@ def test_pull_list_verify_and_remove(
     status, said = run(capsys, "pull", "toy")
     assert (status, "toy: whole, 350.1 kB on the disk" in said) == (0, True), said
     assert "toy          ready, 350.1 kB; from maker/toy at aaaaaaaaaaaa" in run(capsys, "list")[1]
-    assert run(capsys, "verify") == (0, "toy: 6 files are as they were fetched\n")
+    assert run(capsys, "verify") == (0, "toy: 6 files are as they were downloaded\n")
 
     hub.forget()
     assert run(capsys, "pull", "toy")[0] == 0
@@ -87,7 +87,7 @@ def test_a_listing_shows_how_far_a_cut_download_is(
 ) -> None:
     hub.faults.cut_after[UNET] = [150_000, *[0] * 9]
     source = Hub(named, pauses=())
-    with pytest.raises(Exception, match="what came is kept"):
+    with pytest.raises(Exception, match="the downloaded part is kept"):
         pull_module.pull(TOY, named, lambda fraction, what: None, source)
 
     said = run(capsys, "list")[1]

@@ -158,7 +158,7 @@ def test_a_connection_that_brings_nothing_more_is_given_up(
 ) -> None:
     hub.faults.cut_after[UNET] = [100_000, *[0] * 9]
 
-    assert "broke off too often; what came is kept" in refused(settings)
+    assert "broke the connection too often; the downloaded part is kept" in refused(settings)
 
     hub.faults.cut_after.clear()
     hub.forget()
@@ -184,7 +184,7 @@ def test_wrong_bytes_of_the_right_size_are_fetched_again_once(
     shutil.rmtree(folder_of(settings))
     hub.faults.wrong[name] = 2
     said = refused(settings)
-    assert f"gave other bytes than it lists for {name}, twice" in said
+    assert f"sent other bytes than it lists for {name}, twice" in said
     assert "set STILLREEL_HF_ENDPOINT to another mirror" in said
     assert not (folder_of(settings) / name).exists()
 
@@ -355,5 +355,5 @@ def test_modelscope_is_checked_as_the_hub_is(
 
     said = refused(settings)
 
-    assert "gave other bytes than it lists" in said
+    assert "sent other bytes than it lists" in said
     assert "set STILLREEL_MODEL_SOURCE to huggingface" in said

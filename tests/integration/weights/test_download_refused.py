@@ -78,7 +78,7 @@ def test_a_disk_that_fills_up_meanwhile_is_told_and_nothing_is_lost(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert "the disk was full before the weights of toy were there" in refused(settings)
+    assert "the disk was full before the weights of toy were complete" in refused(settings)
 
     monkeypatch.setattr(os, "fsync", real)
     assert get(settings).is_whole
@@ -105,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_told(settings: Settings, tmp_path: P
 MIRRORS: dict[str, tuple[Callable[[WeightsHub], None], str]] = {
     "a page in place of the list": (
         lambda hub: setattr(hub.faults, "no_tree", True),
-        "answered with HTTP 200|gave no list of its files",
+        "answered with HTTP 200|sent no list of its files",
     ),
     "bad gateway": (lambda hub: setattr(hub.faults, "status", 502), "did not answer"),
     "a teapot": (lambda hub: setattr(hub.faults, "status", 418), "answered with HTTP 418"),
@@ -150,4 +150,6 @@ def test_what_may_not_be_downloaded_says_how_to_get_it(
 def test_a_proxy_that_is_none_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
 
-    assert "the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names is none" in refused(settings)
+    assert "the proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names cannot be used" in refused(
+        settings
+    )

@@ -31,8 +31,8 @@ SPEC: Final = EngineSpec(
     name=NAME,
     title="AnimateDiff with SparseCtrl",
     description=(
-        "Moves from the picture through further keyframes, as a sentence says; it reads the first"
-        " 75 tokens of the prompt, some 50 words."
+        "Generates motion from the image through further keyframes, as a sentence says; it reads"
+        " the first 75 tokens of the prompt, some 50 words."
     ),
     revision=LAYOUT.revision,
     ai_generated=True,

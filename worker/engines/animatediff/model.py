@@ -122,7 +122,7 @@ def _check_fits(unet: Any, controlnet: Any, vae: Any, text_encoder: Any) -> None
     if not controlnet.config.use_simplified_condition_embedding:
         raise MissingWeights(
             "controlnet reads sketches, as SparseCtrl's scribble does; animatediff needs the one"
-            " that reads pictures: guoyww/animatediff-sparsectrl-rgb"
+            " that reads images: guoyww/animatediff-sparsectrl-rgb"
         )
     latents = vae.config.latent_channels
     taken = {unet.config.in_channels, controlnet.config.in_channels}

@@ -106,7 +106,7 @@ def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpo
 
         if not may_download(settings):
             raise MissingWeights(
-                f"the weights of {layout.name} are not whole on this worker, which may not"
+                f"the weights of {layout.name} are not complete on this worker, and it may not"
                 f" download them: run `python -m worker.weights pull {layout.name}`, set"
                 " STILLREEL_DOWNLOAD_WEIGHTS to 1 and HF_HUB_OFFLINE to 0, or"
                 " STILLREEL_MODEL_DIR to a folder of weights"

@@ -81,8 +81,8 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
     if unread:
         raise MissingWeights(
             f"{name} has {len(unread)} weights that its config.json has no place for,"
-            f" {unread[0]} among them, so it would render something else in silence:"
-            " get the checkpoint again"
+            f" {unread[0]} among them, so it would render something else without an error: get the"
+            " checkpoint again"
         )
 
 

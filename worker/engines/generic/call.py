@@ -65,7 +65,7 @@ def read_call(kind: str, signature: inspect.Signature) -> Call:
         raise _refused(kind, f"also needs {' and '.join(needed)}, which no job has")
     frames = _first(FRAMES, takes)
     if frames is None:
-        raise _refused(kind, "makes pictures, for it takes no number of frames")
+        raise _refused(kind, "makes single images, because it takes no number of frames")
     if kind in FEWER_FRAMES:
         raise _refused(kind, "gives fewer frames than it is asked for")
     return Call(
@@ -82,9 +82,9 @@ def _lacking(takes: frozenset[str]) -> str | None:
     reasons = {
         "image": "takes no image: if its parts serve a class that does, name that one as"
         " _class_name in model_index.json",
-        "callback_on_step_end": "tells nothing of its steps (it takes no callback_on_step_end), so"
-        " that a job could not be stopped",
-        "generator": "takes no generator, so that a seed would not decide the clip",
+        "callback_on_step_end": "does not report its steps (it takes no callback_on_step_end), so"
+        " a job could not be stopped",
+        "generator": "takes no generator, so a seed would not decide the clip",
         "num_inference_steps": "takes no num_inference_steps",
         "width": "takes no width and height",
     }

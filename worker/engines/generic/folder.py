@@ -118,7 +118,7 @@ def _class_of(kind: str) -> Any:
         ) from error
     if not (inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)):
         raise MissingWeights(
-            f"{kind} is no pipeline of diffusers {diffusers.__version__}, which is what Stillreel"
-            " has: get a checkpoint that names one"
+            f"{kind} is not a pipeline of diffusers {diffusers.__version__}, which is what"
+            " Stillreel has: get a checkpoint that names one"
         )
     return found

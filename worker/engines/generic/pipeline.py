@@ -32,7 +32,7 @@ def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterat
     total = asked.num_frames
     if len(levels) < total:
         raise RenderFailed(
-            f"{call.kind} gave {len(levels)} frames and {total} were asked for; it cannot be"
+            f"{call.kind} gave {len(levels)} frames, but {total} were asked for; it cannot be"
             " served as diffusers:/folder"
         )
     if not np.isfinite(levels).all():

@@ -31,7 +31,7 @@ SPEC: Final = EngineSpec(
     name=NAME,
     title="I2VGen-XL",
     description=(
-        "Brings a still to life from a sentence that says what moves;"
+        "Generates motion from the image and a sentence that says what moves;"
         " it reads the first 75 tokens of the prompt, some 50 words."
     ),
     revision=LAYOUT.revision,

@@ -51,11 +51,13 @@ def look_into(path: Path) -> Given:
         with _ffmpeg(path, [*counted, "-f", "framecrc", "pipe:1"]) as ffmpeg:
             said = ffmpeg.finish()
     except BadVideo as error:
-        raise ResultUnusable(f"what came is no MP4 that can be read: {error.message}") from error
+        raise ResultUnusable(
+            f"the result is not an MP4 that can be read: {error.message}"
+        ) from error
     base, size = _TIME_BASE.search(said), _SIZE.search(said)
     num_frames = len(_FRAME.findall(said))
     if base is None or size is None or not num_frames:
-        raise ResultUnusable("what came has no picture in it")
+        raise ResultUnusable("the result has no video track")
     fps = Fraction(int(base[2]), int(base[1]))
     return Given(int(size[1]), int(size[2]), fps, num_frames)
 
@@ -76,8 +78,8 @@ def conformed(path: Path, asked: RenderParameters, notes: Notes) -> Iterator[Fra
     missing = asked.num_frames - there
     if missing > max(1, HELD_SHARE * asked.num_frames):
         raise ResultUnusable(
-            f"what came is too short: {given.num_frames} frames at {float(given.fps):g} a second,"
-            f" where {asked.num_frames} at {asked.fps} were asked for"
+            f"the result is too short: {given.num_frames} frames at {float(given.fps):g} a second,"
+            f" but {asked.num_frames} at {asked.fps} were asked for"
         )
     yield from _whole(_frames(path, given, asked, one_to_one=is_one_to_one), asked, notes)
 
@@ -115,9 +117,9 @@ def _whole(frames: Iterator[Frames], asked: RenderParameters, notes: Notes) -> I
         count, last = count + len(chunk), chunk[-1:]
         yield chunk
     if last is None:
-        raise ResultUnusable("what came has no picture in it")
+        raise ResultUnusable("the result has no video track")
     if missing := asked.num_frames - count:
-        notes.warn(f"the last frame is held for {missing} that did not come")
+        notes.warn(f"the last frame is held in place of {missing} missing frames")
         yield np.repeat(last, missing, axis=0)
 
 
@@ -129,8 +131,8 @@ def _note(given: Given, asked: RenderParameters, notes: Notes) -> None:
         notes.warn(f"it was rendered at {float(given.fps):g} frames a second, not at {asked.fps}")
     if given.width * asked.height != given.height * asked.width:
         notes.warn(
-            f"it was rendered at {given.width}x{given.height}; what is over beside"
-            f" {asked.width}x{asked.height} was cropped"
+            f"it was rendered at {given.width}x{given.height}; it was cropped to"
+            f" {asked.width}x{asked.height}"
         )
 
 

@@ -43,7 +43,7 @@ MOST_ASKS: Final = 5
 KEEP_SECONDS: Final = 120.0
 """How long it is tried to keep a task's id while the database is away: nobody else knows it."""
 
-NO_ANSWER: Final = "who renders this model gives no answer now"
+NO_ANSWER: Final = "the server that renders this model does not answer now"
 """For clients: where it is, and why, is the operator's to know and stands in the log."""
 
 _log = structlog.get_logger(__name__)
@@ -147,7 +147,9 @@ class Errand:
         if provider.is_paid and not found.is_known:
             raise self._unknown()
         if task.asked >= MOST_ASKS:
-            raise TaskVanished(f"it was asked for {task.asked} times, and no answer came back")
+            raise TaskVanished(
+                f"the render was asked for {task.asked} times, and no answer came back"
+            )
         return self._ask(task.asked + 1, task.key)
 
     def _without_its_place(self, task: Task) -> Task:
@@ -158,8 +160,8 @@ class Errand:
 
     def _unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
-            "the clip may have been asked for, and may have been charged, but the answer was lost"
-            " and nobody can look it up; it is not asked for twice"
+            "the provider may have begun and charged the clip, but its answer was lost and cannot"
+            " be looked up; the clip is not bought twice"
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
@@ -185,7 +187,7 @@ class Errand:
             crashpoint("remote_made")
             return self._keep_made(provider, task, created)
         raise PutOff(
-            "nobody who renders this model takes a job now; it is asked again",
+            "no server of this model takes a job now; the job is sent again later",
             retry_after_seconds=(reason and reason.retry_after_seconds) or self._patience.again,
         )
 
@@ -247,9 +249,9 @@ class Errand:
         if look.state in (TaskState.FAILED, TaskState.CANCELED):
             self._close(task)
             raise look.error or TaskFailed(
-                "it was ended where it was rendered"
+                "the server that rendered it ended it"
                 if look.state is TaskState.CANCELED
-                else "it failed where it was rendered, which gave no reason"
+                else "the server that rendered it failed without a reason"
             )
 
     def _done(self, task: Task, look: Look) -> Task:

@@ -20,7 +20,7 @@ class Away(AppError):
 
 
 class TaskVanished(RenderFailed):
-    """It does not know the task any more."""
+    """It does not know the task any longer."""
 
     code = "remote_task_vanished"
 

@@ -28,7 +28,7 @@ def _spec(layout: Layout, *, title: str, frames: int) -> EngineSpec:
     return EngineSpec(
         name=layout.name,
         title=title,
-        description=f"Generates up to {frames} frames from the picture alone; it reads no text.",
+        description=f"Generates up to {frames} frames from the image alone; it reads no text.",
         revision=layout.revision,
         ai_generated=True,
         uses_prompt=False,

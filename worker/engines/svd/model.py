@@ -71,11 +71,11 @@ def _check_fits(unet: Any, vae: Any, encoder: Any) -> None:
         )
     if encoder.config.image_size != LOOKED_AT:
         raise MissingWeights(
-            f"image_encoder reads pictures of {encoder.config.image_size} pixels,"
+            f"image_encoder reads images of {encoder.config.image_size} pixels,"
             f" and svd shows it {LOOKED_AT}: get the checkpoint again"
         )
     if unet.config.cross_attention_dim != encoder.config.projection_dim:
         raise MissingWeights(
-            f"unet reads pictures of width {unet.config.cross_attention_dim}, and image_encoder"
+            f"unet reads images of width {unet.config.cross_attention_dim}, and image_encoder"
             f" writes {encoder.config.projection_dim}: get the checkpoint again"
         )

@@ -33,7 +33,7 @@ SPEC: Final = EngineSpec(
     name=NAME,
     title="Wan 2.2 TI2V-5B",
     description=(
-        "Generates motion from the picture and a sentence in English, Chinese or another language;"
+        "Generates motion from the image and a sentence in English, Chinese or another language;"
         " it reads the first 512 tokens of the prompt."
     ),
     revision=LAYOUT.revision,

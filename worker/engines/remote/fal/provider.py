@@ -48,7 +48,7 @@ class FalProvider:
         path = wire.request_path(self._model.name, task)
         answer = self._api.ask("GET", f"{path}/status")
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         try:
             seen = wire.read_status(json_of(answer))
         except (KeyError, TypeError, ValueError) as error:
@@ -60,7 +60,7 @@ class FalProvider:
     def cancel(self, task: str) -> bool | None:
         answer = self._api.ask("PUT", f"{wire.request_path(self._model.name, task)}/cancel")
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         return True  # What has begun is charged, and an answer does not say whether it has.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -69,7 +69,7 @@ class FalProvider:
     def _result(self, path: str) -> Look:
         answer = self._api.ask("GET", path)
         if answer.status_code == 404:
-            raise TaskVanished("fal does not know the request any more")
+            raise TaskVanished("fal does not know the request any longer")
         if answer.status_code >= 300:
             return Seen(phase=Phase.FAILED).look(self._refusal(answer))
         try:
@@ -82,7 +82,7 @@ class FalProvider:
         types = wire.error_types(_json(answer))
         if wire.REFUSED.intersection(types):
             return ContentRefused(
-                "the model's moderation refused the picture, the prompt or the clip; change them"
+                "the model's moderation refused the image, the prompt or the clip; change them"
             )
         return self._api.refused(", ".join(types) or words_of(answer) or answer.status_code)
 
@@ -91,10 +91,10 @@ class FalProvider:
             return None
         if seen.failure in wire.REFUSED:
             return ContentRefused(
-                "the model's moderation refused the picture, the prompt or the clip; change them"
+                "the model's moderation refused the image, the prompt or the clip; change them"
             )
         said = self._api.cut(seen.reason) or "it gave no reason"
-        return TaskFailed(f"fal gave the clip up ({self._api.cut(seen.failure)}): {said}")
+        return TaskFailed(f"fal failed to make the clip ({self._api.cut(seen.failure)}): {said}")
 
 
 def _json(answer: Answer) -> object:

@@ -59,7 +59,9 @@ class HostedApi:
         except OutboundFailed as error:
             raise Away(error.message, is_refusal=not error.is_sent) from error
         if self._is_key_refused(answer):
-            raise NotServed(f"{self._provider} takes no job from here now; the operator was told")
+            raise NotServed(
+                f"{self._provider} does not accept our jobs now; the operator was told"
+            )
         if answer.status_code == 429 or answer.status_code >= 500:
             raise self._away(answer, is_refusal=answer.status_code in self._refusals)
         return answer
@@ -96,7 +98,7 @@ class HostedApi:
 
     def unread(self, what: str) -> Away:
         """Return the error for an answer that is not in the provider's words."""
-        return Away(f"{self._provider} answered with what is no {what}")
+        return Away(f"{self._provider} answered with something that is not a {what}")
 
     def _away(self, answer: Answer, *, is_refusal: bool = False) -> Away:
         return Away(

@@ -34,11 +34,11 @@ def fetch_film(outbound: Outbound, url: str, into: Path, on_bytes: OnBytes) -> N
     except OutboundFailed as error:
         raise Away(error.message) from error
     if answer.status_code in GONE:
-        raise ResultGone(f"the link to the clip is over: it answered {answer.status_code}")
+        raise ResultGone(f"the link to the clip has expired: it answered {answer.status_code}")
     if answer.status_code == 429 or answer.status_code >= 500:
-        raise Away(f"where the clip lies answered {answer.status_code}")
+        raise Away(f"the server of the clip answered {answer.status_code}")
     if answer.status_code != 200:
-        raise ResultUnusable(f"where the clip lies answered {answer.status_code}")
+        raise ResultUnusable(f"the server of the clip answered {answer.status_code}")
     told = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if told not in TYPES:
-        raise ResultUnusable(f"what came says that it is {told[:60]!r} and no MP4")
+        raise ResultUnusable(f"the result says that it is {told[:60]!r}, not an MP4")

@@ -50,7 +50,8 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     if [name for name, _ in given] != [PRICE]:
         raise _wrong(
             entry,
-            f"which says not what a second of clip costs: write {PRICE}, once and nothing else,"
+            f"which does not say what a second of clip costs: write {PRICE}, once and nothing"
+            f" else,"
             f" like {entry.name}={entry.kind}:{model}?{PRICE}=0.05, by the provider's price list",
         )
     try:
@@ -58,7 +59,7 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     except ValueError:
         price = -1.0
     if not 0 <= price <= MOST_USD:
-        raise _wrong(entry, f"whose {PRICE} is no number of dollars from 0 on")
+        raise _wrong(entry, f"whose {PRICE} is not a number of dollars from 0 on")
     return HostedOffer(entry.name, model, price)
 
 
@@ -72,7 +73,7 @@ def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, st
     if entry.kind not in settings.send_images_to_providers:
         raise _wrong(
             entry,
-            "to whom each job's picture and prompt would be sent: allow that with"
+            "to which each job's image and prompt would be sent: allow that with"
             f" STILLREEL_SEND_IMAGES_TO={entry.kind}, or leave the engine out",
         )
     return offer, key
@@ -98,8 +99,8 @@ def read_key(kind: EngineKind, settings: Settings) -> str:
         key = given.get_secret_value() if given else _first_line(path)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidRequest(
-            f"STILLREEL_{variable}_FILE could not be read ({type(error).__name__}); it is a file"
-            " with the key alone",
+            f"STILLREEL_{variable}_FILE could not be read ({type(error).__name__}); the file must"
+            " hold only the key",
             param=f"{variable}_FILE",
         ) from None
     if not (key.isascii() and key.isprintable() and len(key) >= 8 and " " not in key):

@@ -41,7 +41,7 @@ def data_uri(image: Image, *, max_chars: int) -> str:
         if len(uri) <= max_chars:
             return uri
     raise RequestRefused(
-        f"the picture takes more than the {max_chars} characters that the provider allows;"
+        f"the image takes more than the {max_chars} characters that the provider allows;"
         " ask for a smaller clip"
     )
 

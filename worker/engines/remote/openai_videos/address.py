@@ -52,7 +52,7 @@ def addresses(entry: EngineEntry) -> tuple[Address, ...]:
     """
     found = tuple(Address.parse(entry, target) for target in entry.targets)
     if len({(each.model, each.defaults) for each in found}) > 1:
-        raise _refused(entry, "its back ends differ behind the ?; one name is one model")
+        raise _refused(entry, "its back ends differ after the ?; one name is one model")
     if len({each.server for each in found}) < len(found):
         raise _refused(entry, "it names one host and port twice")
     return found
@@ -80,7 +80,7 @@ def _defaults(entry: EngineEntry, asked: dict[str, str]) -> Defaults:
     except ValueError as error:
         raise _refused(
             entry,
-            "its query holds what cannot be; write it like"
+            "its query has impossible values; write it like"
             " ?model=wan&num_frames=81&fps=16&num_inference_steps=40&resolution=512p",
         ) from error
 

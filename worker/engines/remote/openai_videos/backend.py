@@ -95,7 +95,7 @@ class Backend:
             raise refused_create(answer.status_code, said, _retry_after(answer))
         task = said.get("id")
         if not isinstance(task, str) or not 0 < len(task) <= 500:
-            raise Away("it took the task and did not say its id")
+            raise Away("it accepted the task but did not say its id")
         return Created(task)
 
     def find(self, request: RenderRequest, key: str) -> Found:
@@ -110,7 +110,7 @@ class Backend:
             answer = _sent(self._look, "GET", self._url(task), self._headers())
             said = read(answer.excerpt)
             if answer.status_code == 404:
-                raise TaskVanished("the server that rendered it does not know it any more")
+                raise TaskVanished("the server that rendered it no longer knows it")
             if answer.status_code in (401, 403):
                 raise refused_create(answer.status_code, said, None)
             if answer.status_code == 200 or said.get("status") == "failed":
@@ -121,7 +121,7 @@ class Backend:
         else:
             return Look(TaskState.FAILED, error=failure(said, answer.status_code))
         raise Away(
-            f"it answered {answer.status_code} to a look", retry_after_seconds=_retry_after(answer)
+            f"it answered {answer.status_code} to a poll", retry_after_seconds=_retry_after(answer)
         )
 
     def cancel(self, task: str) -> bool | None:
@@ -147,7 +147,7 @@ class Backend:
         if link is not None:
             return self._follow(link, into, on_bytes)
         if answer.status_code == 404:
-            raise TaskVanished("the server that rendered it does not have the clip any more")
+            raise TaskVanished("the server that rendered it no longer has the clip")
         if answer.status_code >= 500 or answer.status_code in _AWAY:
             raise Away(f"it answered {answer.status_code} to a download")
         raise ResultUnusable(f"the clip could not be fetched: status {answer.status_code}")
@@ -159,11 +159,11 @@ class Backend:
         except OutboundRefused as error:
             _log.error("remote_link_refused", place=self.name, reason=error.message)
             raise ResultUnusable(
-                "the clip's link leads where no client's link may lead; whoever runs this service"
-                " can allow its network in STILLREEL_OUTBOUND_ALLOW"
+                "the clip's link leads to an address that clients may not reach; the operator can"
+                " allow its network in STILLREEL_OUTBOUND_ALLOW"
             ) from error
         if answer.status_code in _GONE:
-            raise ResultGone(f"the clip's link works no more: status {answer.status_code}")
+            raise ResultGone(f"the clip's link has expired: status {answer.status_code}")
         if answer.status_code != 200:
             raise Away(f"the clip's link answered {answer.status_code}")
         _check_type(answer)
@@ -185,7 +185,7 @@ class Backend:
             raise ResultUnusable(f"the clip has more than {most} MiB") from error
         except OutboundTimedOut as error:
             if error.is_sent:
-                what = f"the clip did not come to an end: {error.message}"
+                what = f"the clip did not arrive completely: {error.message}"
                 raise ResultUnusable(what) from error
             raise Away(error.message) from error
         except OutboundFailed as error:
@@ -218,7 +218,7 @@ def _sent(
 def _check_type(answer: Answer) -> None:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not kind.startswith("video/") and kind != "application/octet-stream":
-        raise ResultUnusable(f"what came in place of a clip is {kind[:60]}")
+        raise ResultUnusable(f"the server sent {kind[:60]} in place of a clip")
 
 
 def _retry_after(answer: Answer) -> int | None:

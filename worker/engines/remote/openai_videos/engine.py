@@ -44,9 +44,9 @@ def spec(name: str, address: Address) -> EngineSpec:
         name=name,
         title=name,
         description=(
-            f"{address.model}, rendered by another server of whoever runs this service, which is"
-            " given the picture and the prompt. A cancel reaches that server, and not every one"
-            " ends a render for it."
+            f"{address.model}, rendered by another server of the operator, which gets the image"
+            " and the prompt. A cancel reaches that server, but not every server stops the"
+            " render."
         ),
         revision=f"openai-videos {address.model}",
         ai_generated=True,
@@ -63,6 +63,6 @@ def spec(name: str, address: Address) -> EngineSpec:
         licence=Licence(
             name=f"the licence of {address.model}",
             commercial_use="ask",
-            note="The model is served elsewhere; its own card says what may be done with clips.",
+            note="Another server has the model; its own card says what clips may be used for.",
         ),
     )

@@ -99,7 +99,7 @@ def refused_create(status: int, said: Mapping[str, Any], retry_after: int | None
         return _key_refused()
     if status in _LATER:
         return Away(
-            f"it took no task: {_words(said, status)}",
+            f"it accepted no task: {_words(said, status)}",
             retry_after_seconds=retry_after,
             is_refusal=True,
         )
@@ -116,7 +116,7 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
     """
     status = str(said.get("status", "")).lower()
     if status not in STATES:
-        raise Away(f"it answered with the status {status[:40]!r}, which is none")
+        raise Away(f"it answered with the unknown status {status[:40]!r}")
     state = STATES[status]
     return Look(
         state,
@@ -129,20 +129,21 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
 
 def failure(said: Mapping[str, Any], status: int | None = None) -> RenderFailed:
     """Return why a task failed, in the server's own words, cut to a line."""
-    return _in_words(said, TaskFailed(f"it failed where it was rendered: {_words(said, status)}"))
+    return _in_words(
+        said, TaskFailed(f"the server that rendered it failed: {_words(said, status)}")
+    )
 
 
 def _key_refused() -> KeyRefused:
     return KeyRefused(
-        "the server that renders this model does not let us in; whoever runs this service has to"
-        " look at its key"
+        "the server that renders this model refused our key; the operator must check it"
     )
 
 
 def _in_words(said: Mapping[str, Any], otherwise: RenderFailed) -> RenderFailed:
     code = str(_error(said).get("code") or _error(said).get("type") or "").lower()
     if any(word in code for word in _MODERATION):
-        return ContentRefused(f"the picture or the prompt was refused: {_words(said, None)}")
+        return ContentRefused(f"the image or the prompt was refused: {_words(said, None)}")
     return otherwise
 
 

@@ -47,7 +47,7 @@ class RunwayProvider:
     def look(self, task: str) -> Look:
         answer = self._api.ask("GET", f"/v1/tasks/{task}")
         if answer.status_code == 404:
-            raise TaskVanished("Runway does not know the task any more")
+            raise TaskVanished("Runway does not know the task any longer")
         try:
             seen = wire.read_task(json_of(answer))
         except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -57,7 +57,7 @@ class RunwayProvider:
     def cancel(self, task: str) -> bool | None:
         answer = self._api.ask("DELETE", f"/v1/tasks/{task}")
         if answer.status_code == 404:
-            raise TaskVanished("Runway does not know the task any more")
+            raise TaskVanished("Runway does not know the task any longer")
         return True  # A task that runs may be charged all the same.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -68,7 +68,9 @@ class RunwayProvider:
             return None
         if wire.is_moderation(seen.failure):
             return ContentRefused(
-                "Runway's moderation refused the picture, the prompt or the clip; change them"
+                "Runway's moderation refused the image, the prompt or the clip; change them"
             )
         said = self._api.cut(seen.reason) or "it gave no reason"
-        return TaskFailed(f"Runway gave the clip up ({self._api.cut(seen.failure)}): {said}")
+        return TaskFailed(
+            f"Runway failed to make the clip ({self._api.cut(seen.failure)}): {said}"
+        )
