@@ -1,4 +1,4 @@
-"""An engine whose back end has to be paid: a stand-in, under the rules of what is bought."""
+"""An engine whose back end costs money: a stand-in, with the rules for purchases."""
 
 import os
 from typing import Final
@@ -16,7 +16,7 @@ ENTRY: Final = f"{NAME}=tests.support.paid_videos:PaidVideosEngine"
 
 
 class PaidBackend(Backend):
-    """Nobody can look up what a lost create of it has made."""
+    """Nobody can find out what a lost create of it has made."""
 
     is_paid = True
 

@@ -18,7 +18,7 @@ from worker.engines.wan.tiny import Kind, tiny_wan
 
 __all__ = ["asked", "engine", "ignore", "ignore_progress", "loaded", "model_of", "rendered"]
 
-ONE_THREAD = checkpoints  # Imported for what it does: torch keeps to one thread.
+ONE_THREAD = checkpoints  # Imported for its effect: torch stays on one thread.
 
 
 def engine(folder: Path, **changed: Any) -> WanEngine:
@@ -26,7 +26,7 @@ def engine(folder: Path, **changed: Any) -> WanEngine:
 
 
 def loaded(folder: Path, kind: Kind = "ti2v-5b", **changed: Any) -> WanEngine:
-    """Return a loaded engine over a small checkpoint in `folder`, built if need be."""
+    """Return a loaded engine over a small checkpoint in `folder`, built if necessary."""
     built = engine(tiny_wan(folder, kind), **changed)
     built.load("cpu", ignore_progress)
     return built
