@@ -23,6 +23,8 @@ class GatewayLimits:
 
     database_patience_seconds: int = db.PATIENCE_SECONDS
     keys: timedelta = timedelta(seconds=2)
+    """The same of those: keys, sessions and logins."""
+
     keys_patience_seconds: float = key_cache.PATIENCE_SECONDS
     lane_seconds: float = thread_pools.PATIENCE_SECONDS
     database_lane_seconds: float = thread_pools.DATABASE_PATIENCE_SECONDS
@@ -34,8 +36,12 @@ class GatewayLimits:
     """The whole fetch with its redirects; it holds a thread and MAX_UPLOAD_BYTES for this time."""
 
     census_fresh: timedelta = timedelta(seconds=5)
+    """How old the figures of `/metrics` may be; `census` is how long a scrape waits for newer."""
+
     census: timedelta = timedelta(seconds=2)
     part_fresh: timedelta = readiness.FRESH
+    """The same of each part of `/readyz`."""
+
     part: timedelta = readiness.PATIENCE
     redis_probe_seconds: float = readiness.REDIS_SECONDS
     redis_seconds: float = bell.SOCKET_SECONDS

@@ -68,7 +68,8 @@ def _sentence(error: Mapping[str, Any]) -> str:
     say = _WORDS.get(error["type"])
     if say is None:
         message = begin(str(error["msg"]), LONGEST_MESSAGE)
-        return f"{name}: {message[:1].lower()}{message[1:]}"
+        is_word = message[1:2].islower()  # "URL" stays as it is.
+        return f"{name}: {message[:1].lower() if is_word else message[:1]}{message[1:]}"
     return f"{name} {say(excerpt(error.get('input')), error.get('ctx') or {})}"
 
 

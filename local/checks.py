@@ -1,5 +1,7 @@
-"""Checks before anything is started: the settings, and whose data are in the folder."""
+"""Checks before anything is started: the settings, the user, and whose data are in the folder."""
 
+import os
+import pwd
 from pathlib import Path
 
 from local.processes.process import CannotStart
@@ -27,6 +29,21 @@ def check_settings(settings: Settings, folder: Path) -> None:
     is_guarded = settings.allow_anonymous or settings.admin_key is not None
     if is_first_start and settings.host not in LOOPBACK and not is_guarded:
         raise CannotStart(open_to_strangers(settings.host))
+
+
+def check_user() -> None:
+    """Refuse a user whom the system has no name for: Postgres would refuse it, in other words.
+
+    Raises:
+        CannotStart: there is none, as in a container that was given a number.
+    """
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        raise CannotStart(
+            f"user {os.geteuid()} has no name in /etc/passwd, and Postgres does not start as such;"
+            " run as a user that is listed there, or add this one"
+        ) from None
 
 
 def check_postgres_version(folder: Path) -> None:

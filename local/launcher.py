@@ -15,7 +15,7 @@ from typing import Final
 
 from local import ports
 from local.app_processes import TEMPORARY, gateway_address, processes
-from local.checks import check_postgres_version, check_settings
+from local.checks import check_postgres_version, check_settings, check_user
 from local.console import console, print_addresses, say
 from local.log_file import rotate
 from local.port_lock import Turn
@@ -73,6 +73,7 @@ def launch(
             running.
     """
     requests = StopRequests()
+    check_user()
     folder = make_folder(settings.data_dir)
     check_settings(settings, folder)
     with hold(folder):

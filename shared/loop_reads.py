@@ -12,10 +12,10 @@ from typing import Any, Final
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 from psycopg.pq.abc import PGconn, PGresult
-from sqlalchemy.engine import make_url
 
 from shared import db
 from shared.errors import DatabaseUnavailable
+from shared.server_urls import connect_arguments
 
 _NAME: Final = b"read"
 _GOOD: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
@@ -64,7 +64,7 @@ class LoopReads:
             return [_text(found.get_value(row, 0)) for row in range(found.ntuples)]
         except (psycopg.Error, OSError, TimeoutError) as error:
             self.close()
-            raise DatabaseUnavailable("the database did not answer in time; try again") from error
+            raise db.unanswered(error) from error
         except BaseException:
             self.close()  # The rest of this answer would be taken for the next one.
             raise
@@ -76,16 +76,14 @@ class LoopReads:
             server.close()
 
     async def _connect(self) -> "_Server":
-        url = make_url(self._url)
-        arguments: Any = url.get_dialect()().create_connect_args(url)
-        connection = await psycopg.AsyncConnection.connect(
-            *arguments[0],
-            **arguments[1],
-            autocommit=True,
-            connect_timeout=self._patience_seconds,
-            application_name=self._name,
-            options=db.session_options(self._deadline),
-        )
+        arguments: dict[str, Any] = {
+            **connect_arguments(self._url),
+            "autocommit": True,
+            "connect_timeout": self._patience_seconds,
+            "application_name": self._name,
+            "options": db.session_options(self._deadline, self._url),
+        }
+        connection = await psycopg.AsyncConnection.connect(**arguments)
         server = _Server(connection, self._deadline.total_seconds())
         try:
             await server.prepare(self._statement)

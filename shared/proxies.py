@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from shared.server_urls import postgres_servers
 from shared.settings import Settings
 
 _NAMES: Final = frozenset({"http_proxy", "https_proxy", "ftp_proxy", "all_proxy"})
@@ -19,12 +20,9 @@ def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
 
 def sparing_own_servers(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
     """Return the settings for a process that may download: its proxy is used for other hosts."""
-    urls = (
-        settings.s3_endpoint,
-        settings.database_url.get_secret_value(),
-        settings.redis_url.get_secret_value(),
-    )
+    urls = (settings.s3_endpoint, settings.redis_url.get_secret_value())
     own = [host for url in urls if (host := _host(url))]
+    own += postgres_servers(settings.database_url.get_secret_value())[0]
     given = [environment.get(name, "") for name in (_EXCEPT.upper(), _EXCEPT)]
     spared = [part.strip() for part in ",".join(given).split(",")]
     listed = ",".join(dict.fromkeys(filter(None, [*spared, *LOOPBACK, *own])))

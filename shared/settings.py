@@ -22,6 +22,7 @@ from pydantic_settings import (
 
 from shared import setting_values as checks
 from shared.env_file import EnvFileError, read_env_file
+from shared.server_urls import postgres_servers
 from shared.setting_values import LONGEST_SECONDS, listed
 from shared.wrong_settings import wrong_settings
 
@@ -233,7 +234,7 @@ class Settings(BaseSettings):
         """The ports on which this service's own parts listen; 80 and 443 are not counted."""
         parts = {
             self.port,
-            _port(self.database_url.get_secret_value(), usual=5432),
+            *postgres_servers(self.database_url.get_secret_value())[1],
             _port(self.redis_url.get_secret_value(), usual=6379),
             _port(self.s3_endpoint, usual=80),
         }

@@ -9,15 +9,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import boto3
+import botocore.session
 from botocore.client import BaseClient
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.loaders import create_loader
 
 from shared.errors import Gone, RangeNotSatisfiable, StorageFull, StorageUnavailable
 from shared.settings import Settings
 
 CHUNK_BYTES: Final = 256 * 1024
 DELETE_BATCH: Final = 1000  # The most keys of one DeleteObjects call.
+
+_LOADER: Final = create_loader()
+"""Keeps boto3's description of S3, which takes 60 ms to read: once a process, not a client."""
 
 _UNSAID_REGIONS: Final = frozenset({"us-east-1", "auto"})
 _FORBIDDEN: Final = frozenset({"AccessDenied", "Forbidden", "403"})
@@ -29,6 +34,17 @@ _FULL: Final = frozenset({"XMinioStorageFull", "XMinioAdminBucketQuotaExceeded",
 """The codes of MinIO and Ceph; SeaweedFS without a writable volume says InternalError."""
 
 _ABSENT: Final = frozenset({"NoSuchKey", "404"})
+
+_NO_BUCKET: Final = "NoSuchBucket"
+_SETTINGS: Final = {
+    _NO_BUCKET: "STILLREEL_S3_BUCKET names no bucket of the store",
+    "InvalidAccessKeyId": "STILLREEL_S3_ACCESS_KEY is not known there",
+    "SignatureDoesNotMatch": "STILLREEL_S3_SECRET_KEY is not that key's",
+    "AccessDenied": "STILLREEL_S3_ACCESS_KEY may not do this there",
+    "AuthorizationHeaderMalformed": "STILLREEL_S3_REGION is not the bucket's",
+    "PermanentRedirect": "STILLREEL_S3_REGION or STILLREEL_S3_ENDPOINT is not the bucket's",
+}
+"""What no second try mends: the setting, for whoever runs the service."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,7 @@ class Storage:
             StorageUnavailable: as `put`, or the store does not let this key make a bucket.
         """
         with _translated():
-            if self._has_bucket():
+            if self._may_see_bucket():
                 return
             try:
                 self._client.create_bucket(Bucket=self._bucket, **self._location())
@@ -83,12 +99,20 @@ class Storage:
                 if code not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
                     raise
 
+    def _may_see_bucket(self) -> bool:
+        try:
+            return self._has_bucket()
+        except ClientError as error:
+            # A key that may only use the bucket may not be told that it is there.
+            if _status(error) == HTTPStatus.FORBIDDEN:
+                return False
+            raise
+
     def _has_bucket(self) -> bool:
         try:
             self._client.head_bucket(Bucket=self._bucket)
         except ClientError as error:
-            # A key that may only use the bucket may get no answer about its existence.
-            if _status(error) in {HTTPStatus.NOT_FOUND, HTTPStatus.FORBIDDEN}:
+            if _status(error) == HTTPStatus.NOT_FOUND:
                 return False
             raise
         return True
@@ -233,9 +257,10 @@ class Storage:
         return str(form["url"]), dict(form["fields"])
 
     def check(self) -> None:
-        """Raise StorageUnavailable unless the bucket answers."""
+        """Raise StorageUnavailable unless the bucket is there and answers."""
         with _translated():
-            self._client.head_bucket(Bucket=self._bucket)
+            if not self._has_bucket():
+                raise StorageUnavailable(_refusal(_NO_BUCKET))
 
     def close(self) -> None:
         self._client.close()
@@ -249,7 +274,9 @@ class Storage:
 def _client(
     settings: Settings, endpoint: str, connect: timedelta, read: timedelta, tries: int
 ) -> Any:
-    client: BaseClient = boto3.session.Session().client(
+    core = botocore.session.get_session()
+    core.register_component("data_loader", _LOADER)
+    client: BaseClient = boto3.session.Session(botocore_session=core).client(
         "s3",
         endpoint_url=endpoint,
         region_name=settings.s3_region,
@@ -282,9 +309,18 @@ def _translated() -> Iterator[None]:
             raise StorageFull("the storage has no room left; delete jobs, or wait") from error
         if code in {"InvalidRange", "416"}:
             raise RangeNotSatisfiable("the range begins after the end of the file") from error
-        raise StorageUnavailable(f"the storage refused with {code}; try again") from error
+        raise StorageUnavailable(_refusal(code)) from error
+    except NoCredentialsError as error:
+        raise StorageUnavailable(
+            "the storage was not asked: STILLREEL_S3_ACCESS_KEY and STILLREEL_S3_SECRET_KEY are"
+            " not set"
+        ) from error
     except (BotoCoreError, OSError) as error:
         raise StorageUnavailable("the storage did not answer; try again") from error
+
+
+def _refusal(code: str) -> str:
+    return f"the storage refused with {code}; {_SETTINGS.get(code, 'try again')}"
 
 
 def _status(error: ClientError) -> int:

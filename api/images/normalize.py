@@ -15,7 +15,10 @@ from api.images.colour.to_srgb import Told, says_adobe_rgb, to_srgb
 from api.images.files import heif
 from api.images.files.boxes import cicp_of
 from api.images.files.jpeg_end import with_end
+from api.images.files.jpeg_segments import with_plain_head
 from api.images.files.png_chunks import read_png
+from api.images.files.unusual import unusual_kind
+from api.images.files.webp_chunks import with_whole_chunks
 from api.images.protocol import Picture
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
@@ -87,6 +90,7 @@ def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> P
     if not body:
         raise InvalidImage(f"the image is empty{_NOT_READ}", param="image")
     try:
+        body = _mended(body)
         opened = _open(body, no_heic)
         with opened.image as image:
             _check_header(image, opened.kind, max_pixels)
@@ -102,6 +106,14 @@ def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> P
         raise _broken(error, body) from error
 
 
+def _mended(body: bytes) -> bytes:
+    """Return a file without small faults that every browser overlooks, and Pillow does not."""
+    kind = looks_like(body)
+    if kind == "JPEG":
+        return with_plain_head(body)
+    return with_whole_chunks(body) if kind == "WEBP" else body
+
+
 def _open(body: bytes, no_heic: str | None) -> Opened:
     kind = looks_like(body)
     if kind == HEIC:
@@ -114,6 +126,8 @@ def _open(body: bytes, no_heic: str | None) -> Opened:
         image = heif.open_heif(body)
         return Opened(image, HEIC, _told(image, cicp=cicp_of(body)))
     if kind == "PNG":
+        if unusual_kind(body):  # Its decoder would make colours of it that it has not.
+            raise ValueError
         png = read_png(body)
         image = _open_usual(png.body)
         told = replace(png.told, is_adobe_rgb=says_adobe_rgb(image))
@@ -293,6 +307,17 @@ def _broken(error: Exception, body: bytes) -> InvalidImage:
         return ImageOverLimits(
             "the image needs more memory to decode than one image may use; save it again as a"
             " plain JPEG or PNG",
+            param="image",
+        )
+    if kind := unusual_kind(body):
+        return UnsupportedImage(
+            f"this is {kind}, which is not read here; save it anew as a plain JPEG or PNG",
+            param="image",
+        )
+    if "unsupported" in str(error).lower():
+        return UnsupportedImage(
+            "the image uses a part of its format that is not read here; save it anew as a plain"
+            " JPEG or PNG",
             param="image",
         )
     if "truncated" in str(error).lower() or is_cut(body):

@@ -2,7 +2,9 @@
 
 from typing import Final
 
-HEAD_BYTES: Final = 128
+HEAD_BYTES: Final = 256
+TEXT_BYTES: Final = 4096
+"""A drawing may begin with a long note of the program that made it."""
 
 
 def is_cut(body: bytes) -> bool:
@@ -23,13 +25,25 @@ def is_cut(body: bytes) -> bool:
 def looks_like(body: bytes) -> str | None:
     """Return the kind of file by its first bytes, for a message that helps."""
     head = body[:HEAD_BYTES]
+    for magic, kind in _PICTURES:
+        if head.startswith(magic):
+            return kind
     if head[4:8] == b"ftyp":
         return _kind_of_boxes(head)
     if head[:4] == b"RIFF":
         return "WEBP" if head[8:12] == b"WEBP" else "a sound or a video"
-    if b"<svg" in head or b"<?xml" in head:
+    for at, magic, kind in _INSIDE:
+        if head[at : at + len(magic)] == magic:
+            return kind
+    text = body[:TEXT_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    if text.startswith(_PICTURES[0][0]):
+        return "a JPEG behind other bytes"
+    text = text.lower()
+    if text.startswith(b"<") and (b"<svg" in text or text.startswith(b"<?xml")):
         return "an SVG"
-    return next((kind for magic, kind in _MAGICS if head.startswith(magic)), None)
+    return next((kind for magic, kind in _MAGICS if head.startswith(magic)), None) or next(
+        (kind for magic, kind in _TEXTS if text.startswith(magic)), None
+    )
 
 
 def _kind_of_boxes(head: bytes) -> str:
@@ -37,11 +51,23 @@ def _kind_of_boxes(head: bytes) -> str:
     family."""
     size = min(int.from_bytes(head[:4], "big"), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
+    if brands[0] == b"crx ":
+        return _RAW
     for kind, known in _BRANDS.items():
         if any(brand in known for brand in brands):
             return kind
     return "a video"
 
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+_TEXT_TRANSFER: Final = "a picture whose bytes were changed as if they were text"
+
+_JSON: Final = "JSON"
+_DATA_URI: Final = "a data URI in a file"
+_BASE64: Final = "base64 in a file"
+VALUES: Final = frozenset({_JSON, _DATA_URI, _BASE64})
+"""Kinds that a text field may hold as they stand."""
 
 _BRANDS: Final = {
     "AVIF": frozenset({b"avif", b"avis"}),
@@ -50,17 +76,62 @@ _BRANDS: Final = {
     ),
 }
 
+_PICTURES: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
+
+_RAW: Final = "a camera's RAW file"
+
+_INSIDE: Final = (
+    (8, b"CR\x02", _RAW),
+    (40, b" EMF", "a drawing (EMF)"),
+    (128, b"DICM", "a DICOM file"),
+    (4, b"moov", "a video"),
+    (4, b"mdat", "a video"),
+    (4, b"wide", "a video"),
+    (4, b"free", "a video"),
+)
+"""Kinds that are told by what stands further in."""
+
 _MAGICS: Final = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"GIF8", "a GIF"),
     (b"BM", "a BMP"),
-    (b"II*\0", "a TIFF"),
-    (b"MM\0*", "a TIFF"),
-    (b"\xff\x0a", "a JPEG XL"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL"),
+    *((magic, "a TIFF") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    *((magic, "a JPEG XL") for magic in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
+    *((magic, "a JPEG 2000") for magic in (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    (b"II\xbc\x01", "a JPEG XR"),
+    *((magic, "an icon") for magic in (b"\0\0\x01\0", b"\0\0\x02\0", b"icns")),
+    *((magic, "PostScript") for magic in (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     (b"%PDF", "a PDF"),
     (b"8BPS", "a Photoshop file"),
+    (b"gimp xcf", "a GIMP file"),
+    *((b"P%d" % n + blank, "a PNM") for n in range(1, 8) for blank in (b"\n", b" ", b"\r")),
+    (b"qoif", "a QOI"),
+    (b"DDS ", "a DDS"),
+    (b"\x01\xda", "an SGI picture"),
+    (b"BPG\xfb", "a BPG"),
+    (b"\x8aMNG", "an MNG"),
+    (b"v/1\x01", "an OpenEXR"),
+    *((magic, "a Radiance HDR") for magic in (b"#?RADIANCE", b"#?RGBE")),
+    (b"SIMPLE  =", "a FITS file"),
+    (b"\xd7\xcd\xc6\x9a", "a drawing (WMF)"),
+    *((magic, _RAW) for magic in (b"FUJIFILMCCD", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")),
+    *((magic, _RAW) for magic in (b"FOVb", b"\0MRM")),
+    (b"\x1aE\xdf\xa3", "a video"),
+    *((magic, "a sound") for magic in (b"ID3", b"fLaC")),
+    (b"OggS", "a sound or a video"),
     (b"PK\x03\x04", "a ZIP archive"),
-    (b"<", "a web page"),
+    (b"\x1f\x8b", "a gzip archive"),
+    *((magic, "an archive") for magic in (b"7z\xbc\xaf\x27\x1c", b"Rar!")),
+    (b"\x89PNG", _TEXT_TRANSFER),
+    (b"\xef\xbf\xbd", _TEXT_TRANSFER),
+    (b"\xc3\xbf\xc3\x98\xc3\xbf", _TEXT_TRANSFER),
+    (b"\xc2\x89PNG", _TEXT_TRANSFER),
 )
+
+_TEXTS: Final = (
+    (b"<", "a web page"),
+    (b"{", _JSON),
+    (b"data:", _DATA_URI),
+    *((magic, _BASE64) for magic in (b"ivborw0kgg", b"/9j/", b"uklgr")),
+    (b"version https://git-lfs", "a pointer of Git LFS in place of the file"),
+)
+"""In small letters."""

@@ -26,6 +26,7 @@ ANY_PROMPT: Final = "a slow push in"
 """No estimate depends on the prompt."""
 
 Number = Annotated[int | None, Query(ge=0, le=MAX_SIDE)]
+Side = Annotated[int | None, Query(ge=1, le=MAX_SIDE)]
 
 
 class EstimateView(BaseModel):
@@ -58,8 +59,8 @@ def estimate(
     model: str,
     ports: Given,
     resolution: Resolution | None = None,
-    width: Number = None,
-    height: Number = None,
+    width: Side = None,
+    height: Side = None,
     image_width: Annotated[int, Query(ge=1, le=MAX_SIDE)] = 1024,
     image_height: Annotated[int, Query(ge=1, le=MAX_SIDE)] = 1024,
     num_frames: Number = None,

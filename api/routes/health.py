@@ -17,12 +17,14 @@ router = APIRouter(route_class=Route, tags=["health"])
 _log = structlog.get_logger(__name__)
 
 
+@router.head("/livez", include_in_schema=False)  # Monitors ask so unless told otherwise.
 @router.get("/livez")
 async def livez() -> dict[str, str]:
     """Answer as long as the process runs; it checks nothing."""
     return {"status": "alive"}
 
 
+@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "A part that jobs need is away."}})
 async def readyz(ports: Given) -> JSONResponse:
     """Say whether a job would be accepted now, and the state of each part.

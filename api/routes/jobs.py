@@ -88,8 +88,7 @@ async def create_job(
     job = submitted.job
     if prefer.wait is not None:
         job = await ports.job_watcher.until(job, has_ended, within=prefer.wait)
-    look = partial(answer, ports, job, base_url)
-    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    shown = await answer_later(ports, job, base_url)
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"

@@ -27,6 +27,7 @@ BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 """.NET and editors on Windows write it before a text in UTF-8."""
 
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
+"""Without these each letter of the first four bytes has zeros beside it."""
 
 _MARKS: Final = (b",", b"[", b"{")
 
@@ -43,8 +44,11 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
     Raises:
         InvalidRequest: it is not JSON, nested too deep, has too many values, or a NUL.
     """
-    if text.startswith(_UTF_16):
-        raise InvalidRequest(f"{name} is in UTF-16; send JSON in UTF-8", param=param)
+    if text.startswith(_UTF_16) or b"\0" in text[:4]:
+        raise InvalidRequest(
+            f"{name} is in UTF-16, or another alphabet of wide letters; send JSON in UTF-8",
+            param=param,
+        )
     text = text.removeprefix(BYTE_ORDER_MARK)
     if sum(map(text.count, _MARKS)) > MAX_MARKS:
         raise InvalidRequest(

@@ -15,7 +15,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
-from api.images.sniff import looks_like
+from api.images.sniff import VALUES, looks_like
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 
@@ -27,7 +27,21 @@ _MAY_BE_FILE: Final = re.compile(
     rb";\s*(filename\*|name=\"?(?:image|last_frame)\"?\s*(;|$))", re.IGNORECASE
 )
 _UNNAMED: Final = b'; filename=""'
-_NO_BOUNDARY: Final = "Missing boundary in multipart."
+_HINTS: Final = {
+    "Missing boundary in multipart.": (
+        "its Content-Type names no boundary; let your HTTP client write that header itself"
+    ),
+    "Invalid multipart data.": (
+        "its first line is not the boundary that its Content-Type names, a line does not end in"
+        " CR LF, or a part has headers that are too long; let your HTTP client write the form and"
+        " its Content-Type together"
+    ),
+    'The Content-Disposition header field "name" must be provided.': (
+        'a part has no name; each begins with Content-Disposition: form-data; name="image" or the'
+        " like"
+    ),
+}
+"""What the reader's words mean to whoever sent the form."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,8 @@ async def read_multipart(
         try:
             form = await reader.parse()
         except MultiPartException as error:
-            raise InvalidRequest(f"the form cannot be read: {_hint(error.message)}") from error
+            hint = _HINTS.get(error.message, error.message)
+            raise InvalidRequest(f"the form cannot be read: {hint}") from error
     try:
         if not reader.is_whole and reader.has_begun:
             raise InvalidRequest(
@@ -72,12 +87,6 @@ async def read_multipart(
 async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
     async for piece in request.stream():
         yield piece
-
-
-def _hint(message: str) -> str:
-    if message == _NO_BOUNDARY:
-        return "its Content-Type names no boundary; let your HTTP client write that header itself"
-    return message
 
 
 class _Reader(MultiPartParser):
@@ -128,7 +137,7 @@ async def _taken(parts: Sequence[tuple[str, str | UploadFile]], reservation: Res
 
 def _text(body: bytes) -> str | None:
     """Return the text of a part without a file name, if it is not a file."""
-    if looks_like(body) is not None or b"\0" in body:
+    if looks_like(body) not in {None, *VALUES} or b"\0" in body:
         return None
     try:
         return body.decode()

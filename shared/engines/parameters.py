@@ -312,17 +312,17 @@ def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) 
         ("height", asked.height, (asked.width or 0) / aspect),
     ):
         side = _snap(derived, spec.multiple) if given is None else given
+        if not MIN_SIDE <= side <= spec.max_side:
+            raise InvalidRequest(
+                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
+                f" {spec.max_side}",
+                param=name,
+            )
         if side % spec.multiple:
             below = side - side % spec.multiple
             raise InvalidRequest(
                 f"{name} {side} is not a multiple of {spec.multiple};"
                 f" try {max(below, spec.multiple)} or {below + spec.multiple}",
-                param=name,
-            )
-        if not MIN_SIDE <= side <= spec.max_side:
-            raise InvalidRequest(
-                f"{name} {side} is out of range for {spec.name}; it takes {MIN_SIDE} to"
-                f" {spec.max_side}",
                 param=name,
             )
         sides[name] = side

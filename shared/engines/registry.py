@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
@@ -90,6 +90,7 @@ class OfferHeads:
 class EngineRegistry:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._specs: dict[str, tuple[datetime, EngineSpec]] = {}
 
     def offer(self, specs: Sequence[EngineSpec]) -> None:
         """Make these engines known to the gateway, best first."""
@@ -115,7 +116,7 @@ class EngineRegistry:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
         return [
             OfferedEngine(
-                EngineSpec.model_validate(spec),
+                self._known(spec, updated_at),
                 workers,
                 updated_at,
                 card_bytes=card_bytes,
@@ -125,6 +126,14 @@ class EngineRegistry:
             )
             for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
         ]
+
+    def _known(self, written: Mapping[str, Any], updated_at: datetime) -> EngineSpec:
+        """Return the spec that was read from this row before: reading it is half of a look."""
+        name = written["name"]
+        known = self._specs.get(name)
+        if known is None or known[0] != updated_at:
+            known = self._specs[name] = updated_at, EngineSpec.model_validate(written)
+        return known[1]
 
     def choose(self, name: str | None) -> OfferedEngine:
         """Return the offer of that name, or the best that this installation serves.

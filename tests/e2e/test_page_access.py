@@ -21,7 +21,6 @@ from tests.support.gateway import (
 from tests.support.page import (
     PHONE,
     WIDTH,
-    browser,
     choose_sample,
     clip,
     end_sessions,
@@ -36,7 +35,7 @@ from tests.support.stack import Stack
 from tests.support.tenants import KeyAdmin, key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
 
-__all__ = ["browser", "clip", "fake_worker", "one_fake_worker"]
+__all__ = ["clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -99,6 +98,8 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".make").first.wait_for()  # The session outlives the page that began it.
 
 
+# In each run tests/e2e/test_page_words.py sees that every word is there in both languages.
+@pytest.mark.extended
 def test_in_chinese_too_the_page_says_where_a_key_comes_from(
     browser: Browser, house: Gateway
 ) -> None:

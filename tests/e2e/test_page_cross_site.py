@@ -23,13 +23,13 @@ from tests.support.gateway import (
     one_fake_worker,
     running_gateway,
 )
-from tests.support.page import browser, enter, sign_in
+from tests.support.page import enter, sign_in
 from tests.support.routes import described
 from tests.support.stack import Stack
 from tests.support.tenants import key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
 
-__all__ = ["browser", "fake_worker", "one_fake_worker"]
+__all__ = ["fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

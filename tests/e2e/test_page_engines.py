@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.test_service import Service, running
-from tests.support.browser import launched, visit
+from tests.support.browser import visit
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.page import PLAYING
 from tests.support.processes import until
@@ -32,12 +32,6 @@ SMALL: dict[str, dict[str, int]] = {
     "svd": {"num_frames": 8, "num_inference_steps": 4},
     "animatediff": {"num_frames": 8, "num_inference_steps": 5},
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

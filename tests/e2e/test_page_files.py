@@ -12,7 +12,6 @@ from tests.support.gateway import (
     one_gateway,
 )
 from tests.support.page import (
-    browser,
     clip,
     enter,
     guest,
@@ -20,7 +19,6 @@ from tests.support.page import (
 )
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",

@@ -18,7 +18,6 @@ from tests.support.gateway import (
     one_gateway,
 )
 from tests.support.page import (
-    browser,
     clip,
     enter,
     guest,
@@ -29,7 +28,6 @@ from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",

@@ -16,7 +16,6 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.page import (
-    browser,
     clip,
     enter,
     finish,
@@ -31,7 +30,6 @@ from tests.support.stack import Stack
 from worker.engines.camera.engine import SPEC as CAMERA
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",

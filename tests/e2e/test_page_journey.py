@@ -20,7 +20,6 @@ from tests.support.gateway import (
 from tests.support.page import (
     PHONE,
     VIDEO,
-    browser,
     clip,
     enter,
     finish,
@@ -33,7 +32,6 @@ from tests.support.page import (
 from tests.support.processes import until
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",

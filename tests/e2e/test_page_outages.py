@@ -19,7 +19,6 @@ from tests.support.gateway import (
     one_gateway,
 )
 from tests.support.page import (
-    browser,
     choose_sample,
     clip,
     enter,
@@ -32,7 +31,6 @@ from tests.support.page import (
 from tests.support.processes import until
 
 __all__ = [
-    "browser",
     "clip",
     "fake_worker",
     "gateway",
@@ -65,7 +63,10 @@ def test_offline_and_back(
         expect(guest.page.locator(".banner")).to_have_count(0)
 
 
-@pytest.mark.parametrize(("photos", "route"), [(1, "/v1/jobs"), (3, "/v1/batches")])
+@pytest.mark.parametrize(
+    ("photos", "route"),
+    [(1, "/v1/jobs"), pytest.param(3, "/v1/batches", marks=pytest.mark.extended)],
+)
 def test_what_is_sent_again_after_no_answer_is_made_once(
     studio: Gateway,
     browser: Browser,
@@ -101,6 +102,8 @@ def test_what_is_sent_again_after_no_answer_is_made_once(
         assert keys[0] == keys[1] != keys[2]
 
 
+# In each run the next test cuts a stream, and tests/chaos/test_listener.py counts the ends.
+@pytest.mark.extended
 def test_no_end_is_lost_that_came_while_nobody_heard(studio: Gateway, browser: Browser) -> None:
     ids = [studio.created()["id"] for _ in range(MANY)]
     with visit(browser, locale="en-GB") as guest:

@@ -15,11 +15,11 @@ from tests.support.gateway import (
     one_fake_worker,
     running_gateway,
 )
-from tests.support.page import browser, choose_sample, clip, finish, press_send, sign_in
+from tests.support.page import choose_sample, clip, finish, press_send, sign_in
 from tests.support.stack import ROOT, Stack
 from worker.engines.camera.engine import SPEC as CAMERA
 
-__all__ = ["browser", "clip", "fake_worker", "one_fake_worker"]
+__all__ = ["clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

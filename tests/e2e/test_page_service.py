@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
 from tests.e2e.test_service import Service, running
-from tests.support.browser import launched, visit
+from tests.support.browser import visit
 from tests.support.clips import moving_clip, write_clip
 from tests.support.gateway import (
     FakeWorker,
@@ -31,12 +31,6 @@ _COPY = text(
     "INSERT INTO jobs SELECT (jsonb_populate_record(j, jsonb_build_object('id', uuidv7()))).*"
     " FROM jobs j, generate_series(1, :count)"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,6 @@ from tests.support.gateway import (
     one_gateway,
 )
 from tests.support.page import (
-    browser,
     choose_sample,
     enter,
     press_send,
@@ -45,7 +44,6 @@ from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.remote.errors import OutcomeUnknown
 
 __all__ = [
-    "browser",
     "fake_worker",
     "gateway",
     "one_fake_worker",

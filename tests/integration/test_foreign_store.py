@@ -31,6 +31,7 @@ class Store:
     may_make: bool = True
     may_look: bool = True
     has_bucket: bool = False
+    refuses_with: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     made_with: list[bytes] = field(default_factory=list)
 
@@ -73,6 +74,8 @@ def handler(store: Store) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path == f"/{BUCKET}":
                 self.error(*store.make(body))
+            elif store.refuses_with:
+                self.error(403, store.refuses_with)
             elif store.has_bucket:
                 store.objects[self.path] = body
                 self.say(200)
@@ -108,19 +111,26 @@ def served(store: Store) -> Iterator[str]:
         thread.join()
 
 
-def step(store: Store, *, region: str) -> None:
-    """Run the bucket step once."""
+@contextlib.contextmanager
+def asking(store: Store, *, region: str = "us-east-1", key: str = "a") -> Iterator[Storage]:
+    """Yield a client of the store."""
     with served(store) as address:
         settings = Settings(
             _env_file=None,
             s3_endpoint=address,
             s3_bucket=BUCKET,
             s3_region=region,
-            s3_access_key=SecretStr("a"),
-            s3_secret_key=SecretStr("b"),
+            s3_access_key=SecretStr(key),
+            s3_secret_key=SecretStr(key),
         )
         with contextlib.closing(Storage(settings, read=timedelta(seconds=10))) as storage:
-            make_bucket(storage)
+            yield storage
+
+
+def step(store: Store, *, region: str) -> None:
+    """Run the bucket step once."""
+    with asking(store, region=region) as storage:
+        make_bucket(storage)
 
 
 @pytest.mark.parametrize("region", ["us-east-1", "eu-central-1", "cn-northwest-1"])
@@ -151,7 +161,52 @@ def test_a_wrong_region_is_told_with_its_setting() -> None:
         step(Store(region="eu-central-1"), region="us-west-2")
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("InvalidAccessKeyId", "STILLREEL_S3_ACCESS_KEY is not known there"),
+        ("SignatureDoesNotMatch", "STILLREEL_S3_SECRET_KEY is not that key's"),
+        ("AccessDenied", "STILLREEL_S3_ACCESS_KEY may not do this there"),
+        ("AuthorizationHeaderMalformed", "STILLREEL_S3_REGION is not the bucket's"),
+        ("RequestTimeTooSkewed", "try again"),
+    ],
+)
+def test_a_refusal_names_the_setting_that_it_is_about(code: str, said: str) -> None:
+    with (
+        asking(Store(has_bucket=True, refuses_with=code)) as storage,
+        pytest.raises(StorageUnavailable, match=f"refused with {code}; {said}"),
+    ):
+        storage.put("key", b"x", content_type="text/plain")
+
+
+def test_a_missing_bucket_is_a_store_that_is_away_and_not_a_file_that_is_gone() -> None:
+    """A keeper's loop waits for the one, and would log a traceback each second for the other."""
+    with asking(Store()) as storage:
+        for ask in (storage.check, lambda: storage.put("key", b"x", content_type="text/plain")):
+            with pytest.raises(StorageUnavailable, match="STILLREEL_S3_BUCKET names no bucket"):
+                ask()
+
+
+def test_a_store_without_a_key_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    with (
+        asking(Store(has_bucket=True), key="") as storage,
+        pytest.raises(StorageUnavailable, match="STILLREEL_S3_SECRET_KEY are not set"),
+    ):
+        storage.put("key", b"x", content_type="text/plain")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HTTP_PROXY",
+        *(
+            pytest.param(name, marks=pytest.mark.extended)
+            for name in ("http_proxy", "ALL_PROXY", "all_proxy")
+        ),
+    ],
+)
 def test_the_store_is_never_asked_through_a_proxy_of_the_environment(name: str) -> None:
     store = Store()
     with served(store) as address, socket.create_server(("127.0.0.1", 0)) as proxy:

@@ -41,8 +41,11 @@ MODELS: dict[str, tuple[Any, Callable[[Path], Path], Callable[[], RenderRequest]
 @pytest.mark.parametrize(
     "name",
     [
-        *("i2vgen-xl", "wan"),
-        *(pytest.param(name, marks=pytest.mark.extended) for name in ("svd", "animatediff")),
+        "i2vgen-xl",
+        *(
+            pytest.param(name, marks=pytest.mark.extended)
+            for name in ("wan", "svd", "animatediff")
+        ),
     ],
 )
 def test_a_model_that_is_unloaded_gives_all_its_memory_back(name: str, tmp_path: Path) -> None:

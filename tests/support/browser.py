@@ -77,10 +77,3 @@ def visit(browser: Browser, **options: Any) -> Iterator[Visit]:
         yield Visit(context.new_page())
     finally:
         context.close()
-
-
-@contextlib.contextmanager
-def open_page() -> Iterator[tuple[Page, list[str]]]:
-    """Yield a page, and the errors and warnings of its console as they come."""
-    with launched() as browser, visit(browser) as guest:
-        yield guest.page, guest.complaints

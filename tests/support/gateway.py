@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
@@ -209,6 +210,7 @@ class Gateway:
         self._start(create_app(settings, limits))
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        self.http.trust_env = False  # It would read all of the environment at each request.
         if settings.admin_key is not None:
             self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
 
@@ -344,6 +346,7 @@ def without_database(stack: Stack) -> Settings:
     return stack.settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 
 
+@cache
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
     """Return a photograph as PNG, by default 96 x 64."""
     picture = PillowImage.fromarray(cat()).resize(size or (96, 64))

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from shared.tables.access import sessions
-from tests.support.browser import Visit, launched, visit
+from tests.support.browser import Visit, visit
 from tests.support.clips import moving_clip, write_clip
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.processes import until
@@ -18,13 +18,6 @@ VIDEO = "document.querySelector('.frame video')"
 PLAYING = f"{VIDEO} && !{VIDEO}.paused && {VIDEO}.currentTime > 0.05"
 PHONE = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
 WIDTH = "document.documentElement.scrollWidth"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # Not this machine's own name: a browser trusts it as little as a name in a network.
-    with launched(arguments=["--host-resolver-rules=MAP studio 127.0.0.1"]) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

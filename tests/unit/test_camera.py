@@ -148,7 +148,17 @@ def test_whole_picture_anchors_match_the_framed_picture(
     assert min(psnr(frame, plain) for frame in rendered(image, "still", **how)) >= 45
 
 
-@pytest.mark.parametrize("name", [name for name in MoveName if name is not MoveName.STILL])
+# The paths of all are seen in tests/unit/test_camera_path.py; here, the pixels.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in {MoveName.PUSH_IN, MoveName.PAN_LEFT, MoveName.ROLL_CLOCKWISE}
+        else pytest.param(name, marks=pytest.mark.extended)
+        for name in MoveName
+        if name is not MoveName.STILL
+    ],
+)
 def test_a_slow_move_goes_as_far_in_each_frame_as_its_curve_says(name: MoveName) -> None:
     assert farthest_from_the_curve(f"slowly {PROMPTS[name]}") < 0.03
 
@@ -310,7 +320,16 @@ def test_the_spec_is_honest() -> None:
     assert SPEC.vram_bytes == 0
 
 
-@pytest.mark.parametrize("prompt", ["push in", "roll clockwise", "push in, roll clockwise"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(
+            pytest.param(each, marks=pytest.mark.extended)
+            for each in ("push in", "roll clockwise")
+        ),
+        "push in, roll clockwise",
+    ],
+)
 def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str) -> None:
     image = photos.photo("coffee.png", short_side=2048)
     seconds: list[float] = []

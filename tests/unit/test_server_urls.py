@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from shared.proxies import sparing_own_servers
+from shared.server_urls import connect_arguments
 from shared.settings import Settings
 from shared.wrong_settings import wrong_settings
 from tests.support.stack import ROOT
@@ -30,6 +32,41 @@ def test_every_spelling_of_postgres_is_the_same_address(scheme: str) -> None:
     assert settings.database_url.get_secret_value() == f"postgresql+psycopg://{REST}"
 
 
+FAILOVER = "postgres://u:p%40ss@one:5432,two:5433/d?target_session_attrs=read-write"
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("postgresql://u@db.example.org/d", "db.example.org", ""),
+        ("postgresql://u@[::1]:5433/d", "::1", "5433"),
+        ("postgresql://u@db.example.org:/d", "db.example.org", "5432"),
+        (FAILOVER, "one,two", "5432,5433"),
+        ("postgresql://one,two/d", "one,two", "5432,5432"),
+        ("postgresql://[fd12::1]:5433,[fd12::2]/d", "fd12::1,fd12::2", "5433,5432"),
+        ("postgresql:///d?host=/run/postgresql", "/run/postgresql", ""),
+        ("postgresql://u@%2Frun%2Fpostgresql/d", "/run/postgresql", "5432"),
+        ("postgresql://u@%2Frun%2Fmy%20pg:5433/d", "/run/my pg", "5433"),
+    ],
+)
+def test_an_address_means_the_servers_that_libpq_would_ask(url: str, host: str, port: str) -> None:
+    settings = Settings(_env_file=None, database_url=SecretStr(url))
+    arguments = connect_arguments(settings.database_url.get_secret_value())
+    assert (arguments["host"], str(arguments.get("port", ""))) == (host, port)
+    assert arguments["dbname"] == "d"
+
+
+def test_every_server_of_an_address_is_ours() -> None:
+    """No client's request reaches its port, and no proxy of the environment is asked for it."""
+    settings = Settings(_env_file=None, database_url=SecretStr(FAILOVER))
+    assert {5432, 5433} <= settings.own_ports
+    spared = sparing_own_servers({}, settings)["no_proxy"].split(",")
+    assert {"one", "two"} <= set(spared)
+    url = settings.database_url.get_secret_value()
+    assert connect_arguments(url)["password"] == "p@ss"
+    assert connect_arguments(url)["target_session_attrs"] == "read-write"
+
+
 @pytest.mark.parametrize(
     ("url", "what"),
     [
@@ -43,6 +80,14 @@ def test_every_spelling_of_postgres_is_the_same_address(scheme: str) -> None:
         ("postgresql://u:secret@h:99999/d", "its port is no number from 1 to 65535"),
         ("postgresql://u:secret@h/d?pgbouncer=true", "Postgres has no option 'pgbouncer'"),
         ("postgresql://u:secret@h/d?sslmode=on", "sslmode takes disable, allow"),
+        ("postgresql://u:secret@h/d?sslmode=allow&sslmode=require", "it has the option 'sslmode'"),
+        ("postgresql://u:secret@h/d?target_session_attrs=rw", "target_session_attrs takes any"),
+        ("postgresql://u:secret@h/d?port=x", "its hosts and ports do not go together"),
+        ("postgresql://u:secret@h/d?host=a,b&port=1,2,3", "its hosts and ports do not go"),
+        ("postgresql://u:secret@a:1,b:99999/d", "its port is no number from 1 to 65535"),
+        ("postgresql://u:secret@h:0/d", "its port is no number from 1 to 65535"),
+        ("postgresql://u:se@cret@h/d", "an @ in the user or the password is written %40"),
+        ("postgresql://u:secret@h/d#x", "a # in it is written %23"),
     ],
 )
 def test_another_database_is_one_sentence_without_its_password(url: str, what: str) -> None:
@@ -75,11 +120,13 @@ def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str
     ("module", "name"),
     [
         ("worker.keeper", "DATABASE_URL"),
-        ("api", "REDIS_URL"),
         ("worker", "DATABASE_URL"),
+        # The same line of the same settings, for one to two seconds of a core each.
         *(
             pytest.param(*pair, marks=pytest.mark.extended)
             for pair in (
+                ("api", "REDIS_URL"),
+                ("worker.keeper", "DATABASE_URL"),
                 ("worker.keeper", "REDIS_URL"),
                 ("api", "DATABASE_URL"),
                 ("worker", "REDIS_URL"),

@@ -132,10 +132,11 @@ def test_a_url_may_be_as_long_as_presigned_links_are_and_have_blanks_around(leng
     assert read_create(Received([("image", f" {url}")], {}, None)).images.image == ImageUrl(url)
 
 
-@pytest.mark.parametrize("name", ["utf-16", "utf-16-be"])
-def test_json_of_windows_in_utf_16_is_told(name: str) -> None:
-    text = '\ufeff{"prompt": "x"}'.encode(name if name.endswith("be") else "utf-16-le")
-    with pytest.raises(InvalidRequest, match="UTF-16; send JSON in UTF-8"):
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+@pytest.mark.parametrize("name", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_json_of_windows_in_wide_letters_is_told(name: str, mark: str) -> None:
+    text = f'{mark}{{"prompt": "x"}}'.encode(name)
+    with pytest.raises(InvalidRequest, match=r"is in UTF-16, or another.*; send JSON in UTF-8"):
         read_create(Received((), {}, text))
 
 

@@ -39,7 +39,7 @@ GROWTH: Final = 16
 HEAD: Final = 4_000
 """Times GROWTH it is all that a request's headers may have."""
 
-BODY: Final = 16_000
+BODY: Final = 8_000
 PROMPT: Final = 125
 """Times GROWTH it is the longest prompt."""
 

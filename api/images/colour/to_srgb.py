@@ -38,6 +38,9 @@ class Told:
     is_cicp_first: bool = False
     """In a PNG the code points win over the profile; in AVIF and HEIC the profile wins."""
 
+    is_narrow: bool = False
+    """In a PNG: codes go from 16 to 235, as in a film."""
+
     is_srgb: bool = False
     gamma: float | None = None
     primaries: Primaries | None = None
@@ -65,6 +68,8 @@ def to_srgb(image: Image.Image, told: Told) -> tuple[Image.Image, tuple[str, ...
             pass  # A broken profile is no reason to refuse the image.
     if image.mode != "RGB":
         image = image.convert("RGB")
+    if told.is_narrow:
+        image = image.point([_from_narrow(code) for code in range(256)] * 3)
     if told.cicp is not None and is_hdr(told.cicp):
         kind = "PQ" if told.cicp.transfer == PQ else "HLG"
         return to_sdr(image, told.cicp), (
@@ -90,6 +95,10 @@ def _made_profile(told: Told) -> bytes | None:
         return profile(ADOBE_RGB, power(ADOBE_GAMMA)) if told.is_adobe_rgb else None
     except (ValueError, OverflowError, ZeroDivisionError):
         return None  # Colours that no screen could show are no reason to refuse the image.
+
+
+def _from_narrow(code: int) -> int:
+    return min(255, max(0, round((code - 16) * 255 / 219)))
 
 
 def _is_srgb_gamma(gamma: float) -> bool:

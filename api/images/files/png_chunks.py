@@ -19,7 +19,12 @@ MAX_PROFILE: Final = 4 * 1024 * 1024
 
 MAX_EXIF: Final = 64 * 1024
 
-_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"acTL", b"fcTL"})
+_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_IF_WHOLE: Final = {b"tRNS": 1, b"acTL": 8, b"fcTL": 26}
+"""What counts where its checksum is right and it has so many bytes; browsers pass over it else."""
+
+_COLOURS_END: Final = frozenset({b"PLTE", b"IDAT"})
+"""What is said of colours behind these comes too late."""
 _GREY, _RGB = 0, 2
 
 
@@ -37,7 +42,7 @@ def read_png(body: bytes) -> Png:
     """Return what matters of a PNG; cut or damaged parts are left for the decoder."""
     kept, told, transparent = [SIGNATURE], Told(is_cicp_first=True), None
     depth = colour_type = 0
-    at = len(SIGNATURE)
+    at, is_early = len(SIGNATURE), True
     for _ in range(MAX_CHUNKS):
         length, name = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
         end = at + 12 + length
@@ -45,22 +50,28 @@ def read_png(body: bytes) -> Png:
             kept.append(body[at:])
             break
         content = memoryview(body)[at + 8 : end - 4]
-        if name in _PICTURE:
+        is_early &= name not in _COLOURS_END
+        if name in _PICTURE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
             kept.append(body[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             kept.append(_chunk(name, content))
         elif name[:1].isupper():
             kept.append(body[at:end])  # A chunk that the image needs and no decoder knows.
-        else:
+        elif is_early:
             told = _heard(told, name, content)
         if name == b"IHDR" and length == 13:
             depth, colour_type = content[8], content[9]
-        if name == b"tRNS" and colour_type in {_GREY, _RGB}:
+        if name == b"tRNS" and colour_type in {_GREY, _RGB} and kept[-1] == body[at:end]:
             transparent = _hole(content, depth, colour_type)
         if name == b"IEND":
             break
         at = end
     return Png(b"".join(kept), told, transparent)
+
+
+def _is_whole(name: bytes, chunk: bytes) -> bool:
+    checksum = zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
+    return len(chunk) - 12 >= _IF_WHOLE[name] and chunk[-4:] == checksum
 
 
 def _chunk(name: bytes, content: memoryview) -> bytes:
@@ -75,7 +86,7 @@ def _heard(told: Told, name: bytes, content: memoryview) -> Told:
     if name == b"sRGB":
         return replace(told, is_srgb=True)
     if name == b"cICP" and len(content) == 4:
-        return replace(told, cicp=Cicp(content[0], content[1]))
+        return replace(told, cicp=Cicp(content[0], content[1]), is_narrow=content[3] == 0)
     if name == b"gAMA" and len(content) == 4:
         gamma = int.from_bytes(content, "big") / 100_000
         return replace(told, gamma=gamma if 0.1 <= gamma <= 10 else None)

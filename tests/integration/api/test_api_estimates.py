@@ -113,7 +113,16 @@ def test_an_estimate_follows_what_is_asked(gateway: Gateway, fake_worker: FakeWo
 
 
 @pytest.mark.parametrize(
-    ("query", "param"), [("num_frames=1000", "num_frames"), ("frames=8", "frames")]
+    ("query", "param"),
+    [
+        *(
+            ("num_frames=1000", "num_frames"),
+            ("frames=8", "frames"),
+            ("num_frames=0", "num_frames"),
+        ),
+        *(("width=0", "width"), ("height=-0", "height"), ("fps=0", "fps"), ("width=9", "width")),
+        *(("image_width=0", "image_width"), ("num_inference_steps=0", "num_inference_steps")),
+    ],
 )
 def test_what_a_create_would_refuse_an_estimate_refuses(
     gateway: Gateway, query: str, param: str

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import text
 
 from api.limits import SHIPPED
-from shared.jobs.news import MARGIN
+from api.responses.following import stream_id
+from shared.jobs.news import MARGIN, JobNews
 from shared.jobs.transitions import Claim
 from tests.support.gateway import PATIENT, FakeWorker, Gateway, running_gateway
 from tests.support.listener import Event, Listening
@@ -138,6 +140,32 @@ def test_a_resumed_stream_has_the_live_and_every_end_since(
     assert found[live].data["status"] == "queued"
     assert found[ended].data["status"] == "canceled"
     assert found[deleted].name == "deleted"
+
+
+def test_an_end_that_nobody_announced_is_in_the_stream_of_who_was_away(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
+    # It ended longer ago than a look goes back, and is not among the jobs that a look knows as
+    # new: what ended since the id has to be asked for.
+    with deaf_gateway(module_stack, newest=0) as gateway:
+        ended, deleted = (gateway.created()["id"] for _ in range(2))
+        last_id = stream_id(JobNews(fake_worker.db).complete_until() - 10 * MARGIN)
+        gateway.post(f"/v1/jobs/{ended}/cancel")
+        requests.delete(f"{gateway.url}/v1/jobs/{deleted}", timeout=30)
+        with fake_worker.db.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE jobs SET finished_at = finished_at - :away,"
+                    " deleted_at = deleted_at - :away"
+                ),
+                {"away": 5 * MARGIN},
+            )
+        with listening(gateway, "/v1/events", last_id) as stream:
+            found = [stream.next() for _ in range(2)]
+    assert [(event.name, event.data["id"]) for event in found] == [
+        ("message", ended),
+        ("deleted", deleted),
+    ]
 
 
 def test_a_transaction_that_commits_late_is_in_the_resumed_stream(

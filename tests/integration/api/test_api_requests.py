@@ -72,6 +72,41 @@ def test_a_form_without_a_boundary_is_told_who_writes_one(gateway: Gateway) -> N
     assert "let your HTTP client write that header" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("boundary", "body"),
+    [("y", b"--x\r\n"), ('""', b"--x\r\n"), ("x", b"before\r\n--x\r\n"), ("x", b"--x\n\n")],
+    ids=["another boundary", "an empty boundary", "words before it", "bare line ends"],
+)
+def test_a_form_that_cannot_be_taken_apart_is_told_what_may_be_wrong(
+    gateway: Gateway, boundary: str, body: bytes
+) -> None:
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    answer = gateway.post("/v1/jobs", data=body, headers=kind)
+    assert answer.status_code == 422
+    assert "not the boundary that its Content-Type names" in answer.json()["detail"]
+
+
+def test_a_part_without_a_name_is_told_how_one_begins(gateway: Gateway) -> None:
+    answer = send_parts(gateway, b"--x\r\nContent-Type: text/plain\r\n\r\nx\r\n")
+    assert 'Content-Disposition: form-data; name="image"' in answer.json()["detail"]
+
+
+def test_a_picture_in_base64_by_its_transfer_encoding_is_called_so(gateway: Gateway) -> None:
+    packed = part('name="image"; filename="a.png"', URI.partition(",")[2].encode())
+    assert "this looks like base64 in a file" in send_parts(gateway, packed).json()["detail"]
+
+
+def test_a_side_out_of_range_is_not_told_another_one_out_of_range(gateway: Gateway) -> None:
+    answer = gateway.post("/v1/jobs", json={"image": URI, "prompt": "x", "width": 99999})
+    assert "out of range for moves; it takes 64 to" in answer.json()["detail"]
+
+
+def test_a_url_of_another_scheme_is_told_in_plain_letters(gateway: Gateway) -> None:
+    asked = {"image": URI, "prompt": "x", "webhook": {"url": "ftp://example.org"}}
+    answer = gateway.post("/v1/jobs", json=asked)
+    assert answer.json()["detail"] == "webhook.url: URL scheme should be 'http' or 'https'"
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/generate"])
 @pytest.mark.parametrize("seed", [-1, "-1"])
 def test_a_seed_of_minus_one_is_drawn(gateway: Gateway, path: str, seed: Any) -> None:
@@ -128,6 +163,8 @@ def test_fields_in_the_query_are_told_where_they_belong(
     assert "send it in the body" in answer.json()["detail"]
 
 
+# It reads 45 MB of JSON twice: four seconds of a core.
+@pytest.mark.extended
 def test_a_picture_as_data_may_be_as_large_as_a_file(gateway: Gateway) -> None:
     most = gateway.ports.settings.max_upload_bytes
     padded = photo_png() + bytes(most - len(photo_png()))

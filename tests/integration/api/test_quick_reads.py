@@ -1,5 +1,6 @@
 """What is answered quickly is answered as its route answers it, and never from the past."""
 
+import socket
 from typing import Any
 from uuid import UUID
 
@@ -141,3 +142,22 @@ def test_reads_on_the_loop_go_on_after_a_restart_of_postgres(stack: Stack) -> No
             assert [gateway.get(path).status_code for path in paths] == [200, 200, 200]
             stack.postgres.restart()
         assert [gateway.get(path).status_code for path in paths] == [200, 200, 200]
+
+
+def test_reads_on_the_loop_take_an_address_of_two_servers_and_with_options(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
+    port = module_stack.servers.state.ports["postgres"]
+    password = module_stack.servers.state.postgres_password
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = nobody.getsockname()[1]
+        url = (
+            f"postgres://stillreel:{password}@127.0.0.1:{away},127.0.0.1:{port}"
+            f"/{module_stack.database}?target_session_attrs=read-write&connect_timeout=9"
+            "&application_name=mine&options=-c%20search_path%3Dpublic"
+        )
+        with running_gateway(module_stack.settings(database_url=url)) as gateway:
+            job_id = gateway.created()["id"]
+            for path in (f"/v1/jobs/{job_id}", "/v1/jobs", "/v1/models"):
+                assert gateway.get(path).status_code == 200

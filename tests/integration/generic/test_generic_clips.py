@@ -134,7 +134,12 @@ def test_a_stop_leaves_the_engine_as_it_was(engines: dict[str, GenericEngine], n
 
 @pytest.mark.parametrize(
     ("name", "num_frames", "made"),
-    [("ltx", 6, 9), ("ltx", 5, 5), ("cogvideox", 6, 9), ("wan", 6, 9)],
+    [
+        ("ltx", 6, 9),
+        ("ltx", 5, 5),
+        pytest.param("cogvideox", 6, 9, marks=pytest.mark.extended),
+        pytest.param("wan", 6, 9, marks=pytest.mark.extended),
+    ],
 )
 def test_more_frames_are_made_than_asked_for_and_the_rest_is_cut(
     engines: dict[str, GenericEngine], name: str, num_frames: int, made: int

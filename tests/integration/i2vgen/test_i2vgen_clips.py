@@ -185,7 +185,7 @@ def test_frames_are_yielded_as_they_are_decoded(engine: I2VGenXLEngine) -> None:
     assert len(first) + sum(len(chunk) for chunk in chunks) == 8
 
 
-@pytest.mark.parametrize("guidance", [0.0, 1.0])
+@pytest.mark.parametrize("guidance", [pytest.param(0.0, marks=pytest.mark.extended), 1.0])
 def test_without_guidance_one_row_is_computed_and_the_negative_prompt_has_no_say(
     breakable: I2VGenXLEngine, guidance: float
 ) -> None:

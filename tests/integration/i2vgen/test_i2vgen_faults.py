@@ -49,7 +49,12 @@ def test_decoding_that_does_not_fit_goes_one_frame_at_a_time(breakable: I2VGenXL
 
 
 @pytest.mark.parametrize(
-    "part", ["vae.encoder.conv_in", "unet.conv_norm_out", "vae.decoder.conv_in"]
+    "part",
+    [
+        "unet.conv_norm_out",
+        pytest.param("vae.encoder.conv_in", marks=pytest.mark.extended),
+        pytest.param("vae.decoder.conv_in", marks=pytest.mark.extended),
+    ],
 )
 def test_a_clip_too_big_for_the_card_says_which_would_fit(
     breakable: I2VGenXLEngine, part: str

@@ -221,6 +221,17 @@ def test_an_ordinary_user_can_run_it(launch: Launch, folder: Path) -> None:
     assert processes_of(folder) == []
 
 
+def test_a_user_without_a_name_is_told_so_before_anything_is_made(
+    launch: Launch, folder: Path
+) -> None:
+    nameless = ("unshare", "--user", "--map-user=4000000", "--map-group=4000000")
+    if subprocess.call([*nameless, "true"], stderr=subprocess.DEVNULL) != 0:
+        pytest.skip("nobody can be another user here")
+    said = launch(as_user=nameless).refusal()
+    assert said.startswith("user 4000000 has no name in /etc/passwd, and Postgres does not start")
+    assert not folder.exists()
+
+
 def test_a_busy_port_is_named_with_its_holder_and_nothing_is_started(
     launch: Launch, folder: Path
 ) -> None:

@@ -135,6 +135,9 @@ def test_when_nobody_can_read_it_any_more_every_part_is_stopped(
     assert (folder / "drained").exists()
 
 
+# In each run the next test sees what is kept of a proxy, and test_foreign_store.py that the store
+# is never asked through one.
+@pytest.mark.extended
 def test_an_ignored_hangup_stays_so_and_no_part_hears_of_a_proxy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

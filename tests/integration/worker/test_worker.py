@@ -137,9 +137,8 @@ def test_a_job_becomes_a_video_whose_bytes_match_its_row(served: Bench) -> None:
 
 def test_every_line_of_a_running_workers_log_is_an_event(served: Bench) -> None:
     assert served.ended(served.render()).status is Status.SUCCEEDED
-    lines = (
-        served.people.first.text().rpartition("\n")[0].splitlines()
-    )  # The last may still be written.
+    # The last may still be written.
+    lines = served.people.first.text().rpartition("\n")[0].splitlines()
     assert {"worker_started", "job_started"} <= {json.loads(line)["event"] for line in lines}
 
 

@@ -1,0 +1,197 @@
+"""Small faults that every browser overlooks cost no picture, and odd kinds are called by name."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from api.images.colour.space import PRIMARIES, profile, srgb_to_light
+from api.images.normalize import read_image
+from api.images.sniff import looks_like
+from shared.image_errors import InvalidImage, TruncatedImage, UnsupportedImage
+from tests.support.bombs import chunk
+from tests.support.gateway import encoded
+from tests.support.photos import Photo, cat
+
+PICTURE = Image.fromarray(cat()).resize((240, 160))
+LOOK = np.asarray(PICTURE)
+LEVELS = 4.0
+JPEG = encoded(PICTURE, "JPEG", quality=95)
+PNG = encoded(PICTURE, "PNG")
+WEBP = encoded(PICTURE, "WEBP", quality=95)
+NOTED_WEBP = encoded(PICTURE, "WEBP", quality=95, exif=b"Exif\0\0" + bytes(999))
+BEHIND_JFIF = 20
+OUT_OF_PLACE = chunk(
+    b"iCCP", b"p3\0\0" + zlib.compress(profile(PRIMARIES[12], srgb_to_light))
+) + chunk(b"gAMA", struct.pack(">I", 100_000))
+
+
+def read(body: bytes) -> Photo:
+    picture = read_image(body, max_pixels=2_000_000)
+    return np.asarray(Image.open(io.BytesIO(picture.png)))
+
+
+def distance(body: bytes, look: Photo = LOOK) -> float:
+    return float(np.abs(read(body).astype(float) - look.astype(float)).mean())
+
+
+def with_segment(marker: int, content: bytes) -> bytes:
+    return (
+        JPEG[:2] + bytes((0xFF, marker)) + struct.pack(">H", len(content) + 2) + content + JPEG[2:]
+    )
+
+
+def with_stray(stray: bytes) -> bytes:
+    return JPEG[:BEHIND_JFIF] + stray + JPEG[BEHIND_JFIF:]
+
+
+def crooked(whole: bytes) -> bytes:
+    """Return a chunk whose checksum is wrong."""
+    return whole[:-4] + b"oops"
+
+
+def behind_header(*chunks: bytes) -> bytes:
+    return PNG[:33] + b"".join(chunks) + PNG[33:]
+
+
+def before_end(*chunks: bytes) -> bytes:
+    return PNG[:-12] + b"".join(chunks) + PNG[-12:]
+
+
+def narrow() -> bytes:
+    """Return a PNG whose codes go from 16 to 235, as its `cICP` chunk says."""
+    codes = np.round(16 + LOOK / 255 * 219).astype(np.uint8)
+    whole = encoded(Image.fromarray(codes), "PNG")
+    return whole[:33] + chunk(b"cICP", b"\x01\x0d\0\0") + whole[33:]
+
+
+def declared_longer(webp: bytes, more: int) -> bytes:
+    return webp[:4] + struct.pack("<I", len(webp) - 8 + more) + webp[8:]
+
+
+OVERLOOKED: dict[str, Callable[[], bytes]] = {
+    "an Adobe note that is too short": lambda: with_segment(0xEE, b"Adobe"),
+    "a JFIF note that is too short": lambda: with_segment(0xE0, b"JFIF"),
+    "a profile without a number": lambda: with_segment(0xE2, b"ICC_PROFILE\0"),
+    "stray bytes between segments": lambda: with_stray(b"\0\x01stray\0"),
+    "zeros between segments": lambda: with_stray(bytes(60)),
+    "a webp that is longer by its own words": lambda: declared_longer(WEBP, 2),
+    "a webp whose last note is cut": lambda: NOTED_WEBP[:-20],
+    "a wrong checksum in acTL": lambda: behind_header(
+        crooked(chunk(b"acTL", struct.pack(">II", 2, 0)))
+    ),
+    "a short acTL": lambda: behind_header(chunk(b"acTL", b"\0")),
+    "a wrong checksum in fcTL": lambda: behind_header(crooked(chunk(b"fcTL", bytes(26)))),
+    "a wrong checksum in tRNS": lambda: behind_header(crooked(chunk(b"tRNS", bytes(6)))),
+    "colours told behind the pixels": lambda: before_end(OUT_OF_PLACE),
+    "codes of films": narrow,
+}
+
+
+@pytest.mark.parametrize("fault", OVERLOOKED)
+def test_a_fault_that_browsers_overlook_costs_no_picture(fault: str) -> None:
+    assert distance(OVERLOOKED[fault]()) <= LEVELS
+
+
+def test_colours_told_behind_a_palette_come_too_late() -> None:
+    palette = PICTURE.quantize(64)
+    whole = encoded(palette, "PNG")
+    at = whole.index(b"IDAT") - 4
+    late = whole[:at] + OUT_OF_PLACE + whole[at:]
+    assert np.array_equal(read(late), np.asarray(palette.convert("RGB")))
+
+
+@pytest.mark.parametrize("missing", [40, 300, 2000])
+def test_a_webp_whose_pixels_are_cut_is_refused(missing: int) -> None:
+    for whole in (WEBP, encoded(PICTURE, "WEBP", lossless=True)):
+        with pytest.raises(TruncatedImage):
+            read(whole[:-missing])
+
+
+def frame(marker: int, content: bytes) -> bytes:
+    at = JPEG.index(b"\xff\xc0")
+    return JPEG[:at] + bytes((0xFF, marker)) + JPEG[at + 2 : at + 4] + content + JPEG[at + 10 :]
+
+
+def for_iphones() -> bytes:
+    """Return a PNG as Xcode packs it: its pixels deflated without a head, blue first."""
+    packer = zlib.compressobj(wbits=-15)
+    rows = b"".join(b"\0" + row.tobytes() for row in LOOK[..., ::-1])
+    at = PNG.index(b"IDAT") - 4
+    packed = chunk(b"IDAT", packer.compress(rows) + packer.flush())
+    return PNG[:8] + chunk(b"CgBI", b"\x50\0\x20\x02") + PNG[8:at] + packed + PNG[-12:]
+
+
+UNUSUAL: dict[str, tuple[bytes, str]] = {
+    "12 bits": (frame(0xC1, b"\x0c\0\xa0\0\xf0\x03"), "a JPEG of 12 bits a channel"),
+    "lossless": (frame(0xC3, b"\x08\0\xa0\0\xf0\x03"), "a lossless JPEG"),
+    "layers": (frame(0xC5, b"\x08\0\xa0\0\xf0\x03"), "a JPEG of several layers"),
+    "two channels": (frame(0xC0, b"\x08\0\xa0\0\xf0\x02"), "a JPEG of 2 channels"),
+    "height behind": (frame(0xC0, b"\x08\0\0\0\xf0\x03"), "a JPEG whose height stands behind"),
+    "jpeg-ls": (frame(0xF7, b"\x08\0\xa0\0\xf0\x03"), "a JPEG-LS"),
+    "iphone": (for_iphones(), r"a PNG that Xcode has packed for an iPhone \(CgBI\)"),
+}
+
+
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_a_kind_of_a_known_format_that_is_not_read_is_called_by_its_name(kind: str) -> None:
+    body, name = UNUSUAL[kind]
+    with pytest.raises(UnsupportedImage, match=f"this is {name}.*save it anew as a plain JPEG"):
+        read(body)
+
+
+NAMED: list[tuple[bytes, str]] = [
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "a JPEG 2000"),
+    (b"\xff\x4f\xff\x51\0", "a JPEG 2000"),
+    (b"II+\0\x08\0\0\0", "a TIFF"),
+    (b"II*\0\x10\0\0\0CR\x02\0", "a camera's RAW file"),
+    (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a camera's RAW file"),
+    (b"FUJIFILMCCD-RAW 0201", "a camera's RAW file"),
+    (b"II\xbc\x01", "a JPEG XR"),
+    (b"\0\0\x01\0\x01\0", "an icon"),
+    (b"icns\0\0", "an icon"),
+    (b"%!PS-Adobe-3.0 EPSF", "PostScript"),
+    (b"gimp xcf v011", "a GIMP file"),
+    (b"P6\n240 160\n255\n", "a PNM"),
+    (b"qoif\0\0\0\xf0", "a QOI"),
+    (b"v/1\x01\x02", "an OpenEXR"),
+    (b"#?RADIANCE\n", "a Radiance HDR"),
+    (bytes(128) + b"DICM", "a DICOM file"),
+    (b"\x1aE\xdf\xa3", "a video"),
+    (b"\0\0\0\x08wide\0\0\0\0mdat", "a video"),
+    (b"ID3\x04", "a sound"),
+    (b"\x1f\x8b\x08", "a gzip archive"),
+    (b"Rar!\x1a\x07\0", "an archive"),
+    (b"\n\n <!DOCTYPE html><html>", "a web page"),
+    (b"\xef\xbb\xbf<html>", "a web page"),
+    (b"<!--" + b"x" * 900 + b'--><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG"),
+    (b'{"error": "not found"}', "JSON"),
+    (b"data:image/png;base64,AAAA", "a data URI in a file"),
+    (b"iVBORw0KGgoAAAANSUhEUg", "base64 in a file"),
+    (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS in place of the file"),
+    (b"\r\n" + JPEG, "a JPEG behind other bytes"),
+    (b"\xef\xbb\xbf" + JPEG, "a JPEG behind other bytes"),
+    (JPEG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
+    (JPEG.decode("latin-1").encode(), "a picture whose bytes were changed as if"),
+    (PNG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
+    (PNG.replace(b"\r\n", b"\n"), "a picture whose bytes were changed as if"),
+]
+
+
+@pytest.mark.parametrize(("body", "name"), NAMED, ids=lambda it: it if isinstance(it, str) else "")
+def test_what_is_no_picture_of_ours_is_called_by_its_name(body: bytes, name: str) -> None:
+    with pytest.raises(InvalidImage, match=f"this looks like {name}.*; send a JPEG, PNG, WEBP"):
+        read(body)
+
+
+def test_a_picture_with_the_words_of_another_kind_in_its_head_is_still_what_it_is() -> None:
+    noted = with_segment(0xFE, b"<?xml version='1.0'?><svg/>")
+    assert looks_like(noted) == "JPEG"
+    hole = PICTURE.quantize(64)
+    body = encoded(hole, "PNG", transparency=0)
+    said = body[:33] + chunk(b"tEXt", b"a\0<?xml?><svg/>") + body[33:]
+    assert np.array_equal(read(said), read(body))
