@@ -1,4 +1,4 @@
-"""AnimateDiff with SparseCtrl: a picture, and more keyframes, become a clip of up to 32 frames."""
+"""AnimateDiff with SparseCtrl: an image, and more keyframes, become a clip of up to 32 frames."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -67,7 +67,7 @@ SPEC: Final = EngineSpec(
 
 
 class AnimateDiffEngine:
-    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts and images."""
 
     def __init__(self, settings: Settings) -> None:
         self.spec = SPEC.model_copy(update={"revision": revision(LAYOUT, settings)})

@@ -1,4 +1,4 @@
-"""Pixels of a decoder, -1 to 1, as the bytes of frames."""
+"""A decoder's pixels, -1 to 1, as the bytes of frames."""
 
 import torch
 
@@ -9,7 +9,7 @@ from worker.engines.diffusion.faults import NOT_FINITE
 
 @torch.no_grad()
 def to_frames(pixels: torch.Tensor) -> Frames:
-    """Return uint8 RGB (n, height, width, 3) of pixels (3, n, height, width).
+    """Return uint8 RGB (n, height, width, 3) for pixels (3, n, height, width).
 
     Raises:
         NonFiniteFrames: the decoder produced NaN or infinity.

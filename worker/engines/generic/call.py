@@ -1,4 +1,4 @@
-"""How a pipeline's call takes what a job asks for, read from its signature."""
+"""How a pipeline's call takes the values of a job, read from its signature."""
 
 import inspect
 from collections.abc import Iterable
@@ -17,9 +17,9 @@ GIVEN: Final = frozenset(
     }
 )
 
-# What was measured on the pinned version: these give fewer frames than they are asked for.
+# Measured on the pinned version: these give fewer frames than they are asked for.
 FEWER_FRAMES: Final = frozenset({"HeliosPipeline", "ChronoEditPipeline"})
-# Of one that renders in sections: how many of the frames asked for make one.
+# For a class that renders in sections: the argument with the number of frames of one section.
 SECTION_FRAMES: Final = {"HunyuanVideoFramepackPipeline": 33}
 
 
@@ -27,7 +27,7 @@ SECTION_FRAMES: Final = {"HunyuanVideoFramepackPipeline": 33}
 class Call:
     """The names under which a class takes a job's values, and its own defaults for them.
 
-    `guidance`, `fps` are None where it takes none; `takes` are all names it knows.
+    `guidance` and `fps` are None if it takes none; `takes` are all names that it knows.
     """
 
     kind: str
@@ -38,15 +38,15 @@ class Call:
     defaults: dict[str, Any]
 
     def sections(self, num_frames: int) -> int:
-        """Return how often the class goes through all steps for a clip."""
+        """Return how often the class runs all steps for a clip."""
         return -(-num_frames // SECTION_FRAMES.get(self.kind, num_frames))
 
 
 def read_call(kind: str, signature: inspect.Signature) -> Call:
-    """Return how a class is called.
+    """Return how to call a class.
 
     Raises:
-        MissingWeights: a job cannot be rendered by it; the sentence says why.
+        MissingWeights: the class cannot render a job; the message says why.
     """
     parameters = {name: each for name, each in signature.parameters.items() if name != "self"}
     takes = frozenset(parameters)

@@ -1,4 +1,4 @@
-"""The folder that an entry names: which class it is for, and whether that can serve jobs."""
+"""The folder of an entry: its class, and whether that class can serve jobs."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ from worker.engines.diffusion.parts import UNREADABLE
 from worker.engines.generic.call import Call, read_call
 
 LIBRARIES: Final = ("diffusers", "transformers")
-# Published under their class for texts; the same parts make clips of a picture.
+# Published under their class for text; the same parts make clips from an image.
 OF_A_PICTURE: Final = {
     "LTXPipeline": "LTXImageToVideoPipeline",
     "LTX2Pipeline": "LTX2ImageToVideoPipeline",
@@ -32,7 +32,7 @@ class Folder:
 
     @property
     def parts(self) -> Mapping[str, tuple[str, str]]:
-        """Return name -> (library, class) of each part that is there."""
+        """Return name -> (library, class) of each part that exists."""
         return {
             name: (value[0], value[1])
             for name, value in self.index.items()
@@ -41,7 +41,8 @@ class Folder:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Return the only (width, height) the class renders in latents, None where it is free."""
+        """Return the only (width, height) in latents that the class renders, None if any size
+        works."""
         try:
             path = self.path / "transformer" / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
@@ -54,10 +55,10 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Return what the folder is.
+    """Return the checked folder.
 
     Raises:
-        MissingWeights: its class cannot serve jobs; the sentence says why.
+        MissingWeights: its class cannot serve jobs; the message says why.
     """
     index = read_index(path)
     named = index.get("_class_name")

@@ -1,4 +1,4 @@
-"""One clip from its request to its frames, by a class that is known by its signature only."""
+"""One clip from its request to its frames, by a class that is known only by its signature."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -19,7 +19,7 @@ CHUNK: Final = 8
 
 
 def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-    """Yield the clip's frames, few at a time; the class has decoded all of them at once.
+    """Yield the clip's frames, a few at a time; the class has decoded all of them at once.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -43,7 +43,7 @@ def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterat
 
 
 def arguments_of(model: Model, request: RenderRequest) -> dict[str, Any]:
-    """Return the values of a job under the names that the class gives them."""
+    """Return the values of a job under the class's names for them."""
     asked, call = request.parameters, model.folder.call
     width, height = model.fixed_size or (asked.width, asked.height)
     frame = frame_image(request.image, width=width, height=height, fit=asked.fit)
@@ -82,7 +82,7 @@ def _call(model: Model, request: RenderRequest, on_step: OnStep) -> Frames:
 
 
 def _sized(frames: Frames, request: RenderRequest) -> Frames:
-    """Return the frames in the size asked for, whatever the class has made."""
+    """Return the frames in the size asked for, whatever size the class has made."""
     size = {"width": request.parameters.width, "height": request.parameters.height}
     if frames.shape[1:3] == (size["height"], size["width"]):
         return np.ascontiguousarray(frames)

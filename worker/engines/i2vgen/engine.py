@@ -1,4 +1,4 @@
-"""I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
+"""I2VGen-XL: one image and a prompt become a clip, by our own loop over diffusers' parts."""
 
 import logging
 from collections.abc import Iterator
@@ -73,7 +73,7 @@ SPEC: Final = EngineSpec(
         ),
     ),
     qualities={
-        # docs/performance.md has what a draft strays, and what more steps would change.
+        # docs/performance.md has a draft's error, and how more steps would change it.
         Quality.DRAFT: Recipe(
             num_inference_steps=20, sampler="dpmsolver++ trailing", approximate=True
         ),
@@ -95,7 +95,7 @@ SPEC: Final = EngineSpec(
 
 
 class I2VGenXLEngine:
-    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts and images."""
 
     def __init__(self, settings: Settings) -> None:
         self.spec = SPEC.model_copy(update={"revision": revision(LAYOUT, settings)})
@@ -129,9 +129,10 @@ class I2VGenXLEngine:
             )
 
     def warm(self, on_progress: OnProgress) -> None:
-        """Compile for the shapes of WARM_SHAPES; one that fails is rendered eagerly.
+        """Compile for the shapes of WARM_SHAPES; a shape that fails is rendered eagerly.
 
-        In low memory nothing is compiled: recorded launches hold the memory of their activations.
+        In low memory nothing is compiled, because recorded launches hold the memory of their
+        activations.
         """
         if self.model is None or self.memory is None or not self._is_to_compile(self.memory):
             return

@@ -1,4 +1,4 @@
-"""Stable Video Diffusion: the picture alone becomes a clip, of 14 frames or (XT) of 25."""
+"""Stable Video Diffusion: the image alone becomes a clip, of 14 frames or (XT) of 25."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -90,7 +90,8 @@ class SvdEngine:
             "is_guided": asked.guidance_scale > 1,
         }
         if self.model is not None:
-            # The decoder looks along the frames of one chunk, so its size decides the clip too.
+            # The decoder looks along the frames of one chunk, so the size of a chunk changes the
+            # clip too.
             plan["decode_frames"] = self._decode_frames(request)
             plan["precision"] = str(self.model.dtype).removeprefix("torch.")
         return plan
@@ -109,7 +110,7 @@ class SvdEngine:
             )
 
     def _decode_frames(self, request: RenderRequest) -> int:
-        """Return how many frames are decoded at once: all, or few where memory is short."""
+        """Return how many frames are decoded at once: all, or a few if memory is short."""
         assert self.model is not None
         from worker.engines.diffusion.memory import card_bytes
 
@@ -136,7 +137,7 @@ class SvdEngine:
 
 
 class SvdXtEngine(SvdEngine):
-    """The same, taught longer clips."""
+    """The same model, trained on longer clips."""
 
     layout = SVD_XT
     built_spec = _spec(SVD_XT, title="Stable Video Diffusion XT", frames=25)

@@ -21,7 +21,7 @@ from worker.engines.wan.model import Model
 from worker.engines.wan.text import encode_prompt
 
 MULTIPLE: Final = 32
-"""Of pixels, for both VAEs and for the denoisers' patches."""
+"""In pixels, for both VAEs and for the denoisers' patches."""
 
 
 def render_clip(
@@ -35,7 +35,7 @@ def render_clip(
     """Yield the clip's frames: the first alone, then four at a time.
 
     Args:
-        compiled: what serves the clips that were warmed; None renders all eagerly.
+        compiled: the code for warmed clips; None renders all clips eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -96,7 +96,7 @@ def clip_latents(
 
 
 def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the latents of one picture, in the units that the denoiser works in."""
+    """Return the latents of one image, in the units that the denoiser works in."""
     latents = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.mode()[0, :, 0].float()
     mean = torch.tensor(vae.config.latents_mean, device=latents.device)[:, None, None]
     spread = torch.tensor(vae.config.latents_std, device=latents.device)[:, None, None]
@@ -104,7 +104,7 @@ def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def frames_rendered(model: Model, asked: int) -> int:
-    """Return how many frames the model makes: the next of 1, 5, 9, … of which the rest is cut."""
+    """Return how many frames the model makes: the next of 1, 5, 9, …; the extra frames are cut."""
     per_latent = int(model.vae.config.scale_factor_temporal)
     return 1 + -(-(asked - 1) // per_latent) * per_latent
 
