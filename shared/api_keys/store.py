@@ -59,8 +59,7 @@ class Keys:
         Args:
             models: the only ones it may use.
             daily_seconds: seconds of clips that it may ask for in a UTC day.
-            daily_usd: what it may spend on hosted models in a UTC day; None means the settings'
-                limit.
+            daily_usd: for hosted models, a UTC day; None means the settings' limit.
 
         Raises:
             InvalidRequest: the name has characters that names may not have.
@@ -95,7 +94,7 @@ class Keys:
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
-        """Set the limits that are named; a value of None takes one away.
+        """Set the named limits; None removes a limit.
 
         Raises:
             NotFound: there is no such key.
