@@ -69,6 +69,12 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: value}}
 
 
+def file_form(part: str) -> dict[str, Any]:
+    """Return what says of a route that its body is a form with one image, in this part."""
+    content = {"multipart/form-data": {"schema": _object(part, _FILE)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 _DATA_URI: Final = {"type": "string", "format": "data-uri"}
 _DATA: Final = (_DATA_URI, _object("data", _DATA_URI))
 _ID: Final = {"type": "string", "maxLength": 100}

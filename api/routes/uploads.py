@@ -3,7 +3,7 @@
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import structlog
@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from api.auth.caller import Authenticated
 from api.body_limit import declared_bytes, takes_picture
 from api.dependencies import BaseUrl, Given, known_query
-from api.openapi import PROBLEMS
+from api.openapi import PROBLEMS, file_form
 from api.ports import Ports
 from api.route import Route
 from api.submit.body import receive
@@ -31,21 +31,6 @@ router = APIRouter(
 )
 
 FILE: Final = "file"
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE],
-                    "properties": {FILE: {"type": "string", "contentMediaType": "image/*"}},
-                }
-            }
-        },
-    }
-}
-
 _log = structlog.get_logger(__name__)
 
 
@@ -115,7 +100,9 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
     await ports.pools.storing.run(remove, owner_id=caller.owner_id)
 
 
-@router.post("/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=_FORM)
+@router.post(
+    "/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=file_form(FILE)
+)
 @takes_picture
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.images.sniff import VALUES, looks_like
+from api.submit.images import SINGLE
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 
@@ -24,7 +25,7 @@ MAX_FILES: Final = 20
 
 _NAMED_FILE: Final = re.compile(rb";\s*filename=", re.IGNORECASE)
 _MAY_BE_FILE: Final = re.compile(
-    rb";\s*(filename\*|name=\"?(?:image|last_frame)\"?\s*(;|$))", re.IGNORECASE
+    rf";\s*(filename\*|name=\"?(?:{'|'.join(SINGLE)})\"?\s*(;|$))".encode(), re.IGNORECASE
 )
 _UNNAMED: Final = b'; filename=""'
 _HINTS: Final = {

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -15,6 +15,7 @@ from stillreel.steps import Answer, Found, Iteration, Open, Pause, Read, Reply, 
 from stillreel.steps import Steps as Call
 
 T = TypeVar("T")
+Y = TypeVar("Y")
 
 CONNECT_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 60.0
@@ -34,12 +35,7 @@ class BlockingTransport:
         try:
             step = next(steps)
             while True:
-                try:
-                    reply = stream.play(step)
-                except ConnectionFailed as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
+                step = stream.advance(steps, step)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -57,12 +53,7 @@ class BlockingTransport:
                     yield step.value
                     step = steps.send(None)
                     continue
-                try:
-                    reply = stream.play(step)
-                except ConnectionFailed as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
+                step = stream.advance(steps, step)
         except StopIteration:
             return
         finally:
@@ -86,12 +77,7 @@ class AsyncTransport:
             try:
                 step = next(steps)
                 while True:
-                    try:
-                        reply = await stream.play(step)
-                    except ConnectionFailed as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(reply)
+                    step = await stream.advance(steps, step)
             except StopIteration as end:
                 result: T = end.value
                 return result
@@ -108,12 +94,7 @@ class AsyncTransport:
                         yield step.value
                         step = steps.send(None)
                         continue
-                    try:
-                        reply = await stream.play(step)
-                    except ConnectionFailed as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(reply)
+                    step = await stream.advance(steps, step)
             except StopIteration:
                 return
             finally:
@@ -131,7 +112,15 @@ class _BlockingStream:
         self._open: httpx2.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
-    def play(self, step: Step) -> Reply:
+    def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
+        """Play a step, and return what the call asks for next."""
+        try:
+            reply = self._play(step)
+        except ConnectionFailed as error:
+            return steps.throw(error)
+        return steps.send(reply)
+
+    def _play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):
@@ -170,7 +159,15 @@ class _AsyncStream:
         self._open: httpx2.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
-    async def play(self, step: Step) -> Reply:
+    async def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
+        """Play a step, and return what the call asks for next."""
+        try:
+            reply = await self._play(step)
+        except ConnectionFailed as error:
+            return steps.throw(error)
+        return steps.send(reply)
+
+    async def _play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):

@@ -59,7 +59,7 @@ class Keys:
         Args:
             models: the only ones it may use.
             daily_seconds: seconds of clips that it may ask for in a UTC day.
-            daily_usd: for hosted models, a UTC day; None means the settings' limit.
+            daily_usd: what it may spend on hosted models in a UTC day; None: the settings' limit.
 
         Raises:
             InvalidRequest: the name has characters that names may not have.

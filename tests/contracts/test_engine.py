@@ -59,10 +59,9 @@ def small_i2vgen_xl(folder: Path) -> VideoEngine:
 
 
 def small_wan(folder: Path) -> VideoEngine:
-    from tests.support import small_wan as small
-    from worker.engines.wan.tiny import tiny_wan
+    from tests.support.small_models import FAMILIES
 
-    return small.engine(tiny_wan(folder))
+    return FAMILIES["wan"].engine(FAMILIES["wan"].build(folder))
 
 
 def small_svd(folder: Path) -> VideoEngine:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of pages."""
+"""Fixtures of the tests through a browser or over a whole service."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,18 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.browser import launched
+from tests.support.gateway import fake_worker, gateway, one_fake_worker, one_gateway
+from tests.support.page import clip, guest, studio
+
+__all__ = [
+    "clip",
+    "fake_worker",
+    "gateway",
+    "guest",
+    "one_fake_worker",
+    "one_gateway",
+    "studio",
+]
 
 
 @pytest.fixture(scope="package")

@@ -7,17 +7,8 @@ from playwright.sync_api import Browser
 from api.middleware.security_headers import NOTHING
 from tests.support.browser import visit
 from tests.support.clips import moving_clip, photo, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
+from tests.support.gateway import FakeWorker, Gateway
 from tests.support.processes import until
-
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 POLICY = "Content Security Policy"
 VIDEO = "document.querySelector('video')"

@@ -10,19 +10,11 @@ from sqlalchemy import delete
 from shared.errors import OutOfMemory
 from shared.tables.access import api_keys
 from tests.support.browser import visit
-from tests.support.gateway import (
-    ADMIN_KEY,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    one_fake_worker,
-    running_gateway,
-)
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
 from tests.support.page import (
     PHONE,
     WIDTH,
     choose_sample,
-    clip,
     end_sessions,
     enter,
     finish,
@@ -34,8 +26,6 @@ from tests.support.page import (
 from tests.support.stack import Stack
 from tests.support.tenants import KeyAdmin, key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

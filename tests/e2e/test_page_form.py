@@ -9,33 +9,11 @@ from playwright.sync_api import expect
 
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    clip,
-    enter,
-    guest,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import enter
 from tests.support.providers.small_engine import SPEC as HOSTED
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
-
-__all__ = [
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

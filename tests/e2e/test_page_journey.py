@@ -9,37 +9,9 @@ from playwright.sync_api import Browser, expect
 from shared.errors import OutOfMemory
 from tests.support.browser import Visit, visit
 from tests.support.clips import photo
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    PHONE,
-    VIDEO,
-    clip,
-    enter,
-    finish,
-    guest,
-    plays,
-    send,
-    studio,
-    violations,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import PHONE, VIDEO, enter, finish, plays, send, violations
 from tests.support.processes import until
-
-__all__ = [
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

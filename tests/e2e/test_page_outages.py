@@ -10,34 +10,9 @@ from playwright.sync_api import Browser, Request, Response, expect
 from tests.chaos.proxy import Proxy
 from tests.support.browser import visit
 from tests.support.clips import photo
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    choose_sample,
-    clip,
-    enter,
-    finish,
-    plays,
-    press_send,
-    send,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import choose_sample, enter, finish, plays, press_send, send
 from tests.support.processes import until
-
-__all__ = [
-    "clip",
-    "fake_worker",
-    "gateway",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -7,19 +7,10 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.support.browser import visit
-from tests.support.gateway import (
-    ADMIN_KEY,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    one_fake_worker,
-    running_gateway,
-)
-from tests.support.page import choose_sample, clip, finish, press_send, sign_in
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
+from tests.support.page import choose_sample, finish, press_send, sign_in
 from tests.support.stack import ROOT, Stack
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

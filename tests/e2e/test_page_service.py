@@ -11,19 +11,10 @@ from sqlalchemy import text
 from tests.e2e.test_service import Service, running
 from tests.support.browser import visit
 from tests.support.clips import moving_clip, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
+from tests.support.gateway import FakeWorker, Gateway
 from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -5,17 +5,7 @@ from playwright.sync_api import Browser, expect
 
 from shared.engines.weights import WeightsState, WeightsView
 from tests.support.browser import visit
-from tests.support.gateway import (
-    MODEL,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
+from tests.support.gateway import MODEL, FakeWorker, Gateway
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 

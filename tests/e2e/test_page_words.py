@@ -26,30 +26,10 @@ from shared.errors import (
 )
 from shared.image_errors import InvalidImage
 from tests.support.browser import visit
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    choose_sample,
-    enter,
-    press_send,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import choose_sample, enter, press_send
 from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.remote.errors import OutcomeUnknown
-
-__all__ = [
-    "fake_worker",
-    "gateway",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -1,6 +1,5 @@
 """Small random checkpoints of pipelines without an engine of their own; their clips are noise."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -104,10 +103,6 @@ SMALL: Final[Mapping[str, Callable[[Path], Path]]] = {
     "cogvideox": small_cogvideox,
     "wan": small_wan,
 }
-
-
-def change_json(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def _saved(folder: Path, kind: str, parts: Mapping[str, Any], scheduler: Any) -> Path:

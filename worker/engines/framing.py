@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter as PillowFilter
 
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Fit
 from worker.engines.base import Image
 
@@ -65,6 +66,11 @@ def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
         (placement.width, placement.height), PillowImage.Resampling.LANCZOS, box=placement.box
     )
     return put(np.asarray(inner), placement, backdrop(image, width=width, height=height, fit=fit))
+
+
+def framed(image: Image, asked: RenderParameters) -> Image:
+    """Return the picture as a frame of the clip that was asked for."""
+    return frame_image(image, width=asked.width, height=asked.height, fit=asked.fit)
 
 
 BLUR_SIDE: Final = 24

@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.auth.caller import Authenticated
 from api.body_limit import takes_picture
 from api.dependencies import BaseUrl, Given
-from api.openapi import PROBLEMS
+from api.openapi import PROBLEMS, file_form
 from api.route import Route
 from api.routes.uploads import (
     UploadView,
@@ -29,21 +29,6 @@ router = APIRouter(
 
 PART: Final = "content"
 
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [PART],
-                    "properties": {PART: {"type": "string", "contentMediaType": "image/*"}},
-                }
-            }
-        },
-    }
-}
-
 
 class FileView(BaseModel):
     """A file; its name and type are not kept, and `checksums` are sent only when it is made."""
@@ -60,7 +45,7 @@ class FileView(BaseModel):
     urls: dict[str, str]
 
 
-@router.post("", status_code=201, openapi_extra=_FORM)
+@router.post("", status_code=201, openapi_extra=file_form(PART))
 @takes_picture
 async def create_file(
     request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl

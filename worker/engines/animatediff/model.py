@@ -1,8 +1,6 @@
 """AnimateDiff in memory: a model for still images with motion modules, and SparseCtrl."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -22,6 +20,7 @@ from worker.engines.animatediff.checkpoint import MOST_FRAMES
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
 from worker.engines.diffusion.parts import UNREADABLE, precision, read_part, weighted_part
+from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 
 class Pipeline(AnimateDiffSparseControlNetPipeline):
@@ -40,21 +39,8 @@ class Pipeline(AnimateDiffSparseControlNetPipeline):
         """Check nothing, because the keyframes are latents and not images."""
 
 
-@dataclass(frozen=True)
-class Model:
-    pipeline: Any
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def vae(self) -> Any:
-        return self.pipeline.vae
-
-    @property
-    def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by name; the motion modules are in the unet."""
-        names = ("text_encoder", "vae", "unet", "controlnet")
-        return {name: getattr(self.pipeline, name) for name in names}
+class Model(WholePipeline):
+    names = ("text_encoder", "vae", "unet", "controlnet")  # The motion modules are in the unet.
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:

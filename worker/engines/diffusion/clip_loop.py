@@ -11,7 +11,7 @@ from shared.lifecycle import Stage
 from worker.engines.base import OnStep, Step
 from worker.engines.diffusion.faults import NOT_FINITE
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
-from worker.engines.diffusion.preview import Previews
+from worker.engines.diffusion.preview import LatentMap, OneFrame, Previews
 
 Arguments = Mapping[str, Any]
 
@@ -19,9 +19,8 @@ Arguments = Mapping[str, Any]
 class StepCounter:
     """The callback that a pipeline calls after each step.
 
-    It counts by itself, because a pipeline that renders in sections begins each with 0 again. An
-    exception of `on_step` passes through the pipeline, which can be called again afterwards. There
-    are no previews of latents with an unknown form.
+    It counts by itself: a pipeline that renders in sections begins each with 0 again. What
+    `on_step` raises goes through the pipeline, which can be called again afterwards.
     """
 
     def __init__(
@@ -58,13 +57,18 @@ def latents_of(
     *,
     steps: int,
     device: torch.device,
-    previews: Previews,
+    latent_map: LatentMap,
+    one_frame: OneFrame,
 ) -> torch.Tensor:
     """Return the clip's latents, in the pipeline's own form.
+
+    Args:
+        latent_map, one_frame: what previews are made with (`worker.engines.diffusion.preview`).
 
     Raises:
         NonFiniteFrames: they are not finite numbers, after the first step or at the end.
     """
+    previews = Previews(latent_map, steps=steps, one_frame=one_frame)
     counter = StepCounter(steps, device, on_step, previews)
     latents: torch.Tensor = pipeline(
         **arguments,
@@ -86,3 +90,8 @@ def seeded(seed: int) -> torch.Generator:
     """Return the generator of a clip's noise: on the CPU, so that every card gets the same
     noise."""
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def whole_latents(asked: int, frames_per_latent: int) -> int:
+    """Return the next number of frames that a model makes: the first, and whole latents."""
+    return 1 + -(-(asked - 1) // frames_per_latent) * frames_per_latent

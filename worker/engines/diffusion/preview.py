@@ -25,8 +25,8 @@ MOST_PIXELS_A_SIDE: Final = 512
 Encode = Callable[[torch.Tensor], torch.Tensor]
 """From pixels (1, 3, height, width), -1 to 1, float32, to latents (channels, h, w)."""
 
-OneFrame = Callable[[torch.Tensor], torch.Tensor]
-"""From a clip's latents to those of one frame, (channels, h, w)."""
+OneFrame = Callable[[torch.Tensor], torch.Tensor | None]
+"""From a clip's latents to those of one frame, (channels, h, w); None where they have none."""
 
 
 def middle_of_times(latents: torch.Tensor) -> torch.Tensor:
@@ -135,9 +135,10 @@ class Previews:
 
     @torch.no_grad()
     def note(self, step: int, latents: torch.Tensor) -> None:
-        """Make a preview of the clip's latents after this step, in the pipeline's own form."""
-        if self._wants(step):
-            self._made[step] = self._map.picture(self._one_frame(latents), done=step / self._steps)
+        """Make a picture of the clip's latents after this step, in the pipeline's own form."""
+        frame = self._one_frame(latents) if self._wants(step) else None
+        if frame is not None:
+            self._made[step] = self._map.picture(frame, done=step / self._steps)
 
     def of(self, step: int) -> Image | None:
         """Return the preview of a step that the device has finished, once; None if there is

@@ -1,12 +1,14 @@
 """Code shared by the builders of small random checkpoints. Their clips are noise."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from diffusers import AutoencoderKL
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import T5Tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, T5Tokenizer
 
 LETTERS: Final = "".join(map(chr, range(33, 127)))
 T5_VOCABULARY: Final = (
@@ -75,4 +77,37 @@ def write_clip_tokenizer(folder: Path) -> None:
     write_json(
         folder / "tokenizer_config.json",
         {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"},
+    )
+
+
+def small_clip_text_encoder(width: int, *, layers: int, act: str = "quick_gelu") -> Any:
+    """Return CLIP's encoder of texts, for `write_clip_tokenizer`'s tokens."""
+    vocabulary = clip_vocabulary()
+    start, end = (vocabulary[word] for word in CLIP_FRAMES)
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        projection_dim=width,
+        hidden_act=act,
+        bos_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return drawn_anew(CLIPTextModel(config))
+
+
+def small_picture_vae(channels: Sequence[int]) -> Any:
+    """Return the VAE of Stable Diffusion, a block for each of `channels`."""
+    return drawn_anew(
+        AutoencoderKL(
+            block_out_channels=tuple(channels),
+            down_block_types=("DownEncoderBlock2D",) * len(channels),
+            up_block_types=("UpDecoderBlock2D",) * len(channels),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=2,
+        )
     )

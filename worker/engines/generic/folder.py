@@ -11,7 +11,7 @@ from typing import Any, Final
 from shared.errors import MissingWeights
 from worker.engines.diffusion.checkpoint import INDEX, read_index
 from worker.engines.diffusion.parts import UNREADABLE
-from worker.engines.generic.call import Call, read_call
+from worker.engines.generic.call import TO_A_LAST_FRAME, Call, read_call
 
 LIBRARIES: Final = ("diffusers", "transformers")
 # Published under their class for text; the same parts make clips from an image.
@@ -41,17 +41,34 @@ class Folder:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Return the only (width, height) in latents that the class renders, None if any size
-        works."""
+        """Return the only (width, height) the class renders in latents, None where it is free."""
+        config = self._denoiser_config
+        width, height = config.get("sample_width"), config.get("sample_height")
+        is_fixed = bool(config.get("use_learned_positional_embeddings"))
+        if not (is_fixed and isinstance(width, int) and isinstance(height, int)):
+            return None
+        return width, height
+
+    @property
+    def frames_to_a_last(self) -> int | None:
+        """Return the step of the lengths that end in a last picture, None where it takes none.
+
+        Weights that were not taught it drop the picture without a word, as Wan's TI2V-5B, or
+        look at it as if they saw the first one twice, as Wan 2.1 but for FLF2V.
+        """
+        config = self._denoiser_config
+        sees_one = config.get("image_dim") is not None and not config.get("pos_embed_seq_len")
+        is_taught = not self.index.get("expand_timesteps") and not sees_one
+        return TO_A_LAST_FRAME.get(self.call.kind) if is_taught else None
+
+    @property
+    def _denoiser_config(self) -> Mapping[str, Any]:
         try:
             path = self.path / "transformer" / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
-        if not isinstance(config, dict) or not config.get("use_learned_positional_embeddings"):
-            return None
-        width, height = config.get("sample_width"), config.get("sample_height")
-        return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+            return {}
+        return config if isinstance(config, dict) else {}
 
 
 def read_folder(path: Path) -> Folder:

@@ -10,6 +10,7 @@ import torch
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import PICKLES, Checkpoint
+from worker.engines.diffusion.clip_loop import whole_latents
 from worker.engines.diffusion.memory import takes_turns
 from worker.engines.diffusion.parts import (
     UNREADABLE,
@@ -36,21 +37,23 @@ class Model:
     @property
     def fixed_size(self) -> tuple[int, int] | None:
         """Return the only (width, height) in pixels that the class renders."""
-        latents = self.folder.fixed_size
-        if latents is None:
-            return None
-        scale = int(getattr(self.pipeline, "vae_scale_factor_spatial", 8))
-        return latents[0] * scale, latents[1] * scale
+        latents, scale = self.folder.fixed_size, self.pixels_per_latent
+        return None if latents is None else (latents[0] * scale, latents[1] * scale)
 
     def frames_rendered(self, asked: int) -> int:
-        """Return the next number of frames that the class makes: 1 and whole latents."""
-        return 1 + -(-(asked - 1) // self._frames_per_latent) * self._frames_per_latent
+        """Return the next number of frames that the class makes."""
+        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+        return whole_latents(asked, self._scale(names, otherwise=1))
 
     @property
-    def _frames_per_latent(self) -> int:
-        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+    def pixels_per_latent(self) -> int:
+        names = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_scale_factor")
+        return self._scale(names, otherwise=8)
+
+    def _scale(self, names: tuple[str, ...], *, otherwise: int) -> int:
+        """Return what the class says of its latents, under whichever of these names."""
         found = (getattr(self.pipeline, name, None) for name in names)
-        return int(next((each for each in found if each), 1))
+        return int(next((each for each in found if each), otherwise))
 
 
 def load_model(

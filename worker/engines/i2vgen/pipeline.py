@@ -10,8 +10,9 @@ from shared.engines.spec import Quality
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.encodings import Encodings
+from worker.engines.diffusion.levels import told_as_decoded
 from worker.engines.diffusion.preview import Previews, fit, middle_of_times
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
 from worker.engines.i2vgen.compiled import Compiled, WarmShape
 from worker.engines.i2vgen.conditions import (
     Conditions,
@@ -54,7 +55,7 @@ def render_clip(
     encoders = (model.text_encoder, model.image_encoder)
     room = Room(memory, model.device, encoders, compiled)
     noise = clip_noise(model, parameters)
-    frame = framed(request)
+    frame = framed(request.image, parameters)
     conditions = encode(
         model, request, noise, on_step, room=room, encodings=encodings, frame=frame
     )
@@ -101,7 +102,7 @@ def encode(
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
     picture = room.within(partial(_picture, model, kept, request.image))
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
-    shown = framed(request) if frame is None else frame
+    shown = framed(request.image, parameters) if frame is None else frame
     latents = room.within(
         lambda use: encode_latents(model, shown, noise.picture, parameters.num_frames)
     )
@@ -112,11 +113,6 @@ def encode(
         latents=latents,
         fps=parameters.fps,
     )
-
-
-def framed(request: RenderRequest) -> Image:
-    asked = request.parameters
-    return frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
 
 
 def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
@@ -183,14 +179,12 @@ def _decoded(
     model: Model, latents: torch.Tensor, on_step: OnStep, room: Room, compiled: Compiled | None
 ) -> Iterator[Frames]:
     run = levels if compiled is None else compiled.levels
-    done, total = 0, latents.shape[2]
 
     def begin(first: int) -> Chunk:
         return room.within(
             lambda use: start(model, latents[:, :, first : first + use.decode_frames], run)
         )
 
-    for frames in in_order(begin, total, ahead=chunks_ahead(model.device)):
-        done += len(frames)
-        on_step(Step(done, total, Stage.DECODING))
-        yield frames
+    total = latents.shape[2]
+    chunks = in_order(begin, total, ahead=chunks_ahead(model.device))
+    yield from told_as_decoded(chunks, total, on_step)

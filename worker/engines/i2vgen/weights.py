@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
+from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.parts import precision, read_part, weighted_part
 from worker.engines.i2vgen.context import attend_to_kept_context
 from worker.engines.i2vgen.flat_conv import flatten_temporal_convolutions
@@ -39,6 +40,7 @@ class Model:
     pixel_std: tuple[float, ...]
     device: torch.device
     dtype: torch.dtype
+    encodings: Encodings = field(default_factory=Encodings)
 
     @property
     def weighted(self) -> Mapping[str, Any]:

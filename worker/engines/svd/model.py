@@ -1,7 +1,5 @@
 """Stable Video Diffusion in memory: its parts on one device, under diffusers' pipeline."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -17,26 +15,14 @@ from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
 from worker.engines.diffusion.parts import precision, read_part, weighted_part
+from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 LOOKED_AT: Final = 224
 """The pipeline gives the image encoder an image of this side, whatever the encoder is."""
 
 
-@dataclass(frozen=True)
-class Model:
-    pipeline: Any
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def vae(self) -> Any:
-        return self.pipeline.vae
-
-    @property
-    def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by name."""
-        names = ("vae", "image_encoder", "unet")
-        return {name: getattr(self.pipeline, name) for name in names}
+class Model(WholePipeline):
+    names = ("vae", "image_encoder", "unet")
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:

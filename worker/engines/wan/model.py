@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import diffusers
@@ -13,6 +13,8 @@ from transformers import T5Tokenizer, UMT5EncoderModel
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint, names_part
+from worker.engines.diffusion.clip_loop import whole_latents
+from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.memory import takes_turns
 from worker.engines.diffusion.parts import precision, read_part, weight_bytes, weighted_part
 from worker.engines.diffusion.seats import Seats
@@ -44,6 +46,7 @@ class Model:
     seats: Seats
     device: torch.device
     dtype: torch.dtype
+    encodings: Encodings = field(default_factory=Encodings)
 
     @property
     def vae(self) -> Any:
@@ -61,6 +64,10 @@ class Model:
         found = {name: getattr(self.pipeline, name) for name in experts}
         given = {name: part for name, part in found.items() if part is not None}
         return {"text_encoder": self.text_encoder, "vae": self.vae, **given}
+
+    def frames_rendered(self, asked: int) -> int:
+        """Return how many frames the model makes, of which the rest is cut: 1, 5, 9, …"""
+        return whole_latents(asked, int(self.vae.config.scale_factor_temporal))
 
 
 def load_model(

@@ -5,16 +5,15 @@ from typing import Any, Final
 
 import torch
 
-from worker.engines.diffusion.encodings import Encodings
 from worker.engines.wan.model import Model
 
 MOST_TOKENS: Final = 512
 """The length that Wan was trained with; later tokens are cut off."""
 
 
-def encode_prompt(model: Model, kept: Encodings, prompt: str) -> torch.Tensor:
+def encode_prompt(model: Model, prompt: str) -> torch.Tensor:
     """Return (1, 512, width), zeros after the prompt's own tokens, on the device."""
-    return kept.of_text(prompt, lambda: _encode(model, prompt))
+    return model.encodings.of_text(prompt, lambda: _encode(model, prompt))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """A clip of one step that nobody asked for; code is compiled while it runs."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from shared.engines.parameters import RenderParameters
@@ -26,7 +28,9 @@ def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
         seed=0,
     )
     grey = np.full((height, width, 3), 128, np.uint8)
-    clip_latents(model, RenderRequest(grey, parameters), _ignore, encodings=Encodings(entries=2))
+    # With encodings of its own: what jobs made stays.
+    alone = replace(model, encodings=Encodings(entries=2))
+    clip_latents(alone, RenderRequest(grey, parameters), _ignore)
 
 
 def _ignore(step: Step) -> None:

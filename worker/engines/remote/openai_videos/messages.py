@@ -11,7 +11,7 @@ import PIL.Image
 from shared.engines.parameters import RenderParameters
 from shared.errors import RenderFailed
 from worker.engines.base import RenderRequest
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
@@ -78,10 +78,9 @@ def _fields(asked: RenderParameters, model: str) -> dict[str, str]:
 
 
 def _picture(request: RenderRequest) -> bytes:
-    asked = request.parameters
-    framed = frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
+    frame = framed(request.image, request.parameters)
     file = io.BytesIO()
-    PIL.Image.fromarray(framed).save(file, "PNG", compress_level=1)
+    PIL.Image.fromarray(frame).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
