@@ -19,8 +19,8 @@ Arguments = Mapping[str, Any]
 class StepCounter:
     """The callback that a pipeline calls after each step.
 
-    It counts by itself: a pipeline that renders in sections begins each with 0 again. What
-    `on_step` raises goes through the pipeline, which can be called again afterwards.
+    It counts by itself, because a pipeline that renders in sections begins each with 0 again. An
+    exception of `on_step` passes through the pipeline, which can be called again afterwards.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ def latents_of(
     """Return the clip's latents, in the pipeline's own form.
 
     Args:
-        latent_map, one_frame: what previews are made with (`worker.engines.diffusion.preview`).
+        latent_map, one_frame: the parts that previews are made with
+            (`worker.engines.diffusion.preview`).
 
     Raises:
         NonFiniteFrames: they are not finite numbers, after the first step or at the end.

@@ -135,7 +135,7 @@ class Previews:
 
     @torch.no_grad()
     def note(self, step: int, latents: torch.Tensor) -> None:
-        """Make a picture of the clip's latents after this step, in the pipeline's own form."""
+        """Make a preview of the clip's latents after this step, in the pipeline's own form."""
         frame = self._one_frame(latents) if self._wants(step) else None
         if frame is not None:
             self._made[step] = self._map.picture(frame, done=step / self._steps)

@@ -21,8 +21,8 @@ GIVEN: Final = frozenset(
 FEWER_FRAMES: Final = frozenset({"HeliosPipeline", "ChronoEditPipeline"})
 # For a class that renders in sections: the argument with the number of frames of one section.
 SECTION_FRAMES: Final = {"HunyuanVideoFramepackPipeline": 33}
-# Of one that goes to a last picture: how many frames make a latent. Others take one in some ways
-# of calling them only, or have it in the frames that are cut.
+# For a class that takes a last image: how many frames one latent stands for. Other classes take a
+# last image only in some ways of calling them, or show it in the frames that are cut.
 TO_A_LAST_FRAME: Final = {"WanImageToVideoPipeline": 4}
 
 

@@ -63,7 +63,7 @@ class GenericEngine(DiffusionEngine["Model"]):
         }
 
     def _text_plan(self, model: "Model", request: RenderRequest) -> Plan:
-        """Return what is not read of the texts, where the class says how much it reads."""
+        """Return which parts of the texts are not read, if the class says how much it reads."""
         from worker.engines.diffusion.texts import text_plan
 
         tokenizer = getattr(model.pipeline, "tokenizer", None)

@@ -51,7 +51,7 @@ class Model:
         return self._scale(names, otherwise=8)
 
     def _scale(self, names: tuple[str, ...], *, otherwise: int) -> int:
-        """Return what the class says of its latents, under whichever of these names."""
+        """Return the class's value for its latents, under any of these names."""
         found = (getattr(self.pipeline, name, None) for name in names)
         return int(next((each for each in found if each), otherwise))
 

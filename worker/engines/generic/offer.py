@@ -15,7 +15,8 @@ MANY_LANGUAGES: Final = ("UMT5", "Qwen", "Gemma", "Llama", "ChatGLM")
 
 
 def spec_of(name: str, folder: Folder | None) -> EngineSpec:
-    """Return the spec of the entry `name`; of a folder that cannot be served, what is known."""
+    """Return the spec of the entry `name`; for a folder that cannot be served, the known parts of
+    it."""
     return EngineSpec(
         name=name,
         title=name if folder is None else f"{name} ({folder.call.kind})",

@@ -68,7 +68,7 @@ def arguments_of(model: Model, request: RenderRequest) -> dict[str, Any]:
 
 
 def model_frame(model: Model, image: Image, asked: RenderParameters) -> Image:
-    """Return the picture in the size that the class renders."""
+    """Return the image in the size that the class renders."""
     width, height = model.fixed_size or (asked.width, asked.height)
     return frame_image(image, width=width, height=height, fit=asked.fit)
 
@@ -91,7 +91,7 @@ def _call(model: Model, request: RenderRequest, on_step: OnStep) -> Frames:
 
 
 def _bytes(levels: Frames, request: RenderRequest) -> Frames:
-    """Return levels 0 to 1 as frames of the size asked for, whatever the class has made."""
+    """Return levels 0 to 1 as frames of the size asked for, whatever size the class has made."""
     asked = request.parameters
     frames = (levels * 255).round().clip(0, 255).astype(np.uint8)
     if frames.shape[1:3] == (asked.height, asked.width):

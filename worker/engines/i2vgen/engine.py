@@ -92,7 +92,7 @@ SPEC: Final = EngineSpec(
 
 
 class I2VGenXLEngine(DiffusionEngine["Model"]):
-    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts and images."""
 
     layout = LAYOUT
     too_small = "this card is too small: I2VGen-XL's weights take 4.7 GiB"

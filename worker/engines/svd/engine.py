@@ -71,7 +71,8 @@ class SvdEngine(DiffusionEngine["Model"]):
         return load_model(checkpoint, device, on_progress)
 
     def _plan(self, model: "Model", request: RenderRequest) -> Plan:
-        # The decoder looks along the frames of one chunk, so its size decides the clip too.
+        # The decoder looks along the frames of one chunk, so the size of a chunk changes the clip
+        # too.
         return {"sampler": "euler", "decode_frames": self._decode_frames(model, request)}
 
     def _clip(self, model: "Model", request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
@@ -81,7 +82,7 @@ class SvdEngine(DiffusionEngine["Model"]):
         return render_clip(model, request, on_step, decode_frames=decode_frames)
 
     def _decode_frames(self, model: "Model", request: RenderRequest) -> int:
-        """Return how many frames are decoded at once: all, or few where memory is short."""
+        """Return how many frames are decoded at once: all, or a few if memory is short."""
         from worker.engines.diffusion.memory import card_bytes
 
         asked = request.parameters

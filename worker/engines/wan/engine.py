@@ -75,7 +75,7 @@ SPEC: Final = EngineSpec(
 
 
 class WanEngine(DiffusionEngine["Model"]):
-    """The model on one device; between clips it keeps what texts were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts."""
 
     layout = LAYOUT
     too_small = "this card is too small for Wan's weights"
