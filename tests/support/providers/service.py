@@ -18,7 +18,7 @@ KEY: Final = "planted-provider-key-5d0c7e21"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; one without a status is none: the connection closes."""
+    """An answer; without a status the connection closes unanswered."""
 
     status: int = 200
     body: Any = None
@@ -34,7 +34,7 @@ class Reply:
 
 
 LOST: Final = Reply(status=0)
-"""What was asked for is done, and the answer never comes."""
+"""The request takes effect, but the answer never comes."""
 
 CUT: Final = Reply(status=-2)
 """What was asked for is done, and its answer ends in the middle."""
@@ -50,7 +50,7 @@ def cut(reply: Reply) -> Reply:
 
 @dataclass
 class Task:
-    """What was bought: the body of its create, and how it stands."""
+    """A purchase: the body of its create, and its state."""
 
     id: str
     body: dict[str, Any]
@@ -123,7 +123,7 @@ class ProviderService:
         self._server.server_close()
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Reply:
-        """Return what the provider says; who asks without the key has been refused."""
+        """Return the provider's answer; a request without the key has been refused."""
         raise NotImplementedError
 
     def is_authorized(self, headers: Mapping[str, str]) -> bool:
@@ -146,7 +146,7 @@ class ProviderService:
         return task
 
     def looked_at(self, task: Task) -> bool:
-        """Count a look; say whether the task has ended."""
+        """Count a poll; say whether the task has ended."""
         task.looks += 1
         return self.is_over(task)
 
@@ -161,7 +161,7 @@ class ProviderService:
         return f"{self.url}/films/{task.id}.mp4?_jwt=signed"
 
     def creates(self, body: dict[str, Any], said: Any) -> Reply:
-        """Make a task and say so with `said(task)`, or what a test has planned in its place."""
+        """Make a task and answer with `said(task)`, or with the reply that a test has planned."""
         planned = self.at_create.popleft() if self.at_create else None
         if planned is not None and planned not in (LOST, CUT):
             return planned

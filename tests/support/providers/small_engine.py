@@ -1,4 +1,4 @@
-"""Runway's engine with a model whose clips are small: what it says and does is the real one's."""
+"""Runway's engine with a model whose clips are small; all else is the real engine's."""
 
 from shared.engines.entries import EngineKind
 from shared.settings import Settings
