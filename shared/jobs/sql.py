@@ -129,7 +129,8 @@ def _claim(first_of: Callable[..., str]) -> TextClause:
 
 CLAIM: Final = _claim(fairness.first_of_anybody)
 # Two statements, since one that holds both takes Postgres as long to plan as a claim takes.
-CLAIM_BESIDE_FULL: Final = _claim(fairness.first_of_others)
+CLAIMS: Final = {False: CLAIM, True: _claim(fairness.first_of_others)}
+"""How to claim, by whether an owner is at the cap."""
 
 RUNNING: Final = text(
     "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"

@@ -202,16 +202,16 @@ class Jobs:
             "lease": self._lease,
             "card_bytes": card_bytes,
             "max_running": self._max_running,
-        } | claim_values(residency)
+            **claim_values(residency),
+        }
         while True:
             with suppress(_OneTooMany):
                 return self._claim(values)
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            is_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
-            claim = sql.CLAIM_BESIDE_FULL if is_full else sql.CLAIM
-            row = connection.execute(claim, values).mappings().first()
+            is_somebody_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
+            row = connection.execute(sql.CLAIMS[is_somebody_full], values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)
