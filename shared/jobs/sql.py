@@ -129,7 +129,7 @@ def _claim(first_of: Callable[..., str]) -> TextClause:
 
 CLAIM: Final = _claim(fairness.first_of_anybody)
 # Two statements, since one that holds both takes Postgres as long to plan as a claim takes.
-CLAIMS: Final = {False: CLAIM, True: _claim(fairness.first_of_others)}
+CLAIM_BY: Final = {False: CLAIM, True: _claim(fairness.first_of_others)}
 """How to claim, by whether an owner is at the cap."""
 
 RUNNING: Final = text(
