@@ -129,8 +129,7 @@ def _claim(first_of: Callable[..., str]) -> TextClause:
 
 CLAIM: Final = _claim(fairness.first_of_anybody)
 # Two statements, since one that holds both takes Postgres as long to plan as a claim takes.
-CLAIM_BY: Final = {False: CLAIM, True: _claim(fairness.first_of_others)}
-"""How to claim, by whether an owner is at the cap."""
+CLAIM_BESIDE_FULL: Final = _claim(fairness.first_of_others)
 
 RUNNING: Final = text(
     "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"
