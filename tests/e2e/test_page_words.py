@@ -42,7 +42,7 @@ UNSEEN: Final = {CardsLost, LinkExpired, LinkRefused, TooManyStreams}
 SAID: Final = {
     OutOfMemory: ("lower resolution or fewer frames", "降低分辨率或减少帧数"),
     ModelLoading: ("in a minute", "一分钟后重试"),
-    MissingWeights: ("has to fetch them", "需要服务器管理员下载"),
+    MissingWeights: ("must download them", "需要服务器管理员下载"),
 }
 LANGUAGES: Final = ("en-GB", "zh-CN")
 
