@@ -49,9 +49,9 @@ def test_an_entry_with_key_price_and_consent_is_right(tmp_path: Path) -> None:
         (GEN4, {"runway_key_file": "/none"}, "could not be read"),
         ("gen4=runway:gen5?usd_per_second=1", {}, "gen4_turbo, gen4.5"),
         ("gen4=runway:gen4_turbo?usd=1", {}, "usd_per_second"),
-        ("gen4=runway:gen4_turbo?usd_per_second=", {}, "no number"),
-        ("gen4=runway:gen4_turbo?usd_per_second=-1", {}, "no number"),
-        ("gen4=runway:gen4_turbo?usd_per_second=nan", {}, "no number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=", {}, "not a number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=-1", {}, "not a number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=nan", {}, "not a number"),
         ("gen4=runway:gen4_turbo?usd_per_second=1&usd_per_second=2", {}, "once"),
     ],
 )
