@@ -61,8 +61,8 @@ class Progress:
 class Jobs:
     """The transitions of the lifecycle, each in one transaction of its own.
 
-    After the commit each announces the new version. A method that names a claim raises
-    LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
+    After the commit each announces the new version. A method that names a claim raises LeaseLost
+    when a newer attempt, a cancel or the keeper has moved the job on.
     """
 
     def __init__(
@@ -210,7 +210,9 @@ class Jobs:
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            row = connection.execute(sql.CLAIM, values).mappings().first()
+            is_somebody_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
+            statement = sql.CLAIM_BESIDE_FULL if is_somebody_full else sql.CLAIM
+            row = connection.execute(statement, values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)
@@ -246,8 +248,7 @@ class Jobs:
         return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
 
     def hand_back_all(self, *, worker: str) -> list[Job]:
-        """Queue again, uncharged, the jobs that a worker still held when its drain was cut
-        short."""
+        """Queue again, uncharged, what a worker still held when its drain was cut short."""
         return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})
 
     def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:

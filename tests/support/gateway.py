@@ -150,14 +150,16 @@ class FakeWorker:
         progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
         self.jobs.beat(Claim(job.id, job.attempt), progress)
 
-    def complete(self, job: Job, video: bytes = b"an mp4") -> Job:
+    def complete(self, job: Job, video: bytes = b"an mp4", **metrics: Any) -> Job:
         """Store a file for the video and each output asked for, and publish them."""
         artifacts = {Variant.VIDEO: self._store(job, ".mp4", "video/mp4", video)}
         for output in job.outputs:
             kind = "image/gif" if output == "gif" else "image/webp"
             artifacts[Variant(output)] = self._store(job, f".{output}", kind, output.encode())
         result = Result(ai_generated=False, artifacts=artifacts)
-        return self.jobs.complete(Claim(job.id, job.attempt), result, {"render_seconds": 1.0})
+        return self.jobs.complete(
+            Claim(job.id, job.attempt), result, {"render_seconds": 1.0, **metrics}
+        )
 
     def fail(self, job: Job, error: AppError) -> Job:
         return self.jobs.fail(Claim(job.id, job.attempt), error, retryable=False, metrics={})

@@ -24,7 +24,7 @@ ENDPOINT = {"name": "a", "url": "http://127.0.0.1:9000/hook", "event_types": ["j
 
 
 _FORGET_ENDPOINTS = text(
-    "UPDATE webhook_endpoints SET deleted_at = created_at WHERE url IS NOT NULL"
+    "UPDATE webhook_endpoints SET deleted_at = created_at WHERE url NOT LIKE '%/standing'"
 )
 
 
@@ -44,8 +44,13 @@ class World:
     def standing(self) -> dict[str, str]:
         """Return one set of things for all tests that change nothing."""
         if not self.seen:
-            self.seen.update(self.belongings())
+            self.seen.update(self.belongings("/standing"))
         return self.seen
+
+    def named(self, route: str) -> dict[str, str]:
+        """Return what a route may name: new where its request may change it."""
+        is_read = route.startswith(("GET ", "HEAD "))
+        return self.standing() if is_read else self.belongings()
 
     def file(self) -> str:
         """Return the id of a new file of the tenant."""
@@ -58,10 +63,9 @@ class World:
         made = self.tenant.send("POST", "/v1/batches", files={"image": ("a.png", photo_png())})
         return str(made.json()["id"])
 
-    def belongings(self) -> dict[str, str]:
-        """Return the things that a path may name, all new and the tenant's; any key may be
-        named."""
-        body = {**ENDPOINT, "url": self.receiver.url("/hook"), "event_types": ["job.succeeded"]}
+    def belongings(self, path: str = "/hook") -> dict[str, str]:
+        """Return the things that a path may name, all new and the tenant's; any key is named."""
+        body = {**ENDPOINT, "url": self.receiver.url(path), "event_types": ["job.succeeded"]}
         with self.hand.db.begin() as connection:  # One owner has fifty at most.
             connection.execute(_FORGET_ENDPOINTS)
         endpoint = self.tenant.send("POST", "/v1/webhook_endpoints", json=body).json()["id"]
