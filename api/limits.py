@@ -23,7 +23,7 @@ class GatewayLimits:
 
     database_patience_seconds: int = db.PATIENCE_SECONDS
     keys: timedelta = timedelta(seconds=2)
-    """The same of those: keys, sessions and logins."""
+    """Each use of a connection that finds the caller: keys, sessions and logins."""
 
     keys_patience_seconds: float = key_cache.PATIENCE_SECONDS
     lane_seconds: float = thread_pools.PATIENCE_SECONDS
@@ -40,7 +40,7 @@ class GatewayLimits:
 
     census: timedelta = timedelta(seconds=2)
     part_fresh: timedelta = readiness.FRESH
-    """The same of each part of `/readyz`."""
+    """How old the state of a part of `/readyz` may be; `part` is how long a request waits."""
 
     part: timedelta = readiness.PATIENCE
     redis_probe_seconds: float = readiness.REDIS_SECONDS

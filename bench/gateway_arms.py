@@ -94,21 +94,23 @@ def reading(path: str, key: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\r\n".encode()
 
 
-def measure(arm: Arm, request: bytes, connections: int, *, status: int = 200) -> Measured:
-    """Have the request sent again and again, and each answer awaited."""
+def measure(
+    arm: Arm, request: bytes, connections: int, *, status: int = 200, seconds: float = SECONDS
+) -> Measured:
+    """Have the request sent again and again for so long, and each answer awaited."""
     before = arm.cpu_seconds()
     told = subprocess.run(
-        [sys.executable, "-c", CLIENT, str(arm.port), str(connections), str(SECONDS), str(status)],
+        [sys.executable, "-c", CLIENT, str(arm.port), str(connections), str(seconds), str(status)],
         input=request,
         capture_output=True,
         check=False,
-        timeout=SECONDS + 60,
+        timeout=seconds + 60,
     )
     if told.returncode:
         raise RuntimeError(told.stderr.decode()[-3000:])
     rate, median = map(float, told.stdout.split())
     cpu = arm.cpu_seconds() - before
-    return Measured(rate, median, cpu * 1000 / max(1.0, rate * SECONDS))
+    return Measured(rate, median, cpu * 1000 / max(1.0, rate * seconds))
 
 
 def add_turns(

@@ -14,6 +14,7 @@ from bench.noop import NoopEngine
 from tests.support.factory import JobFixture
 
 CONNECTIONS: Final = (1, 8)
+WARM_SECONDS: Final = 2.0
 SIDE: Final = 512
 BOUNDARY: Final = "bench"
 FIELDS: Final = {"model": NoopEngine.spec.name, "prompt": "a slow push in", "seed": "7"}
@@ -62,6 +63,9 @@ def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -
         table = Table(
             *HEADS, title=f"POST /v1/jobs, a JPEG of {len(image) // 1000} kB; bare decodes {title}"
         )
+        for arm, request in ((ours, own), (bare, other)):
+            # Clients and decoders start with the first pictures, in both.
+            measure(arm, request, max(CONNECTIONS), status=202, seconds=WARM_SECONDS)
         for connections in CONNECTIONS:
             turn = partial(_turn, ours, bare, own, other, connections, desk)
             add_turns(table, str(connections), turn)

@@ -311,12 +311,12 @@ def _broken(error: Exception, body: bytes) -> InvalidImage:
         )
     if kind := unusual_kind(body):
         return UnsupportedImage(
-            f"this is {kind}, which is not read here; save it anew as a plain JPEG or PNG",
+            f"this is {kind}, which is not read here; save it again as a plain JPEG or PNG",
             param="image",
         )
     if "unsupported" in str(error).lower():
         return UnsupportedImage(
-            "the image uses a part of its format that is not read here; save it anew as a plain"
+            "the image uses a part of its format that is not read here; save it again as a plain"
             " JPEG or PNG",
             param="image",
         )

@@ -94,7 +94,7 @@ class Keys:
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
-        """Set the limits that are named; a value of None takes one away.
+        """Set the named limits; None removes a limit.
 
         Raises:
             NotFound: there is no such key.
@@ -132,16 +132,17 @@ class Keys:
         )
 
     def rotate(self, key_id: UUID, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
-        """Give a key a new text and return both; its jobs, caps and prefix stay.
+        """Give a key a new secret and return both; its jobs, caps and prefix stay.
 
         Args:
-            overlap: how long the old text works beside the new one, up to MOST_OVERLAP. With none
-                it stops at once, and with it what an earlier rotation may have left working.
+            overlap: how long the old secret works beside the new one, up to MOST_OVERLAP. Without
+                it the old secret ends at once, and so does one that an earlier rotation left
+                valid.
 
         Raises:
             NotFound: there is no such key.
             KeyRevoked: it has ended for good.
-            RotationUnderWay: two texts work already, and this would make it three.
+            RotationUnderWay: two secrets are valid already, and this would make it three.
         """
         return self._rotate({"id": key_id, "name": None}, overlap)
 
@@ -150,12 +151,12 @@ class Keys:
         return self._rotate({"id": None, "name": name}, overlap)
 
     def forget_previous(self) -> None:
-        """Drop the hashes of texts that have ceased to work."""
+        """Delete the hashes of secrets that are no longer valid."""
         with self._db.autocommit() as connection:
             connection.execute(_FORGET_PREVIOUS)
 
     def revoke(self, key_id: UUID) -> ApiKey:
-        """End a key for good; a revoked one stays as it is. Its jobs go on.
+        """Revoke a key for good; a revoked key stays as it is. Its jobs go on.
 
         Raises:
             NotFound: there is no such key.
@@ -167,7 +168,7 @@ class Keys:
         return self._revoke({"id": None, "name": name})
 
     def note_use(self, key_id: UUID) -> None:
-        """Write that the key was used now, unless that is known to the minute."""
+        """Record that the key was used now, unless this minute is recorded already."""
         with self._db.autocommit() as connection:
             connection.execute(_NOTE_USE, {"id": key_id})
 
@@ -175,7 +176,7 @@ class Keys:
         if not AT_ONCE <= overlap <= MOST_OVERLAP:
             raise ValueError(f"an overlap lasts from {AT_ONCE} to {MOST_OVERLAP}, not {overlap}")
         with self._db.begin() as connection:
-            # Locked: of two rotations at once, the second sees what the first has done.
+            # Locked, so that of two concurrent rotations the second sees the result of the first.
             row = connection.execute(_LOCK, which).mappings().first()
             if row is None:
                 raise no_such_key()

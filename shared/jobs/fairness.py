@@ -35,6 +35,7 @@ FULL_OWNERS: Final = """
 """Owners with as many running jobs as their key's own cap or the setting allows."""
 
 _FULL: Final = f"ARRAY({FULL_OWNERS})"
+IS_SOMEBODY_FULL: Final = f"SELECT cardinality({_FULL}) > 0"
 
 # One short look for each waiting owner, along the one index that has this order.
 _WAITING_OWNERS: Final = """
@@ -50,11 +51,8 @@ AT_ONCE: Final = 16
 """Jobs of each owner that are looked at, because other claims may be taking the first ones."""
 
 
-def first_of(engine: str, may_start: str, *, locked: str) -> str:
-    """Return a query of the first job of an engine that may start, of an owner below the cap.
-
-    If an owner is at the cap, the owners are looked at one by one: along the queue itself a claim
-    would pass all waiting jobs of such owners.
+def first_of_anybody(engine: str, may_start: str, *, locked: str = "") -> str:
+    """Return a query of the first job of an engine that may start, whoever owns it.
 
     Args:
         engine: its name, as SQL.
@@ -62,23 +60,31 @@ def first_of(engine: str, may_start: str, *, locked: str) -> str:
         locked: "" or the clause that takes the row for this transaction.
     """
     return f"""
-        SELECT * FROM (
-            SELECT * FROM jobs WHERE cardinality({_FULL}) = 0 AND status = 'queued'
-                AND jobs.engine = {engine} AND {may_start}
-            ORDER BY claim_at LIMIT 1 {locked}) AS of_anybody
-        UNION ALL
-        SELECT * FROM (
-            SELECT taken.* FROM (
-                SELECT its.id, its.claim_at FROM ({_WAITING_OWNERS}) AS each
-                CROSS JOIN LATERAL (
-                    SELECT id, claim_at FROM jobs WHERE status = 'queued' AND owner_id = owner
-                        AND jobs.engine = {engine} AND {may_start}
-                    ORDER BY claim_at LIMIT {AT_ONCE}) AS its
-                WHERE cardinality({_FULL}) > 0 AND array_position({_FULL}, owner) IS NULL
-                ORDER BY its.claim_at) AS next
+        SELECT * FROM jobs WHERE status = 'queued' AND jobs.engine = {engine} AND {may_start}
+        ORDER BY claim_at LIMIT 1 {locked}
+    """
+
+
+def first_of_others(engine: str, may_start: str, *, locked: str = "", where: str = "true") -> str:
+    """Return the same for owners below the cap, which are looked at one by one.
+
+    Along the queue itself a claim would pass all waiting jobs of the owners at the cap.
+
+    Args:
+        where: a condition of no row, without which nobody is looked at.
+    """
+    return f"""
+        SELECT taken.* FROM (
+            SELECT its.id, its.claim_at FROM ({_WAITING_OWNERS}) AS each
             CROSS JOIN LATERAL (
-                SELECT * FROM jobs WHERE id = next.id AND status = 'queued' {locked}) AS taken
-            LIMIT 1) AS of_others
+                SELECT id, claim_at FROM jobs WHERE status = 'queued' AND owner_id = owner
+                    AND jobs.engine = {engine} AND {may_start}
+                ORDER BY claim_at LIMIT {AT_ONCE}) AS its
+            WHERE {where} AND array_position({_FULL}, owner) IS NULL
+            ORDER BY its.claim_at) AS next
+        CROSS JOIN LATERAL (
+            SELECT * FROM jobs WHERE id = next.id AND status = 'queued' {locked}) AS taken
+        LIMIT 1
     """
 
 
@@ -88,7 +94,10 @@ CAP: Final = """
 """
 """How many jobs the owner of a row may have running; NULL means no limit."""
 
-_FIRST_DUE: Final = first_of("rival.name", "due_at <= clock_timestamp()", locked="")
+_DUE: Final = "due_at <= clock_timestamp()"
+_IF_NONE: Final = first_of_anybody("rival.name", f"cardinality({_FULL}) = 0 AND {_DUE}")
+_IF_SOME: Final = first_of_others("rival.name", _DUE, where=f"cardinality({_FULL}) > 0")
+_FIRST_DUE: Final = f"SELECT * FROM ({_IF_NONE}) AS a UNION ALL SELECT * FROM ({_IF_SOME}) AS b"
 
 # The virtual time of the engine's running jobs, unless the first job that could start is earlier:
 # of this engine, or of one that shares a worker with it. Jobs that cannot start do not hold the

@@ -1,10 +1,12 @@
 """The SQL of each transition, with its guard from TRANSITIONS; `transitions.py` runs it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import TextClause, text
 
-from shared.jobs.fairness import CAP, PLACE, first_of
+from shared.jobs import fairness
+from shared.jobs.fairness import PLACE
 from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.residency import SWAP_RANK
 from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
@@ -102,22 +104,32 @@ _MAY_START: Final = (
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
 )
 
-_TAKEN: Final = first_of("first.engine", _MAY_START, locked="FOR UPDATE SKIP LOCKED")
+IS_SOMEBODY_FULL: Final = text(fairness.IS_SOMEBODY_FULL)
 
-CLAIM: Final = _transition(
-    Event.CLAIM,
-    "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
-    " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
-    # The engines in the order of their first jobs, then the first free job of one: each is a
-    # short walk along the index, where all engines at once would be a sort of the whole queue.
-    "id = (SELECT best.id FROM ("
-    "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
-    " CROSS JOIN LATERAL ("
-    f"{first_of('one.name', _MAY_START, locked='')}) AS head WHERE {NOT_PAUSED}"
-    f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
-    f" CROSS JOIN LATERAL ({_TAKEN}) AS best LIMIT 1)",
-    f"*, {CAP} AS cap, {INPUTS} AS inputs",
-)
+
+def _claim(first_of: Callable[..., str]) -> TextClause:
+    """Return the statement that takes the best job.
+
+    The engines in the order of their first jobs, then the first free job of one: each is a short
+    walk along an index, where all engines at once would be a sort of the whole queue.
+    """
+    taken = first_of("first.engine", _MAY_START, locked="FOR UPDATE SKIP LOCKED")
+    return _transition(
+        Event.CLAIM,
+        "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
+        " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
+        "id = (SELECT best.id FROM ("
+        "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
+        f" CROSS JOIN LATERAL ({first_of('one.name', _MAY_START)}) AS head WHERE {NOT_PAUSED}"
+        f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
+        f" CROSS JOIN LATERAL ({taken}) AS best LIMIT 1)",
+        f"*, {fairness.CAP} AS cap, {INPUTS} AS inputs",
+    )
+
+
+CLAIM: Final = _claim(fairness.first_of_anybody)
+# Two statements, since one that holds both takes Postgres as long to plan as a claim takes.
+CLAIM_BESIDE_FULL: Final = _claim(fairness.first_of_others)
 
 RUNNING: Final = text(
     "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"

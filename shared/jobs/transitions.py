@@ -21,6 +21,7 @@ from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
 from shared.jobs.residency import Residency, claim_values
+from shared.jobs.take import OneTooMany, take_next
 from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
@@ -61,8 +62,8 @@ class Progress:
 class Jobs:
     """The transitions of the lifecycle, each in one transaction of its own.
 
-    After the commit each announces the new version. A method that names a claim raises
-    LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
+    After the commit each announces the new version. A method that names a claim raises LeaseLost
+    when a newer attempt, a cancel or the keeper has moved the job on.
     """
 
     def __init__(
@@ -205,17 +206,14 @@ class Jobs:
             **claim_values(residency),
         }
         while True:
-            with suppress(_OneTooMany):
+            with suppress(OneTooMany):
                 return self._claim(values)
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            row = connection.execute(sql.CLAIM, values).mappings().first()
-            if row is None:
+            job = take_next(connection, values)
+            if job is None:
                 return None
-            job = Job.from_row(row)
-            if row["cap"] is not None:
-                _check_cap(connection, job.owner_id, row["cap"])
             write_consequences(connection, [job], first_try=self._first_try)
             crashpoint("claim_before_commit")
         self._announcer.publish_change(job.id, job.version, job.owner_id)
@@ -246,8 +244,7 @@ class Jobs:
         return self._fenced_transition(sql.PUT_OFF, claim, {"delay": delay})
 
     def hand_back_all(self, *, worker: str) -> list[Job]:
-        """Queue again, uncharged, the jobs that a worker still held when its drain was cut
-        short."""
+        """Queue again, uncharged, what a worker still held when its drain was cut short."""
         return self._bulk(sql.HAND_BACK_ALL, {"worker": worker})
 
     def retry(self, claim: Claim, error: AppError, *, backoff: timedelta) -> Job:
@@ -371,21 +368,6 @@ class Jobs:
         job = Job.from_row(row)
         write_consequences(connection, [job], first_try=self._first_try)
         return job
-
-
-class _OneTooMany(Exception):
-    """Another claim of the same owner came first; the next claim sees it."""
-
-
-def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
-    """Undo a claim that, together with a concurrent one, would exceed the owner's cap.
-
-    Neither claim saw the other's job run. Because they wait for each other here, the second one
-    does.
-    """
-    connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
-    if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:
-        raise _OneTooMany
 
 
 def _fenced(claim: Claim, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from tests.support import faulty_engines, photos
 from worker.engines.base import Frames, RenderRequest, Step, VideoEngine
 from worker.engines.camera.engine import CameraEngine
 from worker.engines.remote.engine import RemoteEngine
-from worker.engines.remote.errand import Patience
+from worker.engines.remote.patience import Patience
 from worker.render.lease import TOLD
 
 

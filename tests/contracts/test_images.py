@@ -112,12 +112,13 @@ def test_the_images_hold_every_module_that_their_containers_start(
                 *("deploy.draw_secrets", "deploy.make_bucket", "deploy.check_health"),
             ],
         ),
-        (
+        pytest.param(
             "worker-cpu",
             [
                 *("worker.__main__", "worker.render.context", "worker.engines.camera.engine"),
                 *("celery.bin.worker", "deploy.check_health"),
             ],
+            marks=pytest.mark.extended,
         ),
         # It imports torch, for eight seconds of a core.
         pytest.param(

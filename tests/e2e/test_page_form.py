@@ -173,7 +173,7 @@ def test_a_crop_that_was_moved_is_what_is_sent(
 
 
 def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
-    studio: Gateway, fake_worker: FakeWorker, guest: Visit
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     fake_worker.clear()
     fake_worker.offer(HOSTED)
@@ -182,11 +182,20 @@ def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
     expect(page.locator(".hosted")).to_contain_text("are sent to Runway, for about $0.1 a second")
     expect(page.get_by_text("512p")).to_have_count(0)
     page.locator(".sample").first.click()
+    expect(page.locator(".send")).to_contain_text("2 s, about $0.20")
     page.locator(".big").click()
     page.locator(".is-rendering").wait_for()
     (job,) = studio.get("/v1/jobs").json()["data"]
     assert (job["input"]["width"], job["input"]["height"]) == (96, 64)
     assert any("are sent to Runway" in each for each in job["warnings"])
+    fake_worker.claim(HOSTED.name)
+    page.locator(".progress").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".failed")).to_contain_text("Runway may charge for what it had begun")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".is-rendering").wait_for()
+    plan = {"price_usd": 0.2, "cost_usd": 0.25}
+    fake_worker.complete(fake_worker.claim(HOSTED.name), clip, plan=plan)
+    expect(page.locator(".facts")).to_contain_text("Cost$0.25")
 
 
 def test_what_a_model_cannot_hold_is_said_before_it_is_sent(

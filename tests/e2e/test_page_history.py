@@ -97,6 +97,7 @@ def test_words_that_are_code_stay_words(
     assert page.evaluate("window.pwned") is None
 
 
+@pytest.mark.extended
 def test_names_that_are_code_stay_names(
     fake_worker: FakeWorker, module_stack: Stack, browser: Browser
 ) -> None:

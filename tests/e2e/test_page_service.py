@@ -86,7 +86,8 @@ def test_a_gateway_that_dies_and_comes_back_costs_the_page_nothing(
         expect(page.locator(".banner")).to_have_count(0)
 
 
-@pytest.mark.parametrize("clips", [120, pytest.param(500, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("clips", [120, 500])
 def test_five_hundred_clips_come_as_one_scrolls(
     gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path, clips: int
 ) -> None:

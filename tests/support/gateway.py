@@ -1,4 +1,5 @@
-"""A gateway on a free port in a thread, and a worker without a model that does as a test says."""
+"""A gateway on a free port in a thread, and a worker without a model that does what a test
+says."""
 
 import asyncio
 import base64
@@ -62,8 +63,8 @@ PATIENT: Final = GatewayLimits(
     part=PATIENCE,
     redis_probe_seconds=PATIENCE.seconds,
 )
-"""Of a gateway that waits for a service, a thread or the keys, where the shipped one waits for
-0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
+"""The limits of a gateway that waits long for a service, a thread or the keys, where the shipped
+one waits for 0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
 
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
 
@@ -93,7 +94,7 @@ MODEL = MOVES.model_copy(
 
 
 class FakeWorker:
-    """A worker played by the test: it claims, beats and completes when told to."""
+    """A worker that the test plays: it claims, beats and completes when told to."""
 
     def __init__(self, settings: Settings, *, bell_seconds: float = SOCKET_SECONDS) -> None:
         self._bell = Bell(settings.redis_url.get_secret_value(), socket_seconds=bell_seconds)
@@ -105,7 +106,7 @@ class FakeWorker:
     @classmethod
     @contextlib.contextmanager
     def on(cls, stack: Stack) -> Iterator["FakeWorker"]:
-        """Yield a hand that serves `moves` and `model` on a stack of its own."""
+        """Yield a fake worker that serves `moves` and `model` on a stack of its own."""
         hand = cls(stack.settings())
         hand.offer(MOVES, MODEL)
         try:
@@ -138,7 +139,7 @@ class FakeWorker:
         )
 
     def claim(self, engine: str = MOVES.name) -> Job:
-        """Take the next queued job, which may be on its way still."""
+        """Take the next queued job, which may not be committed yet."""
         ends_at = time.monotonic() + 60
         while (job := self.jobs.claim([engine], worker="hand")) is None:
             assert time.monotonic() < ends_at, "nothing was queued"
@@ -149,14 +150,16 @@ class FakeWorker:
         progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
         self.jobs.beat(Claim(job.id, job.attempt), progress)
 
-    def complete(self, job: Job, video: bytes = b"an mp4") -> Job:
+    def complete(self, job: Job, video: bytes = b"an mp4", **metrics: Any) -> Job:
         """Store a file for the video and each output asked for, and publish them."""
         artifacts = {Variant.VIDEO: self._store(job, ".mp4", "video/mp4", video)}
         for output in job.outputs:
             kind = "image/gif" if output == "gif" else "image/webp"
             artifacts[Variant(output)] = self._store(job, f".{output}", kind, output.encode())
         result = Result(ai_generated=False, artifacts=artifacts)
-        return self.jobs.complete(Claim(job.id, job.attempt), result, {"render_seconds": 1.0})
+        return self.jobs.complete(
+            Claim(job.id, job.attempt), result, {"render_seconds": 1.0, **metrics}
+        )
 
     def fail(self, job: Job, error: AppError) -> Job:
         return self.jobs.fail(Claim(job.id, job.attempt), error, retryable=False, metrics={})
@@ -192,7 +195,7 @@ class FakeWorker:
 
 
 class Watched(Server):
-    """A server whose event loop a test may run something on."""
+    """A server on whose event loop a test may run code."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -205,7 +208,7 @@ class Gateway:
     """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set."""
 
     def __init__(self, settings: Settings, limits: GatewayLimits = PATIENT) -> None:
-        """One with SHIPPED limits gives up on services as soon as users are promised."""
+        """A gateway with SHIPPED limits gives up on services as soon as users are promised."""
         self._start(create_app(settings, limits))
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
@@ -248,13 +251,14 @@ class Gateway:
         return body
 
     def wait_until_idle(self) -> None:
-        """Wait for the end of every request, those of clients who have hung up too."""
-        requests.get(f"{self.url}/livez", timeout=30)  # They were accepted before this one.
+        """Wait for the end of every request, also those of clients that have disconnected."""
+        # These connections were accepted before this one.
+        requests.get(f"{self.url}/livez", timeout=30)
         until(lambda: not self._server.server_state.tasks, "no request is at work")
 
     @contextlib.contextmanager
     def holding(self, turns: Turns, units: int, *, owners: int = 1) -> Iterator[None]:
-        """Have as many strangers hold so much of something meanwhile, each an equal part."""
+        """Let a number of other owners hold some of a resource meanwhile, each an equal part."""
 
         async def take() -> list[tuple[UUID, int]]:
             part, rest = divmod(units, owners)
@@ -305,7 +309,7 @@ def one_gateway(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def fake_worker(one_fake_worker: FakeWorker) -> FakeWorker:
-    """A live worker that serves `moves` and `model`, with no job and no file in the world."""
+    """A live worker that serves `moves` and `model`, with no job and no file yet."""
     one_fake_worker.clear()
     one_fake_worker.offer(MOVES, MODEL)
     return one_fake_worker
@@ -313,7 +317,7 @@ def fake_worker(one_fake_worker: FakeWorker) -> FakeWorker:
 
 @pytest.fixture
 def gateway(one_gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """The gateway of this module, on the services that `hand` works with."""
+    """The gateway of this module, on the services that `hand` uses."""
     return one_gateway
 
 

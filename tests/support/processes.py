@@ -62,7 +62,7 @@ class Program:
 
 
 class Crew:
-    """Starts programs on one stack, and kills what is left when the test ends."""
+    """Starts programs on one stack, and kills those that still run when the test ends."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack

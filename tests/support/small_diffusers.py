@@ -22,7 +22,7 @@ from worker.engines.diffusion.tiny import T5_VOCABULARY, drawn_anew, write_json,
 from worker.engines.generic.engine import GenericEngine
 from worker.engines.wan.tiny import tiny_wan
 
-ONE_THREAD = checkpoints  # Imported for what it does: torch keeps to one thread.
+ONE_THREAD = checkpoints  # Imported for its effect: torch stays on one thread.
 
 WIDTH: Final = 32
 COGVIDEOX_SIDE: Final = 64
@@ -30,7 +30,7 @@ COGVIDEOX_SIDE: Final = 64
 
 
 def served(folder: Path, **settings: Any) -> GenericEngine:
-    """Return the folder as the engine that a setting names, not loaded."""
+    """Return the folder as the engine of a setting's entry, not loaded."""
     entry = EngineEntry("small", EngineKind.DIFFUSERS, (str(folder),))
     return GenericEngine(Settings(_env_file=None, **settings), entry)
 

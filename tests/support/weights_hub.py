@@ -1,7 +1,7 @@
-"""A hub on loopback that serves folders as the Hugging Face hub and ModelScope do, and its faults.
+"""A hub on loopback that serves folders like the Hugging Face hub and ModelScope, with faults.
 
-The tree lists large files with their sha256, small ones with git's hash, as the real one does;
-large files are given by a redirect to another host.
+The tree lists large files with their sha256 and small ones with git's hash, as the real one does;
+large files are served by a redirect to another host.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ PIECE: Final = 64 * 1024
 
 @dataclass
 class Faults:
-    """What the hub does wrong, by path or as a whole."""
+    """The faults of the hub, by path or for all."""
 
     status: int | None = None  # of every answer
     gated: bool = False  # without the token, or with another
@@ -41,7 +41,7 @@ class Faults:
 
 @dataclass
 class WeightsHub:
-    """Repositories by id; what was asked, what was given, and in how many bytes."""
+    """Repositories by id; the requests, the answers, and their number of bytes."""
 
     url: str = ""
     store: str = ""
@@ -72,7 +72,7 @@ def git_sha1(content: bytes) -> str:
 
 
 def tree(folder: Path) -> list[dict[str, Any]]:
-    """Return a repository's tree as the hub's interface tells it."""
+    """Return a repository's tree in the form of the hub's API."""
     entries: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -106,12 +106,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a download that was stopped or cut."""
+        """Print nothing about a download that was stopped or cut."""
 
 
 @contextlib.contextmanager
 def weights_hub(**repositories: Path) -> Iterator[WeightsHub]:
-    """Serve folders; the store that large files are redirected to is another host."""
+    """Serve folders; large files are redirected to another host."""
     hub = WeightsHub(repositories=dict(repositories))
     servers = [Server((host, 0), partial(Answers, hub)) for host in ("127.0.0.1", "127.0.0.2")]
     threads = [
@@ -249,4 +249,4 @@ class Answers(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Print nothing."""

@@ -1,4 +1,5 @@
-"""A tenant, another one, an admin and strangers at one gateway, and what a path may name."""
+"""A tenant, another tenant, an admin and strangers at one gateway, and the things that a path may
+name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,13 +24,13 @@ ENDPOINT = {"name": "a", "url": "http://127.0.0.1:9000/hook", "event_types": ["j
 
 
 _FORGET_ENDPOINTS = text(
-    "UPDATE webhook_endpoints SET deleted_at = created_at WHERE url IS NOT NULL"
+    "UPDATE webhook_endpoints SET deleted_at = created_at WHERE url NOT LIKE '%/standing'"
 )
 
 
 @dataclass(frozen=True)
 class World:
-    """A tenant, another one, an admin, and four who have no good key."""
+    """A tenant, another tenant, an admin, and four who have no good key."""
 
     tenant: Holder
     other: Holder
@@ -41,31 +42,36 @@ class World:
     seen: dict[str, str] = field(default_factory=dict)
 
     def standing(self) -> dict[str, str]:
-        """Return one set of belongings for all tests that change nothing."""
+        """Return one set of things for all tests that change nothing."""
         if not self.seen:
-            self.seen.update(self.belongings())
+            self.seen.update(self.belongings("/standing"))
         return self.seen
 
+    def named(self, route: str) -> dict[str, str]:
+        """Return what a route may name: new where its request may change it."""
+        is_read = route.startswith(("GET ", "HEAD "))
+        return self.standing() if is_read else self.belongings()
+
     def file(self) -> str:
-        """Return the id of a new file of the tenant's."""
+        """Return the id of a new file of the tenant."""
         parts = {"content": ("a.png", photo_png())}
         kept = self.tenant.send("POST", "/compat/replicate/v1/files", files=parts)
         return str(kept.json()["id"])
 
     def batch(self) -> str:
-        """Return the id of a new batch of the tenant's, whose one job waits."""
+        """Return the id of a new batch of the tenant, whose one job waits."""
         made = self.tenant.send("POST", "/v1/batches", files={"image": ("a.png", photo_png())})
         return str(made.json()["id"])
 
-    def belongings(self) -> dict[str, str]:
-        """Return what a path may name, all new and the tenant's; the key is anybody's."""
-        body = {**ENDPOINT, "url": self.receiver.url("/hook"), "event_types": ["job.succeeded"]}
+    def belongings(self, path: str = "/hook") -> dict[str, str]:
+        """Return the things that a path may name, all new and the tenant's; any key is named."""
+        body = {**ENDPOINT, "url": self.receiver.url(path), "event_types": ["job.succeeded"]}
         with self.hand.db.begin() as connection:  # One owner has fifty at most.
             connection.execute(_FORGET_ENDPOINTS)
         endpoint = self.tenant.send("POST", "/v1/webhook_endpoints", json=body).json()["id"]
         job = self.tenant.created()
         while (claimed := self.hand.claim()).public_id != job:
-            pass  # What earlier tests left in the queue.
+            pass  # Jobs of earlier tests in the queue.
         self.hand.complete(claimed)
         batch = self.batch()
         self.hand.complete(self.hand.claim())

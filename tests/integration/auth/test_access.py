@@ -254,7 +254,7 @@ def test_nobody_without_a_good_key_gets_anything(world: World, route: str, stran
 
 @pytest.mark.parametrize("route", BY_ACCESS[Access.HOLDER])
 def test_a_holder_meets_its_own_things_only(world: World, route: str) -> None:
-    named = world.belongings()
+    named = world.named(route)
     mine, theirs = (ask(who, route, named) for who in (world.tenant, world.other))
     assert mine.status_code == theirs.status_code == EXPECTED[route].status, mine.text
     for name, value in named.items():
@@ -267,7 +267,7 @@ def test_a_holder_meets_its_own_things_only(world: World, route: str) -> None:
 def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
     module_stack: Stack, world: World, route: str
 ) -> None:
-    named = world.belongings()
+    named = world.named(route)
     if EXPECTED[route].is_live:
         live = world.tenant.created()
         named |= {name: live for name, value in named.items() if value == named["job_id"]}
@@ -285,7 +285,7 @@ def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
 
 @pytest.mark.parametrize("route", BY_ACCESS[Access.ADMIN])
 def test_only_an_admin_manages_the_house(world: World, route: str) -> None:
-    named = world.belongings()
+    named = world.named(route)
     for who in (world.tenant, world.other):
         assert refusal(ask(who, route, named)) == (403, "admin_only")
         assert told(ask(who, route, named)) == told(ask(who, route, missing(named)))

@@ -107,10 +107,15 @@ def test_the_seed_reaches_the_pictures_own_latents(
     "changed",
     [
         {"prompt": "something else entirely"},
-        {"negative_prompt": "blurry"},
         {"fps": 24},
-        {"guidance_scale": 3.0},
-        {"num_inference_steps": 4},
+        *(
+            pytest.param(changed, marks=pytest.mark.extended)
+            for changed in (
+                {"negative_prompt": "blurry"},
+                {"guidance_scale": 3.0},
+                {"num_inference_steps": 4},
+            )
+        ),
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -157,7 +162,15 @@ def test_steps_are_told_in_order_through_every_stage(engine: I2VGenXLEngine) -> 
         assert indices[-1] == next(step.total for step in steps if step.stage is stage)
 
 
-@pytest.mark.parametrize("stage", [Stage.ENCODING_INPUTS, Stage.DENOISING, Stage.DECODING])
+# In each run tests/contracts/test_engine.py stops one at its first step.
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(Stage.ENCODING_INPUTS, marks=pytest.mark.extended),
+        pytest.param(Stage.DENOISING, marks=pytest.mark.extended),
+        Stage.DECODING,
+    ],
+)
 def test_a_lost_lease_stops_the_render_where_it_is(engine: I2VGenXLEngine, stage: Stage) -> None:
     steps: list[Step] = []
 
@@ -208,6 +221,8 @@ def test_a_second_load_does_nothing(engine: I2VGenXLEngine) -> None:
     assert engine.model is model
 
 
+# In each run tests/contracts/test_engine.py unloads it and loads it again.
+@pytest.mark.extended
 def test_what_was_unloaded_renders_only_after_loading(breakable: I2VGenXLEngine) -> None:
     breakable.unload()
     with pytest.raises(ModelLoading):

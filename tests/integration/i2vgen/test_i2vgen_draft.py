@@ -123,6 +123,7 @@ def test_a_draft_is_another_clip_in_fewer_steps_and_its_plan_says_so(
     assert not np.array_equal(*(rendered(engine, each) for each in three))
 
 
+@pytest.mark.extended
 def test_a_draft_repeats_itself(engine: I2VGenXLEngine) -> None:
     draft = brief(quality="draft", num_inference_steps=3)
 

@@ -242,6 +242,8 @@ def test_a_drain_hands_a_long_job_back_uncharged(bench: Bench) -> None:
     assert (now.status, now.failures) == (Status.QUEUED, 0)
 
 
+# In each run the storm stops all processes in turn, and counts what became of their jobs.
+@pytest.mark.extended
 def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
     worker = bench.people.worker(**SETTINGS | {"drain_seconds": 40})
     job = bench.render("steps=40 pause=0.05")

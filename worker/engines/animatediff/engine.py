@@ -1,4 +1,4 @@
-"""AnimateDiff with SparseCtrl: a picture, and more keyframes, become a clip of up to 32 frames."""
+"""AnimateDiff with SparseCtrl: an image, and more keyframes, become a clip of up to 32 frames."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -68,7 +68,7 @@ SPEC: Final = EngineSpec(
 
 
 class AnimateDiffEngine(DiffusionEngine["Model"]):
-    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts and images."""
 
     layout = LAYOUT
     too_small = "this card is too small for AnimateDiff's weights: 4 GiB"

@@ -15,7 +15,7 @@ from worker.engines.framing import framed
 
 
 def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-    """Yield the clip's frames, few at a time: the VAE knows nothing of neighbours.
+    """Yield the clip's frames, a few at a time, because the VAE decodes each frame alone.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -58,7 +58,7 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
 
 
 def keyframes_of(request: RenderRequest) -> dict[int, Image]:
-    """Return what is given of the clip by the frames' numbers, each in the clip's size."""
+    """Return the given images by the numbers of their frames, each in the clip's size."""
     asked = request.parameters
     given = {0: request.image, **request.keyframes}
     if request.last_frame is not None:
@@ -81,7 +81,8 @@ def _encode_text(model: Model, text: str) -> torch.Tensor:
 
 
 def _encode_picture(model: Model, frame: Image) -> torch.Tensor:
-    """Return (channels, h, w): the mean of what the VAE makes of a frame, where others draw."""
+    """Return (channels, h, w): the mean of the VAE's distribution for a frame, where others draw a
+    sample."""
 
     @torch.no_grad()
     def encode() -> torch.Tensor:

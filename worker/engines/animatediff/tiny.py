@@ -21,9 +21,9 @@ CHANNELS: Final = (8, 16)
 
 
 def tiny_animatediff(folder: Path) -> Path:
-    """Return `folder` holding a small random checkpoint, built if it is not there: some 1 MB.
+    """Return `folder` with a small random checkpoint, built if it does not exist: some 1 MB.
 
-    The folder works as STILLREEL_MODEL_DIR, and is laid out as three repositories make it.
+    The folder works as STILLREEL_MODEL_DIR, and has the layout of the three repositories.
     """
     index = folder / "model_index.json"
     if index.is_file():
@@ -65,7 +65,7 @@ def _motion_adapter() -> Any:
             motion_num_attention_heads=2,
             motion_norm_num_groups=2,
             motion_max_seq_length=32,
-            use_motion_mid_block=False,  # As the module of 2024 that is downloaded.
+            use_motion_mid_block=False,  # Like the downloaded module of 2024.
         )
     )
 

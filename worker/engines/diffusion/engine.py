@@ -1,4 +1,4 @@
-"""What every engine over a model of diffusers does alike: load it, render under it, let it go."""
+"""The common part of engines over a model of diffusers: load it, render with it, unload it."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ class ModelInMemory(Protocol):
 
     @property
     def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
+        """Return the parts with weights, by name."""
 
 
 ModelT = TypeVar("ModelT", bound=ModelInMemory)
@@ -37,13 +37,13 @@ ModelT = TypeVar("ModelT", bound=ModelInMemory)
 class DiffusionEngine(ABC, Generic[ModelT]):
     """One model on one device.
 
-    A family says what its model can do (`spec`), where its weights are (`layout`), how they are
-    read, what a render's plan is, and how a clip is made. All else is here.
+    A family defines what its model can do (`spec`), where its weights are (`layout`), how they are
+    read, the plan of a render, and how a clip is made. This class does the rest.
     """
 
     layout: ClassVar[Layout]
     too_small: str
-    """What is said where the weights do not fit on the card."""
+    """The error's sentence if the weights do not fit on the card."""
 
     def __init__(self, settings: Settings, spec: EngineSpec) -> None:
         self.spec = spec
@@ -58,7 +58,7 @@ class DiffusionEngine(ABC, Generic[ModelT]):
 
     @abstractmethod
     def _plan(self, model: ModelT, request: RenderRequest) -> Plan:
-        """Return what the plan says beyond the model's precision, or otherwise than usual."""
+        """Return the plan's entries beside the model's precision, or in place of usual ones."""
 
     @abstractmethod
     def _clip(self, model: ModelT, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
@@ -110,7 +110,7 @@ class DiffusionEngine(ABC, Generic[ModelT]):
         release(device)
 
     def _is_to_compile(self, model: ModelT, *, is_low: bool) -> bool:
-        """Say whether the settings want it: in low memory never, by themselves on a card alone."""
+        """Say whether the settings ask for it: never in low memory; with `auto` only on a card."""
         if is_low or self._settings.compile == "off":
             return False
         return self._settings.compile == "on" or model.device.type == "cuda"

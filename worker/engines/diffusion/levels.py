@@ -1,4 +1,4 @@
-"""Pixels of a decoder, -1 to 1, as the bytes of frames, and the decode as steps of the job."""
+"""A decoder's pixels, -1 to 1, as the bytes of frames, and the decode as steps of the job."""
 
 from collections.abc import Iterable, Iterator
 
@@ -12,7 +12,7 @@ from worker.engines.diffusion.faults import NOT_FINITE
 
 @torch.no_grad()
 def to_frames(pixels: torch.Tensor) -> Frames:
-    """Return uint8 RGB (n, height, width, 3) of pixels (3, n, height, width).
+    """Return uint8 RGB (n, height, width, 3) for pixels (3, n, height, width).
 
     Raises:
         NonFiniteFrames: the decoder produced NaN or infinity.
@@ -26,7 +26,7 @@ def to_frames(pixels: torch.Tensor) -> Frames:
 
 
 def told_as_decoded(chunks: Iterable[Frames], total: int, on_step: OnStep) -> Iterator[Frames]:
-    """Yield the first `total` frames of the chunks, and report each chunk before it is given."""
+    """Yield the first `total` frames of the chunks, and report each chunk before it is yielded."""
     done = 0
     for chunk in chunks:
         frames = chunk[: total - done]

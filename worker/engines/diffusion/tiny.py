@@ -1,4 +1,4 @@
-"""What the builders of small random checkpoints share. Their clips are noise."""
+"""Code shared by the builders of small random checkpoints. Their clips are noise."""
 
 import json
 from collections.abc import Sequence
@@ -32,9 +32,10 @@ CLIP_PREPROCESSOR: Final = {
 
 
 def drawn_anew(model: Any) -> Any:
-    """Return the model with every weight drawn that starts at zero, or so small as to do nothing.
+    """Return the model with random values for every weight that starts at zero, or too small to
+    matter.
 
-    A zero layer hides every error behind it, and SparseCtrl's would hide the picture.
+    A zero layer hides every error behind it, and SparseCtrl's would hide the image.
     """
     with torch.no_grad():
         for weight in model.parameters():
@@ -46,7 +47,7 @@ def drawn_anew(model: Any) -> Any:
 
 
 def write_t5_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of the printable ASCII letters, as the hub writes T5's."""
+    """Write a tokenizer of the printable ASCII letters, in the format of T5's on the hub."""
     T5Tokenizer(vocab=list(T5_VOCABULARY), extra_ids=0).save_pretrained(folder)
 
 
@@ -59,14 +60,15 @@ CLIP_FRAMES: Final = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_vocabulary() -> dict[str, int]:
-    """Return every byte, alone and at a word's end, then what begins and ends a sentence."""
+    """Return every byte, alone and at a word's end, then the begin and end tokens of a
+    sentence."""
     letters = sorted(ByteLevel.alphabet())
     words = (*letters, *(f"{letter}</w>" for letter in letters), *CLIP_FRAMES)
     return {word: number for number, word in enumerate(words)}
 
 
 def write_clip_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of single bytes, as the hub writes CLIP's."""
+    """Write a tokenizer of single bytes, in the format of CLIP's on the hub."""
     start, end = CLIP_FRAMES
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     write_json(folder / "vocab.json", clip_vocabulary())

@@ -1,4 +1,4 @@
-"""A pipeline of diffusers in memory, all of whose parts stay on one device."""
+"""A pipeline of diffusers in memory, whose parts all stay on one device."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from worker.engines.diffusion.encodings import Encodings
 
 @dataclass(frozen=True)
 class WholePipeline:
-    """The pipeline, and what it has encoded; a family names the parts with weights."""
+    """The pipeline and its kept encodings; a family names the parts with weights."""
 
     names: ClassVar[tuple[str, ...]]
     pipeline: Any
@@ -25,5 +25,5 @@ class WholePipeline:
 
     @property
     def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
+        """Return the parts with weights, by name."""
         return {name: getattr(self.pipeline, name) for name in self.names}

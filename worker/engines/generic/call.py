@@ -1,4 +1,4 @@
-"""How a pipeline's call takes what a job asks for, read from its signature."""
+"""How a pipeline's call takes the values of a job, read from its signature."""
 
 import inspect
 from collections.abc import Iterable
@@ -17,12 +17,12 @@ GIVEN: Final = frozenset(
     }
 )
 
-# What was measured on the pinned version: these give fewer frames than they are asked for.
+# Measured on the pinned version: these give fewer frames than they are asked for.
 FEWER_FRAMES: Final = frozenset({"HeliosPipeline", "ChronoEditPipeline"})
-# Of one that renders in sections: how many of the frames asked for make one.
+# For a class that renders in sections: the argument with the number of frames of one section.
 SECTION_FRAMES: Final = {"HunyuanVideoFramepackPipeline": 33}
-# Of one that goes to a last picture: how many frames make a latent. Others take one in some ways
-# of calling them only, or have it in the frames that are cut.
+# For a class that takes a last image: how many frames one latent stands for. Other classes take a
+# last image only in some ways of calling them, or show it in the frames that are cut.
 TO_A_LAST_FRAME: Final = {"WanImageToVideoPipeline": 4}
 
 
@@ -30,7 +30,7 @@ TO_A_LAST_FRAME: Final = {"WanImageToVideoPipeline": 4}
 class Call:
     """The names under which a class takes a job's values, and its own defaults for them.
 
-    `guidance`, `fps` are None where it takes none; `takes` are all names it knows.
+    `guidance` and `fps` are None if it takes none; `takes` are all names that it knows.
     """
 
     kind: str
@@ -41,15 +41,15 @@ class Call:
     defaults: dict[str, Any]
 
     def sections(self, num_frames: int) -> int:
-        """Return how often the class goes through all steps for a clip."""
+        """Return how often the class runs all steps for a clip."""
         return -(-num_frames // SECTION_FRAMES.get(self.kind, num_frames))
 
 
 def read_call(kind: str, signature: inspect.Signature) -> Call:
-    """Return how a class is called.
+    """Return how to call a class.
 
     Raises:
-        MissingWeights: a job cannot be rendered by it; the sentence says why.
+        MissingWeights: the class cannot render a job; the message says why.
     """
     parameters = {name: each for name, each in signature.parameters.items() if name != "self"}
     takes = frozenset(parameters)

@@ -1,4 +1,4 @@
-"""A folder of diffusers' as an engine: `name=diffusers:/folder`."""
+"""A folder of diffusers as an engine: `name=diffusers:/folder`."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class GenericEngine(DiffusionEngine["Model"]):
     """The folder's pipeline on one device.
 
-    What it can do is read from its class, so that building this imports diffusers; a folder that
+    Its abilities are read from its class, so building this engine imports diffusers. A folder that
     cannot be served is built all the same, and refused when it is loaded.
     """
 
@@ -63,7 +63,7 @@ class GenericEngine(DiffusionEngine["Model"]):
         }
 
     def _text_plan(self, model: "Model", request: RenderRequest) -> Plan:
-        """Return what is not read of the texts, where the class says how much it reads."""
+        """Return which parts of the texts are not read, if the class says how much it reads."""
         from worker.engines.diffusion.texts import text_plan
 
         tokenizer = getattr(model.pipeline, "tokenizer", None)

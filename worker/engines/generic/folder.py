@@ -1,4 +1,4 @@
-"""The folder that an entry names: which class it is for, and whether that can serve jobs."""
+"""The folder of an entry: its class, and whether that class can serve jobs."""
 
 import inspect
 import json
@@ -14,7 +14,7 @@ from worker.engines.diffusion.parts import UNREADABLE
 from worker.engines.generic.call import TO_A_LAST_FRAME, Call, read_call
 
 LIBRARIES: Final = ("diffusers", "transformers")
-# Published under their class for texts; the same parts make clips of a picture.
+# Published under their class for text; the same parts make clips from an image.
 OF_A_PICTURE: Final = {
     "LTXPipeline": "LTXImageToVideoPipeline",
     "LTX2Pipeline": "LTX2ImageToVideoPipeline",
@@ -32,7 +32,7 @@ class Folder:
 
     @property
     def parts(self) -> Mapping[str, tuple[str, str]]:
-        """Return name -> (library, class) of each part that is there."""
+        """Return name -> (library, class) of each part that exists."""
         return {
             name: (value[0], value[1])
             for name, value in self.index.items()
@@ -41,7 +41,8 @@ class Folder:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Return the only (width, height) the class renders in latents, None where it is free."""
+        """Return the only (width, height) in latents that the class renders, None if any size
+        works."""
         config = self._denoiser_config
         width, height = config.get("sample_width"), config.get("sample_height")
         is_fixed = bool(config.get("use_learned_positional_embeddings"))
@@ -51,10 +52,10 @@ class Folder:
 
     @property
     def frames_to_a_last(self) -> int | None:
-        """Return the step of the lengths that end in a last picture, None where it takes none.
+        """Return the step of the lengths that end in a last image, None if the class takes none.
 
-        Weights that were not taught it drop the picture without a word, as Wan's TI2V-5B, or
-        look at it as if they saw the first one twice, as Wan 2.1 but for FLF2V.
+        Weights that did not learn a last image ignore it without an error, as Wan's TI2V-5B does,
+        or treat it as if it were the first one twice, as Wan 2.1 does except FLF2V.
         """
         config = self._denoiser_config
         sees_one = config.get("image_dim") is not None and not config.get("pos_embed_seq_len")
@@ -72,10 +73,10 @@ class Folder:
 
 
 def read_folder(path: Path) -> Folder:
-    """Return what the folder is.
+    """Return the checked folder.
 
     Raises:
-        MissingWeights: its class cannot serve jobs; the sentence says why.
+        MissingWeights: its class cannot serve jobs; the message says why.
     """
     index = read_index(path)
     named = index.get("_class_name")

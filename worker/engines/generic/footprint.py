@@ -1,4 +1,4 @@
-"""What a folder takes of a card at the least: its weights, counted from the files' headers."""
+"""The least GPU memory of a folder: its weights, counted from the files' headers."""
 
 import json
 import math
@@ -11,15 +11,15 @@ from worker.engines.generic.folder import Folder
 
 GIB: Final = 2**30
 BYTES_A_WEIGHT: Final = 2  # In half precision, as on every card.
-BYTES_A_DECODED_PIXEL: Final = 6  # Three numbers; all frames are decoded at once.
-MOST_HEADER_BYTES: Final = 100_000_000  # As safetensors itself takes.
+BYTES_A_DECODED_PIXEL: Final = 6  # Three numbers for each pixel; all frames are decoded at once.
+MOST_HEADER_BYTES: Final = 100_000_000  # The same limit as in safetensors itself.
 
 
 def footprint_of(folder: Folder, *, most_frames: int) -> Footprint:
-    """Return the least that a clip of this folder takes.
+    """Return the least memory that a clip of this folder needs.
 
-    What its class computes with is not known and not counted. So a clip is refused beforehand
-    only where the card could not even hold the weights, one large part at a time.
+    The memory for computing is not known and not counted. So a clip is refused beforehand only if
+    the card could not even hold the weights, one large part at a time.
     """
     sizes = {name: _weight_bytes(folder.path / name) for name in folder.parts}
     large = [size for name, size in sizes.items() if not name.startswith("vae")]
@@ -43,7 +43,7 @@ def footprint_of(folder: Folder, *, most_frames: int) -> Footprint:
 
 
 def _weight_bytes(part: Path) -> int:
-    """Return what a part's weights take on a card; one that is there twice counts once."""
+    """Return the bytes of a part's weights on a card; a weight that is there twice counts once."""
     counts: dict[str, int] = {}
     for file in part.glob("*.safetensors"):
         counts.update(_counted(file))
@@ -51,7 +51,7 @@ def _weight_bytes(part: Path) -> int:
 
 
 def _counted(file: Path) -> Mapping[str, int]:
-    """Return how many numbers each weight of the file has; nothing where it is broken."""
+    """Return how many numbers each weight of the file has; nothing if the file is broken."""
     try:
         with file.open("rb") as opened:
             length = int.from_bytes(opened.read(8), "little")

@@ -1,4 +1,4 @@
-"""The pipeline of a folder in memory, each part read strictly."""
+"""The pipeline of a folder in memory, with each part read strictly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ class Model:
         return self._scale(names, otherwise=8)
 
     def _scale(self, names: tuple[str, ...], *, otherwise: int) -> int:
-        """Return what the class says of its latents, under whichever of these names."""
+        """Return the class's value for its latents, under any of these names."""
         found = (getattr(self.pipeline, name, None) for name in names)
         return int(next((each for each in found if each), otherwise))
 
@@ -107,7 +107,7 @@ def _check_files(folder: Folder) -> None:
 
 def _class_at(name: str, library: str, kind: str) -> Any:
     home = import_module(library)
-    # Newer libraries have one class for what older checkpoints call two.
+    # Newer libraries have one class for two classes of older checkpoints.
     found = getattr(home, kind, None) or getattr(home, kind.removesuffix("Fast"), None)
     if found is None or not hasattr(found, "from_pretrained"):
         raise MissingWeights(
@@ -117,10 +117,10 @@ def _class_at(name: str, library: str, kind: str) -> Any:
 
 
 def _plain(name: str, kind: Any, checkpoint: Checkpoint) -> Any:
-    """Return a part without weights: a tokenizer, a scheduler, what prepares pictures.
+    """Return a part without weights: a tokenizer, a scheduler, an image processor.
 
     Raises:
-        MissingWeights: it is not whole, or needs a library that is not here.
+        MissingWeights: it is not complete, or needs a library that is not installed.
     """
     if hasattr(kind, "parameters"):
         raise MissingWeights(

@@ -1,4 +1,4 @@
-"""What is said of an engine that nobody here has seen: from its folder and its class."""
+"""The spec of an engine that we do not know, from its folder and its class."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,12 +10,13 @@ from worker.engines.generic.footprint import footprint_of
 LEAST_FRAMES: Final = 5
 MOST_FRAMES: Final = 257
 USUAL_FPS: Final = 16
-# Text encoders that were taught more than English.
+# Text encoders that learned more than English.
 MANY_LANGUAGES: Final = ("UMT5", "Qwen", "Gemma", "Llama", "ChatGLM")
 
 
 def spec_of(name: str, folder: Folder | None) -> EngineSpec:
-    """Return the spec of the entry `name`; of a folder that cannot be served, what is known."""
+    """Return the spec of the entry `name`; for a folder that cannot be served, the known parts of
+    it."""
     return EngineSpec(
         name=name,
         title=name if folder is None else f"{name} ({folder.call.kind})",

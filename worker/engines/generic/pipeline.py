@@ -1,4 +1,4 @@
-"""One clip from its request to its frames, by a class that is known by its signature only."""
+"""One clip from its request to its frames, by a class that is known only by its signature."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -21,7 +21,7 @@ CHUNK: Final = 8
 
 
 def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-    """Yield the clip's frames, few at a time; the class has decoded all of them at once.
+    """Yield the clip's frames, a few at a time; the class has decoded all of them at once.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -42,7 +42,7 @@ def render_clip(model: Model, request: RenderRequest, on_step: OnStep) -> Iterat
 
 
 def arguments_of(model: Model, request: RenderRequest) -> dict[str, Any]:
-    """Return the values of a job under the names that the class gives them."""
+    """Return the values of a job under the class's names for them."""
     asked, call = request.parameters, model.folder.call
     frame = model_frame(model, request.image, asked)
     height, width, _ = frame.shape
@@ -68,7 +68,7 @@ def arguments_of(model: Model, request: RenderRequest) -> dict[str, Any]:
 
 
 def model_frame(model: Model, image: Image, asked: RenderParameters) -> Image:
-    """Return the picture in the size that the class renders."""
+    """Return the image in the size that the class renders."""
     width, height = model.fixed_size or (asked.width, asked.height)
     return frame_image(image, width=width, height=height, fit=asked.fit)
 
@@ -91,7 +91,7 @@ def _call(model: Model, request: RenderRequest, on_step: OnStep) -> Frames:
 
 
 def _bytes(levels: Frames, request: RenderRequest) -> Frames:
-    """Return levels 0 to 1 as frames of the size asked for, whatever the class has made."""
+    """Return levels 0 to 1 as frames of the size asked for, whatever size the class has made."""
     asked = request.parameters
     frames = (levels * 255).round().clip(0, 255).astype(np.uint8)
     if frames.shape[1:3] == (asked.height, asked.width):

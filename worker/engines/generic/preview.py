@@ -1,6 +1,6 @@
-"""Previews of a class that nobody here knows: the form of its latents is read from their shape.
+"""Previews for a class that we do not know: the form of its latents is read from their shape.
 
-Their scale is not known either. So a frame of latents is compared with the picture's own latents
+Their scale is not known either. So a frame of latents is compared with the image's own latents
 after both are brought to mean 0 and spread 1, channel by channel.
 """
 
@@ -18,18 +18,19 @@ from worker.engines.generic.model import Model
 
 log = logging.getLogger(__name__)
 
-MULTIPLE: Final = 32  # Of pixels, as the spec's.
+MULTIPLE: Final = 32  # In pixels, as in the spec.
 OF_PICTURES: Final = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
-"""The VAEs that encode pictures, (n, 3, h, w); others encode clips, (n, 3, frames, h, w)."""
+"""The VAEs that encode images, (n, 3, h, w); others encode clips, (n, 3, frames, h, w)."""
 
 
 def previews_of(model: Model, frame: Image, *, steps: int) -> Previews | None:
-    """Return the clip's previews, None where the VAE cannot be asked for a picture's latents.
+    """Return the clip's previews, None if the VAE cannot give an image's latents.
 
-    A clip is never lost for want of them: whatever an unknown VAE raises but a full device.
+    A clip never fails because of previews, whatever an unknown VAE raises, except on a full
+    device.
 
     Args:
-        frame: the framed picture, as the class gets it.
+        frame: the framed image, as the class gets it.
     """
     try:
         latent_map = fit_by_encoding(
@@ -55,8 +56,8 @@ def middle_frame(
 ) -> torch.Tensor | None:
     """Return one frame, (channels, height, width), of latents in one of the forms there are.
 
-    These are (1, channels, frames, h, w), (1, frames, channels, h, w) and (1, frames * h * w,
-    channels). Where the shape does not tell which it is, there is none.
+    The forms are (1, channels, frames, h, w), (1, frames, channels, h, w) and (1, frames * h * w,
+    channels). If the shape does not tell which it is, the result is None.
     """
     shape = tuple(latents.shape)
     if len(shape) == 3 and shape[2] == channels and shape[1] % (height * width) == 0:
@@ -78,7 +79,7 @@ def standardised(latents: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def _encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the latents of one picture, (channels, h, w): the mean, where others draw."""
+    """Return the latents of one image, (channels, h, w): the mean, where others draw a sample."""
     given = pixels.to(vae.dtype)
     if type(vae).__name__ not in OF_PICTURES:
         given = given[:, :, None]

@@ -1,4 +1,4 @@
-"""I2VGen-XL: one picture and a sentence become a clip, by an own loop over diffusers' parts."""
+"""I2VGen-XL: one image and a prompt become a clip, by our own loop over diffusers' parts."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
@@ -70,7 +70,7 @@ SPEC: Final = EngineSpec(
         ),
     ),
     qualities={
-        # docs/performance.md has what a draft strays, and what more steps would change.
+        # docs/performance.md has a draft's error, and how more steps would change it.
         Quality.DRAFT: Recipe(
             num_inference_steps=20, sampler="dpmsolver++ trailing", approximate=True
         ),
@@ -92,7 +92,7 @@ SPEC: Final = EngineSpec(
 
 
 class I2VGenXLEngine(DiffusionEngine["Model"]):
-    """The model on one device; between clips it keeps what texts and pictures were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts and images."""
 
     layout = LAYOUT
     too_small = "this card is too small: I2VGen-XL's weights take 4.7 GiB"
@@ -111,9 +111,10 @@ class I2VGenXLEngine(DiffusionEngine["Model"]):
         return load_model(checkpoint, device, on_progress, encoders_stay=use.encoders_stay)
 
     def warm(self, on_progress: OnProgress) -> None:
-        """Compile for the shapes of WARM_SHAPES; one that fails is rendered eagerly.
+        """Compile for the shapes of WARM_SHAPES; a shape that fails is rendered eagerly.
 
-        In low memory nothing is compiled: recorded launches hold the memory of their activations.
+        In low memory nothing is compiled, because recorded launches hold the memory of their
+        activations.
         """
         model = self.model
         if model is None:

@@ -45,8 +45,8 @@ def render_clip(
     """Yield the clip's frames, a few at a time.
 
     Args:
-        encodings: what earlier clips' texts and pictures became; None keeps nothing.
-        compiled: what serves the shapes that were warmed; None renders all eagerly.
+        encodings: the encodings of earlier clips' texts and images; None keeps none.
+        compiled: the code for warmed shapes; None renders all clips eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -91,7 +91,7 @@ def encode(
     encodings: Encodings | None = None,
     frame: Image | None = None,
 ) -> Conditions:
-    """Return what steers the clip; `frame` is the framed picture, where it is at hand."""
+    """Return the conditions of the clip; `frame` is the framed image, if the caller has it."""
     parameters = request.parameters
     room = room or Room(NORMAL, model.device)
     kept = Encodings(entries=3) if encodings is None else encodings
@@ -116,7 +116,8 @@ def encode(
 
 
 def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
-    """Return (1, tokens, width), each text encoded alone: so it is the same kept or fresh."""
+    """Return (1, tokens, width), each text encoded alone, so that a kept encoding equals a fresh
+    one."""
 
     def fresh() -> torch.Tensor:
         with on_card(model.text_encoder, model.device, stays=use.encoders_stay):
@@ -147,7 +148,7 @@ def denoised(
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device.
 
     Args:
-        frame: the framed picture, of which previews are made; None for none.
+        frame: the framed image for previews; None for no previews.
     """
     steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
     steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)

@@ -1,4 +1,4 @@
-"""Small random checkpoints of I2VGen-XL, written as the hub writes its own: clips of noise."""
+"""Small random checkpoints of I2VGen-XL, in the hub's format; their clips are noise."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ from worker.engines.diffusion.tiny import (
     write_json,
 )
 
-WIDTH: Final = 16  # of the context that text and picture are brought to
+WIDTH: Final = 16  # of the context that text and image are projected to
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How much of the real model's shape a small one keeps."""
+    """How much of the real model's shape a small one has."""
 
     unet_channels: tuple[int, ...]
     unet_down: tuple[str, ...]
@@ -40,8 +40,8 @@ FAITHFUL: Final = Shape(
     vae_channels=(8, 8, 16, 16),
 )
 QUICK: Final = Shape(
-    # Seven VAE blocks make a latent of 64 x 64 pixels, so that 80 steps of 24 frames at 768p
-    # take seconds on two cores; with the real four they would take many minutes.
+    # Seven VAE blocks make a latent of 64 x 64 pixels, so 80 steps of 24 frames at 768p take
+    # seconds on two cores. With the real four blocks they would take many minutes.
     unet_channels=(4, 8),
     unet_down=("DownBlock3D", "CrossAttnDownBlock3D"),
     head_width=4,
@@ -50,7 +50,7 @@ QUICK: Final = Shape(
 
 
 def tiny_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
-    """Return `folder` holding a small random I2VGen-XL checkpoint, built if it is not there.
+    """Return `folder` with a small random I2VGen-XL checkpoint, built if it does not exist.
 
     The folder works as STILLREEL_MODEL_DIR. Building takes about a second.
     """
@@ -118,7 +118,7 @@ def i2vgen_scheduler() -> Any:
 
 
 def _name_as_on_the_hub(path: Path) -> None:
-    """Put back the prefix that the real file's names have, and that a newer library drops."""
+    """Restore the prefix that the real file's names have, and that a newer library drops."""
     weights = load_file(path)
     renamed = {f"text_model.{name.removeprefix('text_model.')}": weights[name] for name in weights}
     renamed["text_model.embeddings.position_ids"] = torch.arange(77)[None]

@@ -1,4 +1,4 @@
-"""From the file that came from elsewhere to the frames that the job asked for."""
+"""From a remote server's file to the frames that the job asked for."""
 
 import re
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from worker.ffmpeg import Ffmpeg
 CHUNK: Final = 8
 MOST_FRAMES: Final = 4096
 MOST_PIXELS: Final = 7680 * 4320
-"""Of one frame: a file of a few bytes may ask its decoder for any amount of memory."""
+"""Of one frame, because a file of a few bytes may make its decoder use any amount of memory."""
 
 HELD_SHARE: Final = 0.1
-"""What may be missing at the end, of the whole: rounding, which the last frame is held for."""
+"""The share that may be missing at the end, because of rounding; the last frame is held for it."""
 
 _LIMITS: Final = ("-threads", "2", "-max_pixels", str(MOST_PIXELS), "-protocol_whitelist", "file")
 _SCALE: Final = "flags=lanczos+accurate_rnd+full_chroma_int"
@@ -32,7 +32,7 @@ _FRAME: Final = re.compile(rb"^0,", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Given:
-    """What a file holds, found by decoding all of it."""
+    """The facts about a file, found by decoding all of it."""
 
     width: int
     height: int
@@ -44,7 +44,7 @@ def look_into(path: Path) -> Given:
     """Decode the whole file, up to `MOST_FRAMES`.
 
     Raises:
-        ResultUnusable: it is no MP4 with a picture, or is damaged.
+        ResultUnusable: it is not an MP4 with video, or is damaged.
     """
     counted = ["-map", "0:v:0", "-fps_mode", "cfr", "-frames:v", str(MOST_FRAMES)]
     try:
@@ -63,10 +63,11 @@ def look_into(path: Path) -> Given:
 
 
 def conformed(path: Path, asked: RenderParameters, notes: Notes) -> Iterator[Frames]:
-    """Yield exactly the frames that were asked for; what had to be changed for it is noted.
+    """Yield exactly the frames that were asked for, and note each change that was needed.
 
-    Where the rate or the number of frames is as asked, each frame stays itself; else the clip is
-    read at the rate asked for. Another size is filled and its overhang cropped evenly.
+    If the rate or the number of frames is as asked, each frame stays as it is; otherwise the clip
+    is resampled at the rate asked for. Another size is scaled to fill, and its overhang is cropped
+    evenly.
 
     Raises:
         ResultUnusable: it cannot be read, or is too short.

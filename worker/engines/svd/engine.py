@@ -1,4 +1,4 @@
-"""Stable Video Diffusion: the picture alone becomes a clip, of 14 frames or (XT) of 25."""
+"""Stable Video Diffusion: the image alone becomes a clip, of 14 frames or (XT) of 25."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, ClassVar
@@ -71,7 +71,8 @@ class SvdEngine(DiffusionEngine["Model"]):
         return load_model(checkpoint, device, on_progress)
 
     def _plan(self, model: "Model", request: RenderRequest) -> Plan:
-        # The decoder looks along the frames of one chunk, so its size decides the clip too.
+        # The decoder looks along the frames of one chunk, so the size of a chunk changes the clip
+        # too.
         return {"sampler": "euler", "decode_frames": self._decode_frames(model, request)}
 
     def _clip(self, model: "Model", request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
@@ -81,7 +82,7 @@ class SvdEngine(DiffusionEngine["Model"]):
         return render_clip(model, request, on_step, decode_frames=decode_frames)
 
     def _decode_frames(self, model: "Model", request: RenderRequest) -> int:
-        """Return how many frames are decoded at once: all, or few where memory is short."""
+        """Return how many frames are decoded at once: all, or a few if memory is short."""
         from worker.engines.diffusion.memory import card_bytes
 
         asked = request.parameters
@@ -98,7 +99,7 @@ class SvdEngine(DiffusionEngine["Model"]):
 
 
 class SvdXtEngine(SvdEngine):
-    """The same, taught longer clips."""
+    """The same model, trained on longer clips."""
 
     layout = SVD_XT
     built_spec = _spec(SVD_XT, title="Stable Video Diffusion XT", frames=25)

@@ -18,7 +18,7 @@ from worker.engines.diffusion.parts import precision, read_part, weighted_part
 from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 LOOKED_AT: Final = 224
-"""The pipeline shows the image encoder a picture of this side, whatever the encoder is."""
+"""The pipeline gives the image encoder an image of this side, whatever the encoder is."""
 
 
 class Model(WholePipeline):
@@ -32,7 +32,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
         MissingWeights: a part cannot be read, or is not what its config says.
     """
     dtype = precision(device)
-    # The VAE overflows in float16; the stock pipeline casts it there and back for its encoder.
+    # The VAE overflows in float16, so the stock pipeline converts it to float32 and back for its
+    # encoder.
     of_vae = torch.float32 if dtype is torch.float16 else dtype
     vae = weighted_part(checkpoint, "vae", AutoencoderKLTemporalDecoder, of_vae)
     on_progress(0.1, "loading vae")
@@ -56,13 +57,13 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
 
 def _scheduler(checkpoint: Checkpoint) -> Any:
     scheduler = read_part("scheduler", EulerDiscreteScheduler.from_pretrained, checkpoint)
-    # As an array: numpy 2 warns of how the library makes one of a tensor.
+    # As an array, because numpy 2 warns about the library's way of making one from a tensor.
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.numpy()
     return scheduler
 
 
 def _check_fits(unet: Any, vae: Any, encoder: Any) -> None:
-    """Refuse parts that are whole and do not belong together."""
+    """Refuse parts that are complete but do not belong together."""
     latents = vae.config.latent_channels
     if unet.config.in_channels != 2 * latents or unet.config.out_channels != latents:
         raise MissingWeights(

@@ -14,7 +14,7 @@ from worker.engines.diffusion.preview import fit_by_encoding, middle_of_frames
 from worker.engines.framing import framed
 from worker.engines.svd.model import Model
 
-MULTIPLE: Final = 64  # Of pixels, as the spec's.
+MULTIPLE: Final = 64  # In pixels, as in the spec.
 
 
 def render_clip(
@@ -22,7 +22,7 @@ def render_clip(
 ) -> Iterator[Frames]:
     """Yield the clip's frames, `decode_frames` at a time.
 
-    The decoder's convolutions in time see one chunk: its size is part of what the clip is.
+    The decoder's convolutions in time see one chunk, so its size changes the clip.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -58,7 +58,7 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
 
 
 def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the latents of one picture, in the units that the denoiser works in."""
+    """Return the latents of one image, in the units that the denoiser works in."""
     latents: torch.Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()[0]
     return latents.float() * vae.config.scaling_factor
 

@@ -1,4 +1,4 @@
-"""Wan 2.2: a picture and a sentence, in many languages, become a clip by diffusers' pipeline."""
+"""Wan 2.2: an image and a prompt, in many languages, become a clip by diffusers' pipeline."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -39,7 +39,7 @@ SPEC: Final = EngineSpec(
     revision=LAYOUT.revision,
     ai_generated=True,
     uses_prompt=True,
-    prompt_languages=("en", "zh", "mul"),  # umT5 was taught 107 of them.
+    prompt_languages=("en", "zh", "mul"),  # umT5 learned 107 of them.
     uses_negative_prompt=True,
     needs_gpu=True,
     shape=Shape.BUCKETS,
@@ -56,7 +56,7 @@ SPEC: Final = EngineSpec(
     ),
     presets=(
         Preset(name="short", num_frames=25),
-        # What its authors made it for: 5 s in 24 frames each.
+        # The clip that its authors made it for: 5 s at 24 frames a second.
         Preset(name="full", resolution=Resolution.P768, num_frames=121),
     ),
     qualities={Quality.HIGH: Recipe(num_inference_steps=80, sampler="unipc")},
@@ -75,7 +75,7 @@ SPEC: Final = EngineSpec(
 
 
 class WanEngine(DiffusionEngine["Model"]):
-    """The model on one device; between clips it keeps what texts were encoded to."""
+    """The model on one device; between clips it keeps the encodings of texts."""
 
     layout = LAYOUT
     too_small = "this card is too small for Wan's weights"
@@ -94,8 +94,8 @@ class WanEngine(DiffusionEngine["Model"]):
     def warm(self, on_progress: OnProgress) -> None:
         """Compile the transformer's blocks for the clips of WARM_SHAPES that this model makes.
 
-        In low memory nothing is compiled: the blocks come and go. What cannot be compiled is
-        rendered eagerly.
+        In low memory nothing is compiled, because the blocks come and go. A clip that cannot be
+        compiled is rendered eagerly.
         """
         model = self.model
         if model is None or self._compiled is not None:
@@ -149,8 +149,9 @@ def _spec(settings: Settings) -> EngineSpec:
         update={
             "title": "Wan 2.2 I2V-A14B",
             "footprint": TWO_EXPERTS,
-            # TI2V-5B drops a last frame in silence. With one the clip may not be cut at its end,
-            # so only the numbers of frames that the model makes itself are taken.
+            # TI2V-5B ignores a last frame without an error. With a last frame the clip may not be
+            # cut at its end, so only the numbers of frames that the model makes itself are
+            # accepted.
             "honours": (*SPEC.honours, Honours.LAST_FRAME),
             "num_frames": Span(low=5, high=121, step=4),
             "defaults": SPEC.defaults.model_copy(

@@ -22,15 +22,16 @@ from worker.engines.wan.checkpoint import SECOND_EXPERT
 
 SCHEDULERS: Final = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 MASK_CHANNELS: Final = 4
-"""A14B is told which of the four frames of a latent are given."""
+"""A14B gets a mask of which of the four frames of a latent are given."""
 
 
 class Pipeline(WanImageToVideoPipeline):
-    """The stock pipeline without its text encoder, which is ours to move and to remember for."""
+    """The stock pipeline without its text encoder, which our code moves, and whose results it
+    keeps."""
 
     @property
     def _execution_device(self) -> torch.device:
-        # Its own guess is the first part it finds, and that may be waiting on the host.
+        # The pipeline itself would take the first part that it finds, and that may be on the host.
         found: torch.device = self.vae.device
         return found
 
@@ -58,7 +59,7 @@ class Model:
 
     @property
     def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
+        """Return the parts with weights, by name."""
         experts = ("transformer", SECOND_EXPERT)
         found = {name: getattr(self.pipeline, name) for name in experts}
         given = {name: part for name, part in found.items() if part is not None}
@@ -151,7 +152,7 @@ def _boundary(index: Mapping[str, Any]) -> float | None:
 def _check_fits(
     name: str, expert: Any, vae: Any, text_encoder: Any, index: Mapping[str, Any]
 ) -> None:
-    """Refuse parts that are whole and do not belong together."""
+    """Refuse parts that are complete but do not belong together."""
     latents = vae.config.z_dim
     takes, gives = expert.config.in_channels, expert.config.out_channels
     if expert.config.image_dim is not None:

@@ -20,7 +20,7 @@ from worker.engines.wan.model import Model
 from worker.engines.wan.text import encode_prompt
 
 MULTIPLE: Final = 32
-"""Of pixels, for both VAEs and for the denoisers' patches."""
+"""In pixels, for both VAEs and for the denoisers' patches."""
 
 
 def render_clip(
@@ -33,7 +33,7 @@ def render_clip(
     """Yield the clip's frames: the first alone, then four at a time.
 
     Args:
-        compiled: what serves the clips that were warmed; None renders all eagerly.
+        compiled: the code for warmed clips; None renders all clips eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -82,7 +82,7 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
 
 
 def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the latents of one picture, in the units that the denoiser works in."""
+    """Return the latents of one image, in the units that the denoiser works in."""
     latents = vae.encode(pixels[:, :, None].to(vae.dtype)).latent_dist.mode()[0, :, 0].float()
     mean = torch.tensor(vae.config.latents_mean, device=latents.device)[:, None, None]
     spread = torch.tensor(vae.config.latents_std, device=latents.device)[:, None, None]

@@ -1,4 +1,4 @@
-"""What umT5 makes of a prompt, kept for the clips that use the same words again."""
+"""umT5's encoding of a prompt, kept for clips that use the same text again."""
 
 import html
 from typing import Any, Final
@@ -8,7 +8,7 @@ import torch
 from worker.engines.wan.model import Model
 
 MOST_TOKENS: Final = 512
-"""The length Wan was trained with; what follows is cut off."""
+"""The length that Wan was trained with; later tokens are cut off."""
 
 
 def encode_prompt(model: Model, prompt: str) -> torch.Tensor:
@@ -32,5 +32,5 @@ def _encode(model: Model, prompt: str) -> torch.Tensor:
 
 
 def cleaned(prompt: str) -> str:
-    """Return the prompt with entities resolved and blanks joined, as the model was taught."""
+    """Return the prompt with entities resolved and blanks joined, as in the model's training."""
     return " ".join(html.unescape(html.unescape(prompt)).split())

@@ -1,4 +1,4 @@
-"""A clip that nobody asked for, of one step: what is compiled is compiled in it."""
+"""A clip of one step that nobody asked for; code is compiled while it runs."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from worker.engines.wan.pipeline import clip_latents
 
 
 def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
-    """Denoise a grey picture once, both rows, and throw the latents away."""
+    """Denoise a grey image once, both rows, and discard the latents."""
     parameters = RenderParameters(
         prompt="",
         negative_prompt="",
@@ -34,4 +34,4 @@ def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
 
 
 def _ignore(step: Step) -> None:
-    """Report nothing: no job waits for these steps."""
+    """Report nothing, because no job waits for these steps."""

@@ -1,4 +1,4 @@
-"""Fetching a finished clip from where a provider has put it."""
+"""Downloads a finished clip from the place where a provider has put it."""
 
 from pathlib import Path
 from typing import Final
@@ -14,13 +14,13 @@ from worker.engines.remote.errors import Away, ResultGone, ResultUnusable
 from worker.engines.remote.provider import OnBytes
 
 TYPES: Final = frozenset({"video/mp4", "application/octet-stream", "binary/octet-stream"})
-"""Stores that were told nothing call everything octets; what is in it is looked at later."""
+"""Stores without a type call everything octets; the content is checked later."""
 
 GONE: Final = frozenset({401, 403, 404, 410})
 
 
 def fetch_film(outbound: Outbound, url: str, into: Path, on_bytes: OnBytes) -> None:
-    """Write a clip to a file; the key does not go with it.
+    """Write a clip to a file; the key is not sent with the request.
 
     Raises:
         ResultGone, ResultUnusable, Away: as `Provider.download`.

@@ -1,4 +1,4 @@
-"""The spec of a hosted model: what it takes, where pictures go, and what that costs."""
+"""The spec of a hosted model: its inputs, the provider that gets images, and the price."""
 
 from typing import Final
 

@@ -1,5 +1,6 @@
 """One server that speaks `/v1/videos`, as a place that renders."""
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from shared.outbound.errors import (
     OutboundFailed,
     OutboundRefused,
     OutboundTimedOut,
+    UnusableAnswer,
 )
 from worker.engines.base import RenderRequest
+from worker.engines.remote.answers import one_line, retry_after, without
 from worker.engines.remote.errors import Away, ResultGone, ResultUnusable, TaskVanished
 from worker.engines.remote.openai_videos.address import Address
 from worker.engines.remote.openai_videos.messages import (
@@ -34,6 +37,7 @@ FAILS: Final = 3
 """vLLM-Omni answers a look at a task that failed with an error's status. Said so often in a row,
 it is the task that failed, and not the server for a moment."""
 
+_MILLISECONDS: Final = re.compile(r"[0-9]{1,9}")
 _AWAY: Final = frozenset({408, 425, 429, 502, 503, 504})
 _GONE: Final = frozenset({401, 403, 404, 410})
 
@@ -90,11 +94,11 @@ class Backend:
         content_type, body = form(request, self._address.model)
         headers = {"Content-Type": content_type, "Idempotency-Key": key}
         answer = _sent(self._ask, "POST", self._url(), self._headers() | headers, body)
-        said = read(answer.excerpt)
+        said = self._read(answer)
         if not 200 <= answer.status_code < 300:
-            raise refused_create(answer.status_code, said, _retry_after(answer))
+            raise refused_create(answer.status_code, said, retry_after(answer))
         task = said.get("id")
-        if not isinstance(task, str) or not 0 < len(task) <= 500:
+        if not isinstance(task, str) or not 0 < len(task) <= 500 or not task.isprintable():
             raise Away("it accepted the task but did not say its id")
         return Created(task)
 
@@ -108,7 +112,7 @@ class Backend:
     def look(self, task: str) -> Look:
         for _ in range(FAILS):
             answer = _sent(self._look, "GET", self._url(task), self._headers())
-            said = read(answer.excerpt)
+            said = self._read(answer)
             if answer.status_code == 404:
                 raise TaskVanished("the server that rendered it no longer knows it")
             if answer.status_code in (401, 403):
@@ -121,7 +125,7 @@ class Backend:
         else:
             return Look(TaskState.FAILED, error=failure(said, answer.status_code))
         raise Away(
-            f"it answered {answer.status_code} to a poll", retry_after_seconds=_retry_after(answer)
+            f"it answered {answer.status_code} to a poll", retry_after_seconds=retry_after(answer)
         )
 
     def cancel(self, task: str) -> bool | None:
@@ -134,7 +138,7 @@ class Backend:
             return False
         if answer.status_code in _AWAY:
             raise Away(f"it answered {answer.status_code} to a cancel")
-        was_ended = 200 <= answer.status_code < 300 and read(answer.excerpt).get("deleted") is True
+        was_ended = 200 <= answer.status_code < 300 and self._read(answer).get("deleted") is True
         return False if was_ended else None
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -154,6 +158,7 @@ class Backend:
 
     def _follow(self, link: str, into: Path, on_bytes: OnBytes) -> None:
         """Fetch the clip from where the server says it is, without its key."""
+        link = without(link, self._secrets)  # Whoever is told where it leads would be told it.
         try:
             answer = self._loaded(self._links, link, into, {}, on_bytes)
         except OutboundRefused as error:
@@ -164,9 +169,18 @@ class Backend:
             ) from error
         if answer.status_code in _GONE:
             raise ResultGone(f"the clip's link has expired: status {answer.status_code}")
-        if answer.status_code != 200:
+        if answer.status_code in _AWAY or answer.status_code >= 500:
             raise Away(f"the clip's link answered {answer.status_code}")
+        if answer.status_code != 200:
+            raise ResultUnusable(f"the clip's link answered {answer.status_code}")
         _check_type(answer)
+
+    def _read(self, answer: Answer) -> Mapping[str, Any]:
+        return read(answer.excerpt, secrets=self._secrets)
+
+    @property
+    def _secrets(self) -> tuple[str, ...]:
+        return () if self._key is None else (self._key.get_secret_value(),)
 
     def _loaded(
         self,
@@ -183,6 +197,8 @@ class Backend:
         except AnswerTooLarge as error:
             most = self._limits.clip_bytes >> 20
             raise ResultUnusable(f"the clip has more than {most} MiB") from error
+        except UnusableAnswer as error:
+            raise ResultUnusable(error.message) from error
         except OutboundTimedOut as error:
             if error.is_sent:
                 what = f"the clip did not arrive completely: {error.message}"
@@ -211,6 +227,8 @@ def _sent(
 ) -> Answer:
     try:
         return outbound.send(method, url, headers=headers, body=body)
+    except OutboundRefused as error:
+        raise Away(error.message, is_refusal=True) from error
     except OutboundFailed as error:
         raise Away(error.message, is_refusal=not error.is_sent) from error
 
@@ -218,16 +236,11 @@ def _sent(
 def _check_type(answer: Answer) -> None:
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind and not kind.startswith("video/") and kind != "application/octet-stream":
-        raise ResultUnusable(f"the server sent {kind[:60]} in place of a clip")
-
-
-def _retry_after(answer: Answer) -> int | None:
-    text = answer.headers.get("retry-after", "")
-    return min(int(text), 3600) if text.isdecimal() else None
+        raise ResultUnusable(f"the server sent {one_line(kind[:60])} in place of a clip")
 
 
 def _again_seconds(answer: Answer) -> float | None:
     """Return when the server wants to be asked again, in reason."""
     text = answer.headers.get("openai-poll-after-ms", "")
-    seconds = int(text) / 1000 if text.isdecimal() else _retry_after(answer)
+    seconds = int(text) / 1000 if _MILLISECONDS.fullmatch(text) else retry_after(answer)
     return None if seconds is None else min(max(float(seconds), 0.2), 30.0)

@@ -15,7 +15,7 @@ LONGEST: Final = 241
 
 
 class OpenAIVideosEngine(RemoteEngine):
-    """Forwards to servers that speak `/v1/videos`; the job asks the least busy of them."""
+    """Forwards to servers that speak `/v1/videos`; a job goes to the one with the fewest jobs."""
 
     def __init__(
         self, settings: Settings, entry: EngineEntry, limits: BackendLimits = SHIPPED
@@ -39,7 +39,7 @@ class OpenAIVideosEngine(RemoteEngine):
 
 
 def spec(name: str, address: Address) -> EngineSpec:
-    """Return what is known of a model that we do not hold: what the operator said of it."""
+    """Return the spec of a model that we do not hold, by the operator's words."""
     return EngineSpec(
         name=name,
         title=name,

@@ -1,7 +1,6 @@
 """What is said to a server of `/v1/videos`, and what its answers mean: pure functions."""
 
 import io
-import json
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,6 +11,7 @@ from shared.engines.parameters import RenderParameters
 from shared.errors import RenderFailed
 from worker.engines.base import RenderRequest
 from worker.engines.framing import framed
+from worker.engines.remote.answers import one_line, read_json
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
@@ -20,8 +20,6 @@ from worker.engines.remote.errors import (
     TaskFailed,
 )
 from worker.engines.remote.provider import Look, TaskState
-
-LONGEST_WORDS: Final = 200
 
 STATES: Final = {
     "queued": TaskState.WAITING,
@@ -84,10 +82,10 @@ def _picture(request: RenderRequest) -> bytes:
     return file.getvalue()
 
 
-def read(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object that came, an empty one where none did."""
+def read(body: bytes, *, secrets: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return the JSON object that came, an empty one where none did; no secret is in it."""
     try:
-        said = json.loads(body)
+        said = read_json(body, secrets=secrets)
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
@@ -116,7 +114,7 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
     """
     status = str(said.get("status", "")).lower()
     if status not in STATES:
-        raise Away(f"it answered with the unknown status {status[:40]!r}")
+        raise Away(f"it answered with the unknown status {one_line(status[:40])!r}")
     state = STATES[status]
     return Look(
         state,
@@ -160,14 +158,14 @@ def _words(said: Mapping[str, Any], status: int | None) -> str:
     error = said.get("error")
     for words in (_error(said).get("message"), detail, error, said.get("message")):
         if isinstance(words, str) and words.strip():
-            return " ".join(words.split())[:LONGEST_WORDS]
+            return one_line(words)
     return "no reason given" if status is None else f"status {status}"
 
 
 def _progress(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return min(max(float(value) / 100, 0.0), 1.0)
+    return value / 100 if 0 <= value <= 100 else None  # NaN is neither.
 
 
 def _link(said: Mapping[str, Any]) -> str | None:
