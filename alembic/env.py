@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, create_engine, pool, text
 from sqlalchemy.exc import OperationalError
 
 from shared.settings import read_settings
-from shared.tables import metadata
+from shared.tables.columns import metadata
 
 MIGRATION_LOCK = 7_860_001  # Two gateways started at once must not both migrate.
 REFUSED = 2

@@ -22,16 +22,17 @@ from shared.stopping import on_stop
 from shared.wrong_settings import open_to_strangers
 
 GRACE_SECONDS: Final = 10
-"""Longer than any create takes; waiting requests are released at once."""
+"""Longer than any create takes; at a stop, waiting requests are released at once."""
 
 WRONG_SETTINGS: Final = 2
-"""The exit status that says: another start would end the same way."""
+"""The exit status for wrong settings: another start would end in the same way."""
 
 KEEP_ALIVE_SECONDS: Final = 75  # Above the idle time of the usual proxies, which then close first.
 
 
 class Server(uvicorn.Server):
-    """Serves the app; told to stop, it lets those go who wait for a job or for a turn."""
+    """Serves the app; when it stops, it releases the requests that wait for a job or for a
+    turn."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(
@@ -73,23 +74,23 @@ def main(arguments: Sequence[str] = ()) -> int:
     descriptors.raise_limit()
     threads.take_short_turns()
     server = Server(create_app(settings))
-    # Also before the server listens to signals itself, and after it has stopped, when it raises
-    # them again: by then that is an orderly end.
+    # The handlers also work before the server listens to signals itself, and after it has stopped,
+    # when it raises them again: then that is an orderly end.
     on_stop(server.handle_exit)
     server.run(sockets=[listener])
     return 0
 
 
 def is_open(settings: Settings) -> bool:
-    """Say whether others than this machine could ask, without anybody having said they may.
+    """Say whether other machines could send requests although nobody has allowed it.
 
-    Where Postgres is away it cannot be known, and the gateway starts: while it is away each
-    request gets a 503, and after that a stranger without a key a 401.
+    If Postgres is away this is not known, and the gateway starts: while Postgres is away each
+    request gets a 503, and after that a stranger without a key gets a 401.
     """
     if settings.host in LOOPBACK or settings.allow_anonymous:
         return False
     if settings.admin_key is not None or settings.trusted_header is not None:
-        return False  # Somebody is let in, and a stranger is not.
+        return False  # Somebody has a key, and strangers are refused.
     db = cli.open_database(settings)
     try:
         return Keys(db).load_all().is_empty

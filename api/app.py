@@ -11,6 +11,7 @@ from api import openapi, problems
 from api.compat.openai import routes as openai_videos
 from api.compat.replicate import files as replicate_files
 from api.compat.replicate import routes as replicate
+from api.limits import SHIPPED, GatewayLimits
 from api.middleware.layers import layers
 from api.middleware.quick_reads import QuickRead
 from api.monitoring.metrics import Telemetry
@@ -43,7 +44,7 @@ DESCRIPTION: Final = (
 )
 
 NO_TELEMETRY: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
-"""FastAPI's own would look for its providers in the environment at each request."""
+"""FastAPI's own telemetry would look for its providers in the environment at each request."""
 
 QUICK_READS: Final = (
     QuickRead("/v1/jobs/{job_id}", jobs.poll),
@@ -52,12 +53,12 @@ QUICK_READS: Final = (
 )
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, limits: GatewayLimits = SHIPPED) -> FastAPI:
     """Build the gateway; its ports open when the server starts and close when it stops."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with open_ports(settings) as ports:
+        with open_ports(settings, limits) as ports:
             app.state.ports = ports
             yield
 

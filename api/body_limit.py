@@ -1,4 +1,4 @@
-"""How large a request's body may be: small, unless its route says that it takes a picture."""
+"""How large a request's body may be: small, unless its route says that it takes an image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from shared.errors import BodyTooLarge
 from shared.settings import Settings
 
 SMALL_BODY_BYTES: Final = 64 * 1024
-"""What a route takes that says nothing else; the largest of them needs 4 KiB."""
+"""The limit of most routes; the largest of their bodies needs 4 KiB."""
 
 FORM_SLACK_BYTES: Final = 1024 * 1024
-"""What a body may hold beside its picture: fields, boundaries, headers of parts."""
+"""The space for the rest of a form beside its image: fields, boundaries, headers of parts."""
 
 BATCH_BYTES: Final = 256 * 1024 * 1024
-"""What the pictures of a batch may have together."""
+"""The limit for all images of a batch together."""
 ENCODED: Final = 1.5
-"""A picture as base64 takes 4/3 of its bytes, and more with line breaks or escapes."""
+"""An image as base64 takes 4/3 of its bytes, and more with line breaks or escapes."""
 
 _MOST_DIGITS: Final = 20
 
@@ -27,7 +27,7 @@ _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class BodyLimit:
-    """How many bytes a route's body may have, and what its client might send less of."""
+    """The limit of a route's body, and what its client could send less of."""
 
     bytes: int
     remedy: str
@@ -36,7 +36,7 @@ class BodyLimit:
         return BodyTooLarge(f"the request's body is larger than {self.bytes} bytes; {self.remedy}")
 
 
-# Four times what one picture adds: a hundred items have words of their own.
+# Four times the slack of one image, because a hundred items have fields of their own.
 LARGEST: Final = BodyLimit(
     BATCH_BYTES + 4 * FORM_SLACK_BYTES, "send the images in several batches"
 )
@@ -45,13 +45,14 @@ SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
 
 
 def takes_picture(handler: _Handler) -> _Handler:
-    """Let a route's body hold a picture of MAX_UPLOAD_BYTES, also as base64, and a form's rest."""
+    """Let a route's body hold an image of MAX_UPLOAD_BYTES, also as base64, and the rest of a
+    form."""
     handler.__dict__["takes_picture"] = True
     return handler
 
 
 def takes_batch(handler: _Handler) -> _Handler:
-    """Let a route's body hold the pictures of a whole batch, and room for the rest of a form."""
+    """Let a route's body hold the images of a whole batch, and the rest of a form."""
     handler.__dict__["takes_batch"] = True
     return handler
 
@@ -64,7 +65,7 @@ def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
 
 
 def with_picture(settings: Settings) -> BodyLimit:
-    """Return the limit of a body that holds one picture."""
+    """Return the limit of a body that holds one image."""
     encoded = int(settings.max_upload_bytes * ENCODED)
     return BodyLimit(encoded + FORM_SLACK_BYTES, "send a smaller image")
 
@@ -75,6 +76,6 @@ def largest_body(settings: Settings) -> BodyLimit:
 
 
 def declared_bytes(headers: Headers) -> int:
-    """Return what Content-Length says; more digits than any length has say "too long"."""
+    """Return the value of Content-Length; a number with too many digits counts as too long."""
     digits = headers.get("content-length", "").lstrip("0")
     return int(digits[:_MOST_DIGITS]) if digits.isdecimal() else 0

@@ -30,14 +30,14 @@ HEAD: Final = (
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return what a command line asks for; `command` is None where it asks to serve."""
+    """Return the parsed command line; `command` is None if it asks to serve."""
     parser = argparse.ArgumentParser(
         prog="python -m api", description="Serve, or with a command manage the API keys."
     )
     commands = parser.add_subparsers(dest="command")
     keys = commands.add_parser("keys", help="make, list, rotate and revoke API keys")
     actions = keys.add_subparsers(dest="action", required=True)
-    create = actions.add_parser("create", help="make a key and print it, this once")
+    create = actions.add_parser("create", help="make a key and print it, only this once")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--admin", action="store_true", help="it may manage keys")
     create.add_argument("--max-queued", metavar="N", type=_cap, help="jobs it may have waiting")
@@ -49,18 +49,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         dest="models",
         help="the only model it may use; more than one with more of these",
     )
-    create.add_argument("--read-only", action="store_true", help="it may look and not submit")
+    create.add_argument("--read-only", action="store_true", help="it may read, but not submit")
     create.add_argument(
-        "--daily-seconds", metavar="N", type=_cap, help="of clips it may ask for a UTC day"
+        "--daily-seconds", metavar="N", type=_cap, help="of clips it may ask for in a UTC day"
     )
     create.add_argument(
         "--daily-usd",
         metavar="N",
         type=_cap,
-        help="dollars it may spend on hosted models a UTC day; without it the settings' limit",
+        help="dollars it may spend on hosted models in a UTC day; by default the settings' limit",
     )
     actions.add_parser("list", help="show the keys without their secrets")
-    rotate = actions.add_parser("rotate", help="give a key a new text and print it, this once")
+    rotate = actions.add_parser(
+        "rotate", help="give a key a new secret and print it, only this once"
+    )
     rotate.add_argument("name", metavar="NAME")
     rotate.add_argument(
         "--overlap",
@@ -75,7 +77,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def manage_keys(asked: argparse.Namespace, settings: Settings) -> int:
-    """Do what was asked; a key goes to stdout and every other word about it to stderr."""
+    """Run the command; a key goes to stdout and all other text to stderr."""
     db = open_database(settings)
     try:
         _ACTIONS[asked.action](Keys(db), asked)
@@ -133,7 +135,7 @@ def _revoke(keys: Keys, asked: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _names_known(keys: Keys, name: str) -> Iterator[None]:
-    """Have whoever misspells a name told those that there are."""
+    """List the existing names to an admin who misspelled one."""
     try:
         yield
     except NotFound as error:

@@ -1,7 +1,7 @@
-"""What a handler is given: the ports, and what the request says of itself.
+"""What a handler gets: the ports, and the headers and query of the request.
 
-Dependencies are `async` although they wait for nothing: FastAPI gives each plain one a thread
-of the pool that handlers use, and a frozen database may have taken them all.
+Dependencies are `async` although they wait for nothing, because FastAPI runs each plain one on a
+thread of the pool that handlers use, and a frozen database may have taken all of these.
 """
 
 import re
@@ -29,16 +29,16 @@ async def ports_of(request: Request) -> Ports:
 
 
 async def base_url(request: Request) -> str:
-    """Return where this request's links begin, without a slash at the end.
+    """Return the beginning of this request's links, without a slash at the end.
 
-    PUBLIC_URL where it is set, else the address the client itself used; a malformed Host gives
-    relative links. Forwarded headers are anybody's to write and not believed.
+    It is PUBLIC_URL if that is set, else the address that the client used; with a malformed Host
+    links are relative. Forwarded headers are not trusted, because anybody can write them.
     """
     return base_url_of(request.scope, (await ports_of(request)).settings)
 
 
 def base_url_of(scope: Scope, settings: Settings) -> str:
-    """Return the same of a request that is not read further."""
+    """Return the same for a request that is not read further."""
     if settings.public_url is not None:
         return settings.public_url
     host = Headers(scope=scope).get("host", "")
@@ -46,7 +46,7 @@ def base_url_of(scope: Scope, settings: Settings) -> str:
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:
-    """Yield the query's names that a route has, by itself and by what it depends on."""
+    """Yield the query names that a route has, its own and those of its dependencies."""
     yield from (field.alias for field in dependant.query_params)
     for needed in dependant.dependencies:
         yield from _query_names(needed)
@@ -59,16 +59,16 @@ CACHE_BUSTERS: Final = frozenset(
         *("cache-buster", "cache_buster", "bust", "nonce"),
     }
 )
-"""Names that clients put into a query only so that no cache has seen the URL before."""
+"""Names that clients add to a query only to get past caches."""
 
 
 async def known_query(request: Request) -> None:
-    """Refuse query names the route does not have: a misspelled filter would find everything.
+    """Refuse query names that the route does not have: a misspelled filter would find everything.
 
-    What only defeats caches is ignored where something is read.
+    On reads, names that only defeat caches are ignored.
 
     Raises:
-        UnknownParameter: names the nearest known one, or says where the field belongs.
+        UnknownParameter: the error names the nearest known one, or says where the field belongs.
     """
     route = request.scope["route"]
     known = [*_query_names(route.dependant)]
@@ -94,17 +94,17 @@ DEFAULT_LIMIT: Final = 20
 
 @dataclass(frozen=True)
 class Paging:
-    """Which page of a listing a client asks for."""
+    """The page of a listing that a client asks for."""
 
     after: str | None
     limit: int
     order: Literal["asc", "desc"]
 
     def cut(self, ids: PublicId, *, wrong: str) -> Cut:
-        """Return the part of a listing whose cursors are such ids.
+        """Return the part of a listing whose cursors are ids of this kind.
 
         Raises:
-            InvalidRequest: `after` is none; `wrong` says so.
+            InvalidRequest: `after` is not such an id; `wrong` is the message.
         """
         after = ids.parse_query(self.after, "after", wrong=wrong)
         return Cut(limit=self.limit, after=after, newest_first=self.order == "desc")
@@ -112,7 +112,7 @@ class Paging:
 
 async def paging(
     after: Annotated[
-        str | None, Query(max_length=100, description="The last id of the page before.")
+        str | None, Query(max_length=100, description="The last id of the previous page.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = DEFAULT_LIMIT,
     order: Literal["asc", "desc"] = "desc",
@@ -130,7 +130,7 @@ _WAIT: Final = re.compile(r"wait=\"?(\d{1,9})\"?", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Preferences:
-    """`wait` is None where the client did not ask to wait."""
+    """`wait` is None if the client did not ask to wait."""
 
     wait: timedelta | None
     respond_async: bool
@@ -144,7 +144,7 @@ async def preferences(
         ),
     ] = None,
 ) -> Preferences:
-    """Read `Prefer`; what cannot be read is ignored, as its RFC asks."""
+    """Read `Prefer`; values that cannot be read are ignored, as its RFC asks."""
     wait, respond_async = None, False
     for part in (prefer or "").split(","):
         match = _WAIT.fullmatch(part.strip())

@@ -1,4 +1,4 @@
-"""Forms as `application/x-www-form-urlencoded`, read in work that grows as they do."""
+"""Forms as `application/x-www-form-urlencoded`, read with work that grows linearly."""
 
 import re
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from shared.errors import InvalidRequest
 
 MAX_ESCAPES: Final = 1_500_000
-"""A picture of 32 MiB as base64 has a million: two letters of its 64 are escaped."""
+"""An image of 32 MiB as base64 has a million: two of base64's 64 characters are escaped."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BYTES: Final = {
@@ -17,7 +17,7 @@ _BYTES: Final = {
 
 
 def read_escaped(body: bytes, *, max_fields: int) -> list[tuple[str, str]]:
-    """Return the names and values of a form, in its order.
+    """Return the names and values of a form, in order.
 
     Raises:
         InvalidRequest: there are too many of them, or too many escapes.

@@ -44,7 +44,7 @@ _FILES: Final[dict[str, Any]] = {
 FILE: Final[dict[int | str, dict[str, Any]]] = {
     200: {"description": "The whole file.", "content": _FILES},
     206: {"description": "The part that Range names.", "content": _FILES},
-    304: {"description": "The client has it already."},
+    304: {"description": "The client has this version already."},
     307: {"description": "The storage's own link, valid for 15 minutes."},
 }
 
@@ -69,6 +69,12 @@ def _object(name: str, value: dict[str, Any]) -> dict[str, Any]:
     return {"type": "object", "required": [name], "properties": {name: value}}
 
 
+def file_form(part: str) -> dict[str, Any]:
+    """Return what says of a route that its body is a form with one image, in this part."""
+    content = {"multipart/form-data": {"schema": _object(part, _FILE)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 _DATA_URI: Final = {"type": "string", "format": "data-uri"}
 _DATA: Final = (_DATA_URI, _object("data", _DATA_URI))
 _ID: Final = {"type": "string", "maxLength": 100}
@@ -83,8 +89,8 @@ _FRAME: Final[dict[str, Any]] = {
 }
 _IMAGE: Final[dict[str, Any]] = {
     "description": (
-        "A URL to fetch, a data URI, alone or as `data`, an upload, or a frame of a clip of one's"
-        " own."
+        "A URL to fetch, a data URI, alone or as `data`, an upload, or a frame of one of your"
+        " clips."
     ),
     "oneOf": [_object("url", _URL), *_DATA, _UPLOAD, _FRAME],
 }
@@ -96,14 +102,14 @@ _KEYFRAMES: Final[dict[str, Any]] = {
         "required": ["frame", "image"],
         "properties": {"frame": {"type": "integer"}, "image": _IMAGE},
     },
-    "description": "What frames of these numbers are to show, for the models that take it.",
+    "description": "The images for frames of these numbers, for models that take them.",
 }
 MORE_IMAGES: Final[dict[str, dict[str, Any]]] = {"last_frame": _IMAGE, "keyframes": _KEYFRAMES}
-"""The schemas of what a job may be given beside its image, where a model takes it."""
+"""The schemas of inputs that a job may have beside its image, for models that take them."""
 
 
 def _fields(*needed: str, **images: dict[str, Any]) -> dict[str, Any]:
-    """Return the schema of a create body whose picture comes under one of the names `needed`."""
+    """Return the schema of a create body whose image has one of the names `needed`."""
     steps = {"type": "integer", "description": "Another name of num_inference_steps."}
     required = [{"required": [name]} for name in needed]
     return {
@@ -167,7 +173,7 @@ _BATCH_WEBHOOK: Final = {
             "type": "object",
             "additionalProperties": {"type": "string", "maxLength": MOST_VALUE_CHARACTERS},
             "maxProperties": MOST_HEADERS,
-            "description": "They go along with each try, and are shown nowhere.",
+            "description": "They are sent with each try, and are shown nowhere.",
         },
     },
 }
@@ -189,7 +195,7 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def describe(app: FastAPI) -> None:
-    """Have the app's openapi.json hold the schemas that are referred to by name."""
+    """Add to the app's openapi.json the schemas that are referred to by name."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -213,7 +219,7 @@ def describe(app: FastAPI) -> None:
 
 
 def codes() -> dict[int, list[str]]:
-    """Return the codes of errors that an answer can carry, by status."""
+    """Return the codes of errors that an answer can have, by status."""
     found: dict[int, set[str]] = {
         HTTPStatus.NOT_FOUND: {"not_found"},
         HTTPStatus.METHOD_NOT_ALLOWED: {"method_not_allowed"},
@@ -222,7 +228,7 @@ def codes() -> dict[int, list[str]]:
     while waiting:
         error = waiting.pop()
         if issubclass(error, RenderFailed | LeaseLost | Drained):
-            continue  # What a job or a worker comes to; no answer is refused for it.
+            continue  # The end of a job or of a worker; no answer is refused with it.
         waiting += error.__subclasses__()
         if "code" in vars(error):
             found.setdefault(error.status, set()).add(error.code)
@@ -230,7 +236,7 @@ def codes() -> dict[int, list[str]]:
 
 
 def _list_codes(problem: dict[str, Any]) -> None:
-    """Say in the schema of errors which there are."""
+    """List all error codes in the schema of errors."""
     by_status = codes()
     told = "; ".join(f"{status}: {', '.join(names)}" for status, names in by_status.items())
     code = problem["properties"]["code"]
@@ -240,7 +246,7 @@ def _list_codes(problem: dict[str, Any]) -> None:
 
 
 def _name_the_lock(document: dict[str, Any]) -> None:
-    """Say that everything takes a key but what the gate lets everybody see."""
+    """Say that every path needs a key except the public ones."""
     document["components"]["securitySchemes"] = {
         "key": {
             "type": "http",
@@ -258,7 +264,7 @@ def _name_the_lock(document: dict[str, Any]) -> None:
             "type": "apiKey",
             "in": "query",
             "name": "link",
-            "description": "What signs the address of a file; it opens that file alone.",
+            "description": "The signature of a file's address; it opens only that file.",
         },
     }
     document["security"] = [{"key": []}, {"session": []}]

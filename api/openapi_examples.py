@@ -81,7 +81,7 @@ _IDS: Final = (
 
 
 def add_links(document: dict[str, Any]) -> None:
-    """Say which calls take the id that an answer brings."""
+    """Say which calls take the id that an answer has."""
     for method, path, status, name in _IDS:
         answer = document["paths"].get(path, {}).get(method, {}).get("responses", {}).get(status)
         if answer is None:

@@ -14,7 +14,8 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from api.validation_messages import explain
-from shared.errors import AppError, Conflict, Unauthenticated
+from shared.access_errors import Unauthenticated
+from shared.errors import AppError, Conflict
 from shared.excerpt import begin
 from shared.outbound.errors import OutboundFailed
 
@@ -23,7 +24,7 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 
 class ErrorBody(BaseModel):
-    """The same error where OpenAI's clients look for it."""
+    """The same error in the place where OpenAI's clients look for it."""
 
     code: str
     message: str
@@ -52,10 +53,10 @@ def problem_response(
     code: str | None = None,
     members: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
-    """Return the answer that tells a client of an error.
+    """Return the answer for an error.
 
     Args:
-        code: in place of the class's own, where a job brings its own.
+        code: used in place of the class's own, if a job has its own.
         members: more members for the body, such as the id of a job that goes on.
     """
     problem = _problem(
@@ -67,7 +68,7 @@ def problem_response(
     if isinstance(error, Unauthenticated):
         headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, Conflict | OutboundFailed):
-        # OpenAI's clients try these again unless they are told not to; a test send would be
+        # OpenAI's clients try these again unless a header forbids it; a test delivery would be
         # sent three times.
         headers["x-should-retry"] = "false"
     return _response(problem, headers, members or {})
@@ -79,7 +80,7 @@ def request_id(scope: Scope) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of the app answered as a problem."""
+    """Make the app answer every error as a problem."""
 
     async def refused(request: Request, error: AppError) -> JSONResponse:
         return problem_response(error, request.scope)
@@ -96,13 +97,13 @@ def install(app: FastAPI) -> None:
 
 
 def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
-    """Return the answer to what never reached a handler of ours, such as 404 and 405."""
+    """Return the answer for a request that reached no handler of ours, such as 404 and 405."""
     phrase = HTTPStatus(error.status_code).phrase
     headers = dict(error.headers or {})
     path = begin(scope["path"])
     detail = str(error.detail)
     if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = f"there is nothing at {path}; /docs lists what there is"
+        detail = f"there is nothing at {path}; /docs lists all paths"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(_methods(scope))
         detail = f"{path} does not take {scope['method']}, but {headers['Allow']}"
@@ -111,9 +112,10 @@ def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
 
 
 def _methods(scope: Scope) -> list[str]:
-    """Return what the path takes (RFC 9110, 15.5.6); the routers name one route's methods only."""
+    """Return the methods of the path (RFC 9110, 15.5.6); the routers name only those of one
+    route."""
     routes: list[BaseRoute] = scope["app"].routes
-    # A mount has made its own path the root by now.
+    # A mount has replaced the root by its own path at this point.
     whole = {**scope, "root_path": scope.get("app_root_path", scope["root_path"])}
     return [
         method
@@ -123,7 +125,7 @@ def _methods(scope: Scope) -> list[str]:
 
 
 def _takes(route: BaseRoute, scope: Scope) -> bool:
-    is_file = isinstance(route, Mount)  # A mount matches any method, and its files are only read.
+    is_file = isinstance(route, Mount)  # A mount matches any method, but its files are only read.
     return route.matches(scope)[0] is Match.FULL and (
         not is_file or scope["method"] in ("GET", "HEAD")
     )
@@ -137,7 +139,8 @@ def _problem(
         title=title,
         status=status,
         detail=detail,
-        # The request and not its path: whether an id is another's or nobody's must not show.
+        # The request and not its path: the answer must not show whether an id is another owner's
+        # or nobody's.
         instance=f"urn:stillreel:request:{request_id(scope)}",
         code=code,
         param=param,

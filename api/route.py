@@ -1,4 +1,5 @@
-"""What every route does: a body has a limit, JSON is read off the loop, owners take turns."""
+"""The behaviour of every route: a body has a limit, JSON is read off the loop, owners take
+turns."""
 
 from collections.abc import Callable, Coroutine
 from functools import partial
@@ -24,14 +25,14 @@ from shared.excerpt import excerpt
 class Route(APIRoute):
     """Refuses a body by its declared length, or as soon as it has grown too long.
 
-    A JSON body is parsed and checked in a thread, within the bounds of `read_json`: what FastAPI
-    then does with it on the loop is the work that a good body takes.
+    A JSON body is parsed and checked in a thread, within the bounds of `read_json`. What FastAPI
+    then does with it on the loop is only the work for a good body.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         if not iscoroutinefunction(self.endpoint):
-            handle = in_turn(handle)  # An `async def` handler takes its own where it asks.
+            handle = in_turn(handle)  # An `async def` handler takes its turn where it needs one.
 
         async def bounded(request: Request) -> Response:
             ports: Ports = request.app.state.ports
@@ -50,7 +51,7 @@ class Route(APIRoute):
         return bounded
 
     def _read(self, body: bytes) -> Any:
-        """Return what a JSON body says, which its model takes.
+        """Return the value of a JSON body, which its model takes.
 
         Raises:
             InvalidRequest: it does not.
@@ -73,7 +74,7 @@ class _Arriving(Request):
 
 
 def _counted(receive: Receive, limit: BodyLimit) -> Receive:
-    """Return a `receive` that cuts a body off where it has grown too long."""
+    """Return a `receive` that stops a body which has grown too long."""
     arrived = 0
 
     async def receive_some() -> Message:
@@ -88,11 +89,11 @@ def _counted(receive: Receive, limit: BodyLimit) -> Receive:
 
 
 def _check_is_plain(headers: Headers) -> None:
-    """Refuse a body that is compressed: what it unpacks to is not bounded by its length."""
+    """Refuse a compressed body, because its length does not limit what it unpacks to."""
     coding = headers.get("content-encoding", "").strip().lower()
     if coding not in {"", "identity"}:
         raise UnsupportedBody(
-            f"the body is sent with Content-Encoding: {excerpt(coding)}; send it as it is,"
+            f"the body is sent with Content-Encoding: {excerpt(coding)}; send it uncompressed,"
             " without that header",
             param="Content-Encoding",
         )

@@ -9,7 +9,7 @@ from shared.excerpt import MOST, begin, excerpt
 
 SENTENCES: Final = 3
 READ: Final = 20
-"""Errors that are looked at: what a body has thousands of, nobody reads."""
+"""Errors that are read: a body may have thousands, and nobody reads these."""
 
 NEAR: Final = 0.69
 """How alike a name must be to be suggested: `seconds` is not meant for `retain_seconds`."""
@@ -29,7 +29,7 @@ def explain(errors: Sequence[Any], known: Sequence[str] = ()) -> InvalidRequest:
     unknown = next((error for error in read if error["type"] == "extra_forbidden"), None)
     if unknown is not None:
         return unknown_field(_name(unknown["loc"]), known)
-    # A list whose only entry is wrong is also found to be empty.
+    # A list whose only entry is wrong is also reported as empty.
     parents = {tuple(error["loc"][:end]) for error in read for end in range(len(error["loc"]))}
     told = [error for error in read if tuple(error["loc"]) not in parents]
     sentences = [_sentence(error) for error in told[:SENTENCES]]
@@ -49,8 +49,8 @@ def unknown_field(name: str, known: Sequence[str]) -> UnknownParameter:
 
 def misplaced_field(name: str) -> UnknownParameter:
     return UnknownParameter(
-        f"{excerpt(name)} stands in the query of the URL, which has no fields here; send it in"
-        " the body, as a field of the form or of the JSON",
+        f"{excerpt(name)} is in the query of the URL, where this request has no fields; send it"
+        " in the body, as a field of the form or of the JSON",
         param=name[:MOST],
     )
 

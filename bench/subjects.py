@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ from worker.engines.diffusion.tiny import (
     drawn_anew,
     write_t5_tokenizer,
 )
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
 from worker.engines.svd import pipeline as svd_clips
 from worker.engines.svd.model import Model as SvdModel
 from worker.engines.svd.tiny import svd_scheduler
@@ -152,10 +152,15 @@ class Wan:
         ).frames
 
     def by_ours(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
-        return wan_clips.render_clip(self.model, request, on_step, encodings=Encodings())
+        return wan_clips.render_clip(self._forgetful, request, on_step)
 
     def latents(self, request: RenderRequest) -> torch.Tensor:
-        return wan_clips.clip_latents(self.model, request, _ignore, encodings=Encodings())
+        return wan_clips.clip_latents(self._forgetful, request, _ignore)
+
+    @property
+    def _forgetful(self) -> WanModel:
+        """Return the model that has encoded nothing yet, as the stock pipeline never has."""
+        return replace(self.model, encodings=Encodings())
 
     def latent_map(self, request: RenderRequest) -> LatentMap:
         encode = partial(wan_clips.encoded, self.model.vae)
@@ -292,8 +297,7 @@ def _calling(after_step: AfterStep) -> Any:
 
 
 def _frame(request: RenderRequest) -> Any:
-    asked = request.parameters
-    return frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
+    return framed(request.image, request.parameters)
 
 
 def _framed(request: RenderRequest) -> PillowImage.Image:

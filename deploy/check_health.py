@@ -12,7 +12,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from shared.db import Database
+from shared.db import PATIENCE_SECONDS, Database
 from shared.errors import DatabaseUnavailable
 from shared.settings import Settings, read_settings
 
@@ -35,7 +35,7 @@ def is_keeper_at_work(settings: Settings) -> bool:
     return _ask(settings, _KEEPER, silence=SILENCE)
 
 
-def is_every_worker_alive(settings: Settings, *, patience_seconds: int | None = None) -> bool:
+def is_every_worker_alive(settings: Settings, *, patience_seconds: int = PATIENCE_SECONDS) -> bool:
     """Tell whether this container has workers, and all of them have beaten lately."""
     values = {"silence": SILENCE, "host": socket.gethostname()}
     return _ask(settings, _WORKERS, patience_seconds=patience_seconds, **values)
@@ -49,12 +49,16 @@ CHECKS: Final = {
 
 
 def _ask(
-    settings: Settings, question: str, *, patience_seconds: int | None = None, **values: object
+    settings: Settings,
+    question: str,
+    *,
+    patience_seconds: int = PATIENCE_SECONDS,
+    **values: object,
 ) -> bool:
-    """Ask the database; without a patience of its own it has SECONDS."""
+    """Ask the database, which has SECONDS, or as long as the patience where that is longer."""
     db = Database(
         settings.database_url.get_secret_value(),
-        deadline=timedelta(seconds=patience_seconds or SECONDS),
+        deadline=timedelta(seconds=max(SECONDS, patience_seconds)),
         pool_size=1,
         name="health",
         patience_seconds=patience_seconds,

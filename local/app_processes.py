@@ -1,4 +1,5 @@
-"""Our own processes as parts: the migration, the keeper, the worker and the gateway."""
+"""Our own processes as parts of the system: the migration, the keeper, the worker and the
+gateway."""
 
 import re
 import signal
@@ -21,10 +22,10 @@ from shared.settings import Settings
 ROOT: Final = Path(__file__).parents[1]
 REACHED_AT: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  compared, not bound
 TEMPORARY: Final = "stillreel-tmp"
-"""Emptied at each start, so its name is one that nobody gives to a folder of their own."""
+"""Emptied at each start, so it has a name that no user would give to a folder."""
 
 WORKER_SECONDS: Final = 600
-"""A cold disk takes minutes to give up torch; the model is loaded after that, by itself."""
+"""A cold disk needs minutes to read torch; the model is loaded after that."""
 
 REVISION: Final = re.compile(r'^revision\b.*"(\w+)"', re.MULTILINE)
 BEFORE: Final = re.compile(r'^down_revision\b.*"(\w+)"', re.MULTILINE)
@@ -33,7 +34,7 @@ _OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  #
 
 
 def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...]:
-    """Return them in the order in which they start."""
+    """Return them in starting order."""
     worker_id = settings.worker_id or state.worker_id
     env = {**_environment(folder, state, settings), "STILLREEL_WORKER_ID": worker_id}
     address = gateway_address(settings)
@@ -45,8 +46,9 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             log=folder / "logs" / f"{name}.log",
             cwd=ROOT,
             env=env,
-            needs=("migrate",),  # A process waits for no more than it cannot start without.
-            death_signal=signal.SIGTERM,  # They drain by themselves when the launcher is killed.
+            # Each process waits only for the parts that it cannot start without.
+            needs=("migrate",),
+            death_signal=signal.SIGTERM,  # They drain by themselves if the launcher is killed.
         )
 
     return (
@@ -63,21 +65,21 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             needs=("migrate", "valkey", "s3"),
             ready=lambda: is_at_work(state, worker_id),
             ready_seconds=WORKER_SECONDS,
-            # The worker's own drain ends ten seconds after DRAIN_SECONDS at the latest.
+            # The worker's own drain ends at most ten seconds after DRAIN_SECONDS.
             grace_seconds=settings.drain_seconds + 15,
             uses_proxy=True,  # It may download weights.
         ),
         replace(
             python("gateway", "api"),
             address=address,
-            grace_seconds=15,  # It lets requests end for ten.
+            grace_seconds=15,  # The gateway lets requests end for ten seconds.
             ready=lambda: answers(f"{address}/readyz"),
         ),
     )
 
 
 def _environment(folder: Path, state: State, settings: Settings) -> dict[str, str]:
-    """Return what every process of ours is told, whatever else stands in the environment."""
+    """Return the settings that every process of ours gets, whatever else is in the environment."""
     servers = service_env(state)
     closed = (servers["STILLREEL_CLOSED_PORTS"], settings.closed_ports)
     return {
@@ -104,7 +106,7 @@ def is_migrated(state: State) -> bool:
 
 
 def is_at_work(state: State, worker_id: str) -> bool:
-    """Say whether one of this machine's workers takes jobs."""
+    """Say whether one of this machine's workers is ready for jobs."""
     query = (
         "SELECT pid FROM workers WHERE starts_with(name, %s) AND state NOT IN ('stopped', 'lost')"
         " AND beat_at > clock_timestamp() - interval '30 seconds'"
@@ -114,7 +116,8 @@ def is_at_work(state: State, worker_id: str) -> bool:
             pids = connection.execute(query, (f"{worker_id}-",)).fetchall()
     except psycopg.Error:
         return False
-    return any(psutil.pid_exists(pid) for (pid,) in pids)  # A killed one's last beat outlives it.
+    # The last beat of a killed worker is still in the table.
+    return any(psutil.pid_exists(pid) for (pid,) in pids)
 
 
 def gateway_address(settings: Settings) -> str:
@@ -124,7 +127,7 @@ def gateway_address(settings: Settings) -> str:
 
 
 def answers(url: str) -> bool:
-    """Say whether a GET is answered with 200 within a second."""
+    """Say whether a GET gets a 200 within a second."""
     try:
         with _OPENER.open(url, timeout=1) as answer:
             return bool(answer.status == 200)

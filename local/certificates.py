@@ -14,12 +14,14 @@ FILES: Final = (AUTHORITY, AUTHORITY_KEY, PAIR)
 
 
 def keep_certificates(folder: Path, *, is_running: bool = False) -> Certificates:
-    """Return certificates that are whole, ours alone, and last, kept in the folder.
+    """Return certificates from the folder that are complete, readable only by us, and valid for
+    long.
 
-    What is missing, half-written, damaged, near its end or readable by others is drawn anew.
+    Certificates that are missing, half-written, damaged, near their end or readable by others are
+    drawn again.
 
     Args:
-        is_running: the store runs: it takes a new certificate, but no other authority.
+        is_running: the store runs; it accepts a new certificate, but no other authority.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
     found = Certificates(*(read_private(folder / name) for name in FILES))

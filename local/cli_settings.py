@@ -17,10 +17,10 @@ ENV_FILE: Final = Path(".env")
 
 
 def read_settings() -> Settings:
-    """Return the settings; PORT and HOST alone count as STILLREEL_PORT and STILLREEL_HOST.
+    """Return the settings; PORT and HOST mean the same as STILLREEL_PORT and STILLREEL_HOST.
 
     Raises:
-        CannotStart: a setting has a value it cannot have.
+        CannotStart: a setting has an impossible value.
     """
     try:
         return Settings(**given_place())
@@ -31,18 +31,19 @@ def read_settings() -> Settings:
 
 
 def strange_settings() -> list[str]:
-    """Return a line for each variable that only looks like a setting, or that `.env` misses."""
+    """Return a line for each variable that only looks like a setting, and for each that `.env`
+    uses unset."""
     given = {*os.environ, *read_env_file(ENV_FILE)} - {MARK}
     misspelled = list(misspelled_settings(given, Settings.model_fields))
     return misspelled + [
-        f"in .env ${name} stands for a variable that is not set, so for nothing; for a dollar sign"
-        " write $$, or put the value in single quotes"
+        f"in .env ${name} names a variable that is not set, so it stands for nothing; for a dollar"
+        " sign write $$, or put the value in single quotes"
         for name in unset_variables(ENV_FILE)
     ]
 
 
 def given_place() -> dict[str, Any]:
-    """Return what PORT and HOST say, as settings; nothing where neither does."""
+    """Return PORT and HOST as settings; nothing if neither is set."""
     given = {"port": os.environ.get("PORT"), "host": os.environ.get("HOST")}
     if given["host"] and not _is_address(given["host"]):
         del given["host"]
@@ -50,7 +51,8 @@ def given_place() -> dict[str, Any]:
 
 
 def _is_address(host: str) -> bool:
-    """Tell an address from a machine's name, which some shells export as HOST."""
+    """Say whether a text is an address and not a machine's name, which some shells export as
+    HOST."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What the launcher says on the terminal, and whether anybody can still hear it."""
+"""The launcher's output on the terminal, and whether anybody can still read it."""
 
 import os
 import select
@@ -10,29 +10,30 @@ from local.processes.process import Part
 
 
 class Console:
-    """Standard output, which may go away: a closed terminal, or a pipe that nobody reads."""
+    """Standard output, which may disappear: a closed terminal, or a pipe that nobody reads."""
 
     def __init__(self) -> None:
         self._is_gone = False
 
     def say(self, line: str) -> None:
-        """Print the line; where that fails nothing is raised, for the parts have to be stopped."""
+        """Print the line; errors are ignored, because the parts must still be stopped."""
         try:
             print(line, flush=True)
         except OSError:
             self._note_failure()
 
     def is_gone(self) -> bool:
-        """Say whether nobody can read what is said; a full disk is not that."""
+        """Say whether nobody can read the output; a full disk does not count."""
         if not self._is_gone and sys.stdout is not None:
             look = select.poll()
-            look.register(sys.stdout.fileno(), 0)  # It tells an end whatever one asks for.
+            # poll() reports an error or hangup whatever events are asked for.
+            look.register(sys.stdout.fileno(), 0)
             self._is_gone = bool(look.poll(0))
         return self._is_gone
 
     def _note_failure(self) -> None:
         if self.is_gone():
-            # What is still to be said goes nowhere, without an error at the very end either.
+            # Later output is discarded, also without an error at the very end.
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, sys.stdout.fileno())
             os.close(nowhere)
@@ -43,7 +44,7 @@ say = console.say
 
 
 def print_addresses(parts: Sequence[Part]) -> None:
-    """Print one table of who listens where and writes which log, the gateway first."""
+    """Print one table of addresses and log files, the gateway first."""
     shown = [part for part in reversed(parts) if not part.runs_once]
     rows = [("part", "address", "log")]
     rows += [(part.name, part.address or "-", _short(part.log)) for part in shown]

@@ -1,4 +1,4 @@
-"""`make demo`: one sample photo through the running service, its clip kept in `outputs/`."""
+"""`make demo`: one sample photo through the running service, with its clip saved in `outputs/`."""
 
 import os
 import sys
@@ -46,20 +46,21 @@ def main() -> int:
 
 
 def find_gateway(settings: Settings) -> str:
-    """Return where PORT or HOST says, else where `make run` last served from this data folder."""
+    """Return the address in PORT or HOST, else where `make run` last served from this data
+    folder."""
     last = "" if given_place() else State.load(settings.data_dir.absolute()).gateway
     return last or gateway_address(settings)
 
 
 def key_header(settings: Settings) -> dict[str, str]:
-    """Return what names the key: KEY of the environment, else the admin's, else none."""
+    """Return the header with the key: KEY of the environment, else the admin's key, else none."""
     admin = settings.admin_key
     key = os.environ.get("KEY") or (admin and admin.get_secret_value())
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def make_clip(client: httpx2.Client, photo: Path, prompt: str, console: Console) -> Path:
-    """Submit the photo, show the job's progress, and return where its clip was saved."""
+    """Submit the photo, show the job's progress, and return the path of its clip."""
     console.print(f"{photo.name}: {prompt}", markup=False)
     with photo.open("rb") as image:
         job = _json(client.post("/v1/jobs", files={"image": image}, data={"prompt": prompt}))
@@ -100,7 +101,7 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
     """Return the body.
 
     Raises:
-        DemoFailed: the service refused, for the reason it gives.
+        DemoFailed: the service refused; the message is its own.
     """
     try:
         body: dict[str, Any] = answer.json()
@@ -109,7 +110,7 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
             f"{answer.url} answered {answer.status_code}, and not in JSON; is it Stillreel?"
         ) from error
     if answer.status_code == httpx2.codes.UNAUTHORIZED:
-        raise DemoFailed("the service takes an API key by now; give it one: KEY=sr_… make demo")
+        raise DemoFailed("the service needs an API key now; give it one: KEY=sr_… make demo")
     if answer.is_error:
         raise DemoFailed(str(body.get("detail") or body.get("title") or answer.status_code))
     return body

@@ -1,6 +1,7 @@
 """`make env`: a `.env` for Docker Compose that fits this machine.
 
-Runs under the system's Python, with nothing installed: whoever uses containers has no `.venv`.
+It runs under the system's Python with nothing installed, because users of containers have no
+`.venv`.
 """
 
 import os
@@ -12,8 +13,8 @@ from local.install import ROOT, say, sees_gpu
 NAME = "COMPOSE_PROFILES"
 
 
-def main() -> int:
-    path = ROOT / ".env"
+def main(root: Path = ROOT) -> int:
+    path = root / ".env"
     profiles = "gpu" if sees_gpu() else ""
     if add_profiles(path, profiles):
         what = "the workers for its GPUs" if profiles else "the camera engine; no GPU was seen"
@@ -24,13 +25,14 @@ def main() -> int:
 
 
 def add_profiles(path: Path, profiles: str) -> bool:
-    """Add the profiles to the file, which is made if it is missing; False if it names some."""
+    """Add the profiles to the file, which is made if it is missing; False if it names some
+    already."""
     lines = path.read_text().splitlines() if path.exists() else []
     if any(line.partition("=")[0].strip() == NAME for line in lines):
         return False
     draft = path.with_name(".env.new")
     draft.unlink(missing_ok=True)
-    # It may come to hold passwords, and keeps its mode where it is there already.
+    # The file may later hold passwords; an existing file keeps its mode.
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
         file.write("\n".join([*lines, f"{NAME}={profiles}", ""]))

@@ -1,7 +1,7 @@
-"""Make `.venv` and install what is asked for; a second run finds it done and ends at once.
+"""Makes `.venv` and installs what is asked for; a second run finds all done and ends at once.
 
-Runs under the system's Python, before anything is installed: standard library only, and readable
-by interpreters (3.6 and up) too old for the rest, which are told so.
+It runs under the system's Python, before anything is installed. So it uses only the standard
+library, and interpreters that are too old for the rest (3.6 and up) can read it and report that.
 """
 
 import hashlib
@@ -14,9 +14,6 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-VENV = ROOT / ".venv"
-PYTHON = VENV / "bin" / "python"
-STAMP = VENV / "stillreel.json"
 NEEDED = (3, 11)
 NEWEST = 14
 SETS = {
@@ -24,7 +21,7 @@ SETS = {
     "models": ("models.txt", "local.txt"),
     "dev": ("dev.txt",),
 }
-"""Each holds the one before it."""
+"""Each set includes the one before it."""
 
 PIP_FAILED = (
     "pip could not install everything (its lines above say why); check the network and the free"
@@ -37,11 +34,11 @@ class InstallError(Exception):
     """The message is one sentence for the person who ran it."""
 
 
-def main(wanted: str) -> int:
+def main(wanted: str, root: Path = ROOT) -> int:
     """Install "run" (what this machine can use) or "dev" (everything, tests and tools too)."""
     try:
         restart_if_old(wanted)
-        install(choose_set(wanted))
+        Environment(root).install(choose_set(wanted, root))
     except InstallError as error:
         print(f"stillreel: {error}", file=sys.stderr)
         return 1
@@ -52,10 +49,10 @@ def main(wanted: str) -> int:
 
 
 def restart_if_old(wanted: str) -> None:
-    """Go on under a newer Python where this one is too old.
+    """Continue under a newer Python if this one is too old.
 
     Raises:
-        InstallError: there is none.
+        InstallError: there is no newer one.
     """
     if sys.version_info >= NEEDED:
         return
@@ -70,27 +67,29 @@ def restart_if_old(wanted: str) -> None:
     )
 
 
-def choose_set(wanted: str) -> str:
+def choose_set(wanted: str, root: Path) -> str:
     if wanted == "dev":
         return "dev"
-    return "models" if names_a_model(engines_setting()) or sees_gpu() else "worker"
+    return "models" if names_a_model(engines_setting(root)) or sees_gpu() else "worker"
 
 
-def engines_setting() -> str:
-    """Return STILLREEL_ENGINES from the environment, else from `.env`."""
+def engines_setting(root: Path) -> str:
+    """Return STILLREEL_ENGINES from the environment, else from the `.env` in that folder."""
     name = "STILLREEL_ENGINES"
     if name in os.environ:
         return os.environ[name]
-    from shared.env_file import EnvFileError, read_env_file  # Too new for Pythons before 3.11.
+    # This type is too new for Pythons before 3.11.
+    from shared.env_file import EnvFileError, read_env_file
 
     try:
-        return read_env_file(ROOT / ".env").get(name, "")
+        return read_env_file(root / ".env").get(name, "")
     except EnvFileError as error:
         raise InstallError(str(error)) from error
 
 
 def names_a_model(engines: str) -> bool:
-    """Say whether an engine is named that needs torch; one's own bring what they need."""
+    """Say whether an engine that needs torch is named; engines of your own bring what they
+    need."""
     from shared.engines.entries import EngineKind, split_entries  # As too new as the file of env.
 
     return any(
@@ -108,112 +107,119 @@ def sees_gpu() -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    # Where one card is lost it fails, and shows the others all the same.
+    # If one card is lost it fails, but still shows the others.
     return any(re.match(r"GPU \d+:", line) for line in found.stdout.splitlines())
 
 
-def install(name: str) -> None:
-    """Install one of SETS, unless it or a larger one is there from the same pins."""
-    fingerprint = pins()
-    if is_installed(name, fingerprint):
-        return
-    STAMP.unlink(missing_ok=True)
-    make_venv()
-    if name != "worker":
-        say("installing torch, the largest part (with CUDA about 3 GB)")
-        pip("torch")
-    say(f"installing the libraries ({name})")
-    pip_in_one_line(*(part for file in SETS[name] for part in ("-r", f"requirements/{file}")))
-    STAMP.write_text(json.dumps({"set": name, "pins": fingerprint}))
+class Environment:
+    """The environment of one working copy, made from the pins in it."""
 
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.venv = root / ".venv"
+        self.python = self.venv / "bin" / "python"
+        self.stamp = self.venv / "stillreel.json"
 
-def is_installed(name: str, fingerprint: str) -> bool:
-    try:
-        stamp = json.loads(STAMP.read_text())
-    except (OSError, ValueError):
-        return False
-    order = list(SETS)
-    has = stamp.get("set")
-    return (
-        has in order
-        and stamp.get("pins") == fingerprint
-        and order.index(has) >= order.index(name)
-        and runs("-c", "pass")
-    )
+    def install(self, name: str) -> None:
+        """Install one of SETS, unless it or a larger one is installed from the same pins."""
+        fingerprint = self.pins()
+        if self.is_installed(name, fingerprint):
+            return
+        self.stamp.unlink(missing_ok=True)
+        self.make()
+        if name != "worker":
+            say("installing torch, the largest part (with CUDA about 3 GB)")
+            self.pip("torch")
+        say(f"installing the libraries ({name})")
+        files = (part for file in SETS[name] for part in ("-r", f"requirements/{file}"))
+        self.pip_in_one_line(*files)
+        self.stamp.write_text(json.dumps({"set": name, "pins": fingerprint}))
 
-
-def pins() -> str:
-    """Return a fingerprint of every requirement and of the Python that will run them."""
-    digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
-    for path in (ROOT / "constraints.txt", *sorted((ROOT / "requirements").glob("*.txt"))):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def make_venv() -> None:
-    version = f"import sys, pip; sys.exit(sys.version_info[:2] != {tuple(sys.version_info[:2])})"
-    if runs("-c", version):
-        return
-    say(f"making .venv with Python {sys.version_info[0]}.{sys.version_info[1]}")
-    made = subprocess.run([sys.executable, "-m", "venv", "--clear", str(VENV)], check=False)
-    if made.returncode:
-        raise InstallError(
-            "Python could not make a virtual environment (its lines above say why); on Debian and"
-            f" Ubuntu it takes the package python3.{sys.version_info[1]}-venv"
+    def is_installed(self, name: str, fingerprint: str) -> bool:
+        try:
+            stamp = json.loads(self.stamp.read_text())
+        except (OSError, ValueError):
+            return False
+        order = list(SETS)
+        has = stamp.get("set")
+        return (
+            has in order
+            and stamp.get("pins") == fingerprint
+            and order.index(has) >= order.index(name)
+            and self.runs("-c", "pass")
         )
 
+    def pins(self) -> str:
+        """Return a fingerprint of every requirement and of the Python that will run them."""
+        digest = hashlib.sha256(f"{sys.version_info[:2]}".encode())
+        requirements = sorted((self.root / "requirements").glob("*.txt"))
+        for path in (self.root / "constraints.txt", *requirements):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()
 
-def pip(*arguments: str) -> None:
-    """Install with pip; on a terminal its own bars show how a large download goes."""
-    done = subprocess.run(pip_argv(*arguments), cwd=ROOT, env=pip_env(), check=False)
-    if done.returncode:
-        raise InstallError(PIP_FAILED)
+    def make(self) -> None:
+        """Make the environment, unless this same Python has made it."""
+        here = tuple(sys.version_info[:2])
+        if self.runs("-c", f"import sys, pip; sys.exit(sys.version_info[:2] != {here})"):
+            return
+        say(f"making .venv with Python {here[0]}.{here[1]}")
+        made = subprocess.run(
+            [sys.executable, "-m", "venv", "--clear", str(self.venv)], check=False
+        )
+        if made.returncode:
+            raise InstallError(
+                "Python could not make a virtual environment (its lines above say why); on Debian"
+                f" and Ubuntu this needs the package python3.{here[1]}-venv"
+            )
 
+    def runs(self, *arguments: str) -> bool:
+        """Say whether the environment's Python runs this without an error."""
+        try:
+            return not subprocess.run(
+                [str(self.python), *arguments], capture_output=True, check=False
+            ).returncode
+        except OSError:
+            return False
 
-def pip_in_one_line(*arguments: str) -> None:
-    """Install many small things with pip, whose hundreds of lines shrink to one that changes."""
-    lines = []
-    with subprocess.Popen(
-        pip_argv(*arguments),
-        cwd=ROOT,
-        env=pip_env(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as running:
-        assert running.stdout
-        for line in running.stdout:
-            lines.append(line)
-            if line.startswith(("Collecting", "Installing")):
-                show_in_place(" ".join(line.split()[:2]))
-    show_in_place("")
-    if running.returncode:
-        sys.stderr.write("".join(lines[-20:]))
-        raise InstallError(PIP_FAILED)
+    def pip(self, *arguments: str) -> None:
+        """Install with pip; on a terminal pip's own bars show the progress of a large download."""
+        done = subprocess.run(self.pip_argv(*arguments), cwd=self.root, env=pip_env(), check=False)
+        if done.returncode:
+            raise InstallError(PIP_FAILED)
 
+    def pip_in_one_line(self, *arguments: str) -> None:
+        """Install many small packages; pip's hundreds of lines become one line that changes."""
+        lines = []
+        with subprocess.Popen(
+            self.pip_argv(*arguments),
+            cwd=self.root,
+            env=pip_env(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as running:
+            assert running.stdout
+            for line in running.stdout:
+                lines.append(line)
+                if line.startswith(("Collecting", "Installing")):
+                    show_in_place(" ".join(line.split()[:2]))
+        show_in_place("")
+        if running.returncode:
+            sys.stderr.write("".join(lines[-20:]))
+            raise InstallError(PIP_FAILED)
 
-def show_in_place(text: str) -> None:
-    if sys.stdout.isatty():
-        print(f"\r\033[K  {text}" if text else "\r\033[K", end="", flush=True)
-
-
-def pip_argv(*arguments: str) -> "list[str]":
-    argv = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check"]
-    return [*argv, "-c", "constraints.txt", *arguments]
+    def pip_argv(self, *arguments: str) -> "list[str]":
+        argv = [str(self.python), "-m", "pip", "install", "--disable-pip-version-check"]
+        return [*argv, "-c", "constraints.txt", *arguments]
 
 
 def pip_env() -> "dict[str, str]":
     return {**os.environ, "PIP_USER": "0"}
 
 
-def runs(*arguments: str) -> bool:
-    """Say whether the environment's Python runs this without a complaint."""
-    try:
-        return not subprocess.run(
-            [str(PYTHON), *arguments], capture_output=True, check=False
-        ).returncode
-    except OSError:
-        return False
+def show_in_place(text: str) -> None:
+    if sys.stdout.isatty():
+        print(f"\r\033[K  {text}" if text else "\r\033[K", end="", flush=True)
 
 
 def say(line: str) -> None:

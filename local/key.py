@@ -1,6 +1,6 @@
-"""`make key`: an API key for what `make run` has started: `python -m local.key create NAME`.
+"""`make key`: an API key for the service of `make run`: `python -m local.key create NAME`.
 
-What else there is to do with keys (list, rotate, revoke) takes the same way.
+The other commands for keys (list, rotate, revoke) work in the same way.
 """
 
 import os
@@ -16,7 +16,7 @@ from local.state import FILE, State
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Hand the command to the gateway's own, told where this folder's database is."""
+    """Pass the command on to the gateway's own, with the address of this folder's database."""
     try:
         folder = read_settings().data_dir.absolute()
         if not (folder / FILE).exists():

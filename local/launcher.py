@@ -1,4 +1,4 @@
-"""`make run`: the whole system in one data folder, until somebody asks it to stop."""
+"""`make run`: the whole system in one data folder, until it is asked to stop."""
 
 import contextlib
 import errno
@@ -30,22 +30,24 @@ from shared.stopping import on_stop
 
 ROUND_SECONDS: Final = 0.05
 LOGS_SECONDS: Final = 1.0
-"""How often the size of the logs is looked at."""
+"""How often the size of the logs is checked."""
 
 ONE_REQUEST_SECONDS: Final = 0.5
-"""Signals this close together are one request: `make` passes on what its group already got."""
+"""Signals this close together are one request, because `make` passes on what its group already
+got."""
 
 
 class StopRequests:
-    """How often a person, or the system, asked the launcher to stop."""
+    """How often a person or the system asked the launcher to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_request_seconds: float = ONE_REQUEST_SECONDS) -> None:
         self.count = 0
+        self._one_request_seconds = one_request_seconds
         self._last = float("-inf")
         on_stop(self._note)
 
     def is_asked(self) -> bool:
-        """Say whether to stop; nobody to talk to any more asks for it too."""
+        """Say whether to stop; if nobody can read the output any longer, that counts too."""
         return self.count > 0 or console.is_gone()
 
     def is_hurried(self) -> bool:
@@ -53,9 +55,9 @@ class StopRequests:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self.count:
-            return  # A closing terminal says so twice, which is no hurry.
+            return  # A closing terminal sends its signal twice, which does not mean hurry.
         now = time.monotonic()
-        if now - self._last > ONE_REQUEST_SECONDS:
+        if now - self._last > self._one_request_seconds:
             self.count += 1
         self._last = now
 
@@ -64,10 +66,11 @@ def launch(
     settings: Settings,
     ours: Callable[[Path, State, Settings], tuple[Part, ...]] = processes,
 ) -> None:
-    """Run the servers, and on them our own processes, until asked to stop.
+    """Run the servers and our own processes on them, until asked to stop.
 
     Raises:
-        CannotStart: it cannot start, or a part fails again and again; nothing is left running.
+        CannotStart: the system cannot start, or a part fails again and again; nothing is left
+            running.
     """
     requests = StopRequests()
     check_user()
@@ -77,7 +80,7 @@ def launch(
         check_postgres_version(folder)
         state = State.load(folder)
         if left := end_leftovers(folder):
-            say(f"ended what an earlier start left running: {', '.join(sorted(set(left)))}")
+            say(f"ended processes that an earlier start left: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
         remove_temporary(folder)
         with Turn(say, requests.is_asked) as turn:
@@ -89,7 +92,7 @@ def launch(
             own = ours(folder, state, settings)
 
             def let_others_choose() -> None:
-                # SeaweedFS opens its admin ports after it serves.
+                # SeaweedFS opens its admin ports after it begins to serve.
                 if turn.is_held and all(map(ports.is_open, chosen.values())):
                     turn.end()
 
@@ -104,10 +107,11 @@ def run(
     *,
     on_serving: Callable[[], None],
 ) -> None:
-    """Start the parts, restart what ends, and stop them all when asked or when one gives up.
+    """Start the parts, restart those that end, and stop all of them when asked or when one gives
+    up.
 
     Args:
-        on_serving: called when the servers serve, and again as long as they do.
+        on_serving: called when the servers serve, and again regularly after that.
     """
     parts = (*servers, *own)
     crew = Crew([_marked(part, folder) for part in parts], say)
@@ -127,19 +131,20 @@ def run(
                 print_addresses(parts)
             time.sleep(ROUND_SECONDS)
     finally:
-        say("stopping; once more to hurry" if requests.count else "stopping")
+        say("stopping; press it again to hurry" if requests.count else "stopping")
         crew.stop(requests.is_hurried)
 
 
 def make_folder(path: Path) -> Path:
-    """Return the data folder, made if missing; a folder that was there keeps its mode and owner.
+    """Return the data folder, made if it is missing; an existing folder keeps its mode and owner.
 
     Raises:
         CannotStart: the folder belongs to another user, or cannot be written to.
     """
     folder = path.absolute()
     try:
-        # Others may pass through, no more: Postgres may have to run as another user than root.
+        # Others may only pass through it, because Postgres may have to run as another user than
+        # root.
         folder.mkdir(mode=0o711, parents=True, exist_ok=True)
         folder = folder.resolve()
         _refuse_anothers(folder)
@@ -191,7 +196,7 @@ def remove_temporary(folder: Path) -> None:
 
 
 def refuse_busy_port(settings: Settings) -> None:
-    """Raise CannotStart if the gateway could not listen where it should."""
+    """Raise CannotStart if the gateway could not listen on its port."""
     port, host = settings.port, settings.host
     obstacle = ports.obstacle(port, host)
     if obstacle is None:

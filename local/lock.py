@@ -1,9 +1,9 @@
-"""Write what the images install, every file by its hash: `make lock`, after a pin has changed.
+"""Writes which files the container images install, by hash: `make lock`, after a pin has changed.
 
-pip is asked what it would install on each architecture that an image is built for; it reads
-descriptions and downloads little else. Which index it asks is pip's own setting, and no lock names
-one: a mirror has the same files. Where docker is there, the images in use are pinned too, by the
-digest that their tag has today.
+It asks pip what it would install on each architecture of the images; pip reads descriptions and
+downloads little else. pip's own setting chooses the index, and no lock names one, because a mirror
+has the same files. If docker is available, base images are pinned too, by the current digest of
+their tag.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PYTHON: Final = "3.11"
-"""The images' Python, which need not be this one."""
+"""The Python of the images, which may differ from this one."""
 
 ARCHITECTURES: Final = ("x86_64", "aarch64")
 PLATFORMS: Final = (
@@ -27,7 +27,7 @@ PLATFORMS: Final = (
     "manylinux2014",
     "linux",
 )
-"""What the images' C library (2.41) can load; pip takes each name literally."""
+"""Platforms that the images' C library (2.41) can load; pip takes each name literally."""
 
 LOCKS: Final = {
     "gateway": ("-r", "requirements/gateway.txt"),
@@ -35,7 +35,8 @@ LOCKS: Final = {
     "worker": ("-r", "requirements/models.txt"),
 }
 OF_TORCH: Final = re.compile(r"torch$|nvidia-|triton$|cuda-")
-"""Left out: gigabytes that pip fetches to name their hashes. The image pins torch's version."""
+"""Left out, because pip would fetch gigabytes to find their hashes. The image pins torch's
+version."""
 
 HEAD: Final = "# What an image installs, by hash. Made by `make lock` from constraints.txt.\n"
 ASK_SECONDS: Final = 1800
@@ -46,7 +47,7 @@ _IMAGE: Final = re.compile(
 )
 
 Pins = dict[tuple[str, str], set[str]]
-"""The SHA-256 of each file that may be installed of a library, by its name and version."""
+"""The SHA-256 of each file that may be installed of a library, by name and version."""
 
 
 def main() -> int:
@@ -67,7 +68,7 @@ def main() -> int:
 
 
 def pin_images(file: Path) -> None:
-    """Write behind every tag of another's image the digest that it has today."""
+    """Write the current digest after every tag of a foreign image."""
 
     def pinned(match: re.Match[str]) -> str:
         return f"{match['what']} {match['name']}@{_digest(match['name'])}"
@@ -86,7 +87,7 @@ def _digest(image: str) -> str:
     )
     digest = str(json.loads(told.stdout))
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise ValueError(f"docker told no digest of {image}: {digest[:100]}")
+        raise ValueError(f"docker gave no digest of {image}: {digest[:100]}")
     return digest
 
 

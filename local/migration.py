@@ -12,7 +12,8 @@ def main(name: str) -> int:
     slug = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
     if not slug:
         print(
-            'stillreel: say what it is for: make migration NAME="a key\'s quota"', file=sys.stderr
+            'stillreel: say what the migration is for: make migration NAME="a key\'s quota"',
+            file=sys.stderr,
         )
         return 2
     newest = max((path.name[:4] for path in VERSIONS.glob("[0-9]*.py")), default="0000")

@@ -1,4 +1,4 @@
-"""One start at a time chooses its ports: two would find the same usual ones free."""
+"""Only one start at a time chooses its ports, because two would find the same usual ports free."""
 
 import contextlib
 import fcntl
@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Final, Self
 
 LONGEST_SECONDS: Final = 60.0
-"""A start that was stopped in the middle of it holds up no other for longer."""
+"""A start that was stopped in the middle delays other starts no longer than this."""
 PAUSE_SECONDS: Final = 0.05
 
 
 class Turn:
-    """This user's right to choose ports, held from there until they are open."""
+    """This user's right to choose ports, held until the ports are open."""
 
     def __init__(self, say: Callable[[str], None], is_given_up: Callable[[], bool]) -> None:
         self._say = say
@@ -24,7 +24,8 @@ class Turn:
         self._lock: int | None = None
 
     def __enter__(self) -> Self:
-        with contextlib.suppress(OSError):  # Where there can be no such file, take the chance.
+        # If there can be no such file, continue without the lock.
+        with contextlib.suppress(OSError):
             self._lock = os.open(_path(), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             self._wait(self._lock)
         return self
@@ -42,7 +43,7 @@ class Turn:
         return self._lock is not None
 
     def end(self) -> None:
-        """Let the next one choose."""
+        """Let the next start choose."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -57,7 +58,8 @@ class Turn:
 
 
 def _is_taken(lock: int) -> bool:
-    """Take the lock, which the system drops however this process ends; say whether it is ours."""
+    """Take the lock, which the system drops however this process ends; return whether we have
+    it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""Free ports on loopback, and who holds a busy one."""
+"""Free ports on loopback, and the program that holds a busy one."""
 
 import contextlib
 import secrets
@@ -7,9 +7,9 @@ import socket
 import psutil
 
 MOVED = range(10000, 13000)
-"""Where a service goes when its usual port is taken: below the ranges from which kernels lend
-ports to outgoing connections (from 32768 on Linux, 16000 in gVisor), which could take it between
-the look and the start."""
+"""The port for a service whose usual port is taken: below the ranges from which kernels lend ports
+to outgoing connections (from 32768 on Linux, 16000 in gVisor), which could take it between the
+check and the start."""
 
 
 def is_free(port: int, host: str = "127.0.0.1") -> bool:
@@ -18,10 +18,11 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
 
 
 def obstacle(port: int, host: str) -> OSError | None:
-    """Return what the system would say to a server that wants to listen there."""
+    """Return the system's error for a server that wants to listen there."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        # Without it, connections of a server stopped a moment ago would make its port look taken.
+        # Without this, connections of a server stopped a moment ago would make its port look
+        # taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -32,7 +33,7 @@ def obstacle(port: int, host: str) -> OSError | None:
 
 
 def is_open(port: int) -> bool:
-    """Say whether something listens there; unlike `is_free`, this takes the port from nobody."""
+    """Say whether a program listens there; unlike `is_free`, this never occupies the port."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
@@ -44,7 +45,8 @@ def another() -> int:
 
 
 def holder(port: int) -> str | None:
-    """Return who listens on the port, as "name (pid 123)", if this user may know."""
+    """Return the program that listens on the port, as "name (pid 123)", if this user may see
+    it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if (

@@ -1,11 +1,11 @@
-"""A file that holds secrets: its owner's alone, and whole or not there."""
+"""A file with secrets: readable only by its owner, and complete or missing."""
 
 import os
 from pathlib import Path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write the file whole or not at all, mode 0600 from its first byte on."""
+    """Write the file completely or not at all, mode 0600 from its first byte on."""
     draft = path.with_name(f"{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -16,7 +16,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def read_private(path: Path) -> str:
-    """Return the file's text; "" where there is none, or one that others may have read."""
+    """Return the file's text; "" if there is none, or others may have read it."""
     try:
         if path.stat().st_mode & 0o077:
             return ""
@@ -26,6 +26,6 @@ def read_private(path: Path) -> str:
 
 
 def keep_private(path: Path, text: str) -> None:
-    """See to it that the file says this; a full disk does not matter where it does already."""
+    """Make the file have this content; a full disk does not matter if it already has it."""
     if read_private(path) != text:
         write_private(path, text)

@@ -1,4 +1,4 @@
-"""What must stay the same from one start to the next: ports, credentials, the worker's id."""
+"""Values that stay the same from one start to the next: ports, credentials, the worker's id."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ FILE = "state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Kept in `state.json` in the data folder, readable by its owner alone."""
+    """Stored in `state.json` in the data folder, readable only by its owner."""
 
     postgres_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
     valkey_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
@@ -25,11 +25,12 @@ class State:
     worker_id: str = field(default_factory=lambda: f"local-{secrets.token_hex(3)}")
     ports: dict[str, int] = field(default_factory=dict)
     gateway: str = ""
-    """Where the last start serves, for `make demo` in another terminal; empty before the first."""
+    """The address of the last start, for `make demo` in another terminal; empty before the first
+    start."""
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Return the folder's state, drawn anew where there is none.
+        """Return the folder's state; if there is none, draw a new one.
 
         Raises:
             CannotStart: the file is unreadable, or missing beside data that needs its password.
@@ -40,8 +41,8 @@ class State:
         except FileNotFoundError:
             if (folder / "pg").exists():
                 raise CannotStart(
-                    f"{path} is missing, and with it the password of the database beside it;"
-                    f" put it back, or move {folder} away to start afresh"
+                    f"{path} is missing, and it has the password of the database beside it; put"
+                    f" it back, or move {folder} away to start again"
                 ) from None
             return cls()
         except PermissionError as error:
@@ -53,16 +54,16 @@ class State:
             raise CannotStart(f"{path} is damaged ({error}); restore it from a backup") from error
 
     def save(self, folder: Path) -> None:
-        """Write the file whole or not at all, mode 0600 from its first byte on."""
+        """Write the file completely or not at all, mode 0600 from its first byte on."""
         write_private(folder / FILE, json.dumps(dataclasses.asdict(self), indent=2))
 
 
 def _known(path: Path, kept: object, kind: type[State]) -> dict[str, Any]:
-    """Return what the file holds, where this version knows all of it.
+    """Return the content of the file, if this version knows all of it.
 
     Raises:
-        CannotStart: a newer version wrote more into it.
-        ValueError: it holds something else than we write.
+        CannotStart: a newer version wrote more fields into it.
+        ValueError: it holds other content than we write.
     """
     if not isinstance(kept, dict):
         raise ValueError("it holds no names")
@@ -75,7 +76,7 @@ def _known(path: Path, kept: object, kind: type[State]) -> dict[str, Any]:
         )
     ports = kept.get("ports", {})
     if not isinstance(ports, dict) or not all(isinstance(port, int) for port in ports.values()):
-        raise ValueError("its ports are no numbers")
+        raise ValueError("its ports are not numbers")
     for name in fields - {"ports"}:
         if not isinstance(kept.get(name, ""), str):
             raise ValueError(f"its {name} is no text")

@@ -1,7 +1,7 @@
 """The bell in Redis: "there may be work for this engine", and "this job has changed".
 
-What lies in Redis is trusted by nobody: whatever is pushed into an engine's list is a bell, read
-for no content, and an announcement that is none is passed over.
+Nothing here trusts the content of Redis: any value in an engine's list is a bell, and its content
+is not read; a message that is no announcement is skipped.
 """
 
 import contextlib
@@ -23,12 +23,13 @@ SOCKET_SECONDS: Final = 0.3
 MUTE: Final = timedelta(seconds=5)
 
 MOST_BELLS: Final = 100
-"""What waits in one engine's list at most: a bell says "look", and one look claims many jobs."""
+"""The most bells that wait in one engine's list: a bell says "look", and one look claims many
+jobs."""
 
 MOST_NEWS_BYTES: Final = 200
-"""An announcement takes 115; what is longer is nobody's, and is not parsed."""
+"""An announcement takes 115 bytes; a longer message is not ours and is not parsed."""
 
-# A bell starts a job; what is announced can be read already. So bells overtake announcements.
+# A bell starts a job; an announced change can already be read. So bells overtake announcements.
 _BELL, _NEWS, _END = range(3)
 
 _WRONG_TYPE: Final = "WRONGTYPE"
@@ -39,7 +40,7 @@ _log = structlog.get_logger(__name__)
 class Change(NamedTuple):
     """A job that has changed, and the version it has now.
 
-    `owner_id` is None where a process of an earlier version told of it.
+    `owner_id` is None if a process of an earlier version announced it.
     """
 
     job_id: UUID
@@ -52,7 +53,7 @@ def queue_name(engine: str) -> str:
 
 
 class Bell:
-    """Rings and announces from one thread of its own, so that no request waits for Redis.
+    """Rings and announces from a thread of its own, so that no request waits for Redis.
 
     Both may be lost: idle workers look at the table, and waiters read again every few seconds.
     After one failure everything is dropped for `MUTE`.
@@ -68,16 +69,16 @@ class Bell:
         self._thread.start()
 
     def ring(self, engine: str) -> None:
-        """Wake a worker that serves the engine; returns at once."""
+        """Wake a worker that serves the engine; it returns at once."""
         self._put(_BELL, lambda: self._ring(engine))
 
     def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
-        """Tell the waiters of every process that a job has changed; returns at once."""
+        """Announce to the waiters of every process that a job has changed; it returns at once."""
         body = json.dumps({"id": job_id.hex, "version": version, "owner": owner_id.hex})
         self._put(_NEWS, lambda: self._publish(body))
 
     def close(self) -> None:
-        """Send what is left, for a second at most."""
+        """Send what is left, for at most a second."""
         self._put(_END, lambda: None)
         self._thread.join(timeout=1)
         self._redis.close()
@@ -113,7 +114,7 @@ class Bell:
 def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:
     """Return a Redis client that gives up after one timeout: its default tries again.
 
-    It answers in bytes: text that is none would be an error in the middle of a reply.
+    It returns bytes, because an invalid text would be an error in the middle of a reply.
     """
     return redis.Redis.from_url(
         redis_url,
@@ -124,7 +125,7 @@ def client(redis_url: str, *, socket_seconds: float) -> redis.Redis:
 
 
 def take_bell(connection: redis.Redis, engines: Sequence[str], *, wait: timedelta) -> str | None:
-    """Return the engine of a bell, taken as soon as one is rung; None where none is in time.
+    """Return the engine of a bell, taken as soon as one is rung; None if none is rung in time.
 
     Raises:
         redis.RedisError: Redis is away, frozen, read-only or refuses; ask again after a pause.
@@ -141,7 +142,7 @@ def take_bell(connection: redis.Redis, engines: Sequence[str], *, wait: timedelt
 
 
 def put_back(connection: redis.Redis, engine: str) -> None:
-    """Ring again for a bell that was taken in vain, as `take_bell` raises."""
+    """Ring again for a bell that was taken without use; it raises as `take_bell` does."""
     _push(connection, engine)
 
 
@@ -162,7 +163,7 @@ def subscribe_to_changes(redis_url: str, *, wait: timedelta) -> Iterator[Change 
 
 
 def read_change(body: bytes) -> Change | None:
-    """Return what an announcement says, or None where it is no announcement of ours."""
+    """Return the change of an announcement, or None if the message is not one of ours."""
     if len(body) > MOST_NEWS_BYTES:
         return None
     try:
@@ -178,7 +179,7 @@ def read_change(body: bytes) -> Change | None:
 
 
 def _remove_wrong_types(connection: redis.Redis, engines: Sequence[str]) -> None:
-    """Remove what lies where bells are kept and is no list: no bell gets past it."""
+    """Remove keys in place of bell lists that are no lists, because they would block all bells."""
     for name in map(queue_name, engines):
         kind = connection.type(name)
         if kind not in {b"list", b"none"}:

@@ -13,13 +13,14 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 LIFE: Final = timedelta(days=10 * 365)
 AUTHORITY_LIFE: Final = timedelta(days=40 * 365)
-"""Servers that run take a new certificate, but keep the authority that they started with."""
+"""Running servers take a new certificate, but keep the authority that they started with."""
 
 RENEWED_WITHIN: Final = timedelta(days=5 * 365)
 """A certificate with less time left than this is renewed."""
 
 SKEW: Final = timedelta(days=1)
-"""Certificates begin so long before they are drawn: a clock may have been fast, and set back."""
+"""Certificates are valid from this long before they are drawn, because a clock may have been fast
+and set back."""
 
 LOOPBACK: Final = ipaddress.ip_address("127.0.0.1")
 
@@ -30,10 +31,10 @@ _UNFIT: Final = (
 
 @dataclass(frozen=True)
 class Certificates:
-    """What both ends of each inner connection show and ask for, as PEM texts.
+    """The certificates that both ends of each inner connection show and ask for, as PEM texts.
 
-    `pair` is the certificate and its key in one text: a file of it is replaced as a whole.
-    Whoever holds the pair is trusted; nobody else gets through a handshake.
+    `pair` is the certificate and its key in one text, because a file is replaced as a whole.
+    Everybody who holds the pair is trusted; nobody else passes a handshake.
     """
 
     authority: str = ""
@@ -52,11 +53,11 @@ class Certificates:
         return cls(_pem(authority), _key_pem(key), _pair(authority, key, now))
 
     def renewed(self, now: datetime | None = None, *, keep_authority: bool = False) -> Self:
-        """Return these while they are whole and last; else what has to take their place.
+        """Return these certificates while they are complete and valid; else return new ones.
 
         Args:
-            keep_authority: for servers that run: only the pair is renewed, and nothing at all
-                where the authority is damaged or over.
+            keep_authority: for running servers: only the pair is renewed, and nothing if the
+                authority is damaged or expired.
         """
         now = now or datetime.now(UTC)
         if not self._is_authority_fit(now):
@@ -154,7 +155,7 @@ def _load_key(text: str) -> ec.EllipticCurvePrivateKey:
     """Return the key in a text that may hold a certificate too.
 
     Raises:
-        ValueError: there is none, or one of another kind.
+        ValueError: there is no key, or one of another kind.
     """
     begin = text.find("-----BEGIN PRIVATE KEY-----")
     key = serialization.load_pem_private_key(text[max(begin, 0) :].encode(), password=None)

@@ -1,19 +1,27 @@
-"""Named places where a test has a process die as a crash would: nothing after them runs.
+"""Named places where a test can make a process die as in a crash: nothing after them runs.
 
-`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass,
-`step:3` at the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each dies once, whichever
-process comes by first. Without the variable a point costs one comparison.
+`STILLREEL_CRASHPOINT` names them, separated by commas: `claimed` at the first pass, `step:3` at
+the third. With a folder in `STILLREEL_CRASHPOINT_MARKS` each point ends one process only, the
+first that comes by. Without a variable a point costs one comparison.
+
+A folder in `STILLREEL_CRASHPOINT_HOLD` makes threads wait in place of dying: a file `claimed@0`
+there stops the first thread that comes by. The thread renames it to `claimed@0.held` and waits
+until the test deletes that, so a test can kill or stop a process at an exact point.
 """
 
 import os
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "STILLREEL_CRASHPOINT"
 MARKS_VARIABLE: Final = "STILLREEL_CRASHPOINT_MARKS"
-EXIT: Final = 137  # What a shell shows for SIGKILL.
+HOLD_VARIABLE: Final = "STILLREEL_CRASHPOINT_HOLD"
+HELD: Final = ".held"
+HOLD_LOOK_SECONDS: Final = 0.05
+EXIT: Final = 137  # The status that a shell shows for SIGKILL.
 
 GATEWAY: Final = (
     "picture_stored",
@@ -46,7 +54,7 @@ REMOTE: Final = (
     "remote_downloading",
     "remote_downloaded",
 )
-"""Of a worker too; only engines that render elsewhere pass them."""
+"""Of a worker too; only engines that render on other servers pass them."""
 
 SUPERVISOR: Final = ("before_give_up", "given_up")
 KEEPER: Final = (
@@ -74,13 +82,19 @@ def _armed(wanted: str) -> dict[str, int]:
 
 
 _deadly: Final = _armed(os.environ.get(VARIABLE, ""))
+_holding: Final = os.environ.get(HOLD_VARIABLE)
+_is_off: Final = not _deadly and _holding is None
 _passes: Final[Counter[str]] = Counter()
 _one_at_a_time: Final = threading.Lock()
 
 
 def crashpoint(name: str) -> None:
-    """End this process here, if a test asked for it."""
-    if not _deadly or name not in _deadly:
+    """End this process here, or hold its thread, if a test asked for it."""
+    if _is_off:
+        return
+    if _holding is not None:
+        _stand_still(name, Path(_holding))
+    if name not in _deadly:
         return
     with _one_at_a_time:  # Two threads that died together would leave two marks of one death.
         _passes[name] += 1
@@ -97,3 +111,16 @@ def _is_first(name: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _stand_still(name: str, folder: Path) -> None:
+    """Take one of the files that ask for a thread here, and wait until the test takes it back."""
+    for asked in sorted(folder.glob(f"{name}@*[0-9]")):
+        held = asked.with_name(asked.name + HELD)
+        try:
+            asked.rename(held)
+        except FileNotFoundError:  # Another thread was quicker.
+            continue
+        while held.exists():
+            time.sleep(HOLD_LOOK_SECONDS)
+        return

@@ -21,8 +21,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from shared.errors import DatabaseUnavailable
 from shared.server_urls import connect_arguments
 
-CONNECT_SECONDS: Final = 2
-POOL_WAIT_SECONDS: Final = 2
+PATIENCE_SECONDS: Final = 2
+"""How long one use waits for the server, and before that for a connection that others hold."""
+
 _NOT_MIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn)
 _SILENCE: Final = "the database did not answer in time; try again"
 _REFUSALS: Final = (
@@ -55,22 +56,20 @@ class Database:
         deadline: timedelta,
         pool_size: int = 5,
         name: str = "stillreel",
-        patience_seconds: int | None = None,
+        patience_seconds: int = PATIENCE_SECONDS,
     ) -> None:
-        """Without a patience of its own it waits CONNECT_SECONDS for the server, and
-        POOL_WAIT_SECONDS for a connection that others hold.
-        """
         self._deadline = deadline.total_seconds()
         self._watchdog = _Watchdog()
         self._engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
-            hide_parameters=True,  # Its errors reach the log: prompts and secrets would with them.
-            pool_timeout=patience_seconds or POOL_WAIT_SECONDS,
+            # The library's errors reach the log, and prompts and secrets would be in them.
+            hide_parameters=True,
+            pool_timeout=patience_seconds,
             json_serializer=_to_json,
             connect_args={
-                "connect_timeout": patience_seconds or CONNECT_SECONDS,
+                "connect_timeout": patience_seconds,
                 "application_name": name,
                 "options": session_options(deadline, url),
             },
@@ -84,9 +83,9 @@ class Database:
         """Yield a connection in a transaction that is committed at the end.
 
         Raises:
-            DatabaseUnavailable: the server is away, frozen, too slow or takes no writes, or it
-                lacks our tables. A commit may then have happened or not: read again before
-                acting again.
+            DatabaseUnavailable: the server is away, frozen, too slow or accepts no writes, or it
+                lacks our tables. A commit may then have happened or not: read again before acting
+                again.
         """
         with self._watched(autocommit=False) as connection, connection.begin():
             yield connection
@@ -130,7 +129,7 @@ class Database:
 
 
 def session_options(deadline: timedelta, url: str) -> str:
-    """Return what a connection tells the server of itself: what its URL says, and ours."""
+    """Return what a new connection tells the server: the options of its URL, and ours."""
     given = connect_arguments(url).get("options", "")
     return (
         f"{given} -c statement_timeout={int(deadline.total_seconds() * 1000)}"
@@ -150,7 +149,7 @@ def unanswered(error: BaseException | None) -> DatabaseUnavailable:
 
 
 def not_migrated(what: str | None) -> DatabaseUnavailable:
-    """Return the error of a server that lacks our tables, `what` being its own words."""
+    """Return the error for a server that lacks our tables; `what` is the server's message."""
     return DatabaseUnavailable(
         f"the database is not this version's ({what}); run `alembic upgrade head`"
     )
@@ -206,32 +205,33 @@ class _Watchdog:
 
 
 def _shut(connection: PoolProxiedConnection) -> None:
-    """Shut the socket under a connection; whoever waits on it gets an OperationalError."""
+    """Shut the socket under a connection; the thread that waits on it gets an OperationalError."""
     driver: Any = connection.dbapi_connection
     try:
         with socket.socket(fileno=os.dup(driver.fileno())) as duplicate:
             duplicate.shutdown(socket.SHUT_RDWR)
     except (OSError, AttributeError, exc.DBAPIError, driver.__class__.OperationalError):
-        return  # Closed in the meantime: the wait is over already.
+        return  # The socket was closed in the meantime, so the wait is already over.
 
 
 def _refuse_a_closed_connection(
     connection: DBAPIConnection, record: ConnectionPoolEntry, proxy: PoolProxiedConnection
 ) -> None:
-    """Have the pool replace a connection that its server closed, without asking the server.
+    """Make the pool replace a connection that its server closed, without asking the server.
 
-    An idle connection has nothing to say: one that is readable holds an end-of-file or a
-    goodbye. A ping would cost a round trip and hang on a frozen server.
+    An idle connection sends nothing: a readable one holds an end-of-file or a goodbye. A ping
+    would cost a round trip and hang on a frozen server.
     """
     driver: Any = connection
-    look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+    look = select.poll()  # select() would fail from descriptor 1024 on.
     look.register(driver.fileno(), select.POLLIN)
     if look.poll(0):
         raise exc.DisconnectionError("the server closed an idle connection")
 
 
 def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
-    """Have the pool connect anew after a refused write: the primary may be another server now.
+    """Make the pool connect again after a refused write, because the primary may be another server
+    now.
 
     The connections to a primary that was demoted stay open, and would refuse every write for as
     long as the process lives.

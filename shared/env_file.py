@@ -1,6 +1,6 @@
 """`.env` as Docker Compose reads it, so that one file means the same to both.
 
-The standard library alone: the installer reads it before anything is installed.
+It uses only the standard library, because the installer reads it before anything is installed.
 """
 
 import os
@@ -29,16 +29,16 @@ _BRACED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?:(:?[-+?])(.*))?", re.DO
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the file's values, empty where there is no file.
+    """Return the file's values, empty if there is no file.
 
     Raises:
-        EnvFileError: it is no UTF-8, cannot be opened, or has a line that Compose refuses too.
+        EnvFileError: it is not UTF-8, cannot be opened, or has a line that Compose refuses too.
     """
     return _parsed(path)[0]
 
 
 def unset_variables(path: Path) -> list[str]:
-    """Return the variables that the file uses and nobody sets: most were meant as they stand.
+    """Return the variables that the file uses and that are set nowhere; most were meant literally.
 
     Raises:
         EnvFileError: as `read_env_file`.
@@ -75,7 +75,7 @@ def _parsed(path: Path) -> tuple[dict[str, str], set[str]]:
 
 
 class _Reader:
-    """Reads a text once, with what is known of variables before it."""
+    """Reads a text once, with the variables that are known before it."""
 
     def __init__(self, text: str, known: Mapping[str, str]) -> None:
         self.unset: set[str] = set()
@@ -101,12 +101,12 @@ class _Reader:
             raise EnvFileError(f"line {line}: {name[1]}: {error}") from None
         if name[2]:
             self._values[name[1]] = value
-        elif name[1] in self._known:  # A name alone is the environment's.
+        elif name[1] in self._known:  # A name alone takes its value from the environment.
             self._values[name[1]] = self._known[name[1]]
         return at
 
     def _value(self, at: int) -> tuple[str, int]:
-        """Return the value that begins there, and where the next line does."""
+        """Return the value that begins there, and where the next line begins."""
         single, double = _SINGLE.match(self._text, at), _DOUBLE.match(self._text, at)
         quoted = single or double
         if quoted:

@@ -1,19 +1,20 @@
-"""Every error this system names, with its wire code and HTTP status.
+"""Every error this system names, with its wire code and HTTP status, as a tree.
 
 AppError
 ├── InvalidRequest            422  bad parameters; `param` names the field
 │   ├── UnknownModel          404
 │   ├── TooLargeForGpu        422
-│   ├── InvalidImage          422  and its kinds: truncated, animated, over limits, …
-│   │   └── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
-│   ├── ImageTooLarge         413
+│   ├── InvalidImage          422  and its kinds: truncated, animated, … (image_errors.py)
+│   │   ├── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
+│   │   └── ImageTooLarge     413
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── NotHttp                   400  bytes that the server itself could not read as a request
-├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded
+├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded (access_errors.py)
 ├── Forbidden                 403  AdminOnly, ReadOnlyKey, ModelNotAllowed, HostRefused,
 │                                  CrossSiteRefused, LinkRefused, LinkExpired, HeaderRefused
+│                                  (access_errors.py)
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
@@ -56,7 +57,7 @@ class AppError(Exception):
 
     @property
     def cause(self) -> str:
-        """What a library said beneath it, in one line: for logs and shells, not for clients."""
+        """What a library said about it, in one line: for logs and shells, not for clients."""
         told = getattr(self.__cause__, "orig", None) or self.__cause__ or self
         return str(told).strip().partition("\n")[0] or type(told).__name__
 
@@ -84,46 +85,6 @@ class TooLargeForGpu(InvalidRequest):
     title = "Clip too large"
 
 
-class InvalidImage(InvalidRequest):
-    code = "invalid_image"
-    title = "Invalid image"
-
-
-class UnsupportedImage(InvalidImage):
-    code = "unsupported_image"
-    status = 415
-
-
-class TruncatedImage(InvalidImage):
-    code = "truncated_image"
-
-
-class AnimatedImage(InvalidImage):
-    code = "animated_image"
-
-
-class ImageOverLimits(InvalidImage):
-    """Its decoder crashed, hung, or took more than one image may take."""
-
-    code = "image_over_limits"
-
-
-class ImageTooLarge(InvalidImage):
-    code = "image_too_large"
-    status = 413
-    title = "Image too large"
-
-
-class ImageNotFetched(InvalidImage):
-    """The image behind a URL did not come, for the reason that an outbound error names."""
-
-    title = "Image not fetched"
-
-    def __init__(self, reason: AppError, *, param: str = "image.url") -> None:
-        super().__init__(f"{param}: {reason.message}", param=param)
-        self.code = reason.code
-
-
 class BodyTooLarge(InvalidRequest):
     code = "body_too_large"
     status = 413
@@ -142,90 +103,11 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class NotHttp(AppError):
-    """The connection carried something else, or a request that is framed wrongly."""
+    """The connection carried something else, or a request with wrong framing."""
 
     code = "not_http"
     status = 400
     title = "Not HTTP"
-
-
-class Unauthenticated(AppError):
-    status = 401
-    title = "Not authenticated"
-
-
-class MissingKey(Unauthenticated):
-    code = "missing_api_key"
-    title = "API key missing"
-
-
-class InvalidKey(Unauthenticated):
-    code = "invalid_api_key"
-    title = "API key not valid"
-
-
-class SessionEnded(Unauthenticated):
-    """A cookie whose session is over: by its time, by signing out, or with its key."""
-
-    code = "session_ended"
-    title = "Session ended"
-
-
-class Forbidden(AppError):
-    status = 403
-    title = "Forbidden"
-
-
-class AdminOnly(Forbidden):
-    code = "admin_only"
-    title = "For admins only"
-
-
-class ReadOnlyKey(Forbidden):
-    code = "read_only_key"
-    title = "The key may only read"
-
-
-class ModelNotAllowed(Forbidden):
-    """The key is limited to other models."""
-
-    code = "model_not_allowed"
-    title = "Model not allowed"
-
-
-class HostRefused(Forbidden):
-    """A name that some page of the web may have pointed here."""
-
-    code = "host_refused"
-    title = "Host refused"
-
-
-class CrossSiteRefused(Forbidden):
-    """A page of another site asks, by the browser of somebody who has access."""
-
-    code = "cross_site_refused"
-    title = "Cross-site request refused"
-
-
-class LinkRefused(Forbidden):
-    """A link to a file that we have not signed, or not for this file."""
-
-    code = "link_refused"
-    title = "Link not valid"
-
-
-class LinkExpired(Forbidden):
-    """A link of ours whose time is over, or whose owner's links were ended."""
-
-    code = "link_expired"
-    title = "Link expired"
-
-
-class HeaderRefused(Forbidden):
-    """Who is logged in was said by somebody who is not the login proxy."""
-
-    code = "login_header_refused"
-    title = "Login header refused"
 
 
 class NotFound(AppError):
@@ -270,7 +152,7 @@ class KeyRevoked(Conflict):
 
 
 class RotationUnderWay(Conflict):
-    """The key before the last rotation still works, and no third one may beside the two."""
+    """The key before the last rotation still works, so a third one may not begin."""
 
     code = "rotation_under_way"
     title = "The key is being rotated"
@@ -312,7 +194,7 @@ class QueueFull(AppError):
 
 
 class QuotaExceeded(AppError):
-    """The seconds that a key may ask for in a day are taken; Retry-After says when it ends."""
+    """The key's seconds or dollars for today are used up; Retry-After says when the day ends."""
 
     code = "quota_exceeded"
     status = 429
@@ -350,7 +232,7 @@ class StorageUnavailable(Unavailable):
 
 
 class StorageFull(StorageUnavailable):
-    """There is no room for more files, until some expire or the disk grows."""
+    """There is no space for more files, until some expire or the disk grows."""
 
     code = "storage_full"
     status = 507
@@ -358,26 +240,26 @@ class StorageFull(StorageUnavailable):
 
 
 class Starting(Unavailable):
-    """No worker has registered yet, so nobody can say which models there are."""
+    """No worker has registered yet, so the gateway knows no models."""
 
     code = "starting"
     title = "Starting"
 
 
 class CardsLost(Unavailable):
-    """Cards fell off the bus of their hosts; only readiness says so, jobs go on."""
+    """Cards fell off the bus of their hosts; only readiness reports it, and jobs go on."""
 
     code = "cards_lost"
 
 
 class WorkersFull(Unavailable):
-    """No worker has room for a clip; those that are being made will free theirs."""
+    """No worker has disk space for a clip; clips that are being made will free theirs."""
 
     code = "workers_full"
 
 
 class Busy(Unavailable):
-    """Every slot for this kind of work was taken for too long."""
+    """Every slot for this kind of work was in use for too long."""
 
     code = "busy"
 
@@ -389,7 +271,7 @@ class StillRendering(AppError):
 
 
 class LeaseLost(AppError):
-    """This worker no longer owns the job: throw the work away and delete your own keys."""
+    """This worker no longer owns the job: discard the work and delete your own keys."""
 
     code = "lease_lost"
 
@@ -401,7 +283,7 @@ class Drained(AppError):
 
 
 class PutOff(AppError):
-    """Who was asked takes no job now: hand it back uncharged, due in `retry_after_seconds`."""
+    """The server takes no job now: hand it back uncharged, due in `retry_after_seconds`."""
 
     code = "put_off"
 
@@ -458,14 +340,14 @@ class Stalled(RenderFailed):
 
 
 class Unreachable(RenderFailed):
-    """Who was to render it took no job, or gave no answer, for longer than anybody waits."""
+    """The server that renders it took no job, or gave no answer, for too long."""
 
     code = "remote_unavailable"
     retryable = True
 
 
 class Unforeseen(RenderFailed):
-    """Something no engine named: the log has it, the client a plain sentence."""
+    """An error that no engine names: the log has it, and the client gets a plain sentence."""
 
     code = "internal"
     retryable = True

@@ -1,17 +1,19 @@
-"""What a client sent, cut short enough to be said back in an error or a log."""
+"""A part of a client's input, short enough to repeat in an error or a log."""
 
 from collections.abc import Mapping
 from typing import Final
 
 MOST: Final = 60
-"""Characters of anything that is echoed; the whole may be as large as a body."""
+"""Characters of any repeated text; the whole may be as large as a body."""
 
 _LONGEST_NUMBER: Final = 200
-"""Bits: more digits than these are counted and not written, which takes their square."""
+"""Bits: numbers with more digits are counted and not written, because writing takes quadratic
+time."""
 
 
 def excerpt(value: object) -> str:
-    """Return the beginning of a value as Python would write it; costs the same for any size."""
+    """Return the beginning of a value as Python would write it; the cost is the same for any
+    size."""
     if isinstance(value, str | bytes):
         return _cut(repr(value[:MOST]), is_cut=len(value) > MOST)
     if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:

@@ -1,4 +1,4 @@
-"""The ids of rows, and how they are written outside."""
+"""The ids of rows, and how clients write them."""
 
 import re
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ def new_id() -> UUID:
 
 @dataclass(frozen=True)
 class PublicId:
-    """How the ids of one kind of row are written outside: `job_` and 32 hex digits.
+    """How clients write the ids of one kind of row: `job_` and 32 hex digits.
 
-    `missing` is what a client is told of an id that it has no row for.
+    `missing` is the message for an id that has no row.
     """
 
     prefix: str
@@ -34,7 +34,8 @@ class PublicId:
         """Return the id inside.
 
         Raises:
-            NotFound: it is no such id; the same answer as for a row that does not exist.
+            NotFound: it is not such an id; the answer is the same as for a row that does not
+                exist.
         """
         if not isinstance(text, str) or not text.startswith(self.prefix):
             raise self.not_found()
@@ -44,10 +45,10 @@ class PublicId:
         return UUID(hex=digits)
 
     def parse_query(self, text: str | None, param: str, *, wrong: str) -> UUID | None:
-        """Return the id inside a query's value, or None where the query has none.
+        """Return the id inside a query's value, or None if the query has none.
 
         Raises:
-            InvalidRequest: it is no such id; `wrong` says so.
+            InvalidRequest: it is not such an id; `wrong` is the message.
         """
         if text is None:
             return None

@@ -1,7 +1,7 @@
 """The one secret of an installation, and the keys that are derived from it for each purpose.
 
-Whoever learns a derived key can do what that purpose allows and nothing else: HKDF leads to no
-other purpose's key, nor back to the secret.
+Somebody who learns a derived key can do what that purpose allows and nothing else: HKDF does not
+lead to another purpose's key, nor back to the secret.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ MISSING: Final = (
 
 
 class Purpose(StrEnum):
-    """What a key is for; its name goes into the derivation and stays as it is for good."""
+    """What a key is for; its name goes into the derivation and must never change."""
 
     LINKS = "links"
     SESSIONS = "sessions"
@@ -30,7 +30,7 @@ class Purpose(StrEnum):
 
 
 class InstallationSecret:
-    """The secret and those before it that still count; the first makes what is new."""
+    """The secret, and earlier ones that are still valid; the first makes new keys and links."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         if not secrets:
@@ -42,14 +42,14 @@ class InstallationSecret:
         """Return the secret of these settings.
 
         Raises:
-            SystemExit: they name none; its sentence says how to make one.
+            SystemExit: they name no secret; the message says how to make one.
         """
         if not settings.secrets:
             raise SystemExit(MISSING)
         return cls(settings.secrets)
 
     def keys(self, purpose: Purpose) -> tuple[bytes, ...]:
-        """Return a purpose's keys: the first one makes what is new, each opens what it made."""
+        """Return a purpose's keys: the first makes new values, and each opens what it made."""
         return tuple(
             HKDF(
                 algorithm=SHA256(),

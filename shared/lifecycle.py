@@ -1,4 +1,4 @@
-"""The states of a job and the only list of what may follow what."""
+"""The states of a job, and the only list of which may follow which."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +29,8 @@ class Event(StrEnum):
 
 
 class Stage(StrEnum):
-    """What a running job is doing: for show and for stall limits, never a state."""
+    """The current work of a running job: for clients to see and for stall limits, never a
+    state."""
 
     LOADING = "loading"
     COMPILING = "compiling"
@@ -45,7 +46,8 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """Where an event may start and where it ends; no source means a new row."""
+    """The states in which an event may come, and the state that follows; no source means a new
+    row."""
 
     sources: frozenset[Status]
     target: Status
@@ -69,7 +71,7 @@ TRANSITIONS: Final[Mapping[Event, Transition]] = MappingProxyType(
 
 
 def after(status: Status, event: Event) -> Status:
-    """Return the status that `event` leads to from `status`.
+    """Return the status that follows `status` after `event`.
 
     Raises:
         TransitionRefused: the event is not legal in that status.

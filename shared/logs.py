@@ -1,4 +1,4 @@
-"""Structured logs: one line per event, ids as fields, never a secret, a prompt or a picture."""
+"""Structured logs: one line per event, ids as fields, never a secret, a prompt or an image."""
 
 import json
 import logging
@@ -63,9 +63,9 @@ def set_up(settings: Settings, *, process: str) -> None:
 
 
 def _look_up_no_more_than_is_shown() -> None:
-    """Have no line look for its caller, thread and process: a sixth of what a line takes.
+    """Make no line look up its caller, thread and process: that is a sixth of a line's time.
 
-    The switches are those of the "Optimization" of Python's logging HOWTO.
+    The switches are those of the section "Optimization" of Python's logging HOWTO.
     """
     logging._srcfile = None
     logging.logThreads = logging.logProcesses = False
@@ -78,7 +78,8 @@ _encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
-    """Return the line, by one encoder: json.dumps would make another for each."""
+    """Return the line, by one shared encoder, because json.dumps would make another for each
+    line."""
     return _encoder.encode(event)
 
 

@@ -1,7 +1,7 @@
 """Reads on the event loop: one statement, prepared once, on one connection and without a thread.
 
-Beside `db.py`, for what is asked hundreds of times a second: handing a read to a thread, and its
-answer back, costs more than the read.
+It stands beside `db.py`, for reads that come hundreds of times a second: handing a read to a
+thread, and its answer back, costs more than the read.
 """
 
 import asyncio
@@ -20,29 +20,37 @@ from shared.server_urls import connect_arguments
 _NAME: Final = b"read"
 _GOOD: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _NOT_MIGRATED: Final = ("42P01", "42703")
-"""The codes of a table and of a column that are not there."""
+"""The error codes of a missing table and of a missing column."""
 
 
 class LoopReads:
-    """Belongs to one event loop, and takes one question at a time.
+    """Belongs to one event loop, and does one read at a time.
 
-    It waits for the socket itself: psycopg's asynchronous connections, told to stop, first wait
-    for an answer, which a frozen server never gives.
+    It waits for the socket itself, because psycopg's asynchronous connections, when stopped, first
+    wait for an answer, which a frozen server never gives.
     """
 
-    def __init__(self, url: str, statement: str, *, deadline: timedelta, name: str) -> None:
-        """The statement takes `$1`, `$2` and so on, and finds one column, none of it NULL."""
+    def __init__(
+        self,
+        url: str,
+        statement: str,
+        *,
+        deadline: timedelta,
+        name: str,
+        patience_seconds: int = db.PATIENCE_SECONDS,
+    ) -> None:
+        """The statement takes `$1`, `$2` and so on, and returns one column without NULLs."""
         self._url = url
         self._statement = statement.encode()
         self._deadline = deadline
         self._name = name
-        self._connect_seconds = db.CONNECT_SECONDS
+        self._patience_seconds = patience_seconds
         self._server: _Server | None = None
         self.connections = 0
-        """How often it has connected: after that another server may answer."""
+        """How often it has connected: after a reconnect another server may answer."""
 
     async def values(self, *asked: str) -> list[str]:
-        """Return what the statement finds, as Postgres writes it.
+        """Return the values that the statement finds, as Postgres writes them.
 
         Raises:
             DatabaseUnavailable: the server is away, frozen or too slow, or lacks our tables.
@@ -58,11 +66,11 @@ class LoopReads:
             self.close()
             raise db.unanswered(error) from error
         except BaseException:
-            self.close()  # What it still says would be taken for the next answer.
+            self.close()  # The rest of this answer would be taken for the next one.
             raise
 
     def close(self) -> None:
-        """Let the connection go; the next question opens another."""
+        """Close the connection; the next read opens another."""
         server, self._server = self._server, None
         if server is not None:
             server.close()
@@ -71,7 +79,7 @@ class LoopReads:
         arguments: dict[str, Any] = {
             **connect_arguments(self._url),
             "autocommit": True,
-            "connect_timeout": self._connect_seconds,
+            "connect_timeout": self._patience_seconds,
             "application_name": self._name,
             "options": db.session_options(self._deadline, self._url),
         }
@@ -87,7 +95,7 @@ class LoopReads:
 
 
 class _Server:
-    """One open connection, whose every answer has so many seconds."""
+    """One open connection, whose every answer has a time limit."""
 
     def __init__(self, connection: psycopg.AsyncConnection, seconds: float) -> None:
         self._connection = connection
@@ -114,17 +122,17 @@ class _Server:
         self._pgconn.finish()
 
     async def _answered(self) -> list[PGresult]:
-        """Wait for all that the server says to what was sent.
+        """Wait for the server's whole answer.
 
         Raises:
             psycopg.OperationalError: the connection was closed.
-            TimeoutError: it says nothing.
+            TimeoutError: the server sends nothing.
             DatabaseUnavailable: the statement failed.
         """
         self._answer = self._loop.create_future()
         timer = self._loop.call_later(self._seconds, self._give_up, self._answer)
         try:
-            self._pgconn.flush()  # A question is far shorter than what the kernel takes at once.
+            self._pgconn.flush()  # A request is far shorter than what the kernel accepts at once.
             results = await self._answer
         finally:
             timer.cancel()
@@ -138,7 +146,7 @@ class _Server:
             answer.set_exception(TimeoutError())
 
     def _read(self) -> None:
-        """Take in what has arrived; an idle server that is readable has said goodbye."""
+        """Read what has arrived; an idle server that is readable has said goodbye."""
         try:
             self._pgconn.consume_input()
             while not self._pgconn.is_busy():

@@ -1,4 +1,5 @@
-"""Numbers and truths as JSON has them: `true` is no number, and 1 is neither true nor false."""
+"""Numbers and booleans as JSON has them: `true` is not a number, and 1 is neither true nor
+false."""
 
 from typing import Annotated, Any, Final
 
@@ -28,7 +29,7 @@ def _storable(value: int) -> int:
 
 
 Whole = Annotated[int, BeforeValidator(_no_truth), AfterValidator(_storable)]
-"""Digits in a text count as the number: forms send nothing else."""
+"""Digits in a text count as the number, because forms can send only texts."""
 
 Real = Annotated[float, BeforeValidator(_no_truth_either), Field(allow_inf_nan=False)]
 
@@ -44,10 +45,12 @@ _JSON_WORDS: Final = {
 
 
 def use_json_words(schema: Any) -> None:
-    """Have a schema name its limits as JSON Schema does: behind a validator pydantic does not.
+    """Make a schema name its limits as JSON Schema does, because pydantic does not do so after a
+    validator.
 
     Args:
-        schema: changed as it stands; what is named `properties` has names of fields and not words.
+        schema: changed in place; the keys of `properties` are field names and not JSON Schema
+            words.
     """
     if isinstance(schema, list):
         for each in schema:

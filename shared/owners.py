@@ -1,7 +1,7 @@
-"""Owners of jobs as rows, where there is more to say of one than its id.
+"""Owners of jobs as rows, for owners that have more than an id.
 
-Most owners have none: a key is its own owner, and so is the one house of anonymous callers and
-admins. A row is made for a login that a proxy vouches for, and when an owner's links are ended.
+Most owners have no row: a key is its own owner, and anonymous callers and admins are one owner. A
+row is made for a login of a login proxy, and when an owner's links are ended.
 """
 
 from typing import Final
@@ -12,8 +12,11 @@ from sqlalchemy import Connection, text
 from shared.db import Database
 from shared.ids import new_id
 
+ANONYMOUS: Final = UUID(int=0)
+"""The one owner while no key exists."""
+
 LINK_EPOCH: Final = "coalesce((SELECT link_epoch FROM owners WHERE owners.id = jobs.owner_id), 0)"
-"""Of a job's owner; a link carries the number that was current when it was made."""
+"""Of a job's owner; a link contains the number that was current when it was made."""
 
 BATCH_LINK_EPOCH: Final = LINK_EPOCH.replace("jobs.", "batches.")
 """Of a batch's owner."""
@@ -26,7 +29,7 @@ class Owners:
         self._db = db
 
     def of_login(self, login: str) -> UUID:
-        """Return the owner that belongs to a login, the same each time; make it at the first."""
+        """Return the owner of a login, always the same one; the first call makes it."""
         with self._db.autocommit() as connection:
             found = connection.execute(_FIND, {"login": login}).scalar()
             if found is None:
@@ -36,13 +39,14 @@ class Owners:
 
 
 def end_links(connection: Connection, owner_id: UUID) -> None:
-    """Have every link to this owner's files, made until now, open nothing more."""
+    """End every link to this owner's files that was made until now."""
     connection.execute(_END_LINKS, {"id": owner_id})
 
 
 _FIND: Final = text("SELECT id FROM owners WHERE login = :login")
 
-# The update changes nothing: with DO NOTHING the second of two at once would get no row.
+# The update changes nothing, but with DO NOTHING the second of two concurrent inserts would return
+# no row.
 _MAKE: Final = text("""
 INSERT INTO owners (id, login) VALUES (:id, :login)
 ON CONFLICT (login) DO UPDATE SET login = EXCLUDED.login

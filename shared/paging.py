@@ -1,4 +1,4 @@
-"""Parts of listings: which one is asked for, and which one was found."""
+"""Pages of listings: the page asked for, and the page found."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """Which part of a listing is asked for."""
+    """The part of a listing that is asked for."""
 
     limit: int
     after: UUID | None = None
@@ -19,12 +19,12 @@ class Cut:
 
 @dataclass(frozen=True)
 class Page(Generic[T]):
-    """Items in the order asked for; `has_more` says whether others follow."""
+    """Items in the order asked for; `has_more` says whether more items follow."""
 
     items: Sequence[T]
     has_more: bool
 
     @classmethod
     def of(cls, found: Sequence[T], cut: Cut) -> "Page[T]":
-        """Return the page of what a statement found that asked for one item more."""
+        """Return the page of a statement's result that asked for one item more."""
         return Page(found[: cut.limit], has_more=len(found) > cut.limit)

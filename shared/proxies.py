@@ -1,4 +1,4 @@
-"""Proxies of the environment: for the way out, never to our own servers or this machine."""
+"""Proxies of the environment: used for the internet, never for our own servers or this machine."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -13,13 +13,13 @@ LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment for a process that has no business outside."""
+    """Return the environment for a process that needs no connection to the internet."""
     hidden = _NAMES | {_EXCEPT}
     return {name: value for name, value in environment.items() if name.lower() not in hidden}
 
 
 def sparing_own_servers(environment: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """Return what to set for a process that may download: its proxy is for other hosts."""
+    """Return the settings for a process that may download: its proxy is used for other hosts."""
     urls = (settings.s3_endpoint, settings.redis_url.get_secret_value())
     own = [host for url in urls if (host := _host(url))]
     own += postgres_servers(settings.database_url.get_secret_value())[0]
@@ -33,4 +33,4 @@ def _host(url: str) -> str | None:
     try:
         return urlsplit(url).hostname
     except ValueError:
-        return None  # Its driver reads more spellings than this does.
+        return None  # The server's driver reads more spellings than this does.

@@ -1,4 +1,5 @@
-"""The addresses of the servers, as providers write them, in the one spelling that we use."""
+"""The addresses of the servers, in any spelling that providers use, in the one spelling that we
+use."""
 
 import re
 from typing import Any, Final
@@ -25,7 +26,7 @@ def postgres_url(given: str) -> str:
     """Return the address as SQLAlchemy takes it, with the driver that is installed here.
 
     Raises:
-        ValueError: it is no address of a Postgres; the message repeats nothing of a password.
+        ValueError: it is not an address of Postgres; the message repeats no part of a password.
     """
     scheme, mark, rest = given.strip().partition("://")
     if not mark or scheme.lower() not in POSTGRES:
@@ -65,7 +66,7 @@ def redis_url(given: str) -> str:
     """Return the address, which redis-py and Celery read alike.
 
     Raises:
-        ValueError: it is none that both can use.
+        ValueError: they cannot both use it.
     """
     url = given.strip()
     scheme, mark, rest = url.partition("://")

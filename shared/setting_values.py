@@ -1,4 +1,4 @@
-"""What the values of settings may be; each refusal says what would be right."""
+"""Checks of the values of settings; each error says what would be right."""
 
 import math
 import re
@@ -15,7 +15,7 @@ LONGEST_SECONDS: Final = 100 * 365 * 24 * 3600
 PROVIDERS: Final = ("runway", "fal")
 
 MOST_WARM_SHAPES: Final = 8
-"""Each takes minutes to compile, before its worker takes a job."""
+"""Each shape takes minutes to compile, before its worker takes a job."""
 
 LOG_LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
@@ -54,7 +54,8 @@ def listed(value: str) -> tuple[str, ...]:
 
 
 def nothing_is_none(value: object) -> object:
-    return None if value == "" else value  # `.env` files have lines that end at the sign.
+    # `.env` files have lines that end after the equals sign.
+    return None if value == "" else value
 
 
 def postgres_is_named(value: SecretStr) -> SecretStr:
@@ -76,15 +77,15 @@ def admin_key_is_long(value: SecretStr | None) -> SecretStr | None:
     text = "" if value is None else value.get_secret_value()
     if text and not _ADMIN_KEY.fullmatch(text):
         raise ValueError("it takes 24 visible ASCII characters or more, and no blanks")
-    return value if text else None  # A `SecretStr("")` is nothing too.
+    return value if text else None  # A `SecretStr("")` counts as no value too.
 
 
 def secrets_are_long(value: SecretStr | None) -> SecretStr | None:
     parts = listed("" if value is None else value.get_secret_value())
     if not all(_SECRET.fullmatch(part) for part in parts):
         raise ValueError(
-            "it takes 32 visible ASCII characters or more, or a comma list of such: the first"
-            " one signs, and each is believed"
+            "it takes 32 visible ASCII characters or more, or a comma list of such: the first one"
+            " signs, and links of each are accepted"
         )
     return value if parts else None
 
@@ -123,7 +124,7 @@ def header_is_one(value: str | None, others: ValidationInfo) -> str | None:
         )
     if value and not listed(others.data.get("trusted_proxy", "")):
         raise ValueError(
-            "it is believed from STILLREEL_TRUSTED_PROXY alone; name the login proxy's address"
+            "it is accepted only from STILLREEL_TRUSTED_PROXY; name the login proxy's address"
             " there, like 10.1.2.3/32"
         )
     return value

@@ -35,14 +35,15 @@ MOST_REMOTE_JOBS: Final = 256
 """Each is a thread and a connection to the database in one process."""
 
 SECRETS_DIR_VARIABLE: Final = "STILLREEL_SECRETS_DIR"
-"""Names a folder of files called like the fields; what is set elsewhere wins over them."""
+"""Names a folder of files that are named like the fields; values from other sources win over
+them."""
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
-"""Where only programs of this machine can ask."""
+"""Addresses that only programs of this machine can reach."""
 
 
-# The library's reader has looked at the file before ours takes its place; what it does not
-# understand in it is no news.
+# The library's reader reads the file before ours replaces it, so its complaints about the file are
+# of no use.
 logging.getLogger("dotenv.main").setLevel(logging.ERROR)
 
 
@@ -70,7 +71,8 @@ class Settings(BaseSettings):
         extra="ignore",
         frozen=True,
         allow_inf_nan=False,
-        hide_input_in_errors=True,  # It may be a secret: one field's error shows all of them.
+        # The value may be a secret, and the error of one field shows the values of all.
+        hide_input_in_errors=True,
     )
 
     database_url: SecretStr = SecretStr("postgresql+psycopg://stillreel@127.0.0.1:5432/stillreel")
@@ -159,7 +161,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         folder = os.environ.get(SECRETS_DIR_VARIABLE)
         if folder and not Path(folder).is_dir():
-            # The library only warns; a process would then run on with the defaults' passwords.
+            # The library only warns; a process would then go on with the default passwords.
             raise SettingsError(f"{SECRETS_DIR_VARIABLE} names {folder}, which is not a folder")
         files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
@@ -203,7 +205,7 @@ class Settings(BaseSettings):
 
     @property
     def own_url(self) -> str:
-        """Where links begin that are made without a request, as in webhooks."""
+        """The beginning of links that are made without a request, as in webhooks."""
         host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 (compared)
         if ":" in host:
             host = f"[{host}]"
@@ -211,7 +213,7 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The installation's secret, and after it those before it that still count."""
+        """The installation's secret, and after it the earlier ones that are still valid."""
         return listed("" if self.secret is None else self.secret.get_secret_value())
 
     @property
@@ -220,7 +222,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def trusted_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Where the login proxy sends from."""
+        """The addresses of the login proxy."""
         return tuple(ip_network(part) for part in listed(self.trusted_proxy))
 
     @cached_property
@@ -229,7 +231,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def own_ports(self) -> frozenset[int]:
-        """Where this service's own parts listen; 80 and 443 are everybody's."""
+        """The ports on which this service's own parts listen; 80 and 443 are not counted."""
         parts = {
             self.port,
             *postgres_servers(self.database_url.get_secret_value())[1],
@@ -240,22 +242,22 @@ class Settings(BaseSettings):
 
     @cached_property
     def inner_ports(self) -> frozenset[int]:
-        """Where the servers' parts listen that no other setting names."""
+        """The ports of the servers' inner parts that no other setting names."""
         return frozenset(map(int, listed(self.closed_ports)))
 
     @cached_property
     def send_images_to_providers(self) -> frozenset[str]:
-        """Providers that pictures and prompts may be sent to."""
+        """Providers to which images and prompts may be sent."""
         return frozenset(listed(self.send_images_to))
 
     @property
     def paid_micros_per_day(self) -> int:
-        """What a key may spend on hosted models a UTC day, in millionths of a dollar."""
+        """What a key may spend on hosted models in a UTC day, in millionths of a dollar."""
         return round(self.paid_usd_per_day * 1_000_000)
 
     @property
     def weights_folder(self) -> Path:
-        """Where downloaded weights lie, in a folder for each engine."""
+        """The folder of downloaded weights, with a folder for each engine."""
         return self.weights_dir or self.data_dir / "weights"
 
     @property
@@ -287,7 +289,7 @@ class Settings(BaseSettings):
 
     @cached_property
     def warm_clips(self) -> tuple[tuple[int, int, int], ...]:
-        """Width, height and frames of each clip that is compiled for."""
+        """Width, height and frames of each clip to compile for."""
         sizes = ([int(size) for size in part.split("x")] for part in listed(self.warm_shapes))
         return tuple((width, height, frames) for width, height, frames in sizes)
 
@@ -297,7 +299,7 @@ class Settings(BaseSettings):
 
 
 def _port(url: str, *, usual: int) -> int:
-    """Return the port a service's URL names; its driver reads more spellings than this does."""
+    """Return the port in a service's URL; its driver reads more spellings than this does."""
     try:
         return urlsplit(url).port or usual
     except ValueError:

@@ -8,9 +8,9 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 def on_stop(handler: Handler) -> None:
-    """Call the handler where the process is asked to stop, or its terminal is closed.
+    """Call the handler when the process is asked to stop, or its terminal is closed.
 
-    A hangup that whoever started it had ignored, as nohup does, stays ignored.
+    If the hangup signal was ignored at the start, as under nohup, it stays ignored.
     """
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)

@@ -1,4 +1,4 @@
-"""SeaweedFS' `security.toml`: its inner ports talk to whoever shows our certificate, no other."""
+"""SeaweedFS' `security.toml`: its inner ports accept only peers that show our certificate."""
 
 import hashlib
 import json
@@ -17,8 +17,8 @@ SIGNED: Final = ("jwt.signing", "jwt.filer_signing", "jwt.filer_signing.read")
 def security_toml(*, authority: str, pair: str, signing_key: str) -> str:
     """Return the file's text: mutual TLS on every inner port, HTTP and gRPC, and JWT on top.
 
-    Its paths are files of `shared.certificates.Certificates`. SeaweedFS looks for it in its
-    working folder first; where it finds none, every port is open to everybody.
+    Its paths are files of `shared.certificates.Certificates`. SeaweedFS first looks for it in its
+    working folder; if it finds none, every port is open to everybody.
 
     Args:
         authority, pair: the paths; relative ones begin at the working folder.
@@ -29,10 +29,10 @@ def security_toml(*, authority: str, pair: str, signing_key: str) -> str:
 
 def _lines(authority: str, pair: str, signing_key: str) -> Iterator[str]:
     for section in SIGNED:
-        # A token for one of them is worth nothing at another.
+        # A token for one part is not valid for another.
         key = hashlib.sha256(f"{section}:{signing_key}".encode()).hexdigest()
         yield from (f"[{section}]", f'key = "{key}"')
-    # A JSON string is a TOML string, whatever signs the path has.
+    # A JSON string is a TOML string, whatever characters the path has.
     shown, ca = [f"{name} = {json.dumps(pair)}" for name in ("cert", "key")], json.dumps(authority)
     yield from ("[grpc]", f"ca = {ca}")
     for server in GRPC:

@@ -1,7 +1,7 @@
-"""Figures of what ended, which go on growing when rows are purged, from bounded queries.
+"""Counts of ended jobs and tries, which keep growing when rows are purged, from bounded queries.
 
-What ended is counted once, by the keeper, into a row for each engine and outcome. A scrape adds
-what has ended since, which is some minutes' work however old the installation is.
+The keeper counts each end once, into a row for each engine and outcome. A scrape adds what has
+ended since, which is some minutes' rows however old the installation is.
 """
 
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from sqlalchemy import Connection, text
 from shared.db import Database
 
 MARGIN: Final = timedelta(seconds=60)
-"""Longer than any transaction lives (shared/db.py): what ended before this can be seen by now."""
+"""Longer than any transaction lives (shared/db.py): all that ended before this is visible now."""
 
 STEP: Final = timedelta(days=1)
-"""So much is counted at a time, where no keeper ran for long."""
+"""Rows that are counted at a time, if no keeper ran for long."""
 
 SHOWN: Final = 100_000
-"""Rows that wait are counted up to this many."""
+"""Waiting rows are counted up to this many."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How many jobs of an engine ended so, and the seconds that their renders took."""
+    """How many jobs of an engine ended in this way, and the seconds that their renders took."""
 
     engine: str
     status: str
@@ -39,7 +39,7 @@ class Tallies:
     def count(self) -> bool:
         """Count what ended; return whether there is more to count at once.
 
-        Two keepers take turns: the mark is locked while one counts.
+        Two keepers take turns, because the mark is locked while one counts.
         """
         with self._db.begin() as connection:
             _count_tries(connection)
@@ -82,7 +82,7 @@ def _count_jobs(connection: Connection) -> bool:
 
 _LOCK_JOBS: Final = text("SELECT FROM tally_marks WHERE name = 'jobs' FOR UPDATE")
 
-# Nothing to do where the last look was less than the margin ago, as another keeper's may be.
+# Nothing to do if the last look was less than the margin ago, as another keeper's may be.
 _LOCK_TRIES: Final = text("""
 SELECT until_id, seen_id FROM tally_marks
 WHERE name = 'tries' AND until_at < clock_timestamp() - :margin FOR UPDATE
@@ -105,8 +105,8 @@ SET count = t.count + excluded.count, seconds = t.seconds + excluded.seconds
 
 _MARK_JOBS: Final = text("UPDATE tally_marks SET until_at = :until WHERE name = 'jobs'")
 
-# Ids are drawn in order but committed in any: those up to what was the newest at the last look,
-# a minute ago, are all there or never come.
+# Ids are drawn in order but committed in any order: those up to the newest at the last look, a
+# minute ago, are all visible now or will never be.
 _COUNT_TRIES: Final = text("""
 INSERT INTO tallies AS t (name, engine, outcome, count)
 SELECT 'tries', '', CASE WHEN error IS NULL THEN 'delivered' ELSE 'failed' END, count(*)

@@ -1,4 +1,4 @@
-"""Files that clients send ahead of the jobs that use them; unused ones expire."""
+"""Files that clients send before the jobs that use them; unused ones expire."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,16 +12,16 @@ from shared.errors import QueueFull
 from shared.ids import PublicId, new_id
 from shared.jobs.storage_keys import upload_key
 
-UPLOAD_ID: Final = PublicId("upload_", "no such upload, or its time is over")
+UPLOAD_ID: Final = PublicId("upload_", "no such upload, or it has expired")
 parse_upload_id: Final = UPLOAD_ID.parse
 no_such_upload: Final = UPLOAD_ID.not_found
 
 LIVES: Final = timedelta(hours=24)
 MAX_LIVE: Final = 500
-"""Uploads of one owner that are not over; with the largest files that is 16 GiB."""
+"""Live uploads of one owner; with the largest files they take 16 GiB."""
 
 GRACE: Final = timedelta(minutes=5)
-"""A store may take a form's last bytes after the time that the form was good for."""
+"""A store may receive a form's last bytes after the form's time has ended."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,16 @@ class Upload:
 
 
 class Uploads:
-    """The rows of uploads; the files lie in the storage under `Upload.key`."""
+    """The rows of uploads; the files are in the storage under `Upload.key`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def create(self, owner_id: UUID, *, kind: str, max_bytes: int) -> Upload:
-        """Return a new place for a file.
+        """Return a new upload.
 
         Raises:
-            QueueFull: the owner has as many as one may.
+            QueueFull: the owner has reached the limit.
         """
         values = {
             "id": new_id(),
@@ -77,7 +77,7 @@ class Uploads:
         """Return an owner's upload.
 
         Raises:
-            NotFound: foreign, expired and missing ones alike.
+            NotFound: foreign, expired and missing uploads alike.
         """
         values = {"id": upload_id, "owner_id": owner_id}
         with self._db.autocommit() as connection:
@@ -87,7 +87,7 @@ class Uploads:
         return _upload(row)
 
     def end(self, upload_id: UUID, *, owner_id: UUID) -> Upload:
-        """Let an upload's time be over now; the keeper removes what is left of it.
+        """End an upload now; the keeper removes its file.
 
         Raises:
             NotFound: as `get`.
@@ -100,7 +100,7 @@ class Uploads:
         return _upload(row)
 
     def over(self, limit: int) -> list[Upload]:
-        """Return uploads whose time is over and whose files nobody can be sending any more."""
+        """Return expired uploads whose files nobody can still be sending."""
         with self._db.autocommit() as connection:
             values = {"limit": limit, "grace": GRACE, "lives": LIVES}
             rows = connection.execute(_OVER, values).mappings()
@@ -131,7 +131,7 @@ _END: Final = text(
     "UPDATE uploads SET expires_at = clock_timestamp()"
     " WHERE id = :id AND owner_id = :owner_id AND expires_at > clock_timestamp() RETURNING *"
 )
-# A form that a store honours may still be used after its upload was deleted.
+# A store may accept a form also after its upload was deleted.
 _OVER: Final = text(
     "SELECT * FROM uploads WHERE expires_at < clock_timestamp() - :grace"
     " AND created_at < clock_timestamp() - :lives - :grace"

@@ -1,4 +1,4 @@
-"""What is wrong with settings, in sentences that name no value."""
+"""Sentences about wrong settings; they show no value."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 PREFIX: Final = "STILLREEL_"
 
 ELSEWHERE: Final = ("BIND", "MODELS", "CLOSE_INSIDE", "SECRETS_DIR", "REMOTE_ENGINES")
-"""What only Compose and the start of a process read."""
+"""Names that only Compose and the start of a process read."""
 
 
 def wrong_settings(error: ValidationError) -> str:
@@ -21,7 +21,7 @@ def wrong_settings(error: ValidationError) -> str:
 
 
 def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each variable that is named like a setting and is none.
+    """Yield a sentence for each variable whose name is like that of a setting, but is none.
 
     Args:
         given: names of variables, ours and others.
@@ -32,14 +32,12 @@ def misspelled_settings(given: Iterable[str], known: Iterable[str]) -> Iterator[
         name = variable.removeprefix(PREFIX)
         if name != variable and name not in names:
             nearest = difflib.get_close_matches(name, names, n=1)
-            hint = (
-                f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and counts for nothing"
-            )
+            hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else ", and has no effect"
             yield f"{variable} is no setting{hint}"
 
 
 def open_to_strangers(host: str) -> str:
-    """Return why a gateway does not listen there before there is a key, and what helps."""
+    """Return why a gateway does not listen there before there is a key, and what to do."""
     return (
         f"STILLREEL_HOST {host} is not loopback, and there is no API key; make one"
         " (`make key NAME=cms` while it runs on loopback, or `python -m api keys create cms`),"
@@ -48,7 +46,7 @@ def open_to_strangers(host: str) -> str:
 
 
 def _in_words(kind: str, message: str, context: Mapping[str, Any] | None) -> str:
-    """Return pydantic's finding as ours would be said; it has no value in it."""
+    """Return pydantic's finding in our words; it contains no value."""
     if kind == "value_error":
         return str((context or {})["error"])
     said = message.partition(", unable to")[0].replace("Input should be", "it should be")

@@ -23,9 +23,10 @@ ONLY_IN = {
         "shared/jobs/preview_store.py",
         "worker/bells.py",
         "api/monitoring/readiness.py",
+        "bench/bare_gateway.py",  # What the gateway is compared with does all of it by itself.
     },
 }
-WRITES_A_STATUS = {"shared/jobs/sql.py"}
+WRITES_A_STATUS = {"shared/jobs/sql.py", "bench/bare_gateway.py"}
 WEB_CLIENTS = {
     *("requests", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "aiohttp", "pycurl"),
     *("http.client", "urllib.request", "xmlrpc", "websockets", "ftplib", "smtplib", "imaplib"),
@@ -53,6 +54,7 @@ def sources() -> Sequence[tuple[str, ast.Module]]:
     ]
 
 
+@functools.cache
 def imported(tree: ast.Module) -> set[str]:
     names = set()
     for node in ast.walk(tree):
@@ -137,6 +139,41 @@ def test_a_room_imports_from_rooms_below_it_only() -> None:
     assert upward == set()
 
 
+LARGEST_FILE = 400
+LONGEST_FUNCTION = 50
+
+
+@pytest.mark.parametrize("folder", [*PACKAGES, "client", "alembic", "tests"])
+def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> None:
+    """The way out is the noun that is missing; migrations are read once and stay as they were."""
+    found = [
+        too_long
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for too_long in lengths_over(path.relative_to(ROOT).as_posix(), path.read_text())
+    ]
+    assert found == []
+
+
+def lengths_over(path: str, code: str) -> Iterator[str]:
+    """Yield what of a file has more lines than it may."""
+    lines = code.count("\n")
+    if lines > LARGEST_FILE:
+        yield f"{path} has {lines} lines"
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            lines = node.end_lineno - node.lineno + 1
+            if lines > LONGEST_FUNCTION:
+                yield f"{path}: {node.name} has {lines} lines"
+
+
+def test_what_is_too_long_would_be_seen() -> None:
+    body = "    pass\n" * LONGEST_FUNCTION
+    assert list(lengths_over("a.py", f"def short():\n{body[9:]}")) == []
+    assert list(lengths_over("a.py", f"async def long():\n{body}")) == ["a.py: long has 51 lines"]
+    assert list(lengths_over("a.py", "\n" * 401)) == ["a.py has 401 lines"]
+
+
 def modules_of(tree: ast.Module) -> Iterator[str]:
     """Yield each module that is imported, also as a name of its package."""
     for node in ast.walk(tree):
@@ -172,9 +209,19 @@ def test_nothing_unpickles() -> None:
     assert users == set()
 
 
-@pytest.mark.parametrize("module", ["api.app", "worker.keeper.__main__", "worker.__main__"])
-def test_it_starts_without_the_model_libraries(module: str) -> None:
-    script = f"import sys, {module}; print([m for m in {MODEL_LIBRARIES!r} if m in sys.modules])"
+def test_no_process_starts_with_a_model_library_nor_the_gateway_with_the_worker() -> None:
+    """One process imports them one after another: each start of Python takes a second."""
+    script = (
+        "import importlib, json, sys\n"
+        "def met(*names): return sorted({name.split('.')[0] for name in sys.modules} & {*names})\n"
+        f"models, found = {sorted(MODEL_LIBRARIES)!r}, []\n"
+        "for name in ('api.app', 'api.__main__'): importlib.import_module(name)\n"
+        "found += met(*models, 'numpy', 'worker')\n"
+        "for name in ('worker.keeper.__main__', 'worker.__main__'):\n"
+        "    importlib.import_module(name)\n"
+        "    found += [name for _ in met(*models)]\n"
+        "print(json.dumps(found))\n"
+    )
     answer = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
@@ -244,8 +291,11 @@ def test_nothing_waits_with_select() -> None:
         path
         for path, tree in sources()
         for node in ast.walk(tree)
-        if ast.unparse(node) in {"select.select", "from select import select"}
-        or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        if isinstance(node, ast.Attribute | ast.ImportFrom)
+        and (
+            ast.unparse(node) in {"select.select", "from select import select"}
+            or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        )
     }
     assert guilty == set()
 

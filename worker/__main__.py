@@ -5,6 +5,7 @@ import os
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,7 @@ from worker.supervisor.supervisor import Supervisor
 __all__ = ["find_places", "find_worker_configs", "main"]
 
 find_places = find_worker_configs
-"""The name that scripts of operators know it by."""
+"""Operators' scripts use this name."""
 
 ROUND_SECONDS: Final = 0.2
 DATABASE_DEADLINE: Final = timedelta(seconds=4)
@@ -38,7 +39,7 @@ DATABASE_DEADLINE: Final = timedelta(seconds=4)
 _log = structlog.get_logger(__name__)
 
 
-def main() -> int:
+def main(watch_cards: Callable[..., CardWatch] = CardWatch) -> int:
     settings = read_settings()
     set_up(settings, process="supervisor")
     asked_to_stop = threading.Event()
@@ -59,7 +60,7 @@ def main() -> int:
         for config in hall.lost:
             _log.error("card_lost", worker=config.worker, reason=config.device_name)
         with contextlib.closing(_LostJobReclaimer(settings)) as undertaker:
-            cards = CardWatch(
+            cards = watch_cards(
                 [*hall.configs, *hall.lost],
                 [config.worker for config in hall.lost],
                 look=find_gpus,
@@ -81,21 +82,21 @@ def main() -> int:
 
 
 class _LostJobReclaimer:
-    """Takes back what a dead child held; where that fails, its successor does it."""
+    """Takes back the jobs of a dead child; if that fails, its successor does so."""
 
     def __init__(self, settings: Settings) -> None:
         self._max_attempts = settings.max_attempts
         self.db = Database(
             settings.database_url.get_secret_value(),
             deadline=DATABASE_DEADLINE,
-            pool_size=2,  # The second shows lost cards, which has to hold nothing up.
+            pool_size=2,  # The second connection shows lost cards, which must not delay anything.
             name="supervisor",
         )
         self._bell = Bell(settings.redis_url.get_secret_value())
         self._jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
 
     def give_up(self, worker: str) -> None:
-        """Queue again what a child held that died, and charge its death."""
+        """Queue again the jobs of a child that died, and charge its death."""
         try:
             crashpoint("before_give_up")
             lost = self._jobs.give_up(worker=worker, max_attempts=self._max_attempts)
@@ -108,7 +109,7 @@ class _LostJobReclaimer:
             self._bell.ring(job.engine)
 
     def hand_back(self, worker: str) -> None:
-        """Queue again what a child held whose drain was cut short, uncharged."""
+        """Queue again, uncharged, the jobs of a child whose drain was cut short."""
         try:
             held = self._jobs.hand_back_all(worker=worker)
         except DatabaseUnavailable:

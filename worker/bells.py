@@ -1,8 +1,8 @@
-"""The way of a bell from Redis into Celery: a kombu transport whose only messages are bells.
+"""The way of a bell from Redis to Celery: a kombu transport whose only messages are bells.
 
-A thread of its own takes the bells, so that nothing that lies in Redis, and no Redis that hangs,
-reaches Celery's main process: that process holds the child, and with it the loaded model. What
-a bell holds is not read: Celery gets a message that was made here.
+A thread of its own takes the bells, so that neither bad data in Redis nor a Redis that hangs can
+reach Celery's main process, because that process holds the child, and with it the loaded model.
+The content of a bell is not read: Celery gets a message that was made here.
 """
 
 import json
@@ -23,20 +23,21 @@ from worker.supervisor.heartbeat_file import HeartbeatFile
 
 TASK: Final = "answer_bell"
 QUEUE: Final = "bells"
-"""The one queue that Celery knows of: behind it is each engine's list in Redis."""
+"""The one queue that Celery knows; behind it are the lists of all engines in Redis."""
 
 WAIT: Final = timedelta(seconds=1)
 RETRY_SECONDS: Final = 1.0
 LISTEN_AGAIN_SECONDS: Final = 0.02
-"""How soon after it became idle a worker listens again: it has just looked at the table."""
+"""How soon after it became idle a worker listens again, because it has just looked at the
+table."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Listener:
-    """Takes bells in a thread, for a worker that is idle; each makes `reader` readable.
+    """Takes bells in a thread, for an idle worker; each bell makes `reader` readable.
 
-    A busy worker's bells are left to the others: it looks at the table when it has rendered.
+    A busy worker leaves bells to the others: it looks at the table after its render.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Listener:
         self._thread.start()
 
     def clear(self) -> None:
-        """Forget the bells heard so far: one look at the table answers them all."""
+        """Forget the bells heard so far, because one look at the table answers all of them."""
         os.read(self.reader, 4096)
 
     def stop(self) -> None:
@@ -71,7 +72,8 @@ class Listener:
                     _log.warning("bells_lost", reason=type(error).__name__)
                 self._is_deaf = True
                 self._stopped.wait(RETRY_SECONDS)
-            except Exception:  # The edge of this thread: the worker looks by itself meanwhile.
+            # The edge of this thread: meanwhile the worker looks at the table by itself.
+            except Exception:
                 _log.exception("bells_lost")
                 self._stopped.wait(RETRY_SECONDS)
 
@@ -82,7 +84,8 @@ class Listener:
             self._is_deaf = False
         if engine is None:
             return
-        if not self._heartbeat_file.is_idle:  # It looked by itself meanwhile; another may be idle.
+        # The worker looked by itself meanwhile; another one may be idle.
+        if not self._heartbeat_file.is_idle:
             put_back(self._redis, engine)
             return
         self._heartbeat_file.is_idle = False  # Until it has looked again.
@@ -90,9 +93,9 @@ class Listener:
 
 
 class Channel(virtual.Channel):
-    """A channel on which nothing can be sent."""
+    """A channel that sends nothing."""
 
-    do_restore = False  # A bell that dies with its worker is missed by nobody.
+    do_restore = False  # If a bell is lost with its worker, nothing depends on it.
 
     def _get(self, queue: str, timeout: float | None = None) -> Mapping[str, Any]:
         raise virtual.base.Empty
@@ -108,7 +111,8 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Celery's door to the bells; its options are a listener's `redis_url`, `engines`, `slot`."""
+    """Celery's access to the bells; its options are a listener's `redis_url`, `engines`,
+    `slot`."""
 
     Channel = Channel
     driver_type = driver_name = "bells"
@@ -122,7 +126,7 @@ class Transport(virtual.Transport):
         return "1"
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:
-        """Deliver from Celery's loop what the listener hears."""
+        """Deliver the listener's bells from Celery's loop."""
         options = self.client.transport_options
         heartbeat_file = HeartbeatFile(Path(options["slot"]))
         self._listener = Listener(options["redis_url"], options["engines"], heartbeat_file)
@@ -142,7 +146,7 @@ class Transport(virtual.Transport):
 
 
 def message() -> dict[str, Any]:
-    """Return a call of the task in Celery's message protocol 2."""
+    """Return a call of the task, as a message of Celery's protocol 2."""
     task_id = str(uuid4())
     return {
         "body": json.dumps([[], {}, {}]),

@@ -22,7 +22,7 @@ config = WorkerConfig.from_environment()
 app = Celery("stillreel", set_as_current=False)
 app.conf.update(
     imports=["worker.tasks"],
-    # Celery itself meets no Redis: what it is told there was taken and checked by `bells`.
+    # Celery itself does not use Redis: `bells` takes and checks its messages.
     broker_url="bells://localhost",
     broker_transport="worker.bells:Transport",
     broker_transport_options={
@@ -36,9 +36,9 @@ app.conf.update(
     worker_pool="prefork",
     worker_concurrency=1,
     worker_pool_start_method="spawn",
-    # Postgres holds the job and its lease; a bell that is lost is missed by nobody.
+    # Postgres holds the job and its lease; nothing depends on a bell.
     task_acks_late=False,
-    # By default a replacement child that is not up in 4 s is killed, again and again.
+    # By default a replacement child that has not started in 4 s is killed, again and again.
     worker_proc_alive_timeout=900,
     worker_send_task_events=False,
     worker_enable_remote_control=False,
@@ -55,7 +55,7 @@ _log = structlog.get_logger(__name__)
 
 
 def render_loop() -> "RenderLoop":
-    """Return this child's render loop, started when the child came up."""
+    """Return this child's render loop, started when the child started."""
     return _running[0]
 
 
@@ -66,18 +66,18 @@ def _set_up_logging(**_: Any) -> None:
 
 @signals.worker_process_init.connect
 def _child_came_up(**_: Any) -> None:
-    # The parent only hands out bells: it starts without numpy, boto3 and engines.
+    # The parent only passes bells on, so it starts without numpy, boto3 and engines.
     from worker.render.context import open_context
     from worker.render.render_loop import RenderLoop
 
-    # Whoever signals all processes at once means the supervisor, which drains; to die here
-    # would lose the render. Celery leaves an ignored signal alone.
+    # A signal to all processes at once is meant for the supervisor, which drains; if this process
+    # died here, the render would be lost. Celery leaves an ignored signal alone.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     set_up(settings, process=config.worker)
     try:
         _running.append(RenderLoop(open_context(settings, config)))
     except Exception:
-        # Celery would log it and keep a child that can answer no bell.
+        # Otherwise Celery would log it and keep a child that can answer no bell.
         _log.exception("worker_did_not_open", next_try_seconds=REOPEN_SECONDS)
         time.sleep(REOPEN_SECONDS)
         os._exit(1)
@@ -85,6 +85,7 @@ def _child_came_up(**_: Any) -> None:
 
 @signals.worker_process_shutdown.connect
 def _child_goes_down(**_: Any) -> None:
-    """Drain first: Celery takes a child for idle that renders outside of a task."""
+    """Drain first, because Celery believes that a child is idle if it renders outside of a
+    task."""
     if _running:
         _running.pop().drain()

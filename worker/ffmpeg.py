@@ -1,4 +1,4 @@
-"""A running ffmpeg: fed and read through pipes, every wait bounded, its first complaint kept."""
+"""A running ffmpeg, used through pipes: every wait is bounded, and its first complaint is kept."""
 
 import os
 import re
@@ -23,11 +23,11 @@ _POINTER: Final = re.compile(r" @ 0x[0-9a-f]+")
 
 
 class Ffmpeg:
-    """One ffmpeg in a session of its own, so that Ctrl-C reaches only us.
+    """One ffmpeg in a session of its own, so that Ctrl-C reaches only this process.
 
-    It runs in `folder` and names files without their path: no path and nothing a client wrote
-    is in its arguments or in its messages. When this process dies, however it dies, the pipes
-    close and ffmpeg ends. It belongs to one thread at a time.
+    It runs in `folder` and names files without their path, so its arguments and messages contain
+    no path and no text of a client. However this process dies, the pipes close and ffmpeg ends. It
+    belongs to one thread at a time.
     """
 
     def __init__(
@@ -48,7 +48,9 @@ class Ffmpeg:
         self._process = subprocess.Popen(
             [get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-loglevel", "error", *arguments],
             cwd=folder,
-            env={},  # It needs nothing of ours, secrets least; FFREPORT would write a log file.
+            # It needs none of our variables, least of all secrets; FFREPORT would write a log
+            # file.
+            env={},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -57,7 +59,7 @@ class Ffmpeg:
             start_new_session=True,
         )
         self._stdin, self._stdout, self._stderr = _pipes(self._process)
-        # poll() promises 4 KiB of room; a blocking write of a frame would wait for all of it.
+        # poll() promises 4 KiB of space; a blocking write of a frame would wait for all of it.
         os.set_blocking(self._stdin.fileno(), False)
         self._complaint = ""
         self._listener = threading.Thread(target=self._listen, name="ffmpeg-stderr", daemon=True)
@@ -78,7 +80,7 @@ class Ffmpeg:
         """Feed bytes to its standard input.
 
         Raises:
-            BadVideo: it ended, or took nothing for `stall_seconds`.
+            BadVideo: it ended, or accepted nothing for `stall_seconds`.
         """
         if self._stdin.closed:
             self._fail()
@@ -107,7 +109,7 @@ class Ffmpeg:
         return bytes(data)
 
     def finish(self) -> bytes:
-        """Close its input, wait for its end and return what it still had to say.
+        """Close its input, wait for its end and return the rest of its output.
 
         Raises:
             BadVideo: it failed, or was silent for `stall_seconds`.
@@ -126,9 +128,10 @@ class Ffmpeg:
         return bytes(rest)
 
     def kill(self) -> None:
-        """End it if it still runs, and let go of its pipes; idempotent."""
+        """Kill it if it still runs, and close its pipes; it may be called again."""
         self._process.kill()
-        with suppress(subprocess.TimeoutExpired):  # Stuck in the kernel: nothing can end it now.
+        # It is stuck in the kernel: nothing can end it now.
+        with suppress(subprocess.TimeoutExpired):
             self._process.wait(_REAP_SECONDS)
         self._listener.join(_REAP_SECONDS)
         for pipe in (self._stdin, self._stdout, self._stderr):
@@ -145,7 +148,7 @@ class Ffmpeg:
         raise BadVideo(f"ffmpeg made no progress for {self._stall_seconds:g} s and was ended")
 
     def _fail(self) -> NoReturn:
-        with suppress(subprocess.TimeoutExpired):  # On its way out, it may still say why.
+        with suppress(subprocess.TimeoutExpired):  # While it ends, it may still write the reason.
             self._process.wait(_REAP_SECONDS)
         self.kill()
         raise BadVideo(f"ffmpeg failed: {self._complaint or self._end()}")
@@ -156,7 +159,7 @@ class Ffmpeg:
 
     def _listen(self) -> None:
         for line in self._stderr:
-            # The first line names the cause; the later ones what failed in its wake.
+            # The first line names the cause; later lines name the failures that follow from it.
             if not self._complaint:
                 self._complaint = _POINTER.sub("", line.decode(errors="replace").strip())
 

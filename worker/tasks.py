@@ -1,4 +1,4 @@
-"""The one Celery task: it wakes the render loop and is done."""
+"""The one Celery task: it wakes the render loop and returns."""
 
 from worker.bells import TASK
 from worker.celery_app import app, render_loop

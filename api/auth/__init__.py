@@ -1,1 +1,1 @@
-"""Who is asking: keys, anonymous callers, rates."""
+"""The caller of a request: keys, anonymous callers, rates."""

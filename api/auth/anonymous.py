@@ -1,8 +1,8 @@
-"""Who may ask without a key while there is none: a program of this machine, and no web page.
+"""Callers without a key while there is none: programs of this machine, and no web page.
 
-A browser is everybody's: any page may have it send requests to loopback, and a page whose name
-was rebound to 127.0.0.1 may even read the answers. So what is believed is the peer's address, and
-what `check_cross_site` believes of browsers.
+Any page may have a browser send requests to loopback, and a page whose name was rebound to
+127.0.0.1 may even read the answers. So this module trusts only the address of the peer, and the
+browser headers that `check_cross_site` trusts.
 """
 
 from ipaddress import IPv6Address, ip_address
@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.auth.cross_site import check_cross_site
-from shared.errors import MissingKey
+from shared.access_errors import MissingKey
 from shared.excerpt import begin
 from shared.settings import Settings
 
@@ -34,7 +34,7 @@ def check_anonymous(scope: Scope, settings: Settings) -> None:
 
     Raises:
         MissingKey: it came through a proxy, or from another machine.
-        HostRefused: it was sent to a name that anybody may have pointed here.
+        HostRefused: the `Host` is a name that anybody may have pointed here.
         CrossSiteRefused: a page of another site sent it.
     """
     _check_peer(scope, Headers(scope=scope), settings)
@@ -42,12 +42,12 @@ def check_anonymous(scope: Scope, settings: Settings) -> None:
 
 
 def peer_address(scope: Scope) -> str:
-    """Return where the connection comes from, which behind a proxy is the proxy."""
+    """Return the address that the connection comes from; behind a proxy it is the proxy's."""
     return str((scope.get("client") or ("",))[0])
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether an address is this machine's own; what is no address is not."""
+    """Say whether an address is this machine's own; a text that is no address is not."""
     try:
         found = ip_address(address)
     except ValueError:
@@ -60,11 +60,11 @@ def _check_peer(scope: Scope, headers: Headers, settings: Settings) -> None:
     for name in headers:
         if name in PROXIED or name.startswith("x-forwarded"):
             raise MissingKey(
-                f"this came through a proxy ({begin(name)}), behind which nobody is anonymous;"
-                " send an API key, which `python -m api keys create NAME` makes"
+                f"this came through a proxy ({begin(name)}), and such requests always need an API"
+                " key; send one, which `python -m api keys create NAME` makes"
             )
     if not settings.allow_anonymous and not is_loopback(peer_address(scope)):
         raise MissingKey(
-            "without a key only this machine itself is answered; send an API key, which"
+            "requests from other machines need an API key; send one, which"
             " `python -m api keys create NAME` makes"
         )

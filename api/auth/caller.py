@@ -1,4 +1,4 @@
-"""Who is asking: a key's holder, or the one anonymous owner while no key exists."""
+"""The caller of a request: the holder of a key, or the one anonymous owner while no key exists."""
 
 import hmac
 import re
@@ -22,11 +22,8 @@ from api.auth.login_proxy import LoginProxy
 from api.auth.session_cache import SessionCache
 from api.auth.session_cookie import read_token
 from api.auth.signed_link import read_link
-from shared.api_keys.key import ApiKey, ApiKeySet, hashed
-from shared.api_keys.sessions import KeyProof, Session, Sessions
-from shared.errors import (
+from shared.access_errors import (
     AdminOnly,
-    AppError,
     Forbidden,
     InvalidKey,
     LinkExpired,
@@ -35,11 +32,14 @@ from shared.errors import (
     SessionEnded,
     Unauthenticated,
 )
+from shared.api_keys.key import ApiKey, ApiKeySet, hashed
+from shared.api_keys.sessions import KeyProof, Session, Sessions
+from shared.errors import AppError
 from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.jobs.links import ZIP, Links, SignedLink
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
-from shared.tables import ANONYMOUS
 
 _BEARER: Final = re.compile(r"bearer +(\S+)", re.IGNORECASE)
 
@@ -47,7 +47,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Way(StrEnum):
-    """How somebody was let in; a header is a login proxy's."""
+    """How a caller was let in; `header` is a login proxy's."""
 
     KEY = "key"
     SESSION = "session"
@@ -58,13 +58,13 @@ class Way(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """Whoever a request is answered for; every query names its `owner_id`.
+    """The caller that a request is answered for; every query names its `owner_id`.
 
-    `name` is the public part of the key, or `anonymous`: one for each key, good for counting and
-    for logs; `title` is what the caller itself is shown. Every admin has the one house owner's
-    jobs. Caps and `daily_usd` are None where the settings' count, `models` where it may use all,
-    `daily_seconds` where clips have no limit.
-    `is_key_ignored` says that a key was sent which opened nothing, and none was needed.
+    `name` is the public part of the key, or `anonymous`. There is one for each key, for counting
+    and for logs. `title` is shown to the caller itself. All admins have the one owner `house`.
+    Caps and `daily_usd` are None if the settings' values count, `models` if the caller may use
+    all, and `daily_seconds` if clips have no limit.
+    `is_key_ignored` says that an unknown key was sent where none was needed.
     """
 
     owner_id: UUID
@@ -80,26 +80,27 @@ class Caller:
     daily_usd: float | None = None
     is_key_ignored: bool = False
     link: SignedLink | None = None
-    """The one file that may be read, where a link is all that was shown; it owns no job then."""
+    """The one file that may be read, if the request has only a signed link; it owns no job
+    then."""
 
     proof: KeyProof | None = field(default=None, repr=False)
-    """What a session may begin with: the text of the key that was sent."""
+    """The value that a session may begin with: the secret of the key that was sent."""
 
     until: datetime | None = None
-    """The end of the session that the caller came by."""
+    """The end of the session that the caller used."""
 
 
 NOBODY: Final = Caller(owner_id=ANONYMOUS, name="anonymous", title="anonymous", way=Way.ANONYMOUS)
 NOBODY_WITH_A_KEY: Final = replace(NOBODY, is_key_ignored=True)
 HOUSE: Final = Caller(owner_id=ANONYMOUS, name="admin", title="admin", way=Way.KEY, is_admin=True)
-"""The holder of ADMIN_KEY, which is no row and needs no database."""
+"""The holder of ADMIN_KEY; it is no row and needs no database."""
 
 FOR_KEYS_ALONE: Final = ("/v1/keys", "/v1/admin")
-"""Where a key that opens nothing is always refused: who sends one there means it."""
+"""Paths where an unknown key is always refused, because a client that sends one there means it."""
 
 
 class Authenticator:
-    """Tells who sends a request from its headers alone."""
+    """Finds the caller of a request from its headers alone."""
 
     def __init__(
         self,
@@ -119,16 +120,16 @@ class Authenticator:
         self._login_proxy = login_proxy
         self._ring: ApiKeySet | None = None
         self._holders: dict[str, tuple[UUID, Caller]] = {}
-        """By the hash of a key's text, what `_ring` was found to say of it."""
+        """What `_ring` was found to say, by the hash of a key's secret."""
 
         admin_key = settings.admin_key
         self._admin = None if admin_key is None else hashed(admin_key.get_secret_value())
 
     async def caller(self, scope: Scope) -> Caller:
-        """Return who asks.
+        """Return the caller.
 
         Raises:
-            MissingKey, InvalidKey, SessionEnded: nobody who may.
+            MissingKey, InvalidKey, SessionEnded: no known caller.
             Forbidden: a request without a key that a page of the web may have caused, a link that
                 opens nothing, or a login that somebody else than the proxy names.
             DatabaseUnavailable: whether a key is good cannot be known now.
@@ -142,11 +143,11 @@ class Authenticator:
             try:
                 return await self._keyless(scope)
             except (Unauthenticated, Forbidden):
-                raise refusal from None  # Whoever follows a link has nothing else to show.
+                raise refusal from None  # A request with a signed link has no other proof.
         return await self._keyless(scope) if link is None else _bearer(link)
 
     async def _keyless(self, scope: Scope) -> Caller:
-        """Return who asks without a key and without a good link."""
+        """Return the caller of a request without a key and without a good link."""
         token = read_token(scope, self._settings)
         caller = await self._logged_in(scope)
         if caller is None and token is not None:
@@ -162,7 +163,7 @@ class Authenticator:
         return NOBODY
 
     async def _logged_in(self, scope: Scope) -> Caller | None:
-        """Return whom the login proxy vouches for, or None where nobody is named."""
+        """Return the caller that the login proxy names, or None if it names nobody."""
         login = self._login_proxy.login(scope)
         if login is None:
             return None
@@ -176,7 +177,7 @@ class Authenticator:
         )
 
     async def _signed_in(self, token: str) -> Caller | None:
-        """Return whose session this is, while it and the text of its key are good."""
+        """Return the owner of the session, while it and the secret of its key are valid."""
         session = await self._session_cache.find(token)
         if session is None:
             return None
@@ -202,9 +203,10 @@ class Authenticator:
         return _caller(key)
 
     def _check_anonymous(self, scope: Scope) -> None:
-        """Let nobody in particular pass: not through the login proxy, which names who is there."""
+        """Let an anonymous caller pass, but not through the login proxy, which must name a
+        login."""
         if self._login_proxy.login(scope) is not None or self._login_proxy.is_behind(scope):
-            raise MissingKey("the login proxy names nobody here; log in there, or send an API key")
+            raise MissingKey("the login proxy sent no login; log in there, or send an API key")
         check_anonymous(scope, self._settings)
 
     async def _holder(self, token: str, scope: Scope) -> Caller:
@@ -220,7 +222,7 @@ class Authenticator:
             return holder
         match = ring.match(token)
         if match is None:
-            # It may be newer than what was read; whatever is wrong with it takes the same way.
+            # The key may be newer than the keys that were read; a wrong key takes the same way.
             ring = await self._key_cache.read(at_most=0)
             match = ring.match(token)
         if match is None:
@@ -229,7 +231,8 @@ class Authenticator:
         if key.revoked_at is not None:
             raise InvalidKey("this API key was revoked; ask an admin for another")
         if match.is_old:
-            # With the request's id: whoever rotates looks for who has not changed over yet.
+            # With the request's id, so that an admin who rotates finds clients that still use the
+            # old key.
             _log.info("old_api_key_used", key=key.prefix)
         self._key_cache.note_use(key.id)
         holder = replace(_caller(key), proof=KeyProof(key_id=key.id, digest=digest))
@@ -238,12 +241,12 @@ class Authenticator:
         return holder
 
     def _without(self, scope: Scope, ring: ApiKeySet) -> Caller:
-        """Return whom a key that opens nothing leaves: nobody, while there are no keys at all.
+        """Return the caller for an unknown key: nobody, while there are no keys at all.
 
-        Clients of other services send one always, if only `none`.
+        Clients of other services always send a key, even if it is only `none`.
 
         Raises:
-            InvalidKey: there are keys, or it would not do to send none.
+            InvalidKey: there are keys, or the request would be refused without one too.
         """
         unknown = "there is no such API key; it is mistyped, or another has replaced it"
         if self._admin is not None or not ring.is_empty or _is_for_keys_alone(scope["path"]):
@@ -257,7 +260,7 @@ class Authenticator:
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return whom the gate has let in; on a public path there is nobody."""
+    """Return the caller that the authentication found; on a public path there is none."""
     return cast(Caller, request.scope["state"]["caller"])
 
 
@@ -273,7 +276,7 @@ async def require_admin(caller: Authenticated) -> Caller:
 
 
 def _bearer(link: SignedLink) -> Caller:
-    """Return whoever has a link; no owner has its id, so that nobody's jobs are theirs."""
+    """Return the holder of a link; no owner has its id, so it owns no jobs."""
     name = f"link:{BATCH_ID.show(link.id) if link.variant == ZIP else public_id(link.id)}"
     return Caller(owner_id=link.id, name=name, title=name, way=Way.LINK, link=link)
 

@@ -1,10 +1,10 @@
-"""What a browser may have been made to send: one rule for every way in but an API key.
+"""Requests that a web page may have caused: one rule for every caller without an API key.
 
-A page of any site may have a browser send requests here, with the cookies and the network of
-whoever looks at it; an API key alone no page can add. So whoever is let in for another reason (no
-key where there is none, a session's cookie, a login proxy's header) passes this rule first. It
-believes what browsers say of the page that asks, and it is closed by default: what is doubled,
-misspelled or unknown is refused like what is foreign.
+A page of any site may have a browser send requests here, with the cookies and the network of its
+user. But no page can add an API key. So a caller who is let in for another reason (no key while
+there is none, a session's cookie, a login proxy's header) must pass this rule first. The rule
+trusts what browsers say about the page that sends the request, and it is closed by default: a
+doubled, misspelled or unknown value is refused like a foreign one.
 """
 
 import re
@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from shared.errors import CrossSiteRefused, HostRefused
+from shared.access_errors import CrossSiteRefused, HostRefused
 from shared.excerpt import begin
 from shared.settings import Settings
 
 READING: Final = frozenset({"GET", "HEAD"})
 OURS: Final = frozenset({"same-origin", "none"})
-"""Of Sec-Fetch-Site: a page of this gateway, or an address that somebody has typed."""
+"""Values of Sec-Fetch-Site: a page of this gateway, or an address that a user typed."""
 
 FOREIGN: Final = frozenset({"cross-site", "same-site"})
 
@@ -38,11 +38,12 @@ Origin = tuple[str, str, int | None]
 
 
 def check_cross_site(scope: Scope, settings: Settings) -> None:
-    """Let a request pass that no page of another site can have caused.
+    """Let a request pass only if no page of another site can have caused it.
 
     Raises:
-        HostRefused: it was sent to a name that anybody may have pointed here.
-        CrossSiteRefused: a page of another site sent it, or it does not say plainly who did.
+        HostRefused: the `Host` is a name that anybody may have pointed here.
+        CrossSiteRefused: a page of another site sent it, or its headers do not say clearly which
+            page did.
     """
     headers = Headers(scope=scope)
     host = _check_host(headers, settings)
@@ -53,7 +54,8 @@ def check_cross_site(scope: Scope, settings: Settings) -> None:
     if origin is not None:
         _check_origin(origin, site, ours=_origins(ours), others=_origins(settings.allowed_origins))
     elif site in FOREIGN and not _is_link(scope["method"], headers):
-        # A link that somebody follows passes: the page it stands on cannot read the answer.
+        # A link that a user follows passes, because the page that has the link cannot read the
+        # answer.
         raise CrossSiteRefused(
             "a page of another site asked for this without an API key, which only pages of this"
             " gateway may"
@@ -61,7 +63,7 @@ def check_cross_site(scope: Scope, settings: Settings) -> None:
 
 
 def _check_host(headers: Headers, settings: Settings) -> str:
-    """Return the one Host, if it is an address or a name that the web's DNS does not give out."""
+    """Return the one Host, if it is an address or a name that the public DNS does not have."""
     given = headers.getlist("host")
     match = _HOST.fullmatch(given[0]) if len(given) == 1 else None
     if match is None or int(match["port"] or 0) > _MOST_PORT:
@@ -79,7 +81,8 @@ def _check_host(headers: Headers, settings: Settings) -> str:
 def _check_origin(
     origin: str, site: str | None, *, ours: Container[object], others: Container[object]
 ) -> None:
-    """Refuse a page that nobody has named, and ours where a browser says that it is foreign."""
+    """Refuse an origin that the settings do not name, and ours if a browser says that it is
+    foreign."""
     asking = _origin(origin)
     if asking in others or (asking in ours and site not in FOREIGN):
         return
@@ -100,7 +103,7 @@ def _site(headers: Headers) -> str | None:
 
 
 def _one(headers: Headers, name: str) -> str | None:
-    """Return a header that is sent once at most."""
+    """Return a header that is sent at most once."""
     given = headers.getlist(name)
     if len(given) > 1:
         raise CrossSiteRefused(
@@ -122,7 +125,7 @@ def _origins(texts: Iterable[str]) -> set[Origin | None]:
 
 
 def _origin(text: str) -> Origin | None:
-    """Return scheme, host and port of an origin, or None of what is not exactly one."""
+    """Return scheme, host and port of an origin, or None if the text is not exactly one."""
     match = _ORIGIN.fullmatch(text)
     port = int(match["port"] or 0) if match else 0
     if match is None or port > _MOST_PORT:

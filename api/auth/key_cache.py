@@ -1,4 +1,4 @@
-"""The API keys as they were at most a second ago, read by one thread however many ask."""
+"""The API keys as they were at most a second ago, read by one thread for all requests."""
 
 import asyncio
 import time
@@ -12,13 +12,13 @@ from shared.api_keys.store import Keys
 from shared.errors import DatabaseUnavailable
 
 FRESH_SECONDS: Final = 1.0
-"""How long a key that was revoked by another process may go on."""
+"""How long a key still works after another process revoked it."""
 
 AHEAD_SECONDS: Final = 0.5
-"""The age from which they are read again while they still serve: then nobody waits for that."""
+"""From this age on the keys are read again while the old ones still serve, so nobody waits."""
 
 PAUSE_SECONDS: Final = 0.1
-"""From one read to the next, however many guesses ask for one."""
+"""The least pause between two reads, however many guesses need one."""
 
 PATIENCE_SECONDS: Final = 2.5
 NOTE_SECONDS: Final = 60.0
@@ -41,10 +41,10 @@ class ApiKeyCache:
         self._notes: set[asyncio.Task[None]] = set()
 
     async def read(self, *, at_most: float = FRESH_SECONDS) -> ApiKeySet:
-        """Return the keys as they were at most so many seconds ago.
+        """Return the keys as they were at most that many seconds ago.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         now = time.monotonic()
         oldest = now - at_most
@@ -61,11 +61,12 @@ class ApiKeyCache:
         return self._ring
 
     def forget(self) -> None:
-        """Have whoever asks from now on wait for a read that begins after this; any thread may."""
+        """Make all later callers wait for a read that begins after this; any thread may call
+        it."""
         self._not_before = time.monotonic()
 
     def note_use(self, key_id: UUID) -> None:
-        """Have the use of a key written, once a minute at most, and wait for nothing."""
+        """Have the use of a key recorded, at most once a minute, without waiting."""
         now = time.monotonic()
         if now - self._noted.get(key_id, float("-inf")) < NOTE_SECONDS:
             return
@@ -78,7 +79,7 @@ class ApiKeyCache:
 
     async def _read_once(self) -> None:
         """Wait for the read under way, or begin one."""
-        # Shielded: who gives up must not end it for the others.
+        # Shielded, because a caller that gives up must not end the read for the others.
         await asyncio.shield(self._begin_to_read())
 
     def _begin_to_read(self) -> asyncio.Task[None]:
@@ -99,6 +100,6 @@ class ApiKeyCache:
 
 
 def _retrieve(task: asyncio.Task[None]) -> None:
-    """Look at a failure that nobody waits for: the loop complains of those left unseen."""
+    """Retrieve a failure that nobody waits for; else the loop logs it as never retrieved."""
     if not task.cancelled():
         task.exception()

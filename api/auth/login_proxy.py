@@ -1,4 +1,4 @@
-"""Who a login proxy says is there: one header, believed from the proxy's own address alone."""
+"""The login that a login proxy names: one header, trusted only from the proxy's own address."""
 
 import re
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from api.auth.anonymous import peer_address
 from api.auth.patient_reads import PatientReads
-from shared.errors import HeaderRefused
+from shared.access_errors import HeaderRefused
 from shared.owners import Owners
 from shared.settings import Settings
 
@@ -34,7 +34,7 @@ class LoginProxy:
         self._known: OrderedDict[str, UUID] = OrderedDict()
 
     def is_behind(self, scope: Scope) -> bool:
-        """Say whether a request comes from the proxy, whatever it says of who is there."""
+        """Say whether a request comes from the proxy, whether or not it names a login."""
         if self._header is None:
             return False
         try:
@@ -46,22 +46,22 @@ class LoginProxy:
         return any(peer in network for network in self._networks)
 
     def login(self, scope: Scope) -> str | None:
-        """Return the login that the proxy vouches for, or None where nobody names one.
+        """Return the login that the proxy names, or None if the request names none.
 
         Raises:
-            HeaderRefused: somebody else names one, or it is none.
+            HeaderRefused: another sender names one, or the value is not a login.
         """
         given = [] if self._header is None else Headers(scope=scope).getlist(self._header)
         if not given:
             return None
         if not self.is_behind(scope):
             raise HeaderRefused(
-                f"{self._header} is believed from the login proxy alone, whose address"
-                " STILLREEL_TRUSTED_PROXY holds; leave it out"
+                f"{self._header} is accepted only from the login proxy, at an address in"
+                " STILLREEL_TRUSTED_PROXY; leave it out"
             )
         if len(given) > 1 or not _LOGIN.fullmatch(given[0].strip(" \t")):
             raise HeaderRefused(
-                f"{self._header} has to come once, and to name a login of 1 to 200 characters"
+                f"{self._header} must come once, and name a login of 1 to 200 characters"
             )
         return given[0].strip(" \t")
 
@@ -69,7 +69,7 @@ class LoginProxy:
         """Return the owner that belongs to a login.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         known = self._known.get(login)
         if known is not None:

@@ -1,4 +1,4 @@
-"""Reads at the door: one thread, and a bounded wait for whoever stands in line for it."""
+"""Reads during authentication: one thread, and a bounded wait for those in line for it."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,23 +12,23 @@ T = TypeVar("T")
 
 
 class PatientReads:
-    """A frozen database costs one thread and no more: who gives up leaves the line."""
+    """A frozen database costs one thread and no more: a caller that gives up leaves the line."""
 
     def __init__(self, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._patience_seconds = patience_seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="door")
 
     async def run(self, read: Callable[[], T]) -> T:
-        """Return what a read returns.
+        """Return the result of a read.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         try:
             async with asyncio.timeout(self._patience_seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         except TimeoutError as error:
-            raise DatabaseUnavailable("who is asking cannot be read now; try again") from error
+            raise DatabaseUnavailable("the caller cannot be looked up now; try again") from error
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)

@@ -1,4 +1,5 @@
-"""How often one key, or one address without a good key, may ask; counted by each process."""
+"""How often one key, or one address without a good key, may send requests (GCRA); each process
+counts for itself."""
 
 import math
 import time
@@ -10,19 +11,20 @@ from typing import Final, Self
 from shared.errors import RateLimited
 
 SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600}
-MOST_BUCKETS: Final = 10_000  # About 2 MB; who asked longest ago is forgotten first.
+# About 2 MB; the name that was unused for longest is forgotten first.
+MOST_BUCKETS: Final = 10_000
 
 
 @dataclass(frozen=True)
 class Rate:
-    """So many requests in so long, as `50/second`; `50` may also come at once."""
+    """A number of requests in a time, as `50/second`; 50 may also come at once."""
 
     amount: int
     unit: str
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the rate a setting names, or None for `none`."""
+        """Return the rate that a setting names, or None for `none`."""
         amount, _, unit = text.partition("/")
         return cls(int(amount), unit) if unit else None
 
@@ -35,9 +37,10 @@ REFUSALS: Final = Rate(60, "minute")
 
 
 class Buckets:
-    """One bucket for each name, full at first and refilled evenly; not for several threads.
+    """One bucket for each name, full at first and refilled evenly; not thread-safe.
 
-    What is kept is the time at which a bucket is full again, so a full one need not be kept.
+    For each name one time is stored: when its bucket is full again. A full bucket need not be
+    stored.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class Buckets:
         most: int = MOST_BUCKETS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`whose` ends the sentence that tells of the limit, like "one key"."""
+        """`whose` ends the error's sentence about the limit, like "one key"."""
         self._rate = rate
         self._whose = whose
         self._most = most
@@ -62,41 +65,42 @@ class Buckets:
         """Count one request; a refused one costs nothing.
 
         Raises:
-            RateLimited: the bucket is empty; says when to come again.
+            RateLimited: the bucket is empty; the error says when to try again.
         """
         now, rate = self._clock(), self._rate
         before = max(self._full_at.pop(name, now), now)
         full_at = before + rate.seconds_each
         early = full_at - now - rate.amount * rate.seconds_each
-        # Floats: sums of tenths miss a whole second by less than this.
+        # Sums of tenths as floats miss a whole second by less than this.
         is_empty = early > rate.seconds_each * 1e-6
         self._full_at[name] = before if is_empty else full_at
         if len(self._full_at) > self._most:
             self._full_at.popitem(last=False)
         if is_empty:
             raise RateLimited(
-                f"the limit for {self._whose} is {rate.amount}/{rate.unit}; send fewer at once",
+                f"the limit for {self._whose} is {rate.amount}/{rate.unit};"
+                " send fewer requests at once",
                 retry_after_seconds=max(1, math.ceil(early)),
             )
 
 
 class Rates:
-    """The limits of one gateway process; without a rate there are none at all."""
+    """The limits of one gateway process; without a rate there are no limits."""
 
     def __init__(self, rate: Rate | None) -> None:
         self._callers = None if rate is None else Buckets(rate, whose="one key")
         self._refused = None if rate is None else Buckets(REFUSALS, whose="bad keys from there")
 
     def count_caller(self, name: str) -> None:
-        """Raise RateLimited where a key's requests come too fast."""
+        """Raise RateLimited if a key's requests come too fast."""
         if self._callers is not None:
             self._callers.take(name)
 
     def count_refusal(self, address: str) -> None:
-        """Raise RateLimited where an address was refused too often.
+        """Raise RateLimited if an address was refused too often.
 
-        Asked after a refusal only: who has a good key is never kept out by a neighbour's bad
-        ones, as behind a proxy, where all have one address.
+        Called only after a refusal, so the bad keys of a neighbour never stop a caller with a good
+        key. Behind a proxy all callers have one address.
         """
         if self._refused is not None:
             self._refused.take(address)

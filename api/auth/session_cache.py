@@ -1,4 +1,4 @@
-"""Sessions as they were at most a second ago: a page asks often, and Postgres is asked once."""
+"""Sessions as they were at most a second ago, because a page sends many requests."""
 
 import time
 from collections import OrderedDict
@@ -21,10 +21,10 @@ class SessionCache:
         self._known: OrderedDict[str, tuple[float, Session | None]] = OrderedDict()
 
     async def find(self, token: str) -> Session | None:
-        """Return the live session of a token; a guess costs no look at the database.
+        """Return the live session of a token; a guessed token costs no query of the database.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         if not self._sessions.is_ours(token):
             return None
@@ -40,5 +40,5 @@ class SessionCache:
         return session
 
     def forget(self, token: str) -> None:
-        """Have the next request with this token look again."""
+        """Make the next request with this token read it again."""
         self._known.pop(token, None)

@@ -1,4 +1,5 @@
-"""The cookie that holds a session's token: no script reads it, and no other site's page sends it.
+"""The cookie that holds a session's token: no script can read it, and no other site's page can
+send it.
 
 Over https it is a `__Host-` cookie, which no other name of the domain can set or replace.
 """
@@ -16,11 +17,11 @@ from shared.settings import Settings
 NAME: Final = "stillreel_session"
 SECURE_NAME: Final = f"__Host-{NAME}"
 MOST_CHARACTERS: Final = 200
-"""Of a token; ours have 64."""
+"""The longest token that is read; ours have 64 characters."""
 
 
 def read_token(scope: Scope, settings: Settings) -> str | None:
-    """Return the token a request carries, or None where it carries none, or two."""
+    """Return the token of a request, or None if it has none, or two."""
     wanted = _name(scope, settings)
     pairs = [
         pair.strip().partition("=")
@@ -34,7 +35,8 @@ def read_token(scope: Scope, settings: Settings) -> str | None:
 def keep_token(
     response: Response, scope: Scope, settings: Settings, token: str, *, lives: timedelta
 ) -> None:
-    """Have the browser that asked keep this token; one of no length is thrown away by it."""
+    """Make the browser of this request keep this token; an empty token makes it delete the
+    cookie."""
     response.set_cookie(
         _name(scope, settings),
         token,
@@ -51,7 +53,7 @@ def _name(scope: Scope, settings: Settings) -> str:
 
 
 def _is_https(scope: Scope, settings: Settings) -> bool:
-    """Say whether the browser speaks https: to us, or to the proxy that PUBLIC_URL names."""
+    """Say whether the browser uses https, to us or to the proxy that PUBLIC_URL names."""
     public = urlsplit(settings.public_url or "")
     is_public = Headers(scope=scope).get("host", "").lower() == public.netloc.lower()
     return scope["scheme"] == "https" or (public.scheme == "https" and is_public)

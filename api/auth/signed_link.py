@@ -1,6 +1,6 @@
-"""The way in of a signed link: GET and HEAD of the one file that it names, and of nothing else.
+"""Access by a signed link: GET and HEAD of the one file that it names, and of nothing else.
 
-That is a file of a job, or the zip of a batch.
+The file is one of a job, or the zip of a batch.
 """
 
 import re
@@ -11,7 +11,7 @@ from uuid import UUID
 
 from starlette.types import Scope
 
-from shared.errors import LinkExpired, LinkRefused
+from shared.access_errors import LinkExpired, LinkRefused
 from shared.jobs.job import Variant
 from shared.jobs.links import EXPIRED, FORGED, ZIP, Links, SignedLink
 
@@ -22,14 +22,14 @@ _VARIANTS: Final = frozenset(Variant)
 
 
 def read_link(scope: Scope, links: Links, *, now: float) -> SignedLink | None:
-    """Return the good link that a request is, or None where it is none at all.
+    """Return the valid link of a request, or None if the request has no link.
 
     Args:
         now: Unix seconds.
 
     Raises:
-        LinkRefused: we have not signed it, or for another file.
-        LinkExpired: its time is over.
+        LinkRefused: we did not sign it, or we signed it for another file.
+        LinkExpired: it has expired.
     """
     match = _PATH.fullmatch(scope["path"])
     if match is None or scope["method"] not in METHODS:
@@ -38,7 +38,7 @@ def read_link(scope: Scope, links: Links, *, now: float) -> SignedLink | None:
     given = [value for name, value in pairs if name == "link"]
     if not given:
         return None
-    # Twice would be read in two ways: by the signature one, by the route the other.
+    # A doubled value could be read in two ways: one by the signature, the other by the route.
     if len(given) > 1:
         raise LinkRefused(FORGED)
     variant = ZIP if match[1] else _variant(pairs)

@@ -1,4 +1,4 @@
-"""A batch's clips as one zip, written while it is read: a piece of it at a time is in memory."""
+"""A batch's clips as one zip, written while it is read, with one piece in memory at a time."""
 
 import csv
 import io
@@ -20,17 +20,17 @@ COLUMNS: Final = (
     *("width", "height", "num_frames", "fps", "prompt", "metadata"),
 )
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""How a cell begins that a spreadsheet would run."""
+"""The first characters of a cell that a spreadsheet would run."""
 
-_EARLIEST: Final = 1980  # Zip knows no year before.
+_EARLIEST: Final = 1980  # The zip format has no year before this.
 
 
 def write_archive(
     storage: Storage, batch: Batch, jobs: Iterator[tuple[int, Job]]
 ) -> Iterator[bytes]:
-    """Yield a zip of the clips, stored as they are, with a table of all jobs at its end.
+    """Yield a zip of the clips, stored without compression, with a table of all jobs at its end.
 
-    A clip whose time is over is not in it, and the table says so: it is written last, of what
+    An expired clip is not in the zip, and the table says so. The table is written last, from what
     was found.
 
     Raises:
@@ -85,7 +85,7 @@ def _entry(name: str, at: datetime) -> zipfile.ZipInfo:
 
 
 def _row(position: int, job: Job, name: str) -> Mapping[str, object]:
-    """Return a job's line; of a deleted one no more than that it was."""
+    """Return a job's line; for a deleted job only that it was deleted."""
     if job.deleted_at is not None:
         return {"position": position, "job_id": job.public_id, "status": "deleted"}
     parameters = job.parameters
@@ -108,7 +108,7 @@ def _row(position: int, job: Job, name: str) -> Mapping[str, object]:
 
 
 def _table(rows: list[Mapping[str, object]]) -> bytes:
-    """Return the table in UTF-8, with the mark by which spreadsheets know it."""
+    """Return the table in UTF-8, with the byte order mark by which spreadsheets recognise it."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, COLUMNS, restval="")
     writer.writeheader()
@@ -118,12 +118,12 @@ def _table(rows: list[Mapping[str, object]]) -> bytes:
 
 
 def _cell(value: object) -> object:
-    """Return a cell that no spreadsheet takes for a formula: what clients wrote is text."""
+    """Return a cell that no spreadsheet takes for a formula, because clients wrote its text."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 class _Sink(io.RawIOBase):
-    """What was written and not yet taken; a zip in a stream cannot go back, and need not."""
+    """Holds what was written and not yet read; a zip in a stream cannot seek, and need not."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a batch's body carries: pictures in files, one set of parameters, and items that differ."""
+"""A batch's body: images in files, one set of parameters, and items that differ."""
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -34,20 +34,22 @@ from shared.settings import Settings
 from shared.webhooks.events import BATCH_FINISHED, BatchEventType, EventType
 
 MAX_WORDS_BYTES: Final = 4 * 1024 * 1024
-"""Of one field of the form: a hundred items with the longest prompts and metadata have three."""
+"""The largest field of the form: a hundred items with the longest prompts and metadata have 3
+MB."""
 
 IN_MEMORY_BYTES: Final = 64 * 1024
-"""Of each file of the form while it arrives; a hundred of them are 6 MiB."""
+"""The part of each file that is kept in memory while it arrives; for a hundred files 6 MiB."""
 
 WITHOUT_ITEMS: Final = frozenset({"image", "images", "image[]", "images[]"})
-"""How file parts may be called where no item names them: each is an item of its own."""
+"""The name that file parts must have if no item names them: each is then an item."""
 
 
 BatchEvents = Annotated[tuple[EventType | BatchEventType, ...], Field(max_length=MAX_EVENT_TYPES)]
 
 
 class BatchWebhook(Webhook):
-    """Where the events of a batch go, by default its end only; `job.…` are told of each job."""
+    """The receiver of a batch's events, by default only of its end; `job.…` events come for each
+    job."""
 
     event_types: BatchEvents = (BATCH_FINISHED,)  # type: ignore[assignment]  # One more than a job's.
 
@@ -61,7 +63,7 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True)
 class BatchPart:
-    """A picture that lies in a file part of the form."""
+    """An image in a file part of the form."""
 
     file: UploadFile
     sha256: bytes
@@ -69,7 +71,7 @@ class BatchPart:
 
 @dataclass(frozen=True)
 class BatchItem:
-    """A well-formed item; its picture is still whatever the client sent."""
+    """A well-formed item; its image is still what the client sent."""
 
     fields: CreateJob
     image: ImageSource | BatchPart
@@ -77,12 +79,12 @@ class BatchItem:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """A well-formed batch; `metadata` is the batch's own, and that of each job before its own."""
+    """A well-formed batch; `metadata` is the batch's own, and each job gets it before its own."""
 
     items: Sequence[BatchItem]
     metadata: Mapping[str, str]
     webhook: BatchWebhook | None
-    """What is told of the batch's own end."""
+    """The webhook for the batch's own end."""
 
     @property
     def webhook_url(self) -> str | None:
@@ -91,7 +93,7 @@ class BatchRequest:
 
 @dataclass(frozen=True)
 class ReceivedBatch:
-    """A body that has arrived; the files are open, and nothing is believed yet."""
+    """A body that has arrived; its files are open, and nothing in it is trusted yet."""
 
     pairs: Sequence[tuple[str, str]] = ()
     files: Sequence[tuple[str, UploadFile]] = ()
@@ -102,7 +104,7 @@ class ReceivedBatch:
 async def receive_batch(
     request: Request, settings: Settings, reservation: Reservation
 ) -> AsyncIterator[ReceivedBatch]:
-    """Take in a batch's body and yield it; its pictures lie in files until the end.
+    """Receive a batch's body and yield it; its images are in files until the end.
 
     Raises:
         UnsupportedBody, InvalidRequest, Busy, Unavailable: as `receive`.
@@ -154,7 +156,8 @@ def read_batch(received: ReceivedBatch) -> BatchRequest:
 
 
 async def _read_json(request: Request, settings: Settings, reservation: Reservation) -> bytes:
-    """Return a body in JSON, which is held in memory whole and so may be as large as a create's.
+    """Return a JSON body. It is held in memory as a whole, so it may only be as large as a
+    create's.
 
     Raises:
         BodyTooLarge: it is larger; files of a form may be.
@@ -182,7 +185,7 @@ async def _read_form(request: Request) -> FormData:
     except MultiPartException as error:
         raise InvalidRequest(f"the form cannot be read: {error.message}") from error
     except OSError as error:
-        raise Unavailable("there is no room here for a body so large; try again") from error
+        raise Unavailable("there is no space for so large a body now; try again") from error
 
 
 async def _sorted(form: FormData, reservation: Reservation) -> ReceivedBatch:
@@ -198,7 +201,7 @@ async def _sorted(form: FormData, reservation: Reservation) -> ReceivedBatch:
 
 
 def _shared(received: ReceivedBatch) -> dict[str, Any]:
-    """Return the body's values: the fields that all items have, and `items`."""
+    """Return the values of the body: the fields that all items share, and `items`."""
     if received.json is not None:
         return read_object(received.json)
     items = [text for name, text in received.pairs if name == "items" and text]
@@ -221,7 +224,7 @@ def _webhook(sent: object) -> BatchWebhook | None:
 
 
 def _of_jobs(webhook: BatchWebhook | None) -> dict[str, Any] | None:
-    """Return the webhook that each job has: the batch's own, without the batch's end."""
+    """Return the webhook of each job: the batch's own, without the batch's end."""
     if webhook is None:
         return None
     told = [event for event in webhook.event_types if event != BATCH_FINISHED]
@@ -230,7 +233,7 @@ def _of_jobs(webhook: BatchWebhook | None) -> dict[str, Any] | None:
 
 
 def _parts_alone(files: Sequence[tuple[str, UploadFile]]) -> list[BatchPart]:
-    """Return the pictures of a form without items: each is one."""
+    """Return the images of a form without items: each is an item."""
     for name, _ in files:
         if name not in WITHOUT_ITEMS:
             raise InvalidRequest(
@@ -274,7 +277,7 @@ def _item(
     own = {name: value for name, value in sent.items() if value is not None}
     resolve_aliases(own)
     if "webhook" in own:
-        raise InvalidRequest("a batch has one webhook, beside items", param="webhook")
+        raise InvalidRequest("a batch has one webhook; put it beside items", param="webhook")
     image = own.pop("image", None)
     merged = {**shared, **own}
     both = [values.get("metadata") for values in (shared, own)]
@@ -305,7 +308,7 @@ def _part(file: UploadFile) -> BatchPart:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Have what is wrong inside say where it is."""
+    """Make errors inside the block name this item."""
     try:
         yield
     except AppError as error:
@@ -313,7 +316,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def within(name: str, error: AppError) -> AppError:
-    """Return an error whose `param` and message begin with the item it is in."""
+    """Return an error whose `param` and message begin with its item."""
     error.param = name if error.param is None else f"{name}.{error.param}"
     error.message = f"{name}: {error.message}"
     return error

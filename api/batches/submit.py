@@ -1,4 +1,4 @@
-"""From a batch's body to many queued jobs: read, store a few pictures at a time, commit as one."""
+"""From a batch's body to many queued jobs: read, store a few images at a time, commit as one."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
@@ -28,22 +28,23 @@ from api.submit.images import Images
 from api.submit.remote_urls import check_webhook
 from api.submit.submit import CheckedRequest, check_create, job_of, sealed
 from shared.engines.registry import OfferedEngine
-from shared.errors import AppError, DatabaseUnavailable, ImageTooLarge
+from shared.errors import AppError, DatabaseUnavailable
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.batch import Batch, NewBatch
+from shared.jobs.insert import same_request
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 
 LANES: Final = 4
-"""Pictures of one batch in the works at once; each waits for its owner's turn besides."""
+"""Images of one batch that are read at once; each also waits for its owner's turn."""
 
 LEAST_SPOOL_BYTES: Final = 96 * 1024 * 1024
-"""What a batch counts for, however small it is: a hundred open files, of which there are not many
+"""The least that a batch counts for. It may have a hundred open files, and a process has only some
 thousands."""
 
 MOST_BELLS: Final = 8
-"""For each model; workers that hear none look for themselves a second later."""
+"""Bells for each model; workers that hear none look at the table a second later."""
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +59,7 @@ class SubmittedBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedBatch:
-    """A batch with everything but its pictures decided."""
+    """A batch with everything decided except its images."""
 
     batch: NewBatch
     orders: Sequence[CheckedRequest]
@@ -72,7 +73,7 @@ async def submit_batch(
 
     Raises:
         InvalidRequest: the fields or a picture; `param` names the item, and nothing is kept.
-        QueueFull, QuotaExceeded: there is no room for all of them together.
+        QueueFull, QuotaExceeded: the queue or the quota has not enough left for all of them.
         Unavailable: as `submit`.
     """
     pools, owner_id = ports.pools, caller.owner_id
@@ -95,7 +96,7 @@ async def submit_batch(
 def _look_up(
     ports: Ports, caller: Caller, read: BatchRequest, key: str | None, request_id: str
 ) -> CheckedBatch | Batch:
-    """Return the batch the key has made already, or what there is to make."""
+    """Return the batch that the key has made before, or the batch to make."""
     batch_id = new_id()
     new = NewBatch(
         id=batch_id,
@@ -158,7 +159,7 @@ def _check_size(part: BatchPart, most: int) -> None:
 
 
 def _fingerprint(read: BatchRequest) -> str:
-    """Return what makes two batches the same, however they were spelled."""
+    """Return a hash that is equal for equal batches, however they were spelled."""
     digest = hashlib.sha256(f"{read.webhook_url}\0".encode())
     for item in read.items:
         image = item.image.sha256 if isinstance(item.image, BatchPart) else item.image
@@ -167,7 +168,7 @@ def _fingerprint(read: BatchRequest) -> str:
 
 
 async def _check_webhook(ports: Ports, read: BatchRequest, owner_id: UUID) -> None:
-    """Judge the one address that the batch or each of its jobs names."""
+    """Check the one address that the batch or each of its jobs names."""
     of_job = read.items[0].fields.webhook
     url = read.webhook_url or (None if of_job is None else str(of_job.url))
     if url is not None:
@@ -175,7 +176,7 @@ async def _check_webhook(ports: Ports, read: BatchRequest, owner_id: UUID) -> No
 
 
 async def _prepared(ports: Ports, checked: CheckedBatch) -> list[NewJob]:
-    """Decode and store every picture, and return the jobs; what fails leaves nothing stored."""
+    """Decode and store every image, and return the jobs; after a failure nothing stays stored."""
     news: dict[int, NewJob] = {}
 
     async def prepare(number: int) -> None:
@@ -221,10 +222,10 @@ async def _body(image: ImageSource | BatchPart, reservation: Reservation) -> Ima
 
 
 async def _in_lanes(work: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Do all of it, a few at a time; after a failure what is under way ends, and no more begins.
+    """Do all of it, a few at a time; after a failure running work ends, and no more begins.
 
     Raises:
-        AppError: the failure of the first in order that failed.
+        AppError: the failure of the first item, in order, that failed.
     """
     waiting = list(enumerate(work))[::-1]
     failures: dict[int, AppError] = {}
@@ -256,7 +257,7 @@ def _accept(
             daily_seconds=caller.daily_seconds,
         )
     except DatabaseUnavailable:
-        raise  # The commit may have happened: the pictures may belong to jobs.
+        raise  # The commit may have happened, so the images may belong to jobs.
     except AppError:
         _remove(ports, news)
         raise
@@ -278,7 +279,7 @@ async def _discard(ports: Ports, news: Sequence[NewJob]) -> None:
 
 
 def _remove(ports: Ports, news: Sequence[NewJob]) -> None:
-    """Remove pictures that no job refers to; what fails here the sweep finds later."""
+    """Remove images that no job refers to; the sweep finds later what fails here."""
     for new in news:
         with suppress(AppError):
             ports.storage.delete(input_key(new.id))

@@ -1,4 +1,4 @@
-"""Another protocol's create request, as the one that our own API takes."""
+"""Another protocol's create request, translated into the request that our own API takes."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,19 +26,19 @@ from shared.jobs.create import CreateJob
 
 OURS: Final = frozenset({*CreateJob.model_fields, *ALIASES, *IMAGE_FIELDS[1:]})
 MOST_NAMED: Final = 20
-"""Of names that mean nothing here: the rest is counted."""
+"""Unknown names that a warning lists; the rest is counted."""
 
 _SIZE: Final = re.compile(r"(\d{1,5})\s*[xX*×]\s*(\d{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What a protocol calls things.
+    """The names that a protocol uses.
 
     Attributes:
-        pictures: the fields that may hold the picture; the first is named in errors.
-        ours: its names of our fields.
-        size: its names of a text like 1280x720.
+        pictures: the fields that may hold the image; errors name the first.
+        ours: its names for our fields.
+        size: its names for a text like 1280x720.
         more: fields that hold an object of more fields.
     """
 
@@ -55,13 +55,13 @@ class Names:
 
 @dataclass(frozen=True)
 class ForeignRequest(CreateRequest):
-    """A create request in another protocol's words, before an engine was chosen for it."""
+    """A create request of another protocol, before an engine was chosen for it."""
 
     size: tuple[int, int] | None = None
     params: Mapping[str, str] = field(default_factory=dict)
 
     def fitted(self, spec: EngineSpec) -> Self:
-        """Return the request with the size that comes nearest in this engine."""
+        """Return the request with the size of this engine that is nearest to it."""
         if self.size is None:
             return self
         width, height = (_side(side, spec) for side in self.size)
@@ -84,7 +84,7 @@ async def submit_foreign(
     key: str | None,
     source: str,
 ) -> Submitted:
-    """Turn a body in another protocol's words into a queued job.
+    """Turn a body of another protocol into a queued job.
 
     Raises:
         What `submit` raises; `param` is the name that the client used.
@@ -101,7 +101,7 @@ async def submit_foreign(
 
 
 def read_foreign(received: Received, names: Names, **fixed: Any) -> ForeignRequest:
-    """Check a body in another protocol's words.
+    """Check a body of another protocol.
 
     Raises:
         InvalidRequest: a value is wrong; `param` is the name that the client used.
@@ -121,9 +121,9 @@ def foreign_request(
     """Return the request that these values make.
 
     Args:
-        others: names that mean nothing here; a warning tells of them.
-        files: the parts of a form; the picture may be one of them.
-        fixed: our fields that the protocol says elsewhere.
+        others: unknown names; a warning lists them.
+        files: the parts of a form; the image may be one of them.
+        fixed: our fields that the protocol gives in another place.
     """
     values, others = _opened(values, [*others], names)
     warnings = [_ignored(others)] if others else []
@@ -146,7 +146,7 @@ def foreign_request(
 
 @contextmanager
 def in_words_of(params: Mapping[str, str]) -> Iterator[None]:
-    """Have what is refused meanwhile name the field as its client does."""
+    """Make errors inside the block name the field as its client does."""
     try:
         yield
     except InvalidRequest as error:
@@ -157,7 +157,7 @@ def in_words_of(params: Mapping[str, str]) -> Iterator[None]:
 def _opened(
     values: Mapping[str, Any], others: list[str], names: Names
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the values with those that lie in objects; what is said outside wins."""
+    """Return the values with those of nested objects; an outer value wins."""
     found = {name: value for name, value in values.items() if value is not None}
     for name in names.more:
         inner = _parsed(found.pop(name, None), name)
@@ -174,7 +174,7 @@ def _opened(
 
 
 def _ours(values: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return our fields, and for each that the client calls otherwise its own name."""
+    """Return our fields, and the client's own name of each that differs."""
     found: dict[str, Any] = {}
     params = dict.fromkeys(("image", "image.url"), names.pictures[0])
     size = _said(values, names.size)
@@ -212,10 +212,10 @@ def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
 
 
 def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
-    """Return the images, the first of them in any of the spellings that clients use for it."""
+    """Return the images; the first may have any of the names that clients use for it."""
     part = next((name for name in names.pictures if name in files), None)
     name = part or _said(values, names.pictures) or names.pictures[0]
-    image = None  # As in our own API, a part of that name needs no other word.
+    image = None  # As in our own API, a part of that name is the image.
     if part is None:
         image = _spelled(_parsed(values.get(name), name), name)
     elif part != "image":
@@ -226,7 +226,7 @@ def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
 
 
 def _spelled(sent: Any, name: str) -> Any:
-    """Return a picture as our own API has it; what is one already stays."""
+    """Return an image as our own API has it; an image in that form is unchanged."""
     if isinstance(sent, list) and len(sent) == 1:
         sent = sent[0]
     if isinstance(sent, Mapping) and "image_url" in sent:
@@ -244,7 +244,7 @@ def _spelled(sent: Any, name: str) -> Any:
 
 
 def _parsed(value: Any, name: str) -> Any:
-    """Return what a form's field means that holds JSON."""
+    """Return the value of a form's field that holds JSON."""
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         return read_json(value.encode(errors="replace"), name, param=name)
     return value

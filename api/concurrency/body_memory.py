@@ -12,7 +12,7 @@ BODY_MEMORY_BYTES: Final = 256 * 1024 * 1024
 
 
 class MemoryBudget:
-    """Memory for bodies that have arrived whole; those on their way, or in line, lie in files.
+    """Memory for whole bodies; bodies that are arriving, or waiting in line, are in files.
 
     A body in JSON takes about four times its own size while it is read, which is not counted.
     """
@@ -22,7 +22,7 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def reserve(self, owner_id: UUID) -> AsyncIterator["Reservation"]:
-        """Yield a share that is empty, and give back what it grew to."""
+        """Yield an empty reservation, and give back at the end what it grew to."""
         reservation = Reservation(self.turns, owner_id)
         try:
             yield reservation
@@ -31,7 +31,7 @@ class MemoryBudget:
 
 
 class Reservation:
-    """What one request holds of the room."""
+    """The memory that one request holds."""
 
     def __init__(self, turns: Turns, owner_id: UUID) -> None:
         self._turns = turns
@@ -39,10 +39,10 @@ class Reservation:
         self._taken: list[int] = []
 
     async def grow(self, count: int) -> None:
-        """Take more, when it is this owner's turn.
+        """Reserve more, when it is this owner's turn.
 
         Raises:
-            Busy: others hold too much, for too long.
+            Busy: other requests held too much for too long.
         """
         self._taken.append(await self._turns.take(self._owner_id, count))
 

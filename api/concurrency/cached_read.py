@@ -1,4 +1,4 @@
-"""A value that is costly to read, shared by all who ask for it at about the same time."""
+"""A value that is costly to read, shared by all callers at about the same time (single flight)."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class CachedRead(Generic[T]):
-    """Reads in one thread of its own, at most once per `fresh`, however many wait."""
+    """Reads in one thread of its own, at most once per `fresh`, however many callers wait."""
 
     def __init__(self, read: Callable[[], T], *, fresh: timedelta, patience: timedelta) -> None:
         self._read = read
@@ -23,15 +23,15 @@ class CachedRead(Generic[T]):
         self._ended_at = 0.0
 
     async def get(self) -> T:
-        """Return the value, or raise what reading it raised.
+        """Return the value, or raise the error of the read.
 
         Raises:
-            TimeoutError: the read takes longer than `patience`; it goes on, and the next who
-                asks waits for the same one.
+            TimeoutError: the read takes longer than `patience`; it goes on, and the next caller
+                waits for the same read.
         """
         if self._reading is None or self._is_stale():
             self._reading = asyncio.create_task(self._run())
-            # A failure that nobody waited for is not worth the loop's complaint.
+            # Without this, the loop logs a failure that nobody waited for.
             self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         return await asyncio.wait_for(asyncio.shield(self._reading), self._patience)
 

@@ -1,6 +1,6 @@
-"""Waiting for jobs to change: one subscription and one coalesced read serve all who wait.
+"""Waiting for changes of jobs: one subscription and one shared read serve all waiting clients.
 
-Whoever waits has one job (`Watch`) or all jobs of an owner (`Feed`) in view.
+A client watches one job (`Watch`) or all jobs of an owner (`Feed`).
 """
 
 import asyncio
@@ -16,20 +16,20 @@ from uuid import UUID
 
 import structlog
 
-from api.concurrency.owner_feeds import Feed, OwnerFeeds
+from api.concurrency.owner_feeds import MOST_NEWS, Feed, OwnerFeeds
 from shared.bell import Change, subscribe_to_changes
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.news import JobNews
 from shared.jobs.queries import JobQueries
 
 FLOOR: Final = timedelta(seconds=2)
-"""How often every watched job is read again, heard of or not: announcements may be lost."""
+"""How often every watched job is read again in any case, because announcements may be lost."""
 
 LISTEN: Final = timedelta(seconds=0.1)
-"""How often the listener looks up from a silent subscription, to see whether it should stop."""
+"""How often the listener checks a silent subscription for a request to stop."""
 
 RETRY: Final = timedelta(seconds=1)
-"""How soon it tries anew where Redis or Postgres did not answer."""
+"""The pause after Redis or Postgres did not answer."""
 
 AT_ONCE: Final = 500
 """Jobs that are read in one statement."""
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Watch:
-    """One waiter's view of one job: its newest snapshot, and a flag that there is a new one."""
+    """One client's view of one job: its newest snapshot, and a flag that there is a new one."""
 
     def __init__(self, job_id: UUID) -> None:
         self.job_id = job_id
@@ -63,26 +63,33 @@ class Watch:
 
 @dataclass(frozen=True)
 class _Due:
-    """What the reader reads next: jobs, and whether it also looks for what nobody announced."""
+    """The next read: jobs, and whether it also looks for changes that nobody announced."""
 
     job_ids: set[UUID]
     is_floor: bool
 
 
 class JobWatcher:
-    """Everybody in this process who waits for a job; they hold no thread and no connection.
+    """All clients of this process that wait for a job; they hold no thread and no connection.
 
-    One thread listens to Redis, one reads Postgres: what is announced while a read is under
-    way is in the next one. Without Redis everybody still hears within `floor`.
+    One thread listens to Redis, and one reads Postgres. An announcement during a read is handled
+    by the next read. Without Redis every client still gets changes within `floor`.
     """
 
     def __init__(
-        self, queries: JobQueries, news: JobNews, redis_url: str, *, floor: timedelta = FLOOR
+        self,
+        queries: JobQueries,
+        news: JobNews,
+        redis_url: str,
+        *,
+        floor: timedelta = FLOOR,
+        most_news: int = MOST_NEWS,
     ) -> None:
         self._queries = queries
         self._news = news
         self._redis_url = redis_url
         self._floor = floor
+        self._most_news = most_news
         self._condition = threading.Condition()
         self._watches: dict[UUID, set[Watch]] = {}
         self._feeds = OwnerFeeds()
@@ -117,13 +124,13 @@ class JobWatcher:
 
     @contextmanager
     def watch(self, job_id: UUID) -> Iterator[Watch]:
-        """Yield a watch that receives the job as it stands, and then every change of it."""
+        """Yield a watch that receives the job as it is, and then every change of it."""
         watch = Watch(job_id)
         with self._condition:
             self._watches.setdefault(job_id, set()).add(watch)
             if self._stopped.is_set():
                 watch.end()
-            # What was announced before this line was heard by nobody: read it once.
+            # Nobody received earlier announcements, so read the job once.
             self._due.add(job_id)
             self._condition.notify()
         try:
@@ -140,9 +147,9 @@ class JobWatcher:
         """Yield a feed that receives every change of the owner's jobs from now on.
 
         Args:
-            complete_until: what ended before is known, or read by the caller after this.
+            complete_until: the caller knows what ended before, or reads it after this.
         """
-        feed = Feed(owner_id, complete_until)
+        feed = Feed(owner_id, complete_until, most_news=self._most_news)
         with self._condition:
             self._feeds.add(feed)
             if self._stopped.is_set():
@@ -154,7 +161,7 @@ class JobWatcher:
                 self._feeds.discard(feed)
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return the number of waiting clients."""
         with self._condition:
             return sum(map(len, self._watches.values())) + len(self._feeds)
 
@@ -163,7 +170,7 @@ class JobWatcher:
         return self._stopped.is_set()
 
     def release(self) -> None:
-        """Let everybody answer with what they have: the gateway is about to stop."""
+        """Let every client answer with what it has, because the gateway is about to stop."""
         with self._condition:
             self._stopped.set()
             waiting = [watch for same in self._watches.values() for watch in same]
@@ -187,7 +194,8 @@ class JobWatcher:
                         return
                     if change is not None:
                         self._note(change)
-            except Exception as error:  # The edge of this thread: the floor serves meanwhile.
+            # The edge of this thread; until it works again, the regular reads serve.
+            except Exception as error:
                 if not is_deaf:
                     _log.warning("announcements_lost", reason=type(error).__name__)
                 is_deaf = True
@@ -206,7 +214,7 @@ class JobWatcher:
                 self._read_jobs(due.job_ids)
                 if due.is_floor:
                     self._look_around()
-            except Exception as error:  # A reader that died would leave everybody waiting.
+            except Exception as error:  # If the reader died, all clients would wait without end.
                 _log.warning("watch_read_failed", waiters=len(self), reason=type(error).__name__)
                 self._stopped.wait(RETRY.total_seconds())
                 with self._condition:
@@ -214,7 +222,7 @@ class JobWatcher:
                     self._floor_at = time.monotonic()
 
     def _next_due(self) -> _Due:
-        """Wait for what is announced, or for the floor; return what to read."""
+        """Wait for an announcement or for the next regular read; return what to read."""
         with self._condition:
             if not self._due and not self._stopped.is_set():
                 self._condition.wait(max(0.0, self._floor_at - time.monotonic()))
@@ -226,7 +234,7 @@ class JobWatcher:
             return _Due(due, is_floor)
 
     def _look_around(self) -> None:
-        """Read what changed for those who follow owners and was not announced to them."""
+        """Read changes that were not announced, for the clients that follow owners."""
         with self._condition:
             since = self._feeds.since()
         if not since:
@@ -253,7 +261,7 @@ class JobWatcher:
 
 
 def _call(calls: Sequence[tuple[asyncio.AbstractEventLoop, Callable[[], None]]]) -> None:
-    """Have each called on its loop, in order; a loop is woken once for all of its own."""
+    """Call each on its loop, in order; a loop is woken once for all of its calls."""
     loops: dict[asyncio.AbstractEventLoop, list[Callable[[], None]]] = {}
     for loop, call in calls:
         loops.setdefault(loop, []).append(call)

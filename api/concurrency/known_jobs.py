@@ -1,4 +1,4 @@
-"""Jobs that were read before, and shown again while their rows are still the same."""
+"""Jobs that were read before, and are sent again while their rows are unchanged."""
 
 import asyncio
 from collections import OrderedDict
@@ -14,14 +14,15 @@ from shared.jobs.heads import Head, JobHeads
 from shared.jobs.job import Job, no_such_job
 
 MOST_KNOWN: Final = 1000
-"""About 10 kB each, with what is kept of their answers; whoever was asked for longest ago goes."""
+"""About 10 kB each, with the stored answers; the job that was unused for longest is dropped."""
 
 PATIENCE_SECONDS: Final = 3.5
-"""How long a poll waits: with a read's own deadline before it, a client is told within 5 s."""
+"""How long a poll waits; together with the read's own deadline a client has an answer within 5
+s."""
 
 
 class KnownJob:
-    """A job as one head stood for it; `kept` is what was last made of it, and for which case."""
+    """A job at one head; `kept` is the last answer made of it, and its case."""
 
     def __init__(self, job: Job, head: Head) -> None:
         self.job = job
@@ -30,15 +31,20 @@ class KnownJob:
 
 
 class KnownJobs:
-    """Belongs to one event loop. Each poll reads the job's head; the rest only where it is new.
+    """Belongs to one event loop. Each poll reads the job's head, and the rest only if the head is
+    new.
 
     What is kept under a head is at least as new as the head: it was read after it.
     """
 
     def __init__(
-        self, heads: JobHeads, read: Callable[[Sequence[UUID]], Mapping[UUID, Job]]
+        self,
+        heads: JobHeads,
+        read: Callable[[Sequence[UUID]], Mapping[UUID, Job]],
+        *,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self._patience_seconds = PATIENCE_SECONDS
+        self._patience_seconds = patience_seconds
         self._heads_of = heads
         self._heads = SharedReads(heads.many)
         self._thread = anyio.CapacityLimiter(1)
@@ -48,11 +54,11 @@ class KnownJobs:
         self._known: OrderedDict[UUID, KnownJob] = OrderedDict()
 
     async def get(self, job_id: UUID, *, owner_id: UUID) -> KnownJob:
-        """Return an owner's job, as it stands after this was asked.
+        """Return an owner's job, as it is after this call.
 
         Raises:
             NotFound: foreign, deleted and missing jobs alike.
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         ends_at = asyncio.get_running_loop().time() + self._patience_seconds
         head = await self._heads.get(job_id)
@@ -71,14 +77,14 @@ class KnownJobs:
         """
         ends_at = asyncio.get_running_loop().time() + self._patience_seconds
         heads = await self._newest.get((owner_id, limit)) or {}
-        # All together: those that are new share one read.
+        # All together, so that the new ones share one read.
         found = await asyncio.gather(
             *(self._under(job_id, head, ends_at) for job_id, head in heads.items())
         )
         return [known for known in found if known is not None]
 
     async def _under(self, job_id: UUID, head: Head, ends_at: float) -> KnownJob | None:
-        """Return the job of a head, read where it is new; None where it was deleted since."""
+        """Return the job of a head, and read it if it is new; None if it was deleted since."""
         known = self._known.get(job_id)
         if known is not None and known.head == head:
             self._known.move_to_end(job_id)

@@ -1,4 +1,4 @@
-"""Lists of models that were written before, and sent again while the offers are the same."""
+"""Lists of models that were written before, and are sent again while the offers are unchanged."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -13,7 +13,8 @@ MOST_CASES: Final = 100
 
 
 class KnownOffers:
-    """Belongs to one event loop. What is kept was read after the heads that it is kept under."""
+    """Belongs to one event loop. What is stored was read after the heads that it is stored
+    under."""
 
     def __init__(self, heads: OfferHeads, threads: ThreadPool) -> None:
         self._heads = heads
@@ -22,10 +23,10 @@ class KnownOffers:
         self._kept: dict[object, tuple[tuple[str, ...], bytes]] = {}
 
     async def get(self, case: object, write: Callable[[], bytes], owner_id: UUID) -> bytes:
-        """Return what `write` makes of the offers as they stand; it runs in its owner's turn.
+        """Return the result of `write` for the current offers; it runs in its owner's turn.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         heads = await self._reads.get("all")
         kept = self._kept.get(case)

@@ -1,4 +1,5 @@
-"""Following all jobs of an owner: what each listener has still to hear, within bounds."""
+"""Following all jobs of an owner: the snapshots that each listener has not received, within
+bounds."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,35 +12,39 @@ from shared.jobs.news import Look
 from shared.lifecycle import Status
 
 MOST_NEWS: Final = 1000
-"""Jobs that may have changed since a listener last read; one that lags more comes back later."""
+"""Changed jobs that a listener may have unread; one with more must reconnect later."""
 
 
 class Feed:
     """One listener's view of an owner's jobs: the newest snapshot of each that changed.
 
-    Belongs to the loop that made it. `complete_until` says until when every end has been in what
-    was taken: whoever comes back with it misses none.
+    It belongs to the loop that made it. `complete_until` is the time up to which every end was in
+    what was taken: a listener that reconnects with it misses none.
     """
 
-    def __init__(self, owner_id: UUID, complete_until: datetime) -> None:
+    def __init__(
+        self, owner_id: UUID, complete_until: datetime, *, most_news: int = MOST_NEWS
+    ) -> None:
         self.owner_id = owner_id
         self.complete_until = complete_until
         self.loop = asyncio.get_running_loop()
+        self._most_news = most_news
         self.is_over = False
         self.is_behind = False
         self._news: dict[UUID, Job] = {}
         self._changed = asyncio.Event()
 
     def deliver(self, jobs: Sequence[Job]) -> None:
-        """Keep the newest of each job; a listener that is too far behind is let go."""
+        """Keep the newest snapshot of each job; a listener that is too far behind is
+        disconnected."""
         self._news |= {job.id: job for job in jobs}
-        if len(self._news) > MOST_NEWS:
+        if len(self._news) > self._most_news:
             self._news.clear()
             self.is_behind = True
         self._changed.set()
 
     def advance(self, complete_until: datetime) -> None:
-        """Note that everything up to then was delivered."""
+        """Note that everything up to that time was delivered."""
         self.complete_until = max(self.complete_until, complete_until)
 
     def end(self) -> None:
@@ -47,18 +52,19 @@ class Feed:
         self._changed.set()
 
     async def changed(self) -> None:
-        """Return when there is something to take, or the listening is over."""
+        """Return when there is something to take, or the listening has ended."""
         await self._changed.wait()
         self._changed.clear()
 
     def take(self) -> list[Job]:
-        """Return what came since the last time."""
+        """Return what arrived since the last call."""
         news, self._news = list(self._news.values()), {}
         return news
 
 
 class OwnerFeeds:
-    """The feeds of one process, and how far each owner's news was read; not for several threads.
+    """The feeds of one process, and the time up to which each owner's changes were read; not
+    thread-safe.
 
     An owner's jobs are read once, however many listen.
     """
@@ -92,13 +98,13 @@ class OwnerFeeds:
                 del table[feed.owner_id]
 
     def since(self) -> Mapping[UUID, datetime]:
-        """Return from when on each owner's news are to be looked for."""
+        """Return the time from which each owner's changes must be looked for."""
         return dict(self._since)
 
     def to_read(self, look: Look) -> set[UUID]:
         """Return the jobs that a look found newer than they were delivered.
 
-        With them those that ran when they were last seen and are not found any more: they were
+        It also returns jobs that ran when they were last seen and were not found again: they were
         queued again.
         """
         found = {sighting.job_id for sighting in look.sightings}
@@ -115,7 +121,7 @@ class OwnerFeeds:
         }
 
     def news(self, jobs: Iterable[Job]) -> list[tuple[Feed, list[Job]]]:
-        """Return what each feed has not had, and remember that it has now."""
+        """Return what each feed has not received, and remember that it has now."""
         fresh: dict[UUID, list[Job]] = {}
         for job in jobs:
             if job.owner_id in self._feeds and self._version(job.owner_id, job.id) < job.version:
@@ -124,7 +130,7 @@ class OwnerFeeds:
         return [(feed, new) for owner, new in fresh.items() for feed in self._feeds[owner]]
 
     def advance(self, look: Look, asked: Mapping[UUID, datetime]) -> list[Feed]:
-        """Note that all a look found was delivered; return the feeds that may know it."""
+        """Note that all results of a look were delivered; return the feeds that may be told."""
         found = {sighting.job_id for sighting in look.sightings}
         owners = [owner for owner in asked if owner in self._feeds]
         for owner in owners:

@@ -13,11 +13,11 @@ SHARE: Final = 10.0
 """It is read again after so many times as long as reading takes: short queues are exact."""
 
 MOST_SECONDS: Final = 3.0
-"""It is never older than this."""
+"""The greatest age of the board that is returned."""
 
 
 class QueueSnapshot:
-    """Threads get the newest board; one reads, the others wait for the same."""
+    """Threads get the newest board; one thread reads, and the others wait for the same read."""
 
     def __init__(self, read: Callable[[], QueueBoard]) -> None:
         self._read = read
@@ -28,7 +28,7 @@ class QueueSnapshot:
         self._reading: Future[None] | None = None
 
     def get(self, *, at_most: float | None = None) -> QueueBoard:
-        """Return the board, as old as `at_most` seconds or as a read is worth.
+        """Return the board, at most `at_most` seconds old or as old as the cost of a read allows.
 
         Raises:
             DatabaseUnavailable: it cannot be read now.
@@ -41,12 +41,17 @@ class QueueSnapshot:
         return board
 
     def peek(self) -> QueueBoard | None:
-        """Return the board as it was last read, however long ago; None before the first read."""
+        """Return the board of the last read, however old it is; None before the first read."""
         with self._lock:
             board, began_at = self._board, self._began_at
         if board is None:
             return None
         return board.aged(timedelta(seconds=time.monotonic() - began_at))
+
+    def recent(self) -> QueueBoard | None:
+        """Return the board unless it is older than one ever gets where somebody reads."""
+        is_recent = time.monotonic() - self._began_at < MOST_SECONDS
+        return self.peek() if is_recent else None
 
     @property
     def is_fresh(self) -> bool:

@@ -1,4 +1,4 @@
-"""Reads that are made together: all that come while one is under way share the next one."""
+"""Reads that are made together: all requests that come during one read share the next one."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
@@ -7,14 +7,14 @@ from typing import Final, Generic, TypeVar
 from shared.errors import AppError
 
 AT_ONCE: Final = 200
-"""Things in one statement; with more the ones that came first go first."""
+"""Items in one statement; if there are more, the first ones to come are read first."""
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
 class SharedReads(Generic[K, T]):
-    """Belongs to one event loop; reads once at a time, however many ask."""
+    """Belongs to one event loop; makes one read at a time, however many callers there are."""
 
     def __init__(self, read: Callable[[Sequence[K]], Awaitable[Mapping[K, T]]]) -> None:
         self._read = read
@@ -23,21 +23,22 @@ class SharedReads(Generic[K, T]):
         self._rest: asyncio.Task[None] | None = None
 
     async def get(self, name: K) -> T | None:
-        """Return what is read of it after this was asked; None where there is no such thing.
+        """Return the item as it is after this call; None if there is no such item.
 
-        It waits as long as the read takes, and raises what that raises.
+        It waits as long as the read takes, and raises the read's error.
         """
         if not self._is_reading:
             return await self._read_alone(name)
         asked = self._asked.get(name)
         if asked is None:
             asked = self._asked[name] = asyncio.get_running_loop().create_future()
-            # A failure that nobody waits for any more is not worth the loop's complaint.
+            # Without this, the loop logs a failure that nobody waits for any longer.
             asked.add_done_callback(_look_at)
-        return await asyncio.shield(asked)  # Who gives up must not end it for the others.
+        # A caller that gives up must not end the read for the others.
+        return await asyncio.shield(asked)
 
     async def _read_alone(self, name: K) -> T | None:
-        """Read for the one who came first; a task takes over for those who came meanwhile."""
+        """Read for the first caller; a task takes over for those that came meanwhile."""
         self._is_reading = True
         try:
             return (await self._read([name])).get(name)
@@ -60,7 +61,8 @@ class SharedReads(Generic[K, T]):
             self._is_reading = False
 
     def _refuse(self, error: AppError) -> None:
-        """Tell those who wait for the next read what this one met: they have waited as long."""
+        """Fail the callers that wait for the next read with the error of this one: they have
+        waited as long."""
         asked, self._asked = self._asked, {}
         for one in asked.values():
             if not one.done():
@@ -71,7 +73,7 @@ class SharedReads(Generic[K, T]):
             found = await self._read(list(asked))
         except Exception as error:
             if len(asked) > 1 and not isinstance(error, AppError):
-                # One row that cannot be read is no failure of those that were asked for with it.
+                # If one row cannot be read, the rows that were asked for with it must not fail.
                 for name, one in asked.items():
                     await self._answer({name: one})
                 return

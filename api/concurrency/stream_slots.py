@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from shared.errors import Busy, TooManyStreams
 
 WAIT_SECONDS = 10
-"""When to try again; a stream that ends leaves its slot at once."""
+"""When to try again; a stream that ends frees its slot at once."""
 
 
 class StreamSlots:
     """Belongs to one event loop."""
 
     def __init__(self, *, each: int, most: int) -> None:
-        """`each` is for one caller, `most` for all together."""
+        """`each` is the limit of one caller, `most` that of all callers together."""
         self._each = each
         self._most = most
         self._open: Counter[str] = Counter()
@@ -24,8 +24,8 @@ class StreamSlots:
         """Hold a slot.
 
         Raises:
-            TooManyStreams: the caller has as many streams as one may.
-            Busy: all together have as many as this gateway takes.
+            TooManyStreams: the caller has reached its limit.
+            Busy: this gateway has no free stream.
         """
         if self._open[caller] >= self._each:
             raise TooManyStreams(
@@ -34,7 +34,7 @@ class StreamSlots:
                 retry_after_seconds=WAIT_SECONDS,
             )
         if self._open.total() >= self._most:
-            raise Busy("this gateway has as many event streams as it takes; try again")
+            raise Busy("this gateway has no free event stream; try again")
         self._open[caller] += 1
         try:
             yield

@@ -1,6 +1,7 @@
-"""Turns at something scarce: an owner holds a part of it at most, and whoever holds least is next.
+"""Turns at a scarce resource: an owner holds at most a part of it, and the owner who holds least
+is next.
 
-The field calls it a bulkhead with a fair queue. What is counted may be threads or bytes.
+The field's terms are bulkhead and fair queue. The units may be threads or bytes.
 """
 
 import asyncio
@@ -14,10 +15,10 @@ from uuid import UUID
 from shared.errors import Busy, Unavailable
 
 LONGEST_SECONDS: Final = 120.0
-"""How long anybody waits for one turn, however well the line moves."""
+"""How long a request waits for one turn, however fast the line moves."""
 
 LINE: Final = 250
-"""How many requests of one owner wait for one thing at once; a burst of 80 photos has room."""
+"""How many requests of one owner may wait for one resource at once; a burst of 80 photos fits."""
 
 
 @dataclass(eq=False)
@@ -29,18 +30,26 @@ class _Waiting:
 
 
 class Turns:
-    """So many units of one thing, for one event loop.
+    """A number of units of one resource, for one event loop.
 
-    The line is in order of arrival, but an owner who holds less goes before one who holds more,
-    and nobody waits behind an owner whose part is full. A turn too large for what is free keeps
-    its place until enough is: small ones do not pass it for ever.
+    The line is in order of arrival, but an owner who holds less goes before an owner who holds
+    more, and nobody waits behind an owner whose part is full. A turn that is too large for the
+    free units keeps its place until enough are free; smaller turns do not pass it for ever.
     """
 
-    def __init__(self, units: int, *, each: int, patience_seconds: float) -> None:
-        """Who waits while nothing is given back for `patience_seconds` is refused."""
+    def __init__(
+        self,
+        units: int,
+        *,
+        each: int,
+        patience_seconds: float,
+        longest_seconds: float = LONGEST_SECONDS,
+    ) -> None:
+        """A request is refused if nothing is given back for `patience_seconds` while it waits."""
         self._free = units
         self._each = each
         self._patience_seconds = patience_seconds
+        self._longest_seconds = longest_seconds
         self._held: Counter[UUID] = Counter()
         self._line: list[_Waiting] = []
         self._moved_at = float("-inf")
@@ -52,7 +61,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, owner_id: UUID, units: int = 1) -> AsyncIterator[None]:
-        """Hold so many units; see `take`."""
+        """Hold that many units; see `take`."""
         taken = await self.take(owner_id, units)
         try:
             yield
@@ -60,20 +69,21 @@ class Turns:
             self.give_back(owner_id, taken)
 
     async def take(self, owner_id: UUID, units: int = 1) -> int:
-        """Wait for a turn and return how many units it holds: an owner's whole part at most.
+        """Wait for a turn and return how many units it holds: at most an owner's whole part.
 
         Raises:
-            Busy: the line did not move for too long, or was too long to begin with.
+            Busy: the line did not move for too long, or was already too long.
             Unavailable: the gateway is stopping, and no turn is free.
         """
         waiting = _Waiting(owner_id, min(units, self._each))
         if sum(each.owner_id == owner_id for each in self._line) >= LINE:
-            raise Busy(f"{LINE} requests of yours wait for their turn already; try again")
+            raise Busy(f"{LINE} of your requests already wait for their turn; try again")
         self._line.append(waiting)
         self._call_up()
         if self._is_stopping and not waiting.is_granted:
             self._leave(waiting)
-            raise _stopping()  # A turn that is free is still had: who waited for a job reads it.
+            # A free turn is still given, so that a request that waited for a job can read it.
+            raise _stopping()
         try:
             await self._wait(waiting)
         except BaseException:
@@ -82,7 +92,7 @@ class Turns:
         return waiting.units
 
     def give_back(self, owner_id: UUID, units: int) -> None:
-        """Return what `take` has returned."""
+        """Give back what `take` returned."""
         self._free += units
         self._held[owner_id] -= units
         if not self._held[owner_id]:
@@ -91,7 +101,8 @@ class Turns:
         self._call_up()
 
     def stop(self) -> None:
-        """Let those who wait go, and nobody wait any more; what is free is still had."""
+        """Release the waiting requests, and let nobody wait any longer; free units are still
+        given."""
         self._is_stopping = True
         line, self._line = self._line, []
         for waiting in line:
@@ -103,9 +114,9 @@ class Turns:
         began = clock()
         while not waiting.turn.done():
             stalled_at = max(began, self._moved_at) + self._patience_seconds
-            left = min(stalled_at, began + LONGEST_SECONDS) - clock()
+            left = min(stalled_at, began + self._longest_seconds) - clock()
             if left <= 0:
-                raise Busy("too many requests of this kind are in the works; try again")
+                raise Busy("too many requests of this kind are in progress; try again")
             await asyncio.wait([waiting.turn], timeout=left)
         waiting.turn.result()
 
@@ -126,7 +137,7 @@ class Turns:
             self.give_back(waiting.owner_id, waiting.units)
         elif waiting in self._line:
             self._line.remove(waiting)
-            self._call_up()  # It may have kept its place before others that fit.
+            self._call_up()  # It may have kept its place before other turns that fit.
 
 
 def _stopping() -> Unavailable:

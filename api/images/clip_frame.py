@@ -1,6 +1,6 @@
-"""One frame of a clip of ours as a PNG, by ffmpeg in a process with limits.
+"""One frame of our own clip as a PNG, by ffmpeg in a process with limits.
 
-What comes out is decoded once more like any picture that a client sends.
+The PNG is then decoded like any image that a client sends.
 """
 
 import resource
@@ -25,9 +25,9 @@ def clip_frame(mp4: bytes, index: int) -> bytes:
     """Return frame `index` of a clip, counted from 0, as a PNG.
 
     Raises:
-        Unavailable: ffmpeg gave none within its limits.
+        Unavailable: ffmpeg gave no frame within its limits.
     """
-    # It reads no file and writes none; nothing a client wrote is among its arguments.
+    # It reads no file and writes none; no text of a client is among its arguments.
     process = subprocess.Popen(
         [
             *(get_ffmpeg_exe(), "-hide_banner", "-nostdin", "-loglevel", "error"),
@@ -52,12 +52,13 @@ def clip_frame(mp4: bytes, index: int) -> bytes:
             process.kill()
     if not png:
         _log.warning("clip_frame_failed", status=process.returncode)
-        raise Unavailable("the clip's frame cannot be decoded at the moment; try again")
+        raise Unavailable("the clip's frame cannot be decoded now; try again")
     return png
 
 
 def _limit(pid: int) -> None:
-    """Bound a process that has read nothing yet; a system without a limit goes without it."""
+    """Set limits for a process that has read nothing yet; a system that lacks a limit runs without
+    it."""
     for name, most in (
         ("RLIMIT_AS", MEMORY_BYTES),
         ("RLIMIT_CPU", CPU_SECONDS),

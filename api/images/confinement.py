@@ -1,9 +1,9 @@
-"""What a picture's process gives up before it reads the picture: all system calls but a few.
+"""What the process of an image gives up before it reads the image: all system calls except a few.
 
-A seccomp filter in classic BPF. A fork that a picture has taken over can then neither open,
-change nor remove a file, nor dial, start a program, or signal anybody but itself. A forbidden call
-fails with EPERM. It may start threads of its own, under the same filter: the decoder of HEIC does.
-Run as a program, this module tries that out: `decoder_is_confined` asks it.
+The filter is seccomp, in classic BPF. A fork that an image has taken over can then neither open,
+change nor remove a file, nor connect, start a program, or signal another process. A forbidden call
+fails with EPERM. The fork may start threads of its own, under the same filter, because the decoder
+of HEIC does. Run as a program, this module tests the filter; `decoder_is_confined` starts it.
 """
 
 import ctypes
@@ -29,18 +29,18 @@ ALLOWED: Final = (
     *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack"),
     *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday"),
     *("getpid", "gettid", "sched_yield", "sched_getaffinity", "exit", "exit_group"),
-    "getcwd",  # Pillow compares the names of files when it saves, also where there are none.
-    *("write", "close"),  # What is open by then is the end of a pipe to its own decoder.
-    *("set_robust_list", "rseq"),  # What a new thread does first.
+    "getcwd",  # Pillow compares file names when it saves, even if there are none.
+    *("write", "close"),  # The only open file is then the end of a pipe to its own decoder.
+    *("set_robust_list", "rseq"),  # The first call of a new thread.
 )
 ON_ITSELF: Final = ("kill", "tgkill")
-"""Allowed with the process's own id: `abort` ends so."""
+"""Allowed with the process's own id, because `abort` uses it."""
 
 NEW_THREAD: Final = "clone"
-"""Allowed where it makes a thread; a process is refused."""
+"""Allowed if it makes a thread; a new process is refused."""
 
 NEWER_CLONE: Final = "clone3"
-"""Said not to exist, since no filter can read its flags: the C library then asks for `clone`."""
+"""Reported as missing, because no filter can read its flags: the C library then uses `clone`."""
 
 NUMBERS: Final = {
     "x86_64": {
@@ -76,7 +76,7 @@ _LOAD, _IF_EQUAL, _IF_SET, _RETURN = 0x20, 0x15, 0x45, 0x06
 _NUMBER_AT, _ARCH_AT, _FIRST_ARGUMENT_AT = 0, 4, 16
 _INSTRUCTION: Final = struct.Struct("=HBBI")
 
-# Loaded with the module: where no file can be opened any more, it could not be.
+# Loaded with the module, because a confined process can open no file to load it.
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -85,10 +85,10 @@ class _Program(ctypes.Structure):
 
 
 def confine() -> bool:
-    """Give up all calls but those allowed, for good, in this thread and what it starts.
+    """Give up all calls except the allowed ones, for good, in this thread and in those it starts.
 
     Returns:
-        Whether the kernel has taken the filter; else nothing has changed.
+        Whether the kernel accepted the filter; if not, nothing has changed.
     """
     machine = os.uname().machine
     if machine not in NUMBERS or sys.maxsize < 2**32:
@@ -103,10 +103,10 @@ def confine() -> bool:
 
 @cache
 def decoder_is_confined() -> bool:
-    """Say whether a picture's process is confined on this machine, as tried out once.
+    """Say whether the process of an image is confined on this machine, as tested once.
 
     Raises:
-        Unavailable: the trial did not end in time; another may.
+        Unavailable: the test did not end in time; a later one may.
     """
     try:
         trial = subprocess.run(
@@ -124,15 +124,15 @@ def decoder_is_confined() -> bool:
 
 
 def check_confined() -> None:
-    """Ask `decoder_is_confined` as a part of the service is asked.
+    """Raise if decoders are not confined; for `/readyz`.
 
     Raises:
-        Unavailable: they are not, or it is not known.
+        Unavailable: they are not confined, or it is not known.
     """
     if not decoder_is_confined():
         raise Unavailable(
-            "this kernel takes no seccomp filter: a picture's process has its limits and can open"
-            " nothing, but it is not walled off; run on a kernel that has one"
+            "this kernel has no seccomp filter: the process of an image has its limits and can"
+            " open nothing, but it is not confined; run on a kernel with seccomp"
         )
 
 
@@ -162,7 +162,7 @@ def _filter(machine: str, pid: int) -> Iterator[bytes]:
 
 
 def _is_walled_off() -> bool:
-    """Say whether this process, once confined, fails to reach anything outside of it."""
+    """Say whether this process, once confined, fails to reach anything outside of itself."""
     parent = os.getppid()
     attempts: tuple[Callable[[], object], ...] = (
         lambda: os.open("/dev/null", os.O_RDONLY),

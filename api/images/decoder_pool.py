@@ -1,4 +1,4 @@
-"""The processes that decode pictures for this gateway, so that no picture can take it with it."""
+"""The processes that decode images for this gateway, so that no image can end the gateway."""
 
 import json
 import os
@@ -17,19 +17,19 @@ import structlog
 
 from api.images.confinement import check_confined
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, picture_of, receive
-from shared.errors import (
+from shared.errors import Unavailable
+from shared.image_errors import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
     InvalidImage,
     TruncatedImage,
-    Unavailable,
     UnsupportedImage,
 )
 
 ROOT: Final = Path(__file__).parents[2]
 FROM_OUTSIDE: Final = frozenset({signal.SIGKILL, signal.SIGTERM})
-"""Signals that no picture causes: the system was short of memory, or somebody meant it."""
+"""Signals that no image causes: the system was short of memory, or somebody sent them."""
 
 _REFUSALS: Final[dict[str, type[InvalidImage]]] = {
     kind.code: kind
@@ -47,12 +47,12 @@ _log = structlog.get_logger(__name__)
 
 
 class DecoderLost(Exception):
-    """A decoder ended for a reason that is not the picture's."""
+    """A decoder ended for a reason other than the image."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of a picture: how its fork ended, as `waitpid` says it, and what it wrote."""
+    """The result for an image: how its fork ended, as `waitpid` gives it, and what it wrote."""
 
     status: int
     head: bytes
@@ -60,10 +60,10 @@ class Answer:
 
 
 class Decoders:
-    """As many decoders as there are pictures at once; who calls limits that, by a lane.
+    """As many decoders as images are decoded at once; the caller limits that by a thread pool.
 
-    An idle decoder takes about 25 MB and is kept. One starts with the gateway and is not waited
-    for: importing the codecs takes longer than a small picture.
+    An idle decoder takes about 25 MB and is kept. One starts with the gateway, which does not wait
+    for it: importing the codecs takes longer than a small image.
     """
 
     def __init__(
@@ -78,14 +78,14 @@ class Decoders:
         threading.Thread(target=_tell_if_unconfined, daemon=True).start()
 
     def read_image(self, body: bytes, *, max_pixels: int) -> Picture:
-        """Decode an upload elsewhere and return it normalised.
+        """Decode an upload in another process and return it normalised.
 
         See `api.images.normalize.read_image`.
 
         Raises:
             InvalidImage: and its kinds; `ImageOverLimits` where its decoder crashed, hung, or
                 took too much.
-            Unavailable: decoders were killed, twice, and not by what they read.
+            Unavailable: decoders were killed twice, but not by the image.
         """
         try:
             return self._read(self._take(), body, max_pixels)
@@ -94,10 +94,10 @@ class Decoders:
         try:
             return self._read(self._start(), body, max_pixels)
         except DecoderLost as error:
-            raise Unavailable("images cannot be decoded at the moment; try again") from error
+            raise Unavailable("images cannot be decoded now; try again") from error
 
     def close(self) -> None:
-        """End them, also those at work."""
+        """End all decoders, also those at work."""
         with self._lock:
             self._is_closed = True
             decoders, self._all, self._idle = self._all, set(), []
@@ -108,7 +108,8 @@ class Decoders:
         try:
             answer = decoder.ask(body, max_pixels, within=self._limits.wall_seconds)
         except BaseException as error:
-            self._drop(decoder)  # The rest of an answer may still come, and be taken for the next.
+            # The rest of an answer may still come, and would be taken for the next one.
+            self._drop(decoder)
             if isinstance(error, TimeoutError):
                 raise self._over_limits("time") from error
             raise
@@ -116,7 +117,7 @@ class Decoders:
         return self._judge(answer)
 
     def _judge(self, answer: Answer) -> Picture:
-        """Return the picture of an answer, or raise what it says."""
+        """Return the image of an answer, or raise the error that it has."""
         if answer.status == 0 and answer.png:
             return picture_of(answer.head, answer.png)
         if answer.status == 0:
@@ -125,7 +126,7 @@ class Decoders:
         if os.WIFSIGNALED(answer.status):
             ended_by = signal.Signals(os.WTERMSIG(answer.status))
             if ended_by in FROM_OUTSIDE:
-                raise DecoderLost(f"a picture's fork was ended by {ended_by.name}")
+                raise DecoderLost(f"the fork of an image was ended by {ended_by.name}")
             raise self._over_limits(ended_by.name)
         raise self._over_limits("exit")
 
@@ -134,12 +135,12 @@ class Decoders:
         return ImageOverLimits(
             "the image could not be decoded within the limits"
             f" ({self._limits.memory_bytes // 2**20} MiB of memory, {self._limits.cpu_seconds} s);"
-            " save it anew as a plain JPEG or PNG",
+            " save it again as a plain JPEG or PNG",
             param="image",
         )
 
     def _take(self) -> "Decoder":
-        """Return an idle decoder that lives, or a new one."""
+        """Return an idle decoder that is alive, or a new one."""
         while True:
             with self._lock:
                 if not self._idle:
@@ -182,17 +183,17 @@ class Decoder:
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
                 cwd="/",
-                start_new_session=True,  # `kill` then reaches its fork, and Ctrl-C neither.
+                start_new_session=True,  # So `kill` reaches its fork, and Ctrl-C reaches neither.
             )
 
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
     def ask(self, body: bytes, max_pixels: int, *, within: float) -> Answer:
-        """Return what came of a picture.
+        """Return the result for an image.
 
         Raises:
-            TimeoutError: it took longer; the decoder is of no more use.
+            TimeoutError: it took longer; the decoder cannot be used again.
             DecoderLost: the process was gone before it had answered.
         """
         ends_at = time.monotonic() + within
@@ -213,7 +214,7 @@ class Decoder:
             raise DecoderLost("its process was gone") from error
 
     def kill(self) -> None:
-        """End it with its fork, and forget it; may be called twice."""
+        """End the decoder with its fork, and forget it; it may be called twice."""
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -229,7 +230,7 @@ def _tell_if_unconfined() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return what a decoder is told of this process: where code lies, and no secret."""
+    """Return the environment of a decoder: the path of the code, and no secret."""
     wanted = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
-    # A heap of its own for each of a codec's threads would count 64 MiB of addresses.
+    # A heap of its own for each thread of a codec would count 64 MiB of addresses.
     return wanted | {"PYTHONPATH": str(ROOT), "MALLOC_ARENA_MAX": "1"}

@@ -1,7 +1,8 @@
-"""A process that decodes pictures for one gateway: `python -m api.images.decoder_process LIMITS`.
+"""A process that decodes images for one gateway: `python -m api.images.decoder_process LIMITS`.
 
-Its stdin is a socket. It imports the codecs once and then forks for each picture, so that nothing
-of a hostile one is left when the next comes, perhaps somebody else's. Itself it decodes nothing.
+Its stdin is a socket. It imports the codecs once and then forks for each image, so that nothing of
+a hostile image is left for the next one, which may be another client's. The process itself decodes
+nothing.
 """
 
 import io
@@ -26,10 +27,10 @@ from api.images import confinement
 from api.images.files import heif
 from api.images.normalize import FORMATS, MIN_SIDE, ORIENTATION, read_image
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, receive
-from shared.errors import InvalidImage
+from shared.image_errors import InvalidImage
 
 ANSWER_BYTES: Final = 144 * 1024 * 1024
-"""Above the PNG of 2048 x 20480 pixels of noise; pages that are not written cost nothing."""
+"""More than the PNG of 2048 x 20480 pixels of noise; pages that are not written cost nothing."""
 
 FAILED: Final = 1
 KILL_FIRST: Final = "1000"
@@ -39,18 +40,18 @@ _LENGTHS: Final = struct.Struct("!IQ")
 UNCONFINED: Final = "this machine's kernel cannot confine its decoder (no seccomp filter)"
 
 Read = Callable[[bytes, int, str | None], Picture]
-"""Of the upload, the most pixels, and why HEIC is not read, if it is not."""
+"""Arguments: the upload, the most pixels, and the reason why HEIC is not read, if it is not."""
 
 
 def main(read: Read) -> None:
-    """Answer pictures until the gateway is gone."""
+    """Decode images until the gateway is gone."""
     limits = Limits(**json.loads(sys.argv[1]))
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # A thread's stack and heap count as memory too.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # The stack and heap of a thread count as memory too.
     with suppress(OSError):
-        # Where memory runs out, the kernel then ends a decoder and not the gateway.
+        # If memory runs out, the kernel then ends a decoder and not the gateway.
         Path("/proc/self/oom_score_adj").write_text(KILL_FIRST)
     sample = import_codecs()
-    if heif.missing() is not None:  # Found out once, before any picture: its forks inherit it.
+    if heif.missing() is not None:  # Tested once, before any image; forks inherit the result.
         sys.stderr.write(f"HEIC is not read: {heif.missing()}\n")
     with socket.socket(fileno=sys.stdin.fileno()) as gateway, suppress(EOFError, OSError):
         while True:
@@ -61,10 +62,11 @@ def main(read: Read) -> None:
 
 
 def import_codecs() -> bytes:
-    """Have Pillow import all that it does when it first meets a kind: a fork may open no file.
+    """Make Pillow import everything that it imports when it first meets a kind, because a fork may
+    open no file.
 
     Returns:
-        A small picture, for a fork to warm up with.
+        A small image, for a fork to warm up with.
     """
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for kind in FORMATS:
@@ -76,10 +78,10 @@ def import_codecs() -> bytes:
 
 
 def _in_fork(decode: Callable[[int], NoReturn], gateway: socket.socket) -> int:
-    """Return how a fork ended that took one picture; a hung one is the gateway's to kill.
+    """Return how a fork ended that decoded one image; the gateway kills a fork that hangs.
 
     Raises:
-        EOFError: the gateway is gone, or the fork was gone before it had read the whole picture.
+        EOFError: the gateway is gone, or the fork ended before it had read the whole image.
     """
     progress, fork_end = os.pipe()
     child = os.fork()
@@ -90,13 +92,14 @@ def _in_fork(decode: Callable[[int], NoReturn], gateway: socket.socket) -> int:
     try:
         if not os.read(progress, 1):
             raise EOFError
-        look = select.poll()  # Not select(): it fails from descriptor 1024 on.
+        look = select.poll()  # select() would fail from descriptor 1024 on.
         look.register(gateway.fileno(), select.POLLIN)
         look.register(progress, select.POLLIN)
         seen = {descriptor for descriptor, _ in look.poll()}
     finally:
         os.close(progress)
-    if gateway.fileno() in seen:  # It sends nothing while it waits: that is its end.
+    # The gateway sends nothing while it waits, so this means its end.
+    if gateway.fileno() in seen:
         os.kill(child, signal.SIGKILL)
         raise EOFError
     return os.waitpid(child, 0)[1]
@@ -110,15 +113,16 @@ def _decode(
     sample: bytes,
     progress: int,
 ) -> NoReturn:
-    """Take one picture from the gateway, leave what comes of it in `answer`, and end."""
+    """Take one image from the gateway, leave the result in `answer`, and end."""
     status = FAILED
     try:
-        # A fork's first picture costs it 5 ms of page faults; it has the time while it waits.
+        # A fork's first image costs it 5 ms of page faults; it has the time while it waits.
         read_image(sample, max_pixels=MIN_SIDE**2)
         max_pixels, count = REQUEST.unpack(receive(gateway, REQUEST.size))
         body = receive(gateway, count)
         gateway.close()
-        os.closerange(sys.stdout.fileno(), sys.stderr.fileno() + 1)  # The log is not a picture's.
+        # An image must not write to the log.
+        os.closerange(sys.stdout.fileno(), sys.stderr.fileno() + 1)
         os.write(progress, b"1")
         is_confined = confine(limits)
         try:
@@ -135,15 +139,16 @@ def _decode(
 
 
 def confine(limits: Limits) -> bool:
-    """Give up, for good, what decoding does not need; a system without a limit goes without it.
+    """Give up, for good, what decoding does not need; a system that lacks a limit runs without it.
 
     Returns:
-        Whether the kernel has taken the filter of system calls; see `decoder_is_confined`.
+        Whether the kernel accepted the filter of system calls; see `decoder_is_confined`.
     """
     cpu = limits.cpu_seconds
     wanted = {
         "RLIMIT_AS": (limits.memory_bytes, limits.memory_bytes),
-        "RLIMIT_CPU": (cpu, cpu + 1),  # Were both the same, SIGKILL would come, as from outside.
+        # If both limits were equal, SIGKILL would come, as if from outside.
+        "RLIMIT_CPU": (cpu, cpu + 1),
         "RLIMIT_NOFILE": (0, 0),  # No file and no socket can be opened.
         "RLIMIT_FSIZE": (0, 0),
         "RLIMIT_CORE": (0, 0),
@@ -151,7 +156,7 @@ def confine(limits: Limits) -> bool:
     for name, soft_and_hard in wanted.items():
         with suppress(AttributeError, ValueError, OSError):
             resource.setrlimit(getattr(resource, name), soft_and_hard)
-    return confinement.confine()  # Last, for it forbids to change a limit.
+    return confinement.confine()  # The last limit, because it forbids changing limits.
 
 
 def _send(gateway: socket.socket, status: int, answer: mmap.mmap) -> None:

@@ -1,6 +1,6 @@
-"""Pictures as clients send them, turned into the one PNG that is stored and rendered.
+"""Images as clients send them, turned into the one PNG that is stored and rendered.
 
-The gateway has this done by `api.images.decoder_pool`, in another process.
+The gateway does this in another process, by `api.images.decoder_pool`.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from api.images.files.webp_chunks import with_whole_chunks
 from api.images.protocol import Picture
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from shared.errors import (
+from shared.image_errors import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
@@ -35,17 +35,17 @@ FORMATS: Final = ("JPEG", "PNG", "WEBP", "AVIF")
 HEIC: Final = "HEIC"
 MIN_SIDE: Final = 16
 MAX_ASPECT: Final = 32
-"""A turn of a phone gives 10:1 and more; a clip shows a part of it."""
+"""A panorama of a phone has 10:1 and more; a clip shows a part of it."""
 
 MAX_LONG_SIDE: Final = 20_480
 MAX_SHORT_SIDE: Final = 2048  # Twice the largest resolution; more would only slow the PNG.
 MAX_SCANS: Final = 100
 MAX_PASSES: Final = 1_300_000_000
-"""Pixels times scans, of which a core does 200 million in a second: the largest pictures may have
-twenty, twice what a progressive JPEG has."""
+"""Pixels times scans; a core does 200 million of these in a second. The largest images may have
+twenty scans, twice as many as a progressive JPEG has."""
 
 DRAFTED: Final = 4
-"""How many times as large as another picture a JPEG may be: its decoder halves the sides."""
+"""How many times as large as another image a JPEG may be, because its decoder halves the sides."""
 
 PNG_LEVEL: Final = 1  # A full-size PNG was measured at 2-8 s at the usual level.
 WHITE: Final = (255, 255, 255)
@@ -62,29 +62,30 @@ Image.MAX_IMAGE_PIXELS = None
 
 @dataclass(frozen=True)
 class Opened:
-    """A file that is a picture, whose pixels are not decoded yet."""
+    """A file that is an image, and whose pixels are not decoded yet."""
 
     image: Image.Image
     kind: str
     told: Told
     transparent: int | tuple[int, ...] | None = None
-    """In a PNG: the colour that is a hole."""
+    """In a PNG: the colour that is transparent."""
 
 
 def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> Picture:
-    """Decode an upload and encode it anew; nothing of the original file survives but its look.
+    """Decode an upload and encode it again; only its look survives of the original file.
 
     Args:
-        max_pixels: of what is decoded; a JPEG, which is halved meanwhile, may have DRAFTED times
-            as many.
-        no_heic: why HEIC is not taken here, if it is not.
+        max_pixels: the most that are decoded; a JPEG, which is halved meanwhile, may have DRAFTED
+            times as many.
+        no_heic: why HEIC is not read here, if it is not.
 
     Raises:
-        UnsupportedImage: it is no JPEG, PNG, WEBP, AVIF or HEIC, or a HEIC where none is taken.
-        TruncatedImage, InvalidImage: it is one, but broken, or of a shape no clip can have.
+        UnsupportedImage: it is not a JPEG, PNG, WEBP, AVIF or HEIC, or it is a HEIC where none is
+            read.
+        TruncatedImage, InvalidImage: it is one, but broken, or of a shape that no clip can have.
         AnimatedImage: it has more than one frame.
         ImageTooLarge: it has more than `max_pixels`, known before anything is decoded.
-        ImageOverLimits: this process may not have the memory that it takes.
+        ImageOverLimits: it needs more memory than this process may use.
     """
     if not body:
         raise InvalidImage(f"the image is empty{_NOT_READ}", param="image")
@@ -100,7 +101,8 @@ def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> P
             return _normalise(opened)
     except InvalidImage:
         raise
-    except Exception as error:  # Decoders raise anything: a broken file is the client's, not ours.
+    # Decoders raise any exception, and a broken file is the client's fault, not ours.
+    except Exception as error:
         raise _broken(error, body) from error
 
 
@@ -174,8 +176,8 @@ def _check_header(image: Image.Image, kind: str, max_pixels: int) -> None:
             " the other: crop it",
             param="image",
         )
-    # A JPEG may carry second pictures (depth, gain maps): phones write such files as MPO, and
-    # HEIC has them too, besides bursts, of which the first is shown.
+    # A JPEG may have further images (depth, gain maps), which phones write as MPO. HEIC has them
+    # too, and also bursts, of which the first image is shown.
     frames = getattr(image, "n_frames", 1)
     if kind in {"PNG", "WEBP", "AVIF"} and frames > 1:
         raise AnimatedImage(
@@ -188,16 +190,17 @@ def _check_scans(body: bytes, size: tuple[int, int]) -> None:
     if scans is None or scans > MAX_SCANS or scans * size[0] * size[1] > MAX_PASSES:
         counted = "far too many segments" if scans is None else f"{scans} scans"
         raise ImageOverLimits(
-            f"the image is a JPEG of {counted}, each of which is work on all of its"
-            f" {size[0]} x {size[1]} pixels; save it anew as a plain JPEG or PNG",
+            f"the image is a JPEG of {counted}, and for each the decoder passes over all of its"
+            f" {size[0]} x {size[1]} pixels; save it again as a plain JPEG or PNG",
             param="image",
         )
 
 
 def _normalise(opened: Opened) -> Picture:
-    """Return the picture of an opened file; shrinks first, so that the rest works on less."""
+    """Return the normalised image of an opened file; it shrinks first, so that the rest has less
+    to do."""
     image = opened.image
-    # libheif turns a HEIC itself; what EXIF says besides is not to be applied again.
+    # libheif turns a HEIC itself, so the EXIF orientation must not be applied again.
     orientation = None if opened.kind == HEIC else _orientation(image)
     if opened.kind in _JPEG:
         # The decoder itself halves the sides as long as both stay above the target: a
@@ -280,10 +283,10 @@ def _flatten(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, bool]
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn the picture upright; an unreadable EXIF block means not at all."""
+    """Return how to turn the image upright; an unreadable EXIF block means not at all."""
     try:
         value = image.getexif().get(ORIENTATION)
-    except Exception:  # The block is the client's bytes: its parser raises anything.
+    except Exception:  # The block has the client's bytes, so its parser may raise any exception.
         return None
     return _TURNS.get(value)
 
@@ -302,26 +305,26 @@ _TURNS: Final[dict[object, Image.Transpose]] = {
 def _broken(error: Exception, body: bytes) -> InvalidImage:
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return ImageOverLimits(
-            "the image takes more memory to decode than one may; save it anew as a plain JPEG"
-            " or PNG",
+            "the image needs more memory to decode than one image may use; save it again as a"
+            " plain JPEG or PNG",
             param="image",
         )
     if kind := unusual_kind(body):
         return UnsupportedImage(
-            f"this is {kind}, which is not read here; save it anew as a plain JPEG or PNG",
+            f"this is {kind}, which is not read here; save it again as a plain JPEG or PNG",
             param="image",
         )
     if "unsupported" in str(error).lower():
         return UnsupportedImage(
-            "the image uses a part of its format that is not read here; save it anew as a plain"
+            "the image uses a part of its format that is not read here; save it again as a plain"
             " JPEG or PNG",
             param="image",
         )
     if "truncated" in str(error).lower() or is_cut(body):
         return TruncatedImage(
-            "the image ends in the middle; it was cut off on its way: send it again", param="image"
+            "the image is not complete: it was cut off on its way; send it again", param="image"
         )
     return InvalidImage(
-        "the image is damaged and cannot be read; save it anew as a plain JPEG or PNG",
+        "the image is damaged and cannot be read; save it again as a plain JPEG or PNG",
         param="image",
     )

@@ -1,4 +1,4 @@
-"""A picture between the gateway and the processes that decode for it."""
+"""The messages about an image between the gateway and its decoder processes."""
 
 import json
 import socket
@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import Final
 
 REQUEST: Final = struct.Struct("!QQ")
-"""The most pixels, the bytes of the upload that follows."""
+"""The most pixels, and the number of bytes of the upload that follows."""
 
 ANSWER: Final = struct.Struct("!iIQ")
-"""How the fork ended as `waitpid` says it, the bytes of the head, the bytes of the PNG."""
+"""How the fork ended as `waitpid` gives it, the bytes of the head, the bytes of the PNG."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A normalised picture: PNG, 8-bit sRGB, upright, without alpha or metadata.
+    """A normalised image: PNG, 8-bit sRGB, upright, without alpha or metadata.
 
     `sha256` is the PNG's; sides are in pixels.
     """
@@ -28,17 +28,17 @@ class Picture:
     warnings: tuple[str, ...]
 
     def head(self) -> bytes:
-        """Return everything but the PNG, for `picture_of`."""
+        """Return everything except the PNG, for `picture_of`."""
         return json.dumps([self.sha256, self.width, self.height, self.warnings]).encode()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What decoding one picture may take.
+    """The limits for decoding one image.
 
-    Of 64 megapixels a WEBP with alpha takes the most, 1.2 GiB of addresses with its answer's and
-    2.3 s of a core (x86-64); a phone's JPEG of 48 takes 0.3 GiB and 1 s. The clock runs longer,
-    since the cores may be shared.
+    Of all images of 64 megapixels a WEBP with alpha takes the most: 1.2 GiB of addresses with its
+    answer's, and 2.3 s of a core (x86-64). A phone's JPEG of 48 megapixels takes 0.3 GiB and 1 s.
+    The wall clock has more time, because the cores may be shared.
     """
 
     memory_bytes: int = 1536 * 1024 * 1024
@@ -47,17 +47,17 @@ class Limits:
 
 
 def picture_of(head: bytes, png: bytes) -> Picture:
-    """Return what `Picture.head` and its PNG came from."""
+    """Return the image for a `Picture.head` and its PNG."""
     sha256, width, height, warnings = json.loads(head)
     return Picture(png, sha256, width, height, tuple(warnings))
 
 
 def receive(peer: socket.socket, count: int, *, until: float | None = None) -> bytes:
-    """Return exactly `count` bytes; `until` is by the monotonic clock.
+    """Return exactly `count` bytes; `until` is a time of the monotonic clock.
 
     Raises:
         EOFError: the other side is gone.
-        TimeoutError: the time was over first.
+        TimeoutError: the time ran out first.
     """
     received = bytearray(count)
     rest = memoryview(received)

@@ -1,10 +1,10 @@
-"""How often a JPEG has its decoder go over the whole picture, counted before that is done."""
+"""How often a JPEG makes its decoder pass over the whole image, counted before it is decoded."""
 
 import re
 from typing import Final
 
 MAX_SEGMENTS: Final = 20_000
-"""A photo with previews and profiles has some hundred, of 64 KiB at most."""
+"""A photo with previews and profiles has some hundred segments, of at most 64 KiB."""
 
 _MARKER: Final = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 """Within a scan only stuffed zeros and restarts follow a 0xFF."""
@@ -13,10 +13,11 @@ _START_OF_SCAN, _END, _BARE = 0xDA, 0xD9, frozenset({0x01, 0xD8})
 
 
 def count_scans(body: bytes) -> int | None:
-    """Return the scans of a JPEG, up to its end; None where it is too cut up to be a photo's.
+    """Return the number of scans of a JPEG, up to its end; None if it has too many segments for a
+    photo.
 
-    A preview, a second picture or a film in the file does not count: they lie in segments, which
-    are stepped over, or behind the end.
+    A preview, a second image or a film in the file does not count: these are in segments, which
+    are skipped, or after the end.
     """
     at, scans = 2, 0
     for _ in range(MAX_SEGMENTS):

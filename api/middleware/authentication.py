@@ -1,4 +1,5 @@
-"""The one way in: everything needs a caller but what is listed here, and bodies wait outside."""
+"""The one entrance: every path needs a caller except those listed here, and the caller is found
+before the body is read."""
 
 from typing import Final
 
@@ -10,7 +11,8 @@ from api.auth.anonymous import peer_address
 from api.auth.caller import Caller
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.errors import AppError, LinkRefused, RateLimited, ReadOnlyKey, Unauthenticated
+from shared.access_errors import LinkRefused, ReadOnlyKey, Unauthenticated
+from shared.errors import AppError, RateLimited
 
 PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}
@@ -19,14 +21,14 @@ PUBLIC_FOLDERS: Final = ("/docs/ui/", "/web/")
 
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 SIGN_IN: Final = frozenset({"/v1/session"})
-"""Who may only read may still come in and go."""
+"""A caller that may only read may still sign in and out."""
 
 KEY_HEADER: Final = "Stillreel-Key"
 KEY_IGNORED: Final = "ignored; this gateway has no API keys yet, and answers without"
 
 
 class Authentication:
-    """Asks who is there before a byte of the body is read; a new route is closed by default."""
+    """Finds the caller before a byte of the body is read; a new route is closed by default."""
 
     def __init__(self, app: ASGIApp, *, rates: Rates) -> None:
         self._app = app
@@ -51,7 +53,7 @@ class Authentication:
             await self._app(scope, receive, send)
 
     def _refusal(self, error: AppError, scope: Scope) -> AppError:
-        """Return what to answer: who is refused too often hears that instead."""
+        """Return the error to answer; a sender that is refused too often gets a 429 instead."""
         if isinstance(error, Unauthenticated | LinkRefused):
             try:
                 self._rates.count_refusal(peer_address(scope))
@@ -61,7 +63,7 @@ class Authentication:
 
 
 def _check_may_write(caller: Caller, scope: Scope) -> None:
-    """Raise ReadOnlyKey where a key that may only read asks to change something."""
+    """Raise ReadOnlyKey if a key that may only read asks to change something."""
     if caller.is_read_only and scope["method"] not in READS and scope["path"] not in SIGN_IN:
         raise ReadOnlyKey(
             f"your key may only read, and this is a {scope['method']}; ask an admin for another"
@@ -69,7 +71,7 @@ def _check_may_write(caller: Caller, scope: Scope) -> None:
 
 
 def _telling_of_the_key(send: Send) -> Send:
-    """Return a `send` whose answer says that the key it came with was not looked at."""
+    """Return a `send` whose answer says that the key of the request was ignored."""
 
     async def tell(message: Message) -> None:
         if message["type"] == "http.response.start":

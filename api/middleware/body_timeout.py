@@ -1,4 +1,5 @@
-"""How long a body may take to arrive: a client that trickles is answered 408 and let go."""
+"""How long a body may take to arrive: a client that sends too slowly gets 408 and is
+disconnected."""
 
 import asyncio
 from typing import Final
@@ -12,9 +13,10 @@ BYTES_PER_SECOND: Final = 16 * 1024
 
 
 class BodyTimeout:
-    """Gives a body the grace, and a second more for each `bytes_per_second` that have arrived.
+    """Gives a body the grace period, and a second more for each `bytes_per_second` that have
+    arrived.
 
-    Only time spent waiting counts: where this process is the slow one, no client pays for it.
+    Only time spent waiting counts: if this process is slow, no client is charged for it.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class BodyTimeout:
 
         async def receive_in_time() -> Message:
             nonlocal seconds, waited, is_complete
-            if is_complete:  # What comes now is the client's hanging up: that may take for ever.
+            # The next message is the client's disconnect, which may take for ever.
+            if is_complete:
                 return await receive()
             clock = asyncio.get_running_loop().time
             began = clock()
@@ -56,7 +59,7 @@ class BodyTimeout:
         return HTTPException(
             408,
             f"the body arrives too slowly: after {self._grace_seconds:g} s it needs"
-            f" {self._bytes_per_second / 1024:g} KiB/s; send it again over a better line,"
-            " or a smaller image",
+            f" {self._bytes_per_second / 1024:g} KiB/s; send it again over a faster connection,"
+            " or send a smaller image",
             headers={"Connection": "close"},
         )

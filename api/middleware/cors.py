@@ -1,4 +1,4 @@
-"""Letting pages of other origins call the API: nobody, until the settings name some."""
+"""Lets pages of other origins call the API: none, until the settings name some."""
 
 from typing import Final
 
@@ -17,7 +17,7 @@ SENT: Final = (
     "Range",
     "X-Request-ID",
 )
-"""What a page may send beside the few headers that are always allowed."""
+"""Headers that a page may send beside the few that are always allowed."""
 
 SHOWN: Final = (
     "Accept-Ranges",
@@ -32,13 +32,14 @@ SHOWN: Final = (
     "Stillreel-Key",
     "X-Request-ID",
 )
-"""What a page may read of an answer."""
+"""Headers that a page may read of an answer."""
 
 PREFLIGHT_SECONDS: Final = 600
 
 
 def cors(origins: tuple[str, ...]) -> tuple[Middleware, ...]:
-    """Return what answers these origins' preflights; a session's cookie is never let along."""
+    """Return the middleware that answers these origins' preflights; it never allows a session's
+    cookie."""
     if not origins:
         return ()
     return (

@@ -22,7 +22,7 @@ def layers(
     """Return what every request passes before a route sees it, outermost first."""
     return (
         Middleware(SecurityHeaders),
-        *cors(settings.allowed_origins),  # Pages may read the refusals of what is inside.
+        *cors(settings.allowed_origins),  # So pages may read the errors of the layers inside.
         Middleware(RequestLog, traffic=traffic, largest_body=largest_body(settings)),
         Middleware(Authentication, rates=Rates(Rate.parse(settings.rate_limit))),
         Middleware(QuickReads, reads=quick_reads),

@@ -1,8 +1,8 @@
-"""The reads that clients send most, answered before the framework reads the request.
+"""The most frequent reads, answered before the framework reads the request.
 
-Finding the route among all and solving its dependencies takes FastAPI longer than such an answer.
-Each has its route all the same, which describes it in OpenAPI and answers what is asked with a
-query, a body or a header that concerns one.
+To find the route among all routes and to resolve its dependencies takes FastAPI longer than such
+an answer. Each has its route all the same. That route describes it in OpenAPI and answers requests
+with a query, a body or a special header.
 """
 
 import re
@@ -23,7 +23,7 @@ OF_A_BODY: Final = frozenset({b"content-length", b"transfer-encoding", b"content
 class QuickRead:
     """`path` is the route's template, whose one parameter, if any, is its last part.
 
-    `answer` is given that part and the query, of which `query` matches those that it knows.
+    `answer` gets that part and the query; `query` matches the queries that it knows.
     """
 
     path: str
@@ -36,12 +36,12 @@ class QuickRead:
 
     @property
     def folder(self) -> str:
-        """What a path begins with that this answers, or all of it."""
+        """The beginning of the paths that this answers, or the whole path."""
         return self.path.rpartition("/")[0] if self.has_parameter else self.path
 
 
 class QuickReads:
-    """Stands behind the authentication: each request has its caller by now."""
+    """Comes after the authentication, so each request has its caller by now."""
 
     def __init__(self, app: ASGIApp, *, reads: Sequence[QuickRead]) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""The log of requests: a request id, one count, one log line, and a 500 for the unforeseen."""
+"""The log of requests: a request id, one count, one log line, and a 500 for unexpected errors."""
 
 import re
 import time
@@ -26,11 +26,11 @@ _log = structlog.get_logger(__name__)
 
 
 class AnswerCut(Exception):
-    """The rest of an answer that has begun cannot be had."""
+    """The rest of an answer that has begun is not available."""
 
 
 class RequestLog:
-    """Wraps all routes; nothing that is raised inside leaves it."""
+    """Wraps all routes; no exception leaves it."""
 
     def __init__(self, app: ASGIApp, *, traffic: Traffic, largest_body: BodyLimit) -> None:
         self._app = app
@@ -52,7 +52,7 @@ class RequestLog:
 
     async def _serve(self, scope: Scope, receive: Receive, exchange: "_Exchange") -> None:
         if declared_bytes(Headers(scope=scope)) > self._largest_body.bytes:
-            # Nobody may send so much: it is said before anybody looks who it is.
+            # Nobody may send so much, so it is refused before the caller is looked up.
             answer = problem_response(self._largest_body.refusal(), scope)
             await answer(scope, receive, exchange.send)
             return
@@ -89,7 +89,7 @@ class RequestLog:
 
 
 class _Exchange:
-    """What is known of an answer on its way out."""
+    """The facts about an answer on its way out."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -106,6 +106,6 @@ class _Exchange:
 
 
 def _request_id(scope: Scope) -> str:
-    """Return the client's own id where it is short and plain, else a fresh one."""
+    """Return the client's own id if it is short and plain, else a fresh one."""
     given = Headers(scope=scope).get(HEADER, "")
     return given if _GOOD_ID.fullmatch(given) else f"req_{new_id().hex}"

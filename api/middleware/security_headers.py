@@ -1,4 +1,4 @@
-"""What every answer tells a browser: believe the type, load nothing, show it in no frame."""
+"""Headers that every answer gives a browser: trust the type, load nothing, show it in no frame."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 NOTHING: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-"""The policy of answers that are no pages."""
+"""The policy of answers that are not pages."""
 
 USUAL: Final[Mapping[str, str]] = {
     "Cache-Control": "no-store",
@@ -20,11 +20,11 @@ USUAL: Final[Mapping[str, str]] = {
 _USUAL: Final = tuple((name.lower().encode(), value.encode()) for name, value in USUAL.items())
 
 FILE_POLICY: Final = f"{NOTHING}; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'"
-"""A browser that opens a clip by its address plays it in a page of its own, to which the
-answer's policy applies."""
+"""If a browser opens a clip by its address, it plays the clip in a page of its own, and the
+answer's policy applies to that page."""
 
 ASSET: Final[Mapping[str, str]] = {"Cache-Control": "no-cache"}
-"""Of a page's parts: kept by the browser, and asked for again by their ETag."""
+"""For files of a page: the browser keeps them, and asks again by their ETag."""
 
 
 def page(policy: str) -> dict[str, str]:

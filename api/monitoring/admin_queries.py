@@ -1,4 +1,4 @@
-"""What an admin asks of the whole house: its workers, what failed lately, what files take."""
+"""What admins see of the whole installation: its workers, recent failures, and used storage."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
 
 LOOKED_AT: Final = 50_000
-"""Ended jobs that the sums of storage look at, the newest: a second's work for Postgres."""
+"""The newest ended jobs that the sums of storage include: a second's work for Postgres."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerState:
-    """A worker as it showed itself last; `running` are the jobs it holds now."""
+    """A worker by its last beat; `running` are the jobs that it holds now."""
 
     name: str
     host: str
@@ -36,7 +36,7 @@ class WorkerState:
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """A job that failed; `owner` is the name of its key, None where that is the house."""
+    """A job that failed; `owner` is the name of its key, None for the admins' owner."""
 
     job_id: UUID
     owner: str | None
@@ -50,7 +50,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What one owner's finished clips take, as Postgres knows it; inputs are not counted."""
+    """The size of one owner's finished clips, as Postgres knows it; inputs are not counted."""
 
     owner: str | None
     jobs: int
@@ -61,7 +61,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class VariantStored:
-    """What one kind of files takes."""
+    """The size of one kind of files."""
 
     variant: str
     files: int
@@ -70,7 +70,7 @@ class VariantStored:
 
 @dataclass(frozen=True, kw_only=True)
 class StorageFound:
-    """What the files of the newest LOOKED_AT jobs take; `is_partial` where there are more."""
+    """The size of the files of the newest LOOKED_AT jobs; `is_partial` if there are more jobs."""
 
     owners: Sequence[Stored]
     variants: Sequence[VariantStored]
@@ -78,26 +78,27 @@ class StorageFound:
 
 
 class AdminQueries:
-    """Reads over all owners: what it returns is for admins alone."""
+    """Reads over all owners: only admins may see the results."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, looked_at: int = LOOKED_AT) -> None:
         self._db = db
+        self._looked_at = looked_at
 
     def workers(self) -> list[WorkerState]:
-        """Return every worker known, the one heard of last first."""
+        """Return every known worker, the one with the newest beat first."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_WORKERS, {"alive": WORKER_ALIVE_SECONDS})
             return [WorkerState(**row) for row in rows.mappings()]
 
     def failures(self, *, limit: int) -> list[Failure]:
-        """Return the jobs that failed last, the newest first."""
+        """Return the latest failed jobs, the newest first."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_FAILURES, {"limit": limit})
             return [Failure(**row) for row in rows.mappings()]
 
     def storage(self) -> StorageFound:
-        """Return what each owner's files take, the most first, and each kind of them."""
-        limit = {"limit": LOOKED_AT}
+        """Return the size of each owner's files, the largest first, and of each kind of files."""
+        limit = {"limit": self._looked_at}
         with self._db.autocommit() as connection:
             owners = [Stored(**row) for row in connection.execute(_STORAGE, limit).mappings()]
             kinds = connection.execute(_VARIANTS, limit).mappings()
@@ -125,7 +126,7 @@ WHERE j.status = 'failed' AND j.deleted_at IS NULL
 ORDER BY j.finished_at DESC LIMIT :limit
 """)
 
-# By the index on the ends of jobs: of years of rows the newest are read.
+# By the index on the ends of jobs, so that only the newest of years of rows are read.
 _NEWEST: Final = """
     (SELECT id, owner_id, result, expires_at, status, expired_at, deleted_at
      FROM jobs WHERE finished_at IS NOT NULL ORDER BY finished_at DESC LIMIT :limit)

@@ -1,4 +1,4 @@
-"""Whether there is room for one more clip, asked before its job is accepted."""
+"""Whether there is disk space for one more clip, checked before its job is accepted."""
 
 import shutil
 from pathlib import Path
@@ -12,11 +12,11 @@ RETRY_SECONDS: Final = 60
 
 
 def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
-    """Refuse a job whose clip could not be kept, or not be made.
+    """Refuse a job whose clip could not be stored, or not be made.
 
     Raises:
         StorageFull: DATA_DIR is this machine's, as with `make run`, and its disk is nearly full.
-        WorkersFull: every worker that serves the engine says that its own disk is.
+        WorkersFull: every worker that serves the engine says that its own disk is full.
     """
     check_disk(settings)
     least = settings.min_free_bytes
@@ -41,7 +41,8 @@ def check_disk(settings: Settings) -> None:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the room around a folder, None where it does not exist: files are elsewhere."""
+    """Return the free space around a folder; None if it does not exist, because files are
+    elsewhere."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:

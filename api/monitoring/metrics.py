@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: the gateway's own traffic, and the queue as Postgres knows it."""
+"""The metrics for Prometheus: the gateway's own traffic, and the queue as Postgres knows it."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from shared.engines.registry import EngineRegistry
 from shared.jobs.queries import JobQueries, QueueState
 from shared.jobs.usage import Usage
 from shared.lifecycle import Status
-from shared.tables import workers
+from shared.tables.workers import workers
 from shared.tallies import Ended, Tallies
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -23,7 +23,7 @@ SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 6
 
 
 class Traffic:
-    """Counts what the gateway answered, by route template and never by path."""
+    """Counts the gateway's answers by route template and never by path."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._requests = Counter(
@@ -41,7 +41,7 @@ class Traffic:
         )
 
     def record(self, method: str, route: str, status: int, seconds: float) -> None:
-        method = method if method in METHODS else "other"  # Clients may invent any.
+        method = method if method in METHODS else "other"  # Clients may invent any method.
         self._requests.labels(method, route, str(status)).inc()
         self._seconds.labels(method, route).observe(seconds)
 
@@ -61,7 +61,7 @@ class Census:
 
 
 def take_census(db: Database, queries: JobQueries, registry: EngineRegistry) -> Census:
-    """Read the figures, each from a query whose work does not grow with the installation's age."""
+    """Read the figures; the work of each query does not grow with the installation's age."""
     tallies = Tallies(db)
     tries = tallies.tries()
     with db.autocommit() as connection:
@@ -82,7 +82,7 @@ _LOADS: Final = select(workers.c.name, workers.c.model_loads, workers.c.load_sec
 
 
 class CensusCollector(Collector):
-    """Shows the newest census; None, while Postgres is away, shows only that it is."""
+    """Shows the newest census; None, while Postgres is away, shows only that it is away."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.census: Census | None = None
@@ -96,14 +96,14 @@ class CensusCollector(Collector):
         )
         yield GaugeMetricFamily(
             "stillreel_database_up",
-            "Whether Postgres answered the last census.",
+            "Whether Postgres answered the last query for these figures.",
             value=0 if census is None else 1,
         )
         if census is None:
             return
         jobs = GaugeMetricFamily(
             "stillreel_jobs",
-            "Jobs by status and engine: live ones now, others since the installation began.",
+            "Jobs by status and engine: live ones as of now, others since the installation began.",
             labels=("status", "engine"),
         )
         for status, engine, count in census.live:
@@ -121,19 +121,19 @@ class CensusCollector(Collector):
         yield from _work(census)
         paid = GaugeMetricFamily(
             "stillreel_paid_usd_today",
-            "What providers of hosted models took for jobs that ended this UTC day.",
+            "What providers of hosted models charged for jobs that ended this UTC day.",
             labels=("engine",),
         )
         for engine, usd in census.paid_today.items():
             paid.add_metric((engine,), usd)
         yield paid
         yield GaugeMetricFamily(
-            "stillreel_workers_alive", "Workers heard of lately.", value=census.workers
+            "stillreel_workers_alive", "Workers that beat recently.", value=census.workers
         )
 
 
 class Telemetry:
-    """The registry of one app, and what fills it."""
+    """The registry of one app, and the collectors in it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -156,11 +156,11 @@ def _work(census: Census) -> Iterable[Metric]:
             renders.add_metric((done.engine,), count_value=done.count, sum_value=done.seconds)
     yield renders
     loads = CounterMetricFamily(
-        "stillreel_model_loads", "Models loaded since the worker came up.", labels=("worker",)
+        "stillreel_model_loads", "Models loaded since the worker started.", labels=("worker",)
     )
     seconds = CounterMetricFamily(
         "stillreel_model_load_seconds",
-        "Time that these loads took, with the unloading of the model before.",
+        "Time that these loads took, including the unloading of the previous model.",
         labels=("worker",),
     )
     for worker, (count, took) in census.model_loads.items():

@@ -1,8 +1,8 @@
 """Whether the gateway can accept a job now, part by part.
 
-Each part is asked for what a submit needs of it, and not whether it answers: a Postgres that
-failed over still reads, and a store that has just started lists its bucket seconds before it
-keeps an object.
+Each check does what a submit needs, and does not only ask for an answer: a Postgres that failed
+over still reads, and a store that has just started lists its bucket seconds before it stores an
+object.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ REDIS_SECONDS: Final = 0.3
 CARDS: Final = "cards"
 
 NEEDED: Final = frozenset({"database", "storage", "engines", "disk"})
-"""Without Redis jobs are accepted and run all the same: idle workers look at the table too.
+"""Without Redis jobs are still accepted and run, because idle workers look at the table too.
 Without a living worker they are accepted and wait for one."""
 
 PROBE_KEY: Final = "probes/readyz"
@@ -50,7 +50,7 @@ REDIS_PROBE_SECONDS: Final = 60
 
 @dataclass(frozen=True)
 class Health:
-    """One part's answer to "do you work?"."""
+    """The result of one check."""
 
     ok: bool
     milliseconds: float
@@ -58,13 +58,22 @@ class Health:
 
 
 class Readiness:
-    """One check for each part, shared by all who ask about it within a second."""
+    """One check for each part, shared by all requests within a second."""
 
     def __init__(
-        self, db: Database, registry: EngineRegistry, storage: Storage, settings: Settings
+        self,
+        db: Database,
+        registry: EngineRegistry,
+        storage: Storage,
+        settings: Settings,
+        *,
+        fresh: timedelta = FRESH,
+        patience: timedelta = PATIENCE,
+        redis_seconds: float = REDIS_SECONDS,
     ) -> None:
+        self._patience = patience
         redis_url = settings.redis_url.get_secret_value()
-        self._redis = bell.client(redis_url, socket_seconds=REDIS_SECONDS)
+        self._redis = bell.client(redis_url, socket_seconds=redis_seconds)
         checks: Mapping[str, Callable[[], object]] = {
             "database": lambda: _write_a_row(db),
             "redis": lambda: _write_a_key(self._redis),
@@ -76,26 +85,26 @@ class Readiness:
             CARDS: registry.check_cards,
         }
         self._parts = {
-            name: CachedRead(_Check(name, check), fresh=FRESH, patience=PATIENCE)
+            name: CachedRead(_Check(name, check), fresh=fresh, patience=patience)
             for name, check in checks.items()
         }
 
         pauses = Pauses(db)
-        self._paused = CachedRead(lambda: _paused(pauses), fresh=FRESH, patience=PATIENCE)
+        self._paused = CachedRead(lambda: _paused(pauses), fresh=fresh, patience=patience)
 
     async def parts(self) -> Mapping[str, Health]:
-        """Return every part's health, at most a second old and within two.
+        """Return every part's health, at most a second old, within two seconds.
 
-        The part `cards` is among them only where some fell off the bus.
+        The part `cards` is among them only if some cards fell off the bus.
         """
-        healths = await asyncio.gather(*(_health(part) for part in self._parts.values()))
+        healths = await asyncio.gather(*(self._health(part) for part in self._parts.values()))
         found = dict(zip(self._parts, healths, strict=True))
         if found[CARDS].ok or not found["database"].ok:
             del found[CARDS]
         return found
 
     async def paused(self) -> list[str] | None:
-        """Return what an admin has paused, `*` for the whole queue; None where it is not known."""
+        """Return what an admin has paused, `*` for the whole queue; None if it is not known."""
         try:
             return await self._paused.get()
         except (TimeoutError, AppError):
@@ -104,20 +113,19 @@ class Readiness:
     def close(self) -> None:
         self._redis.close()
 
+    async def _health(self, part: CachedRead[Health]) -> Health:
+        try:
+            return await part.get()
+        except TimeoutError:
+            return Health(False, self._patience.total_seconds() * 1000, "no answer in time")
+
 
 def _paused(pauses: Pauses) -> list[str]:
     return [pause.engine or EVERYTHING for pause in pauses.all()]
 
 
-async def _health(part: CachedRead[Health]) -> Health:
-    try:
-        return await part.get()
-    except TimeoutError:
-        return Health(False, PATIENCE.total_seconds() * 1000, "no answer in time")
-
-
 class _Check:
-    """Asks one part; the log gets what its library said, once for each turn of its health."""
+    """Checks one part; the log gets the library's message once for each change of its health."""
 
     def __init__(self, name: str, ask: Callable[[], object]) -> None:
         self._name = name
@@ -159,7 +167,7 @@ class _Check:
 
 
 def _write_a_row(db: Database) -> None:
-    """Commit one tiny row: a commit also waits for the replicas that a submit's would wait for."""
+    """Commit one tiny row; the commit waits for the same replicas as a submit's."""
     with db.autocommit() as connection:
         connection.execute(_WRITE)
 
@@ -175,7 +183,7 @@ def _find_a_worker(registry: EngineRegistry) -> None:
 
 
 def _find_room(registry: EngineRegistry, settings: Settings) -> None:
-    """Raise what a submit would hear, whichever model it named.
+    """Raise the error that a submit would get, whichever model it named.
 
     Raises:
         StorageFull: the disk of this machine's files is nearly full.

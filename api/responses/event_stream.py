@@ -1,4 +1,4 @@
-"""Server-sent events: how they are written, and a response whose reader may not stall it."""
+"""Server-sent events: how they are written, and a response whose reader may not block it."""
 
 import asyncio
 import json
@@ -13,24 +13,25 @@ from starlette.types import Receive, Scope, Send
 from api.middleware.request_log import AnswerCut
 
 SEND_SECONDS: Final = 60.0
-"""How long a listener may read nothing while there is something for it."""
+"""How long a listener may read nothing while there is data for it."""
 
 RETRY_MS: Final = 2000
-"""When a listener whose connection broke comes again."""
+"""When a listener whose connection broke reconnects."""
 
 RETURN_MS: Final = (500, 5000)
-"""When the listeners of a gateway that stops come again: each at another time."""
+"""When the listeners of a gateway that stops reconnect: each at another time."""
 
 KEEP_ALIVE: Final = ": keep-alive\n\n"
 
 
 def begin() -> str:
-    """Return the first bytes: they say that the stream stands, and when to come again."""
+    """Return the first bytes: they open the stream and say when to reconnect."""
     return f"retry: {RETRY_MS}\n\n"
 
 
 def farewell() -> str:
-    """Return the last bytes of a gateway that stops: come again, to another one."""
+    """Return the last bytes of a gateway that stops: they ask the client to reconnect, to another
+    one."""
     return f": this gateway stops; come again\nretry: {random.randint(*RETURN_MS)}\n\n"  # noqa: S311
 
 
@@ -41,29 +42,29 @@ def event(data: str, *, id_: str, name: str | None = None) -> str:
 
 
 def mark(id_: str) -> str:
-    """Return an id alone: the listener keeps it for its return, and is told nothing."""
+    """Return an id alone: the listener keeps it for reconnecting, and gets no event."""
     return f"id: {id_}\n\n"
 
 
 def tombstone(public_id: str, version: int) -> str:
-    """Return what is left of a deleted job."""
+    """Return the event for a deleted job."""
     body = {"id": public_id, "object": "job", "deleted": True, "version": version}
     return json.dumps(body, separators=(",", ":"))
 
 
 def ending(public_id: str, status: str, version: int) -> str:
-    """Return what the last event of a job's stream says."""
+    """Return the data of the last event of a job's stream."""
     return json.dumps({"id": public_id, "status": status, "version": version})
 
 
 _HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "no-cache, no-transform",
-    "X-Accel-Buffering": "no",  # nginx would keep events until its buffer is full.
+    "X-Accel-Buffering": "no",  # nginx would hold events back until its buffer is full.
 }
 
 
 class EventStream(StreamingResponse):
-    """Sends events as they come, and holds a slot for as long as it does."""
+    """Sends events as they come, and holds a slot for that time."""
 
     media_type = "text/event-stream"
 
@@ -78,7 +79,7 @@ class EventStream(StreamingResponse):
         """Answer.
 
         Raises:
-            TooManyStreams, Busy: there is no slot; nothing was sent yet.
+            TooManyStreams, Busy: there is no free slot; nothing was sent yet.
         """
         with self._slot:
             await super().__call__(scope, receive, send)
@@ -87,7 +88,7 @@ class EventStream(StreamingResponse):
         """Send everything.
 
         Raises:
-            AnswerCut: the listener did not read for `SEND_SECONDS`; it may come again.
+            AnswerCut: the listener did not read for `SEND_SECONDS`; it may reconnect.
         """
 
         async def send_in_time(message: Any) -> None:

@@ -1,4 +1,5 @@
-"""A job's files over HTTP: conditional, in ranges, straight from storage or by its own link."""
+"""A job's files over HTTP: conditional, in ranges, from the storage or by the storage's own
+link."""
 
 import base64
 import hashlib
@@ -93,14 +94,14 @@ async def serve(
     """Answer with a file of a job, a part of it, a link to it, 304 or 416.
 
     Args:
-        name: which input, where that is the variant.
-        is_here: its bytes come from this gateway, also where the store is public.
+        name: the name of the input, if the variant is `input`.
+        is_here: the bytes come from this gateway, also if the store is public.
 
     Raises:
-        NotFound: no such job, or it was not asked for such a file.
+        NotFound: there is no such job, or it was not asked for such a file.
         LinkExpired: the caller has only a link, which was ended.
-        JobNotReady, JobTerminal: there is no result yet, or there will be none.
-        Gone: the file's time is over.
+        JobNotReady, JobTerminal: there is no result yet, or there will be no result.
+        Gone: the file has expired.
     """
     find = partial(_job, ports, caller, job_id, variant, name)
     job = await ports.pools.database.run(find, owner_id=caller.owner_id)
@@ -116,7 +117,7 @@ async def serve(
         file = _file(job, variant)
     headers = _headers(file)
     if caller.link is not None:
-        # Whoever shows a page may have it hold a clip: a link is all that it takes to read it.
+        # A page may embed a clip by its link alone, because a link is enough to read it.
         headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     if is_known(file.etag, request.headers.get("if-none-match")):
         return Response(status_code=304, headers=headers)
@@ -139,7 +140,7 @@ def _preview(previews: PreviewStore, job: Job) -> bytes:
 
 
 def _shown(request: Request, caller: Caller, job: Job, body: bytes) -> Response:
-    """Answer with a preview, whose bytes are here already."""
+    """Answer with a preview, whose bytes are already in memory."""
     digest = hashlib.sha256(body).hexdigest()
     name = f"{job.public_id}.preview.webp"
     headers = _headers(File("", name, PREVIEW_TYPE, digest, len(body)))
@@ -156,7 +157,7 @@ def _shown(request: Request, caller: Caller, job: Job, body: bytes) -> Response:
 async def _send(
     request: Request, ports: Ports, file: File, headers: dict[str, str], download: Download
 ) -> Response:
-    """Answer with a file or the part that was asked for, passed on from the storage; or 416."""
+    """Send a file or the part that was asked for, passed on from the storage; or answer 416."""
     try:
         span = _span(request, file)
     except RangeNotSatisfiable as error:
@@ -177,7 +178,7 @@ async def _send(
 
 
 def _job(ports: Ports, caller: Caller, job_id: str, variant: Variant, name: str) -> Job:
-    """Return the caller's job, or the one whose very file a link opens."""
+    """Return the caller's job, or the job of the file that a link opens."""
     if caller.link is None:
         return ports.queries.get(parse_id(job_id), owner_id=caller.owner_id)
     if (caller.link.id, caller.link.variant, FIRST) != (parse_id(job_id), variant, name):
@@ -222,15 +223,15 @@ def _headers(file: File) -> dict[str, str]:
 
 
 def _span(request: Request, file: File) -> Span | None:
-    """Return the part asked for; None is all of it, also where the file has changed since.
+    """Return the part asked for; None means all of it, also if the file has changed since.
 
-    Several ranges at once, and what is no range at all, are answered with the whole file.
+    Several ranges at once, and values that are not ranges, get the whole file.
     """
     asked = _RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     unchanged = request.headers.get("if-range") in (None, file.etag)
     if asked is None or asked[1] == asked[2] == "" or not unchanged:
         return None
-    # More digits than any size has would only cost time to read.
+    # A number with more digits than any size has would only cost time to read.
     first, last = [digits.lstrip("0")[:20] or digits[:1] for digits in asked.groups()]
     if not first:
         span = Span(max(0, file.bytes - int(last)), file.bytes - 1)
@@ -246,7 +247,7 @@ def _span(request: Request, file: File) -> Span | None:
 
 
 def _start(storage: Storage, key: str, span: Span | None) -> tuple[bytes, Iterator[bytes]]:
-    """Return the first bytes and the rest: what fails until then can still be answered 503."""
+    """Return the first bytes and the rest: a failure before that can still be answered 503."""
     wanted = None if span is None else f"bytes={span.first}-{span.last}"
     content: Content = storage.open(key, byte_range=wanted)
     return next(content.chunks, b""), content.chunks
@@ -268,10 +269,10 @@ async def _stream(
 
 
 def _checked(chunks: Iterator[bytes], file: File) -> Iterator[bytes]:
-    """Yield the file's bytes, the last ones only once all of them have the hash of its row.
+    """Yield the file's bytes, the last ones only after all of them have the hash of its row.
 
     Raises:
-        AnswerCut: the store gave other bytes; the client got less than Content-Length.
+        AnswerCut: the store sent other bytes; the client gets fewer bytes than Content-Length.
     """
     digest, count, held = hashlib.sha256(), 0, b""
     for chunk in chunks:
@@ -289,6 +290,6 @@ def _checked(chunks: Iterator[bytes], file: File) -> Iterator[bytes]:
 
 
 def is_known(etag: str, if_none_match: str | None) -> bool:
-    """Say whether the client has the body with this validator; they compare weakly here."""
+    """Say whether the client has the body with this validator; the comparison is weak here."""
     tags = {tag.removeprefix("W/") for tag in _TAG.findall(if_none_match or "")}
     return "*" in tags or etag.removeprefix("W/") in tags

@@ -1,4 +1,4 @@
-"""What a listener is sent: one job's snapshots to its end, or all of the caller's jobs."""
+"""The events for a listener: one job's snapshots to its end, or those of all the caller's jobs."""
 
 import asyncio
 import time
@@ -22,13 +22,11 @@ from shared.jobs.job import Job
 from shared.jobs.news import Mark
 from shared.lifecycle import Status
 
-KEEP_ALIVE_SECONDS: Final = 15.0
-"""How long a stream is silent at most, and how long a revoked key goes on in one."""
-
 PAGE: Final = 100
 
 MOST_TOLD: Final = 1000
-"""So many jobs that were just sent are not sent again by the first look; more may be."""
+"""Jobs whose versions are remembered, so that the first look does not send them again; more may
+come twice."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -38,12 +36,12 @@ _log = structlog.get_logger(__name__)
 
 
 class NotAllowed(Exception):
-    """The key that opened the stream opens nothing any more."""
+    """The key that opened the stream is no longer valid."""
 
 
 @dataclass
 class Listener:
-    """Whoever reads a stream; every query of it names the caller's owner."""
+    """The reader of a stream; every query for it names the caller's owner."""
 
     ports: Ports
     caller: Caller
@@ -57,24 +55,29 @@ class Listener:
         Raises:
             NotAllowed: the key was revoked.
         """
-        if time.monotonic() - self._checked_at >= KEEP_ALIVE_SECONDS:
+        silent_seconds = self.ports.limits.silent_seconds
+        if time.monotonic() - self._checked_at >= silent_seconds:
             await self._check()
         try:
-            async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+            async with asyncio.timeout(silent_seconds):
                 await changed()
         except TimeoutError:
             return False
         return True
 
     async def event(self, job: Job, id_: str) -> str:
-        """Return a job as an event: its snapshot, or what is left of a deleted one."""
+        """Return a job as an event: its snapshot, or the event of a deleted one."""
         if job.deleted_at is not None:
             body = event_stream.tombstone(job.public_id, job.version)
             return event_stream.event(body, id_=id_, name="deleted")
+        # All who listen are told of it at once, and are told the same.
+        name = job.id, job.version, job.link_epoch, self.base_url
+        snapshot = await self.ports.snapshots.get(name, partial(self._snapshot, job))
+        return event_stream.event(snapshot, id_=id_)
+
+    async def _snapshot(self, job: Job) -> str:
         board = await queue_board(self.ports, job)
-        return event_stream.event(
-            view(self.ports, job, self.base_url, board=board).model_dump_json(), id_=id_
-        )
+        return view(self.ports, job, self.base_url, board=board).model_dump_json()
 
     async def page(self, read: Callable[[], list[Job]]) -> list[Job]:
         return await self.ports.pools.database.run(read, owner_id=self.caller.owner_id)
@@ -84,7 +87,7 @@ class Listener:
         try:
             caller = await self.ports.authenticator.caller(self.scope)
         except Unavailable:
-            return  # Whether the key is good cannot be known now; it was.
+            return  # The keys cannot be read now; the key was valid before.
         except AppError as error:
             raise NotAllowed from error
         if caller.owner_id != self.caller.owner_id:
@@ -92,9 +95,9 @@ class Listener:
 
 
 async def follow_job(listener: Listener, job: Job, seen: int | None) -> AsyncGenerator[str, None]:
-    """Send the job as it stands, unless that was seen, then each change of it, then `end`.
+    """Send the job as it is, unless the listener has seen that; then each change, then `end`.
 
-    What changes while the listener does not read is skipped: the newest snapshot is the event.
+    Changes while the listener does not read are skipped: the newest snapshot is the event.
     """
     shown = seen if seen is not None and seen <= job.version else 0
     yield event_stream.begin()
@@ -121,14 +124,14 @@ async def follow_job(listener: Listener, job: Job, seen: int | None) -> AsyncGen
 async def follow_owner(
     listener: Listener, seen: datetime | None, now: datetime
 ) -> AsyncGenerator[str, None]:
-    """Send all live jobs, what ended since `seen`, and then every change of any job.
+    """Send all live jobs, those that ended since `seen`, and then every change of any job.
 
-    Each event's id says until when nothing that ended is missing, so whoever comes back with the
-    last one misses no end. Until all that lay ready was sent it is the listener's own.
+    Each event's id is the time up to which no end is missing, so a listener that reconnects with
+    the last id misses none. Until all ready events are sent, it is the listener's own id.
 
     Args:
-        seen: the id the listener came back with, None for a new one.
-        now: until when everything that ended can be seen in what is read from now on.
+        seen: the id with which the listener reconnected, None for a new listener.
+        now: the time up to which all ends are visible to reads from now on.
     """
     owner_id = listener.caller.owner_id
     since = now if seen is None else min(seen, now)
@@ -145,7 +148,7 @@ async def follow_owner(
         except NotAllowed:
             return
         except Unavailable as error:
-            # The listener comes back with the last id, and to a database that answers again.
+            # The listener reconnects with the last id, when the database answers again.
             _log.warning("stream_ended", reason=error.code)
             yield event_stream.farewell()
 
@@ -173,7 +176,7 @@ async def _changes(
 
 
 async def _as_it_stands(listener: Listener, since: datetime) -> AsyncGenerator[Job, None]:
-    """Yield the live jobs, and those that ended or were deleted since, a page at a time."""
+    """Yield the live jobs, and those that ended or were deleted since, page by page."""
     news, owner_id = listener.ports.news, listener.caller.owner_id
     for status in (Status.QUEUED, Status.RUNNING):
         after = None
@@ -204,30 +207,30 @@ def _deleted_at(job: Job) -> datetime:
 
 
 def stream_id(complete_until: datetime) -> str:
-    """Return the id of an event in the stream of all jobs; for clients it means nothing."""
+    """Return the id of an event in the stream of all jobs; clients need not read it."""
     return f"t{(complete_until - _EPOCH) // _MICROSECOND}"
 
 
 def read_stream_id(text: str) -> datetime:
-    """Return the time in an id of ours.
+    """Return the time in one of our ids.
 
     Raises:
-        InvalidRequest: it is no such id.
+        InvalidRequest: it is not such an id.
     """
     digits = text.removeprefix("t")
     if text[:1] != "t" or not digits.isdecimal() or len(digits) > _MOST_DIGITS:
-        raise _no_such_id("send the id of the last event of /v1/events, as it was")
+        raise _no_such_id("send the id of the last event of /v1/events, unchanged")
     try:
         return _EPOCH + int(digits) * _MICROSECOND
     except OverflowError as error:
-        raise _no_such_id("send the id of the last event of /v1/events, as it was") from error
+        raise _no_such_id("send the id of the last event of /v1/events, unchanged") from error
 
 
 def read_version(text: str) -> int:
     """Return the version in an id of one job's stream.
 
     Raises:
-        InvalidRequest: it is no such id.
+        InvalidRequest: it is not such an id.
     """
     if not text.isascii() or not text.isdecimal() or len(text) > _MOST_DIGITS:
         raise _no_such_id("send the id of the last event of this job, a whole number")

@@ -19,7 +19,7 @@ from shared.jobs.view import JobView, etag, job_view
 from shared.lifecycle import LIVE, Status
 
 POLL_SECONDS: Final = (1, 10)
-"""The least and the most we ask a client to wait before it asks again."""
+"""The least and the most seconds that we ask a client to wait before the next poll."""
 
 
 class JobList(ListOf[JobView]):
@@ -27,7 +27,7 @@ class JobList(ListOf[JobView]):
 
 
 class SearchedJobList(JobList):
-    """A page of what was found; `is_cut` says that older jobs were not looked through."""
+    """A page of the jobs found; `is_cut` says that older jobs were not searched."""
 
     is_cut: bool
 
@@ -45,7 +45,7 @@ class Shown:
 
 
 class JobAnswer:
-    """A job as this moment shows it, with its validator."""
+    """A job as it is at this moment, with its validator."""
 
     def __init__(self, job: Job, place: QueuePlace | None, shown: Shown) -> None:
         self._job = job
@@ -54,7 +54,7 @@ class JobAnswer:
         self._etag = shown.etag
 
     def is_known_by(self, if_none_match: str | None) -> bool:
-        """Say whether the client has this very body."""
+        """Say whether the client has exactly this body."""
         return is_known(self._etag, if_none_match)
 
     def response(self, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -74,13 +74,13 @@ class JobAnswer:
 
 
 def answer(ports: Ports, job: Job, base_url: str) -> JobAnswer:
-    """Return the job with its place in the queue and its expected end, as far as is known."""
+    """Return the job with its place in the queue and its expected end, if they are known."""
     board = ports.queues.get() if job.status in LIVE else None
     return _answer(ports, job, board, base_url)
 
 
 async def answer_later(ports: Ports, job: Job, base_url: str) -> JobAnswer:
-    """Return the same on the loop, which waits for a thread only where the queues are old."""
+    """Return the same on the loop; it waits for a thread only if the queues are old."""
     return _answer(ports, job, await queue_board(ports, job), base_url)
 
 
@@ -90,14 +90,16 @@ def _answer(ports: Ports, job: Job, board: QueueBoard | None, base_url: str) -> 
 
 
 async def answer_known(ports: Ports, known: KnownJob, base_url: str) -> JobAnswer:
-    """Return the same of a job that was read before; what has ended is not written out again."""
+    """Return the same for a job that was read before; the body of an ended job is not written
+    again."""
     if known.job.status in LIVE:
         return await answer_later(ports, known.job, base_url)
     return JobAnswer(known.job, None, shown_alone(ports, known, base_url))
 
 
 def shown_alone(ports: Ports, known: KnownJob, base_url: str) -> Shown:
-    """Return the job as lists have it, without its place; written once while its links last."""
+    """Return the job as lists show it, without its place; its body is written once while its links
+    last."""
     case = base_url, ports.links.expires(datetime.now(UTC))
     if known.kept is None or known.kept[0] != case:
         known.kept = case, Shown.of(view(ports, known.job, base_url))
@@ -105,12 +107,15 @@ def shown_alone(ports: Ports, known: KnownJob, base_url: str) -> Shown:
 
 
 async def queue_board(ports: Ports, job: Job) -> QueueBoard | None:
-    """Return the queues for a live job, as they are shared by all who ask.
+    """Return the queues for a live job, shared by all callers.
 
-    Where they cannot be read a job is shown without its place: it was read itself.
+    If they cannot be read, the job is shown without its place, because the job itself was read.
     """
     if job.status not in LIVE:
         return None
+    recent = ports.queues.recent()
+    if recent is not None and job.status is Status.RUNNING:
+        return recent  # It has no place, and what renders take changes slowly.
     if not ports.queues.is_fresh:
         with suppress(Unavailable):
             return await ports.pools.database.run(ports.queues.get, owner_id=job.owner_id)
@@ -130,7 +135,7 @@ def view(ports: Ports, job: Job, base_url: str, *, board: QueueBoard | None = No
 
 
 def known_list(ports: Ports, jobs: Sequence[KnownJob], base_url: str, *, has_more: bool) -> bytes:
-    """Return a `JobList` of these jobs, whose bodies are written once while they are the same."""
+    """Return a `JobList` of these jobs, whose bodies are written once while they are unchanged."""
     bodies = b",".join(shown_alone(ports, known, base_url).body for known in jobs)
     ids = [known.job.public_id for known in jobs]
     ends = JobList(
@@ -143,7 +148,7 @@ def known_list(ports: Ports, jobs: Sequence[KnownJob], base_url: str, *, has_mor
 
 
 def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:
-    """Return the headers that say when to ask again, of a job that lives."""
+    """Return the headers that say when to poll again, for a job that has not ended."""
     if job.status not in LIVE:
         return {}
     seconds = poll_seconds(job, place)
@@ -151,7 +156,7 @@ def poll_headers(job: Job, place: QueuePlace | None) -> dict[str, str]:
 
 
 def poll_seconds(job: Job, place: QueuePlace | None) -> int:
-    """Return when to ask again: a quarter of what is left, as far as that is known."""
+    """Return when to poll again: after a quarter of the remaining time, if it is known."""
     left = job.eta_seconds if job.status is Status.RUNNING else place and place.eta_seconds
     least, most = POLL_SECONDS
     return max(least, min(most, round((left or 0) / 4)))

@@ -8,7 +8,7 @@ V = TypeVar("V")
 
 
 class HasId(Protocol):
-    """What can stand in a listing."""
+    """An item that can be in a listing."""
 
     @property
     def id(self) -> str: ...

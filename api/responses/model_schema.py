@@ -1,4 +1,4 @@
-"""A model's parameters as JSON Schema, from which a page can draw its form."""
+"""A model's parameters as JSON Schema, from which a page can build its form."""
 
 from typing import Any
 

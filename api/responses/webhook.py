@@ -16,7 +16,8 @@ HINT_CHARACTERS: Final = 4
 
 
 class EndpointView(BaseModel):
-    """An endpoint; times are Unix seconds. `status` and what follows it OpenAI's have not."""
+    """An endpoint; times are Unix seconds. `status` and the fields after it are ours, not
+    OpenAI's."""
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"
@@ -33,7 +34,7 @@ class EndpointView(BaseModel):
 
 
 class EndpointWithSecret(EndpointView):
-    """An endpoint with its secret, which is shown here and never again."""
+    """An endpoint with its secret, which no later answer shows."""
 
     signing_secret: str
 
@@ -54,7 +55,7 @@ class EventTypeList(BaseModel):
 
 
 class TestResult(BaseModel):
-    """What the endpoint answered a test; `success` says that it answered, not what."""
+    """The endpoint's answer to a test; `success` says that it answered, not what."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str

@@ -1,4 +1,4 @@
-"""The whole house at a glance, for admins: workers, failures, storage."""
+"""The whole installation for admins: workers, failures, storage."""
 
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkerView(BaseModel):
-    """A worker as it showed itself last; `running` names the jobs it holds."""
+    """A worker by its last beat; `running` names the jobs that it holds."""
 
     name: str
     host: str
@@ -56,7 +56,7 @@ class WorkerList(BaseModel):
 
 
 class FailureView(BaseModel):
-    """A failed job without what was in it; `owner` is its key's name, null for the house."""
+    """A failed job without its content; `owner` is its key's name, null for the admins' owner."""
 
     job_id: str
     owner: str | None
@@ -74,7 +74,7 @@ class FailureList(BaseModel):
 
 
 class StoredView(BaseModel):
-    """One owner's clips and what came with them; the pictures they were made of do not count."""
+    """One owner's clips and their other files; the inputs do not count."""
 
     owner: str | None
     jobs: int
@@ -90,9 +90,11 @@ class VariantStoredView(BaseModel):
 
 
 class StorageView(BaseModel):
-    """What finished clips take, from the newest jobs; `is_partial` says that there are more.
+    """The size of finished clips, from the newest jobs; `is_partial` says that there are more
+    jobs.
 
-    `free_bytes` is the room on the disk of this machine's files; null where they are elsewhere.
+    `free_bytes` is the free space on the disk of this machine's files; null if the files are
+    elsewhere.
     """
 
     object: Literal["storage"] = "storage"
@@ -104,20 +106,20 @@ class StorageView(BaseModel):
 
 
 class PauseRequest(KnownNames):
-    """What to pause: one model, or the whole queue where none is named."""
+    """What to pause: one model, or the whole queue if none is named."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)] | None = None
     reason: Annotated[str, Field(max_length=MAX_REASON)] | None = None
 
 
 class ResumeRequest(KnownNames):
-    """Which pause to end: one model's, or the whole queue's where none is named."""
+    """The pause to end: that of one model, or that of the whole queue if none is named."""
 
     model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)] | None = None
 
 
 class PauseView(BaseModel):
-    """A pause; `model` is null where it is the whole queue's."""
+    """A pause; `model` is null if the whole queue is paused."""
 
     model: str | None
     reason: str | None
@@ -131,7 +133,7 @@ class PauseList(BaseModel):
 
 @router.get("/workers")
 def list_workers(ports: Given) -> WorkerList:
-    """List the workers, the one heard of last first."""
+    """List the workers, the one with the newest beat first."""
     found = ports.admin_queries.workers()
     return WorkerList(
         data=[
@@ -145,7 +147,7 @@ def list_workers(ports: Given) -> WorkerList:
 
 @router.get("/failures")
 def list_failures(ports: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20) -> FailureList:
-    """List the jobs that failed last, whoever owns them."""
+    """List the latest failed jobs of all owners."""
     return FailureList(
         data=[
             FailureView(
@@ -165,7 +167,7 @@ def list_failures(ports: Given, limit: Annotated[int, Query(ge=1, le=100)] = 20)
 
 @router.get("/storage")
 def show_storage(ports: Given) -> StorageView:
-    """Show what finished clips take, by owner, the most first."""
+    """Show the size of finished clips, by owner, the largest first."""
     found = ports.admin_queries.storage()
     data = [StoredView.model_validate(stored.__dict__) for stored in found.owners]
     return StorageView(
@@ -185,7 +187,8 @@ def list_pauses(ports: Given) -> PauseList:
 
 @router.post("/pause")
 def pause(ports: Given, asked: Annotated[PauseRequest | None, Body()] = None) -> PauseList:
-    """Start no more jobs, of one model or at all; what runs goes on, what waits stays queued."""
+    """Start no more jobs of one model, or of any; running jobs continue, waiting jobs stay
+    queued."""
     asked = asked or PauseRequest()
     refuse_nul(asked.reason, "reason")
     engine = _engine(ports, asked.model)
@@ -196,7 +199,7 @@ def pause(ports: Given, asked: Annotated[PauseRequest | None, Body()] = None) ->
 
 @router.post("/resume")
 def resume(ports: Given, asked: Annotated[ResumeRequest | None, Body()] = None) -> PauseList:
-    """Start jobs again; a model stays paused as long as the whole queue is."""
+    """Start jobs again; a model stays paused as long as the whole queue is paused."""
     asked = asked or ResumeRequest()
     refuse_nul(asked.model, "model")
     ports.pauses.resume(asked.model or EVERY_ENGINE)
@@ -210,7 +213,7 @@ def _engine(ports: Ports, model: str | None) -> str:
     """Return the engine to pause.
 
     Raises:
-        UnknownModel: a misspelled one would pause nothing.
+        UnknownModel: a misspelled name would pause nothing.
     """
     if model is None:
         return EVERY_ENGINE

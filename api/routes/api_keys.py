@@ -42,10 +42,11 @@ Models = Annotated[
 
 
 class KeyLimits(KnownNames):
-    """What a key may: a cap left out is the settings' own, `models` left out are all.
+    """The limits of a key: a missing cap means the settings' own, missing `models` mean all.
 
-    `daily_seconds` are of clips, a UTC day; a clip that fails or is canceled gives its back.
-    `daily_usd` are for hosted models, a UTC day; without it the settings' limit counts.
+    `daily_seconds` limits seconds of clips in a UTC day; a clip that fails or is canceled gives
+    its seconds back. `daily_usd` limits dollars for hosted models in a UTC day; without it the
+    settings' limit counts.
     """
 
     max_queued: Cap | None = None
@@ -64,13 +65,13 @@ class NewKey(KeyLimits):
 
 
 class KeyRotation(KnownNames):
-    """How long the old text of a key works beside the new one."""
+    """How long the old secret of a key works beside the new one."""
 
     overlap_hours: Hours = 0
 
 
 class KeyView(BaseModel):
-    """A key without its secret; `prefix` is how the key itself begins, and `caller` in logs."""
+    """A key without its secret; `prefix` is the beginning of the key, and `caller` in logs."""
 
     id: str
     object: Literal["api_key"] = "api_key"
@@ -97,7 +98,7 @@ class KeyView(BaseModel):
 
 
 class KeyWithSecret(KeyView):
-    """A new or rotated key; `key` is shown in this answer alone."""
+    """A new or rotated key; only this answer shows `key`."""
 
     key: str
 
@@ -109,7 +110,7 @@ class KeyList(BaseModel):
 
 @router.post("", status_code=201)
 def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
-    """Make a key; this answer alone shows it."""
+    """Make a key; only this answer shows it."""
     refuse_nul(list(new.models or ()), "models")
     key, given = ports.keys.create(**new.model_dump())
     ports.key_cache.forget()
@@ -120,13 +121,13 @@ def create_key(new: NewKey, ports: Given, response: Response) -> KeyWithSecret:
 
 @router.get("")
 def list_keys(ports: Given) -> KeyList:
-    """List all keys, the oldest first, with those that were revoked."""
+    """List all keys, the oldest first, including revoked ones."""
     return KeyList(data=[KeyView.of(key) for key in ports.keys.all()])
 
 
 @router.patch("/{key_id}")
 def change_key(key_id: str, asked: KeyLimits, ports: Given) -> KeyView:
-    """Change the limits that are named; null takes one away."""
+    """Change the named limits; null removes a limit."""
     refuse_nul(list(asked.models or ()), "models")
     changes = asked.model_dump(include=asked.model_fields_set)
     key = ports.keys.change(parse_key_id(key_id), changes)
@@ -142,7 +143,7 @@ def rotate_key(
     response: Response,
     asked: Annotated[KeyRotation | None, Body()] = None,
 ) -> KeyWithSecret:
-    """Draw a new text for a key, which keeps its jobs and caps; this answer alone shows it."""
+    """Draw a new secret for a key, which keeps its jobs and caps; only this answer shows it."""
     hours = (asked or KeyRotation()).overlap_hours
     key, given = ports.keys.rotate(parse_key_id(key_id), overlap=timedelta(hours=hours))
     ports.key_cache.forget()

@@ -97,7 +97,7 @@ def get_batch(batch_id: str, ports: Given, caller: Authenticated, base_url: Base
 def cancel_batch(
     batch_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> Response:
-    """End every job of a batch that lives; 409 where all had ended by themselves."""
+    """End every job of a batch that has not ended; 409 if all had ended by themselves."""
     batch = ports.jobs.cancel_batch(parse_batch_id(batch_id), owner_id=caller.owner_id)
     _log.info("batch_canceled", batch=batch.public_id)
     return _answer(_view(ports, batch, base_url))
@@ -108,10 +108,12 @@ async def batch_content(
     batch_id: str,
     ports: Given,
     caller: Authenticated,
-    link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    link: Annotated[
+        str | None, Query(max_length=100, description="The signature of a link.")
+    ] = None,
 ) -> StreamingResponse:
     """Fetch every clip of a finished batch as one zip, with results.csv."""
-    # The link was read before the request came here: what it opens is `caller.link`.
+    # The link was read before the request came here: `caller.link` is the file that it opens.
 
     def start() -> tuple[Batch, bytes, Iterator[bytes]]:
         batch = _opened(ports, caller, parse_batch_id(batch_id))
@@ -137,7 +139,7 @@ async def batch_content(
 
 
 def _opened(ports: Ports, caller: Caller, batch_id: UUID) -> Batch:
-    """Return the caller's batch, or the one whose zip a link opens."""
+    """Return the caller's batch, or the batch whose zip a link opens."""
     if caller.link is None:
         return ports.batches.get(batch_id, owner_id=caller.owner_id)
     if (caller.link.id, caller.link.variant) != (batch_id, ZIP_LINK):
@@ -149,18 +151,18 @@ def _archive(ports: Ports, batch: Batch) -> Iterator[bytes]:
     """Yield the zip's pieces, none of them empty.
 
     Raises:
-        BatchNotReady: some of its jobs live.
-        Gone: the time of all its files is over.
+        BatchNotReady: some of its jobs have not ended.
+        Gone: all its files have expired.
     """
     if batch.finished_at is None:
         ended = batch.succeeded + batch.failed + batch.canceled
         raise BatchNotReady(
             f"{batch.total - ended} of the batch's {batch.total} jobs have not ended yet; its"
-            " files come when all have; cancel it to have those that are done"
+            " files are ready when all have; cancel the batch to get the finished ones"
         )
     jobs = list(ports.batches.jobs(batch.id, owner_id=batch.owner_id))
     if not any(job.expired_at is None and job.deleted_at is None for _, job in jobs):
-        raise Gone("the batch's files were kept until their time was over")
+        raise Gone("the batch's files have expired")
     return filter(None, write_archive(ports.storage, batch, iter(jobs)))
 
 

@@ -14,7 +14,7 @@ from api.route import Route
 FOLDER: Final = Path(__file__).parent.parent / "docs"
 SWAGGER_UI: Final = Path(fastapi_offline.__file__).parent / "static"
 POLICY: Final = "connect-src 'self'; img-src 'self' data:; script-src 'self'; style-src 'self'"
-"""Swagger UI's stylesheet holds its images; everything else comes from here."""
+"""Swagger UI's stylesheet contains its images; all else comes from this origin."""
 
 router = APIRouter(route_class=Route, include_in_schema=False)
 

@@ -1,4 +1,4 @@
-"""When a clip would be there, before it is asked for."""
+"""When a clip would be ready, asked before it is submitted."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -23,17 +23,18 @@ router = APIRouter(
 
 MAX_SIDE: Final = 1_000_000
 ANY_PROMPT: Final = "a slow push in"
-"""No time depends on what is written."""
+"""No estimate depends on the prompt."""
 
 Number = Annotated[int | None, Query(ge=0, le=MAX_SIDE)]
 Side = Annotated[int | None, Query(ge=1, le=MAX_SIDE)]
 
 
 class EstimateView(BaseModel):
-    """When a clip submitted now would start and end; `unknown` says why a time is null.
+    """The expected start and end of a clip submitted now; `unknown` says why a time is null.
 
-    `render_seconds` is the median of the `like_jobs` that ended here: of the same model and
-    quality, and neither half as much work again nor a third less. Five of them are needed.
+    `render_seconds` is the median of the `like_jobs` that ended here: clips of the same model and
+    quality, whose work was between two thirds and one and a half times that of this one. Five of
+    them are needed.
     """
 
     object: Literal["estimate"] = "estimate"
@@ -67,9 +68,9 @@ def estimate(
     num_inference_steps: Number = None,
     quality: Quality | None = None,
 ) -> EstimateView:
-    """Estimate a clip of these values; the rest is as a create would have it.
+    """Estimate a clip of these values; other values are as in a create.
 
-    Without width and height the shape is that of the image, whose sides may be given.
+    Without width and height the shape is that of the image, whose sides may be sent.
     """
     spec = ports.registry.choose(model).spec
     asked = RequestedParameters(
@@ -89,7 +90,7 @@ def estimate(
 
 
 def _view(model: str, settled: RenderParameters, board: QueueBoard) -> EstimateView:
-    """Return what the queues of this moment say of such a clip."""
+    """Return the estimate for such a clip by the queues of this moment."""
     queue = board.engine(model)
     found = queue.estimate(settled)
 

@@ -79,11 +79,11 @@ async def events(
     base_url: BaseUrl,
     last_event_id: LastEventId = None,
 ) -> EventStream:
-    """Follow all your jobs: each as it stands now, and its newest snapshot at each change.
+    """Follow all your jobs: each as it is now, and then its newest snapshot at each change.
 
-    Sent again with Last-Event-ID it begins with every live job and every one that ended or was
-    deleted since. Some come twice: drop what you have by `id` and `version`. An event `deleted`
-    has `{id, object, deleted, version}`. No end is ever missed; progress may be.
+    With Last-Event-ID it begins with every job that has not ended and every one that ended or was
+    deleted since. Some events come twice: drop repeats by `id` and `version`. An event `deleted`
+    has `{id, object, deleted, version}`. No end is ever missed; progress may be missed.
     """
     seen = read_stream_id(last_event_id) if last_event_id else None
     read = ports.news.complete_until

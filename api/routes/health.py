@@ -1,4 +1,4 @@
-"""Whether the gateway lives, whether it can accept a job, and what it counts."""
+"""Whether the gateway is alive, whether it can accept a job, and its metrics."""
 
 from dataclasses import asdict
 
@@ -20,18 +20,18 @@ _log = structlog.get_logger(__name__)
 @router.head("/livez", include_in_schema=False)  # Monitors ask so unless told otherwise.
 @router.get("/livez")
 async def livez() -> dict[str, str]:
-    """Answer as long as the process turns; touches nothing."""
+    """Answer as long as the process runs; it checks nothing."""
     return {"status": "alive"}
 
 
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", responses={503: {"description": "A part that jobs need is away."}})
 async def readyz(ports: Given) -> JSONResponse:
-    """Say whether a job would be accepted now, and how each part is.
+    """Say whether a job would be accepted now, and the state of each part.
 
     Without Redis or without a living worker the gateway is `degraded` but ready: jobs are
-    accepted, and run a little later or once a worker is there. `paused` names the models whose
-    jobs an admin lets wait, `*` where all do: jobs are accepted all the same.
+    accepted, and run a little later or when a worker is there. `paused` names the models whose
+    jobs an admin paused, `*` for all; their jobs are accepted too.
     """
     parts = await ports.readiness.parts()
     is_ready = all(parts[name].ok for name in NEEDED)
@@ -45,7 +45,7 @@ async def readyz(ports: Given) -> JSONResponse:
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request, ports: Given) -> Response:
-    """Prometheus metrics; while Postgres is away, the gateway's own only."""
+    """Prometheus metrics; while Postgres is away, only the gateway's own."""
     telemetry = request.app.state.telemetry
     try:
         telemetry.collector.census = await ports.census.get()

@@ -68,7 +68,7 @@ _PAIRS: Final = TypeAdapter(Metadata)
 
 MAX_STEP: Final = 1_000_000
 NEWEST: Final = re.compile(r"(?:limit=([1-9][0-9]?|100))?")
-"""The queries that name at most how many jobs to list."""
+"""The query names that only set how many of the newest jobs to list."""
 
 _log = structlog.get_logger(__name__)
 
@@ -83,13 +83,12 @@ async def create_job(
     key: Idempotency,
     prefer: Preferring,
 ) -> Response:
-    """Queue a clip of the picture; 202, or 200 where `Prefer: wait` saw its end."""
+    """Queue a clip of the image; 202, or 200 if `Prefer: wait` saw its end."""
     submitted = await submit(request, ports, caller, key=key, source="api")
     job = submitted.job
     if prefer.wait is not None:
         job = await ports.job_watcher.until(job, has_ended, within=prefer.wait)
-    look = partial(answer, ports, job, base_url)
-    shown = await ports.pools.database.run(look, owner_id=caller.owner_id)
+    shown = await answer_later(ports, job, base_url)
     headers = {"Location": f"{base_url}/v1/jobs/{job.public_id}"}
     if submitted.is_replay:
         headers["Idempotency-Replayed"] = "true"
@@ -114,13 +113,13 @@ def list_jobs(
         Query(
             min_length=1,
             max_length=200,
-            description="Words in the prompt or in a value of the metadata, in any case.",
+            description="Words in the prompt or in a value of the metadata, in any letter case.",
         ),
     ] = None,
 ) -> Response:
-    """List jobs, the newest first; `metadata[k]=v` keeps those that carry all pairs given.
+    """List jobs, the newest first; `metadata[k]=v` keeps those that have all given pairs.
 
-    `q` and `metadata` look through your newest 5,000 jobs of the status and model asked for;
+    `q` and `metadata` search your newest 5,000 jobs, with `status` the newest of that status;
     `is_cut` says whether you have more.
     """
     refuse_nul(model, "model")
@@ -143,7 +142,7 @@ def list_jobs(
     found = JobList.of(views, has_more=page.has_more)
     if narrow.is_search:
         found = SearchedJobList(**found.__dict__, is_cut=page.is_cut)
-    # Not by FastAPI, which would check every value of every job again.
+    # FastAPI would check every value of every job again.
     return Response(found.model_dump_json(), media_type="application/json")
 
 
@@ -176,7 +175,7 @@ async def get_job(
 
 
 async def list_newest(scope: Scope, _last: str, query: str) -> Response:
-    """Answer what `list_jobs` answers to who asks for the newest, narrowed by nothing."""
+    """Answer like `list_jobs` for a request that asks for the newest jobs without a filter."""
     ports: Ports = scope["app"].state.ports
     match = NEWEST.fullmatch(query)
     assert match is not None
@@ -189,7 +188,7 @@ async def list_newest(scope: Scope, _last: str, query: str) -> Response:
 
 
 async def poll(scope: Scope, job_id: str, _query: str) -> Response:
-    """Answer what `get_job` answers to who sends no query."""
+    """Answer like `get_job` for a request without a query."""
     ports: Ports = scope["app"].state.ports
     owner_id = scope["state"]["caller"].owner_id
     known = await ports.known_jobs.get(parse_id(job_id), owner_id=owner_id)
@@ -235,12 +234,14 @@ async def retry_job(
 
 @router.delete("/{job_id}", status_code=204, response_class=Response)
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
-    """Cancel the job if it lives, and remove it and its files; it answers 404 from now on."""
+    """Cancel the job if it has not ended, and remove it and its files; it answers 404 from now
+    on."""
     buried = parse_id(job_id)
 
     def bury() -> tuple[Job, Sequence[Input]]:
         job = ports.jobs.delete(buried, owner_id=caller.owner_id)
-        with suppress(AppError):  # It is deleted; the keeper removes what is not removed here.
+        # The job is deleted; the keeper removes the files that are not removed here.
+        with suppress(AppError):
             return job, ports.queries.inputs(job)
         return job, ()
 
@@ -261,7 +262,9 @@ async def content(
     name: Annotated[
         str, Query(max_length=100, description="Which input, where variant is input.")
     ] = FIRST,
-    link: Annotated[str | None, Query(max_length=100, description="What signs a link.")] = None,
+    link: Annotated[
+        str | None, Query(max_length=100, description="The signature of a link.")
+    ] = None,
     step: Annotated[
         int | None,
         Query(
@@ -276,7 +279,7 @@ async def content(
     ] = None,
 ) -> Response:
     """Fetch a file of the job, whole or by Range, here or from the storage's own address."""
-    # The link was read before the request came here: what it opens is `caller.link`.
+    # The link was read before the request came here: `caller.link` is the file that it opens.
     is_here = via is not None
     return await serve(request, ports, caller, job_id, variant, name=name, is_here=is_here)
 
@@ -290,7 +293,8 @@ def _is_news(seen: int | None, job: Job) -> bool:
 
 
 def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> None:
-    """Remove what is stored now; the keeper comes again for what fails or arrives late."""
+    """Remove the files that are stored now; the keeper removes those that fail here or arrive
+    late."""
     with suppress(AppError):
         for given in inputs:
             storage.delete(given.key)

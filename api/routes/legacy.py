@@ -57,7 +57,7 @@ async def generate(
     key: Idempotency,
     prefer: Preferring,
 ) -> Response:
-    """Render a clip and answer when it is done; a client that hangs up cancels nothing."""
+    """Render a clip and answer when it is finished; a client that disconnects cancels nothing."""
     refuse_query_fields(request)
     submitted = await submit(request, ports, caller, key=key, source="legacy", takes_urls=False)
     job = submitted.job
@@ -78,7 +78,7 @@ async def generate(
 async def output(
     request: Request, file_name: str, ports: Given, caller: Authenticated
 ) -> Response:
-    """Serve what an `output_path` names."""
+    """Serve the file of an `output_path`."""
     if not file_name.endswith(SUFFIX):
         raise NotFound(f"no such file; a clip is called like its job, with {SUFFIX} at the end")
     job_id = file_name.removesuffix(SUFFIX)
@@ -97,7 +97,7 @@ def _ended(request: Request, ports: Ports, job: Job, base_url: str) -> JSONRespo
     if ports.job_watcher.is_stopping:
         return refuse(Unavailable("the gateway is stopping; the job goes on"))
     limit = ports.settings.generate_timeout_seconds
-    return refuse(StillRendering(f"the clip was not done within {limit:g} s; the job goes on"))
+    return refuse(StillRendering(f"the clip was not finished within {limit:g} s; the job goes on"))
 
 
 def _generated(ports: Ports, job: Job, base_url: str) -> Generated:

@@ -1,4 +1,4 @@
-"""What this installation can render with, and how long its queues are."""
+"""The models of this installation, and how long their queues are."""
 
 from datetime import datetime
 from functools import partial
@@ -36,17 +36,17 @@ _views: dict[tuple[str, datetime, int, int | None, int], "ModelView"] = {}
 
 
 class ModelView(BaseModel):
-    """A model: `parameters` is the JSON Schema of a create, narrowed to what this one takes.
+    """A model: `parameters` is the JSON Schema of a create, narrowed to what this model takes.
 
-    `buckets` are the (width, height) pairs it renders at, by resolution; empty where it keeps
-    the picture's own shape. `max_frames` has for each the most frames a clip may have on the
-    cards at work now, 0 where it fits none. `workers` are those alive now, `card_bytes` the
-    memory of the largest card among them, null where that is not known. `lost_cards` would
-    serve it too, and fell off the bus of their hosts. `weights` says how they stand at the worker
-    that has most of them: `ready`, `downloading` with bytes, or `missing` with what to do; null
-    where there are none, or no worker that says. `prompt_languages` are those its text encoder
-    was taught; `mul` stands for many more. `hosted` says which provider the image and the words
-    are sent to, and what it takes; null where they stay here.
+    `buckets` are the (width, height) pairs that it renders, by resolution; empty if it keeps the
+    shape of the image. `max_frames` has for each pair the most frames that a clip may have on the
+    cards at work now, 0 if no clip fits. `workers` counts those alive now. `card_bytes` is the
+    memory of the largest card among them, null if it is not known. `lost_cards` counts cards that
+    would serve it too, but fell off the bus of their hosts. `weights` is the state at the worker
+    that has most of them: `ready`, `downloading` with bytes, or `missing` with what to do; null if
+    the model has none, or no worker reports it. `prompt_languages` are the languages that its text
+    encoder learned; `mul` stands for many more. `hosted` names the provider that gets the image
+    and the prompt, and its price; null if they stay here.
     """
 
     id: str
@@ -80,9 +80,10 @@ class ModelList(BaseModel):
 
 
 class Estimates(BaseModel):
-    """How often the estimate at a job's making was right, among those that ended last.
+    """How often the estimate at a job's creation was right, among the jobs that ended last.
 
-    Right is an end that was off by no more than a quarter of the whole time, or 10 seconds.
+    An estimate is right if the end was off by no more than a quarter of the whole time, or 10
+    seconds.
     """
 
     judged: int
@@ -90,9 +91,9 @@ class Estimates(BaseModel):
 
 
 class QueueLine(BaseModel):
-    """One model's queue; seconds are None where nothing is known yet, or the wait has no end.
+    """One model's queue; seconds are None if nothing is known yet, or the wait has no end.
 
-    While it is paused its jobs stay queued, and those that run go on to their end.
+    While it is paused its jobs stay queued, and running jobs continue to their end.
     """
 
     model: str
@@ -121,13 +122,14 @@ class QueueOverview(BaseModel):
 
 @router.get("/models", response_model=ModelList)
 def list_models(ports: Given, caller: Authenticated) -> Response:
-    """List the models that the caller may use, the one used by default first."""
-    # Not by FastAPI, which would check every value again.
+    """List the models that the caller may use, the default first."""
+    # FastAPI would check every value again.
     return Response(_list(ports, caller), media_type="application/json")
 
 
 async def list_known(scope: Scope, _last: str, _query: str) -> Response:
-    """Answer what `list_models` answers, written once while the offers are the same."""
+    """Answer like `list_models`, with a body that is written once while the offers are
+    unchanged."""
     ports: Ports = scope["app"].state.ports
     caller: Caller = scope["state"]["caller"]
     write = partial(_list, ports, caller)
@@ -148,7 +150,7 @@ def get_model(model: str, ports: Given, caller: Authenticated) -> ModelView:
 
 @router.get("/queue")
 def show_queue(ports: Given, caller: Authenticated) -> QueueOverview:
-    """Show what waits and what runs, by model, and what an admin has paused."""
+    """Show by model what waits and what runs, and what an admin has paused."""
     board = ports.queues.get(at_most=0)
     states = [board.engine(offer.spec.name) for offer in _offers(ports, caller)]
     is_paused = any(pause.engine == EVERY_ENGINE for pause in ports.pauses.all())
@@ -179,14 +181,14 @@ def _offers(ports: Ports, caller: Caller) -> list[OfferedEngine]:
 
 
 def _known_view(offer: OfferedEngine) -> ModelView:
-    """Return the view that was made of this offer before: its schemas take the time."""
+    """Return the view that was made of this offer before, because its schemas take time."""
     key = (offer.spec.name, offer.updated_at, offer.workers, offer.card_bytes, offer.lost_cards)
     view = _views.get(key)
     if view is None:
         if len(_views) >= MOST_VIEWS:
             _views.clear()
         view = _views[key] = _view(offer)
-    # A download changes with each of its worker's beats.
+    # A download changes with each beat of its worker.
     return view.model_copy(update={"weights": offer.weights})
 
 

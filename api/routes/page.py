@@ -1,4 +1,4 @@
-"""The page: plain files from api/web; nothing is built, and nothing comes from elsewhere."""
+"""The page: plain files from api/web; nothing is built, and nothing comes from another origin."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -14,10 +14,11 @@ POLICY: Final = (
     "connect-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; script-src 'self';"
     " style-src 'self'"
 )
-"""Photos that were chosen and clips of a key's holder come as blobs, the tab's icon as data."""
+"""Chosen photos and the clips of a key's holder come as blobs, the tab's icon as data."""
 
 TYPES: Final = {".js": "text/javascript", ".mjs": "text/javascript"}
-"""What a machine's own list calls a module differs, and a browser runs none of the wrong type."""
+"""A machine's own list may have another type for modules, and a browser runs none of a wrong
+type."""
 
 router = APIRouter(route_class=Route, include_in_schema=False)
 

@@ -1,4 +1,4 @@
-"""The session of a browser: a key for a cookie, who one is, and signing out."""
+"""The session of a browser: a key is exchanged for a cookie; who the caller is; signing out."""
 
 from datetime import datetime, timedelta
 from functools import partial
@@ -15,8 +15,8 @@ from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.ports import Ports
 from api.route import Route
+from shared.access_errors import MissingKey
 from shared.api_keys.sessions import LIVES
-from shared.errors import MissingKey
 
 router = APIRouter(
     route_class=Route,
@@ -30,9 +30,9 @@ _log = structlog.get_logger(__name__)
 
 
 class SessionView(BaseModel):
-    """Who is asking, without secrets: `how` says by which of the ways in.
+    """The caller, without secrets; `how` says how the caller was let in.
 
-    `expires_at` is the end of a session, and null where there is none.
+    `expires_at` is the end of a session, and null if there is none.
     """
 
     object: Literal["session"] = "session"
@@ -46,12 +46,13 @@ class SessionView(BaseModel):
 async def sign_in(
     request: Request, response: Response, ports: Given, caller: Authenticated
 ) -> SessionView:
-    """Begin a session with an API key, sent as `Authorization`; then its cookie is enough."""
+    """Begin a session with an API key, sent as `Authorization`; later requests need only its
+    cookie."""
     if caller.proof is None:
         raise MissingKey(
             "a session begins with an API key; send it as `Authorization: Bearer sr_…`"
         )
-    # What the session's requests will be asked is asked now, when there is somebody to read it.
+    # The rule for the session's requests is checked now, while a person can read the error.
     check_cross_site(request.scope, ports.settings)
     await _end(request, ports, caller)
     begin = partial(ports.sessions.begin, caller.proof)
@@ -65,7 +66,7 @@ async def sign_in(
 
 @router.get("")
 async def who_am_i(caller: Authenticated) -> SessionView:
-    """Say who is asking, and how they were let in."""
+    """Say who the caller is, and how it was let in."""
     return SessionView(
         name=caller.title, is_admin=caller.is_admin, how=caller.way, expires_at=caller.until
     )
@@ -73,7 +74,7 @@ async def who_am_i(caller: Authenticated) -> SessionView:
 
 @router.delete("", status_code=204, response_class=Response)
 async def sign_out(request: Request, ports: Given, caller: Authenticated) -> Response:
-    """End the session whose cookie came along, and have the browser throw it away."""
+    """End the session of this cookie, and make the browser delete it."""
     await _end(request, ports, caller)
     response = Response(status_code=204)
     keep_token(response, request.scope, ports.settings, "", lives=timedelta(0))

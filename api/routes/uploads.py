@@ -1,9 +1,9 @@
-"""Uploads: a place for a file that a job will use, to the store or through this gateway."""
+"""Uploads: a file that a job will use, sent to the store or through this gateway."""
 
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 from uuid import UUID
 
 import structlog
@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from api.auth.caller import Authenticated
 from api.body_limit import declared_bytes, takes_picture
 from api.dependencies import BaseUrl, Given, known_query
-from api.openapi import PROBLEMS
+from api.openapi import PROBLEMS, file_form
 from api.ports import Ports
 from api.route import Route
 from api.submit.body import receive
 from api.submit.json_body import KnownNames
-from shared.errors import AppError, Gone, ImageTooLarge, InvalidRequest
+from shared.errors import AppError, Gone, InvalidRequest
+from shared.image_errors import ImageTooLarge
 from shared.uploads import LIVES, Upload, parse_upload_id
 
 router = APIRouter(
@@ -30,21 +31,6 @@ router = APIRouter(
 )
 
 FILE: Final = "file"
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [FILE],
-                    "properties": {FILE: {"type": "string", "contentMediaType": "image/*"}},
-                }
-            }
-        },
-    }
-}
-
 _log = structlog.get_logger(__name__)
 
 
@@ -57,7 +43,7 @@ class CreateUpload(KnownNames):
 class UploadView(BaseModel):
     """An upload as its owner sees it; `bytes` is null until the file is there.
 
-    The file goes to `url` by POST as multipart/form-data: all `fields` first, the file last, in a
+    Send the file to `url` by POST as multipart/form-data: all `fields` first, the file last, in a
     part named `file`.
     """
 
@@ -79,7 +65,7 @@ async def create_upload(
     base_url: BaseUrl,
     wanted: Annotated[CreateUpload | None, Body()] = None,
 ) -> UploadView:
-    """Make a place for a file of at most `max_bytes`; a job then names it as `upload_id`."""
+    """Prepare an upload of at most `max_bytes`; a job then names it as `upload_id`."""
     create = partial(
         ports.uploads.create,
         caller.owner_id,
@@ -108,19 +94,22 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
     upload = await ports.pools.database.run(end, owner_id=caller.owner_id)
 
     def remove() -> None:
-        with suppress(AppError):  # The keeper comes again.
+        with suppress(AppError):  # The keeper removes it again later.
             ports.storage.delete(upload.key)
 
     await ports.pools.storing.run(remove, owner_id=caller.owner_id)
 
 
-@router.post("/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=_FORM)
+@router.post(
+    "/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=file_form(FILE)
+)
 @takes_picture
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:
-    """Take the file of an upload where the store is not public; a second one replaces it."""
-    upload = await find_upload(ports, caller.owner_id, upload_id)  # Before a byte is asked for.
+    """Receive the file of an upload if the store is not public; a second file replaces the
+    first."""
+    upload = await find_upload(ports, caller.owner_id, upload_id)  # Checked before a byte is read.
     await keep_file(request, ports, upload, part=FILE, is_alone=True)
 
 
@@ -130,7 +119,7 @@ async def keep_file(
     """Store one part of a form as the file of an upload, and return it.
 
     Args:
-        is_alone: refuse other file parts; else they are not looked at.
+        is_alone: refuse other file parts; else they are ignored.
 
     Raises:
         InvalidRequest: there is no such part.

@@ -1,4 +1,4 @@
-"""What a caller asked for and got, by UTC day and model."""
+"""What a caller asked for and received, by UTC day and model."""
 
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final, Literal
@@ -25,15 +25,17 @@ router = APIRouter(
 
 MOST_DAYS: Final = 366
 DAYS: Final = 30
-"""What is shown where `since` is left out, today included."""
+"""The days shown if `since` is left out, including today."""
 
 
 class UsageDay(BaseModel):
-    """One model's day: `video_seconds` are of clips, `render_seconds` of the work on all jobs.
+    """One model's day: `video_seconds` are seconds of clips, `render_seconds` those of the work on
+    all jobs.
 
-    `reserved_seconds` are of the clips submitted that day but for those that failed or were
-    canceled: what a daily limit is compared with. `cost_usd` is what paid providers took, by their
-    own word or the operator's price; `reserved_usd` what the day's limit of money counts.
+    `reserved_seconds` are those of the clips submitted that day, except those that failed or were
+    canceled; a daily limit is compared with them. `cost_usd` is what paid providers charged, by
+    their own figures or the operator's price; `reserved_usd` is what the day's limit of money
+    counts.
     """
 
     day: date
@@ -62,7 +64,7 @@ class UsageTotals(BaseModel):
 
 
 class QuotaView(BaseModel):
-    """Today's limits; nulls where the key has none. `usd` are of paid providers."""
+    """Today's limits; null if the key has none. `usd` is for paid providers."""
 
     daily_seconds: int | None
     reserved_seconds: float
@@ -93,10 +95,10 @@ def show_usage(
     until: date | None = None,
     model: Model = None,
 ) -> UsageView:
-    """Show usage by day and model, the newest day first, by default of the last 30 days."""
+    """Show usage by day and model, the newest day first, by default for the last 30 days."""
     refuse_nul(model, "model")
     last = until or datetime.now(UTC).date()
-    # A day far in the past has no 29 days before it.
+    # The first days of the calendar have no 29 days before them.
     first = since or date.fromordinal(max(1, last.toordinal() - DAYS + 1))
     if not timedelta(0) <= last - first < timedelta(days=MOST_DAYS):
         raise InvalidRequest(

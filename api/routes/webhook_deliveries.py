@@ -1,4 +1,4 @@
-"""Webhook deliveries: what was sent, what came back, and sending it again."""
+"""Webhook deliveries: what was sent, the answers, and sending again."""
 
 from typing import Annotated, Literal
 
@@ -45,7 +45,8 @@ def list_deliveries(
     status: DeliveryStatus | None = None,
     job_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DeliveryList:
-    """List what was sent to an endpoint, or with `default` to jobs' own URLs, newest first."""
+    """List the deliveries of an endpoint, or with `default` those of jobs' own URLs, newest
+    first."""
     page = ports.delivery_log.page(
         ports.endpoints.named(endpoint_id, owner_id=caller.owner_id),
         paging.cut(DELIVERY_ID, wrong=WRONG_CURSOR),
@@ -78,7 +79,7 @@ def get_delivery(delivery_id: str, ports: Given, caller: Authenticated) -> Deliv
 
 @router.post("/webhook_deliveries/{delivery_id}/replay")
 def replay_delivery(delivery_id: str, ports: Given, caller: Authenticated) -> DeliveryView:
-    """Send a delivery again under its own id, whatever became of it."""
+    """Send a delivery again under its own id, however it ended."""
     found = parse_delivery_id(delivery_id)
     replayed = ports.delivery_log.replay(found, owner_id=caller.owner_id)
     _log.info("webhook_replayed", delivery=delivery_id)

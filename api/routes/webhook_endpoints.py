@@ -92,7 +92,7 @@ async def list_event_types(caller: Authenticated) -> EventTypeList:
 async def register_endpoint(
     new: NewEndpoint, ports: Given, caller: Authenticated
 ) -> EndpointWithSecret:
-    """Register a receiver; the answer alone shows its signing secret."""
+    """Register a receiver; only the answer shows its signing secret."""
     refuse_nul(new.name, "name")
     await check_webhook(ports, new.url, param="url", owner_id=caller.owner_id)
     register = partial(
@@ -123,7 +123,7 @@ def list_endpoints(
 
 @router.get("/webhook_endpoints/{endpoint_id}")
 def get_endpoint(endpoint_id: str, ports: Given, caller: Authenticated) -> EndpointView:
-    """Show an endpoint, and why it is disabled if it is."""
+    """Show an endpoint, and why it is disabled, if it is."""
     found = ports.endpoints.get(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
     return endpoint_view(found)
 
@@ -133,7 +133,7 @@ def get_endpoint(endpoint_id: str, ports: Given, caller: Authenticated) -> Endpo
 async def update_endpoint(
     endpoint_id: str, asked: EndpointChange, ports: Given, caller: Authenticated
 ) -> EndpointView:
-    """Change what the body names; PATCH and POST do the same."""
+    """Change the fields in the body; PATCH and POST do the same."""
     refuse_nul(asked.name, "name")
     if asked.url is not None:
         await check_webhook(ports, asked.url, param="url", owner_id=caller.owner_id)
@@ -153,7 +153,7 @@ async def update_endpoint(
 
 @router.delete("/webhook_endpoints/{endpoint_id}")
 def delete_endpoint(endpoint_id: str, ports: Given, caller: Authenticated) -> DeletedEndpoint:
-    """Remove an endpoint; what waits to be sent to it is not sent, and it answers 404."""
+    """Remove an endpoint; its waiting deliveries are not sent, and it answers 404."""
     ports.endpoints.delete(parse_endpoint_id(endpoint_id), owner_id=caller.owner_id)
     _log.info("webhook_endpoint_deleted", endpoint=endpoint_id)
     return DeletedEndpoint(id=endpoint_id)
@@ -166,7 +166,7 @@ def rotate_secret(
     caller: Authenticated,
     asked: Annotated[Rotation | None, Body()] = None,
 ) -> EndpointWithSecret:
-    """Draw a new signing secret; the answer alone shows it."""
+    """Draw a new signing secret; only the answer shows it."""
     keep_old = (asked or Rotation()).keep_old_secret_active_for_24_hours
     found = parse_endpoint_id(endpoint_id)
     rotated = ports.endpoints.rotate(found, owner_id=caller.owner_id, keep_old=keep_old)
@@ -181,7 +181,7 @@ async def send_test(
     caller: Authenticated,
     asked: Annotated[TestSend | None, Body()] = None,
 ) -> TestResult:
-    """Send a sample event once, by the way that real ones take, and tell what was answered."""
+    """Send a sample event once, in the same way as real events, and show the answer."""
     event = (asked or TestSend()).event_type
 
     def add() -> UUID:

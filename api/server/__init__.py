@@ -1,1 +1,1 @@
-"""The edges of uvicorn: connections and memory."""
+"""Additions to uvicorn: connections and memory."""

@@ -1,4 +1,4 @@
-"""Connections that cannot be held open, or made to hold memory, by sending requests slowly."""
+"""Connections that no client can hold open, or fill memory with, by sending requests slowly."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,18 +12,19 @@ from shared.errors import NotHttp
 from shared.ids import new_id
 
 HEAD_SECONDS: Final = 30.0
-"""From the connection, or the first byte after an answer, to the end of a request's headers."""
+"""The time from the connection, or from the first byte after an answer, to the end of a request's
+headers."""
 
 MAX_HEAD_BYTES: Final = 64 * 1024
 FRAMING: Final = 8
-"""Bytes on the line for one of a body: chunks of one byte take six."""
+"""Bytes on the wire for one byte of a body: chunks of one byte take six."""
 
 
 class _Exit:
-    """A transport as an answer needs it: its head goes out with the first part of its body.
+    """The transport as an answer needs it: the head goes out with the first part of the body.
 
-    uvicorn writes them one by one, and each is a call of the kernel and wakes the client. Where no
-    body follows within the same turn of the loop, as in a stream, the head goes alone.
+    uvicorn writes them one by one; each write is a system call and wakes the client. If no body
+    follows within the same turn of the loop, as in a stream, the head goes alone.
     """
 
     def __init__(
@@ -59,11 +60,12 @@ class _Exit:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself waits for ever for headers and keeps any length of them.
+    """uvicorn's protocol, which by itself waits for ever for headers and accepts headers of any
+    length.
 
-    Its own timer for idle connections is disarmed by the first byte that comes. And where a client
-    asks for the close, it closes while a refused body is on its way: that resets the connection,
-    which may take the answer with it, and nginx makes a 502 of a 401.
+    The first byte disarms its own timer for idle connections. If a client asks to close, it closes
+    while a refused body is still arriving. That resets the connection, which may destroy the
+    answer, and nginx makes a 502 of a 401.
     """
 
     head_seconds = HEAD_SECONDS
@@ -107,13 +109,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """Tell as every other error is told that these bytes are no request, and close.
+        """Say, in the form of every other error, that these bytes are not a request, and close.
 
         Args:
-            msg: what uvicorn would say, without the way out.
+            msg: uvicorn's own message, which does not say what would be right.
         """
         error = NotHttp(
-            "these bytes are no HTTP/1.1 request: look at its line, headers and chunks"
+            "these bytes are not an HTTP/1.1 request: check its request line, headers and chunks"
         )
         answer = problem_response(error, {"state": {"request_id": f"req_{new_id().hex}"}})
         lines = [b"HTTP/1.1 400 Bad Request", *(b": ".join(pair) for pair in answer.raw_headers)]
@@ -122,7 +124,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def _leave(self, cycle: RequestResponseCycle) -> None:
-        """Close; while a body is on its way only our own half, until the client closes too."""
+        """Close; while a body is arriving, close only our own half until the client closes too."""
         if not cycle.more_body or self.transport.is_closing():
             self.transport.close()
             return

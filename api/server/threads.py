@@ -4,7 +4,7 @@ import sys
 from typing import Final
 
 SWITCH_SECONDS: Final = 0.0005
-"""Python's own is 5 ms: so long a thread that has read a row waits for a loop that is busy."""
+"""Python's own value is 5 ms: a thread that has read a row waits that long for a busy loop."""
 
 
 def take_short_turns() -> None:

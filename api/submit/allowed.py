@@ -1,8 +1,9 @@
-"""Which model a caller's request is for, among those that its key may use."""
+"""The model of a caller's request, among those that its key may use."""
 
 from api.auth.caller import Caller
+from shared.access_errors import ModelNotAllowed
 from shared.engines.registry import EngineRegistry, OfferedEngine
-from shared.errors import ModelNotAllowed, UnknownModel
+from shared.errors import UnknownModel
 from shared.excerpt import excerpt
 
 
@@ -25,7 +26,7 @@ def choose_model(registry: EngineRegistry, caller: Caller, name: str | None) -> 
         if offer.spec.name == name or (name is None and offer.spec.name in caller.models):
             return offer
     registry.choose(name)
-    raise UnknownModel(f"none of the models of your key is here; it may use {allowed}")
+    raise UnknownModel(f"no worker serves a model of your key; it may use {allowed}")
 
 
 def may_use(caller: Caller, model: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a create request carries, from multipart, a plain form or JSON, as one typed value."""
+"""The body of a create request, from multipart, a plain form or JSON, as one typed value."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -32,14 +32,14 @@ KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 CHARSETS: Final = frozenset(
     {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
 )
-"""Python knows codecs that take the square of a text's length, or make half a character of it."""
+"""Python has codecs that take the square of a text's length, or make half a character of it."""
 
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
 @dataclass(frozen=True)
 class Received:
-    """A body that has arrived and of which nothing is believed yet."""
+    """A body that has arrived, and of which nothing is trusted yet."""
 
     pairs: Sequence[tuple[str, str]]
     files: Mapping[str, bytes]
@@ -49,9 +49,9 @@ class Received:
 
 @dataclass(frozen=True)
 class CreateRequest:
-    """A well-formed create request; its images are still whatever the client sent.
+    """A well-formed create request; its images are still what the client sent.
 
-    `warnings` say what its reader took no notice of.
+    `warnings` say what its reader ignored.
     """
 
     fields: CreateJob
@@ -59,23 +59,23 @@ class CreateRequest:
     warnings: tuple[str, ...] = ()
 
     def fitted(self, spec: EngineSpec) -> Self:
-        """Return the request as the engine that was chosen for it can take it."""
+        """Return the request as the chosen engine can take it."""
         return self
 
 
 async def receive(request: Request, *, max_bytes: int, reservation: Reservation) -> Received:
-    """Take in a create request's body; while it arrives, what is large of it lies in a file.
+    """Receive a create request's body; while it arrives, its large parts are in files.
 
     Raises:
         UnsupportedBody: its content type is neither a form nor JSON.
         InvalidRequest: the form is malformed.
         Busy: too many bodies are in memory.
-        Unavailable: the disk has no room for it.
+        Unavailable: the disk has no space for it.
     """
     try:
         return await _receive(request, max_bytes, reservation)
     except OSError as error:
-        raise Unavailable("there is no room here for a body so large; try again") from error
+        raise Unavailable("there is no space for so large a body now; try again") from error
 
 
 async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
@@ -145,7 +145,7 @@ def _values(received: Received) -> dict[str, Any]:
         if received.escaped.lstrip()[:1] in (b"{", b"["):
             raise UnsupportedBody(
                 "the body is JSON, and its Content-Type says that it is a form (curl -d says so"
-                " unless told otherwise); send Content-Type: application/json",
+                " by default); send Content-Type: application/json",
                 param="Content-Type",
             )
         return nested(read_escaped(received.escaped, max_fields=MAX_FIELDS))
@@ -153,9 +153,9 @@ def _values(received: Received) -> dict[str, Any]:
 
 
 def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values without those that were left open: a blank one is one not sent.
+    """Return the values without blank ones, because a blank value counts as not sent.
 
-    Pages and no-code tools send every input they have. What metadata says may be empty.
+    Pages and no-code tools send every input they have. Values of metadata may be empty.
     """
     webhook = values.get("webhook")
     if isinstance(webhook, dict) and webhook:
@@ -171,12 +171,12 @@ def _is_blank(value: object) -> bool:
 def read_named(
     received: Received, names: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return what a body says under these names, and the other names that it has.
+    """Return the values of a body under these names, and its other names.
 
-    Other protocols' clients send what means nothing here; of that the name is all that is read.
+    Clients of other protocols send unknown fields; only the names of these are read.
 
     Raises:
-        InvalidRequest: the JSON or the form, or a name of these in two forms.
+        InvalidRequest: the JSON or the form, or one of these names in two ways.
     """
     others = [name for name in received.files if name not in names]
     if received.json is not None:
@@ -194,7 +194,7 @@ def read_named(
 
 
 def check_charset(options: str) -> None:
-    """Refuse a form in an alphabet that no browser sends one in."""
+    """Refuse a form in a charset that no browser uses."""
     for option in options.lower().split(";"):
         name, _, value = option.partition("=")
         if name.strip().rstrip("*") == "charset" and value.strip(" \t\"'") not in CHARSETS:
@@ -205,7 +205,7 @@ def check_charset(options: str) -> None:
 
 
 async def spool(request: Request, reservation: Reservation) -> bytes:
-    """Return a whole body; unlike `Request.body`, the request then does not hold it as well."""
+    """Return a whole body; unlike with `Request.body`, the request then does not hold it too."""
     with SpooledTemporaryFile(SPOOL_BYTES) as file:
         arriving = UploadFile(cast(BinaryIO, file), size=0)
         async for chunk in request.stream():
@@ -223,9 +223,10 @@ def read_object(body: bytes) -> dict[str, Any]:
 
 
 def nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Return form fields as the JSON they stand for: `metadata[k]`, `outputs[]`, JSON texts.
+    """Return form fields as the JSON that they stand for: `metadata[k]`, `outputs[]`, JSON texts.
 
-    A list may be sent as JSON, by comma, or piece by piece.
+    A list may be sent as JSON, as a comma list, or in parts. An empty field counts as not sent,
+    because browsers send every input of a form.
 
     A field left empty is a field not sent: browsers send every input of a form.
     """
@@ -256,20 +257,22 @@ def _meant(name: str, text: str) -> Any:
 
 
 def _place(values: dict[str, Any], path: list[str], value: Any) -> None:
-    """Put a value where its bracketed name says; `[]` and repeated outputs append."""
+    """Put a value in the place of its bracketed name; `[]` and repeated outputs append."""
     *parents, last = path
     at: Any = values
     for depth, key in enumerate(parents):
         if key == "" and depth:
             raise InvalidRequest(
-                f"{begin(path[0])} goes on behind an empty bracket; one ends a name, as in"
-                " outputs[]",
+                f"{begin(path[0])} continues after an empty bracket; an empty bracket ends a"
+                " name, as in outputs[]",
                 param=begin(path[0]),
             )
         following = path[depth + 1]
         at = at.setdefault(key, [] if following == "" else {})
         if not isinstance(at, list if following == "" else dict):
-            raise InvalidRequest(f"{begin(path[0])} is sent in two forms", param=begin(path[0]))
+            raise InvalidRequest(
+                f"{begin(path[0])} is sent in two ways; use one", param=begin(path[0])
+            )
     if isinstance(at, list):
         at.append(value)
     elif isinstance(at.get(last), list) and isinstance(value, list):
@@ -289,7 +292,7 @@ def refuse_query_fields(request: Request) -> None:
 
 
 def refuse_nul(value: object, name: str = "the body") -> None:
-    """Refuse the one character that Postgres keeps in no text."""
+    """Refuse the one character that Postgres stores in no text."""
     if isinstance(value, str):
         if "\0" in value:
             name = name[:MAX_NAME]

@@ -1,4 +1,4 @@
-"""From where a client says that an image is to its bytes: fetched, read or decoded."""
+"""From the source of an image to its bytes: fetched, read or decoded."""
 
 from functools import partial
 from uuid import UUID
@@ -9,7 +9,8 @@ from api.images.protocol import Picture
 from api.ports import Ports
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
 from api.submit.remote_urls import fetch_image
-from shared.errors import Gone, ImageTooLarge, InvalidImage, InvalidRequest, NotFound
+from shared.errors import Gone, InvalidRequest, NotFound
+from shared.image_errors import ImageTooLarge, InvalidImage
 from shared.jobs.files import finished_file
 from shared.jobs.job import Artifact, Variant
 
@@ -17,12 +18,12 @@ from shared.jobs.job import Artifact, Variant
 async def picture_from(
     ports: Ports, source: ImageSource, *, name: str, owner_id: UUID, reservation: Reservation
 ) -> Picture:
-    """Return an image as it is stored, wherever it comes from; `name` is its field's.
+    """Return an image as it is stored, from any source; `name` is its field.
 
     Raises:
         InvalidRequest: there is none, or it cannot be decoded; `param` begins with `name`.
-        Gone, JobNotReady, JobTerminal: the job that is named has no clip, any more or yet.
-        Unavailable: something it needs is away or busy.
+        Gone, JobNotReady, JobTerminal: the named job has no clip, any longer or yet.
+        Unavailable: something that it needs is away or busy.
     """
     fetch = partial(_body, ports, name=name, owner_id=owner_id, reservation=reservation)
     body = await fetch(source)

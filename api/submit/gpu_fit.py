@@ -1,4 +1,5 @@
-"""Whether a clip fits any card of the fleet, and the largest that would: sums, no I/O."""
+"""Whether a clip fits any card of the fleet, and the largest clip that would: arithmetic, no
+I/O."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -25,16 +26,17 @@ def admit(
     image_height: int,
     card_bytes: int | None,
 ) -> int | None:
-    """Return the bytes of a card that a clip needs, None where the engine does not say.
+    """Return the bytes of a card that a clip needs; None if the engine does not say.
 
     Args:
-        asked: what `parameters` were settled from.
-        card_bytes: the largest card that serves the engine now. None while no worker lives or
-            one does not know its memory: then everything is taken, since a job may well wait for
-            a worker that is on its way, and a card too small says so by itself.
+        asked: the request that `parameters` were resolved from.
+        card_bytes: the largest card that serves the engine now. None if no worker is alive or one
+            does not know its memory. Then every clip is accepted, because a job may wait for a
+            worker that is starting, and a render on a too small card fails with a clear error.
 
     Raises:
-        TooLargeForGpu: not even the most frugal way fits that card; says what would.
+        TooLargeForGpu: not even the most frugal memory mode fits that card; the error says which
+            clip would.
     """
     if spec.footprint is None:
         return None
@@ -53,7 +55,7 @@ def admit(
 
 
 def most_frames(spec: EngineSpec, *, width: int, height: int, card_bytes: int | None) -> int:
-    """Return how many frames of this size a clip may have on such a card, 0 where none fits."""
+    """Return how many frames of this size a clip may have on such a card, 0 if none fits."""
     if max(width, height) > spec.max_side:
         return 0
     most, least = int(spec.num_frames.high), int(spec.num_frames.low)
@@ -88,7 +90,7 @@ def _sizes(
     image_width: int,
     image_height: int,
 ) -> Iterator[Size]:
-    """Yield the clip's own size and then those below it, the largest first."""
+    """Yield the clip's own size and then the sizes below it, the largest first."""
     yield Size("", parameters.width, parameters.height)
     if parameters.resolution is None:
         yield from _scaled_down(spec, parameters)

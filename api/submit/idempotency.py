@@ -1,4 +1,4 @@
-"""The Idempotency-Key, and what makes two requests the same."""
+"""The Idempotency-Key, and which requests count as the same."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header
 
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
-from api.submit.images import Images
+from api.submit.images import SINGLE, Images
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
 
@@ -39,18 +39,18 @@ async def idempotency_key(
 
 
 def fingerprint(fields: CreateJob, images: Images) -> str:
-    """Return what makes two requests the same, however they were spelled.
+    """Return a hash that is equal for equal requests, however they were spelled.
 
-    Of a picture behind a URL that is the URL: a key that made a job is answered without a look.
+    For an image behind a URL it uses the URL, so a key that made a job is answered without a
+    fetch.
     """
-    # Without defaults: a release that adds a field still knows the requests from before it.
-    # And without what lets a webhook in at its receiver: it is no part of the clip, and a hash
-    # of it would help whoever guesses.
+    # Without defaults, so that a release that adds a field still recognises earlier requests.
     said = fields.model_dump(mode="json", exclude_defaults=True, exclude={"webhook": {"headers"}})
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     digest.update(_said(images.image))
-    if images.last_frame is not None:
-        digest.update(b"last_frame\0" + _said(images.last_frame))
+    for name, image in images:
+        if name in SINGLE[1:]:
+            digest.update(f"{name}\0".encode() + _said(image))
     for frame, image in images.keyframes:
         digest.update(f"keyframe {frame}\0".encode() + _said(image))
     return digest.hexdigest()

@@ -1,4 +1,5 @@
-"""Where a client says that an image is: in the body, at a URL, uploaded, or in its own clip."""
+"""The source of an image as the client gives it: the body, a URL, an upload, or a frame of its own
+clip."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -28,21 +29,21 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class ImageUrl:
-    """Where the client says that its picture lies; nothing is known of the place."""
+    """A URL that the client gives for its image; nothing is known about it."""
 
     url: str
 
 
 @dataclass(frozen=True)
 class ImageUpload:
-    """An upload that the client names; nobody has looked yet whose it is."""
+    """An upload that the client names; its owner was not checked yet."""
 
     upload_id: UUID
 
 
 @dataclass(frozen=True)
 class ImageFrame:
-    """A frame of a clip that the client names; below 0 it counts from the end."""
+    """A frame of a clip that the client names; a negative number counts from the end."""
 
     job_id: UUID
     frame: int
@@ -52,10 +53,10 @@ ImageSource = bytes | ImageUrl | ImageUpload | ImageFrame
 
 
 def read_source(sent: object, files: Files, *, name: str = "image") -> ImageSource:
-    """Return the picture that a body's value holds, or where it lies.
+    """Return the image in a body's value, or its source.
 
     Raises:
-        InvalidRequest: it is none of these ways; `param` is `name`.
+        InvalidRequest: it is not one of these sources; `param` is `name`.
     """
     if isinstance(sent, Mapping):
         for keys, read in _WAYS.items():
@@ -109,7 +110,7 @@ def _part(sent: Mapping[str, Any], files: Files, name: str) -> ImageSource:
 def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
     frame = sent["frame"]
     if isinstance(frame, str) and re.fullmatch(r"-?[0-9]{1,9}", frame):
-        frame = int(frame)  # Forms have no numbers.
+        frame = int(frame)  # Form values are texts, not numbers.
     if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) > MOST:
         raise InvalidRequest(
             f"{name}.frame takes a whole number: 0 is the clip's first frame, -1 its last",

@@ -1,4 +1,4 @@
-"""The picture inside a text: a data URI, or base64 in any spelling."""
+"""The image inside a text: a data URI, or base64 in any spelling."""
 
 import base64
 import binascii
@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from shared.errors import InvalidImage
+from shared.image_errors import InvalidImage
 
 MAX_URI_HEAD: Final = 300
 
@@ -21,7 +21,7 @@ def is_url(text: str) -> bool:
 
 
 def picture_in(text: str, name: str) -> bytes | None:
-    """Return the picture in a data URI or in base64; None where the text is neither.
+    """Return the image in a data URI or in base64; None if the text is neither.
 
     Raises:
         InvalidImage: the data URI is damaged.
@@ -48,7 +48,7 @@ def _of_data_uri(text: str, name: str) -> bytes | None:
 
 
 def _of_base64(text: str) -> bytes | None:
-    """Return what a text stands for, with its padding or without, in either alphabet."""
+    """Return the bytes of a text, with its padding or without, in either alphabet."""
     letters = _without_blanks(text).translate(_PLAIN_ALPHABET).rstrip("=")
     if not _BASE64.fullmatch(letters):
         return None
@@ -59,10 +59,10 @@ def _of_base64(text: str) -> bytes | None:
 
 
 def _without_blanks(text: str) -> str:
-    """Return base64 without its line breaks, whatever they became on their way.
+    """Return base64 without its line breaks, in any form that they may have.
 
-    In a form a plus sign that was not escaped arrives as a blank. Lines are equally long, but for
-    the last; plus signs stand anywhere.
+    In a form a plus sign that was not escaped arrives as a blank. Lines have equal lengths, except
+    the last, but plus signs may be anywhere.
     """
     text = _LINE_BREAKS.sub("", text)
     pieces = text.split(" ")

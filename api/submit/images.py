@@ -1,4 +1,4 @@
-"""The images of a create request: the one each job has, and those that some engines take."""
+"""The images of a create request: the one of each job, and those that some engines take."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -12,14 +12,17 @@ from shared.excerpt import excerpt
 MAX_FILES: Final = MAX_KEYFRAMES + 2
 """An image, a last frame, and every keyframe as a part of the form."""
 
-IMAGE_FIELDS: Final = ("image", "last_frame", "keyframes")
+SINGLE: Final = ("image", "last_frame")
+"""Fields of one image each, which a form may send as a file part of that name."""
+
+IMAGE_FIELDS: Final = (*SINGLE, "keyframes")
 
 MAX_FRAME: Final = 10**6
 
 
 @dataclass(frozen=True)
 class Images:
-    """What the client sent, none of it looked at yet; keyframes by their frames' numbers."""
+    """The images that the client sent, not checked yet; keyframes by their frames' numbers."""
 
     image: ImageSource
     last_frame: ImageSource | None = None
@@ -48,7 +51,7 @@ def read_images(values: dict[str, Any], files: Files) -> Images:
         InvalidRequest: one is missing, malformed or sent twice, or a file part has no use.
     """
     sent = {name: values.pop(name, None) for name in IMAGE_FIELDS}
-    for name in ("image", "last_frame"):
+    for name in SINGLE:
         if name in files:
             if sent[name] is not None:
                 raise InvalidRequest(f"{name} is sent twice; send it once", param=name)
@@ -85,9 +88,9 @@ def _keyframes(sent: object, files: Files) -> Iterator[tuple[int, ImageSource]]:
 
 
 def _check_parts(sent: Mapping[str, Any], files: Files) -> None:
-    """Refuse a file part that nothing refers to: its name is misspelled."""
+    """Refuse a file part that nothing refers to, because its name is misspelled."""
     keyframes = sent["keyframes"] if isinstance(sent["keyframes"], list) else []
-    images = [sent["image"], sent["last_frame"]]
+    images = [sent[name] for name in SINGLE]
     images += [each.get("image") for each in keyframes if isinstance(each, Mapping)]
     used = {
         each["part"]

@@ -1,4 +1,4 @@
-"""JSON from clients, refused where it would cost more to read than any request needs."""
+"""JSON from clients, refused if it would cost more to read than any request needs."""
 
 from typing import Any, Final
 
@@ -21,10 +21,10 @@ The largest that any request needs is metadata's 50.
 """
 
 MAX_DEPTH: Final = 8
-"""Three is what a create needs."""
+"""A create needs three."""
 
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-"""What .NET and editors of Windows write before a text in UTF-8."""
+""".NET and editors on Windows write it before a text in UTF-8."""
 
 _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 """Without these each letter of the first four bytes has zeros beside it."""
@@ -33,13 +33,13 @@ _MARKS: Final = (b",", b"[", b"{")
 
 
 class KnownNames(BaseModel):
-    """A JSON body that may hold no other names than its fields': a misspelled one is refused."""
+    """A JSON body that may have no other names than its fields: a misspelled name is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
-    """Return what the text says; `name` is what it is called in a refusal.
+    """Return the value of the text; `name` is used for it in errors.
 
     Raises:
         InvalidRequest: it is not JSON, nested too deep, has too many values, or a NUL.
@@ -64,7 +64,7 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
 
 
 def _check_shape(value: Any, name: str, param: str | None) -> None:
-    """Refuse the first list or object that is too long or too deep, by the field it is in."""
+    """Refuse the first list or object that is too long or too deep, naming its field."""
     level: list[tuple[str, Any]] = [(name, value)]
     for depth in range(MAX_DEPTH + 1):
         below: list[tuple[str, Any]] = []

@@ -1,7 +1,7 @@
 """Forms with files, as browsers and tools send them: `multipart/form-data`.
 
-Starlette reads them. What is added is for tools that leave something out: a name of the file, a
-file, or the end of the form.
+Starlette reads them. This module adds support for tools that leave something out: the name of a
+file, a file, or the end of the form.
 """
 
 import re
@@ -16,15 +16,16 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.images.sniff import VALUES, looks_like
+from api.submit.images import SINGLE
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 
 MAX_FILES: Final = 20
-"""Parts that may be files, empty ones too."""
+"""Parts that may be files, also empty ones."""
 
 _NAMED_FILE: Final = re.compile(rb";\s*filename=", re.IGNORECASE)
 _MAY_BE_FILE: Final = re.compile(
-    rb";\s*(filename\*|name=\"?(?:image|last_frame)\"?\s*(;|$))", re.IGNORECASE
+    rf";\s*(filename\*|name=\"?(?:{'|'.join(SINGLE)})\"?\s*(;|$))".encode(), re.IGNORECASE
 )
 _UNNAMED: Final = b'; filename=""'
 _HINTS: Final = {
@@ -46,7 +47,7 @@ _HINTS: Final = {
 
 @dataclass(frozen=True)
 class Form:
-    """The texts of a form in their order, and its files by their names."""
+    """The texts of a form in order, and its files by name."""
 
     pairs: Sequence[tuple[str, str]]
     files: Mapping[str, bytes]
@@ -55,10 +56,10 @@ class Form:
 async def read_multipart(
     request: Request, reservation: Reservation, *, max_fields: int, max_text_bytes: int
 ) -> Form:
-    """Return a form; while it arrives, what is large of it lies in files.
+    """Return a form; while it arrives, its large parts are in files.
 
     Raises:
-        InvalidRequest: it is malformed, cut off, or has a file twice.
+        InvalidRequest: the form is malformed, cut off, or has a file twice.
         Busy: too many bodies are in memory.
     """
     async with aclosing(_pieces(request)) as stream:
@@ -90,7 +91,7 @@ async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
 
 
 class _Reader(MultiPartParser):
-    """Takes any part for a file that may be one, and notes whether the form has an end."""
+    """Treats any part as a file that may be one, and notes whether the form has an end."""
 
     is_whole = False
     has_begun = False
@@ -103,7 +104,7 @@ class _Reader(MultiPartParser):
         part = self._current_part
         disposition = part.content_disposition or b""
         if not _NAMED_FILE.search(disposition) and _MAY_BE_FILE.search(disposition):
-            # A picture in a part without a file name would be read as a text.
+            # An image in a part without a file name would be read as a text.
             part.content_disposition = disposition + _UNNAMED
         super().on_headers_finished()
 
@@ -119,7 +120,7 @@ async def _taken(parts: Sequence[tuple[str, str | UploadFile]], reservation: Res
             await reservation.grow(len(value))
             pairs.append((name, value))
             continue
-        if not value.size:  # A page's file input that nobody filled is sent all the same.
+        if not value.size:  # Browsers also send a file input that was left empty.
             continue
         await reservation.grow(value.size)
         body = await value.read()
@@ -136,7 +137,7 @@ async def _taken(parts: Sequence[tuple[str, str | UploadFile]], reservation: Res
 
 
 def _text(body: bytes) -> str | None:
-    """Return what a part without a file name says, if it is no file."""
+    """Return the text of a part without a file name, if it is not a file."""
     if looks_like(body) not in {None, *VALUES} or b"\0" in body:
         return None
     try:

@@ -1,4 +1,4 @@
-"""From a job that is decided to a queued one: store its inputs, commit it, ring for a worker."""
+"""From a decided job to a queued one: store its inputs, commit it, ring for a worker."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -21,7 +21,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Submitted:
-    """A job, and whether an earlier request with the same key had made it."""
+    """A job, and whether an earlier request with the same key made it."""
 
     job: Job
     is_replay: bool
@@ -66,7 +66,7 @@ def queue_job(
 
 
 def _discard(storage: Storage, keys: Sequence[str]) -> None:
-    """Remove inputs that no job refers to; what fails here the sweep finds later."""
+    """Remove inputs that no job refers to; the sweep finds later what fails here."""
     with suppress(AppError):
         for key in keys:
             storage.delete(key)

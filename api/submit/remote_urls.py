@@ -1,4 +1,4 @@
-"""The URLs in a request: a webhook's is judged, a picture's fetched, each in its own lane."""
+"""The URLs in a request: a webhook's is checked, an image's is fetched, each in its own pool."""
 
 from functools import partial
 from typing import Final
@@ -7,18 +7,19 @@ from uuid import UUID
 from api.concurrency.body_memory import Reservation
 from api.ports import Ports
 from api.submit.body import refuse_nul
-from shared.errors import Busy, ImageNotFetched, ImageTooLarge
+from shared.errors import Busy
+from shared.image_errors import ImageNotFetched, ImageTooLarge
 from shared.outbound.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
 
 
 async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -> None:
-    """Refuse a URL that could not be delivered to today; each try judges it anew.
+    """Refuse a URL to which nothing could be delivered now; each try checks it again.
 
     Raises:
-        OutboundRefused: with its reason, for the field `param`.
-        Busy: it could not be looked up now, which says nothing of the URL.
+        OutboundRefused: with the reason, for the field `param`.
+        Busy: the name could not be looked up now, which says nothing about the URL.
     """
     refuse_nul(url, param)
     try:
@@ -34,14 +35,14 @@ async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -
 async def fetch_image(
     ports: Ports, url: str, *, owner_id: UUID, reservation: Reservation, name: str = "image"
 ) -> bytes:
-    """Return what lies behind the URL of `name`; whether it is a picture, its decoder says.
+    """Return the bytes behind the URL of `name`; its decoder finds out whether they are an image.
 
-    It keeps its turn until `share` has room for it, so that no more is held than was counted but
-    what the lane's threads may hold.
+    It keeps its turn until `share` has space for it. So memory holds only what was counted and
+    what the pool's threads may hold.
 
     Raises:
-        ImageTooLarge: it is larger than an upload may be.
-        ImageNotFetched: with its reason.
+        ImageTooLarge: the image is larger than an upload may be.
+        ImageNotFetched: with the reason.
         Busy: as `check_webhook`.
     """
     try:

@@ -1,4 +1,4 @@
-"""A new job like an earlier one, with its own copies of what that one was given."""
+"""A new job like an earlier one, with its own copies of the inputs."""
 
 import hashlib
 import json
@@ -24,10 +24,10 @@ from shared.ids import new_id
 from shared.jobs.create import Metadata
 from shared.jobs.files import check_kept
 from shared.jobs.inputs import Input
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job, Priority
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import FIRST, input_key
-from shared.jobs.transitions import same_request
 from shared.webhooks.headers import HeaderSeal
 
 SIZE: Final = frozenset({"resolution", "width", "height"})
@@ -36,11 +36,11 @@ REPLACES: Final[dict[str, frozenset[str]]] = {
     "seconds": frozenset({"num_frames"}),
     "quality": frozenset({"num_inference_steps"}),
 }
-"""What of the earlier job a field that is told anew makes void, beside itself."""
+"""The fields of the earlier job that a changed field makes invalid, beside itself."""
 
 
 class RetryJob(RequestedParameters):
-    """What is to be other than in the earlier job; null takes the model's default."""
+    """The changes to the earlier job; null takes the model's default."""
 
     priority: Priority | None = None
     metadata: Metadata | None = None
@@ -48,7 +48,7 @@ class RetryJob(RequestedParameters):
 
 @dataclass(frozen=True, kw_only=True)
 class _Order:
-    """A retry with everything decided but the new job's values."""
+    """A retry with everything decided except the new job's values."""
 
     earlier: Job
     sealed_headers: str | None
@@ -70,11 +70,11 @@ async def retry(
     key: str | None,
     request_id: str,
 ) -> Submitted:
-    """Queue a new job like an earlier one: same seed and values but for the changes.
+    """Queue a new job like an earlier one: same seed and values, except the changes.
 
     Raises:
         NotFound: the owner has no such job.
-        Gone: its inputs are over.
+        Gone: its inputs have expired.
         InvalidRequest, TooLargeForGpu, QueueFull, Unavailable: as `submit`.
     """
     fingerprint = _fingerprint(job_id, changes)
@@ -107,11 +107,11 @@ async def retry(
 
 
 def asked_again(parameters: RenderParameters, changes: RetryJob) -> RequestedParameters:
-    """Return the request that gives these values again, but for the changes."""
+    """Return the request that gives these values again, except the changes."""
     told = changes.model_fields_set
     void = told.union(*(REPLACES.get(name, frozenset()) for name in told))
     settled = parameters.model_dump(include=set(RequestedParameters.model_fields))
-    if parameters.resolution is not None:  # The sides are what that gave.
+    if parameters.resolution is not None:  # The sides are the result of that field.
         void = void | {"width", "height"}
     kept = {name: value for name, value in settled.items() if name not in void}
     anew = changes.model_dump(
@@ -189,7 +189,7 @@ def _sealed_anew(order: _Order, seal: HeaderSeal, job_id: UUID) -> str | None:
     """Return the earlier job's headers, sealed for the new one.
 
     Raises:
-        InvalidRequest: the secret that sealed them is named no more.
+        InvalidRequest: the settings no longer name the secret that sealed them.
     """
     if order.sealed_headers is None:
         return None

@@ -1,4 +1,4 @@
-"""What a job will be rendered with, and what that takes of a card."""
+"""The values that a job is rendered with, and the GPU memory that they need."""
 
 import secrets
 
@@ -17,7 +17,7 @@ def settle(
     image_width: int,
     image_height: int,
 ) -> tuple[RenderParameters, int | None]:
-    """Return the values to render with, and what they need of a card, if its engine says so.
+    """Return the values to render with, and the GPU memory that they need, if the engine says so.
 
     Raises:
         InvalidRequest: the engine does not take these values.
@@ -43,5 +43,5 @@ def settle(
 
 
 def price_micros(spec: EngineSpec, parameters: RenderParameters) -> int | None:
-    """Return what a clip costs, in millionths of a dollar; None where nobody is paid for it."""
+    """Return the price of a clip, in millionths of a dollar; None if nobody is paid for it."""
     return None if spec.hosted is None else spec.hosted.price_micros(parameters.seconds)

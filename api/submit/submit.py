@@ -1,4 +1,4 @@
-"""From a client's request to a queued job: read, settle, store, commit, ring."""
+"""From a client's request to a queued job: read, resolve, store, commit, ring."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -29,14 +29,15 @@ from api.submit.warnings import shape_warnings, warnings_for
 from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
-from shared.errors import DatabaseUnavailable, ImageTooLarge, InvalidRequest
+from shared.errors import DatabaseUnavailable, InvalidRequest
 from shared.ids import new_id
+from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
 from shared.jobs.storage_keys import input_key
-from shared.jobs.transitions import same_request
 from shared.settings import Settings
 from shared.webhooks.headers import HeaderSeal
 
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRequest:
-    """A create request with everything but its picture decided."""
+    """A create request with everything decided except its images."""
 
     create: CreateRequest
     offer: OfferedEngine
@@ -68,25 +69,24 @@ async def submit(
     takes_urls: bool = True,
     read: Callable[[Received], CreateRequest] | None = None,
 ) -> Submitted:
-    """Turn a request into a queued job, each slow part in its own lane.
+    """Turn a request into a queued job, each slow part in its own thread pool.
 
     Args:
-        read: checks a body that is written as another protocol has it; None is our own.
+        read: checks a body of another protocol; None means our own.
 
     Raises:
-        InvalidRequest: the fields or the picture; nothing was stored.
-        OutboundRefused: the job's own webhook could not be delivered to.
+        InvalidRequest: the fields or the image; nothing was stored.
+        OutboundRefused: nothing could be delivered to the job's own webhook.
         ModelNotAllowed: the caller's key is limited to other models.
         QueueFull, QuotaExceeded: the owner has too many jobs waiting, or no seconds left today.
-        StorageFull, WorkersFull: there is no room for one more clip.
+        StorageFull, WorkersFull: there is no disk space for one more clip.
         Unavailable: the database or the storage. The job may exist if the commit's answer was
             lost: a client that sent a key finds out by sending it again.
     """
     settings, pools, owner_id = ports.settings, ports.pools, caller.owner_id
     max_bytes = settings.max_upload_bytes
     async with pools.body_memory.reserve(owner_id) as reservation:
-        # Until then the body is not asked for and waits where it comes from.
-        # One in chunks does not say what it will take of the disk.
+        # Until then the body is not read, and waits at its sender.
         async with pools.spool.turn(owner_id, declared_bytes(request.headers) or max_bytes):
             received = await receive(request, max_bytes=max_bytes, reservation=reservation)
 
@@ -111,7 +111,7 @@ async def submit(
 async def _pictures(
     order: CheckedRequest, ports: Ports, reservation: Reservation
 ) -> Sequence[Picture]:
-    """Return what the images hold, one after another, once the webhook was judged."""
+    """Return the bytes of the images, one after another, after the webhook was checked."""
     webhook = order.create.fields.webhook
     if webhook is not None:
         url = str(webhook.url)
@@ -171,7 +171,7 @@ def _order(
 
 
 def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
-    """Return the job the key has made already, before anything is decoded or stored."""
+    """Return the job that the key has made before, before anything is decoded or stored."""
     if order.key is None:
         return None
     job = ports.queries.by_key(order.key, owner_id=order.owner_id)
@@ -179,7 +179,7 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
 
 
 def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
-    """Settle the values, and queue the job with its pictures."""
+    """Resolve the values, and queue the job with its images."""
     new = job_of(order, pictures, ports)
     return queue_job(
         ports,
@@ -191,7 +191,7 @@ def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) ->
 
 
 def _expected(ports: Ports, new: NewJob) -> float | None:
-    """Return when the job ends by the estimate its client could ask for before."""
+    """Return the expected end, by the estimate that the client could have asked for before."""
     with suppress(DatabaseUnavailable):
         return ports.queues.get().engine(new.engine).estimate(new.parameters).end_seconds
     return None
@@ -202,10 +202,11 @@ def _put(picture: Picture) -> Store:
 
 
 def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
-    """Return what the job's rows say, with every value settled.
+    """Return the values of the job's rows, with every parameter resolved.
 
     Raises:
-        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card does.
+        InvalidRequest, TooLargeForGpu: the engine does not take these values, or no card has the
+            memory.
     """
     fields, spec = order.create.fields, order.offer.spec
     picture, *more = pictures
@@ -219,9 +220,6 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
     webhook = fields.webhook
-    shape = shape_warnings(
-        spec, parameters, image_width=picture.width, image_height=picture.height
-    )
     return NewJob(
         id=job_id,
         owner_id=order.owner_id,
@@ -246,18 +244,26 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         webhook_event_types=() if webhook is None else webhook.event_types,
         webhook_headers=None if webhook is None else sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
-        warnings=(
-            *order.create.warnings,
-            *warnings_for(order.offer, fields, parameters),
-            *(warning for picture in pictures for warning in picture.warnings),
-            *shape,
-        ),
+        warnings=_warnings(order, parameters, pictures),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
 
 
+def _warnings(
+    order: CheckedRequest, parameters: RenderParameters, pictures: Sequence[Picture]
+) -> tuple[str, ...]:
+    """Return what is wrong with the request and does not keep it from being done."""
+    first, spec = pictures[0], order.offer.spec
+    return (
+        *order.create.warnings,
+        *warnings_for(order.offer, order.create.fields, parameters),
+        *(warning for picture in pictures for warning in picture.warnings),
+        *shape_warnings(spec, parameters, image_width=first.width, image_height=first.height),
+    )
+
+
 def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
-    """Return the headers as they may be kept: only the installation's secret opens them."""
+    """Return the headers as they may be stored: only the installation's secret opens them."""
     if not webhook.headers:
         return None
     _log.info("webhook_headers_kept", of=of.hex, names=sorted(webhook.headers))
@@ -268,7 +274,7 @@ def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
 def _more_inputs(
     job_id: UUID, parameters: RenderParameters, pictures: Sequence[Picture]
 ) -> tuple[Input, ...]:
-    """Return the inputs beside the first, in the order of `Images`."""
+    """Return the inputs after the first, in the order of `Images`."""
     names = [*(LAST_FRAME,) * parameters.last_frame, *map(keyframe_name, parameters.keyframes)]
     return tuple(
         Input(

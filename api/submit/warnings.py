@@ -1,4 +1,4 @@
-"""Warnings that come with an accepted job: what will be ignored, and what will not go well."""
+"""Warnings that come with an accepted job: fields that are ignored, and likely problems."""
 
 import unicodedata
 from typing import Final
@@ -14,13 +14,13 @@ HARDLY_LONGER: Final = 1.01
 
 LATIN: Final = "LATIN"
 MANY: Final = "mul"
-"""ISO 639's code for more languages than one would list."""
+"""ISO 639's code for more languages than a list would have."""
 
 NAMES: Final = {"CJK": "Chinese", "HANGUL": "Korean"}
 LANGUAGES: Final = {"en": "English", "zh": "Chinese", "ja": "Japanese", "ko": "Korean"}
 SCRIPTS: Final = {
-    # As the first word of their letters' names in Unicode. Latin is everybody's: of what is
-    # written in it nobody can tell the language by looking at letters.
+    # The first word of their letters' names in Unicode. Latin is not here, because its letters do
+    # not tell the language.
     "zh": ("CJK", "BOPOMOFO"),
     "ja": ("CJK", "HIRAGANA", "KATAKANA", "HALFWIDTH", "KATAKANA-HIRAGANA"),
     "ko": ("HANGUL", "CJK"),
@@ -36,7 +36,7 @@ SCRIPTS: Final = {
 def warnings_for(
     offer: OfferedEngine, fields: RequestedParameters, parameters: RenderParameters
 ) -> tuple[str, ...]:
-    """Return a sentence for everything a client should know before the clip is there."""
+    """Return a sentence for everything that a client should know before the clip is ready."""
     spec = offer.spec
     warnings = [
         *_ignored(spec, fields),
@@ -66,7 +66,7 @@ def _weights(name: str, weights: WeightsView | None) -> tuple[str, ...]:
 def shape_warnings(
     spec: EngineSpec, parameters: RenderParameters, *, image_width: int, image_height: int
 ) -> tuple[str, ...]:
-    """Return what to say of a panorama that is longer than a clip can be."""
+    """Return the warning for a panorama that is longer than a clip can be."""
     is_kept = spec.shape is Shape.KEEP and parameters.resolution is not None
     if not is_kept or parameters.fit is not Fit.CROP:
         return ()
@@ -89,7 +89,7 @@ def shape_warnings(
 
 
 def unused(spec: EngineSpec) -> list[str]:
-    """Return which fields of a create an engine takes no notice of."""
+    """Return the fields of a create that an engine ignores."""
     uses = {
         "prompt": spec.uses_prompt,
         "negative_prompt": spec.uses_negative_prompt,
@@ -114,29 +114,30 @@ def _ignored(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
 
 
 def _sent_out(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
-    """Say who else sees the picture, and what that costs."""
+    """Say who else gets the image, and what that costs."""
     if spec.hosted is None:
         return []
     price = dollars(spec.hosted.price_micros(parameters.seconds))
     return [
-        f"the picture and the prompt are sent to {spec.hosted.provider}, which makes the clip with"
+        f"the image and the prompt are sent to {spec.hosted.provider}, which makes the clip with"
         f" {spec.hosted.model} and takes about {price} for it"
     ]
 
 
 def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
-    """Warn of a negative prompt that guidance alone would have brought in."""
+    """Warn about a negative prompt that has no effect without guidance."""
     is_used = spec.uses_negative_prompt and spec.uses_guidance and parameters.negative_prompt
     if not is_used or parameters.guidance_scale > 1:
         return []
     return [
-        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} steers away"
-        " from nothing; it does above 1"
+        f"negative_prompt was ignored: guidance_scale {parameters.guidance_scale:g} gives it no"
+        " effect; it needs one above 1"
     ]
 
 
 def _language(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
-    """Warn of a script the text encoder was not taught; a camera move reads its own words."""
+    """Warn about a script that the text encoder did not learn; a camera move reads its own
+    words."""
     is_any = not spec.ai_generated or MANY in spec.prompt_languages
     if not spec.uses_prompt or is_any:
         return []

@@ -10,6 +10,9 @@ export function when(iso) {
 
 export const day = (iso) => new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(iso));
 
+export const usd = (value) =>
+  new Intl.NumberFormat(language, { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" }).format(value);
+
 export function bytes(value) {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let at = 0;

@@ -1,4 +1,4 @@
-"""Where the service is, and the key it is asked with."""
+"""The address of the service, and the key for requests to it."""
 
 import ipaddress
 import os
@@ -13,17 +13,18 @@ DEFAULT_URL: Final = "http://127.0.0.1:7860"
 
 @dataclass(frozen=True)
 class Address:
-    """An installation of Stillreel as this caller reaches it; the key is in no repr."""
+    """An installation of Stillreel as this caller reaches it; its repr does not show the key."""
 
     url: str
     key: str | None = field(repr=False)
 
     @classmethod
     def given(cls, url: str | None = None, key: str | None = None) -> Self:
-        """Return what is given, else STILLREEL_URL and STILLREEL_KEY, else this machine, no key.
+        """Return the given values, else STILLREEL_URL and STILLREEL_KEY, else this machine without
+        a key.
 
         Raises:
-            WrongAddress: the address is none of HTTP, or the key cannot be sent.
+            WrongAddress: the address is not one of HTTP, or the key cannot be sent.
         """
         url = (url or os.environ.get("STILLREEL_URL") or DEFAULT_URL).strip()
         key = (key or os.environ.get("STILLREEL_KEY") or "").strip()
@@ -39,12 +40,12 @@ class Address:
                 f" {DEFAULT_URL} or https://video.example.org"
             )
         if not (key.isascii() and key.isprintable()) or " " in key:
-            raise WrongAddress("the key has signs that no key has; look at STILLREEL_KEY")
+            raise WrongAddress("the key has characters that no key has; check STILLREEL_KEY")
         return cls(url.rstrip("/"), key or None)
 
     @property
     def is_this_machine(self) -> bool:
-        """Whether no proxy of the environment can lead there."""
+        """Whether the address is this machine, which no proxy of the environment can reach."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback

@@ -1,4 +1,4 @@
-"""The client for asyncio: each method is awaited, each iterator is an async one."""
+"""The client for asyncio: each method is awaited, and each iterator is asynchronous."""
 
 import io
 import os
@@ -19,19 +19,20 @@ from stillreel.transport import AsyncTransport
 
 
 class AsyncClient:
-    """Asks one installation of Stillreel; tasks of one event loop may share it.
+    """Sends requests to one installation of Stillreel; tasks of one event loop may share it.
 
     Args:
-        url: where the service is; else STILLREEL_URL, else this machine.
-        key: an API key; else STILLREEL_KEY, else none.
-        retries: how often a request is sent again after what may pass.
+        url: the address of the service; by default STILLREEL_URL, else this machine.
+        key: an API key; by default STILLREEL_KEY, else none.
+        retries: how often a request is sent again after an error that may go away; a RetryPolicy
+            also has the pauses.
     """
 
     def __init__(
-        self, url: str | None = None, key: str | None = None, *, retries: int = 5
+        self, url: str | None = None, key: str | None = None, *, retries: int | RetryPolicy = 5
     ) -> None:
         self.address = Address.given(url, key)
-        self._policy = RetryPolicy(retries)
+        self._policy = RetryPolicy.of(retries)
         self._transport = AsyncTransport(self.address)
 
     async def generate(
@@ -42,14 +43,14 @@ class AsyncClient:
         on_change: Callable[[Job], None] | None = None,
         **fields: Unpack[Fields],
     ) -> "AsyncClip":
-        """Submit a photo and return its clip once it is there.
+        """Submit a photo and return its clip when it is ready.
 
         Args:
-            on_change: called with the job each time that it has changed.
+            on_change: called with the job after each change.
 
         Raises:
             JobFailed: there will be no clip; the error's `job` says why.
-            JobCanceled: somebody canceled the job meanwhile.
+            JobCanceled: the job was canceled meanwhile.
         """
         job = await self.submit(photo, prompt, **fields)
         if on_change is None:
@@ -72,7 +73,7 @@ class AsyncClient:
     ) -> Job:
         """Queue a clip and return its job at once.
 
-        A key of one's own makes two calls one job, also from two processes.
+        With a key of your own, two calls make one job, also from two processes.
         """
         steps = calls.submit(photo, prompt, fields, self._policy, idempotency_key=idempotency_key)
         return await self._transport.call(steps)
@@ -89,7 +90,8 @@ class AsyncClient:
         metadata: Mapping[str, str] | None = None,
         order: str | None = None,
     ) -> AsyncIterator[Job]:
-        """Iterate over all jobs that fit, the newest first; further pages come as needed."""
+        """Iterate over all jobs that match, the newest first; further pages are fetched as
+        needed."""
         narrow = {
             "status": status,
             "model": model,
@@ -100,10 +102,10 @@ class AsyncClient:
         return self._transport.iterate(calls.list_jobs(narrow, self._policy))
 
     async def wait(self, job_id: str, *, timeout_seconds: float | None = None) -> Job:
-        """Return the job once it has ended, whichever end that is.
+        """Return the job once it has ended, in any way.
 
         Raises:
-            WaitTimedOut: it had not ended by then; it goes on.
+            WaitTimedOut: it had not ended in that time; it goes on.
         """
         return await self._transport.call(
             follow.wait(job_id, self._policy, timeout_seconds=timeout_seconds)
@@ -114,19 +116,19 @@ class AsyncClient:
         return self._transport.iterate(follow.follow(job_id, self._policy))
 
     def events(self) -> AsyncIterator[Event]:
-        """Iterate without end over news of all one's own jobs."""
+        """Iterate without end over changes of all your jobs."""
         return self._transport.iterate(follow.follow_all(self._policy))
 
     async def cancel(self, job_id: str) -> Job:
         """End a job for good.
 
         Raises:
-            Conflict: it had ended otherwise before.
+            Conflict: it had already ended in another way.
         """
         return await self._transport.call(calls.cancel_job(job_id, self._policy))
 
     async def delete(self, job_id: str) -> None:
-        """Remove a job and its files; one that lives is canceled."""
+        """Remove a job and its files; a job that has not ended is canceled."""
         await self._transport.call(calls.delete_job(job_id, self._policy))
 
     async def download(
@@ -142,18 +144,18 @@ class AsyncClient:
         return sink.getvalue()
 
     async def models(self) -> list[Model]:
-        """Return the models, the one used by default first."""
+        """Return the models, the default first."""
         return await self._transport.call(calls.list_models(self._policy))
 
     async def queue(self) -> dict[str, Any]:
         return await self._transport.call(calls.get_queue(self._policy))
 
     async def estimate(self, model: str, /, **fields: Unpack[Fields]) -> dict[str, Any]:
-        """Return when a clip like this would be there, as the service expects it."""
+        """Return when a clip like this would be ready, as the service expects it."""
         return await self._transport.call(calls.estimate(model, fields, self._policy))
 
     async def list_keys(self) -> list[Key]:
-        """Return all API keys; for admins, as are the three below."""
+        """Return all API keys; for admins, like the three methods below."""
         return await self._transport.call(calls.list_keys(self._policy))
 
     async def create_key(
@@ -190,13 +192,13 @@ class AsyncClient:
 
 @dataclass(frozen=True)
 class AsyncClip:
-    """A clip that is there; its files are fetched when they are asked for."""
+    """A finished clip; its files are downloaded when they are asked for."""
 
     job: Job
     _client: AsyncClient
 
     async def save(self, path: str | os.PathLike[str], *, variant: str = "video") -> Path:
-        """Save the video, or another file of the job, and return where it lies."""
+        """Save the video, or another file of the job, and return its path."""
         return await self._client.download(self.job.id, path, variant=variant)
 
     async def read(self, *, variant: str = "video") -> bytes:

@@ -1,4 +1,4 @@
-"""The calls of the API that ask once and get one answer."""
+"""The calls of the API that send one request and get one answer."""
 
 import uuid
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from stillreel.retry import RetryPolicy, send
 from stillreel.steps import Answer, Found, Iteration, Request, Steps
 
 LONG_ANSWER_SECONDS: Final = 120.0
-"""A submit is answered after the picture was decoded and stored, behind others' if need be."""
+"""A submit is answered after the image was decoded and stored, if necessary after others."""
 
 
 def submit(
@@ -81,7 +81,7 @@ def get_queue(policy: RetryPolicy) -> Steps[dict[str, Any]]:
 
 
 def estimate(model: str, fields: Mapping[str, Any], policy: RetryPolicy) -> Steps[dict[str, Any]]:
-    """Return when a clip like this would be there, as the service expects it."""
+    """Return when a clip like this would be ready, as the service expects it."""
     path = f"/v1/models/{quote(model, safe='')}/estimate"
     return (yield from _get(path, policy, query(fields)))
 
@@ -94,7 +94,7 @@ def list_keys(policy: RetryPolicy) -> Steps[list[Key]]:
 def create_key(name: str, fields: Mapping[str, Any], policy: RetryPolicy) -> Steps[NewKey]:
     said = {"name": name} | {field: value for field, value in fields.items() if value is not None}
     request = Request("POST", "/v1/keys", json=said)
-    # A second copy would find the name taken, and the first one's secret was shown to nobody.
+    # A second request would find the name taken, and the first one's secret would be lost.
     return decode(NewKey, body((yield from send(request, policy, is_repeatable=False))))
 
 
@@ -117,7 +117,7 @@ def job_path(job_id: str) -> str:
 
 
 def query(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return parameters of a query; `metadata` becomes one for each pair, None is left out."""
+    """Return parameters of a query; `metadata` becomes one for each pair, and None is left out."""
     pairs = {f"metadata[{name}]": value for name, value in (values.get("metadata") or {}).items()}
     plain = {name: str(value) for name, value in values.items() if value is not None}
     plain.pop("metadata", None)

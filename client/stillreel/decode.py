@@ -1,7 +1,7 @@
 """From JSON to frozen dataclasses.
 
-What the service says beyond the fields of a class is passed over, so that an older client
-understands a newer service; each class keeps the whole answer in `raw` where it has such a field.
+Fields of an answer that a class does not have are ignored, so that an older client understands a
+newer service; a class with a field `raw` keeps the whole answer there.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ def body(answer: Answer) -> dict[str, Any]:
     """Return an answer's JSON object.
 
     Raises:
-        UnexpectedAnswer: it is none.
+        UnexpectedAnswer: there is none.
     """
     try:
         found = json.loads(answer.body)
@@ -33,7 +33,7 @@ def body(answer: Answer) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UnexpectedAnswer(
             f"the answer ({answer.status}) is not in JSON; is it Stillreel that answers there?"
-            " Look at STILLREEL_URL"
+            " Check STILLREEL_URL"
         )
     return found
 

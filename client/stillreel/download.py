@@ -1,4 +1,4 @@
-"""Files of a finished job, saved whole or not at all."""
+"""Files of a finished job, saved completely or not at all."""
 
 import hashlib
 import os
@@ -19,12 +19,12 @@ READ_SECONDS: Final = 60.0
 def save(
     job_id: str, path: str | os.PathLike[str], variant: str, policy: RetryPolicy
 ) -> Steps[Path]:
-    """Save a file of a job and return where it lies; nothing half appears under that name.
+    """Save a file of a job and return its path; an incomplete file never appears under that name.
 
     Raises:
-        Refused: the job has no such file, or has it no more.
-        DownloadDamaged: what arrived is not what the service keeps, each time.
-        OSError: it cannot be written there.
+        Refused: the job has no such file, or no longer has it.
+        DownloadDamaged: each time the received bytes differed from those of the service.
+        OSError: the file cannot be written there.
     """
     target = Path(path)
     job = yield from get_job(job_id, policy)
@@ -41,7 +41,8 @@ def save(
 
 
 def copy(job: Job, sink: BinaryIO, variant: str, policy: RetryPolicy) -> Steps[None]:
-    """Write a file of a job to a sink, from its start again where the connection breaks."""
+    """Write a file of a job to a sink; if the connection breaks, start again from its
+    beginning."""
     expected = _expected(job, variant)
     pauses = policy.pauses()
     while True:
@@ -63,7 +64,7 @@ def copy(job: Job, sink: BinaryIO, variant: str, policy: RetryPolicy) -> Steps[N
 
 
 def _copy_once(job_id: str, sink: BinaryIO, variant: str) -> Steps[str]:
-    """Return the sha256 of what was written."""
+    """Return the sha256 of the written bytes."""
     request = Request(
         "GET",
         f"{job_path(job_id)}/content",

@@ -1,11 +1,11 @@
-"""What is said of a job that ended without a clip."""
+"""The error for a job that ended without a clip."""
 
 from stillreel.errors import JobCanceled, JobFailed, JobNotSucceeded
 from stillreel.job import Job
 
 
 def without_clip(job: Job) -> JobNotSucceeded:
-    """Return the error that tells of a job's end."""
+    """Return the error for a job's end."""
     if job.status == "canceled":
         return JobCanceled(f"{job.id} was canceled", job)
     if job.error is None:

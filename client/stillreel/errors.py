@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class StillreelError(Exception):
-    """The message says what is wrong, and where it is known what to do."""
+    """The message says what is wrong and, if it is known, what to do."""
 
 
 class WrongAddress(StillreelError):
@@ -42,7 +42,7 @@ class PhotoUnreadable(StillreelError):
 
 
 class ConnectionFailed(StillreelError):
-    """`was_sent` is false where the request surely never reached the service."""
+    """`was_sent` is false if the request surely never reached the service."""
 
     def __init__(self, message: str, *, was_sent: bool = True) -> None:
         super().__init__(message)
@@ -58,7 +58,7 @@ class DownloadDamaged(StillreelError):
 
 
 class WaitTimedOut(StillreelError):
-    """The job goes on; `job` is how it was last seen."""
+    """The job goes on; `job` is its last known state."""
 
     def __init__(self, message: str, job: "Job") -> None:
         super().__init__(message)
@@ -133,7 +133,7 @@ KINDS: Final[dict[int, type[Refused]]] = {
 
 
 def refusal(answer: Answer) -> Refused:
-    """Return the error that an answer of 400 and more tells of."""
+    """Return the error for an answer of 400 and more."""
     try:
         problem = json.loads(answer.body)
     except ValueError:
@@ -146,7 +146,7 @@ def refusal(answer: Answer) -> Refused:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Return the header's seconds; a date, which Stillreel never sends, is as none."""
+    """Return the header's seconds; a date, which Stillreel never sends, counts as none."""
     try:
         return max(0.0, float(retry_after or ""))
     except ValueError:

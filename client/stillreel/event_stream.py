@@ -1,4 +1,4 @@
-"""A stream of server-sent events that is opened again where it breaks."""
+"""A stream of server-sent events that is opened again if it breaks."""
 
 from typing import Final
 
@@ -8,20 +8,18 @@ from stillreel.server_sent_events import EventReader, ServerSentEvent
 from stillreel.steps import Pause, Request, Steps, chunk, opened
 
 SILENCE_SECONDS: Final = 60.0
-"""A stream that is whole sends at least a comment within this time."""
-
-REOPEN_SECONDS: Final = 1.0
+"""A working stream sends at least a comment within this time."""
 
 INSTEAD_POLL: Final = frozenset({404, 405, 406, 429})
-"""There is no such stream, or the caller has as many open as it may."""
+"""There is no such stream, or the caller has reached the limit of open streams."""
 
 
 class NoStream(Exception):
-    """The service has no such stream, or nothing comes through it."""
+    """The service has no such stream, or nothing passes through it."""
 
 
 class EventStream:
-    """The events of one path; a stream that is opened again goes on after the last id."""
+    """The events of one path; a stream that is opened again continues after the last id."""
 
     def __init__(self, path: str, policy: RetryPolicy) -> None:
         self._path = path
@@ -32,12 +30,12 @@ class EventStream:
         self._has_heard = False
 
     def read(self) -> Steps[list[ServerSentEvent]]:
-        """Return the events that came next; often none.
+        """Return the next events; often there are none.
 
         Raises:
-            NoStream: poll in its place.
-            Refused: the service said no.
-            ConnectionFailed: it stayed away for longer than the policy allows.
+            NoStream: poll instead.
+            Refused: the service refused.
+            ConnectionFailed: the service was away for longer than the policy allows.
         """
         try:
             if not self._is_open:
@@ -47,7 +45,7 @@ class EventStream:
             if received:
                 return self._reader.feed(received)
             self._is_open = False
-            yield Pause(self._reader.retry_seconds or REOPEN_SECONDS)
+            yield Pause(self._reader.retry_seconds or self._policy.reopen_seconds)
         except (ConnectionFailed, Refused) as error:
             self._is_open = False
             yield Pause(self._pause_after(error))

@@ -1,4 +1,4 @@
-"""Watching jobs: by server-sent events, and by polling where there is no stream."""
+"""Watching jobs: by server-sent events, and by polling if there is no stream."""
 
 import json
 from collections.abc import Mapping
@@ -15,22 +15,17 @@ from stillreel.server_sent_events import ServerSentEvent
 from stillreel.steps import Found, Iteration, Pause, Request, Steps
 
 WAIT_SECONDS: Final = 30
-"""How long one poll waits at the service for news."""
-
-LEAST_PAUSE_SECONDS: Final = 0.2
-"""Between polls, so that a service that answers at once is not asked without end."""
-
-LIST_PAUSE_SECONDS: Final = 2.0
+"""How long one poll waits at the service for a change."""
 
 DELETED: Final = 2**62
-"""Stands for the version of a job that was deleted: nothing comes after it."""
+"""Stands for the version of a deleted job: nothing comes after it."""
 
 
 def wait(job_id: str, policy: RetryPolicy, *, timeout_seconds: float | None) -> Steps[Job]:
-    """Return the job once it has ended, whichever end that is.
+    """Return the job once it has ended, in any way.
 
     Raises:
-        WaitTimedOut: it had not ended by then; it goes on.
+        WaitTimedOut: it had not ended in that time; it goes on.
     """
     ends_at = None if timeout_seconds is None else monotonic() + timeout_seconds
     seconds = 0
@@ -42,7 +37,7 @@ def wait(job_id: str, policy: RetryPolicy, *, timeout_seconds: float | None) -> 
         if left <= 0:
             raise WaitTimedOut(f"{job.id} is still {job.status}; it goes on", job)
         seconds = max(1, min(WAIT_SECONDS, round(left)))
-        yield Pause(min(LEAST_PAUSE_SECONDS, left))
+        yield Pause(min(policy.poll_pause_seconds, left))
 
 
 def follow(job_id: str, policy: RetryPolicy) -> Iteration[Job]:
@@ -65,7 +60,7 @@ def follow(job_id: str, policy: RetryPolicy) -> Iteration[Job]:
 
 
 def follow_all(policy: RetryPolicy) -> Iteration[Event]:
-    """Find news of all the caller's jobs without end; what is repeated is left out."""
+    """Find changes of all the caller's jobs without end; repeats are left out."""
     stream, seen = EventStream("/v1/events", policy), dict[str, int]()
     while True:
         try:
@@ -100,11 +95,11 @@ def _poll_one(job_id: str, seen: int, policy: RetryPolicy) -> Iteration[Job]:
             if job.has_ended:
                 return
             known = {"If-None-Match": answer.headers.get("etag", "")}
-        yield Pause(LEAST_PAUSE_SECONDS)
+        yield Pause(policy.poll_pause_seconds)
 
 
 def _poll_all(seen: dict[str, int], policy: RetryPolicy) -> Iteration[Event]:
-    """Look at the live jobs every two seconds, and once more at each that has left them."""
+    """Poll the live jobs every two seconds, and once more each job that has left them."""
     live: set[str] = set()
     while True:
         found = yield from _live_jobs(policy)
@@ -117,7 +112,7 @@ def _poll_all(seen: dict[str, int], policy: RetryPolicy) -> Iteration[Event]:
             if _is_new(Event(job.id, job), seen):
                 yield Found(Event(job.id, job))
         live = {job.id for job in found.values() if not job.has_ended}
-        yield Pause(LIST_PAUSE_SECONDS)
+        yield Pause(policy.list_pause_seconds)
 
 
 def _live_jobs(policy: RetryPolicy) -> Steps[dict[str, Job]]:
@@ -132,7 +127,7 @@ def _live_jobs(policy: RetryPolicy) -> Steps[dict[str, Job]]:
 
 
 def _is_new(event: Event, seen: dict[str, int]) -> bool:
-    """Say whether this was not told yet, and note it; the jobs that ended are kept in mind too."""
+    """Say whether this change is new, and note it; ended jobs are remembered too."""
     version = DELETED if event.job is None else event.job.version
     is_new = version > seen.get(event.job_id, -1)
     if is_new:
@@ -141,7 +136,7 @@ def _is_new(event: Event, seen: dict[str, int]) -> bool:
 
 
 def _news_of(event: ServerSentEvent) -> Event | None:
-    """Return the news that an event carries; kinds of events not known here carry none."""
+    """Return the change that an event contains; unknown kinds of events contain none."""
     if event.name not in ("message", "deleted"):
         return None
     try:

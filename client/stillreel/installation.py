@@ -1,4 +1,4 @@
-"""What an installation says of itself: models, queues, keys."""
+"""The answers of an installation about itself: models, queues, keys."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Model:
-    """An engine that renders; `parameters` is the JSON Schema of what a submit may say."""
+    """An engine that renders; `parameters` is the JSON Schema of the fields of a submit."""
 
     id: str
     title: str
@@ -38,6 +38,6 @@ class Key:
 
 @dataclass(frozen=True)
 class NewKey(Key):
-    """A key that was just made or rotated; `key` is its secret, shown this once."""
+    """A key that was just made or rotated; `key` is its secret, shown only once."""
 
     key: str = field(default="", repr=False)

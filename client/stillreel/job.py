@@ -10,7 +10,7 @@ TERMINAL: Final = frozenset({"succeeded", "failed", "canceled"})
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a render is; `eta_seconds` is None until that is known."""
+    """How far a render is; `eta_seconds` is None until it is known."""
 
     percent: int
     step: int | None = None
@@ -20,7 +20,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a queued job stands; position 1 is next."""
+    """The place of a queued job; position 1 is next."""
 
     position: int
     eta_seconds: float | None = None
@@ -42,7 +42,7 @@ class File:
 
 @dataclass(frozen=True)
 class Output:
-    """The files of a job that succeeded; those that were not asked for are None."""
+    """The files of a succeeded job; files that were not asked for are None."""
 
     video: File
     ai_generated: bool | None = None
@@ -60,10 +60,10 @@ class JobError:
 
 @dataclass(frozen=True)
 class Job:
-    """One clip that was asked for; `raw` is all that the service said of it.
+    """One clip that was asked for; `raw` is the service's whole answer about it.
 
-    `status` is queued, running, succeeded, failed or canceled. `stage` says what a running job
-    does. `version` grows with every change.
+    `status` is queued, running, succeeded, failed or canceled. `stage` is what a running job does.
+    `version` grows with every change.
     """
 
     id: str
@@ -98,7 +98,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Event:
-    """News of one job; `job` is None where it was deleted."""
+    """A change of one job; `job` is None if it was deleted."""
 
     job_id: str
     job: Job | None

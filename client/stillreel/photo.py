@@ -13,7 +13,7 @@ Photo = str | os.PathLike[str] | bytes | BinaryIO
 
 
 class Fields(TypedDict, total=False):
-    """What may be said of a job beside its photo; what is left out is the model's own default."""
+    """Fields of a job beside its photo; a field that you leave out has the model's default."""
 
     model: str
     negative_prompt: str
@@ -64,12 +64,12 @@ def read_photo(photo: Photo) -> tuple[str, bytes]:
 
 
 def form(photo: Photo, prompt: str, fields: Mapping[str, Any]) -> dict[str, str]:
-    """Return the fields of a form; the photo is among them only where it is a URL."""
+    """Return the fields of a form; the photo is among them only if it is a URL."""
     said = {"prompt": prompt, **fields}
     shown = {name: _text(value) for name, value in said.items() if value not in (None, "")}
     return shown | ({"image[url]": str(photo)} if is_url(photo) else {})
 
 
 def _text(value: Any) -> str:
-    """Return a value as a form has it: text as it is, all else as in JSON."""
+    """Return a value for a form: text unchanged, other values as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

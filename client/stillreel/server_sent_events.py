@@ -1,4 +1,4 @@
-"""Server-sent events, from chunks of bytes as they come."""
+"""Server-sent events, from chunks of bytes as they arrive."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +15,7 @@ class ServerSentEvent:
 
 
 class EventReader:
-    """Feed it bytes; it gives whole events, and keeps the last id and the asked-for pause."""
+    """Takes bytes and returns whole events; keeps the last id and the requested pause."""
 
     def __init__(self) -> None:
         self.last_id: str | None = None
@@ -34,7 +34,7 @@ class EventReader:
         lines = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > MAX_EVENT_BYTES:
-            raise UnexpectedAnswer("the stream of events has a line without an end")
+            raise UnexpectedAnswer("the stream of events has a line that does not end")
         found = []
         for line in lines:
             if line:
@@ -44,7 +44,7 @@ class EventReader:
         return found
 
     def begin_again(self) -> None:
-        """Forget the event that a broken stream left in the middle."""
+        """Forget the incomplete event of a broken stream."""
         self._rest, self._name, self._data, self._id = b"", "", [], None
 
     def _field(self, line: str) -> None:

@@ -1,7 +1,7 @@
-"""What a call asks of the outside.
+"""The actions that a call asks of the outside.
 
-A call is a generator of these steps and does nothing by itself. `transport.py` plays the steps,
-once with blocking sockets and once with asyncio, so that both clients have one body of code.
+A call is a generator of these steps and does nothing by itself. `transport.py` performs the steps,
+once with blocking sockets and once with asyncio, so that both clients share one body of code.
 """
 
 from collections.abc import Generator, Mapping
@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer; the names of headers are in small letters."""
+    """An answer; the names of headers are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -51,7 +51,7 @@ class Open:
 
 @dataclass(frozen=True)
 class Read:
-    """Read on; the reply is what came, b"" at the end."""
+    """Read on; the reply is the next bytes, b"" at the end."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Found(Generic[T_co]):
-    """Hand a value to whoever iterates."""
+    """Give a value to the caller's iteration."""
 
     value: T_co
 
@@ -71,7 +71,7 @@ Reply = Answer | bytes | None
 Steps = Generator[Step, Reply, T]
 """A call with one result."""
 Iteration = Generator[Step | Found[T], Reply, None]
-"""A call with many."""
+"""A call with many results."""
 
 
 def once(request: Request) -> Steps[Answer]:

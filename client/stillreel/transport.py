@@ -1,8 +1,8 @@
-"""Plays the steps of a call over HTTP: `BlockingTransport` waits, `AsyncTransport` awaits."""
+"""Performs the steps of a call over HTTP: `BlockingTransport` waits, `AsyncTransport` awaits."""
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -15,6 +15,7 @@ from stillreel.steps import Answer, Found, Iteration, Open, Pause, Read, Reply, 
 from stillreel.steps import Steps as Call
 
 T = TypeVar("T")
+Y = TypeVar("Y")
 
 CONNECT_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 60.0
@@ -29,17 +30,12 @@ class BlockingTransport:
         self._http = _made(httpx2.Client, address)
 
     def call(self, steps: Call[T]) -> T:
-        """Play a call and return its result."""
+        """Perform a call and return its result."""
         stream = _BlockingStream(self._http, self._address)
         try:
             step = next(steps)
             while True:
-                try:
-                    reply = stream.play(step)
-                except ConnectionFailed as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
+                step = stream.advance(steps, step)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -48,7 +44,7 @@ class BlockingTransport:
             stream.close()
 
     def iterate(self, steps: Iteration[T]) -> Iterator[T]:
-        """Play a call and yield what it finds, as it finds it."""
+        """Perform a call and yield its results as they come."""
         stream = _BlockingStream(self._http, self._address)
         try:
             step = next(steps)
@@ -57,12 +53,7 @@ class BlockingTransport:
                     yield step.value
                     step = steps.send(None)
                     continue
-                try:
-                    reply = stream.play(step)
-                except ConnectionFailed as error:
-                    step = steps.throw(error)
-                else:
-                    step = steps.send(reply)
+                step = stream.advance(steps, step)
         except StopIteration:
             return
         finally:
@@ -81,17 +72,12 @@ class AsyncTransport:
         self._http = _made(httpx2.AsyncClient, address)
 
     async def call(self, steps: Call[T]) -> T:
-        """Play a call and return its result."""
+        """Perform a call and return its result."""
         async with aclosing(_AsyncStream(self._http, self._address)) as stream:
             try:
                 step = next(steps)
                 while True:
-                    try:
-                        reply = await stream.play(step)
-                    except ConnectionFailed as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(reply)
+                    step = await stream.advance(steps, step)
             except StopIteration as end:
                 result: T = end.value
                 return result
@@ -99,7 +85,7 @@ class AsyncTransport:
                 steps.close()
 
     async def iterate(self, steps: Iteration[T]) -> AsyncIterator[T]:
-        """Play a call and yield what it finds, as it finds it."""
+        """Perform a call and yield its results as they come."""
         async with aclosing(_AsyncStream(self._http, self._address)) as stream:
             try:
                 step = next(steps)
@@ -108,12 +94,7 @@ class AsyncTransport:
                         yield step.value
                         step = steps.send(None)
                         continue
-                    try:
-                        reply = await stream.play(step)
-                    except ConnectionFailed as error:
-                        step = steps.throw(error)
-                    else:
-                        step = steps.send(reply)
+                    step = await stream.advance(steps, step)
             except StopIteration:
                 return
             finally:
@@ -124,14 +105,22 @@ class AsyncTransport:
 
 
 class _BlockingStream:
-    """Plays single steps, and holds the body that `Open` left open."""
+    """Performs single steps, and holds the body that `Open` left open."""
 
     def __init__(self, http: httpx2.Client, address: Address) -> None:
         self._http, self._address = http, address
         self._open: httpx2.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
-    def play(self, step: Step) -> Reply:
+    def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
+        """Play a step, and return what the call asks for next."""
+        try:
+            reply = self._play(step)
+        except ConnectionFailed as error:
+            return steps.throw(error)
+        return steps.send(reply)
+
+    def _play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):
@@ -163,14 +152,22 @@ class _BlockingStream:
 
 
 class _AsyncStream:
-    """Plays single steps, and holds the body that `Open` left open."""
+    """Performs single steps, and holds the body that `Open` left open."""
 
     def __init__(self, http: httpx2.AsyncClient, address: Address) -> None:
         self._http, self._address = http, address
         self._open: httpx2.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
-    async def play(self, step: Step) -> Reply:
+    async def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
+        """Play a step, and return what the call asks for next."""
+        try:
+            reply = await self._play(step)
+        except ConnectionFailed as error:
+            return steps.throw(error)
+        return steps.send(reply)
+
+    async def _play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):
@@ -203,7 +200,7 @@ class _AsyncStream:
 
 
 class _Translated:
-    """Has the errors of the HTTP library leave as ours."""
+    """Turns the errors of the HTTP library into ours."""
 
     def __init__(self, address: Address) -> None:
         self._url = address.url
@@ -223,7 +220,7 @@ class _Translated:
         if isinstance(error, NEVER_SENT):
             raise ConnectionFailed(
                 f"nothing answers at {self._url} ({said}); start Stillreel there, or set"
-                " STILLREEL_URL to where it is",
+                " STILLREEL_URL to its address",
                 was_sent=False,
             ) from error
         if isinstance(error, httpx2.TimeoutException):
@@ -239,7 +236,7 @@ def _made(kind: type[Http], address: Address) -> Http:
     if address.key is not None:
         headers["Authorization"] = f"Bearer {address.key}"
     try:
-        # A proxy of the environment cannot reach what only this machine can.
+        # A proxy of the environment cannot reach an address that only this machine can reach.
         return kind(base_url=address.url, headers=headers, trust_env=not address.is_this_machine)
     except httpx2.InvalidURL as error:
         raise WrongAddress(f"{address.url!r} is not an address: {error}") from error

@@ -1,4 +1,4 @@
-"""Run a command that is signalled when its launcher dies.
+"""Runs a command that gets a signal when its launcher dies.
 
 `die_with_parent.py SIGNAL LAUNCHER COMMAND ...`.
 

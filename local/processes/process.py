@@ -1,4 +1,4 @@
-"""One process of the system as data, and the process it becomes once started."""
+"""A process of the system as a value, and the process once it is started."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from shared.errors import AppError
 from shared.proxies import without_proxies
 
 MARK = "STILLREEL_LAUNCHED_FROM"
-"""Names the data folder in the environment of everything started from it."""
+"""Names the data folder in the environment of every process started from it."""
 
 TETHER = Path(__file__).with_name("die_with_parent.py")
 KILL_SECONDS = 10
@@ -25,7 +25,8 @@ HURRIED_SECONDS = 2
 
 
 class CannotStart(AppError):
-    """The system cannot start or go on; the message is one sentence for the person who ran it."""
+    """The system cannot start or continue; the message is one sentence for the person who ran
+    it."""
 
     code = "cannot_start"
 
@@ -35,10 +36,11 @@ class Part:
     """A process of the system: how it starts, when it serves, how it stops.
 
     `ready` answers within about a second and never raises; without it a part serves as soon as it
-    runs. A part with `runs_once` is a step: left out if it is `ready` already, else ready when it
-    has ended with status 0. `upkeep` is called once an hour while it serves; the person is told
-    of an OSError, and the part goes on. `death_signal` reaches the process when its launcher dies
-    without stopping it (Linux only). What does not download anything is not told of a proxy.
+    runs. A part with `runs_once` is a step: it is left out if it is `ready` already, else it is
+    ready when it has ended with status 0. `upkeep` is called once an hour while the part serves;
+    an OSError is shown to the person, and the part goes on. `death_signal` is sent to the process
+    if its launcher dies without stopping it (Linux only). A part that downloads nothing gets no
+    proxy settings.
     """
 
     name: str
@@ -60,7 +62,8 @@ class Part:
 
 
 class Process:
-    """A started part. Every method acts on the whole tree below it, also after its head died."""
+    """A started part. Every method acts on the whole process tree below it, also after its head
+    died."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -71,7 +74,8 @@ class Process:
             tether = (str(TETHER), str(int(part.death_signal)), str(os.getpid()))
             argv = (sys.executable, "-IS", *tether, *argv)
         base = os.environ if part.uses_proxy else without_proxies(os.environ)
-        with part.log.open("ab") as log:  # To append: it is emptied while the part writes.
+        # For appending, because the file is emptied while the part writes.
+        with part.log.open("ab") as log:
             self._popen = subprocess.Popen(
                 argv,
                 cwd=part.cwd,
@@ -79,9 +83,11 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C reaches the launcher alone, which stops in order.
+                # Ctrl-C reaches only the launcher, which stops the parts in order.
+                start_new_session=True,
             )
-        self._head = psutil.Process(self._popen.pid)  # Knows its own from a reused pid.
+        # Distinguishes this process from another with a reused pid.
+        self._head = psutil.Process(self._popen.pid)
         self.started = time.monotonic()
 
     @property
@@ -94,16 +100,17 @@ class Process:
         return self._popen.poll()
 
     def tree(self) -> list[psutil.Process]:
-        """Return the process and its descendants, the head first; of a dead head, its session."""
+        """Return the process and its descendants, the head first; if the head is dead, its
+        session."""
         try:
             return [self._head, *self._head.children(recursive=True)]
         except psutil.NoSuchProcess:
             orphans = [it for it in psutil.process_iter() if _session(it) == self.pid]
-        # If there is a process with the head's own pid again, the session is another's.
+        # If another process has the head's pid now, the session is not ours.
         return [] if any(it.pid == self.pid for it in orphans) else orphans
 
     def freeze(self) -> None:
-        self._head.suspend()  # First: it would go on to start others.
+        self._head.suspend()  # The head first, because it would go on to start others.
         for process in self.tree():
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
@@ -126,10 +133,12 @@ class Process:
             self._popen.send_signal(self.part.stop_signal)
 
     def stop(self, is_hurried: Callable[[], bool] = lambda: False) -> bool:
-        """Ask it to stop and wait; kill what is left after the grace. True if it went by itself.
+        """Ask it to stop and wait; kill what is left after the grace period. True if it stopped by
+        itself.
 
         Args:
-            is_hurried: asked while waiting; once true the grace shrinks to two seconds.
+            is_hurried: called while waiting; once it is true the grace period shrinks to two
+                seconds.
         """
         tree = self.tree()
         self.signal_stop()
@@ -164,7 +173,7 @@ class Process:
 
 
 def last_line(log: Path) -> str:
-    """Return the log's last line that says something, cut to fit a sentence."""
+    """Return the log's last line with content, cut to fit a sentence."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
@@ -176,10 +185,10 @@ def last_line(log: Path) -> str:
 
 
 def _in_words(line: str) -> str:
-    """Return a structured line's event and reason; any other line as it is."""
+    """Return a structured line's event and reason; any other line unchanged."""
     try:
         fields = json.loads(line)
-        # Whoever shows this has said already that it refused.
+        # The caller says already that it refused.
         event = "" if fields["event"] == "refused_to_start" else f"{fields['event']}: "
         return f"{event}{fields['reason']}"
     except (ValueError, TypeError, KeyError):
@@ -201,7 +210,8 @@ def _kill(process: psutil.Process) -> None:
 
 
 def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Wait until they have ended and closed their ports; an orphan need not have been reaped."""
+    """Wait until the processes have ended and closed their ports; an orphan need not have been
+    reaped."""
     deadline = time.monotonic() + seconds
     while any(_is_running(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -1,4 +1,4 @@
-"""What an earlier launcher left running when it was killed."""
+"""Processes that an earlier launcher left running when it was killed."""
 
 import contextlib
 import os
@@ -16,22 +16,22 @@ STOP_SECONDS: Final = 4
 
 
 def end_leftovers(folder: Path) -> list[str]:
-    """Stop everything that was started from this data folder; return the names.
+    """Stop every process that was started from this data folder; return the names.
 
-    A process is ours by the mark in its environment, not by a remembered pid, which may be
-    another's by now. Call it only while holding the folder's lock.
+    The mark in its environment shows that a process is ours, not a remembered pid, which may
+    belong to another process by now. Call this only while holding the folder's lock.
     """
     ours = _find(
         lambda process: (
             process.environ().get(MARK) == str(folder) or _is_postgres_in(process, folder / "pg")
         )
     )
-    # A worker hands its job back to the database, so the servers go last.
+    # A worker hands its job back to the database, so the servers are stopped last.
     return _end(ours, lambda name: name not in SERVERS) + _end(ours, SERVERS.__contains__)
 
 
 def end_postgres_in(pg: Path) -> None:
-    """Stop what still runs on a cluster, a dead server's own backends included."""
+    """Stop all processes of a cluster, including the backends of a dead server."""
     _end(_find(lambda process: _is_postgres_in(process, pg)))
 
 
@@ -43,7 +43,8 @@ def _is_postgres_in(process: psutil.Process, pg: Path) -> bool:
 def _find(is_ours: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # It ended, or belongs to another user.
+        # The process has ended, or belongs to another user.
+        with contextlib.suppress(psutil.Error):
             if process.pid != os.getpid() and is_ours(process):
                 found.append(process)
     return found
@@ -59,7 +60,7 @@ def _end(
                 meant[process] = process.name()
     for process in meant:
         with contextlib.suppress(psutil.NoSuchProcess):
-            process.resume()  # A frozen one could not stop.
+            process.resume()  # A frozen process could not stop.
     pids = {process.pid for process in meant}
     for process, name in meant.items():
         with contextlib.suppress(psutil.NoSuchProcess):

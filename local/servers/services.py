@@ -1,4 +1,4 @@
-"""The three embedded servers: their ports, their parts, and the settings that lead to them."""
+"""The three embedded servers: their ports, their parts, and the settings with their addresses."""
 
 from pathlib import Path
 from typing import Final
@@ -24,16 +24,16 @@ PORTS: Final = {
     "admin": 23646,
     "admin.grpc": 33646,
 }
-"""Every port the three open, with its usual number. SeaweedFS opens the last ten, the admin ones
-even with its admin page switched off."""
+"""Every port that the three open, with its usual number. SeaweedFS opens the last ten, including
+the admin ports even if its admin page is switched off."""
 
 INNER: Final = tuple(name for name in PORTS if name not in {"postgres", "valkey", "s3"})
-"""What SeaweedFS' parts say to each other; nobody else gets through a handshake there."""
+"""The ports that SeaweedFS' parts use among themselves; nobody else passes a handshake there."""
 
 ADMIN_OFFSET: Final = 10000
-"""SeaweedFS' maintenance looks for the admin's gRPC port here above the other, whatever the admin
-was told: it must lie there, or it maintains nothing and logs 10 MB of errors a day. A moved one
-is so below the ports that Linux lends to outgoing connections, but not below those of gVisor."""
+"""SeaweedFS' maintenance always looks for the admin's gRPC port this far above the other. If it is
+not there, nothing is maintained, and 10 MB of errors a day are logged. A moved port is then below
+the ports that Linux lends to outgoing connections, but not below those of gVisor."""
 
 
 def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str, int]:
@@ -41,7 +41,7 @@ def choose_ports(wanted: dict[str, int], *, kept: int | None = None) -> dict[str
 
     Args:
         wanted: the numbers of the last start, by name.
-        kept: a port that none may take: the gateway's, which starts last.
+        kept: a port that no server may take: that of the gateway, which starts last.
     """
     chosen: dict[str, int] = {}
 
@@ -76,7 +76,7 @@ def services(folder: Path, state: State, *, is_durable: bool = True) -> tuple[Pa
 
 
 def service_env(state: State, *, database: str = DATABASE, valkey_db: int = 0) -> dict[str, str]:
-    """Return the settings that lead to the servers of `state`, and its secret."""
+    """Return the settings with the addresses of the servers of `state`, and its secret."""
     port = state.ports
     return {
         "STILLREEL_DATABASE_URL": f"postgresql+psycopg://{USER}:{state.postgres_password}"

@@ -33,7 +33,7 @@ def valkey(folder: Path, state: State) -> Part:
 
 
 def _answers(port: int, password: str) -> bool:
-    """Say whether PING is answered; while the log is replayed the answer is -LOADING."""
+    """Say whether PING gets an answer; while the log is replayed the answer is -LOADING."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode())

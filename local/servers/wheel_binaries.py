@@ -1,4 +1,4 @@
-"""Programs that came in wheels."""
+"""Programs that come in wheels."""
 
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
@@ -7,10 +7,11 @@ from local.processes.process import CannotStart
 
 
 def packaged(distribution: str, ending: str) -> str:
-    """Return the one file of an installed wheel whose path ends so, without importing it.
+    """Return the one file of an installed wheel whose path ends in this way, without importing the
+    wheel.
 
     Raises:
-        CannotStart: the wheel is not installed, which it is wherever one exists.
+        CannotStart: the wheel is not installed, so none exists for this machine.
     """
     try:
         found = [path for path in files(distribution) or () if str(path).endswith(ending)]

@@ -1,4 +1,4 @@
-"""What an API key is made of, and all of them together: which text opens with which."""
+"""An API key, and all keys together: which secret belongs to which key."""
 
 import hashlib
 import hmac
@@ -14,15 +14,15 @@ from uuid import UUID
 from sqlalchemy import RowMapping
 
 from shared.ids import PublicId
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 
 MARK: Final = "sr_"
-"""How every key begins, so that a search for leaked ones can find it."""
+"""The beginning of every key, so that a search for leaked keys can find it."""
 
 ALPHABET: Final = string.ascii_letters + string.digits
 PREFIX_LETTERS: Final = 12
 SECRET_LETTERS: Final = 43
-"""256 bits. So much chance needs no slow hash: nobody tries that many."""
+"""256 bits. With so much randomness a fast hash is enough, because nobody can try so many."""
 
 KEY_ID: Final = PublicId("key_", "no such key")
 
@@ -30,14 +30,14 @@ _KEY: Final = re.compile(
     f"({MARK}[A-Za-z0-9]{{{PREFIX_LETTERS}}})_[A-Za-z0-9]{{{SECRET_LETTERS}}}"
 )
 _NOBODY: Final = "0" * 64
-"""Compared where no key has the prefix; no text is known that hashes to it."""
+"""Compared if no key has the prefix; no known text hashes to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A key without its secret. None is no cap of its own, every model, and no daily limit.
+    """A key without its secret. None means no cap of its own, every model, and no daily limit.
 
-    `prefix` is its public part, which a rotation leaves as it is.
+    `prefix` is its public part; a rotation does not change it.
     """
 
     id: UUID
@@ -68,23 +68,23 @@ class ApiKey:
 
     @property
     def owner_id(self) -> UUID:
-        """Whose jobs it works with: each its own, and every admin the house owner's."""
+        """The owner of its jobs: each key is its own owner, and all admins are one owner."""
         return ANONYMOUS if self.is_admin else self.id
 
 
 @dataclass(frozen=True)
 class Match:
-    """The key that a text opens with; an old text is one that a rotation has replaced."""
+    """The key that a secret belongs to; an old secret is one that a rotation has replaced."""
 
     key: ApiKey
     is_old: bool = False
 
 
 class ApiKeySet:
-    """Every key there is, revoked ones too, as Postgres had them at one moment."""
+    """All keys, also revoked ones, as Postgres had them at one moment."""
 
     def __init__(self, held: Iterable[tuple[ApiKey, str, str | None]]) -> None:
-        """Each key comes with its hash, and the one before it while that still works."""
+        """Each key comes with its hash, and the hash before it while that still works."""
         self._held = {
             key.prefix: (key, digest, old_digest or _NOBODY) for key, digest, old_digest in held
         }
@@ -95,16 +95,16 @@ class ApiKeySet:
         return not self._held
 
     def match(self, given: str) -> Match | None:
-        """Return the key with this text, which may be a revoked one."""
+        """Return the key with this secret, which may be a revoked key."""
         match = _KEY.fullmatch(given)
         key, *digests = self._held.get(match[1] if match else "", (None, _NOBODY, _NOBODY))
-        # Both are compared in any case: the time tells nobody whether a rotation is under way.
+        # Both are compared in any case, so the time does not show whether a rotation is under way.
         found = hashed(given)
         is_new, is_old = [hmac.compare_digest(found, digest) for digest in digests]
         return Match(key, is_old=is_old) if key is not None and (is_new or is_old) else None
 
     def digests(self, key_id: UUID) -> tuple[ApiKey, list[str]] | None:
-        """Return a key that opens something, with the hash of each text that opens it now."""
+        """Return a valid key, with the hash of each secret that is valid for it now."""
         held = self._by_id.get(key_id)
         if held is None or held[0].revoked_at is not None:
             return None
@@ -116,12 +116,12 @@ def draw_prefix() -> str:
 
 
 def draw_key(prefix: str) -> str:
-    """Return a new text for the key with this prefix."""
+    """Return a new secret for the key with this prefix."""
     return f"{prefix}_{_draw(SECRET_LETTERS)}"
 
 
 def hashed(given: str) -> str:
-    """Return what is kept of a key: its SHA-256 in hex."""
+    """Return the stored form of a key: its SHA-256 in hex."""
     return hashlib.sha256(given.encode()).hexdigest()
 
 

@@ -1,8 +1,8 @@
-"""Sessions: what a browser keeps in place of an API key, as rows and as tokens.
+"""Sessions: what a browser stores in place of an API key, as rows and as tokens.
 
-A token is drawn at random and signed, so that a guess costs no look at the database. Its SHA-256
-is all that is kept, beside a mark of the very text of the key that it was made with: a session
-works for as long as that text does.
+A token is random and signed, so a guess costs no query of the database. Only its SHA-256 is
+stored, with a mark of the exact secret of the key that it was made with: a session works as long
+as that secret does.
 """
 
 import base64
@@ -21,7 +21,7 @@ from shared.db import Database
 
 LIVES: Final = timedelta(days=30)
 MOST_OF_A_KEY: Final = 100
-"""Live sessions of one key; the oldest ends where one more begins."""
+"""Live sessions of one key; a new session ends the oldest."""
 
 DRAWN_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 16
@@ -29,7 +29,7 @@ SIGNATURE_BYTES: Final = 16
 
 @dataclass(frozen=True, kw_only=True)
 class KeyProof:
-    """The hash of a key's text that somebody has shown; the settings' admin key has no id."""
+    """The hash of a key's secret that a caller has sent; the settings' admin key has no id."""
 
     key_id: UUID | None
     digest: str
@@ -47,8 +47,11 @@ class Session:
 class Sessions:
     """The sessions as rows; each method is one transaction or one statement."""
 
-    def __init__(self, db: Database, keys: Sequence[bytes]) -> None:
+    def __init__(
+        self, db: Database, keys: Sequence[bytes], *, most_of_a_key: int = MOST_OF_A_KEY
+    ) -> None:
         self._db = db
+        self._most_of_a_key = most_of_a_key
         self._keys = tuple(keys)
 
     def begin(self, proof: KeyProof) -> tuple[str, datetime]:
@@ -60,7 +63,7 @@ class Sessions:
             "key_id": proof.key_id,
             "mark": _mark(self._keys[0], proof),
             "lives": LIVES,
-            "others": MOST_OF_A_KEY - 1,
+            "others": self._most_of_a_key - 1,
         }
         with self._db.begin() as connection:
             connection.execute(_END_OLDEST, values)
@@ -68,19 +71,19 @@ class Sessions:
         return token, expires_at
 
     def is_ours(self, token: str) -> bool:
-        """Say whether we have drawn this token, which may have ended."""
+        """Say whether we made this token; it may have ended."""
         try:
             whole = base64.urlsafe_b64decode(token.encode("ascii"))
         except ValueError:
             return False
         if base64.urlsafe_b64encode(whole).decode() != token:
-            return False  # Of two spellings of one token, ours is the one that is kept.
+            return False  # Of two spellings of one token, only the stored one is ours.
         drawn, signature = whole[:DRAWN_BYTES], whole[DRAWN_BYTES:]
         good = [hmac.compare_digest(signature, _signature(key, drawn)) for key in self._keys]
         return any(good)
 
     def is_proved_by(self, session: Session, proof: KeyProof) -> bool:
-        """Say whether the session was made with this text of this key."""
+        """Say whether the session was made with this secret of this key."""
         if session.key_id != proof.key_id:
             return False
         good = [hmac.compare_digest(session.key_mark, _mark(key, proof)) for key in self._keys]
@@ -97,7 +100,7 @@ class Sessions:
             connection.execute(_END, {"token": _hashed(token)})
 
     def forget_ended(self) -> None:
-        """Drop the rows of sessions whose time is over."""
+        """Delete the rows of expired sessions."""
         with self._db.autocommit() as connection:
             connection.execute(_FORGET)
 
@@ -111,7 +114,7 @@ def _signature(key: bytes, drawn: bytes) -> bytes:
 
 
 def _mark(key: bytes, proof: KeyProof) -> str:
-    """Return what tells a text of a key from others, and tells nobody what it hashes to."""
+    """Return a value that differs between secrets of a key, and does not show their hash."""
     return hmac.digest(key, f"key\n{proof.key_id}\n{proof.digest}".encode(), hashlib.sha256).hex()
 
 

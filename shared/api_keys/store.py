@@ -1,4 +1,4 @@
-"""API keys in Postgres: made, rotated and ended, and read all at once."""
+"""API keys in Postgres: made, rotated and revoked, and read all at once."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,7 @@ from shared.api_keys.key import KEY_ID, ApiKey, ApiKeySet, draw_key, draw_prefix
 from shared.db import Database
 from shared.errors import InvalidRequest, KeyNameTaken, KeyRevoked, RotationUnderWay
 from shared.ids import new_id
-from shared.owners import end_links
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS, end_links
 
 MOST_OVERLAP: Final = timedelta(hours=24)
 """How long a rotated key may work beside the new one, at most."""
@@ -37,7 +36,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 class Keys:
     """The keys as rows; each method is one transaction or one statement.
 
-    A key that is rotated or revoked takes the links to its owner's files with it.
+    Rotating or revoking a key also ends the links to its owner's files.
     """
 
     def __init__(self, db: Database) -> None:
@@ -55,16 +54,16 @@ class Keys:
         daily_seconds: int | None = None,
         daily_usd: float | None = None,
     ) -> tuple[ApiKey, str]:
-        """Make a key and return it with its text, which nothing can show again.
+        """Make a key and return it with its secret, which no later call can show.
 
         Args:
             models: the only ones it may use.
-            daily_seconds: of clips that it may ask for a UTC day.
-            daily_usd: what it may spend on hosted models a UTC day; None is the settings' limit.
+            daily_seconds: seconds of clips that it may ask for in a UTC day.
+            daily_usd: what it may spend on hosted models in a UTC day; None: the settings' limit.
 
         Raises:
-            InvalidRequest: the name has other letters than names have.
-            KeyNameTaken: another key has it, or had it before it was revoked.
+            InvalidRequest: the name has characters that names may not have.
+            KeyNameTaken: another key has the name, or had it before it was revoked.
         """
         _check_name(name)
         _check_limits(is_admin, models, daily_seconds=daily_seconds, daily_usd=daily_usd)
@@ -87,17 +86,15 @@ class Keys:
             is_first = connection.execute(_HAS_NONE).scalar_one()
             row = connection.execute(_CREATE, values).mappings().first()
             if is_first and row is not None:
-                # Nobody is anonymous from now on: what was handed out meanwhile ends too.
+                # From now on nobody is anonymous, so the links of anonymous callers end too.
                 end_links(connection, ANONYMOUS)
         if row is None:
-            raise KeyNameTaken(
-                f"there is or was a key named {name}; choose another name, like {name}-2",
-                param="name",
-            )
+            taken = f"there is or was a key named {name}; choose another name, like {name}-2"
+            raise KeyNameTaken(taken, param="name")
         return ApiKey.from_row(row), given
 
     def change(self, key_id: UUID, changes: Mapping[str, Any]) -> ApiKey:
-        """Set the limits that are named; a value of None takes one away.
+        """Set the named limits; None removes a limit.
 
         Raises:
             NotFound: there is no such key.
@@ -135,16 +132,17 @@ class Keys:
         )
 
     def rotate(self, key_id: UUID, *, overlap: timedelta = AT_ONCE) -> tuple[ApiKey, str]:
-        """Give a key a new text and return both; its jobs, caps and prefix stay.
+        """Give a key a new secret and return both; its jobs, caps and prefix stay.
 
         Args:
-            overlap: how long the old text works beside the new one, up to MOST_OVERLAP. With none
-                it stops at once, and with it what an earlier rotation may have left working.
+            overlap: how long the old secret works beside the new one, up to MOST_OVERLAP. Without
+                it the old secret ends at once, and so does one that an earlier rotation left
+                valid.
 
         Raises:
             NotFound: there is no such key.
             KeyRevoked: it has ended for good.
-            RotationUnderWay: two texts work already, and this would make it three.
+            RotationUnderWay: two secrets are valid already, and this would make it three.
         """
         return self._rotate({"id": key_id, "name": None}, overlap)
 
@@ -153,12 +151,12 @@ class Keys:
         return self._rotate({"id": None, "name": name}, overlap)
 
     def forget_previous(self) -> None:
-        """Drop the hashes of texts that have ceased to work."""
+        """Delete the hashes of secrets that are no longer valid."""
         with self._db.autocommit() as connection:
             connection.execute(_FORGET_PREVIOUS)
 
     def revoke(self, key_id: UUID) -> ApiKey:
-        """End a key for good; a revoked one stays as it is. Its jobs go on.
+        """Revoke a key for good; a revoked key stays as it is. Its jobs go on.
 
         Raises:
             NotFound: there is no such key.
@@ -170,7 +168,7 @@ class Keys:
         return self._revoke({"id": None, "name": name})
 
     def note_use(self, key_id: UUID) -> None:
-        """Write that the key was used now, unless that is known to the minute."""
+        """Record that the key was used now, unless this minute is recorded already."""
         with self._db.autocommit() as connection:
             connection.execute(_NOTE_USE, {"id": key_id})
 
@@ -178,7 +176,7 @@ class Keys:
         if not AT_ONCE <= overlap <= MOST_OVERLAP:
             raise ValueError(f"an overlap lasts from {AT_ONCE} to {MOST_OVERLAP}, not {overlap}")
         with self._db.begin() as connection:
-            # Locked: of two rotations at once, the second sees what the first has done.
+            # Locked, so that of two concurrent rotations the second sees the result of the first.
             row = connection.execute(_LOCK, which).mappings().first()
             if row is None:
                 raise no_such_key()
@@ -187,7 +185,7 @@ class Keys:
             if overlap and row["old_sha256"] is not None:
                 until = row["previous_works_until"]
                 raise RotationUnderWay(
-                    f"the text before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
+                    f"the secret before this one works until {until:%Y-%m-%d %H:%M} UTC; rotate"
                     " after that, or without an overlap, which ends both at once"
                 )
             given = draw_key(row["prefix"])
@@ -219,12 +217,12 @@ def _check_limits(is_admin: bool, models: Sequence[str] | None, **daily: float |
     of_one = [name for name, limit in daily.items() if limit is not None]
     if is_admin and of_one:
         raise InvalidRequest(
-            f"every admin has the jobs of the house, so one admin's key takes no {of_one[0]}",
+            f"all admins are one owner, so an admin's key takes no {of_one[0]}",
             param=of_one[0],
         )
     if models is not None and not models:
         raise InvalidRequest(
-            "models names at least one; without models a key may use all", param="models"
+            "models must name at least one model; without models a key may use all", param="models"
         )
 
 

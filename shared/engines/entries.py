@@ -1,4 +1,4 @@
-"""The ENGINES setting, read: which engine each entry names, and where it is found."""
+"""The ENGINES setting: which engine each entry names, and where to find it."""
 
 import re
 from collections.abc import Collection, Iterator
@@ -16,14 +16,15 @@ FORMS: Final = (
     " name=runway:model?usd_per_second=… (or fal:) for a hosted model"
 )
 LONGEST_NAME: Final = 64
-# A name is part of addresses, of the bell's queues and of metrics.
+# A name is part of addresses, of the bell's lists and of metrics.
 NAME: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}")
 CLASS_PATH: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 ESCAPED_COMMA: Final = re.compile("%2c", re.IGNORECASE)
 
 
 class EngineKind(StrEnum):
-    """How an entry says where its engine is; each but the first two is written before a colon."""
+    """How an entry says where its engine is; all except the first two are written before a
+    colon."""
 
     BUILT_IN = "built-in"
     OWN = "own"
@@ -34,16 +35,16 @@ class EngineKind(StrEnum):
 
 
 PROVIDERS: Final = frozenset({EngineKind.RUNWAY, EngineKind.FAL})
-"""Who takes money and is sent pictures; what is said of them is checked where a worker starts."""
+"""Providers that charge money and get images; their settings are checked when a worker starts."""
 
 
 @dataclass(frozen=True)
 class EngineEntry:
     """One engine of the setting.
 
-    `targets` is of a built-in one its name, of one's own "module:Class", of diffusers the folder,
-    of openai-videos the address of each back end, in the order written, and of a provider its
-    model with the price.
+    `targets` has the name of a built-in engine, "module:Class" of one's own, the folder for
+    diffusers, the address of each back end in the order written for openai-videos, and the model
+    with its price for a provider.
     """
 
     name: str
@@ -63,7 +64,7 @@ class EngineEntry:
 
 
 def split_entries(setting: str) -> Iterator[tuple[str, str | None]]:
-    """Yield the name and what stands after `=` of each entry; None where there is no `=`."""
+    """Yield the name and the text after `=` of each entry; None if there is no `=`."""
     for entry in filter(None, (part.strip() for part in setting.split(","))):
         name, equals, target = entry.partition("=")
         yield name.strip(), target.strip() if equals else None
@@ -113,7 +114,7 @@ def _entry(name: str, target: str | None, built_in: Collection[str]) -> EngineEn
 
 
 def _both(known: EngineEntry, added: EngineEntry) -> EngineEntry:
-    """Return the entry with one back end more."""
+    """Return the entry with one more back end."""
     name, are_servers = known.name, known.kind is added.kind is EngineKind.OPENAI_VIDEOS
     if known.targets[-1:] == added.targets or set(added.targets) <= set(known.targets):
         raise _refused(f"names {name} twice in the same way; leave one out")
@@ -136,9 +137,9 @@ def _folder(written: str, place: str) -> str:
 
 
 def _address(written: str, address: str) -> str:
-    """Return the address of a server that can be asked as it is written.
+    """Return the address of a server, checked as it is written.
 
-    Its words are left out of errors where they hold a password.
+    Errors do not repeat the address if it holds a password.
     """
     right = "write it like wan-fast=openai-videos:http://10.0.0.7:8000/v1?model=wan"
     name = written.partition("=")[0]

@@ -1,4 +1,4 @@
-"""The frames of a clip that a client gives images of, beside the one it begins with."""
+"""Frames of a clip for which a client gives images, beside the first one."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,16 +11,16 @@ MAX_KEYFRAMES: Final = 8
 
 @dataclass(frozen=True)
 class GivenFrames:
-    """Which frames have images; a negative number counts from the clip's end."""
+    """The frames that have images; a negative number counts from the clip's end."""
 
     last_frame: bool = False
     keyframes: tuple[int, ...] = ()
 
     def check(self, spec: EngineSpec, others: tuple[EngineSpec, ...] = ()) -> None:
-        """Refuse what an engine does not take; `others` are those to point to.
+        """Refuse frames that an engine does not take; `others` are engines to name in the error.
 
         Raises:
-            InvalidRequest: `param` names the field, the message the models that take it.
+            InvalidRequest: `param` names the field, and the message names the models that take it.
         """
         for name, is_given in (
             (Honours.LAST_FRAME, self.last_frame),
@@ -40,7 +40,7 @@ class GivenFrames:
         """Return the keyframes' numbers counted from the clip's beginning, in the order given.
 
         Raises:
-            InvalidRequest: one is not of this clip, or has its image twice.
+            InvalidRequest: a frame is not in this clip, or has two images.
         """
         self.check(spec)
         taken = {0: "image"} | ({num_frames - 1: "last_frame"} if self.last_frame else {})

@@ -1,4 +1,4 @@
-"""What a clip takes of a card's memory, estimated before it is accepted: sums, no I/O."""
+"""The GPU memory that a clip needs, estimated before it is accepted: arithmetic, no I/O."""
 
 from typing import Literal
 
@@ -6,12 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MemoryMode(BaseModel):
-    """One way to divide a clip's work; each gives the same frames. Bytes on the card.
+    """One way to divide a clip's work on the card; each gives the same frames. All values are
+    bytes.
 
-    `weights_bytes` lie there throughout. While texts and the picture are encoded come
-    `encoding_bytes`, while the clip is denoised `denoising_bytes` and `bytes_per_pixel_frame` for
-    each pixel of each frame, and while it is decoded
-    `Footprint.bytes_per_decoded_pixel` for each of `decode_frames`.
+    `weights_bytes` are on the card throughout. While the texts and the image are encoded,
+    `encoding_bytes` are added. While the clip is denoised, `denoising_bytes` and
+    `bytes_per_pixel_frame` for each pixel of each frame are added. While it is decoded,
+    `Footprint.bytes_per_decoded_pixel` for each of `decode_frames` is added.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,10 +26,11 @@ class MemoryMode(BaseModel):
 
 
 class Footprint(BaseModel):
-    """An engine's memory as numbers: linear in pixels times frames, the weights apart.
+    """An engine's memory as numbers: the weights, and a part that is linear in pixels times
+    frames.
 
-    `ways` has the quickest first; a worker whose card fills up goes on in the last. `fixed_bytes`
-    are for what no tensor shows: the CUDA context, the libraries' workspaces, rounding up.
+    `ways` has the quickest first; a worker whose card is full continues in the last. `fixed_bytes`
+    are for memory that no tensor shows: the CUDA context, the libraries' workspaces, rounding up.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,12 +40,12 @@ class Footprint(BaseModel):
     ways: tuple[MemoryMode, ...] = Field(min_length=1)
 
     def least_bytes(self, *, width: int, height: int, num_frames: int) -> int:
-        """Return the bytes of the card that a clip needs in the most frugal way."""
+        """Return the bytes of the card that a clip needs in the most frugal mode."""
         size = {"width": width, "height": height, "num_frames": num_frames}
         return min(self.bytes_in(way, **size) for way in self.ways)
 
     def bytes_in(self, way: MemoryMode, *, width: int, height: int, num_frames: int) -> int:
-        """Return the bytes of the card that a clip of this size needs in one way.
+        """Return the bytes of the card that a clip of this size needs in one mode.
 
         The stages of a render follow one another, so the largest of them counts. How far the
         estimate is from what renders take:
@@ -53,6 +55,6 @@ class Footprint(BaseModel):
         pixels = width * height
         encoding = way.encoding_bytes
         denoising = way.denoising_bytes + way.bytes_per_pixel_frame * pixels * num_frames
-        # The picture is encoded by the same VAE, in less than a frame is decoded in.
+        # The same VAE encodes the image, with less memory than it needs to decode a frame.
         decoding = self.bytes_per_decoded_pixel * pixels * min(way.decode_frames, num_frames)
         return self.fixed_bytes + way.weights_bytes + max(encoding, denoising, decoding)

@@ -1,7 +1,7 @@
 """How a request is resolved against an engine: pure functions, no I/O."""
 
 import math
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
@@ -20,6 +20,8 @@ from shared.engines.spec import (
 )
 from shared.errors import InvalidRequest
 from shared.numbers import Real, Whole
+
+T = TypeVar("T")
 
 DRAWN_SEED: Final = -1
 """What other programs call a seed that is drawn anew for each clip."""
@@ -63,8 +65,8 @@ class RequestedParameters(BaseModel):
     focus: Focus | None = Field(
         default=None,
         description=(
-            "What a camera moves towards and around: two fractions of the picture, from its left"
-            " and from its top. By default its middle, 0.5 and 0.5."
+            "The point that the camera moves towards and around: two fractions of the image, from"
+            " its left and from its top. The default is its middle, 0.5 and 0.5."
         ),
     )
     num_frames: Whole | None = None
@@ -89,7 +91,7 @@ class RequestedParameters(BaseModel):
     num_inference_steps: Whole | None = None
     guidance_scale: Real | None = None
     seed: Annotated[Whole | None, AfterValidator(_drawn)] = Field(
-        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, as none does."
+        default=None, ge=DRAWN_SEED, le=MAX_SEED, description="-1 draws one, like a missing seed."
     )
 
 
@@ -157,24 +159,15 @@ def resolve_parameters(
     Raises:
         InvalidRequest: a value is outside the engine's limits; `param` names it.
     """
-    if spec.prompt_required and not asked.prompt.strip():
-        raise InvalidRequest(
-            f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
-        )
+    _check_prompt(spec, asked.prompt)
     quality, recipe = _quality(spec, asked.quality)
-    fps = spec.defaults.fps if asked.fps is None else asked.fps
+    fps = _given(asked.fps, spec.defaults.fps)
     _check_span(spec, "fps", fps)
     chosen = {
         "num_frames": _length(spec, asked, fps),
-        "num_inference_steps": (
-            recipe.num_inference_steps
-            if asked.num_inference_steps is None
-            else asked.num_inference_steps
-        ),
+        "num_inference_steps": _given(asked.num_inference_steps, recipe.num_inference_steps),
     }
-    guidance_scale = (
-        spec.defaults.guidance_scale if asked.guidance_scale is None else asked.guidance_scale
-    )
+    guidance_scale = _given(asked.guidance_scale, spec.defaults.guidance_scale)
     for name, value in {**chosen, "guidance_scale": guidance_scale}.items():
         _check_span(spec, name, value)
     _check_fit(spec, asked.fit)
@@ -192,11 +185,22 @@ def resolve_parameters(
         quality=quality,
         approximate=recipe.approximate,
         guidance_scale=guidance_scale,
-        seed=seed if asked.seed is None else asked.seed,
+        seed=_given(asked.seed, seed),
         last_frame=given.last_frame,
         keyframes=given.settled(spec, chosen["num_frames"]),
         **chosen,
     )
+
+
+def _check_prompt(spec: EngineSpec, prompt: str) -> None:
+    if spec.prompt_required and not prompt.strip():
+        raise InvalidRequest(
+            f"{spec.name} needs a prompt: one sentence that says what moves", param="prompt"
+        )
+
+
+def _given(asked: T | None, default: T) -> T:
+    return default if asked is None else asked
 
 
 def buckets(spec: EngineSpec, resolution: Resolution) -> tuple[tuple[int, int], ...]:
@@ -294,8 +298,8 @@ def _check_made(spec: EngineSpec, size: tuple[int, int]) -> None:
     if spec.sizes and size not in spec.sizes:
         known = ", ".join(f"{width} x {height}" for width, height in spec.sizes)
         raise InvalidRequest(
-            f"{spec.name} makes no clip of {size[0]} x {size[1]}; it makes {known}, and takes the"
-            " one nearest to the picture's shape where no width and height are sent",
+            f"{spec.name} makes no clip of {size[0]} x {size[1]}; it makes {known}, and without"
+            " width and height it takes the one nearest to the image's shape",
             param="width",
         )
 

@@ -1,14 +1,15 @@
-"""Who serves what: the workers' own word on themselves, and the engines they have offered."""
+"""Which workers serve which engines: the workers' reports, and the engines that they have
+offered."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import text
 
-from shared.db import Database
+from shared.db import PATIENCE_SECONDS, Database
 from shared.engines.spec import EngineSpec
 from shared.engines.weights import WeightsView, best_of
 from shared.errors import CardsLost, Starting, UnknownModel
@@ -24,10 +25,10 @@ LOST: Final = "lost"
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerInfo:
-    """A worker as it shows itself; for show, admission and metrics, never for the reaper.
+    """A worker by its own report: for clients, admission and metrics, never for the reaper.
 
-    `free_bytes` is the room in the folder where it makes clips; `weights` has each engine whose
-    weights it knows of.
+    `free_bytes` is the free space in the folder where it makes clips; `weights` has each engine
+    whose weights it knows about.
     """
 
     name: str
@@ -47,10 +48,10 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class OfferedEngine:
-    """An engine this installation has served, and how many live workers serve it now.
+    """An engine that this installation has served, and how many live workers serve it now.
 
-    `card_bytes` is the memory of the largest card among them, `free_bytes` the most room on a
-    disk; None while there is none, or one that does not know its own.
+    `card_bytes` is the memory of the largest card among them, `free_bytes` the most free space on
+    a disk; None if there is no worker, or one does not know its own value.
     """
 
     spec: EngineSpec
@@ -59,22 +60,26 @@ class OfferedEngine:
     card_bytes: int | None = None
     free_bytes: int | None = None
     lost_cards: int = 0
-    """Cards that would serve it, and fell off the bus."""
+    """Cards that would serve it, but fell off the bus."""
     weights: WeightsView | None = None
-    """How they stand at the worker that is nearest to rendering; None where none says."""
+    """The state at the worker that is nearest to rendering; None if no worker reports it."""
 
 
 class OfferHeads:
-    """Reads on the event loop what may change of the offers, in their order."""
+    """Reads on the event loop the parts of offers that may change, in order."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._reads = LoopReads(url, _HEADS, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        self._reads = LoopReads(
+            url, _HEADS, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
 
     async def all(self) -> tuple[str, ...]:
-        """Return one text for each offer, equal while the offer is.
+        """Return one text for each offer, equal while the offer is unchanged.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         return tuple(await self._reads.values())
 
@@ -85,6 +90,7 @@ class OfferHeads:
 class EngineRegistry:
     def __init__(self, db: Database) -> None:
         self._db = db
+        self._specs: dict[str, tuple[datetime, EngineSpec]] = {}
 
     def offer(self, specs: Sequence[EngineSpec]) -> None:
         """Make these engines known to the gateway, best first."""
@@ -105,12 +111,12 @@ class EngineRegistry:
             connection.execute(_BEAT, values)
 
     def offers(self) -> list[OfferedEngine]:
-        """Return every engine known here, those that are served now first, best first."""
+        """Return every engine known here; those that are served now come first, the best first."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_OFFERS, {"alive": WORKER_ALIVE_SECONDS}).all()
         return [
             OfferedEngine(
-                EngineSpec.model_validate(spec),
+                self._known(spec, updated_at),
                 workers,
                 updated_at,
                 card_bytes=card_bytes,
@@ -121,11 +127,19 @@ class EngineRegistry:
             for spec, weights, workers, updated_at, card_bytes, free_bytes, lost_cards in rows
         ]
 
+    def _known(self, written: Mapping[str, Any], updated_at: datetime) -> EngineSpec:
+        """Return the spec that was read from this row before: reading it is half of a look."""
+        name = written["name"]
+        known = self._specs.get(name)
+        if known is None or known[0] != updated_at:
+            known = self._specs[name] = updated_at, EngineSpec.model_validate(written)
+        return known[1]
+
     def choose(self, name: str | None) -> OfferedEngine:
-        """Return the offer of that name, or the best this installation serves.
+        """Return the offer of that name, or the best that this installation serves.
 
         Raises:
-            Starting: no worker has offered anything yet, so the name may be a good one.
+            Starting: no worker has offered an engine yet, so the name may be valid.
             UnknownModel: no worker has ever offered it; the message names those that exist.
         """
         offers = self.offers()
@@ -143,10 +157,10 @@ class EngineRegistry:
         )
 
     def check_cards(self) -> None:
-        """Look for cards that fell off the bus.
+        """Check for cards that fell off the bus.
 
         Raises:
-            CardsLost: some did; the host's log names them.
+            CardsLost: some cards did; the host's log names them.
         """
         with self._db.autocommit() as connection:
             lost = connection.execute(_LOST, {"alive": WORKER_ALIVE_SECONDS}).scalar_one()
@@ -208,8 +222,8 @@ _OFFERS: Final = text(
     f"SELECT e.spec, {_WEIGHTS}, {_WORKERS}, {_FREE}, {_LOST_CARDS} {_FROM}".format(alive=":alive")
 )
 
-# Without the specs, which are long: one that changes has another `updated_at`. And without the
-# room on disks, which changes with each beat and is shown to nobody.
+# Without the specs, which are long: one that changes has another `updated_at`. Also without the
+# free space on disks, which changes with each beat and is shown to no client.
 _HEADS: Final = (
     f"SELECT jsonb_build_array(e.name, {_WEIGHTS}, {_WORKERS}, {_LOST_CARDS})::text {_FROM}"
 ).format(alive=WORKER_ALIVE_SECONDS)

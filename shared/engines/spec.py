@@ -26,15 +26,15 @@ class Resolution(StrEnum):
 
 
 class Fit(StrEnum):
-    """How a picture of another shape meets the clip's frame."""
+    """How an image of another shape is fitted to the clip's frame."""
 
     CROP = "crop"
     PAD = "pad"
-    BLUR = "blur"  # as pad, with the picture itself, blurred, in place of black bars
+    BLUR = "blur"  # like pad, with the image itself, blurred, in place of black bars
 
 
 class Quality(StrEnum):
-    """How much work goes into a clip; a draft alone is approximate."""
+    """How much work goes into a clip; only a draft is approximate."""
 
     DRAFT = "draft"
     STANDARD = "standard"
@@ -42,10 +42,10 @@ class Quality(StrEnum):
 
 
 class Honours:
-    """What a job may need of an engine beyond what each has always done.
+    """The newer fields that a job may need, which not every engine supports.
 
-    Plain texts, for a gateway reads the specs of workers that are newer than itself. A new one
-    is a field that a worker of the last release would render without, or not at all.
+    They are plain texts, because a gateway may read the specs of newer workers. Add a name for
+    each field that a worker of the last release would ignore.
     """
 
     FOCUS: Final = "focus"
@@ -55,9 +55,9 @@ class Honours:
 
 
 class Shape(StrEnum):
-    """How an engine chooses the clip's shape from the picture's."""
+    """How an engine chooses the clip's shape from that of the image."""
 
-    KEEP = "keep"  # the picture's own aspect
+    KEEP = "keep"  # the image's own aspect
     BUCKETS = "buckets"  # the nearest of few aspects, so that compiled shapes are reused
 
 
@@ -97,9 +97,10 @@ class Licence(BaseModel):
 
 
 class Hosted(BaseModel):
-    """Who else sees the picture and the words of a job, and what they take for it.
+    """The provider that gets the image and the prompt of a job, and its price.
 
-    `model` is the provider's name for it. `usd_per_second` is the operator's word, of clips.
+    `model` is the provider's name for the model. `usd_per_second` is the operator's price for a
+    second of clip.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -109,7 +110,7 @@ class Hosted(BaseModel):
     usd_per_second: float = Field(ge=0)
 
     def price_micros(self, seconds: float) -> int:
-        """Return what a clip takes, in millionths of a dollar."""
+        """Return the price of a clip, in millionths of a dollar."""
         return math.ceil(round(self.usd_per_second * seconds * 1_000_000, 3))
 
 
@@ -124,7 +125,7 @@ class Defaults(BaseModel):
 
 
 class Preset(BaseModel):
-    """A named set of values a creator can start from; None leaves the default."""
+    """A named set of values to start from; None leaves the default."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -137,10 +138,10 @@ class Preset(BaseModel):
 
 
 class Recipe(BaseModel):
-    """What a quality means to an engine; steps that a client names itself win over these.
+    """What a quality means for an engine; steps that a client sends win over these.
 
-    `approximate` says that the sampler is another than the model's own: the clip is near what
-    the standard one would be, and not the same.
+    `approximate` says that the sampler is not the model's own: the clip is near the standard clip,
+    but not the same.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -151,15 +152,15 @@ class Recipe(BaseModel):
 
 
 class EngineSpec(BaseModel):
-    """All the gateway and the page need to know of an engine they never import.
+    """All that the gateway and the page need to know about an engine that they never import.
 
-    `multiple` is the step of both sides in pixels; `vram_bytes` what a default clip needs on
-    the card; `revision` the weights' commit, or the code's version where there are none;
-    `prompt_languages` what the text encoder was taught (ISO 639; `mul` for many more).
-    `qualities` has those it takes beside standard, which is its defaults; `footprint` is None
-    where memory sets no limit. `honours` are those of `Honours` that it does as asked. `sizes`
-    are the only (width, height) pairs it makes, of which the nearest to the image's shape is
-    taken; `hosted` says that it is a paid provider's, to whom the image is sent.
+    `multiple` is the step of both sides in pixels. `vram_bytes` is what a default clip needs on
+    the card. `revision` is the weights' commit, or the code's version if there are no weights.
+    `prompt_languages` are those that the text encoder learned (ISO 639; `mul` for many more).
+    `qualities` has those that it offers beside standard, which is its defaults. `footprint` is
+    None if memory sets no limit. `honours` has the values of `Honours` that it supports. `sizes`
+    are the only (width, height) pairs that it makes; the nearest to the image's shape is taken.
+    `hosted` is set if it is a paid provider's, which gets the image.
     """
 
     model_config = ConfigDict(frozen=True)

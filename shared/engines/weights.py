@@ -1,4 +1,4 @@
-"""How an engine's weights stand at a worker, or at the best of several."""
+"""The state of an engine's weights at a worker, or at the best of several workers."""
 
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -14,7 +14,7 @@ class WeightsState(StrEnum):
 
 
 class WeightsView(BaseModel):
-    """Bytes are of the download, None before it is known how many there are."""
+    """The bytes are of the download; None before their number is known."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,9 +32,9 @@ _ORDER: Final = (WeightsState.READY, WeightsState.DOWNLOADING, WeightsState.MISS
 
 
 def best_of(told: Iterable[Mapping[str, Any] | None]) -> WeightsView | None:
-    """Return the view of the worker that is nearest to rendering; None where none tells any.
+    """Return the view of the worker that is nearest to rendering; None if no worker reports one.
 
-    A worker of another version may tell what this one does not understand: it is passed over.
+    A worker of another version may report a state that is unknown here; it is skipped.
     """
     views = []
     for each in told:

@@ -20,9 +20,9 @@ MAX_ITEMS: Final = 100
 
 @dataclass(frozen=True, kw_only=True)
 class NewBatch:
-    """What a submit writes of the batch itself; `webhook_url` is told of its end.
+    """What a submit writes about the batch itself; its end is sent to `webhook_url`.
 
-    `webhook_headers` go along with that, and are sealed.
+    `webhook_headers` are sent with that, and are sealed.
     """
 
     id: UUID
@@ -36,7 +36,7 @@ class NewBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """One row: how many of its jobs ended how. Deleted jobs stay counted."""
+    """One row: how many of its jobs ended in which way. Deleted jobs stay counted."""
 
     id: UUID
     owner_id: UUID
@@ -50,7 +50,7 @@ class Batch:
     canceled_at: datetime | None
     finished_at: datetime | None
     link_epoch: int | None = None
-    """The number of its owner's links; None where a row was read without it."""
+    """The number of its owner's links; None if the row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
@@ -64,7 +64,8 @@ class Batch:
 
 @dataclass(frozen=True)
 class LiveCounts:
-    """Of a batch's jobs that have not ended: how many wait and run, and their percents' sum."""
+    """The jobs of a batch that have not ended: how many wait and run, and the sum of their
+    percents."""
 
     queued: int = 0
     running: int = 0
@@ -85,11 +86,11 @@ class BatchProgressView(BaseModel):
 
 
 class BatchView(BaseModel):
-    """A batch as clients see it, and as `batch.finished` carries it.
+    """A batch as clients see it, and as `batch.finished` sends it.
 
-    It is `finished` once every job has ended, however it did; `content_url` then has the clips in
-    one zip, and works alone and for a time, as a job's links do. `percent` is the mean over the
-    jobs, an ended one as 100.
+    It is `finished` once every job has ended, in any way. `content_url` is then the address of one
+    zip of all clips; like a job's links it needs no key and expires. `percent` is the mean over
+    the jobs; an ended job counts as 100.
     """
 
     id: str
@@ -108,11 +109,11 @@ def batch_view(batch: Batch, live: LiveCounts, *, content_url: str | None) -> Ba
     """Return the batch as clients see it.
 
     Args:
-        content_url: where its zip is, which is shown once it is finished.
+        content_url: the address of its zip, which is shown once it is finished.
     """
     ended = batch.succeeded + batch.failed + batch.canceled
     is_finished = batch.finished_at is not None
-    # Read a moment apart from the row: what is neither counted nor seen alive has just ended.
+    # Read a moment after the row, so a job that is neither counted nor seen alive has just ended.
     percent = (100 * ended + live.percents) // batch.total if batch.total else 100
     return BatchView(
         id=batch.public_id,
@@ -135,7 +136,7 @@ def batch_view(batch: Batch, live: LiveCounts, *, content_url: str | None) -> Ba
 
 
 def sample_batch(at: datetime) -> BatchView:
-    """Return what a test of `batch.finished` carries: no such batch exists."""
+    """Return the body of a test of `batch.finished`; no such batch exists."""
     values: dict[str, Any] = {"total": 2, "queued": 0, "running": 0, "succeeded": 2, "failed": 0}
     name = BATCH_ID.show(UUID(int=0))
     return BatchView(

@@ -1,4 +1,4 @@
-"""Reading batches: one, a page, and what their jobs left; every query names the owner."""
+"""Reading batches: one, a page, and the files of their jobs; every query names the owner."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from shared.access_errors import LinkExpired
 from shared.db import Database
-from shared.errors import InvalidRequest, LinkExpired
+from shared.errors import InvalidRequest
 from shared.jobs.batch import Batch, LiveCounts, no_such_batch
 from shared.jobs.job import Job
 from shared.jobs.links import EXPIRED, SignedLink
@@ -22,7 +23,7 @@ WRONG_CURSOR: Final = "after is not the id of one of your batches"
 
 @dataclass(frozen=True)
 class BatchPage(Page[Batch]):
-    """Batches in the order asked for, and what is known of their jobs that have not ended."""
+    """Batches in the order asked for, and the state of their jobs that have not ended."""
 
     live: Mapping[UUID, LiveCounts]
 
@@ -35,7 +36,7 @@ class BatchQueries:
         """Return an owner's batch.
 
         Raises:
-            NotFound: foreign and missing ones alike.
+            NotFound: foreign and missing batches alike.
         """
         values = {"id": batch_id, "owner_id": owner_id}
         with self._db.autocommit() as connection:
@@ -45,11 +46,11 @@ class BatchQueries:
         return Batch.from_row(row)
 
     def behind(self, link: SignedLink) -> Batch:
-        """Return the batch whose zip a link leads to, whoever asks.
+        """Return the batch of a zip's link, whoever the caller is.
 
         Raises:
-            NotFound: there is none any more.
-            LinkExpired: its owner's links were ended after this one was made.
+            NotFound: there is no such batch any longer.
+            LinkExpired: its owner's links were ended after this link was made.
         """
         with self._db.autocommit() as connection:
             row = connection.execute(_BY_LINK, {"id": link.id}).mappings().first()
@@ -88,7 +89,7 @@ class BatchQueries:
         return BatchPage(page.items, page.has_more, self.live(page.items))
 
     def live(self, batches: Sequence[Batch]) -> dict[UUID, LiveCounts]:
-        """Return what is known of the jobs that have not ended, for each batch that has some."""
+        """Return the state of the jobs that have not ended, for each batch that has some."""
         ids = [batch.id for batch in batches if batch.finished_at is None]
         counts: dict[UUID, LiveCounts] = {}
         if not ids:
@@ -108,7 +109,7 @@ class BatchQueries:
         return counts
 
     def jobs(self, batch_id: UUID, *, owner_id: UUID) -> Iterator[tuple[int, Job]]:
-        """Yield a batch's jobs by their positions, from 1 on; deleted ones too."""
+        """Yield a batch's jobs by their positions, from 1 on; also deleted ones."""
         values = {"id": batch_id, "owner_id": owner_id}
         with self._db.autocommit() as connection:
             rows = connection.execute(_JOBS, values).mappings().all()

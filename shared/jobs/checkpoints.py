@@ -1,4 +1,4 @@
-"""What an engine notes of a job, so that its next attempt goes on instead of beginning anew."""
+"""Notes of an engine about a job, so that its next attempt continues instead of starting again."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,13 @@ from shared.errors import LeaseLost
 from shared.jobs.transitions import Claim
 
 MOST_BYTES: Final = 16 * 1024
-"""A checkpoint says where something is; what it is lies in the storage, or elsewhere."""
+"""A checkpoint says where something is; the thing itself is in the storage, or on another
+server."""
 
 
 @dataclass(frozen=True)
 class OpenCheckpoint:
-    """A note of something that goes on outside, for a job that has ended here."""
+    """A note of something that runs on another server, for a job that has ended here."""
 
     job_id: UUID
     engine: str
@@ -26,13 +27,13 @@ class OpenCheckpoint:
 
 
 class Checkpoints:
-    """The rows of the table `checkpoints`; they go with their job."""
+    """The rows of the table `checkpoints`; they are deleted with their job."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
 
     def read(self, job_id: UUID, name: str) -> Mapping[str, Any] | None:
-        """Return what the newest attempt that wrote it noted, None where none did."""
+        """Return the note of the newest attempt that wrote one, None if none did."""
         with self._db.autocommit() as connection:
             found = connection.execute(_READ, {"job_id": job_id, "name": name}).scalar()
         return found if isinstance(found, dict) else None
@@ -40,15 +41,15 @@ class Checkpoints:
     def write(
         self, claim: Claim, name: str, value: Mapping[str, Any], *, is_open: bool = False
     ) -> None:
-        """Note it in one statement, which counts only while the claim does.
+        """Write a note in one statement, which matches only while the claim is valid.
 
-        What was reached is kept, so the job's failures are counted anew.
+        The progress is stored, so the job's failures are counted from zero.
 
         Args:
-            is_open: something goes on outside which a cancel of the job has to end.
+            is_open: something runs on another server that a cancel of the job must end.
 
         Raises:
-            LeaseLost: the job is another attempt's, or has ended.
+            LeaseLost: another attempt has the job, or it has ended.
             ValueError: it is more than `MOST_BYTES` of JSON.
         """
         body = json.dumps(dict(value))
@@ -63,13 +64,14 @@ class Checkpoints:
             raise LeaseLost(f"attempt {claim.attempt} no longer owns the job")
 
     def ended(self, name: str, engines: list[str]) -> list[OpenCheckpoint]:
-        """Return what still goes on outside for jobs that were canceled, or failed."""
+        """Return what still runs on other servers for jobs that were canceled, or failed."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_ENDED, {"name": name, "engines": engines}).all()
         return [OpenCheckpoint(*row) for row in rows]
 
     def close(self, job_id: UUID, name: str, metrics: Mapping[str, Any]) -> None:
-        """Note that nothing goes on outside any more for a job that has ended, and its metrics."""
+        """Note that nothing runs on another server any longer for an ended job, and its
+        metrics."""
         values = {"job_id": job_id, "name": name, "metrics": json.dumps(dict(metrics))}
         with self._db.autocommit() as connection:
             connection.execute(_CLOSE, values)
@@ -77,7 +79,7 @@ class Checkpoints:
 
 _READ: Final = text("SELECT value FROM checkpoints WHERE job_id = :job_id AND name = :name")
 
-# The update takes the row's lock and looks again behind it: whoever took the job is seen.
+# The update takes the row's lock and reads again after it, so it sees who has taken the job.
 _WRITE: Final = text("""
 WITH held AS (
     UPDATE jobs SET failures = 0, version = version + 1

@@ -1,7 +1,7 @@
-"""What a transition writes beside its jobs: webhooks, the counts of a batch, the usage of a day.
+"""The rows that a transition writes beside its jobs: webhooks, a batch's counts, a day's usage.
 
-All of it commits with the transition. Locks are taken in one order, so that no two transitions
-wait for each other: jobs, then batches by id, then days.
+All of them commit with the transition. Locks are taken in one order (jobs, then batches by id,
+then days), so that no two transitions wait for each other.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ from shared.webhooks.events import events_of
 def write_consequences(
     connection: Connection, jobs: Sequence[Job], *, first_try: timedelta
 ) -> None:
-    """Write what must happen because these jobs came to be as they are; once for each change."""
+    """Write what must follow from the new states of these jobs; once for each change."""
     for status in {job.status for job in jobs}:
         ids = [job.id for job in jobs if job.status is status]
         _add_deliveries(connection, ids, status, first_try)
@@ -35,7 +35,7 @@ def write_consequences(
 def _add_deliveries(
     connection: Connection, ids: Sequence[UUID], status: Status, first_try: timedelta
 ) -> None:
-    """Say who must hear of it; replays meet the unique key."""
+    """Write deliveries for the receivers; a repeat meets the unique key."""
     events = events_of(status)
     if events:
         values = {"job_ids": list(ids), "events": events, "first_try": first_try}
@@ -43,7 +43,7 @@ def _add_deliveries(
 
 
 def _count_in_batches(connection: Connection, ended: Sequence[Job], first_try: timedelta) -> None:
-    """Raise the counts of the batches; whoever raises one to its total tells of the end."""
+    """Raise the counts of the batches; the transition that reaches the total writes the end."""
     counts = Counter((job.batch_id, job.status) for job in ended if job.batch_id is not None)
     for batch_id in sorted({batch_id for batch_id, _ in counts}):
         values = {str(status): counts[batch_id, status] for status in TERMINAL}
@@ -53,7 +53,7 @@ def _count_in_batches(connection: Connection, ended: Sequence[Job], first_try: t
             connection.execute(enqueue.BATCH_DELIVERIES, told)
 
 
-# Under the row's lock: of two last jobs the second one sees what the first one counted.
+# Under the row's lock, so that of two last jobs the second sees the count of the first.
 COUNT: Final[TextClause] = text("""
 UPDATE batches SET
     succeeded = succeeded + :succeeded, failed = failed + :failed, canceled = canceled + :canceled,

@@ -23,7 +23,7 @@ MAX_METADATA_KEYS: Final = 50
 MAX_MODEL_NAME: Final = 100
 MAX_EVENT_TYPES: Final = 20
 MAX_OUTPUTS: Final = 20
-"""More than there are: one that is named twice counts once."""
+"""More than there are, because one that is named twice counts once."""
 
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=40)]
 MetadataValue = Annotated[str, StringConstraints(max_length=500)]
@@ -31,7 +31,7 @@ Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_META
 
 
 def _checked(headers: Any) -> Any:
-    """Say what is wrong with headers in words of ours: the library's would quote their values."""
+    """Report wrong headers in our own words, because the library's would quote their values."""
     is_text = isinstance(headers, dict) and all(
         isinstance(each, str) for pair in headers.items() for each in pair
     )
@@ -44,9 +44,9 @@ def _checked(headers: Any) -> Any:
 
 
 class Webhook(BaseModel):
-    """Where a job's events go; by default its end only.
+    """The receiver of a job's events; by default it gets only the end.
 
-    `headers` go along with each try, for a receiver that asks for a token or a password. Nothing
+    `headers` are sent with each try, for a receiver that needs a token or a password. Nothing
     shows their values again.
     """
 
@@ -62,7 +62,7 @@ class Webhook(BaseModel):
 
 
 class CreateJob(RequestedParameters):
-    """Everything a client may say about a job besides its picture."""
+    """Everything that a client may say about a job besides its image."""
 
     model: Annotated[str, StringConstraints(max_length=MAX_MODEL_NAME)] | None = None
     priority: Priority = Priority.NORMAL

@@ -1,4 +1,4 @@
-"""When a job will start and end, from what this installation has rendered; no I/O."""
+"""When a job will start and end, computed from clips that ended here; no I/O."""
 
 import heapq
 import statistics
@@ -15,13 +15,14 @@ from shared.jobs.job import Job, QueuePlace
 from shared.lifecycle import Status
 
 ENOUGH: Final = 5
-"""Like jobs that must have ended before they say anything of the next one."""
+"""Similar jobs that must have ended before there is an estimate."""
 
 LIKE: Final = 1.5
-"""Two clips are like where neither is this much more work than the other."""
+"""Two clips are similar if neither is this many times as much work as the other."""
 
 STEPPED: Final = 1000
-"""Jobs ahead whose ends are followed one by one; more of them are divided among the workers."""
+"""Jobs ahead whose ends are followed one by one; if there are more, they are divided among the
+workers."""
 
 
 class Unknown(StrEnum):
@@ -35,7 +36,7 @@ class Unknown(StrEnum):
 
 @dataclass(frozen=True)
 class Rendered:
-    """One clip that was made, and the time from its start to its end."""
+    """One finished clip, and the time from its start to its end."""
 
     seconds: float
     work: int
@@ -44,21 +45,21 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Like:
-    """Clips like one: how many there are, and their median where they are enough."""
+    """Clips similar to one: how many there are, and their median if they are enough."""
 
     count: int
     seconds: float | None
 
 
 def work(parameters: RenderParameters) -> int:
-    """Return how much there is to do, in pixels through all steps."""
+    """Return the amount of work, in pixels through all steps."""
     pixels = parameters.width * parameters.height
     return pixels * parameters.num_frames * parameters.num_inference_steps
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds from now; what is not known is None, and `unknown` says why."""
+    """Seconds from now; an unknown value is None, and `unknown` says why."""
 
     start_seconds: float | None = None
     render_seconds: float | None = None
@@ -86,9 +87,9 @@ class EngineQueue:
     """One engine's queue at one moment.
 
     `marks` are places in the queue, (claim_at, jobs up to and with it), rising: each of the first,
-    and every so many after those. `running_left` has the seconds that each running job has still
-    to go, None where that is not known. `judged` ended jobs had an estimate when they were made,
-    and for `right` of them it was right.
+    and then one for every so many jobs. `running_left` has the remaining seconds of each running
+    job, None if they are not known. `judged` ended jobs had an estimate when they were made, and
+    for `right` of them it was right.
     """
 
     engine: str
@@ -105,7 +106,7 @@ class EngineQueue:
 
     @cached_property
     def render_seconds(self) -> float | None:
-        """What a clip of this engine took of late, whatever its size."""
+        """The time of recent clips of this engine, of any size."""
         if not self.rendered:
             return None
         return statistics.median(one.seconds for one in self.rendered)
@@ -116,7 +117,7 @@ class EngineQueue:
         return self.marks[before - 1][1] if before else 0
 
     def start_seconds(self, ahead: int) -> float | None:
-        """Return when a job starts that has so many ahead; None where nothing is known."""
+        """Return when a job starts that has so many jobs ahead; None if nothing is known."""
         usual = self.render_seconds
         if self.is_paused or not self.workers:
             return None
@@ -133,7 +134,7 @@ class EngineQueue:
         return slots[0]
 
     def like(self, parameters: RenderParameters) -> Like:
-        """Return how many clips like this one ended here, and what they took."""
+        """Return how many similar clips ended here, and their times."""
         asked, quality = work(parameters), parameters.quality
         known = self._like.get((asked, quality))
         if known is None:
@@ -149,7 +150,7 @@ class EngineQueue:
 
     @cached_property
     def _like(self) -> dict[tuple[int, str], Like]:
-        """What was looked for on this board: many ask for jobs of one kind."""
+        """The searches on this board so far, because many callers ask about jobs of one kind."""
         return {}
 
     def estimate(self, parameters: RenderParameters, *, ahead: int | None = None) -> Estimate:
@@ -177,11 +178,11 @@ class QueueBoard:
         return self.engines.get(name) or EngineQueue(engine=name)
 
     def aged(self, age: timedelta) -> Self:
-        """Return the board as so old: its times are counted from now."""
+        """Return the board at this age: its times are counted from now."""
         return replace(self, at=self.at + age)
 
     def place(self, job: Job) -> QueuePlace | None:
-        """Return where a queued job stands; None once it runs or has ended."""
+        """Return the place of a queued job; None once it runs or has ended."""
         if job.status is not Status.QUEUED:
             return None
         queue = self.engine(job.engine)
@@ -221,5 +222,5 @@ class QueueBoard:
 
 
 def _whole(seconds: float) -> timedelta:
-    """Return the time in whole seconds: it is not known better than that."""
+    """Return the time in whole seconds, because it is not known more exactly."""
     return timedelta(seconds=round(seconds))

@@ -1,4 +1,4 @@
-"""What files a job has, or why it has none."""
+"""Which files a job has, or why it has none."""
 
 from shared.errors import Gone, JobNotReady, JobTerminal, NotFound
 from shared.jobs.job import Artifact, Job, Variant
@@ -6,39 +6,39 @@ from shared.lifecycle import Status
 
 
 def check_kept(job: Job) -> None:
-    """Raise Gone where a job's files are over."""
+    """Raise Gone if a job's files have expired."""
     if job.expired_at is not None:
-        raise Gone("the job's files were kept until their time was over; a new job makes others")
+        raise Gone("the job's files have expired; submit a new job to make the clip again")
 
 
 def finished_file(job: Job, variant: Variant) -> Artifact:
     """Return a finished job's file as it is stored.
 
     Raises:
-        NotFound: it was not asked for such a file.
-        JobNotReady, JobTerminal: there is no result yet, or there will be none.
-        Gone: the files' time is over.
+        NotFound: the job was not asked for such a file.
+        JobNotReady, JobTerminal: there is no result yet, or there will be no result.
+        Gone: the files have expired.
     """
     check_kept(job)
     return _artifact(job, variant)
 
 
 def check_previewed(job: Job) -> None:
-    """Raise where a job has no preview: it has ended, or has shown none yet.
+    """Raise if a job has no preview: it has ended, or has shown none yet.
 
     Raises:
-        Gone, JobNotReady: as the job stands.
+        Gone, JobNotReady: by the job's status.
     """
     if job.is_terminal:
-        raise Gone("a job's previews are over when it has ended; see the job for its files")
+        raise Gone("a job that has ended has no preview; the job lists its files")
     if job.status is not Status.RUNNING or job.preview_step is None:
         raise no_preview_yet()
 
 
 def no_preview_yet() -> JobNotReady:
     return JobNotReady(
-        "there is no preview: one comes after some steps, if the job's model makes them, and is"
-        " kept for minutes; the job's preview_url says when"
+        "there is no preview now: if the job's model makes previews, one comes after some steps"
+        " and is kept for minutes; the job's preview_url says when"
     )
 
 

@@ -1,12 +1,15 @@
-"""A job's head: whose it is, and what tells whether its row is still the one that was read."""
+"""A job's head: its owner, and a stamp that tells whether its row is unchanged since it was
+read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Final
 from uuid import UUID
 
-from shared.jobs.listing import WALK
+from shared.db import PATIENCE_SECONDS
+from shared.jobs.listing import walk
 from shared.lifecycle import Status
 from shared.loop_reads import LoopReads
 from shared.owners import LINK_EPOCH
@@ -14,8 +17,8 @@ from shared.owners import LINK_EPOCH
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`stamp` is another after each change of the row or of its owner's links, and after a
-    reconnect: the server that answers then may have another past."""
+    """`stamp` differs after each change of the row or of its owner's links, and after a reconnect,
+    because another server that answers then may have another past."""
 
     owner_id: str
     is_deleted: bool
@@ -25,15 +28,20 @@ class Head:
 class JobHeads:
     """Reads heads on the event loop: those of given jobs, and those of a first page."""
 
-    def __init__(self, url: str, *, deadline: timedelta, name: str) -> None:
-        self._given = LoopReads(url, _GIVEN, deadline=deadline, name=name)
-        self._newest = LoopReads(url, _NEWEST, deadline=deadline, name=name)
+    def __init__(
+        self, url: str, *, deadline: timedelta, name: str, patience_seconds: int = PATIENCE_SECONDS
+    ) -> None:
+        reads = partial(
+            LoopReads, url, deadline=deadline, name=name, patience_seconds=patience_seconds
+        )
+        self._given = reads(_GIVEN)
+        self._newest = reads(_NEWEST)
 
     async def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Head]:
-        """Return the heads of these jobs, whoever owns them, of deleted ones too.
+        """Return the heads of these jobs, of any owner, also of deleted jobs.
 
         Raises:
-            DatabaseUnavailable: Postgres did not tell in time.
+            DatabaseUnavailable: Postgres did not answer in time.
         """
         asked = {str(job_id): job_id for job_id in job_ids}
         rows = await self._given.values(f"{{{','.join(asked)}}}")
@@ -59,7 +67,7 @@ class JobHeads:
 
 
 # `version` alone would miss what the keeper writes; `xmin` and `ctid` change with each update.
-# In one column, since each costs as much as the whole row does.
+# In one column, because each column costs as much as the whole row.
 _HEAD: Final = (
     f"concat_ws(' ', id, owner_id, deleted_at IS NOT NULL, version, xmin, ctid, {LINK_EPOCH})"
 )
@@ -67,9 +75,10 @@ _HEAD: Final = (
 _GIVEN: Final = f"SELECT {_HEAD} FROM jobs WHERE id = ANY($1::uuid[])"  # noqa: S608 (constants)
 
 _WALK: Final = (
-    WALK.format(columns="id", order="DESC", engine="", after="", limit="$2::int")
+    walk("owner_id, status, id", "$1::uuid, one.name", order="DESC", limit="$2::int")
     .replace(":statuses", f"'{{{','.join(Status)}}}'")
-    .replace(":owner_id", "$1::uuid")
+    .replace(":low", "'00000000-0000-0000-0000-000000000000'")
+    .replace(":high", "'ffffffff-ffff-ffff-ffff-ffffffffffff'")
 )
 _NEWEST: Final = f"""
 SELECT {_HEAD} FROM jobs WHERE id = ANY(ARRAY({_WALK})) ORDER BY id DESC

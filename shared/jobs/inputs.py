@@ -1,4 +1,4 @@
-"""What a job was given: its pictures and sounds, each one row of the table `inputs`."""
+"""The inputs of a job: its images and sounds, each one row of the table `inputs`."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -19,7 +19,7 @@ class InputKind(StrEnum):
 
 
 class Input(BaseModel):
-    """One input as it is stored; sides in pixels, None where the kind has none.
+    """One input as it is stored; sides in pixels, None if its kind has no sides.
 
     `name` is unique within its job: `image` for the first, `last_frame`, `keyframe_N`.
     """
@@ -40,12 +40,12 @@ class Input(BaseModel):
 
 
 def keyframe_name(frame: int) -> str:
-    """Return the name of the input that frame `frame` of the clip is to show."""
+    """Return the name of the input for frame `frame` of the clip."""
     return f"keyframe_{frame}"
 
 
 def read_inputs(rows: Sequence[Any]) -> tuple[Input, ...]:
-    """Return what `INPUTS` of `sql.py` selected."""
+    """Return the inputs that `INPUTS` of `sql.py` selected."""
     return _ROWS.validate_python(rows)
 
 

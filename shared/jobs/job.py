@@ -28,7 +28,8 @@ class Priority(StrEnum):
 
 
 class Variant(StrEnum):
-    """The files a job can have; a preview is there while it is rendered, and in no storage."""
+    """The files that a job can have; a preview exists only during the render, and not in the
+    storage."""
 
     VIDEO = "video"
     POSTER = "poster"
@@ -39,7 +40,7 @@ class Variant(StrEnum):
 
 
 class FileFacts(BaseModel):
-    """What is known of a finished job's file; sizes in pixels, what does not apply is None."""
+    """The facts about a finished job's file; sizes in pixels, None for what does not apply."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +63,7 @@ class Artifact(FileFacts):
 
 
 class Result(BaseModel):
-    """What a succeeded job left in storage; `ai_generated` is the engine's word on itself."""
+    """What a succeeded job stored; `ai_generated` is what the engine declares about itself."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,7 +75,7 @@ class Result(BaseModel):
 class Job:
     """One job at one `version`; times are aware UTC from Postgres' clock.
 
-    `inputs` is filled in where a statement selects them: for a worker that claims the job.
+    `inputs` is filled in by statements that select them, as for a worker that claims the job.
     """
 
     id: UUID
@@ -127,7 +128,7 @@ class Job:
     deleted_at: datetime | None
     inputs: tuple[Input, ...] = ()
     link_epoch: int | None = None
-    """The number of its owner's links; None where a row was read without it."""
+    """The number of its owner's links; None if the row was read without it."""
 
     @classmethod
     def from_row(cls, row: RowMapping) -> Self:
@@ -164,14 +165,14 @@ class Job:
 
 
 _APART: Final = {"inputs", "link_epoch"}
-"""What is read by joins, where it is wanted."""
+"""Columns that are read by joins, only if they are needed."""
 
 _COLUMNS: Final = tuple(field.name for field in fields(Job) if field.name not in _APART)
 
 
 @dataclass(frozen=True)
 class QueuePlace:
-    """Where a queued job stands among its engine's; position 1 is next."""
+    """The place of a queued job among its engine's jobs; position 1 is next."""
 
     position: int
     eta_seconds: float | None

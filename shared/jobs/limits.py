@@ -1,4 +1,4 @@
-"""What an owner may have waiting and ask for in a day, and why a submit was refused."""
+"""The limits of an owner's waiting jobs and daily use, and why a submit was refused."""
 
 from dataclasses import dataclass
 
@@ -13,17 +13,21 @@ RETRY_SECONDS = 30
 
 @dataclass(frozen=True)
 class Limits:
-    """None is no limit; `daily_seconds` are of clips, a UTC day, as is what may be paid."""
+    """None means no limit; `daily_seconds` are of clips in a UTC day, and so is the money.
+
+    `max_running` is for owners whose key has no such cap of its own.
+    """
 
     max_queued: int
     daily_seconds: int | None
     paid_micros: int | None = None
+    max_running: int | None = None
 
 
 def refusal(
     connection: Connection, new: NewJob, limits: Limits, *, of_batch: int | None = None
 ) -> AppError:
-    """Return why SUBMIT made no row of a job that is new."""
+    """Return why SUBMIT wrote no row for a new job."""
     daily = limits.daily_seconds
     if daily is not None:
         row = connection.execute(USED_TODAY, {"owner_id": new.owner_id}).mappings().one()
@@ -74,6 +78,6 @@ def _no_money_left(price: int, limit: int, today: Today) -> AppError:
 
 
 def dollars(micros: int) -> str:
-    """Return millionths as people write them, at least with two places."""
+    """Return millionths as people write dollars, with at least two places."""
     whole, parts = f"{micros / 1_000_000:.6f}".rstrip("0").split(".")
     return f"{whole}.{parts:0<2} USD"

@@ -1,9 +1,9 @@
-"""Links to files of a job, and to a batch's zip, that work alone: signed, and good for a time.
+"""Links to a job's files and to a batch's zip that need no key: signed, and valid for a time.
 
-A link's `link` parameter is `{expires}.{epoch}.{signature}`: Unix seconds, the number of its
-owner's links that rotation and revocation of a key raise, and an HMAC-SHA256 over both, the job
-and the variant. So a link opens one file, and nothing in it says whose it is. A batch's zip has
-the batch's id in place of a job's, and a variant that no job has.
+A link's `link` parameter is `{expires}.{epoch}.{signature}`: Unix seconds; the number of its
+owner's links, which rotation and revocation of a key raise; and an HMAC-SHA256 over both, the job
+and the variant. So a link opens one file, and does not show the owner. For a batch's zip, the
+batch's id replaces the job's, with a variant that no job has.
 """
 
 import base64
@@ -27,15 +27,15 @@ ZIP: Final = "batch.zip"
 """The variant of links to a batch's zip."""
 
 SHARES: Final = 24
-"""Ends of links are rounded up to a 24th of their life, an hour of a day: until then everybody is
-given the same link, and what keeps a file under its address finds it there."""
+"""Ends of links are rounded up to a 24th of their life, an hour of a day. Until then everybody
+gets the same link, so caches that store a file by its address find it."""
 
 _LINK: Final = re.compile(r"([1-9][0-9]{0,11})\.(0|[1-9][0-9]{0,17})\.([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SignedLink:
-    """A link whose signature is ours; whether its owner still lets it work, its row says.
+    """A link whose signature is ours; its row says whether its owner's links still work.
 
     `id` is a job's, or a batch's where the variant is ZIP.
     """
@@ -50,7 +50,8 @@ class SignedLink:
 
 
 class Links:
-    """Makes links to files and reads them; the first key signs, and each is believed."""
+    """Makes links to files and reads them; the first key signs, and links of each key are
+    accepted."""
 
     def __init__(self, keys: Sequence[bytes], *, lives: timedelta) -> None:
         self._keys = tuple(keys)
@@ -62,10 +63,10 @@ class Links:
         return math.ceil((now.timestamp() + self._seconds) / share) * share
 
     def path(self, job: Job, variant: Variant, *, now: datetime) -> str:
-        """Return where a file of the job is fetched, without a host.
+        """Return the address of a file of the job, without a host.
 
         Args:
-            now: aware; the same link comes of each time within a share of its life.
+            now: aware; all times within a share of its life give the same link.
         """
         if job.link_epoch is None:
             raise ValueError("the job was read without its owner's link_epoch")
@@ -73,14 +74,14 @@ class Links:
         return f"/v1/jobs/{public_id(job.id)}/content?variant={variant}&link={signed}"
 
     def zip_path(self, batch: Batch, *, now: datetime) -> str:
-        """Return where the zip of a batch is fetched, without a host."""
+        """Return the address of the zip of a batch, without a host."""
         if batch.link_epoch is None:
             raise ValueError("the batch was read without its owner's link_epoch")
         signed = self._sign(batch.id, ZIP, batch.link_epoch, now)
         return f"/v1/batches/{batch.public_id}/content?link={signed}"
 
     def read(self, text: str, *, id: UUID, variant: str) -> SignedLink | None:
-        """Return the link to this file that the parameter makes, or None where we made none."""
+        """Return the link to this file in the parameter, or None if we did not make it."""
         match = _LINK.fullmatch(text)
         if match is None:
             return None

@@ -1,4 +1,4 @@
-"""What a submit writes."""
+"""The values that a submit writes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,13 +15,13 @@ from shared.jobs.job import Priority
 
 @dataclass(frozen=True, kw_only=True)
 class NewJob:
-    """Everything a submit writes; its inputs are stored under their keys already.
+    """Everything that a submit writes; its inputs are stored under their keys already.
 
-    The `image_…` fields are the first input's, which polls show. `more_inputs` is what the job has
-    beside its image, `needs` what a worker must honour. `gpu_bytes` is what the clip needs of a
-    card: a worker with less does not claim it. `price_micros` is what a paid provider takes for
-    it, in millionths of a dollar. `webhook_headers` are sealed.
-    `expected_seconds` is when it should have ended, as its client could know.
+    The `image_…` fields are those of the first input, which polls show. `more_inputs` has the
+    inputs beside the image, `needs` what a worker must honour. `gpu_bytes` is the GPU memory that
+    the clip needs: a worker with less does not claim it. `price_micros` is a paid provider's price
+    for it, in millionths of a dollar. `webhook_headers` are sealed. `expected_seconds` is the
+    estimate of its end that its client could have asked for.
     """
 
     id: UUID
@@ -56,7 +56,8 @@ class NewJob:
 
     @property
     def clip_ms(self) -> int:
-        """What the clip takes of a key's daily limit, as `usage.CLIP_MS` reads it off the row."""
+        """What the clip takes from a key's daily limit, as `usage.CLIP_MS` computes it from the
+        row."""
         return -(-self.parameters.num_frames * 1000 // self.parameters.fps)
 
     @property
@@ -67,7 +68,7 @@ class NewJob:
         return (first, *self.more_inputs)
 
     def values(self, max_queued: int) -> dict[str, Any]:
-        """Return what `statements.SUBMIT` binds, for an owner who may have so many waiting."""
+        """Return the values that `sql.SUBMIT` binds, for an owner with these limits."""
         return {
             **vars(self),
             "parameters": self.parameters.model_dump_json(),

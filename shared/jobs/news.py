@@ -1,7 +1,7 @@
-"""What has happened to owners' jobs lately, for whoever follows them.
+"""Recent changes of owners' jobs, for clients that follow them.
 
-A transaction commits after the time it writes. So every question goes back a `MARGIN` further
-than the last answer: what could not be seen then is found now, and some is found again.
+A transaction commits after the time that it writes. So every read begins a `MARGIN` before the
+last one: it finds what was not visible then, and finds some changes again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ MARGIN: Final = timedelta(seconds=60)
 """Longer than any transaction lives (shared/db.py ends each within seconds)."""
 
 NEWEST: Final = 50
-"""So many of an owner's newest jobs are looked at, for those that were just made."""
+"""The newest jobs of an owner that are looked at, to find those that were just made."""
 
 LINKED: Final = (
     "SELECT *, coalesce((SELECT link_epoch FROM owners WHERE owners.id = :owner_id), 0)"
     " AS link_epoch FROM jobs"
 )
-"""Jobs of one owner, with the number that their links carry: looked up once for all of them."""
+"""Jobs of one owner, with the number that their links carry: read once for all of them."""
 
 _FIRST: Final = UUID(int=0)
 
@@ -42,40 +42,43 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look found, and the database's time before it began."""
+    """The result of one look, and the database's time before it began."""
 
     at: datetime
     sightings: Sequence[Sighting]
 
     @property
     def complete_until(self) -> datetime:
-        """Until when nothing that ended or was deleted can have escaped this look."""
+        """The time up to which no end and no delete can be missing from this look."""
         return self.at - MARGIN
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far a reading by time has come."""
+    """How far a read by time has come."""
 
     at: datetime
     job_id: UUID = _FIRST
 
 
 class JobNews:
-    """Reads for those who follow owners; each goes along an index, and by pages."""
+    """Reads for followers; each read uses an index, page by page."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, newest: int = NEWEST) -> None:
         self._db = db
+        self._newest = newest
 
     def complete_until(self) -> datetime:
-        """Return a time before which everything that ended can be seen from now on."""
+        """Return a time before which every end is visible to reads from now on."""
         with self._db.autocommit() as connection:
             at: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return at - MARGIN
 
     def look(self, since: Mapping[UUID, datetime]) -> Look:
-        """Find what runs, was just made, and ended or was deleted since, for each owner."""
-        values = {"owners": list(since), "since": list(since.values()), "newest": NEWEST}
+        """Find the jobs of each owner that run, were just made, and ended or were deleted
+        since."""
+        owners, times = list(since), list(since.values())
+        values = {"owners": owners, "since": times, "newest": self._newest}
         with self._db.autocommit() as connection:
             at = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
             rows = connection.execute(_LOOK, values)

@@ -1,4 +1,4 @@
-"""Engines whose jobs wait until an admin resumes them; what runs already goes on to its end."""
+"""Engines whose jobs wait until an admin resumes them; running jobs continue to their end."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +18,7 @@ NOT_PAUSED: Final = """
 
 @dataclass(frozen=True, kw_only=True)
 class Pause:
-    """A pause of one engine, or of the whole queue where `engine` is EVERY_ENGINE."""
+    """A pause of one engine, or of the whole queue if `engine` is EVERY_ENGINE."""
 
     engine: str
     reason: str | None
@@ -26,7 +26,7 @@ class Pause:
 
 
 class Pauses:
-    """The pauses as rows: they hold whichever process claims, and outlive all of them."""
+    """The pauses as rows: they apply to every process that claims, and outlive all processes."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -37,7 +37,7 @@ class Pauses:
             return [Pause(**row) for row in connection.execute(_ALL).mappings()]
 
     def pause(self, engine: str, *, reason: str | None) -> None:
-        """Keep jobs from starting; one that is paused already gets the new reason."""
+        """Keep jobs from starting; a second pause of the same engine changes the reason."""
         with self._db.autocommit() as connection:
             connection.execute(_PAUSE, {"engine": engine, "reason": reason})
 

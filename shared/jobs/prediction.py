@@ -1,4 +1,4 @@
-"""A job as Replicate's clients see it, and as their webhooks bring it: our own view, renamed."""
+"""A job as Replicate's clients and webhooks see it: our own view with other names."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,7 +12,7 @@ from shared.lifecycle import Status
 from shared.webhooks.events import TERMINAL_EVENTS, EventType
 
 SOURCE: Final = "replicate"
-"""Of jobs that came in by this way: their own webhook brings this view."""
+"""The source of jobs that came by this protocol: their own webhook sends this view."""
 
 OWNER: Final = "stillreel"
 PREFIX: Final = "/compat/replicate/v1"
@@ -32,8 +32,8 @@ EVENTS: Final[Mapping[str, tuple[EventType, ...]]] = {
     "logs": ("job.started", *TERMINAL_EVENTS),
     "completed": TERMINAL_EVENTS,
 }
-"""What each of Replicate's events is here: a clip's one output comes when it has succeeded, and
-its log is sent with its first line and its last."""
+"""Our events for each of Replicate's: the one output of a clip comes when it has succeeded, and
+its log is sent at the start and at the end."""
 
 
 class Prediction(BaseModel):
@@ -65,7 +65,7 @@ def prediction(job: Job, view: JobView, *, base_url: str) -> Prediction:
     """Return a job's view in Replicate's shape.
 
     Args:
-        base_url: where links begin, as in the view.
+        base_url: the beginning of links, as in the view.
     """
     here = f"{base_url}{PREFIX}/predictions/{view.id}"
     return Prediction(

@@ -1,7 +1,7 @@
-"""Pictures of unfinished clips in Redis: seen for minutes, missed by nobody.
+"""Previews of unfinished clips in Redis: they exist for minutes, and nothing depends on them.
 
-They are never in Postgres or in the storage. A Redis that is away, frozen, full or wiped costs
-the pictures alone; what lies there is trusted by nobody.
+They are never in Postgres or in the storage. If Redis is away, frozen, full or wiped, only
+previews are lost. Nothing trusts the content of Redis.
 """
 
 import time
@@ -15,10 +15,10 @@ import structlog
 from shared.bell import MUTE, SOCKET_SECONDS, client
 
 LIVES: Final = timedelta(minutes=15)
-"""A render that shows no step for so long has stalled."""
+"""A render that shows no step for this long has stalled."""
 
 MOST_BYTES: Final = 64 * 1024
-"""A picture of 256 x 256 pixels takes 3 to 20 kB."""
+"""A preview of 256 x 256 pixels takes 3 to 20 kB."""
 
 CONTENT_TYPE: Final = "image/webp"
 
@@ -26,15 +26,15 @@ _log = structlog.get_logger(__name__)
 
 
 class PreviewStore:
-    """The newest preview of each attempt; after a failure nothing is tried for `MUTE`."""
+    """The newest preview of each attempt; after a failure no call is made for `MUTE`."""
 
-    def __init__(self, redis_url: str, *, socket_seconds: float | None = None) -> None:
+    def __init__(self, redis_url: str, *, socket_seconds: float = SOCKET_SECONDS) -> None:
         """By default Redis has as long as for a bell; a worker's lease thread has more time."""
-        self._redis = client(redis_url, socket_seconds=socket_seconds or SOCKET_SECONDS)
+        self._redis = client(redis_url, socket_seconds=socket_seconds)
         self._muted_until = 0.0
 
     def put(self, job_id: UUID, attempt: int, body: bytes) -> bool:
-        """Keep a WebP picture for a while; say whether it is there."""
+        """Store a WebP image for a while; return whether it is stored."""
         if len(body) > MOST_BYTES or self._is_muted:
             return False
         try:
@@ -45,7 +45,7 @@ class PreviewStore:
         return True
 
     def get(self, job_id: UUID, attempt: int) -> bytes | None:
-        """Return the picture, or None where there is none, or something else in its place."""
+        """Return the image, or None if there is none, or something else in its place."""
         if self._is_muted:
             return None
         try:
@@ -59,7 +59,7 @@ class PreviewStore:
         return body if _is_webp(body) else None
 
     def drop(self, job_id: UUID, attempt: int) -> None:
-        """Forget the picture; one that cannot be dropped ends with its time."""
+        """Delete the preview; if that fails, it expires."""
         if self._is_muted:
             return
         try:

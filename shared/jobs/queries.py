@@ -7,27 +7,27 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, literal_column, select, text
 
+from shared.access_errors import LinkExpired
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
-from shared.errors import LinkExpired
 from shared.jobs import sql
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, no_such_job
 from shared.jobs.links import EXPIRED, SignedLink
-from shared.jobs.listing import Filter, JobPage, read_page
+from shared.jobs.listing import SEARCHED, Filter, JobPage, read_page
 from shared.owners import LINK_EPOCH
 from shared.paging import Cut
-from shared.tables import jobs
+from shared.tables.jobs import jobs
 
 RENDER_SAMPLE: Final = 20
-"""How many recent renders the estimate of the next one rests on."""
+"""The number of recent renders that the estimate of the next one uses."""
 LOOKED_AT: Final = 500
-"""Among so many that ended last: where none of them succeeded there is no estimate."""
+"""The newest ended jobs that are searched: if none of them succeeded, there is no estimate."""
 
 
 @dataclass(frozen=True)
 class QueueState:
-    """One engine's queue: lengths, the oldest wait and what a render takes, in seconds."""
+    """One engine's queue: lengths, the longest wait and the time of a render, in seconds."""
 
     engine: str
     queued: int
@@ -38,7 +38,7 @@ class QueueState:
 
     @property
     def wait_seconds(self) -> float | None:
-        """What a job submitted now would wait, or None where nothing is known yet."""
+        """The expected wait of a job submitted now, or None if nothing is known yet."""
         if self.render_seconds is None or self.workers == 0:
             return None
         ahead = max(0, self.queued + self.running - self.workers + 1)
@@ -46,10 +46,12 @@ class QueueState:
 
 
 class JobQueries:
-    """Everything that reads jobs; it never writes."""
+    """All reads of jobs; it never writes."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, *, searched: int = SEARCHED) -> None:
+        """`searched` is how many of an owner's newest jobs a search reads."""
         self._db = db
+        self._searched = searched
 
     def get(self, job_id: UUID, *, owner_id: UUID) -> Job:
         """Return an owner's job.
@@ -64,11 +66,11 @@ class JobQueries:
         )
 
     def behind(self, link: SignedLink) -> Job:
-        """Return the job that a link leads to, whoever asks.
+        """Return the job of a link, whoever the caller is.
 
         Raises:
-            NotFound: it was deleted.
-            LinkExpired: its owner's links were ended after this one was made.
+            NotFound: the job was deleted.
+            LinkExpired: its owner's links were ended after this link was made.
         """
         job = self._one(_LINKED.where(jobs.c.id == link.id, jobs.c.deleted_at.is_(None)))
         if job.link_epoch != link.epoch:
@@ -83,19 +85,19 @@ class JobQueries:
         return Job.from_row(row)
 
     def many(self, job_ids: Sequence[UUID]) -> dict[UUID, Job]:
-        """Return these jobs as they stand, whoever owns them, deleted ones too."""
+        """Return these jobs as they are, of any owner, also deleted ones."""
         with self._db.autocommit() as connection:
             rows = connection.execute(_LINKED.where(jobs.c.id == func.any(list(job_ids))))
             return {row["id"]: Job.from_row(row) for row in rows.mappings()}
 
     def inputs(self, job: Job) -> tuple[Input, ...]:
-        """Return what a job was given, its image among them."""
+        """Return the inputs of a job, including its image."""
         with self._db.autocommit() as connection:
             rows = connection.execute(sql.INPUTS_OF, {"id": job.id}).scalar()
         return job.inputs_in(rows or ())
 
     def sealed_headers(self, job: Job) -> str | None:
-        """Return the headers of a job's own webhook as they are kept."""
+        """Return the headers of a job's own webhook in their stored form."""
         statement = select(jobs.c.webhook_headers).where(jobs.c.id == job.id)
         with self._db.autocommit() as connection:
             sealed: str | None = connection.execute(statement).scalar()
@@ -116,7 +118,7 @@ class JobQueries:
             InvalidRequest: `after` is not a job of this owner.
         """
         with self._db.autocommit() as connection:
-            return read_page(connection, owner_id, narrow, cut)
+            return read_page(connection, owner_id, narrow, cut, searched=self._searched)
 
     def queue(self, engine: str) -> QueueState:
         """Return the state of one engine's queue."""
@@ -133,7 +135,7 @@ class JobQueries:
             return QueueState(engine=engine, **row.one())
 
     def live_counts(self) -> list[tuple[str, str, int]]:
-        """Return (status, engine, jobs) of those that wait or run, for the metrics."""
+        """Return (status, engine, jobs) of the jobs that wait or run, for the metrics."""
         with self._db.autocommit() as connection:
             return [(row[0], row[1], row[2]) for row in connection.execute(_LIVE)]
 
@@ -153,13 +155,14 @@ SELECT
     (SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (
         SELECT extract(epoch FROM finished_at - started_at)::float8 AS seconds FROM (
             SELECT finished_at, started_at, status FROM jobs
-            WHERE finished_at IS NOT NULL AND engine = :engine
-            ORDER BY finished_at DESC LIMIT :looked_at) AS newest
+            WHERE finished_at IS NOT NULL AND (engine, finished_at) > (:engine, '-infinity')
+                AND (engine, finished_at) < (:engine, 'infinity')
+            ORDER BY engine DESC, finished_at DESC LIMIT :looked_at) AS newest
         WHERE status = 'succeeded'
         ORDER BY finished_at DESC LIMIT :sample) AS recent) AS render_seconds
 """)
 
-# Two statements in one, so that each goes by its own small index.
+# Two statements in one, so that each uses its own small index.
 _LIVE: Final = text("""
 SELECT status, engine, count(*) FROM jobs WHERE status = 'queued' GROUP BY status, engine
 UNION ALL

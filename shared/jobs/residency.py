@@ -1,4 +1,4 @@
-"""Which model holds a worker's card: its jobs come first, until one of another has waited long."""
+"""Which model has a worker's card: its jobs come first, until a job of another has waited long."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,14 +6,16 @@ from datetime import timedelta
 from typing import Any, Final
 
 PATIENCE: Final = timedelta(seconds=60)
-"""A swap costs the load of a model, tens of seconds: a job waits so long for another's place."""
+"""A swap costs the load of a model, tens of seconds, so a job waits this long before it causes
+one."""
 
 
 @dataclass(frozen=True)
 class Residency:
-    """The model on a worker's card, how long it is there, and those that would take its place.
+    """The model on a worker's card, how long it has been there, and the engines that would replace
+    it.
 
-    Engines that need no card are none of `others`: nothing is unloaded for them.
+    Engines that need no card are not in `others`, because nothing is unloaded for them.
     """
 
     engine: str
@@ -29,7 +31,7 @@ def claim_values(residency: Residency | None) -> Mapping[str, Any]:
         "resident": residency.engine,
         "others": list(residency.others),
         "patience": PATIENCE,
-        # Else two crowded queues would swap with every job: each model stays a while.
+        # Otherwise two full queues would swap with every job: each model stays for a while.
         "may_swap": residency.lasting >= PATIENCE,
     }
 
@@ -40,4 +42,4 @@ SWAP_RANK: Final = """
          WHEN bool_or(head.engine = CAST(:resident AS text)) OVER () THEN 2
          ELSE 1 END
 """
-"""Of the first job of each engine: 0 has waited long enough, 2 waits for the resident model."""
+"""For the first job of each engine: 0 has waited long enough, 2 is of the resident model."""

@@ -1,10 +1,12 @@
-"""The SQL of each transition, its guard taken from TRANSITIONS; `transitions.py` runs it."""
+"""The SQL of each transition, with its guard from TRANSITIONS; `transitions.py` runs it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import TextClause, text
 
-from shared.jobs.fairness import CAP, NOT_FULL, PLACE
+from shared.jobs import fairness
+from shared.jobs.fairness import PLACE
 from shared.jobs.pauses import NOT_PAUSED
 from shared.jobs.residency import SWAP_RANK
 from shared.jobs.usage import HAS_MONEY_LEFT, HAS_SECONDS_LEFT, RESERVE
@@ -39,12 +41,12 @@ def _transition(event: Event, assignments: str, where: str, returning: str = "*"
 _FENCE: Final = "id = :id AND attempt = :attempt"
 _ERROR: Final = "error_code = :code, error_message = :message, error_retryable = :retryable"
 
-# One owner's submits and claims stand in line, so that turns and caps are exact.
+# Submits and claims of one owner wait for each other, so that turns and caps are exact.
 LINE_UP: Final = text("SELECT pg_advisory_xact_lock(:line, hashtext(CAST(:owner_id AS text)))")
 SUBMITS: Final = 7_860_003
 CLAIMS: Final = 7_860_004
 
-# Oldest first does not matter; the order of names is the same each time.
+# They need not be in order of age; the order of names is the same each time.
 INPUTS: Final = (
     "coalesce((SELECT jsonb_agg(to_jsonb(i) ORDER BY i.name) FROM inputs i"
     " WHERE i.job_id = jobs.id), '[]')"
@@ -93,32 +95,41 @@ RETURNING *, {BATCH_LINK_EPOCH} AS link_epoch
 """)
 
 _MAY_START: Final = (
-    f"status = 'queued' AND {NOT_FULL}"
-    " AND due_at <= clock_timestamp()"
+    "due_at <= clock_timestamp()"
     " AND (queue_deadline IS NULL OR queue_deadline > clock_timestamp())"
-    # What its engine's spec, as this worker has it, honours.
+    # The fields that its engine's spec, as this worker has it, honours.
     " AND (needs = '{}' OR needs <@ ARRAY("
     "SELECT jsonb_array_elements_text(CAST(:honours AS jsonb) -> engine)))"
-    # A card of unknown size takes all.
+    # A card of unknown size takes all jobs.
     " AND (gpu_bytes IS NULL OR coalesce(gpu_bytes <= CAST(:card_bytes AS bigint), true))"
 )
 
-CLAIM: Final = _transition(
-    Event.CLAIM,
-    "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
-    " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
-    # The engines in the order of their first jobs, then the first free job of one: each is a
-    # short walk along the index, where all engines at once would be a sort of the whole queue.
-    "id = (SELECT best.id FROM ("
-    "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
-    " CROSS JOIN LATERAL ("
-    f"SELECT engine, claim_at, due_at FROM jobs WHERE jobs.engine = one.name AND {_MAY_START}"
-    f" ORDER BY claim_at LIMIT 1) AS head WHERE {NOT_PAUSED}"
-    f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
-    f" CROSS JOIN LATERAL (SELECT id FROM jobs WHERE jobs.engine = first.engine AND {_MAY_START}"
-    " ORDER BY claim_at LIMIT 1 FOR UPDATE SKIP LOCKED) AS best LIMIT 1)",
-    f"*, {CAP} AS cap, {INPUTS} AS inputs",
-)
+IS_SOMEBODY_FULL: Final = text(fairness.IS_SOMEBODY_FULL)
+
+
+def _claim(first_of: Callable[..., str]) -> TextClause:
+    """Return the statement that takes the best job.
+
+    The engines in the order of their first jobs, then the first free job of one: each is a short
+    walk along an index, where all engines at once would be a sort of the whole queue.
+    """
+    taken = first_of("first.engine", _MAY_START, locked="FOR UPDATE SKIP LOCKED")
+    return _transition(
+        Event.CLAIM,
+        "attempt = attempt + 1, worker = :worker, lease_until = clock_timestamp() + :lease,"
+        " started_at = clock_timestamp(), stage = 'loading', step = NULL, total_steps = NULL",
+        "id = (SELECT best.id FROM ("
+        "SELECT head.engine FROM unnest(CAST(:engines AS text[])) AS one(name)"
+        f" CROSS JOIN LATERAL ({first_of('one.name', _MAY_START)}) AS head WHERE {NOT_PAUSED}"
+        f" ORDER BY {SWAP_RANK}, head.claim_at) AS first"
+        f" CROSS JOIN LATERAL ({taken}) AS best LIMIT 1)",
+        f"*, {fairness.CAP} AS cap, {INPUTS} AS inputs",
+    )
+
+
+CLAIM: Final = _claim(fairness.first_of_anybody)
+# Two statements, since one that holds both takes Postgres as long to plan as a claim takes.
+CLAIM_BESIDE_FULL: Final = _claim(fairness.first_of_others)
 
 RUNNING: Final = text(
     "SELECT count(*) FROM jobs WHERE owner_id = :owner_id AND status = 'running'"
@@ -157,7 +168,8 @@ COMPLETE: Final = _transition(
 
 PUBLISHED: Final = text(f"SELECT true FROM jobs WHERE {_FENCE} AND status = 'succeeded'")
 
-# A queued job may fail too, but not by the worker that lost it: its attempt is still the newest.
+# A queued job may fail too, but not through the worker that lost it, whose attempt is still the
+# newest.
 FAIL: Final = _transition(
     Event.FAIL,
     f"{_ERROR}, metrics = CAST(:metrics AS jsonb)",
@@ -170,7 +182,7 @@ CANCEL: Final = _transition(
     "id = :id AND owner_id = :owner_id AND deleted_at IS NULL",
 )
 
-# In one order, so that two who cancel one batch do not wait for each other.
+# In one order, so that two cancels of one batch do not wait for each other.
 CANCEL_BATCH: Final = _transition(
     Event.CANCEL,
     "error_code = NULL, error_message = NULL",
@@ -208,7 +220,7 @@ def lose(where: str) -> TextClause:
 
 
 def fail_lost(where: str) -> TextClause:
-    """Return the statement that ends lost jobs that have no failure left."""
+    """Return the statement that ends lost jobs which have no failure left."""
     return _transition(
         Event.FAIL,
         "error_code = 'worker_lost', error_retryable = true,"

@@ -6,7 +6,8 @@ from uuid import UUID
 INPUTS: Final = "inputs/"
 UPLOADS: Final = "uploads/"
 FIRST: Final = "image"
-"""The name of the input that every job has; its key has no name, as before there were others."""
+"""The name of the input that every job has; its key has no name, as before there were other
+inputs."""
 
 
 def input_key(job_id: UUID, name: str = FIRST) -> str:
@@ -15,7 +16,7 @@ def input_key(job_id: UUID, name: str = FIRST) -> str:
 
 
 def input_id(key: str) -> UUID | None:
-    """Return the job an input's key belongs to, or None where the key is not one of ours."""
+    """Return the job that an input's key belongs to, or None if the key is not one of ours."""
     digits, *middle = key.removeprefix(INPUTS).removesuffix(".png").split(".")
     try:
         job_id = UUID(hex=digits)
@@ -33,5 +34,5 @@ def output_prefix(job_id: UUID) -> str:
 
 
 def output_key(job_id: UUID, attempt: int, suffix: str) -> str:
-    """Return the key of one attempt's file; the attempt in it is the fence in storage."""
+    """Return the key of one attempt's file; the attempt in it is the fence in the storage."""
     return f"{output_prefix(job_id)}{attempt}{suffix}"

@@ -5,17 +5,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from sqlalchemy import Connection, TextClause
 
 from shared.crashpoints import crashpoint
 from shared.db import Database
-from shared.errors import AppError, IdempotencyConflict, JobTerminal, LeaseLost
+from shared.errors import AppError, JobTerminal, LeaseLost
 from shared.jobs import sql
 from shared.jobs.batch import Batch, NewBatch, no_such_batch
 from shared.jobs.consequences import write_consequences
+from shared.jobs.insert import insert_job, replay_or_refuse, replayed_batch
 from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
@@ -24,17 +25,14 @@ from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
 SWEEP_GRACE: Final = timedelta(seconds=60)
-"""Longer than any upload still in flight after its lease ended."""
-
-
-Made = TypeVar("Made", Job, Batch)
+"""Longer than any upload that is still under way after its lease ended."""
 
 _PAST: Final = {Status.SUCCEEDED: "succeeded", Status.FAILED: "failed"}
 
 
 class Announcer(Protocol):
     def publish_change(self, job_id: UUID, version: int, owner_id: UUID) -> None:
-        """Tell whoever waits that a job has changed; may be lost, must not block."""
+        """Announce to waiters that a job has changed; it may be lost, and must not block."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +45,10 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a running job is, for show; `eta_seconds` is what is left of the whole job.
+    """The progress of a running job, for clients; `eta_seconds` is the remaining time of the whole
+    job.
 
-    `preview_step` is the step whose picture lies in the preview store.
+    `preview_step` is the step of the image in the preview store.
     """
 
     stage: Stage
@@ -62,8 +61,8 @@ class Progress:
 class Jobs:
     """The transitions of the lifecycle, each in one transaction of its own.
 
-    After the commit each announces the new version. A method that names a claim raises
-    LeaseLost when the job has moved on: a newer attempt, a cancel, or the keeper.
+    After the commit each announces the new version. A method that names a claim raises LeaseLost
+    when a newer attempt, a cancel or the keeper has moved the job on.
     """
 
     def __init__(
@@ -76,13 +75,13 @@ class Jobs:
         max_running: int | None = None,
         paid_micros: int | None = None,
     ) -> None:
-        """Bring up the transitions of one process.
+        """Open the transitions of one process.
 
         Args:
-            first_try: how long webhooks wait before they are tried for the first time.
-            max_running: for each owner whose key has no such cap of its own.
-            paid_micros: what each owner may spend on hosted models a UTC day, in millionths of
-                a dollar; None is no limit.
+            first_try: how long webhooks wait before their first try.
+            max_running: the cap of each owner whose key has none of its own.
+            paid_micros: what each owner may spend on hosted models in a UTC day, in millionths of
+                a dollar; None means no limit.
         """
         self._db = db
         self._announcer = announcer
@@ -94,24 +93,25 @@ class Jobs:
     def submit(
         self, new: NewJob, *, max_queued: int, daily_seconds: int | None = None
     ) -> tuple[Job, bool]:
-        """Queue a job; return it, and whether the key had made it before.
+        """Queue a job; return it, and whether the key made it before.
 
         Args:
-            daily_seconds: of clips that the owner may ask for a UTC day; None is no limit.
+            daily_seconds: seconds of clips that the owner may ask for in a UTC day; None means no
+                limit.
 
         Raises:
             QueueFull: the owner has `max_queued` jobs waiting.
-            QuotaExceeded: so many seconds are not left today.
+            QuotaExceeded: not enough seconds are left today.
             IdempotencyConflict: the key belongs to another request.
         """
-        limits = Limits(max_queued, daily_seconds, self._paid_micros)
+        limits = self._limits(max_queued, daily_seconds)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": new.owner_id})
             if new.webhook_url is not None:
                 ensure_default_endpoint(connection, new.owner_id)
-            job = self._insert(connection, new, limits)
+            job = insert_job(connection, new, limits)
             if job is None:
-                return _replay_or_refuse(connection, new, limits), True
+                return replay_or_refuse(connection, new, limits), True
             crashpoint("submit_before_commit")
         self._announcer.publish_change(job.id, job.version, job.owner_id)
         return job, False
@@ -124,12 +124,12 @@ class Jobs:
         max_queued: int,
         daily_seconds: int | None = None,
     ) -> tuple[Batch, Sequence[Job] | None]:
-        """Queue a batch whole or not at all; return it and its jobs, None where it is a repeat.
+        """Queue a batch as a whole or not at all; return it and its jobs, None if it is a repeat.
 
         Raises:
             QueueFull, QuotaExceeded, IdempotencyConflict: as `submit`, for all jobs together.
         """
-        limits = Limits(max_queued, daily_seconds, self._paid_micros)
+        limits = self._limits(max_queued, daily_seconds)
         with self._db.begin() as connection:
             connection.execute(sql.LINE_UP, {"line": sql.SUBMITS, "owner_id": batch.owner_id})
             if batch.webhook_url is not None or any(new.webhook_url for new in news):
@@ -138,11 +138,11 @@ class Jobs:
             row = connection.execute(sql.SUBMIT_BATCH, values | {"total": len(news)})
             made = row.mappings().first()
             if made is None:
-                return _replayed_batch(connection, batch), None
+                return replayed_batch(connection, batch), None
             jobs = []
-            # By engine, so that days of usage are locked in the order in which ends lock them.
+            # By engine, so that days of usage are locked in the same order as by ends.
             for new in sorted(news, key=lambda each: (each.engine, each.batch_position)):
-                job = self._insert(connection, new, limits)
+                job = insert_job(connection, new, limits)
                 if job is None:
                     raise refusal(connection, new, limits, of_batch=len(news))
                 jobs.append(job)
@@ -151,11 +151,11 @@ class Jobs:
         return Batch.from_row(made), jobs
 
     def cancel_batch(self, batch_id: UUID, *, owner_id: UUID) -> Batch:
-        """End what lives of a batch; what has ended stays as it is.
+        """End the jobs of a batch that have not ended; ended jobs stay as they are.
 
         Raises:
             NotFound: the owner has no such batch.
-            JobTerminal: all of it had ended before anybody canceled it.
+            JobTerminal: all jobs had ended before the cancel.
         """
         values = {"batch_id": batch_id, "owner_id": owner_id}
         grace = {"grace": self._lease + SWEEP_GRACE}
@@ -174,19 +174,8 @@ class Jobs:
             self._announcer.publish_change(job.id, job.version, job.owner_id)
         return Batch.from_row(batch)
 
-    def _insert(self, connection: Connection, new: NewJob, limits: Limits) -> Job | None:
-        values = new.values(limits.max_queued) | {
-            "max_running": self._max_running,
-            "daily_seconds": limits.daily_seconds,
-            "paid_micros": limits.paid_micros,
-        }
-        row = connection.execute(sql.SUBMIT, values).mappings().first()
-        if row is None:
-            return None
-        job = Job.from_row(row)
-        inputs = [{**each.model_dump(mode="json"), "job_id": job.id} for each in new.inputs]
-        connection.execute(sql.ADD_INPUT, inputs)
-        return job
+    def _limits(self, max_queued: int, daily_seconds: int | None) -> Limits:
+        return Limits(max_queued, daily_seconds, self._paid_micros, self._max_running)
 
     def claim(
         self,
@@ -196,12 +185,13 @@ class Jobs:
         card_bytes: int | None = None,
         residency: Residency | None = None,
     ) -> Job | None:
-        """Take the best queued job of these engines, or None when there is none.
+        """Take the best queued job of these engines, or return None if there is none.
 
         Args:
-            engines: each with what its spec honours, or their names alone: a job that needs
-                more is left to a worker of a later release.
-            card_bytes: the memory of the worker's card: what needs more is left to another.
+            engines: each with the fields that its spec honours, or only their names; a job that
+                needs more is left to a worker of a later release.
+            card_bytes: the memory of the worker's card; a job that needs more is left to another
+                worker.
             residency: the model on that card, whose jobs come first (`SWAP_RANK`).
         """
         honours = engines if isinstance(engines, Mapping) else dict.fromkeys(engines, ())
@@ -220,7 +210,9 @@ class Jobs:
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            row = connection.execute(sql.CLAIM, values).mappings().first()
+            is_somebody_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
+            statement = sql.CLAIM_BESIDE_FULL if is_somebody_full else sql.CLAIM
+            row = connection.execute(statement, values).mappings().first()
             if row is None:
                 return None
             job = Job.from_row(row)
@@ -276,7 +268,7 @@ class Jobs:
     def fail(
         self, claim: Claim, error: AppError, *, retryable: bool, metrics: Mapping[str, Any]
     ) -> Job:
-        """End the job with an error its client can read."""
+        """End the job with an error that its client can read."""
         values = {
             "code": error.code,
             "message": error.message,
@@ -287,12 +279,12 @@ class Jobs:
         return self._fenced_transition(sql.FAIL, claim, values)
 
     def has_published(self, claim: Claim) -> bool:
-        """Tell whether the job's result is this attempt's, after an answer was lost."""
+        """Say whether the job's result is this attempt's, after an answer was lost."""
         with self._db.autocommit() as connection:
             return bool(connection.execute(sql.PUBLISHED, _fenced(claim, {})).scalar())
 
     def cancel(self, job_id: UUID, *, owner_id: UUID) -> Job:
-        """End a live job at its owner's wish; a canceled one is returned as it is.
+        """End a live job for its owner; a canceled job is returned unchanged.
 
         Raises:
             NotFound: the owner has no such job.
@@ -311,7 +303,7 @@ class Jobs:
         return job
 
     def delete(self, job_id: UUID, *, owner_id: UUID) -> Job:
-        """Cancel the job if it lives and bury it: it answers 404 from now on.
+        """Cancel the job if it has not ended, and mark it as deleted: it answers 404 from then on.
 
         Raises:
             NotFound: the owner has no such job.
@@ -327,16 +319,17 @@ class Jobs:
         return job
 
     def give_up(self, *, worker: str, max_attempts: int) -> list[Job]:
-        """Take back at once what a worker held that is known to be dead."""
+        """Take back at once the jobs of a worker that is known to be dead."""
         return self._lose(sql.HELD_BY, {"worker": worker}, max_attempts)
 
     def give_up_earlier(self, *, worker: str, max_attempts: int) -> list[Job]:
-        """Take back what earlier children held in this one's place (`place#incarnation`)."""
+        """Take back the jobs of earlier children in this one's place (`place#incarnation`)."""
         values = {"worker": worker, "place": worker.partition("#")[0]}
         return self._lose(sql.HELD_BY_EARLIER, values, max_attempts)
 
     def reap(self, *, max_attempts: int) -> list[Job]:
-        """Take back the jobs whose lease ran out: queued again, or failed as worker_lost."""
+        """Take back the jobs whose lease ran out: queue them again, or fail them as
+        worker_lost."""
         return self._lose(sql.LATE, {}, max_attempts)
 
     def time_out(self) -> list[Job]:
@@ -381,43 +374,15 @@ class Jobs:
         return job
 
 
-def _replay_or_refuse(connection: Connection, new: NewJob, limits: Limits) -> Job:
-    """Say why the insert made no row: the key exists, or there is no room for the job."""
-    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
-    row = connection.execute(sql.BY_KEY, values).mappings().first()
-    if row is None:
-        raise refusal(connection, new, limits)
-    return same_request(Job.from_row(row), new.idempotency_fingerprint)
-
-
-def _replayed_batch(connection: Connection, new: NewBatch) -> Batch:
-    values = {"owner_id": new.owner_id, "key": new.idempotency_key}
-    row = connection.execute(sql.BATCH_BY_KEY, values).mappings().one()
-    return same_request(Batch.from_row(row), new.idempotency_fingerprint)
-
-
-def same_request(made: Made, fingerprint: str | None) -> Made:
-    """Return what a repeated Idempotency-Key has made.
-
-    Raises:
-        IdempotencyConflict: the key came with another body.
-    """
-    if made.idempotency_fingerprint != fingerprint:
-        raise IdempotencyConflict(
-            "this Idempotency-Key was used for another request; send a new key",
-            param="Idempotency-Key",
-        )
-    return made
-
-
 class _OneTooMany(Exception):
-    """Another claim of the same owner came first; the next look sees it."""
+    """Another claim of the same owner came first; the next claim sees it."""
 
 
 def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
-    """Undo a claim that, with one that was under way beside it, would break the owner's cap.
+    """Undo a claim that, together with a concurrent one, would exceed the owner's cap.
 
-    Neither saw the other's job run. In line, the second does.
+    Neither claim saw the other's job run. Because they wait for each other here, the second one
+    does.
     """
     connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
     if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:

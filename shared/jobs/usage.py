@@ -1,12 +1,12 @@
-"""What each owner asked for and got, by UTC day and engine, and the daily limit of a key.
+"""What each owner asked for and received, by UTC day and engine, and the daily limit of a key.
 
-A submit reserves its clip's seconds on its day, and an end that is no clip gives them back. So a
+A submit reserves its clip's seconds on its day, and an end without a clip gives them back. So a
 day's limit holds however many submits come at once, and `reserved_ms` is exact: whole
 milliseconds, computed from the job's own row both times.
 
-What paid providers take is reserved in the same way, in millionths of a dollar. An end gives it
-back but for what was spent: the provider's own word, else the price where a task was bought or
-may have been. So nobody gets round a day's limit by canceling what is being made.
+The price of paid providers is reserved in the same way, in millionths of a dollar. An end gives
+back all except what was spent: by the provider's own figure, else the price if a task was bought
+or may have been. So canceling a bought clip does not give its money back.
 """
 
 from dataclasses import dataclass
@@ -28,10 +28,11 @@ TODAY: Final = "(clock_timestamp() AT TIME ZONE 'UTC')::date"
 
 @dataclass(frozen=True, kw_only=True)
 class DayUsage:
-    """One day of one engine. `video_seconds` is of clips made, `render_seconds` of making them.
+    """One day of one engine. `video_seconds` is of finished clips, `render_seconds` of rendering
+    them.
 
-    Both count on the day of the end, as does `cost_usd`, which paid providers took;
-    `reserved_seconds` and `reserved_usd` on the day of the submit.
+    Both count on the day of the end, and so does `cost_usd`, which paid providers charged;
+    `reserved_seconds` and `reserved_usd` count on the day of the submit.
     """
 
     day: date
@@ -48,7 +49,7 @@ class DayUsage:
 
 @dataclass(frozen=True, kw_only=True)
 class Today:
-    """What of today's limits is taken, and when the next day begins."""
+    """How much of today's limits is used, and when the next day begins."""
 
     reserved_seconds: float
     reserved_micros: int
@@ -71,7 +72,7 @@ class Usage:
             return [DayUsage(**row) for row in connection.execute(_DAYS, values).mappings()]
 
     def paid_today(self) -> dict[str, float]:
-        """Return what paid providers took today for ended jobs, in dollars by engine."""
+        """Return what paid providers charged today for ended jobs, in dollars by engine."""
         with self._db.autocommit() as connection:
             return {row.engine: row.usd for row in connection.execute(_PAID_TODAY)}
 
@@ -101,7 +102,8 @@ MOST_MICROS: Final = """
     coalesce((SELECT round(daily_usd * 1000000)::bigint FROM api_keys WHERE id = :owner_id),
              CAST(:paid_micros AS bigint))
 """
-"""What an owner may spend a day: its key's own limit, else the settings'; NULL is any amount."""
+"""What an owner may spend in a day: its key's own limit, else the settings'; NULL means any
+amount."""
 
 HAS_MONEY_LEFT: Final = f"""
     (coalesce(CAST(:price_micros AS bigint), 0) = 0 OR coalesce(CAST(:price_micros AS bigint) + (
@@ -121,8 +123,8 @@ SELECT (SELECT coalesce(sum(reserved_ms), 0) / 1000.0 FROM usage_days
             - clock_timestamp()))::int AS renews_in_seconds
 """)  # noqa: S608 (only constants)
 
-# What an ended job has cost: the provider's word, which the worker noted when it heard it, else
-# the price, unless no create was sent, or one was answered with a refusal.
+# The cost of an ended job: the provider's figure, which the worker noted when it got it, else the
+# price, unless no create was sent, or one was answered with a refusal.
 SPENT: Final = """
     CASE WHEN price_micros IS NULL THEN 0 ELSE coalesce(
         (SELECT round((c.value ->> 'cost_usd')::numeric * 1000000)::bigint FROM checkpoints c
@@ -132,8 +134,8 @@ SPENT: Final = """
         0) END
 """
 
-# An end gives back on the day of the submit and counts on its own. In order of the key, so that
-# two transitions of many jobs do not wait for each other.
+# An end gives back on the day of the submit and counts on its own day. In order of the key, so
+# that two transitions of many jobs do not wait for each other.
 ADD_ENDED: Final = text(f"""
 INSERT INTO usage_days AS u (owner_id, day, engine, reserved_ms, succeeded, failed, canceled,
                              video_ms, render_seconds, reserved_micros, cost_micros)

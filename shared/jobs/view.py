@@ -36,10 +36,10 @@ class QueueView(BaseModel):
 
 
 class ExpectedView(BaseModel):
-    """When a live job starts and ends, from what was rendered here; `unknown` says why not.
+    """When a live job starts and ends, by clips that were rendered here; `unknown` says why not.
 
-    `too_few_like_jobs_ended`: five like it must have. `no_worker`: nobody serves its model now.
-    `overdue`: it runs longer than those did.
+    `too_few_like_jobs_ended`: five similar jobs must have ended. `no_worker`: no worker serves its
+    model now. `overdue`: it runs longer than those jobs did.
     """
 
     start_at: datetime | None
@@ -48,10 +48,10 @@ class ExpectedView(BaseModel):
 
 
 class InputView(BaseModel):
-    """The request as it was settled, and the picture's sha256 after it was normalised.
+    """The resolved request, and the sha256 of the image after it was normalised.
 
-    `keyframes` are the frames that have images of their own: inputs `keyframe_N`, as `last_frame`
-    is one of that name.
+    `keyframes` are the frames that have images of their own: the inputs `keyframe_N`; `last_frame`
+    is the input of that name.
     """
 
     prompt: str
@@ -81,7 +81,7 @@ class ArtifactView(FileFacts):
 
 
 class OutputView(BaseModel):
-    """The files of a succeeded job; `ai_generated` is false where a camera move made it."""
+    """The files of a succeeded job; `ai_generated` is false for camera moves."""
 
     ai_generated: bool
     video: ArtifactView
@@ -97,10 +97,10 @@ class ErrorView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job as clients see it: the body of GET, of a listing's items and of webhooks.
+    """A job as clients see it: the body of GET, of listings' items and of webhooks.
 
-    `approximate` is true for a draft; `metrics` then has the plan it was rendered by.
-    `preview_url` is a small picture of the unfinished clip, a new address for each new one.
+    `approximate` is true for a draft; `metrics` then has its plan. `preview_url` is a small image
+    of the unfinished clip, with a new address for each new image.
     """
 
     id: str
@@ -144,22 +144,16 @@ def job_view(
     """Return the job as clients see it.
 
     Args:
-        links: makes the files' addresses, which work alone from `now` on.
-        base_url: where links begin, without a slash at the end; "" gives relative links.
-        place: where a queued job stands, if that was looked up.
-        expected: when a live job starts and ends, if that was looked up.
+        links: makes the files' addresses, which need no key from `now` on.
+        base_url: the beginning of links, without a slash at the end; "" gives relative links.
+        place: the place of a queued job, if it was looked up.
+        expected: the expected times of a live job, if they were looked up.
     """
     return JobView(
         id=job.public_id,
         status=job.status,
         stage=job.stage,
-        progress=ProgressView(
-            percent=percent(job),
-            # Beats come once a second at most, so the last steps are seldom among them.
-            step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
-            total_steps=job.total_steps,
-            eta_seconds=job.eta_seconds,
-        ),
+        progress=_progress(job),
         queue=None if place is None else QueueView(**place.__dict__),
         expected=None if expected is None else ExpectedView(**expected.__dict__),
         created_at=job.created_at,
@@ -167,13 +161,7 @@ def job_view(
         finished_at=job.finished_at,
         expires_at=job.expires_at,
         model=job.engine,
-        input=InputView(
-            **job.parameters.model_dump(exclude={"seed", "approximate"}),
-            seconds=job.parameters.seconds,
-            image_sha256=job.image_sha256,
-            image_width=job.image_width,
-            image_height=job.image_height,
-        ),
+        input=_input(job),
         approximate=job.parameters.approximate,
         seed=job.parameters.seed,
         output=_output(job, links, base_url, now),
@@ -191,7 +179,27 @@ def job_view(
     )
 
 
-# Where each stage begins and ends on the bar, in percent of a typical render.
+def _progress(job: Job) -> ProgressView:
+    return ProgressView(
+        percent=percent(job),
+        # Beats come at most once a second, so the last steps are seldom among them.
+        step=job.total_steps if job.status is Status.SUCCEEDED else job.step,
+        total_steps=job.total_steps,
+        eta_seconds=job.eta_seconds,
+    )
+
+
+def _input(job: Job) -> InputView:
+    return InputView(
+        **job.parameters.model_dump(exclude={"seed", "approximate"}),
+        seconds=job.parameters.seconds,
+        image_sha256=job.image_sha256,
+        image_width=job.image_width,
+        image_height=job.image_height,
+    )
+
+
+# The beginning and end of each stage on the bar, in percent of a typical render.
 _SPANS: Final[Mapping[Stage, tuple[int, int]]] = {
     Stage.LOADING: (0, 0),
     Stage.COMPILING: (1, 1),
@@ -214,7 +222,7 @@ def percent(job: Job) -> int:
 
 
 def progress_percent(stage: Stage | None, step: int | None, total_steps: int | None) -> int:
-    """Return how far a stage is along the whole bar; 0 where nothing is being done."""
+    """Return how far a stage is along the whole bar; 0 if nothing is being done."""
     if stage is None:
         return 0
     begin, end = _SPANS[stage]
@@ -223,10 +231,10 @@ def progress_percent(stage: Stage | None, step: int | None, total_steps: int | N
 
 
 def etag(view: JobView) -> str:
-    """Return the weak validator of a job's body, without what changes while nothing happens.
+    """Return the weak validator of a job's body, without the parts that change by themselves.
 
-    That is links, and when a live job is expected: with those, who waits for a change would be
-    answered at once, again and again.
+    These are links, and the expected times of a live job: with them, a client that waits for a
+    change would get an answer at once, again and again.
     """
     body = view.model_dump_json(
         exclude={

@@ -1,11 +1,13 @@
 """The only door for outgoing HTTP: it checks and pins the address it connects to."""
 
 import contextlib
+import os
 import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import BinaryIO, Final
 
 import httpcore2
@@ -20,6 +22,7 @@ from shared.outbound.errors import (
     UnusableAnswer,
 )
 from shared.outbound.pinned_connection import (
+    CONNECT_SECONDS,
     Deadline,
     Gate,
     HostPort,
@@ -32,21 +35,24 @@ from shared.outbound.pinned_connection import (
 from shared.outbound.url import Target
 
 HEAD_BYTES: Final = 16 * 1024
-"""What an answer's status line and headers may take on top of `max_bytes`."""
+"""The limit of an answer's status line and headers, beside `max_bytes`."""
 
-FRAMING_SHARE: Final = 8  # Chunks of 50 bytes would still fit their lengths into this part.
+FRAMING_SHARE: Final = 8  # The lengths of chunks of 50 bytes would still fit into this part.
 MAX_REDIRECTS: Final = 4
+AUTHORITIES: Final = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+"""What names other authorities than those that the library brings."""
+
 TOLD_SECONDS: Final = 0.5
-"""Of a download: how far apart its signs of life are, while anything comes."""
+"""The pause between signs of life of a download, while bytes arrive."""
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: header names in lower case, the body as sent and cut at `max_bytes`.
+    """The answer: header names in lower case, the body as sent and cut at `max_bytes`.
 
-    Of `send` it is whole.
+    For `send` the body is whole.
     """
 
     status_code: int
@@ -55,13 +61,13 @@ class Answer:
 
 
 class Outbound:
-    """Requests on a client's behalf: to public addresses only, and in time.
+    """Requests made for clients: only to public addresses, and within a time limit.
 
-    Each connection resolves its host once, goes to that address and no other, and verifies TLS
-    by the host's name. A request has ended after `deadline`: lookups, connects, redirects and
-    answers together. `closed_ports` are closed everywhere, `inner_ports` inside the allowed
-    networks: others' public hosts may use the same numbers. Proxies of the environment are not
-    used, since they would do their own lookup.
+    Each connection resolves its host once, connects to that address and no other, and verifies TLS
+    by the host's name. A request has ended after `deadline`, with lookups, connects, redirects and
+    answers. `closed_ports` are closed everywhere; `inner_ports` only inside the allowed networks,
+    because other public hosts may use the same numbers. Proxies of the environment are not used,
+    because they would do their own lookup.
     """
 
     def __init__(
@@ -75,8 +81,10 @@ class Outbound:
         only: HostPort | None = None,
         resolve: Resolve = resolve_name,
         tls: ssl.SSLContext | None = None,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
-        """Bring up one door; `only` is an operator's own server, and nothing else is reached."""
+        """Open one door; with `only` it leads to one server of the operator and to nothing
+        else."""
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._closed_ports = closed_ports
@@ -84,14 +92,15 @@ class Outbound:
             Gate(allow, inner_ports) if only is None else OneServer(only)
         )
         self._lookups = Lookups(resolve)
-        self._tls = tls or httpx2.create_ssl_context()
+        self._connect_seconds = connect_seconds
+        self._tls = tls or _trusted(*(os.environ.get(name) for name in AUTHORITIES))
 
     @property
     def deadline(self) -> timedelta:
         return self._deadline
 
     def check(self, url: str) -> None:
-        """Judge where a URL leads today, without connecting; each request judges it anew.
+        """Check where a URL leads now, without connecting; each request checks it again.
 
         Raises:
             OutboundRefused: as `post`.
@@ -106,8 +115,8 @@ class Outbound:
         """Send a body and return the answer, whatever its status; no redirect is followed.
 
         Raises:
-            OutboundRefused: the URL or the address behind it is none that a client may name.
-            OutboundFailed: no answer: the network, TLS, the receiver or the deadline.
+            OutboundRefused: a client may not name this URL or the address behind it.
+            OutboundFailed: there was no answer: the network, TLS, the receiver or the deadline.
         """
         target = self._open_port(Target.parse(url))
         request = _request("POST", target, headers, body)
@@ -118,7 +127,7 @@ class Outbound:
     def send(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None
     ) -> Answer:
-        """Ask for something and return the whole answer, whatever its status; follow no redirect.
+        """Send a request and return the whole answer, whatever its status; follow no redirect.
 
         Raises:
             OutboundRefused: as `post`.
@@ -141,14 +150,15 @@ class Outbound:
         on_bytes: Callable[[int, int | None], None],
         redirects: int = MAX_REDIRECTS,
     ) -> Answer:
-        """Write what a GET brings to a file, at most `max_bytes`; return the rest of the answer.
+        """Write the body of a GET to a file, at most `max_bytes`; return the rest of the answer.
 
-        Only a 200 is written; of another the first bytes are in the answer's excerpt. Headers go
-        to the first address alone: who it redirects to has no right to a key.
+        Only a 200 is written; of other answers the first bytes are in the excerpt. Headers go only
+        to the first address, because the target of a redirect has no right to a key.
 
         Args:
-            on_bytes: told how many bytes have come, of how many if that is known; may raise.
-            redirects: how many are followed; each is judged as if the client had given it.
+            on_bytes: called with the bytes that have arrived, and the total if it is known; it may
+                raise.
+            redirects: how many are followed; each is checked as if the client had given it.
 
         Raises:
             OutboundRefused, AnswerTooLarge, OutboundFailed: as `fetch`.
@@ -166,17 +176,18 @@ class Outbound:
         raise TooManyRedirects(f"there are more than {redirects} redirects")
 
     def fetch(self, url: str, *, accept: str) -> bytes:
-        """Return the whole of what a GET brings, at most `max_bytes`.
+        """Return the whole body of a GET, at most `max_bytes`.
 
-        Up to MAX_REDIRECTS redirects are followed; each is parsed, judged and connected to as
-        if the client had given it.
+        Up to MAX_REDIRECTS redirects are followed; each is parsed, checked and connected to as if
+        the client had given it.
 
         Args:
-            accept: the media types asked for; what comes may be anything.
+            accept: the media types asked for; the answer may have any type.
 
         Raises:
-            OutboundRefused: as `post`, for every hop; or too many of them.
-            UnusableAnswer: the last answer is no 200, or is compressed although we take none.
+            OutboundRefused: as `post`, for every hop; or there are too many hops.
+            UnusableAnswer: the last answer is not a 200, or is compressed although we accept no
+                compression.
             AnswerTooLarge: there is more than `max_bytes`.
             OutboundFailed: as `post`.
         """
@@ -195,7 +206,7 @@ class Outbound:
         )
 
     def _open_port(self, target: Target) -> Target:
-        # Where an operator allows a network of its own, our database may stand in it too.
+        # In a network of the operator that is allowed there may be our database too.
         if target.port in self._closed_ports and not isinstance(self._gate, OneServer):
             raise OutboundRefused(f"port {target.port} is closed to requests from here")
         return target
@@ -205,7 +216,11 @@ class Outbound:
         self, request: httpcore2.Request, target: Target, deadline: Deadline, max_bytes: int
     ) -> Iterator[httpcore2.Response]:
         backend = PinnedBackend(
-            self._lookups, gate=self._gate, deadline=deadline, max_bytes=max_bytes
+            self._lookups,
+            gate=self._gate,
+            deadline=deadline,
+            max_bytes=max_bytes,
+            connect_seconds=self._connect_seconds,
         )
         connection = httpcore2.HTTPConnection(
             request.url.origin, ssl_context=self._tls, network_backend=backend
@@ -258,7 +273,7 @@ class Outbound:
 
     def _read(self, response: httpcore2.Response) -> Answer:
         excerpt = bytearray()
-        # The status is what counts: a body that is cut, late or too long is only a shorter one.
+        # Only the status counts: a body that is cut, late or too long is just shorter.
         with contextlib.suppress(OutboundFailed, httpcore2.ProtocolError):
             for chunk in response.iter_stream():
                 excerpt += chunk
@@ -285,7 +300,7 @@ def _request(
         headers=[
             ("Host", target.authority),
             ("User-Agent", "Stillreel"),
-            # What comes is read as it is sent: nothing here unpacks a bomb.
+            # The body is read as it is sent: nothing here unpacks a compression bomb.
             ("Accept-Encoding", "identity"),
             ("Connection", "close"),
             *length.items(),
@@ -302,7 +317,7 @@ def _headers(response: httpcore2.Response) -> Mapping[str, str]:
 
 
 def _location(response: httpcore2.Response) -> str | None:
-    """Return where a redirect points, None where the answer is none."""
+    """Return the target of a redirect, None if the answer is no redirect."""
     if response.status not in REDIRECTS:
         return None
     location = _header(response, b"location")
@@ -312,3 +327,12 @@ def _location(response: httpcore2.Response) -> str | None:
 def _header(response: httpcore2.Response, name: bytes) -> bytes | None:
     values = (value for key, value in response.headers if key.lower() == name)
     return next(values, None)
+
+
+@cache
+def _trusted(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Return what verifies others' certificates; to read the authorities takes 30 ms of a core.
+
+    The arguments are the environment's, which the library reads itself.
+    """
+    return httpx2.create_ssl_context()

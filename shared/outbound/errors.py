@@ -1,4 +1,4 @@
-"""Errors of outgoing requests; where they stand in the tree: `shared/errors.py`."""
+"""Errors of outgoing requests; `shared/errors.py` shows their place in the tree."""
 
 from shared.errors import AppError
 
@@ -27,7 +27,7 @@ class OutboundFailed(AppError):
     title = "No answer"
 
     is_sent = True
-    """Whether anything of the request may have left: not where the connection failed."""
+    """Whether a part of the request may have left; false if the connection failed."""
 
 
 class OutboundTimedOut(OutboundFailed):
@@ -35,13 +35,13 @@ class OutboundTimedOut(OutboundFailed):
 
 
 class TooManyLookups(OutboundFailed):
-    """The name server keeps so many lookups waiting that this one was not begun."""
+    """Too many lookups wait for the name server, so this one was not begun."""
 
     code = "too_many_lookups"
 
 
 class UnusableAnswer(OutboundFailed):
-    """What was asked for is not what came, such as a 404."""
+    """The answer is not what was asked for, such as a 404."""
 
     code = "unusable_answer"
 

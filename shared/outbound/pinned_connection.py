@@ -1,4 +1,5 @@
-"""Connections to checked addresses: resolve once, judge every answer, connect to exactly that."""
+"""Connections to checked addresses: resolve once, check every address, connect to exactly one of
+these."""
 
 import socket
 import ssl
@@ -24,9 +25,11 @@ from shared.outbound.errors import (
 
 READ_BYTES: Final = 4096
 CONNECT_SECONDS: Final = 5.0
-"""For one address: a lost SYN is sent again after 1 and 3 s, and a dead host costs no more."""
+"""For one address: a lost SYN is sent again after 1 and 3 s, and a dead host costs no more
+time."""
 
-MAX_LOOKUPS: Final = 64  # getaddrinfo cannot be stopped: a dead name server must not pile them up.
+# getaddrinfo cannot be stopped, so the threads of a dead name server must be limited.
+MAX_LOOKUPS: Final = 64
 
 Resolve = Callable[[str, int], Sequence[Address]]
 
@@ -60,7 +63,7 @@ class Deadline:
 
 
 class Lookups:
-    """Name lookups that are given up at a deadline; `resolve` itself knows none."""
+    """Name lookups that are given up at a deadline, because `resolve` itself has none."""
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
@@ -91,20 +94,21 @@ class Lookups:
 
 @dataclass(frozen=True)
 class Gate:
-    """Where a connection may lead: public addresses, and the networks allowed.
+    """The rule for connections: public addresses, and the networks allowed.
 
-    In those the `inner_ports` stay closed: parts of this very service listen there.
+    In those networks the `inner_ports` stay closed, because parts of this very service listen
+    there.
     """
 
     allow: Sequence[Network]
     inner_ports: Collection[int] = ()
 
     def judge(self, host: str, port: int, addresses: Sequence[Address]) -> None:
-        """Refuse a host unless every address of it may be connected to."""
-        # One bad answer among good ones is how a rebinding name looks.
+        """Refuse a host unless connections to every address of it are allowed."""
+        # One bad address among good ones is the sign of a rebinding name.
         if not all(is_public(address, self.allow) for address in addresses):
             raise OutboundRefused(
-                f"{host} is not at a public address; whoever runs this service can allow its"
+                f"{host} is not at a public address; the operator of this service can allow its"
                 " network in STILLREEL_OUTBOUND_ALLOW"
             )
         if port in self.inner_ports and not all(is_public(address) for address in addresses):
@@ -116,7 +120,7 @@ HostPort = tuple[str, int]
 
 @dataclass(frozen=True)
 class OneServer:
-    """Leads to one host and port, which whoever runs this has named, and nowhere else."""
+    """Leads to one host and port that the operator has named, and nowhere else."""
 
     server: HostPort
 
@@ -126,12 +130,19 @@ class OneServer:
 
 
 class PinnedBackend(httpcore2.NetworkBackend):
-    """Opens the one connection of one request, to an address that was judged for it."""
+    """Opens the one connection of one request, to an address that was checked for it."""
 
     def __init__(
-        self, lookups: Lookups, *, gate: Gate | OneServer, deadline: Deadline, max_bytes: int
+        self,
+        lookups: Lookups,
+        *,
+        gate: Gate | OneServer,
+        deadline: Deadline,
+        max_bytes: int,
+        connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
         self._lookups = lookups
+        self._connect_seconds = connect_seconds
         self._gate = gate
         self._deadline = deadline
         self._max_bytes = max_bytes
@@ -160,7 +171,7 @@ class PinnedBackend(httpcore2.NetworkBackend):
         failure: OutboundFailed = OutboundFailed(f"{host} does not resolve")
         for tried, address in enumerate(addresses):
             share = self._deadline.left() / (len(addresses) - tried)
-            seconds = min(share, CONNECT_SECONDS)
+            seconds = min(share, self._connect_seconds)
             try:
                 return socket.create_connection((str(address), port), timeout=seconds)
             except TimeoutError:
@@ -173,8 +184,8 @@ class PinnedBackend(httpcore2.NetworkBackend):
 class _Stream(httpcore2.NetworkStream):
     """A connection that is read up to `max_bytes` and never past the deadline.
 
-    The timeouts that httpcore passes are for one call each, so that a receiver which sends a
-    byte at a time could hold it for ever: they are not used.
+    The timeouts that httpcore passes are for one call each, so a receiver that sends a byte at a
+    time could hold it for ever. They are not used.
     """
 
     def __init__(

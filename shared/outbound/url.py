@@ -1,4 +1,4 @@
-"""A URL that a client gave, taken apart once, so that what is checked is what is asked for."""
+"""A client's URL, parsed once, so that the checked target is the one that is asked."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from shared.outbound.errors import InvalidUrl, OutboundRefused
 
 PORTS: Final = {"http": 80, "https": 443}
 LOWEST_OTHER_PORT: Final = 1024
-"""Below it only the web's own two are asked: mail, shells and shared folders live there."""
+"""Below this only ports 80 and 443 are allowed, because mail, shells and shared folders listen
+there."""
 
 # A name that needs quoting, or an IPv6 zone, is never a public host.
 _HOST: Final = re.compile(r"[a-z0-9._-]{1,253}|[0-9a-f:.]{2,45}")
@@ -19,7 +20,7 @@ _EXAMPLE: Final = "like https://example.org/path"
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request goes; nothing is known of the address yet."""
+    """The target of a request; its address is not known yet."""
 
     scheme: str
     host: str
@@ -29,10 +30,10 @@ class Target:
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Return where a URL leads; its address is judged later, when it is connected to.
+        """Return the target of a URL; its address is checked later, when it is connected to.
 
         Raises:
-            InvalidUrl: it is no plain http or https URL.
+            InvalidUrl: it is not a plain http or https URL.
         """
         try:
             parsed = httpx2.URL(url)
@@ -48,7 +49,7 @@ class Target:
             raise InvalidUrl(f"a URL names a host, {_EXAMPLE}")
         if port not in PORTS.values() and port < LOWEST_OTHER_PORT:
             raise InvalidUrl(
-                f"port {port} is not the web's; use 80, 443 or one from {LOWEST_OTHER_PORT} up"
+                f"port {port} is not allowed; use 80, 443 or one from {LOWEST_OTHER_PORT} up"
             )
         return cls(
             scheme=parsed.scheme,
@@ -59,11 +60,11 @@ class Target:
         )
 
     def following(self, location: str) -> Self:
-        """Return where a redirect from here leads, parsed as any URL is.
+        """Return the target of a redirect from here, parsed like any URL.
 
         Raises:
-            InvalidUrl: the redirect names no plain http or https URL.
-            OutboundRefused: it leaves TLS.
+            InvalidUrl: the target is not a plain http or https URL.
+            OutboundRefused: it leads from https to http.
         """
         here = f"{self.scheme}://{self.authority}{self.path}"
         try:

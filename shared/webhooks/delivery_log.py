@@ -1,4 +1,4 @@
-"""The log of webhook deliveries: every try of every one, tests, and replays of one or a range."""
+"""The log of webhook deliveries: every try of each, tests, and replays of one or of a range."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -25,7 +25,8 @@ parse_delivery_id: Final = DELIVERY_ID.parse
 no_such_delivery: Final = DELIVERY_ID.not_found
 
 MAX_REPLAYED: Final = 10_000
-"""What one request may send again: the statement must end within the database's deadline."""
+"""The most deliveries that one request may send again: the statement must end within the
+database's deadline."""
 
 
 class DeliveryStatus(StrEnum):
@@ -48,7 +49,7 @@ class Attempt(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRecord:
-    """A delivery with every try so far; of a job, of a batch, or a test, which is of neither."""
+    """A delivery with every try so far: of a job, of a batch, or a test, which is of neither."""
 
     id: UUID
     job_id: UUID | None
@@ -82,18 +83,21 @@ class Window:
 
 
 class DeliveryLog:
-    """What was and will be sent; every query names the owner."""
+    """What was sent and what will be sent; every query names the owner."""
 
-    def __init__(self, db: Database, *, first_try: timedelta) -> None:
+    def __init__(
+        self, db: Database, *, first_try: timedelta, max_replayed: int = MAX_REPLAYED
+    ) -> None:
         """`first_try` is how long a replay waits, as the first try of a delivery does."""
         self._db = db
+        self._max_replayed = max_replayed
         self._first_try = first_try
 
     def get(self, delivery_id: UUID, *, owner_id: UUID) -> DeliveryRecord:
         """Return an owner's delivery.
 
         Raises:
-            NotFound: foreign and missing ones, and those of deleted endpoints, alike.
+            NotFound: foreign and missing deliveries, and those of deleted endpoints, alike.
         """
         with self._db.autocommit() as connection:
             values = {"id": delivery_id, "owner_id": owner_id}
@@ -132,7 +136,7 @@ class DeliveryLog:
         return Page.of([DeliveryRecord.from_row(row) for row in rows], cut)
 
     def add_test(self, endpoint: Endpoint, event: str, *, owner_id: UUID) -> UUID:
-        """Have the keeper send a sample of an event, once."""
+        """Make the keeper send a sample of an event, once."""
         delivery_id = new_id()
         values = {
             "id": delivery_id,
@@ -151,8 +155,8 @@ class DeliveryLog:
         Raises:
             NotFound: as `get`.
             EndpointDisabled: nothing would be sent.
-            DeliveryUnderWay: what comes of the try would undo the replay.
-            AddressGone: its job was deleted, and with it the address.
+            DeliveryUnderWay: the result of the try would undo the replay.
+            AddressGone: its job was deleted, and the address with it.
         """
         values = {"id": delivery_id, "owner_id": owner_id}
         with self._db.begin() as connection:
@@ -164,15 +168,18 @@ class DeliveryLog:
                 raise AddressGone("the job was deleted, and its webhook's address with it")
             again = values | {"first_try": self._first_try}
             if connection.execute(_REPLAY, again).rowcount == 0:
-                raise DeliveryUnderWay("a try is under way; look what comes of it, or ask again")
+                raise DeliveryUnderWay(
+                    "a try is under way; wait for its result, or try again later"
+                )
             return DeliveryRecord.from_row(connection.execute(_BY_ID, values).mappings().one())
 
     def replay_range(self, endpoint: Endpoint, window: Window, *, owner_id: UUID) -> int:
-        """Send again what ended in a window, and return how many; tests stay as they are.
+        """Send again the deliveries that ended in a window, and return how many; tests are not
+        sent again.
 
         Raises:
             EndpointDisabled: nothing would be sent.
-            InvalidRequest: there are more than MAX_REPLAYED.
+            InvalidRequest: there are more than `max_replayed` deliveries.
         """
         _refuse_disabled(endpoint.disabled_reason)
         values: dict[str, Any] = {
@@ -181,15 +188,15 @@ class DeliveryLog:
             "since": window.since,
             "until": window.until,
             "status": window.status,
-            "most": MAX_REPLAYED + 1,
+            "most": self._max_replayed + 1,
             "first_try": self._first_try,
         }
         with self._db.begin() as connection:
             replayed = connection.execute(_REPLAY_RANGE, values).rowcount
-            if replayed > MAX_REPLAYED:
+            if replayed > self._max_replayed:
                 raise InvalidRequest(
-                    f"more than {MAX_REPLAYED} deliveries ended so between since and until;"
-                    " ask for a shorter time",
+                    f"more than {self._max_replayed} such deliveries were made between since and"
+                    " until; choose a shorter time",
                     param="until",
                 )
         return replayed
@@ -233,7 +240,7 @@ INSERT INTO deliveries (id, owner_id, endpoint_id, event, url, next_at)
 VALUES (:id, :owner_id, :endpoint_id, :event, :url, clock_timestamp())
 """)
 
-# `tries` goes on counting: it is the fence, and a sender that froze before the replay must not
+# `tries` keeps counting, because it is the fence: a sender that froze before the replay must not
 # record over it.
 _AGAIN: Final = """
 UPDATE deliveries d

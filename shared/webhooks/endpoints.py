@@ -20,10 +20,10 @@ parse_endpoint_id: Final = ENDPOINT_ID.parse
 no_such_endpoint: Final = ENDPOINT_ID.not_found
 
 DEFAULT: Final = "default"
-"""Names, where an endpoint's id may stand, the one behind an owner's one-off URLs."""
+"""In place of an endpoint's id, this names the endpoint of an owner's one-off URLs."""
 
 MAX_ENDPOINTS: Final = 50
-"""Each end of a job becomes a row for each of them."""
+"""Each end of a job makes a row for each of them."""
 
 OVERLAP: Final = timedelta(hours=24)
 
@@ -123,9 +123,9 @@ class Endpoints:
         return Page.of([Endpoint.from_row(row) for row in rows], cut)
 
     def update(self, endpoint_id: UUID, change: Change, *, owner_id: UUID) -> Endpoint:
-        """Change what is named; what waits to be sent follows a new URL.
+        """Change the named values; waiting deliveries follow a new URL.
 
-        Enabling forgets why it was disabled and since when it failed.
+        Enabling clears why it was disabled and since when it failed.
         """
         values: dict[str, Any] = {
             "id": endpoint_id,
@@ -147,7 +147,7 @@ class Endpoints:
             _one(connection.execute(_DELETE, values).mappings().first())
 
     def rotate(self, endpoint_id: UUID, *, owner_id: UUID, keep_old: bool) -> Endpoint:
-        """Draw a new secret; the old one signs beside it for OVERLAP, or no more at all."""
+        """Draw a new secret; the old one signs beside it for OVERLAP, or ends at once."""
         values = {
             "id": endpoint_id,
             "owner_id": owner_id,
@@ -159,7 +159,7 @@ class Endpoints:
             return _one(connection.execute(_ROTATE, values).mappings().first())
 
     def default(self, owner_id: UUID) -> Endpoint:
-        """Return the endpoint behind an owner's one-off URLs; make it if it is missing."""
+        """Return the endpoint of an owner's one-off URLs; make it if it is missing."""
         with self._db.begin() as connection:
             connection.execute(DEFAULT_ENDPOINT, {"owner_id": owner_id, "secret": new_secret()})
             row = connection.execute(_DEFAULT, {"owner_id": owner_id}).mappings().one()

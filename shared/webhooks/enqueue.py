@@ -14,16 +14,16 @@ DEFAULT_ENDPOINT: Final = text(
     " ON CONFLICT (owner_id) WHERE url IS NULL DO NOTHING"
 )
 
-# A uuid7, so that pages of deliveries follow the index on (endpoint_id, id); Postgres itself
-# draws them from version 18 on only.
+# A uuid7, so that pages of deliveries follow the index on (endpoint_id, id); Postgres itself can
+# draw them only from version 18 on.
 NEW_ID: Final = """
 encode(set_bit(set_bit(overlay(uuid_send(gen_random_uuid()) PLACING substring(int8send(
     (extract(epoch FROM clock_timestamp()) * 1000)::bigint) FROM 3) FROM 1 FOR 6), 52, 1), 53, 1),
     'hex')::uuid
 """
 
-# A disabled endpoint has its deliveries too: the keeper ends them as dead letters at once, so
-# that they can be replayed when it is enabled again.
+# A disabled endpoint gets deliveries too: the keeper makes them dead letters at once, so that they
+# can be replayed when it is enabled again.
 DELIVERIES: Final = text(f"""
 INSERT INTO deliveries (id, owner_id, job_id, endpoint_id, event, url, next_at)
 SELECT {NEW_ID}, j.owner_id, j.id, e.id, told.event, coalesce(e.url, j.webhook_url),

@@ -1,4 +1,4 @@
-"""The events that a webhook can tell of: this is the one list, with what makes each happen."""
+"""The events that a webhook can send: the one list, with the statuses that cause each event."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -9,7 +9,7 @@ from shared.lifecycle import Status
 EventType = Literal["job.started", "job.succeeded", "job.failed", "job.canceled"]
 BatchEventType = Literal["batch.finished"]
 VideoEventType = Literal["video.completed", "video.failed"]
-"""What OpenAI's clients call an end; an endpoint may be registered for these names instead."""
+"""OpenAI's names for the ends of a job; an endpoint may be registered for these names instead."""
 
 EndpointEvent = Literal[EventType, BatchEventType, VideoEventType]
 
@@ -19,17 +19,18 @@ EVENTS: Final[Mapping[EndpointEvent, frozenset[Status]]] = MappingProxyType(
         "job.succeeded": frozenset({Status.SUCCEEDED}),
         "job.failed": frozenset({Status.FAILED}),
         "job.canceled": frozenset({Status.CANCELED}),
-        "batch.finished": frozenset(),  # The last job of a batch to end tells of it.
+        "batch.finished": frozenset(),  # The last job of a batch to end causes it.
         "video.completed": frozenset({Status.SUCCEEDED}),
-        "video.failed": frozenset({Status.FAILED, Status.CANCELED}),  # They know no cancel.
+        # OpenAI's clients know no canceled videos.
+        "video.failed": frozenset({Status.FAILED, Status.CANCELED}),
     }
 )
-"""Each event with the statuses that a job enters when it happens; an event can have none."""
+"""Each event with the statuses that a job enters when it happens; an event may have none."""
 
 BATCH_FINISHED: Final[BatchEventType] = "batch.finished"
 TERMINAL_EVENTS: Final[tuple[EventType, ...]] = ("job.succeeded", "job.failed", "job.canceled")
 
 
 def events_of(status: Status) -> list[EndpointEvent]:
-    """Return what happens when a job enters a status: nothing where it is queued."""
+    """Return the events when a job enters a status: none if it is queued."""
     return [event for event, statuses in EVENTS.items() if status in statuses]

@@ -1,7 +1,7 @@
-"""The headers that a receiver asks for, as a token or a password: checked, and sealed at rest.
+"""The extra headers of a webhook, such as a token or a password: checked, and sealed when stored.
 
-AES-256-GCM under a key of the installation's secret; the id of the job, or of the batch, is
-authenticated with them, so that what is sealed for one opens for no other.
+They are sealed by AES-256-GCM under a key of the installation's secret. The id of the job, or of
+the batch, is authenticated with them, so a value sealed for one opens for no other.
 """
 
 import base64
@@ -19,36 +19,36 @@ MOST_HEADERS: Final = 10
 MOST_NAME_CHARACTERS: Final = 64
 MOST_VALUE_CHARACTERS: Final = 2000
 MOST_CHARACTERS: Final = 8000
-"""Of all names and values together: usual servers take 8 KiB of headers."""
+"""The limit of all names and values together, because usual servers accept 8 KiB of headers."""
 
 NONCE_BYTES: Final = 12
 HIDDEN: Final = "[hidden]"
-"""What is shorter than this tells too little to be looked for in an answer."""
+"""A shorter value is too common to be searched in an answer."""
 
 OURS: Final = frozenset(
     {
         *("accept-encoding", "content-encoding", "content-length", "content-type", "date"),
         *("expect", "host", "user-agent"),
-        # Hop by hop (RFC 9110, 7.6.1), and what steers a proxy on the way.
+        # Hop by hop (RFC 9110, 7.6.1), and headers that steer a proxy on the way.
         *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization"),
         *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "http2-settings"),
         *("forwarded", "via", "x-real-ip"),
     }
 )
-"""Names that the sender itself sets, or that mean something between it and the receiver."""
+"""Names that the sender itself sets, or that have a meaning between it and the receiver."""
 
 OUR_PREFIXES: Final = ("webhook-", "svix-", "x-forwarded-")
-"""Signatures come by these names, and nobody else may write them."""
+"""Signatures use these names, so no client may set them."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _VALUE: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e\t]*[\x21-\x7e])?")
 
 
 def check_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the headers, if they are ones that a webhook can carry.
+    """Return the headers if a webhook can send them.
 
     Raises:
-        ValueError: says of which header what would be right, and never a value.
+        ValueError: the message names the header and what would be right, and never a value.
     """
     if len(headers) > MOST_HEADERS:
         raise ValueError(f"there are {len(headers)} headers; it takes {MOST_HEADERS} at most")
@@ -101,7 +101,8 @@ class HeaderSeal:
         return base64.b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str, *, of: UUID) -> dict[str, str] | None:
-        """Return the headers, or None where the secret that sealed them is named no more."""
+        """Return the headers, or None if the settings no longer name the secret that sealed
+        them."""
         raw = base64.b64decode(sealed)
         for cipher in self._ciphers:
             try:

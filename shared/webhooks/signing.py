@@ -1,4 +1,4 @@
-"""Standard Webhooks signatures, and the secrets that make them."""
+"""Standard Webhooks signatures, and their secrets."""
 
 import base64
 import secrets
@@ -28,17 +28,17 @@ def new_secret() -> str:
 def sign(
     message_id: str, at: datetime, body: bytes, *, signing_secrets: Sequence[str]
 ) -> dict[str, str]:
-    """Return the headers that prove a body is ours.
+    """Return the headers that prove that we sent a body.
 
     Args:
-        at: when this try is made, aware; receivers refuse what is five minutes off.
+        at: the time of this try, aware; receivers refuse times that are five minutes off.
         body: UTF-8.
-        signing_secrets: the current one first; during a rotation the previous one too, so that
-            a receiver may hold either.
+        signing_secrets: the current one first, and during a rotation also the previous one, so
+            that a receiver may have either.
     """
     if at.tzinfo is None:
         raise ValueError("a signature needs an aware time")
-    # The library takes the wall clock of `at` for UTC, whatever its zone says.
+    # The library takes the wall clock of `at` for UTC, whatever its zone is.
     utc = at.astimezone(UTC)
     text = body.decode()
     signatures = [Webhook(secret).sign(message_id, utc, text) for secret in signing_secrets]

@@ -16,7 +16,7 @@ from shared.crashpoints import GATEWAY, KEEPER, MARKS_VARIABLE, POINTS, REMOTE, 
 from shared.engines.parameters import RequestedParameters
 from shared.jobs.job import Job
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.chaos.audit import audit
 from tests.chaos.client import Clients, Ledger
 from tests.chaos.ward import SETTINGS, Service, ward

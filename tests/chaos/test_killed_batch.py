@@ -31,6 +31,18 @@ def photo(number: int) -> bytes:
     return png(picture)
 
 
+def created(url: str, webhook_url: str) -> str:
+    """Create a batch of all photos and return its id."""
+    made = requests.post(
+        f"{url}/v1/batches",
+        data={"num_frames": 8, "resolution": "256p", "webhook[url]": webhook_url},
+        files=[("image", (f"{n}.png", photo(n), "image/png")) for n in range(PHOTOS)],
+        timeout=4 * PATIENCE_SECONDS,
+    )
+    assert made.status_code == 202, made.text
+    return str(made.json()["id"])
+
+
 def test_a_batch_of_a_hundred_survives_a_kill_of_its_worker_and_its_gateway(
     stack: Stack, tmp_path: Path
 ) -> None:
@@ -55,18 +67,7 @@ def test_a_batch_of_a_hundred_survives_a_kill_of_its_worker_and_its_gateway(
         people.keeper(**SETTINGS)
         worker = people.worker(**SETTINGS)
         until(lambda: (shown("/v1/models") or {}).get("data"), "a worker serves")
-        made = requests.post(
-            f"{url}/v1/batches",
-            data={
-                "num_frames": 8,
-                "resolution": "256p",
-                "webhook[url]": receiver.url("/ends"),
-            },
-            files=[("image", (f"{n}.png", photo(n), "image/png")) for n in range(PHOTOS)],
-            timeout=4 * PATIENCE_SECONDS,
-        )
-        assert made.status_code == 202, made.text
-        path = f"/v1/batches/{made.json()['id']}"
+        path = f"/v1/batches/{created(url, receiver.url('/ends'))}"
         until(lambda: counts()["succeeded"] >= KILLED_AFTER, "some are done", within=400)
         worker.kill()
         gateway.kill()
@@ -81,14 +82,19 @@ def test_a_batch_of_a_hundred_survives_a_kill_of_its_worker_and_its_gateway(
         assert body["data"]["counts"]["succeeded"] == PHOTOS
         batch = shown(path)
         assert batch is not None
-        zipped = requests.get(batch["content_url"], timeout=4 * PATIENCE_SECONDS)
-        with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
-            assert archive.testzip() is None
-            clips = [name for name in archive.namelist() if name.endswith(".mp4")]
-            table = archive.read("results.csv").decode("utf-8-sig")
-        rows = list(csv.DictReader(io.StringIO(table, newline="")))
-        assert len(set(clips)) == len(rows) == PHOTOS
-        assert {row["status"] for row in rows} == {"succeeded"}
+        check_zip(batch["content_url"])
         # However often it may be sent, it is one delivery.
         sent = {each.headers["webhook-id"] for each in receiver.requests}
         assert len(sent) == 1
+
+
+def check_zip(url: str) -> None:
+    """Assert that each photo has one clip and one row in the table."""
+    zipped = requests.get(url, timeout=4 * PATIENCE_SECONDS)
+    with zipfile.ZipFile(io.BytesIO(zipped.content)) as archive:
+        assert archive.testzip() is None
+        clips = [name for name in archive.namelist() if name.endswith(".mp4")]
+        table = archive.read("results.csv").decode("utf-8-sig")
+    rows = list(csv.DictReader(io.StringIO(table, newline="")))
+    assert len(set(clips)) == len(rows) == PHOTOS
+    assert {row["status"] for row in rows} == {"succeeded"}

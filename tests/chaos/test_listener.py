@@ -15,7 +15,7 @@ from shared.errors import RenderFailed
 from shared.jobs.job import Artifact, Result, Variant, parse_id, public_id
 from shared.jobs.transitions import Claim
 from shared.lifecycle import TERMINAL
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.listener import Listening
 from tests.support.ports import free_port

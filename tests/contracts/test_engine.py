@@ -26,7 +26,7 @@ from tests.support import faulty_engines, photos
 from worker.engines.base import Frames, RenderRequest, Step, VideoEngine
 from worker.engines.camera.engine import CameraEngine
 from worker.engines.remote.engine import RemoteEngine
-from worker.engines.remote.errand import Patience
+from worker.engines.remote.patience import Patience
 from worker.render.lease import TOLD
 
 
@@ -59,10 +59,9 @@ def small_i2vgen_xl(folder: Path) -> VideoEngine:
 
 
 def small_wan(folder: Path) -> VideoEngine:
-    from tests.support import small_wan as small
-    from worker.engines.wan.tiny import tiny_wan
+    from tests.support.small_models import FAMILIES
 
-    return small.engine(tiny_wan(folder))
+    return FAMILIES["wan"].engine(FAMILIES["wan"].build(folder))
 
 
 def small_svd(folder: Path) -> VideoEngine:
@@ -313,7 +312,34 @@ CHECKS: Final = tuple(
 )
 
 
-@pytest.fixture(scope="module", params=SUBJECTS, ids=lambda subject: str(subject.name))
+BRIEF: Final = (CAMERA.name, "i2vgen-xl", "openai-videos")
+"""On these each run holds every check; what is left out of the others is in `make test-all`."""
+
+RENDERED_AGAIN: Final = (
+    check_a_chunk_stays_as_it_was_yielded,
+    check_the_same_seed_gives_the_same_frames,
+    check_a_second_load_does_nothing,
+    check_an_unloaded_engine_loads_again,
+    check_the_picture_is_left_as_it_was,
+    check_no_file_is_left_behind,
+)
+"""Each renders anew: up to two seconds of a core for an engine of diffusers."""
+
+HELD: Final = [
+    pytest.param(
+        subject,
+        check,
+        id=f"{subject.name}-{check.__name__}",
+        marks=[pytest.mark.extended]
+        if check in RENDERED_AGAIN and subject.name not in BRIEF
+        else [],
+    )
+    for subject in SUBJECTS
+    for check in CHECKS
+]
+
+
+@pytest.fixture(scope="module")
 def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
@@ -324,7 +350,7 @@ def bench(
     engine.unload()
 
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: str(check.__name__))
+@pytest.mark.parametrize(("bench", "check"), HELD, indirect=["bench"])
 def test_an_engine_keeps_the_contract(bench: Bench, check: Callable[[Bench], None]) -> None:
     check(bench)
 

@@ -112,14 +112,20 @@ def test_the_images_hold_every_module_that_their_containers_start(
                 *("deploy.draw_secrets", "deploy.make_bucket", "deploy.check_health"),
             ],
         ),
-        (
+        pytest.param(
             "worker-cpu",
             [
                 *("worker.__main__", "worker.render.context", "worker.engines.camera.engine"),
                 *("celery.bin.worker", "deploy.check_health"),
             ],
+            marks=pytest.mark.extended,
         ),
-        ("worker", ["worker.weights.__main__", "worker.engines.i2vgen.weights"]),
+        # It imports torch, for eight seconds of a core.
+        pytest.param(
+            "worker",
+            ["worker.weights.__main__", "worker.engines.i2vgen.weights"],
+            marks=pytest.mark.extended,
+        ),
     ],
 )
 def test_each_image_has_the_packages_its_processes_import(

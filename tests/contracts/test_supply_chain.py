@@ -10,7 +10,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from local.install import pip_argv
+from local.install import Environment
 from local.lock import LOCKS, OF_TORCH, pin_images
 from tests.support.stack import ROOT
 
@@ -69,7 +69,7 @@ def test_no_pin_is_below_the_fix_of_a_known_fault(name: str) -> None:
 
 
 def test_make_run_follows_the_pins() -> None:
-    assert "constraints.txt" in " ".join(pip_argv("anything"))
+    assert "constraints.txt" in " ".join(Environment(ROOT).pip_argv("anything"))
 
 
 def test_the_images_install_by_hash_and_nothing_else() -> None:

@@ -2,28 +2,22 @@
 
 from pathlib import Path
 
-from api.middleware.security_headers import NOTHING
-from tests.support.browser import open_page
-from tests.support.clips import moving_clip, photo, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.processes import until
+from playwright.sync_api import Browser
 
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
+from api.middleware.security_headers import NOTHING
+from tests.support.browser import visit
+from tests.support.clips import moving_clip, photo, write_clip
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.processes import until
 
 POLICY = "Content Security Policy"
 VIDEO = "document.querySelector('video')"
 IMAGE = "document.querySelector('img')"
 
 
-def test_the_docs_work_and_break_no_policy(gateway: Gateway) -> None:
-    with open_page() as (page, complaints):
+def test_the_docs_work_and_break_no_policy(gateway: Gateway, browser: Browser) -> None:
+    with visit(browser) as guest:
+        page, complaints = guest.page, guest.complaints
         page.goto(f"{gateway.url}/docs")
         page.locator(".opblock").first.wait_for()
         for name in ("jobs-create_job_v1_jobs_post", "health-livez_livez_get"):
@@ -38,9 +32,12 @@ def test_the_docs_work_and_break_no_policy(gateway: Gateway) -> None:
         assert complaints == []
 
 
-def test_a_photo_chosen_on_the_docs_page_becomes_a_job(gateway: Gateway, tmp_path: Path) -> None:
+def test_a_photo_chosen_on_the_docs_page_becomes_a_job(
+    gateway: Gateway, browser: Browser, tmp_path: Path
+) -> None:
     photo().save(tmp_path / "photo.jpg")
-    with open_page() as (page, complaints):
+    with visit(browser) as guest:
+        page, complaints = guest.page, guest.complaints
         page.goto(f"{gateway.url}/docs")
         create = page.locator("#operations-jobs-create_job_v1_jobs_post")
         create.locator(".opblock-summary-control").click()
@@ -53,8 +50,9 @@ def test_a_photo_chosen_on_the_docs_page_becomes_a_job(gateway: Gateway, tmp_pat
         assert complaints == []
 
 
-def test_the_policy_of_the_docs_is_in_force(gateway: Gateway) -> None:
-    with open_page() as (page, complaints):
+def test_the_policy_of_the_docs_is_in_force(gateway: Gateway, browser: Browser) -> None:
+    with visit(browser) as guest:
+        page, complaints = guest.page, guest.complaints
         page.goto(f"{gateway.url}/docs")
         went = page.evaluate("fetch('http://localhost:9/').then(() => 1, () => 0)")
         inline = page.evaluate(
@@ -70,12 +68,13 @@ def test_the_policy_of_the_docs_is_in_force(gateway: Gateway) -> None:
 
 
 def test_a_clip_and_its_picture_open_in_a_tab(
-    gateway: Gateway, fake_worker: FakeWorker, tmp_path: Path
+    gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path
 ) -> None:
     job = gateway.created()
     clip = write_clip(tmp_path / "clip.mp4", moving_clip())
     fake_worker.complete(fake_worker.claim(), clip.read_bytes())
-    with open_page() as (page, complaints):
+    with visit(browser) as guest:
+        page, complaints = guest.page, guest.complaints
         answer = page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content")
         assert answer is not None
         assert answer.headers["content-security-policy"].startswith(NOTHING)

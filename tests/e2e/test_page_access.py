@@ -8,22 +8,13 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import delete
 
 from shared.errors import OutOfMemory
-from shared.tables import api_keys
+from shared.tables.access import api_keys
 from tests.support.browser import visit
-from tests.support.gateway import (
-    ADMIN_KEY,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    one_fake_worker,
-    running_gateway,
-)
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
 from tests.support.page import (
     PHONE,
     WIDTH,
-    browser,
     choose_sample,
-    clip,
     end_sessions,
     enter,
     finish,
@@ -35,8 +26,6 @@ from tests.support.page import (
 from tests.support.stack import Stack
 from tests.support.tenants import KeyAdmin, key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["browser", "clip", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -99,6 +88,8 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         page.locator(".make").first.wait_for()  # The session outlives the page that began it.
 
 
+# In each run tests/e2e/test_page_words.py sees that every word is there in both languages.
+@pytest.mark.extended
 def test_in_chinese_too_the_page_says_where_a_key_comes_from(
     browser: Browser, house: Gateway
 ) -> None:
@@ -185,7 +176,7 @@ def test_a_session_that_ends_keeps_the_form(
         end_sessions(house, fake_worker, *(each["value"] for each in page.context.cookies()))
         # The page may have heard of it by itself before anything is pressed.
         page.evaluate("document.querySelector('.big')?.click()")
-        expect(page.locator(".sign-in .error")).to_contain_text("Your session is over")
+        expect(page.locator(".sign-in .error")).to_contain_text("Your session has ended")
         page.locator("#key").fill(ADMIN_KEY)
         page.keyboard.press("Enter")
         expect(page.locator("#prompt")).to_have_value("push in and pan left, kept")
@@ -200,7 +191,7 @@ def test_a_forged_login_header_lets_nobody_in(browser: Browser, house: Gateway) 
     with visit(browser, locale="en-GB", extra_http_headers={LOGIN: "boss"}) as guest:
         enter(guest.page, house)
         told = guest.page.locator(".sign-in .error")
-        expect(told).to_contain_text("You did not come through the login page")
+        expect(told).to_contain_text("did not come through the server's login page")
         guest.page.goto(f"{house.url}/admin")
         expect(guest.page.locator(".sign-in .error")).to_be_visible()
         assert guest.page.locator(".admin").count() == 0

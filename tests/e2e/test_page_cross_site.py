@@ -15,21 +15,12 @@ from playwright.sync_api import Browser, Page, Response
 from api.app import create_app
 from shared.settings import Settings
 from tests.support.browser import visit
-from tests.support.gateway import (
-    ADMIN_KEY,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    one_fake_worker,
-    running_gateway,
-)
-from tests.support.page import browser, enter, sign_in
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
+from tests.support.page import enter, sign_in
 from tests.support.routes import described
 from tests.support.stack import Stack
 from tests.support.tenants import key_admin_of
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["browser", "fake_worker", "one_fake_worker"]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.test_service import Service, running
-from tests.support.browser import launched, visit
+from tests.support.browser import visit
 from tests.support.checkpoints import small_i2vgen_xl
 from tests.support.page import PLAYING
 from tests.support.processes import until
+from tests.support.small_diffusers import small_ltx
 from worker.engines.animatediff.tiny import tiny_animatediff
 from worker.engines.svd.tiny import tiny_svd
 from worker.engines.wan.tiny import tiny_wan
@@ -31,13 +32,8 @@ SMALL: dict[str, dict[str, int]] = {
     "wan": {"num_frames": 9, "num_inference_steps": 40},
     "svd": {"num_frames": 8, "num_inference_steps": 4},
     "animatediff": {"num_frames": 8, "num_inference_steps": 5},
+    "ltx": {"num_frames": 9, "num_inference_steps": 8},
 }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +43,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     tiny_wan(models / "wan")
     tiny_svd(models / "svd")
     tiny_animatediff(models / "animatediff")
-    settings = {"engines": ",".join(SMALL), "model_dir": models}
+    folder = small_ltx(tmp_path_factory.mktemp("ltx"))
+    engines = ",".join(f"ltx=diffusers:{folder}" if name == "ltx" else name for name in SMALL)
+    settings = {"engines": engines, "model_dir": models}
     with running(tmp_path_factory.mktemp("service"), **settings) as service:
         yield service
 

@@ -4,31 +4,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.support.browser import visit
-from tests.support.gateway import (
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    browser,
-    clip,
-    enter,
-    guest,
-    studio,
-)
-
-__all__ = [
-    "browser",
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
+from tests.support.gateway import Gateway
+from tests.support.page import enter
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

@@ -9,35 +9,11 @@ from playwright.sync_api import expect
 
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    browser,
-    clip,
-    enter,
-    guest,
-    studio,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import enter
 from tests.support.providers.small_engine import SPEC as HOSTED
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
-
-__all__ = [
-    "browser",
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -174,7 +150,7 @@ def test_a_clip_made_here_loads_its_settings(
     page.locator(".further summary").click()
     expect(page.locator("#seed")).to_have_value("7")
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "foreign.mp4")
-    expect(page.locator(".toast.bad")).to_contain_text("carries no settings")
+    expect(page.locator(".toast.bad")).to_contain_text("has no settings")
 
 
 @pytest.mark.extended
@@ -197,20 +173,29 @@ def test_a_crop_that_was_moved_is_what_is_sent(
 
 
 def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
-    studio: Gateway, fake_worker: FakeWorker, guest: Visit
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     fake_worker.clear()
     fake_worker.offer(HOSTED)
     page = guest.page
     enter(page, studio)
-    expect(page.locator(".hosted")).to_contain_text("go to Runway, for about $0.1 a second")
+    expect(page.locator(".hosted")).to_contain_text("are sent to Runway, for about $0.1 a second")
     expect(page.get_by_text("512p")).to_have_count(0)
     page.locator(".sample").first.click()
+    expect(page.locator(".send")).to_contain_text("2 s, about $0.20")
     page.locator(".big").click()
     page.locator(".is-rendering").wait_for()
     (job,) = studio.get("/v1/jobs").json()["data"]
     assert (job["input"]["width"], job["input"]["height"]) == (96, 64)
     assert any("are sent to Runway" in each for each in job["warnings"])
+    fake_worker.claim(HOSTED.name)
+    page.locator(".progress").get_by_role("button", name="Cancel").click()
+    expect(page.locator(".failed")).to_contain_text("Runway may charge for what it had begun")
+    page.get_by_role("button", name="Try again").click()
+    page.locator(".is-rendering").wait_for()
+    plan = {"price_usd": 0.2, "cost_usd": 0.25}
+    fake_worker.complete(fake_worker.claim(HOSTED.name), clip, plan=plan)
+    expect(page.locator(".facts")).to_contain_text("Cost$0.25")
 
 
 def test_what_a_model_cannot_hold_is_said_before_it_is_sent(

@@ -5,41 +5,11 @@ from playwright.sync_api import Browser, FilePayload, expect
 
 from shared.errors import OutOfMemory
 from tests.support.browser import Visit, visit
-from tests.support.gateway import (
-    ADMIN_KEY,
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-    running_gateway,
-)
-from tests.support.page import (
-    browser,
-    clip,
-    enter,
-    finish,
-    guest,
-    plays,
-    send,
-    sign_in,
-    studio,
-)
+from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
+from tests.support.page import enter, finish, plays, send, sign_in
 from tests.support.processes import until
 from tests.support.stack import Stack
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = [
-    "browser",
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -127,6 +97,7 @@ def test_words_that_are_code_stay_words(
     assert page.evaluate("window.pwned") is None
 
 
+@pytest.mark.extended
 def test_names_that_are_code_stay_names(
     fake_worker: FakeWorker, module_stack: Stack, browser: Browser
 ) -> None:

@@ -9,39 +9,9 @@ from playwright.sync_api import Browser, expect
 from shared.errors import OutOfMemory
 from tests.support.browser import Visit, visit
 from tests.support.clips import photo
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
-from tests.support.page import (
-    PHONE,
-    VIDEO,
-    browser,
-    clip,
-    enter,
-    finish,
-    guest,
-    plays,
-    send,
-    studio,
-    violations,
-)
+from tests.support.gateway import FakeWorker, Gateway
+from tests.support.page import PHONE, VIDEO, enter, finish, plays, send, violations
 from tests.support.processes import until
-
-__all__ = [
-    "browser",
-    "clip",
-    "fake_worker",
-    "gateway",
-    "guest",
-    "one_fake_worker",
-    "one_gateway",
-    "studio",
-]
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
@@ -164,7 +134,7 @@ def test_frames_are_stepped_through_one_by_one(
     count = page.locator(".transport .count")
     seen = [count.inner_text()]
     for _ in range(2):
-        page.get_by_role("button", name="Frame after").click()
+        page.get_by_role("button", name="Next frame").click()
         until(lambda: count.inner_text() != seen[-1], "the next frame shows")
         seen.append(count.inner_text())
     assert [each.split(" ")[0] for each in seen] == ["1", "2", "3"]

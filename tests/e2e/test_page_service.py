@@ -9,21 +9,12 @@ from playwright.sync_api import Browser, expect
 from sqlalchemy import text
 
 from tests.e2e.test_service import Service, running
-from tests.support.browser import launched, visit
+from tests.support.browser import visit
 from tests.support.clips import moving_clip, write_clip
-from tests.support.gateway import (
-    FakeWorker,
-    Gateway,
-    fake_worker,
-    gateway,
-    one_fake_worker,
-    one_gateway,
-)
+from tests.support.gateway import FakeWorker, Gateway
 from tests.support.page import PLAYING
 from tests.support.processes import until
 from worker.engines.camera.engine import SPEC as CAMERA
-
-__all__ = ["fake_worker", "gateway", "one_fake_worker", "one_gateway"]
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -31,12 +22,6 @@ _COPY = text(
     "INSERT INTO jobs SELECT (jsonb_populate_record(j, jsonb_build_object('id', uuidv7()))).*"
     " FROM jobs j, generate_series(1, :count)"
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with launched() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +86,8 @@ def test_a_gateway_that_dies_and_comes_back_costs_the_page_nothing(
         expect(page.locator(".banner")).to_have_count(0)
 
 
-@pytest.mark.parametrize("clips", [120, pytest.param(500, marks=pytest.mark.extended)])
+@pytest.mark.extended
+@pytest.mark.parametrize("clips", [120, 500])
 def test_five_hundred_clips_come_as_one_scrolls(
     gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path, clips: int
 ) -> None:

@@ -183,9 +183,18 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     with running(
         folder,
-        engines="camera,i2vgen-xl",
-        model_dir=small_i2vgen_xl(folder / "i2vgen-xl"),
+        engines="camera",
         outbound_allow="127.0.0.0/8",
+    ) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def model_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One that serves a model too, which takes its worker many seconds of a core to import."""
+    folder = tmp_path_factory.mktemp("models")
+    with running(
+        folder, engines="camera,i2vgen-xl", model_dir=small_i2vgen_xl(folder / "i2vgen-xl")
     ) as service:
         yield service
 
@@ -218,17 +227,20 @@ def test_the_legacy_client_gets_a_moving_clip_of_its_photo(service: Service) -> 
     assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.5  # and it is the same photo.
 
 
+# In each run tests/integration/worker/test_previews.py sees a model in a worker render.
+@pytest.mark.extended
 @pytest.mark.parametrize(
     "case",
     [
         pytest.param(PERSON, id="person"),
-        pytest.param(LANDSCAPE, id="landscape", marks=pytest.mark.extended),
-        pytest.param(PRODUCT, id="product", marks=pytest.mark.extended),
+        pytest.param(LANDSCAPE, id="landscape"),
+        pytest.param(PRODUCT, id="product"),
     ],
 )
 def test_the_missions_cases_render_by_their_own_figures(
-    service: Service, case: dict[str, Any]
+    model_service: Service, case: dict[str, Any]
 ) -> None:
+    service = model_service
     job = service.ended(service.submit(model="i2vgen-xl", **case)["id"])
     assert job["status"] == "succeeded", job["error"]
     shown = {name: job["input"][name] for name in case}
@@ -244,7 +256,10 @@ def test_the_missions_cases_render_by_their_own_figures(
 
 # In each run tests/integration/i2vgen/test_i2vgen_clips.py sees the same of the engine alone.
 @pytest.mark.extended
-def test_the_same_seed_gives_the_same_frames_and_another_gives_others(service: Service) -> None:
+def test_the_same_seed_gives_the_same_frames_and_another_gives_others(
+    model_service: Service,
+) -> None:
+    service = model_service
     wish = {"model": "i2vgen-xl", "prompt": "wind", "num_inference_steps": 4, "resolution": "256p"}
     first = service.ended(service.submit(**wish)["id"])
     again = service.ended(service.submit(**wish, seed=first["seed"])["id"])
@@ -270,7 +285,10 @@ def test_the_end_of_a_job_reaches_its_webhook_signed_once(
 
 # In each run tests/integration/worker/test_worker.py sees this and the next of the worker.
 @pytest.mark.extended
-def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Service) -> None:
+def test_a_worker_killed_in_the_middle_still_ends_in_one_success(
+    model_service: Service,
+) -> None:
+    service = model_service
     small = {"resolution": "256p", "num_frames": 32, "num_inference_steps": 80}
     job = service.submit(model="i2vgen-xl", prompt="rain", **small)
     until(lambda: (service.get(job["id"])["progress"]["step"] or 0) > 3, "the render is under way")
@@ -284,7 +302,10 @@ def test_a_worker_killed_in_the_middle_still_ends_in_one_success(service: Servic
 
 
 @pytest.mark.extended
-def test_a_canceled_render_stays_canceled_and_a_deleted_job_is_gone(service: Service) -> None:
+def test_a_canceled_render_stays_canceled_and_a_deleted_job_is_gone(
+    model_service: Service,
+) -> None:
+    service = model_service
     job = service.submit(model="i2vgen-xl", num_inference_steps=200, prompt="snow", num_frames=32)
     address = f"{service.url}/v1/jobs/{job['id']}"
     until(lambda: service.get(job["id"])["status"] == "running", "it runs")
@@ -295,6 +316,8 @@ def test_a_canceled_render_stays_canceled_and_a_deleted_job_is_gone(service: Ser
     assert service.http.get(address, timeout=SECONDS).status_code == 404
 
 
+# In each run tests/integration/local/test_local_launcher.py kills a launcher over real servers.
+@pytest.mark.extended
 def test_what_was_accepted_survives_a_kill_of_the_launcher(tmp_path: Path) -> None:
     with running(tmp_path, engines="camera") as service:
         jobs = [service.submit(prompt="pan right", num_frames=32)["id"] for _ in range(10)]

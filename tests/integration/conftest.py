@@ -9,6 +9,7 @@ from tests.support.outbox import (
     webhook_gateway,
 )
 from tests.support.tenants import key_admin, one_key_admin, tenant_a, tenant_b, two_tenants
+from tests.support.world import world
 
 __all__ = [
     "fake_worker",
@@ -25,4 +26,5 @@ __all__ = [
     "tenant_b",
     "two_tenants",
     "webhook_gateway",
+    "world",
 ]

@@ -95,11 +95,7 @@ def check_answer(answer: requests.Response) -> None:
 
 
 # With a key, tests/integration/api/test_openapi_is_true.py asks the same in each run.
-@pytest.mark.parametrize(
-    "asked",
-    [pytest.param("with a key", marks=pytest.mark.extended), "without a key"],
-    indirect=True,
-)
+@pytest.mark.extended
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_nothing_that_the_description_allows_or_forbids_is_a_500(
     operation: Any, asked: Gateway

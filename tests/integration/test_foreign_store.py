@@ -197,7 +197,16 @@ def test_a_store_without_a_key_is_told_so(monkeypatch: pytest.MonkeyPatch) -> No
         storage.put("key", b"x", content_type="text/plain")
 
 
-@pytest.mark.parametrize("name", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HTTP_PROXY",
+        *(
+            pytest.param(name, marks=pytest.mark.extended)
+            for name in ("http_proxy", "ALL_PROXY", "all_proxy")
+        ),
+    ],
+)
 def test_the_store_is_never_asked_through_a_proxy_of_the_environment(name: str) -> None:
     store = Store()
     with served(store) as address, socket.create_server(("127.0.0.1", 0)) as proxy:

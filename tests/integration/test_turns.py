@@ -21,6 +21,7 @@ from sqlalchemy import text
 from api.concurrency.thread_pools import SPOOL_BYTES
 from api.images.decoder_pool import Decoders
 from api.images.protocol import Limits
+from api.limits import SHIPPED
 from api.route import Route
 from api.routes import (
     admin,
@@ -51,7 +52,7 @@ def one_shipped(module_stack: Stack) -> Iterator[Gateway]:
     with contextlib.ExitStack() as opened:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr("api.ports.Decoders", told)
-            gateway = opened.enter_context(running_gateway(settings, as_shipped=True))
+            gateway = opened.enter_context(running_gateway(settings, SHIPPED))
         yield gateway
 
 
@@ -187,7 +188,7 @@ def _trickle(who: Holder) -> Iterator[None]:
 def test_who_waits_for_a_turn_is_let_go_when_the_gateway_stops(
     module_stack: Stack, fake_worker: FakeWorker, tenants: tuple[Holder, Holder]
 ) -> None:
-    with running_gateway(module_stack.settings(), as_shipped=True) as gateway:
+    with running_gateway(module_stack.settings(), SHIPPED) as gateway:
         room = gateway.ports.pools.body_memory.turns
         with gateway.holding(room, room.free, owners=4):
             waiting = beside(Holder(gateway, tenants[0].text).create)

@@ -1,4 +1,4 @@
-"""Ours and diffusers' pipeline over one small checkpoint, given the same noise and picture."""
+"""Our pipeline and diffusers' over one small checkpoint, with the same noise and image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,9 +86,9 @@ class Recorder:
 
 
 def asked(size: tuple[int, int], guidance: float, **changed: object) -> RenderRequest:
-    """Return a request whose picture is as tall as the clip is wide; `changed` are parameters.
+    """Return a request whose image is as tall as the clip is wide; `changed` are parameters.
 
-    The stock pipeline then resamples the picture once on its way to CLIP, as we do.
+    The stock pipeline then resamples the image once on its way to CLIP, as ours does.
     """
     width, height = size
     parameters = RenderParameters(

@@ -11,7 +11,8 @@ from bench.case import Case
 from bench.measure import Bench, Effort
 from bench.models import Parts, Scale
 
-# Of 32 groups each would norm two numbers where an image is one pixel: that magnifies any error.
+# Of 32 groups each would normalise two numbers if an image is one pixel, which magnifies any
+# error.
 TINY: Final = Scale((64, 64, 64, 64), (32, 32, 32, 32), (32, 2, 2), (32, 2, 2), norm_groups=8)
 CASE: Final = Case(width=64, height=64, frames=4, steps=2)
 

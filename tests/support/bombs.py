@@ -1,4 +1,4 @@
-"""Pictures that are small as files and take all a decoder has: made here, byte by byte."""
+"""Images that are small as files but take all that a decoder has, made here byte by byte."""
 
 import functools
 import io
@@ -35,25 +35,26 @@ def packed_png(header: tuple[int, int, int, int], packed: bytes, extra: bytes = 
 
 @functools.cache
 def zeros(count: int) -> bytes:
-    """Return so many zeros packed by zlib, without ever holding them."""
+    """Return that many zeros packed by zlib, without ever holding them."""
     packer = zlib.compressobj(6)
     packed = [packer.compress(bytes(min(2**20, count - at))) for at in range(0, count, 2**20)]
     return b"".join([*packed, packer.flush()])
 
 
 def png_bomb(side: int = SIDE) -> bytes:
-    """Return a transparent picture of a quarter megabyte that decodes to a quarter gigabyte."""
+    """Return a transparent image of a quarter megabyte that decodes to a quarter gigabyte."""
     return packed_png((side, side, 8, 6), zeros(side * (4 * side + 1)))
 
 
 def png_flood(side: int) -> bytes:
-    """Return a header that promises `side` squared pixels, and a row of them."""
+    """Return a header that promises `side` squared pixels, and a single row of them."""
     return png((side, side, 8, 2), bytes(3 * side + 1))
 
 
 @functools.cache
 def jpeg_scans(side: int, scans: int) -> bytes:
-    """Return a grey progressive JPEG that repeats its last scan: few bytes each, a pass each."""
+    """Return a grey progressive JPEG that repeats its last scan: few bytes each, but a pass
+    each."""
     body = io.BytesIO()
     Image.new("L", (side, side), 99).save(body, "JPEG", progressive=True)
     whole = body.getvalue()

@@ -1,4 +1,4 @@
-"""A real Chromium for the tests of pages; what it complains of is kept."""
+"""A real Chromium for the tests of pages; its console's complaints are kept."""
 
 import contextlib
 import shutil
@@ -17,7 +17,8 @@ from playwright.sync_api import (
 )
 
 PATIENCE_MS = 30_000
-expect.set_options(timeout=PATIENCE_MS)  # Its own five seconds are too few on a busy machine.
+# The default of five seconds is too short on a busy machine.
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def chromium() -> str:
@@ -30,7 +31,8 @@ def chromium() -> str:
 
 @dataclass
 class Visit:
-    """A page of one visitor, what its console said of errors and warnings, where it sent to."""
+    """A page of one visitor, the errors and warnings of its console, and the targets of its
+    requests."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)
@@ -43,7 +45,7 @@ class Visit:
         self.page.on("request", lambda request: self.requests.append(request))
 
     def origins(self) -> set[str]:
-        """Return where requests went, but for what the page holds itself."""
+        """Return the origins of requests, except for data that the page holds itself."""
         urls = (request.url for request in self.requests)
         return {"/".join(url.split("/")[:3]) for url in urls if url.startswith("http")}
 
@@ -69,16 +71,9 @@ def launched(*, arguments: Sequence[str] = ()) -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def visit(browser: Browser, **options: Any) -> Iterator[Visit]:
-    """Yield a page of a visitor of its own: no cookies, no storage, nothing in the cache."""
+    """Yield a page of a new visitor: no cookies, no storage, nothing in the cache."""
     context = browser.new_context(**options)
     try:
         yield Visit(context.new_page())
     finally:
         context.close()
-
-
-@contextlib.contextmanager
-def open_page() -> Iterator[tuple[Page, list[str]]]:
-    """Yield a page, and what its console says of errors and warnings as they come."""
-    with launched() as browser, visit(browser) as guest:
-        yield guest.page, guest.complaints

@@ -1,4 +1,4 @@
-"""Canaries: listeners that nobody may wake, and a witness of every connect this test attempts."""
+"""Canaries: listeners that no request may reach, and a witness of every connect of this test."""
 
 import contextlib
 import socket
@@ -16,8 +16,8 @@ SERVICE_PORTS: Final = (80, 443, 5432, 6379, 8333, 8888, 9000, 9333)
 class Canaries:
     """Listens on every address of this machine; `woken` counts the connections accepted.
 
-    Those of other processes do not count: tests that run beside these may look for a service at
-    its usual port.
+    Connections of other processes do not count, because tests that run beside these may look for a
+    service at its usual port.
     """
 
     def __init__(self) -> None:
@@ -25,7 +25,8 @@ class Canaries:
         self._listeners = [_listen(0)]
         self.port: int = self._listeners[0].getsockname()[1]
         for port in SERVICE_PORTS:
-            # A port that something else holds has no canary; the witness still sees its connects.
+            # A port that another program holds has no canary; the witness still sees connects to
+            # it.
             with contextlib.suppress(OSError):
                 self._listeners.append(_listen(port))
         self.ports = [listener.getsockname()[1] for listener in self._listeners]
@@ -52,22 +53,23 @@ class Canaries:
                     self.woken += 1
                 with contextlib.suppress(OSError), connection:
                     connection.settimeout(10)
-                    connection.recv(65536)  # To close with it unread would reset the answer.
+                    connection.recv(65536)  # Closing with unread data would reset the answer.
                     connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 class Witness:
-    """Remembers the address of every connect that is attempted, heard by a listener or not."""
+    """Remembers the address of every attempted connect, whether a listener heard it or not."""
 
     def __init__(self) -> None:
         self._is_listening = False
         self._thread = 0
         self.attempts: list[Any] = []
-        sys.addaudithook(self._hear)  # For good: Python takes no hook away.
+        # For the whole process, because Python cannot remove an audit hook.
+        sys.addaudithook(self._hear)
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[list[Any]]:
-        """Yield the attempts of this thread from here on."""
+        """Yield the attempts of this thread from now on."""
         self.attempts = []
         self._thread = threading.get_ident()
         self._is_listening = True
@@ -93,7 +95,7 @@ def _is_anothers(port: int, to: int) -> bool:
 
 
 def _is_among(connections: Sequence[Any], port: int, to: int) -> bool:
-    """One that its owner has closed is among nobody's."""
+    """A socket that its owner has closed belongs to no process."""
     return any(
         each.status == psutil.CONN_ESTABLISHED and (each.laddr.port, each.raddr.port) == (port, to)
         for each in connections

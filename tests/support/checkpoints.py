@@ -27,5 +27,5 @@ __all__ = [
     "small_unet",
 ]
 
-# With more threads each, torch's wait for one another, up to 20 x slower.
+# With more threads each, torch's threads wait for each other, up to 20 x slower.
 torch.set_num_threads(1)

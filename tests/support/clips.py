@@ -1,4 +1,4 @@
-"""Clips for the video tests: a real photo in motion, and what an independent decoder sees."""
+"""Clips for the video tests: a real photo in motion, and the result of an independent decoder."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -89,7 +89,7 @@ def decode_rgb(path: Path, *, chroma_column: float = 0.0) -> npt.NDArray[np.floa
     """Return the frames as RGB by the BT.709 formulas themselves, of limited range.
 
     Args:
-        chroma_column: where between two columns their colour lies; 0 is on the left one.
+        chroma_column: the position of the colour between two columns; 0 is on the left one.
     """
     with av.open(str(path)) as container:
         frames = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
@@ -97,7 +97,7 @@ def decode_rgb(path: Path, *, chroma_column: float = 0.0) -> npt.NDArray[np.floa
 
 
 def psnr(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Return the likeness of two pictures in dB, of 255 levels."""
+    """Return the similarity of two images in dB, of 255 levels."""
     error = float(np.mean((np.asarray(a, np.float64) - np.asarray(b, np.float64)) ** 2))
     return float(10 * np.log10(255**2 / max(error, 1e-12)))
 

@@ -65,7 +65,7 @@ class Terminal:
         self.seen = ""
 
     def until(self, words: str) -> str:
-        """Read until the words were shown."""
+        """Read until the words have appeared."""
         ends_at = time.monotonic() + PATIENCE_SECONDS
         while words not in self.seen:
             assert time.monotonic() < ends_at, f"{words!r} was not shown:\n{self.seen}"
@@ -100,13 +100,13 @@ class Terminal:
             return False
         try:
             received = os.read(self._here, 65536)
-        except OSError:  # Linux says so when the last program of a terminal has gone.
+        except OSError:  # Linux reports it so when the last program of a terminal has gone.
             return False
         self.seen += ANSI.sub(b"", received).decode(errors="replace")
         return bool(received)
 
 
 def _own_terminal() -> None:
-    """Make the terminal the one whose Ctrl-C the command hears."""
+    """Make this the controlling terminal, whose Ctrl-C the command gets."""
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)

@@ -1,4 +1,4 @@
-"""The files of tests/corpus, each with what is right for it."""
+"""The files of tests/corpus, each with its expected result."""
 
 import io
 import json
@@ -17,12 +17,12 @@ CORPUS: Final = ROOT / "tests" / "corpus"
 REFERENCE: Final = CORPUS / "pictures" / "reference.png"
 RIGHT: Final = ".right.json"
 LEVELS: Final = 4.0
-"""Of 255, on average: how far a picture may be from its right look."""
+"""Of 255, on average: how far an image may differ from its reference."""
 
 
 @dataclass(frozen=True)
 class Right:
-    """What is right for a case."""
+    """The expected result of a case."""
 
     shows: str = REFERENCE.name
     grey: bool = False
@@ -47,9 +47,9 @@ def right_of(case: Path) -> Right:
 
 
 def distance(png: bytes, look: Photo) -> float:
-    """Return how far a picture is from a look, in levels of 255 on average.
+    """Return how far an image differs from its reference, in levels of 255 on average.
 
-    A smaller picture is held against the look made as small.
+    A smaller image is compared with the reference scaled to its size.
     """
     shown = Image.open(io.BytesIO(png)).convert("RGB")
     height, width = look.shape[:2]

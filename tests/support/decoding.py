@@ -1,10 +1,10 @@
-"""What a decoder's fork is doing, as seen from outside."""
+"""The activity of a decoder's fork, as seen from outside."""
 
 import psutil
 
 
 def is_decoding(process: psutil.Process) -> bool:
-    """Say whether this is a fork that has read its picture: it has closed the gateway's socket."""
+    """Say whether this is a fork that has read its image: it has closed the gateway's socket."""
     try:
         parent = process.parent()
         return (

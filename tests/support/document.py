@@ -1,4 +1,4 @@
-"""What /openapi.json says, made once in a process for all files that ask by it."""
+"""/openapi.json, made once in a process for all files that need it."""
 
 from typing import Any, Final
 

@@ -1,4 +1,4 @@
-"""Clips of drawn numbers for a model of one block, denoised in some hundredths of a second."""
+"""Clips of random numbers for a model of one block, denoised in some hundredths of a second."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +34,7 @@ def run(
     compiled: Any = None,
     use: Any = NORMAL,
 ) -> torch.Tensor:
-    """Return what the noise is denoised to."""
+    """Return the denoised noise."""
     denoiser, steps = Denoiser(model.unet), ddim_steps(model.scheduler, count)
     return denoise(
         Guidance(denoiser, scale, compiled),

@@ -1,4 +1,4 @@
-"""A place that renders, played in memory: it does as a test says, and counts what it was asked."""
+"""A remote server, simulated in memory: it does what a test says, and counts its requests."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ FPS: Final = 8
 
 
 class Elsewhere:
-    """A provider; `trouble` is raised by the next calls of a name, in turn."""
+    """A provider; the next calls of a name raise the errors in `trouble`, in turn."""
 
     def __init__(self, name: str = "first", *, is_paid: bool = True, clip: bytes = b"") -> None:
         self.name = name
@@ -96,7 +96,8 @@ def request(checkpoint: Checkpoint, **values: Any) -> RenderRequest:
 
 
 def moving(count: int, *, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray[Any, Any]:
-    """Return frames from dark to light, each with a slope across: which is which can be seen."""
+    """Return frames from dark to light, each with a gradient across, so that each can be
+    recognised."""
     levels = np.linspace(40, 190, count)[:, None, None, None]
     slope = np.linspace(0, 40, width)[None, None, :, None]
     return np.broadcast_to(levels + slope, (count, height, width, 3)).astype(np.uint8)

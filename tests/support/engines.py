@@ -26,9 +26,9 @@ _ERRORS = {
 class ScriptedEngine(NoopEngine):
     """Does what the prompt says, such as `oom`, `steps=20 pause=0.1` or `exit`.
 
-    A word with `once:` before it acts on the first attempt that this machine sees only, and
-    `again=0.5` is the pause of every later one: the marker file of that job lies in the folder
-    STILLREEL_TEST_MARKS. `hold=NAME` stays at its first step until a file of that name lies there.
+    A word with `once:` before it acts only on the first attempt that this machine sees, and
+    `again=0.5` is the pause of every later one; the marker file of that job is in the folder
+    STILLREEL_TEST_MARKS. `hold=NAME` stops at the first step until a file of that name is there.
     """
 
     spec = NoopEngine.spec.model_copy(
@@ -86,7 +86,7 @@ class QuickEngine(ScriptedEngine):
 
 
 class HeldLoadEngine(ScriptedEngine):
-    """A model whose load ends when the file `may-load` lies in STILLREEL_TEST_MARKS."""
+    """A model whose load ends when the file `may-load` is in STILLREEL_TEST_MARKS."""
 
     spec = ScriptedEngine.spec.model_copy(update={"name": "held"})
 
@@ -98,7 +98,7 @@ class HeldLoadEngine(ScriptedEngine):
 
 
 class LateEngine(ScriptedEngine):
-    """Cannot be built the first time that this machine tries."""
+    """Cannot be built at this machine's first try."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         if _first_time("built"):
@@ -107,7 +107,7 @@ class LateEngine(ScriptedEngine):
 
 
 def _shown(index: int, steps: int) -> Image:
-    """Return a picture that is brighter at each step."""
+    """Return an image that is brighter at each step."""
     return np.full((32, 48, 3), 255 * (index + 1) // steps, np.uint8)
 
 

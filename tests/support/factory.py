@@ -1,4 +1,4 @@
-"""Jobs for tests: what matters is named, the rest is filled in."""
+"""Jobs for tests: a test names the values that matter, and the rest is filled in."""
 
 import hashlib
 import io
@@ -19,14 +19,14 @@ from shared.jobs.new_job import NewJob
 from shared.jobs.queries import JobQueries
 from shared.jobs.storage_keys import input_key
 from shared.jobs.transitions import Jobs
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import ANONYMOUS
 from tests.support.stack import open_database
 
 
 class NullAnnouncer:
-    """An announcer for tests in which nobody waits; it remembers what was said."""
+    """An announcer for tests in which nobody waits; it remembers the announcements."""
 
     def __init__(self) -> None:
         self.said: list[tuple[UUID, int]] = []
@@ -36,7 +36,7 @@ class NullAnnouncer:
 
 
 class JobFixture:
-    """Submits jobs as the gateway does, and looks at rows as nobody else may."""
+    """Submits jobs as the gateway does, and reads rows directly."""
 
     def __init__(self, settings: Settings, announcer: Any = None) -> None:
         self.settings = settings
@@ -62,7 +62,7 @@ class JobFixture:
         daily_seconds: int | None = None,
         **fields: Any,
     ) -> Job:
-        """Queue a job; with a picture it can be rendered too."""
+        """Queue a job; with an image it can be rendered too."""
         job_id = fields.pop("id", None) or new_id()
         if picture is not None:
             self.storage.put(input_key(job_id), png(picture), content_type="image/png")
@@ -74,7 +74,7 @@ class JobFixture:
         return self.queries.many([job.id])[job.id]
 
     def run(self, statement: str, **values: Any) -> Any:
-        """Run SQL of the test's own, such as backdating a lease; return the rows there are."""
+        """Run SQL of the test's own, such as backdating a lease; return the rows."""
         with self.db.begin() as connection:
             result = connection.execute(text(statement), values)
             return result.mappings().all() if result.returns_rows else []
@@ -91,7 +91,7 @@ def new_job(
     asked: RequestedParameters | None = None,
     **fields: Any,
 ) -> NewJob:
-    """Return what a submit of a job writes."""
+    """Return the values that a submit of a job writes."""
     image = np.full((96, 128, 3), 90, np.uint8) if picture is None else picture
     height, width, _ = image.shape
     values: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A decoder with planted faults: the upload says which.
+"""A decoder with planted faults: the upload names the fault.
 
 Run as `python -m tests.support.faulty_decoder`.
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from api.images.decoder_process import main
 from api.images.normalize import read_image
 from api.images.protocol import Picture
-from shared.errors import InvalidImage
+from shared.image_errors import InvalidImage
 
 _released: list[int] = []
 
@@ -59,20 +59,21 @@ def shoot(argument: str) -> None:
 
 
 def shout(argument: str) -> None:
-    """Write where a decoder's complaints go."""
+    """Write to the place for a decoder's complaints."""
     for stream in (1, 2):
         with suppress(OSError):
             os.write(stream, argument.encode())
 
 
 def wait(argument: str) -> None:
-    """Wait for SIGUSR1: a fork may not even look whether a file is there."""
+    """Wait for SIGUSR1, because a fork may not even check whether a file exists."""
     while not _released:
         time.sleep(0.01)
 
 
 def tell(argument: str) -> None:
-    """Say in a refusal's message what this fork knows and may do, in the folder of that name."""
+    """Report in a refusal's message what this fork knows and may do, in the folder of that
+    name."""
     told = {"environ": dict(os.environ), "cwd": str(Path.cwd())}
     raise InvalidImage(json.dumps(told | {name: _try(name, argument) for name in ATTEMPTS}))
 

@@ -1,4 +1,5 @@
-"""A gateway on a free port in a thread, and a worker without a model that does as a test says."""
+"""A gateway on a free port in a thread, and a worker without a model that does what a test
+says."""
 
 import asyncio
 import base64
@@ -11,22 +12,23 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
-from functools import partial
+from functools import cache
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 from uuid import UUID, uuid4
 
 import pytest
 import requests
+from fastapi import FastAPI
 from PIL import Image as PillowImage
 from sqlalchemy import delete
 
 from api.__main__ import Server, listen
 from api.app import create_app
-from api.auth.key_cache import ApiKeyCache
 from api.concurrency.turns import Turns
+from api.limits import GatewayLimits
 from api.ports import Ports
-from shared.bell import Bell
+from shared.bell import SOCKET_SECONDS, Bell
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from shared.engines.spec import EngineSpec, Licence, Preset, Shape
 from shared.engines.weights import WeightsView
@@ -37,17 +39,10 @@ from shared.jobs.transitions import Claim, Jobs, Progress
 from shared.lifecycle import Stage
 from shared.settings import Settings
 from shared.storage import Storage
-from shared.tables import (
-    batches,
-    deliveries,
-    delivery_attempts,
-    engines,
-    jobs,
-    pauses,
-    uploads,
-    usage_days,
-    workers,
-)
+from shared.tables.figures import usage_days
+from shared.tables.jobs import batches, jobs, uploads
+from shared.tables.webhooks import deliveries, delivery_attempts
+from shared.tables.workers import engines, pauses, workers
 from tests.support.photos import cat
 from tests.support.processes import until
 from tests.support.stack import Stack, open_database
@@ -55,8 +50,21 @@ from tests.support.stack import Stack, open_database
 ADMIN_KEY = "the-admin-key-of-the-tests"
 
 PATIENCE: Final = timedelta(seconds=25)
-"""How long a gateway waits for a service, a thread or the keys, where the shipped one waits for
-0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
+PATIENT: Final = GatewayLimits(
+    database=PATIENCE,
+    database_patience_seconds=PATIENCE.seconds,
+    keys=PATIENCE,
+    keys_patience_seconds=PATIENCE.seconds,
+    lane_seconds=PATIENCE.seconds,
+    database_lane_seconds=PATIENCE.seconds,
+    poll_seconds=PATIENCE.seconds,
+    storage_read=PATIENCE,
+    census=PATIENCE,
+    part=PATIENCE,
+    redis_probe_seconds=PATIENCE.seconds,
+)
+"""The limits of a gateway that waits long for a service, a thread or the keys, where the shipped
+one waits for 0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
 
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
 
@@ -86,10 +94,10 @@ MODEL = MOVES.model_copy(
 
 
 class FakeWorker:
-    """A worker played by the test: it claims, beats and completes when told to."""
+    """A worker that the test plays: it claims, beats and completes when told to."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._bell = Bell(settings.redis_url.get_secret_value())
+    def __init__(self, settings: Settings, *, bell_seconds: float = SOCKET_SECONDS) -> None:
+        self._bell = Bell(settings.redis_url.get_secret_value(), socket_seconds=bell_seconds)
         self.db = open_database(settings, deadline=settings.lease)
         self.jobs = Jobs(self.db, self._bell, lease=settings.lease, first_try=settings.first_try)
         self.registry = EngineRegistry(self.db)
@@ -98,7 +106,7 @@ class FakeWorker:
     @classmethod
     @contextlib.contextmanager
     def on(cls, stack: Stack) -> Iterator["FakeWorker"]:
-        """Yield a hand that serves `moves` and `model` on a stack of its own."""
+        """Yield a fake worker that serves `moves` and `model` on a stack of its own."""
         hand = cls(stack.settings())
         hand.offer(MOVES, MODEL)
         try:
@@ -131,7 +139,7 @@ class FakeWorker:
         )
 
     def claim(self, engine: str = MOVES.name) -> Job:
-        """Take the next queued job, which may be on its way still."""
+        """Take the next queued job, which may not be committed yet."""
         ends_at = time.monotonic() + 60
         while (job := self.jobs.claim([engine], worker="hand")) is None:
             assert time.monotonic() < ends_at, "nothing was queued"
@@ -142,14 +150,16 @@ class FakeWorker:
         progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
         self.jobs.beat(Claim(job.id, job.attempt), progress)
 
-    def complete(self, job: Job, video: bytes = b"an mp4") -> Job:
+    def complete(self, job: Job, video: bytes = b"an mp4", **metrics: Any) -> Job:
         """Store a file for the video and each output asked for, and publish them."""
         artifacts = {Variant.VIDEO: self._store(job, ".mp4", "video/mp4", video)}
         for output in job.outputs:
             kind = "image/gif" if output == "gif" else "image/webp"
             artifacts[Variant(output)] = self._store(job, f".{output}", kind, output.encode())
         result = Result(ai_generated=False, artifacts=artifacts)
-        return self.jobs.complete(Claim(job.id, job.attempt), result, {"render_seconds": 1.0})
+        return self.jobs.complete(
+            Claim(job.id, job.attempt), result, {"render_seconds": 1.0, **metrics}
+        )
 
     def fail(self, job: Job, error: AppError) -> Job:
         return self.jobs.fail(Claim(job.id, job.attempt), error, retryable=False, metrics={})
@@ -185,7 +195,7 @@ class FakeWorker:
 
 
 class Watched(Server):
-    """A server whose event loop a test may run something on."""
+    """A server on whose event loop a test may run code."""
 
     loop: asyncio.AbstractEventLoop
 
@@ -195,28 +205,18 @@ class Watched(Server):
 
 
 class Gateway:
-    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set.
+    """A gateway that answers at `url`; paths begin with a slash, and ADMIN_KEY is sent if set."""
 
-    One as shipped gives up on services as soon as users are promised; the others are patient, but
-    for a `storage_read` of less.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        *,
-        as_shipped: bool = False,
-        storage_read: timedelta = PATIENCE,
-    ) -> None:
-        with contextlib.nullcontext() if as_shipped else _patience(storage_read):
-            self._start(settings)
+    def __init__(self, settings: Settings, limits: GatewayLimits = PATIENT) -> None:
+        """A gateway with SHIPPED limits gives up on services as soon as users are promised."""
+        self._start(create_app(settings, limits))
         self.url = f"http://127.0.0.1:{self.port}"
         self.http = requests.Session()
+        self.http.trust_env = False  # It would read all of the environment at each request.
         if settings.admin_key is not None:
             self.http.headers["Authorization"] = f"Bearer {settings.admin_key.get_secret_value()}"
 
-    def _start(self, settings: Settings) -> None:
-        app = create_app(settings)
+    def _start(self, app: FastAPI) -> None:
         listener = listen("127.0.0.1", 0)
         self.port: int = listener.getsockname()[1]
         self._server = Watched(app)
@@ -251,13 +251,14 @@ class Gateway:
         return body
 
     def wait_until_idle(self) -> None:
-        """Wait for the end of every request, those of clients who have hung up too."""
-        requests.get(f"{self.url}/livez", timeout=30)  # They were accepted before this one.
+        """Wait for the end of every request, also those of clients that have disconnected."""
+        # These connections were accepted before this one.
+        requests.get(f"{self.url}/livez", timeout=30)
         until(lambda: not self._server.server_state.tasks, "no request is at work")
 
     @contextlib.contextmanager
     def holding(self, turns: Turns, units: int, *, owners: int = 1) -> Iterator[None]:
-        """Have as many strangers hold so much of something meanwhile, each an equal part."""
+        """Let a number of other owners hold some of a resource meanwhile, each an equal part."""
 
         async def take() -> list[tuple[UUID, int]]:
             part, rest = divmod(units, owners)
@@ -285,32 +286,8 @@ class Gateway:
 
 
 @contextlib.contextmanager
-def _patience(storage_read: timedelta) -> Iterator[None]:
-    """Have gateways that start meanwhile be patient, for good; others stay as they are."""
-    seconds = PATIENCE.seconds
-    with pytest.MonkeyPatch.context() as patched:
-        for name in ("DATABASE_DEADLINE", "KEY_DEADLINE", "CENSUS_PATIENCE"):
-            patched.setattr(f"api.ports.{name}", PATIENCE)
-        patched.setattr("api.ports.STORAGE_READ", storage_read)
-        patched.setattr("api.ports.ApiKeyCache", partial(ApiKeyCache, patience_seconds=seconds))
-        patched.setattr("api.monitoring.readiness.PATIENCE", PATIENCE)
-        for name in (
-            "api.concurrency.thread_pools.DATABASE_PATIENCE_SECONDS",
-            "api.concurrency.thread_pools.PATIENCE_SECONDS",
-            "api.concurrency.known_jobs.PATIENCE_SECONDS",
-            "api.monitoring.readiness.REDIS_SECONDS",
-            "shared.db.CONNECT_SECONDS",
-            "shared.db.POOL_WAIT_SECONDS",
-        ):
-            patched.setattr(name, seconds)
-        yield
-
-
-@contextlib.contextmanager
-def running_gateway(
-    settings: Settings, *, as_shipped: bool = False, storage_read: timedelta = PATIENCE
-) -> Iterator[Gateway]:
-    gateway = Gateway(settings, as_shipped=as_shipped, storage_read=storage_read)
+def running_gateway(settings: Settings, limits: GatewayLimits = PATIENT) -> Iterator[Gateway]:
+    gateway = Gateway(settings, limits)
     try:
         yield gateway
     finally:
@@ -332,7 +309,7 @@ def one_gateway(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def fake_worker(one_fake_worker: FakeWorker) -> FakeWorker:
-    """A live worker that serves `moves` and `model`, with no job and no file in the world."""
+    """A live worker that serves `moves` and `model`, with no job and no file yet."""
     one_fake_worker.clear()
     one_fake_worker.offer(MOVES, MODEL)
     return one_fake_worker
@@ -340,7 +317,7 @@ def fake_worker(one_fake_worker: FakeWorker) -> FakeWorker:
 
 @pytest.fixture
 def gateway(one_gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """The gateway of this module, on the services that `hand` works with."""
+    """The gateway of this module, on the services that `hand` uses."""
     return one_gateway
 
 
@@ -371,6 +348,7 @@ def without_database(stack: Stack) -> Settings:
     return stack.settings(database_url="postgresql+psycopg://nobody@127.0.0.1:9/nothing")
 
 
+@cache
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
     """Return a photograph as PNG, by default 96 x 64."""
     picture = PillowImage.fromarray(cat()).resize(size or (96, 64))

@@ -1,4 +1,4 @@
-"""An engine that takes keyframes and a last frame, and shows each where it belongs."""
+"""An engine that takes keyframes and a last frame, and shows each in its place."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,8 @@ from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 
 
 class GivenFramesEngine(NoopEngine):
-    """Each frame is flat: the mean of the newest image that was given for it or before it."""
+    """Each frame is flat: the mean of the newest image that was given for it or an earlier
+    frame."""
 
     spec = NoopEngine.spec.model_copy(
         update={"name": "given", "honours": (Honours.LAST_FRAME, Honours.KEYFRAMES)}

@@ -2,8 +2,8 @@
 
 `python -m tests.support.growth WARM_UPS RENDERS LEAKS LEAKED_BYTES`
 
-It prints the bytes each of RENDERS adds, and those each of LEAKS does, which leave LEAKED_BYTES.
-A process of its own, since one that ran other tests takes its memory from what those gave back.
+It prints the bytes that each of RENDERS adds, and those that each of LEAKS adds, which leave
+LEAKED_BYTES.
 """
 
 import sys
@@ -22,18 +22,19 @@ from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
 
 def slope(engine: I2VGenXLEngine, *, numbers: range, leaked_bytes: int = 0) -> float:
-    """Return the bytes of resident memory that one more render takes, by least squares."""
+    """Return the bytes of resident memory that one more render adds, by least squares."""
     process, leak, resident = psutil.Process(), [], []
     for number in numbers:
         for _ in engine.render(request(number), lambda step: None):
             pass
-        leak.append(np.ones(leaked_bytes, dtype=np.uint8))  # Ones: zeros would take no memory.
+        # Ones, because zeros would take no memory.
+        leak.append(np.ones(leaked_bytes, dtype=np.uint8))
         resident.append(process.memory_info().rss)
     return float(np.polyfit(range(len(numbers)), resident, 1)[0])
 
 
 def request(number: int) -> RenderRequest:
-    """Return a small clip with words of its own, so that every kept encoding is a new one."""
+    """Return a small clip with a prompt of its own, so that every kept encoding is a new one."""
     picture = np.roll(astronaut()[:128, :128], number, axis=0)
     asked = RequestedParameters(
         prompt=f"take {number}",

@@ -78,7 +78,7 @@ NAMES: Final[dict[str, Sequence[str]]] = {
     "nat64.example.org": ("64:ff9b::a9fe:a9fe",),
 }
 PUBLIC: Final = "203.0.114.7"
-"""Nobody's service, yet public: a request to it would be heard by the witness."""
+"""A public address without a service of ours: the witness would see a request to it."""
 
 _DOTTED: Final = re.compile(r"(?:.*\.)?(\d+\.\d+\.\d+\.\d+)\.nip\.io")
 _DASHED: Final = re.compile(r"(?:.*[.-])?(\d+-\d+-\d+-\d+)\.sslip\.io")
@@ -89,7 +89,8 @@ _REBINDING: Final = re.compile(r"rebinding-(\d+)\.example\.org")
 
 @dataclass
 class Resolver:
-    """`socket.getaddrinfo` without a network: numbers as the system reads them, names from here.
+    """`socket.getaddrinfo` without a network: numbers as the system reads them, names from this
+    file.
 
     `asked` counts the lookups of each name.
     """

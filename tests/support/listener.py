@@ -16,7 +16,7 @@ PATIENCE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Event:
-    """One event, with the id that the listener would come back with."""
+    """One event, with the id with which the listener would reconnect."""
 
     name: str
     id: str
@@ -51,15 +51,15 @@ class Listening:
                 return event
 
     def rest(self) -> list[Event]:
-        """Return what comes until the server ends the stream."""
+        """Return the events until the server ends the stream."""
         return list(iter(lambda: self._events.get(timeout=PATIENCE_SECONDS), None))
 
     def each(self) -> Iterator[Event]:
-        """Yield what comes until the stream ends, for as long as that takes."""
+        """Yield the events until the stream ends, however long that takes."""
         yield from iter(self._events.get, None)
 
     def close(self) -> None:
-        """Hang up, also on a thread that reads."""
+        """Disconnect, also while a thread reads."""
         with contextlib.suppress(OSError, AttributeError):
             self._connection.sock.shutdown(socket.SHUT_RDWR)
         self._connection.close()

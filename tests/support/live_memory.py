@@ -1,7 +1,7 @@
-"""The tensors alive at once inside a block, counted as they come and go, on any device.
+"""The tensors that are alive at once inside a block, counted on any device.
 
-On `meta` nothing is computed or kept, so that a full-size model's tensors can be counted anywhere.
-What libraries take beside tensors, and what an allocator rounds up, is not seen.
+The device `meta` computes and keeps nothing, so a full-size model's tensors can be counted on any
+machine. Memory that libraries use beside tensors, and an allocator's rounding, are not counted.
 """
 
 import gc
@@ -52,9 +52,10 @@ class LiveTensors(TorchDispatchMode):
 
 
 def held_bytes() -> int:
-    """Return what all tensors of this process hold, once what nobody refers to is gone."""
+    """Return the bytes of all tensors of this process, after unreferenced ones were collected."""
     gc.collect()
-    # By the type alone: to ask some libraries' lazy objects for their class makes them warn.
+    # By the type alone, because some libraries' lazy objects warn if they are asked for their
+    # class.
     found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
     return sum({_key(each): each.untyped_storage().nbytes() for each in found}.values())
 

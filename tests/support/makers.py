@@ -1,7 +1,7 @@
-"""Photos drawn in the formats of phones, cameras and programs, with the tags that they write.
+"""Photos in the formats of phones, cameras and programs, with the tags that they write.
 
-Every one shows the corpus's reference. Colours are worked out here from the standards' numbers and
-not by the code under test.
+Each shows the corpus's reference. Colours are computed here from the standards' numbers and not by
+the code under test.
 """
 
 import io
@@ -70,7 +70,7 @@ def pq(linear: Light) -> Light:
 
 
 def hlg(linear: Light) -> Light:
-    """Return codes with which a screen of 1000 nits shows this light."""
+    """Return the codes with which a screen of 1000 nits shows this light."""
     shown = linear * WHITE_NITS / 1000
     luminance = shown @ np.array((0.2627, 0.6780, 0.0593))
     scene = shown * np.maximum(luminance, 1e-9)[..., None] ** (1 / 1.2 - 1)
@@ -109,7 +109,7 @@ def ten_bits() -> bytes:
 
 
 def tagged(maker: str, *, orientation: int = 1, **more: Any) -> Image.Exif:
-    """Return what a camera says of itself, its notes of some kilobytes among it."""
+    """Return a camera's tags about itself, including notes of some kilobytes."""
     exif = Image.Exif()
     exif[0x010F], exif[0x0110], exif[0x0112] = maker, f"{maker} One", orientation
     exif.get_ifd(0x8769).update({0x927C: bytes(range(256)) * 40, 0x9003: "2026:11:30 12:00:00"})
@@ -150,7 +150,7 @@ def lying() -> Image.Image:
 
 
 def avif(picture: Image.Image, primaries: int, transfer: int) -> bytes:
-    """Return an AVIF whose code points are these, where Pillow writes its own."""
+    """Return an AVIF with these code points, where Pillow would write its own."""
     body = saved(picture, "AVIF", quality=95, subsampling="4:4:4")
     at = body.index(b"nclx") + 4
     return body[:at] + struct.pack(">HH", primaries, transfer) + body[at + 4 :]

@@ -34,7 +34,7 @@ jsonb_build_object(
 _QUEUED: Final = "jsonb_build_object('status', 'queued')"
 
 FIRST_MS: Final = 1_600_000_000_000
-"""Ids begin in 2020: whatever is made now comes after them."""
+"""Ids begin in 2020, so rows that are made now come after them."""
 
 
 QUEUED_MS: Final = FIRST_MS + 10**11

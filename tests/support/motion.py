@@ -43,7 +43,7 @@ def shift_between(
 
 
 def psnr(one: Image, other: Image) -> float:
-    """Return the likeness of two frames in dB; 99 where they are identical."""
+    """Return the similarity of two frames in dB; 99 if they are identical."""
     error = float(((one.astype(np.float64) - other) ** 2).mean())
     return 99.0 if error == 0 else float(10 * np.log10(255**2 / error))
 
@@ -57,7 +57,8 @@ def _moved(
     shift: npt.NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> Grey:
-    """Return the picture with what was at p + shift brought to p, exactly for any fraction."""
+    """Return the image shifted so that the content at p + shift is at p, exactly for any
+    fraction."""
     rows = 2 * np.pi * np.fft.fftfreq(shape[0])[:, None]
     columns = 2 * np.pi * np.fft.rfftfreq(shape[1])[None, :]
     turned = spectrum * np.exp(1j * (columns * shift[0] + rows * shift[1]))

@@ -20,7 +20,7 @@ class Program(ctypes.Structure):
 
 
 def forget_seccomp() -> None:
-    """Have this process and all that it starts fail to set a filter, as an old kernel does."""
+    """Make this process and those it starts fail to set a filter, as on an old kernel."""
     assert os.uname().machine in NUMBERS
     code = b"".join(
         INSTRUCTION.pack(*each)

@@ -1,4 +1,4 @@
-"""The outbox of webhooks as tests see it: jobs that end, a sender to drive, rows to look at."""
+"""The outbox of webhooks in tests: jobs that end, a sender to drive, rows to read."""
 
 import contextlib
 import threading
@@ -16,7 +16,7 @@ from shared.errors import OutOfMemory
 from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.transitions import Claim
 from shared.outbound.client import Outbound
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.signing import new_secret
 from tests.support.drawn_links import links_of, seal_of
 from tests.support.factory import JobFixture
@@ -38,7 +38,7 @@ RESULT: Final = Result(ai_generated=False, artifacts={Variant.VIDEO: VIDEO})
 
 
 class Counting(WebhookSender):
-    """A deliverer that counts what became of its tries."""
+    """A sender that counts the results of its tries."""
 
     outcomes: Counter[Outcome]
 
@@ -49,7 +49,7 @@ class Counting(WebhookSender):
 
 
 class Sender:
-    """A deliverer as the keeper runs it, driven by the test."""
+    """A sender as the keeper runs it, driven by the test."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class Sender:
         return self.deliverer.step(TICK)
 
     def until(self, reached: Callable[[], bool]) -> None:
-        """Step until something is so, or fail."""
+        """Step until a condition holds, or fail."""
         ends_at = time.monotonic() + PATIENCE
         while not reached():
             assert time.monotonic() < ends_at, f"gave up after {dict(self.outcomes)}"
             self.step()
 
     def tried(self, count: int) -> None:
-        """Step until so many tries were recorded, and once more for what may follow."""
+        """Step until that many tries were recorded, and once more for a possible next one."""
         self.until(lambda: self.outcomes.total() >= count)
         self.step()
 

@@ -1,12 +1,12 @@
-"""The page as tests use it: a studio whose engine the test plays, and a guest in Chromium."""
+"""The page in tests: a gateway whose engine the test plays, and a visitor in Chromium."""
 
 from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page
 
-from shared.tables import sessions
-from tests.support.browser import Visit, launched, visit
+from shared.tables.access import sessions
+from tests.support.browser import Visit, visit
 from tests.support.clips import moving_clip, write_clip
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.processes import until
@@ -21,15 +21,8 @@ WIDTH = "document.documentElement.scrollWidth"
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    # A name that is not this machine's own: a browser trusts it as little as one in a network.
-    with launched(arguments=["--host-resolver-rules=MAP studio 127.0.0.1"]) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What a worker makes of any photo: one second, in motion."""
+    """The result of the worker for any photo: one second, in motion."""
     return write_clip(tmp_path_factory.mktemp("clip") / "clip.mp4", moving_clip()).read_bytes()
 
 
@@ -37,7 +30,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def studio(browser: Browser, gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
     """A gateway whose only engine is `camera`, served by `hand`.
 
-    The browser comes first: on a busy machine its start outlasts the belief in a worker.
+    The browser starts first, because on a busy machine its start takes longer than a worker counts
+    as alive.
     """
     fake_worker.clear()
     fake_worker.offer(CAMERA)
@@ -46,7 +40,7 @@ def studio(browser: Browser, gateway: Gateway, fake_worker: FakeWorker) -> Gatew
 
 @pytest.fixture
 def guest(browser: Browser) -> Iterator[Visit]:
-    """A visitor; whatever the page complains of, or asks of another origin, fails the test."""
+    """A visitor; any complaint of the page, or request to another origin, fails the test."""
     with visit(browser, locale="en-GB") as guest:
         yield guest
         assert guest.complaints == []
@@ -91,7 +85,7 @@ def plays(page: Page) -> None:
 
 
 def end_sessions(house: Gateway, fake_worker: FakeWorker, *cookies: str) -> None:
-    """Have every session be over, as when a key is revoked."""
+    """End every session, as when a key is revoked."""
     with fake_worker.db.begin() as connection:
         connection.execute(sessions.delete())
     for cookie in cookies:
@@ -99,9 +93,9 @@ def end_sessions(house: Gateway, fake_worker: FakeWorker, *cookies: str) -> None
 
 
 def violations(page: Page) -> list[str]:
-    """Return what axe finds; its script is handed over, since the page's policy loads none."""
+    """Return axe's findings; its script is passed in, because the page's policy loads none."""
     page.evaluate(AXE)
-    # A transition that is half done has colours that nobody chose.
+    # A transition in progress has colours that nobody chose.
     page.wait_for_function("document.getAnimations().every(a => a.playState !== 'pending')")
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
     return [f"{each['id']}: {node['html']}" for each in found for node in each["nodes"]]

@@ -1,4 +1,4 @@
-"""Real photographs that scikit-image ships inside its wheel; nothing is ever downloaded."""
+"""Real photographs that scikit-image ships in its wheel; nothing is ever downloaded."""
 
 from pathlib import Path
 

@@ -10,16 +10,16 @@ from local import ports
 from local.servers.services import PORTS, choose_ports
 
 SET_ASIDE: Final = range(13000, 16000)
-"""Apart from `local.ports.MOVED`, from which the services under test draw, and like it below the
+"""Separate from `local.ports.MOVED`, from which the services under test draw, and also below the
 ports that kernels lend to outgoing connections."""
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port where a server can listen and nobody else will begin to.
+    """Return a port where a server can listen and no other program will begin to.
 
-    Between a look and a start, a server of another test process could take a port that both drew:
-    a test would then talk to a stranger. So each process of pytest-xdist draws from a share of its
-    own, and comes back to a number only after all the others.
+    Between a check and a start, a server of another test process could take a port that both drew,
+    and a test would then talk to a stranger. So each process of pytest-xdist draws from its own
+    share, and reuses a number only after all the others.
     """
     return next(port for port in DRAWN if ports.is_free(port, host))
 

@@ -18,6 +18,7 @@ T = TypeVar("T")
 
 PATIENCE_SECONDS = 100.0
 POLL_SECONDS = 0.02
+LONGEST_POLL_SECONDS = 0.2
 
 
 class Program:
@@ -61,7 +62,7 @@ class Program:
 
 
 class Crew:
-    """Starts programs on one stack, and kills what is left when the test ends."""
+    """Starts programs on one stack, and kills those that still run when the test ends."""
 
     def __init__(self, stack: Stack, folder: Path) -> None:
         self.stack = stack
@@ -113,14 +114,18 @@ def until(
     *,
     within: float = PATIENCE_SECONDS,
 ) -> T:
-    """Return the probe's first true answer; the wait is bounded, and its end is a failure."""
-    ends_at = time.monotonic() + within
+    """Return the probe's first true answer; the wait is bounded, and its end is a failure.
+
+    The longer it lasts, the less often it looks, for each look keeps others from the cores.
+    """
+    began = time.monotonic()
     while True:
         answer = probe()
         if answer:
             return answer
-        assert time.monotonic() < ends_at, f"not within {within:g} s: {what}"
-        time.sleep(POLL_SECONDS)
+        waited = time.monotonic() - began
+        assert waited < within, f"not within {within:g} s: {what}"
+        time.sleep(min(max(POLL_SECONDS, waited / 20), LONGEST_POLL_SECONDS))
 
 
 def freeze(pid: int) -> None:

@@ -1,11 +1,10 @@
 """`python -m worker` that looks at its cards four times a second."""
 
 import sys
+from functools import partial
 
 from worker.__main__ import main
-from worker.supervisor import card_watch
+from worker.supervisor.card_watch import CardWatch
 
 if __name__ == "__main__":
-    card_watch.LOOK_SECONDS = 0.25  # type: ignore[misc]
-    card_watch.BEAT_SECONDS = 0.25  # type: ignore[misc]
-    sys.exit(main())
+    sys.exit(main(partial(CardWatch, look_seconds=0.25, beat_seconds=0.25)))

@@ -1,4 +1,4 @@
-"""A webhook receiver on loopback that answers well, badly or never, and remembers who asked."""
+"""A webhook receiver on loopback that answers well, badly or never, and remembers its requests."""
 
 import contextlib
 import gzip
@@ -91,7 +91,7 @@ def late(seconds: float, code: int = 204) -> Behaviour:
 
 
 def once(event: threading.Event, code: int = 204) -> Behaviour:
-    """Answer when the test says so; it need not, at its end."""
+    """Answer when the test says so; at the test's end it need not."""
 
     def behave(peer: Peer) -> None:
         while not event.wait(0.01):
@@ -102,18 +102,18 @@ def once(event: threading.Event, code: int = 204) -> Behaviour:
 
 
 def drip_head(interval: float) -> Behaviour:
-    """Send a status line, then headers for ever, a byte at a time."""
+    """Send a status line, then headers for ever, one byte at a time."""
     return lambda peer: _drip(peer, b"HTTP/1.1 200 OK\r\nX-Slow: ", interval)
 
 
 def drip_body(interval: float, code: int = 200) -> Behaviour:
-    """Answer, then send the body for ever, a byte at a time."""
+    """Answer, then send the body for ever, one byte at a time."""
     head = f"HTTP/1.1 {code} Slow\r\nContent-Length: 1000000\r\n\r\n".encode()
     return lambda peer: _drip(peer, head, interval)
 
 
 def drip_tls(interval: float) -> Behaviour:
-    """Announce a TLS record of 16 kB, then send it a byte at a time."""
+    """Announce a TLS record of 16 kB, then send it one byte at a time."""
     return lambda peer: _drip(peer, b"\x16\x03\x03\x3f\xff", interval)
 
 
@@ -136,7 +136,7 @@ def endless_head() -> Behaviour:
 
 
 def tiny_chunks() -> Behaviour:
-    """Answer with a body that is almost all framing: six bytes sent for each one of content."""
+    """Answer with a body that is almost only framing: six bytes for each byte of content."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     return lambda peer: _flood(peer, head, b"1\r\nx\r\n" * 1000)
 
@@ -147,7 +147,7 @@ def gzip_bomb() -> Behaviour:
 
 
 def cut_body() -> Behaviour:
-    """Close in the middle of the body that was announced."""
+    """Close in the middle of the announced body."""
     return lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")
 
 
@@ -210,7 +210,8 @@ class Receiver:
         return f"{scheme}://{host or self.host}:{self.port}{path}"
 
     def script(self, path: str, *behaviours: Behaviour) -> None:
-        """Have requests for a path meet these behaviours in turn; without a script it is 200."""
+        """Give requests for a path these behaviours in turn; without a script the answer is
+        200."""
         with self._changed:
             self._scripts[path] = deque(behaviours)
 
@@ -249,7 +250,8 @@ class Receiver:
             request = _read_request(connection)
             with contextlib.ExitStack() as waiting:
                 waiting.enter_context(self._counted(request.path))
-                # Whoever has its answer may send the next before this thread goes on.
+                # A client that has its answer may send the next request before this thread
+                # continues.
                 self._behaviour(request)(Peer(connection, self._stopping, waiting.close))
         self._connections.discard(connection)
         connection.close()
@@ -278,7 +280,7 @@ class Receiver:
 def two_of_a_port() -> Iterator[tuple[Receiver, Receiver]]:
     """Yield receivers on 127.0.0.2 and 127.0.0.1 that listen on one port.
 
-    One that the kernel lends for the first address may be lent for the second already.
+    A port that the kernel lends for the first address may already be in use for the second.
     """
     port = free_port()
     with Receiver("127.0.0.2", port=port) as one, Receiver("127.0.0.1", port=port) as other:

@@ -1,4 +1,4 @@
-"""Every route an app has, also those that its own description leaves out."""
+"""Every route of an app, also those that its own description leaves out."""
 
 import sys
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ METHODS = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
 
 
 def routes(app: FastAPI) -> Iterator[str]:
-    """Yield `METHOD path` of every route; a mounted folder counts as one that is read."""
+    """Yield `METHOD path` of every route; a mounted folder counts as one route with GET."""
     for route in leaves(app.routes):
         for method in route.methods or {"GET"}:
             yield f"{method} {route.path}"

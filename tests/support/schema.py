@@ -1,4 +1,4 @@
-"""What /openapi.json says, as schemathesis reads it."""
+"""/openapi.json as schemathesis reads it."""
 
 from copy import deepcopy
 from typing import Final

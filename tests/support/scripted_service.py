@@ -1,4 +1,4 @@
-"""A service that answers as a test has written it down, over real sockets."""
+"""A service that answers as a test has written down, over real sockets."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Line:
-    """One answer; one that is cut promises `missing` bytes more than it sends."""
+    """One answer; a cut one promises `missing` bytes more than it sends."""
 
     status: int = 200
     body: Any = None
@@ -39,7 +39,8 @@ class Heard:
 
 
 class ScriptedService:
-    """Gives its lines one after another, the last one for ever, and keeps what it heard."""
+    """Gives its answers one after another, the last one again and again, and keeps its
+    requests."""
 
     def __init__(self, *lines: Line) -> None:
         self.lines = list(lines)

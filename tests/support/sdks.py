@@ -1,4 +1,4 @@
-"""Official clients of others, each installed once for an environment, beside it.
+"""Official clients of other services, each installed once for an environment, beside it.
 
 They need versions of libraries of their own.
 """
@@ -19,7 +19,7 @@ SECONDS: Final = 270
 
 @contextlib.contextmanager
 def installing(folder: Path, wanted: str) -> Iterator[bool]:
-    """Yield whether what is wanted must still be installed; one process does it."""
+    """Yield whether the client must still be installed; only one process installs it."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

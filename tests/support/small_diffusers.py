@@ -1,6 +1,5 @@
 """Small random checkpoints of pipelines without an engine of their own; their clips are noise."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +22,7 @@ from worker.engines.diffusion.tiny import T5_VOCABULARY, drawn_anew, write_json,
 from worker.engines.generic.engine import GenericEngine
 from worker.engines.wan.tiny import tiny_wan
 
-ONE_THREAD = checkpoints  # Imported for what it does: torch keeps to one thread.
+ONE_THREAD = checkpoints  # Imported for its effect: torch stays on one thread.
 
 WIDTH: Final = 32
 COGVIDEOX_SIDE: Final = 64
@@ -31,7 +30,7 @@ COGVIDEOX_SIDE: Final = 64
 
 
 def served(folder: Path, **settings: Any) -> GenericEngine:
-    """Return the folder as the engine that a setting names, not loaded."""
+    """Return the folder as the engine of a setting's entry, not loaded."""
     entry = EngineEntry("small", EngineKind.DIFFUSERS, (str(folder),))
     return GenericEngine(Settings(_env_file=None, **settings), entry)
 
@@ -104,10 +103,6 @@ SMALL: Final[Mapping[str, Callable[[Path], Path]]] = {
     "cogvideox": small_cogvideox,
     "wan": small_wan,
 }
-
-
-def change_json(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def _saved(folder: Path, kind: str, parts: Mapping[str, Any], scheduler: Any) -> Path:

@@ -39,10 +39,10 @@ NUMBERS = itertools.count(1)
 
 
 class Server:
-    """One server that tests may stop, kill and freeze; it is whole again for the next test."""
+    """One server that tests may stop, kill and freeze; it is healthy again for the next test."""
 
     def __init__(self, part: Part) -> None:
-        # A pytest that is killed must not leave servers behind.
+        # A killed pytest must not leave servers running.
         self.part = replace(part, death_signal=signal.SIGKILL)
         self._process: Process | None = None
         self._is_frozen = False
@@ -68,7 +68,7 @@ class Server:
             self._process.kill()
 
     def restart(self) -> None:
-        """Start it again, after `stop` or `kill` or in place of them, and wait until it serves."""
+        """Start it again, after `stop` or `kill` or instead of them, and wait until it serves."""
         self.kill()
         self.start()
         self.wait_ready()
@@ -119,7 +119,7 @@ class Servers:
             server.wait_ready()
 
     def migrate_template(self) -> None:
-        """Make the database that each test's own is copied from."""
+        """Make the database that each test's own database is copied from."""
         with connect(self.state) as connection:
             connection.execute(f"CREATE DATABASE {TEMPLATE}")
         subprocess.run(
@@ -146,9 +146,9 @@ class Servers:
 
 
 class Stack:
-    """What one test works with: its own database, Valkey number and data folder, an empty bucket.
+    """The services of one test: its own database, Valkey number and data folder, an empty bucket.
 
-    Valkey's pub/sub knows no numbers: a process another test forgot could still be heard.
+    Valkey's pub/sub has no numbers: a process that another test left running could still be heard.
     """
 
     def __init__(self, servers: Servers, data_dir: Path) -> None:
@@ -157,7 +157,7 @@ class Stack:
         number = next(NUMBERS)
         self.database = f"test_{number}"
         self.data_dir = data_dir
-        # Tests ask as fast as they can; those of the rate limit set one.
+        # Tests send requests as fast as they can; those of the rate limit set one.
         self._usual = {
             "data_dir": data_dir,
             "engines": "camera",
@@ -176,7 +176,8 @@ class Stack:
         servers.storage.delete_prefix("")
 
     def settings(self, **overrides: Any) -> Settings:
-        """Return the settings of a process of this stack; nothing of the caller's environment."""
+        """Return the settings of a process of this stack; none come from the caller's
+        environment."""
         return settings_from(self._env, **(self._usual | overrides))
 
     def env(self, **overrides: Any) -> dict[str, str]:
@@ -185,7 +186,7 @@ class Stack:
             f"STILLREEL_{name.upper()}": str(value)
             for name, value in (self._usual | overrides).items()
         }
-        # A process that is killed leaves its temporary files, which then go with the test's own.
+        # A killed process leaves its temporary files, which are removed with the test's own.
         shared = {"PYTHONPATH": str(ROOT), "TMPDIR": str(self.data_dir)}
         return {**os.environ, **shared, **self._env, **values}
 
@@ -214,7 +215,7 @@ def servers() -> Iterator[Servers]:
 
 @pytest.fixture
 def stack(servers: Servers, tmp_path: Path) -> Iterator[Stack]:
-    """Healthy servers, and on them a migrated database, a Valkey and a bucket that are empty."""
+    """Healthy servers, and a migrated database, a Valkey and a bucket that are empty."""
     with fresh_stack(servers, tmp_path) as stack:
         yield stack
 
@@ -228,7 +229,8 @@ def module_stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @contextlib.contextmanager
 def _booting() -> Iterator[None]:
-    """One stack at a time chooses its ports and takes them; others may be starting beside it."""
+    """Only one stack at a time chooses its ports and opens them; others may be starting beside
+    it."""
     with Path(tempfile.gettempdir(), f"{PREFIX}{os.geteuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -242,12 +244,14 @@ def _remove_what_killed_runs_left() -> None:
 
 
 def connect(state: State, database: str = "postgres") -> psycopg.Connection:
-    """Connect as Postgres' owner, in autocommit; a machine that stalls may do so slowly."""
+    """Connect as Postgres' owner, in autocommit mode; on a machine that stalls this may be
+    slow."""
     return postgres.connect(state, database, patience_seconds=20)
 
 
 def open_database(settings: Settings, *, deadline: timedelta) -> Database:
-    """Return a database for what a test itself asks: a machine that stalls may connect slowly."""
+    """Return a database for a test's own queries; on a machine that stalls it may connect
+    slowly."""
     url = settings.database_url.get_secret_value()
     # Twenty at once share five connections.
     return Database(url, deadline=deadline, name="tests", patience_seconds=20)
@@ -263,7 +267,7 @@ def settings_from(env: dict[str, str], **values: Any) -> Settings:
 
 @contextlib.contextmanager
 def fresh_stack(servers: Servers, data_dir: Path) -> Iterator[Stack]:
-    """Yield a stack, with servers that are whole before and after it."""
+    """Yield a stack, with servers that are healthy before and after it."""
     servers.heal()
     stack = Stack(servers, data_dir)
     yield stack

@@ -1,4 +1,4 @@
-"""Diffusers' own pipeline, made comparable: the reference that ours is held against."""
+"""Diffusers' own pipeline, made comparable: the reference for ours."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,7 @@ from worker.engines.i2vgen.conditions import Conditions, Noise
 
 
 class GivenSample(I2VGenXLPipeline):
-    """The stock pipeline, handed the VAE's sample of its picture instead of drawing it."""
+    """The stock pipeline with a given VAE sample of its image instead of a random one."""
 
     given: torch.Tensor
 
@@ -22,7 +22,7 @@ class GivenSample(I2VGenXLPipeline):
         """Return the clip's frames; its latents (1, 4, frames, h, w) for the output "latent".
 
         Args:
-            latents: the conditions' own, of which the first frame is the picture's sample.
+            latents: those of the conditions; their first frame is the image's sample.
         """
         scaling = self.vae.config.scaling_factor
         self.given = (latents[:, :, 0] / scaling).to(self.device, self.dtype)
@@ -66,7 +66,8 @@ def shimmed(pipeline: Any) -> Any:
 def stock_prediction(
     unet: Any, given: Conditions, latents: torch.Tensor, when: int, scale: float
 ) -> torch.Tensor:
-    """Return the guided prediction, in float32, as the stock pipeline makes it: in its dtype."""
+    """Return the guided prediction in float32, as the stock pipeline computes it in its own
+    dtype."""
     rows = len(given.text)
     unguided, guided = unet(
         latents.to(unet.dtype).repeat(rows, 1, 1, 1, 1),

@@ -1,4 +1,4 @@
-"""Whoever reaches a port of this machine without having been let in: a page, or another user."""
+"""A client that reaches a port of this machine without access: a web page, or another user."""
 
 import socket
 import ssl
@@ -14,7 +14,7 @@ PAGE: Final = (
 )
 USER: Final = "Host: 127.0.0.1\r\n"
 HTTP2: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
-"""How a gRPC client begins: the preface, and an empty SETTINGS frame."""
+"""The beginning of a gRPC client: the preface, and an empty SETTINGS frame."""
 
 
 Address: TypeAlias = int | tuple[str, int] | str
@@ -22,13 +22,13 @@ Address: TypeAlias = int | tuple[str, int] | str
 
 
 def http(method: str, path: str, headers: str = PAGE, body: bytes = b"") -> bytes:
-    """Return a request that asks for the connection's end with its answer."""
+    """Return a request that asks the server to close the connection with its answer."""
     head = f"{method} {path} HTTP/1.1\r\n{headers}Content-Length: {len(body)}\r\n"
     return f"{head}Connection: close\r\n\r\n".encode() + body
 
 
 def without_certificate() -> ssl.SSLContext:
-    """Return a client that takes any server and shows nothing."""
+    """Return a client that accepts any server and shows no certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -36,7 +36,7 @@ def without_certificate() -> ssl.SSLContext:
 
 
 def with_anothers_certificate(folder: Path) -> ssl.SSLContext:
-    """Return a client that shows a certificate like ours, of an authority that it made itself."""
+    """Return a client with a certificate like ours, from an authority that it made itself."""
     context = without_certificate()
     (folder / "forged.pem").write_text(Certificates.draw(datetime.now(UTC)).pair)
     context.load_cert_chain(folder / "forged.pem")
@@ -44,13 +44,14 @@ def with_anothers_certificate(folder: Path) -> ssl.SSLContext:
 
 
 def with_our_certificate(tls: Path) -> ssl.SSLContext:
-    """Return a client that is let in: what is refused to others has to be there to be refused."""
+    """Return a client that is let in, because a refusal proves something only if the service is
+    there."""
     return with_certificate(tls / AUTHORITY, tls / PAIR)
 
 
 def with_certificate(authority: Path, pair: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority)
-    context.check_hostname = False  # A container's addresses stand in no certificate.
+    context.check_hostname = False  # A container's addresses are in no certificate.
     context.load_cert_chain(pair)
     return context
 
@@ -58,10 +59,10 @@ def with_certificate(authority: Path, pair: Path) -> ssl.SSLContext:
 def asked(
     address: Address, request: bytes, tls: ssl.SSLContext | None = None, *, enough: int = 1 << 20
 ) -> bytes:
-    """Return what a port, or the socket at a path, answers until it closes the connection.
+    """Return the answer of a port, or of the socket at a path, until it closes the connection.
 
     Args:
-        enough: the bytes after which it need not have closed.
+        enough: after this many bytes it need not have closed.
     """
     got = b""
     try:

@@ -1,4 +1,4 @@
-"""A store in memory that keeps, lists and deletes as S3 does, and refuses what a test names."""
+"""A store in memory that stores, lists and deletes like S3, and refuses what a test names."""
 
 import threading
 import urllib.parse
@@ -14,10 +14,11 @@ NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
 class StubbornStore:
-    """Answers at `url`; `kept` names keys that it will not delete, `is_full` has it keep nothing.
+    """Answers at `url`; `kept` names keys that it will not delete, `is_full` makes it store
+    nothing.
 
-    `hung_up` has it close every connection without an answer, as a proxy without its store does.
-    `on_delete` is called before a delete, and `on_refusal` after one that was refused.
+    `hung_up` makes it close every connection without an answer, as a proxy without its store does.
+    `on_delete` is called before a delete, and `on_refusal` after a refused one.
     """
 
     def __init__(self) -> None:
@@ -106,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(204)
 
     def do_POST(self) -> None:
-        """Delete many: what is refused stands inside an answer of 200."""
+        """Delete many: the refusals are inside an answer of 200."""
         _, _ = self._begin()
         named = [node.text or "" for node in self.body.iter() if node.tag.endswith("Key")]
         refused = "".join(

@@ -1,4 +1,4 @@
-"""Keys for tests: each holder sends its own, to whichever gateway a test names."""
+"""Keys for tests: each holder sends its own, to any gateway that a test names."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ from sqlalchemy import delete
 from shared.api_keys.key import ApiKey
 from shared.api_keys.store import Keys
 from shared.settings import Settings
-from shared.tables import api_keys
+from shared.tables.access import api_keys
 from tests.support.gateway import FakeWorker, Gateway, photo_png, running_gateway
 from tests.support.stack import Stack, open_database
 
 PATIENCE = 30
 
 EVENTS = "/v1/webhook_event_types"
-"""A route that asks the database for nothing but the key."""
+"""A route that asks the database only for the key."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Somebody with a key's text, or with None and no key."""
+    """Somebody with the secret of a key, or with None and no key."""
 
     gateway: Gateway
     text: str | None
@@ -65,7 +65,7 @@ class KeyAdmin:
         return key, Holder(gateway, given)
 
     def rotate(self, gateway: Gateway, key: ApiKey, *, overlap: timedelta = timedelta()) -> Holder:
-        """Return who has the new text."""
+        """Return the holder of the new secret."""
         _, given = self.keys.rotate(key.id, overlap=overlap)
         gateway.ports.key_cache.forget()
         return Holder(gateway, given)
@@ -90,7 +90,7 @@ def refusal(answer: requests.Response) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def two_tenants(module_stack: Stack) -> Iterator[tuple[Gateway, Gateway]]:
-    """Two gateways on one database, which refuse as often as they are asked to."""
+    """Two gateways on one database, which refuse without a limit on refusals."""
     settings = module_stack.settings(rate_limit="none")
     with running_gateway(settings) as one, running_gateway(settings) as other:
         yield one, other
@@ -106,7 +106,7 @@ def one_key_admin(module_stack: Stack) -> Iterator[KeyAdmin]:
 def key_admin(
     one_key_admin: KeyAdmin, two_tenants: tuple[Gateway, Gateway], fake_worker: FakeWorker
 ) -> KeyAdmin:
-    """A locksmith before the first key; `hand` serves the twins' engines."""
+    """A maker of keys before the first key; `hand` serves the test's engines."""
     with one_key_admin.db.begin() as connection:
         connection.execute(delete(api_keys))
     for each in two_tenants:

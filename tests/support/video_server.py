@@ -1,4 +1,4 @@
-"""A server of `/v1/videos` on loopback, with what is odd about sglang's and vLLM-Omni's."""
+"""A server of `/v1/videos` on loopback, with the oddities of sglang's and vLLM-Omni's."""
 
 import contextlib
 import email.parser
@@ -19,10 +19,10 @@ SGLANG: Final = "sglang"
 
 
 class VideoServer:
-    """Renders what it is asked for at once, but for words in the prompt.
+    """Renders each request at once, except for certain words in the prompt.
 
-    `fail`, `refuse` and `busy` do as they say; `hold` renders until `release`, and `hang` answers
-    no look until then. It counts what it was asked, by method and part.
+    `fail`, `refuse` and `busy` do what they say; `hold` renders until `release`, and `hang`
+    answers no poll until then. It counts its requests by method and part.
     """
 
     def __init__(self, kind: str = OPENAI, *, port: int = 0) -> None:
@@ -50,7 +50,7 @@ class VideoServer:
         return f"http://127.0.0.1:{self.port}/v1"
 
     def entry(self, name: str = "wan-fast", **query: object) -> str:
-        """Return what STILLREEL_ENGINES says of it."""
+        """Return the entry of STILLREEL_ENGINES for it."""
         more = "".join(f"&{key}={value}" for key, value in query.items())
         return f"{name}=openai-videos:{self.base}?model=wan{more}"
 
@@ -58,7 +58,7 @@ class VideoServer:
         self._released.set()
 
     def forget(self) -> None:
-        """Lose every task, as a restart does: they are kept in memory."""
+        """Lose every task, as a restart does, because they are kept in memory."""
         with self._lock:
             self.tasks.clear()
 
@@ -129,7 +129,7 @@ class VideoServer:
             task = self.tasks.get(task_id)
         if task is None:
             return 404, _error("no such video", "not_found", self.kind)
-        if self.kind == SGLANG and self.link:  # Its clip lies in a store of its own.
+        if self.kind == SGLANG and self.link:  # Its clip is in a store of its own.
             return 400, {"detail": "the video was uploaded to a store"}
         return 200, self.clip(task["form"])
 
@@ -147,7 +147,7 @@ class VideoServer:
 
 
 def _error(message: str, code: str, kind: str) -> dict[str, Any]:
-    if kind == SGLANG:  # Nothing there makes OpenAI's shape of what FastAPI says.
+    if kind == SGLANG:  # FastAPI's answer is not in OpenAI's shape there.
         return {"detail": message}
     return {"error": {"message": message, "code": code, "type": code, "param": None}}
 
@@ -167,7 +167,7 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be quiet: whoever asked was killed, which is what is tested."""
+        """Print nothing: the client was killed, which is what the test does."""
 
 
 def _handler(server: VideoServer) -> type[BaseHTTPRequestHandler]:
@@ -196,7 +196,7 @@ def _handler(server: VideoServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(sent)
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Be quiet."""
+            """Print nothing."""
 
     return Handler
 

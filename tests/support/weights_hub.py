@@ -1,7 +1,7 @@
-"""A hub on loopback that serves folders as the Hugging Face hub and ModelScope do, and its faults.
+"""A hub on loopback that serves folders like the Hugging Face hub and ModelScope, with faults.
 
-The tree lists large files with their sha256, small ones with git's hash, as the real one does;
-large files are given by a redirect to another host.
+The tree lists large files with their sha256 and small ones with git's hash, as the real one does;
+large files are served by a redirect to another host.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +23,7 @@ PIECE: Final = 64 * 1024
 
 @dataclass
 class Faults:
-    """What the hub does wrong, by path or as a whole."""
+    """The faults of the hub, by path or for all."""
 
     status: int | None = None  # of every answer
     gated: bool = False  # without the token, or with another
@@ -40,7 +41,7 @@ class Faults:
 
 @dataclass
 class WeightsHub:
-    """Repositories by id; what was asked, what was given, and in how many bytes."""
+    """Repositories by id; the requests, the answers, and their number of bytes."""
 
     url: str = ""
     store: str = ""
@@ -71,7 +72,7 @@ def git_sha1(content: bytes) -> str:
 
 
 def tree(folder: Path) -> list[dict[str, Any]]:
-    """Return a repository's tree as the hub's interface tells it."""
+    """Return a repository's tree in the form of the hub's API."""
     entries: list[dict[str, Any]] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -105,14 +106,14 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
-        """Say nothing of a download that was stopped or cut."""
+        """Print nothing about a download that was stopped or cut."""
 
 
 @contextlib.contextmanager
 def weights_hub(**repositories: Path) -> Iterator[WeightsHub]:
-    """Serve folders; the store that large files are redirected to is another host."""
+    """Serve folders; large files are redirected to another host."""
     hub = WeightsHub(repositories=dict(repositories))
-    servers = [Server((host, 0), _answers(hub)) for host in ("127.0.0.1", "127.0.0.2")]
+    servers = [Server((host, 0), partial(Answers, hub)) for host in ("127.0.0.1", "127.0.0.2")]
     threads = [
         threading.Thread(target=each.serve_forever, args=(0.05,), daemon=True) for each in servers
     ]
@@ -133,118 +134,119 @@ def weights_hub(**repositories: Path) -> Iterator[WeightsHub]:
             thread.join(timeout=10)
 
 
-def _answers(hub: WeightsHub) -> type[BaseHTTPRequestHandler]:
-    class Answers(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+class Answers(BaseHTTPRequestHandler):
+    """One connection to a hub."""
 
-        def do_GET(self) -> None:
-            url = urlsplit(self.path)
-            with hub.lock:
-                hub.asked.append(self.path)
-                host = self.headers["Host"].partition(":")[0]
-                hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization", ""))
-            if hub.faults.status is not None:
-                self.send_text(hub.faults.status, b"<html>bad gateway</html>")
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, hub: WeightsHub, *given: Any) -> None:
+        self.hub = hub
+        super().__init__(*given)
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        with self.hub.lock:
+            self.hub.asked.append(self.path)
+            host = self.headers["Host"].partition(":")[0]
+            self.hub.tokens.setdefault(host, set()).add(self.headers.get("Authorization", ""))
+        if self.hub.faults.status is not None:
+            self.send_text(self.hub.faults.status, b"<html>bad gateway</html>")
+            return
+        parts = url.path.strip("/").split("/")
+        match parts:
+            case ["api", "models", owner, name, "tree", _]:
+                self.send_tree(f"{owner}/{name}")
+            case ["api", "models", owner, name, "revision", _]:
+                self.send_json({"id": f"{owner}/{name}", "sha": COMMIT})
+            case ["api", "v1", "models", owner, name, "repo", "files"]:
+                folder = self.hub.repositories[f"{owner}/{name}"]
+                self.send_json({"Success": True, "Data": {"Files": modelscope_files(folder)}})
+            case ["api", "v1", "models", owner, name, "repo"]:
+                path = parse_qs(url.query)["FilePath"][0]
+                self.send_file(f"{owner}/{name}", path)
+            case [owner, name, "resolve", _, *rest]:
+                self.resolve(f"{owner}/{name}", "/".join(rest))
+            case ["store", owner, name, *rest]:
+                self.send_file(f"{owner}/{name}", "/".join(rest))
+            case _:
+                self.send_text(404, b"not found")
+
+    def send_tree(self, repository: str) -> None:
+        if self.hub.faults.no_tree:
+            self.send_text(200, b"<html>a login page</html>")
+        elif repository not in self.hub.repositories:
+            self.send_text(404, b"Repository not found", {"X-Error-Code": "RepoNotFound"})
+        elif not self.hub.faults.paged:
+            self.send_json(tree(self.hub.repositories[repository]))
+        else:
+            entries = tree(self.hub.repositories[repository])
+            if "cursor" in self.path:
+                self.send_json(entries[3:])
                 return
-            parts = url.path.strip("/").split("/")
-            match parts:
-                case ["api", "models", owner, name, "tree", _]:
-                    self.send_tree(f"{owner}/{name}")
-                case ["api", "models", owner, name, "revision", _]:
-                    self.send_json({"id": f"{owner}/{name}", "sha": COMMIT})
-                case ["api", "v1", "models", owner, name, "repo", "files"]:
-                    folder = hub.repositories[f"{owner}/{name}"]
-                    self.send_json({"Success": True, "Data": {"Files": modelscope_files(folder)}})
-                case ["api", "v1", "models", owner, name, "repo"]:
-                    path = parse_qs(url.query)["FilePath"][0]
-                    self.send_file(f"{owner}/{name}", path)
-                case [owner, name, "resolve", _, *rest]:
-                    self.resolve(f"{owner}/{name}", "/".join(rest))
-                case ["store", owner, name, *rest]:
-                    self.send_file(f"{owner}/{name}", "/".join(rest))
-                case _:
-                    self.send_text(404, b"not found")
+            path = urlsplit(self.path).path
+            following = f'<{self.hub.store}{path}?cursor=3>; rel="next"'
+            self.send_text(200, json.dumps(entries[:3]).encode(), {"Link": following})
 
-        def send_tree(self, repository: str) -> None:
-            if hub.faults.no_tree:
-                self.send_text(200, b"<html>a login page</html>")
-            elif repository not in hub.repositories:
-                self.send_text(404, b"Repository not found", {"X-Error-Code": "RepoNotFound"})
-            elif not hub.faults.paged:
-                self.send_json(tree(hub.repositories[repository]))
-            else:
-                entries = tree(hub.repositories[repository])
-                if "cursor" in self.path:
-                    self.send_json(entries[3:])
-                    return
-                path = urlsplit(self.path).path
-                following = f'<{hub.store}{path}?cursor=3>; rel="next"'
-                self.send_text(200, json.dumps(entries[:3]).encode(), {"Link": following})
+    def resolve(self, repository: str, path: str) -> None:
+        allowed = f"Bearer {self.hub.faults.token}"
+        if self.hub.faults.gated and self.headers.get("Authorization") != allowed:
+            said = {"X-Error-Code": "GatedRepo"}
+            self.send_text(401 if "Authorization" not in self.headers else 403, b"no", said)
+            return
+        if not path.endswith(LARGE):
+            self.send_file(repository, path)
+            return
+        host = self.hub.url if self.hub.faults.own_redirect else self.hub.store
+        headers = {"Location": f"{host}/store/{repository}/{path}"}
+        if self.hub.faults.xet:
+            headers["X-Xet-Hash"] = "0" * 64
+            headers["Link"] = '<http://127.0.0.1:9/xet>; rel="xet-auth"'
+        self.send_text(302, b"", headers)
 
-        def resolve(self, repository: str, path: str) -> None:
-            allowed = f"Bearer {hub.faults.token}"
-            if hub.faults.gated and self.headers.get("Authorization") != allowed:
-                said = {"X-Error-Code": "GatedRepo"}
-                self.send_text(401 if "Authorization" not in self.headers else 403, b"no", said)
-                return
-            if not path.endswith(LARGE):
-                self.send_file(repository, path)
-                return
-            host = hub.url if hub.faults.own_redirect else hub.store
-            headers = {"Location": f"{host}/store/{repository}/{path}"}
-            if hub.faults.xet:
-                headers["X-Xet-Hash"] = "0" * 64
-                headers["Link"] = '<http://127.0.0.1:9/xet>; rel="xet-auth"'
-            self.send_text(302, b"", headers)
+    def send_file(self, repository: str, path: str) -> None:
+        content = (self.hub.repositories[repository] / path).read_bytes()
+        first = 0
+        asked = self.headers.get("Range")
+        if asked and not self.hub.faults.ignores_ranges:
+            first = int(asked.removeprefix("bytes=").partition("-")[0])
+        with self.hub.lock:
+            self.hub.starts.setdefault(path, []).append(first)
+        body = content[first:]
+        if self.hub.faults.wrong.get(path, 0) > 0:
+            self.hub.faults.wrong[path] -= 1
+            body = bytes([body[0] ^ 1]) + body[1:]
+        body = body[: len(body) - self.hub.faults.short.get(path, 0)]
+        status = 206 if first else 200
+        headers = {"Content-Range": f"bytes {first}-/{len(content)}"} if first else {}
+        self.start(status, len(body), {"Content-Type": "application/octet-stream", **headers})
+        cuts = self.hub.faults.cut_after.get(path)
+        sent = body[: cuts.pop(0)] if cuts else body
+        self.write_slowly(path, sent)
+        self.close_connection = len(sent) < len(body)
 
-        def send_file(self, repository: str, path: str) -> None:
-            content = (hub.repositories[repository] / path).read_bytes()
-            first = 0
-            asked = self.headers.get("Range")
-            if asked and not hub.faults.ignores_ranges:
-                first = int(asked.removeprefix("bytes=").partition("-")[0])
-            with hub.lock:
-                hub.starts.setdefault(path, []).append(first)
-            body = content[first:]
-            if hub.faults.wrong.get(path, 0) > 0:
-                hub.faults.wrong[path] -= 1
-                body = bytes([body[0] ^ 1]) + body[1:]
-            body = body[: len(body) - hub.faults.short.get(path, 0)]
-            status = 206 if first else 200
-            headers = {"Content-Range": f"bytes {first}-/{len(content)}"} if first else {}
-            self.start(status, len(body), {"Content-Type": "application/octet-stream", **headers})
-            cuts = hub.faults.cut_after.get(path)
-            sent = body[: cuts.pop(0)] if cuts else body
-            self.write_slowly(path, sent)
-            self.close_connection = len(sent) < len(body)
+    def write_slowly(self, path: str, body: bytes) -> None:
+        for start in range(0, len(body), PIECE):
+            limit = self.hub.faults.hold_after
+            if limit is not None and path.endswith(LARGE) and start >= limit:
+                self.wfile.flush()
+                self.hub.go.wait(timeout=60)
+            piece = body[start : start + PIECE]
+            self.wfile.write(piece)
+            with self.hub.lock:
+                self.hub.given[path] = self.hub.given.get(path, 0) + len(piece)
 
-        def write_slowly(self, path: str, body: bytes) -> None:
-            for start in range(0, len(body), PIECE):
-                limit = hub.faults.hold_after
-                if limit is not None and path.endswith(LARGE) and start >= limit:
-                    self.wfile.flush()
-                    hub.go.wait(timeout=60)
-                piece = body[start : start + PIECE]
-                self.wfile.write(piece)
-                with hub.lock:
-                    hub.given[path] = hub.given.get(path, 0) + len(piece)
+    def send_json(self, value: object) -> None:
+        self.send_text(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
-        def send_json(self, value: object) -> None:
-            self.send_text(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def send_text(self, status: int, body: bytes, headers: "dict[str, str] | None" = None) -> None:
+        self.start(status, len(body), headers or {})
+        self.wfile.write(body)
 
-        def send_text(
-            self, status: int, body: bytes, headers: "dict[str, str] | None" = None
-        ) -> None:
-            self.start(status, len(body), headers or {})
-            self.wfile.write(body)
+    def start(self, status: int, size: int, headers: "dict[str, str]") -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(size)}.items():
+            self.send_header(name, value)
+        self.end_headers()
 
-        def start(self, status: int, size: int, headers: "dict[str, str]") -> None:
-            self.send_response(status)
-            for name, value in {**headers, "Content-Length": str(size)}.items():
-                self.send_header(name, value)
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    return Answers
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""

@@ -1,4 +1,4 @@
-"""How much work a call is, counted and not timed: the same on every machine at every load."""
+"""The amount of work of a call, counted and not timed: the same on every machine at every load."""
 
 import sys
 import threading
@@ -13,9 +13,9 @@ from shared.errors import AppError
 
 
 def steps_of(call: Callable[[], object]) -> int:
-    """Return how many steps of bytecode a call takes; one that is refused counts as far as it got.
+    """Return how many steps of bytecode a call takes; a refused call counts up to its refusal.
 
-    What C code does in one step is not seen, but for how often it is asked.
+    The work of C code in one step is not seen, only how often it is called.
     """
     count = 0
 
@@ -47,7 +47,7 @@ def bytes_of(call: Callable[[], object]) -> int:
 
 
 def cpu_seconds_of(call: Callable[[], object]) -> float:
-    """Return what a call takes of a core, at best of three; other processes do not count."""
+    """Return the CPU time of a call, the best of three; other processes do not count."""
     assert threading.current_thread() is threading.main_thread()
     taken = []
     for _ in range(3):

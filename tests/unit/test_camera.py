@@ -104,8 +104,17 @@ def white(width: int, height: int) -> Image:
     return np.full((height, width, 3), 255, dtype=np.uint8)
 
 
-@pytest.mark.parametrize("name", MoveName)
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize(
+    ("picture", "name"),
+    [
+        # Each run has each move on one picture, in turn.
+        pytest.param(
+            picture, name, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
+        )
+        for number, name in enumerate(MoveName)
+        for place, picture in enumerate(PICTURES)
+    ],
+)
 def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
     name: MoveName, picture: str
 ) -> None:
@@ -148,7 +157,17 @@ def test_whole_picture_anchors_match_the_framed_picture(
     assert min(psnr(frame, plain) for frame in rendered(image, "still", **how)) >= 45
 
 
-@pytest.mark.parametrize("name", [name for name in MoveName if name is not MoveName.STILL])
+# The paths of all are seen in tests/unit/test_camera_path.py; here, the pixels.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in {MoveName.PUSH_IN, MoveName.PAN_LEFT, MoveName.ROLL_CLOCKWISE}
+        else pytest.param(name, marks=pytest.mark.extended)
+        for name in MoveName
+        if name is not MoveName.STILL
+    ],
+)
 def test_a_slow_move_goes_as_far_in_each_frame_as_its_curve_says(name: MoveName) -> None:
     assert farthest_from_the_curve(f"slowly {PROMPTS[name]}") < 0.03
 
@@ -191,11 +210,24 @@ def test_the_measure_sees_a_picture_that_steps_by_whole_pixels() -> None:
     assert np.abs(np.diff(shifts)).max() > 0.9
 
 
-@pytest.mark.parametrize("prompt", [*PROMPTS.values(), *COMBINATIONS])
-def test_nothing_beyond_the_edge_is_ever_shown(prompt: str) -> None:
-    for source, size in (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142))):
-        frames = rendered(white(*source), prompt, width=size[0], height=size[1], num_frames=8)
-        assert frames.min() == 255
+@pytest.mark.parametrize(
+    ("source", "size", "prompt"),
+    [
+        # Likewise each prompt with one size.
+        pytest.param(
+            *sizes, prompt, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
+        )
+        for number, prompt in enumerate([*PROMPTS.values(), *COMBINATIONS])
+        for place, sizes in enumerate(
+            (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142)))
+        )
+    ],
+)
+def test_nothing_beyond_the_edge_is_ever_shown(
+    source: tuple[int, int], size: tuple[int, int], prompt: str
+) -> None:
+    frames = rendered(white(*source), prompt, width=size[0], height=size[1], num_frames=8)
+    assert frames.min() == 255
 
 
 @pytest.mark.parametrize("prompt", COMBINATIONS[:4])
@@ -310,7 +342,16 @@ def test_the_spec_is_honest() -> None:
     assert SPEC.vram_bytes == 0
 
 
-@pytest.mark.parametrize("prompt", ["push in", "roll clockwise", "push in, roll clockwise"])
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *(
+            pytest.param(each, marks=pytest.mark.extended)
+            for each in ("push in", "roll clockwise")
+        ),
+        "push in, roll clockwise",
+    ],
+)
 def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str) -> None:
     image = photos.photo("coffee.png", short_side=2048)
     seconds: list[float] = []

@@ -10,9 +10,8 @@ from shared.settings import Settings
 
 
 @pytest.fixture
-def dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def dotenv(tmp_path: Path) -> Path:
     """Where the file goes, in a folder of its own."""
-    monkeypatch.setattr(env_file, "ROOT", tmp_path)
     return tmp_path / ".env"
 
 
@@ -21,7 +20,7 @@ def test_the_gpu_profile_is_chosen_where_a_gpu_is_seen(
     dotenv: Path, monkeypatch: pytest.MonkeyPatch, has_gpu: bool, profiles: str
 ) -> None:
     monkeypatch.setattr(env_file, "sees_gpu", lambda: has_gpu)
-    assert env_file.main() == 0
+    assert env_file.main(dotenv.parent) == 0
     assert dotenv.read_text() == f"COMPOSE_PROFILES={profiles}\n"
     assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
 

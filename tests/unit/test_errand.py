@@ -1,6 +1,8 @@
 """A job that is rendered elsewhere is asked for once, whatever is lost on the way."""
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 
 from shared.errors import Drained, LeaseLost, PutOff
 from tests.support.elsewhere import FRAMES, Elsewhere, request
+from tests.support.providers import small_models
 from worker.engines.base import Frames, RenderRequest, Step, Unkept
-from worker.engines.remote.errand import MOST_ASKS, Errand, Patience
+from worker.engines.remote.engine import RemoteEngine
+from worker.engines.remote.errand import MOST_ASKS, Errand
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
@@ -19,11 +23,14 @@ from worker.engines.remote.errors import (
     TaskFailed,
     TaskVanished,
 )
+from worker.engines.remote.patience import Patience
 from worker.engines.remote.provider import Found, Look, TaskState
 from worker.engines.remote.roster import Roster
 from worker.engines.remote.task import NAME
 
-QUICK = Patience(first_look=0.001, longest_look=0.002, elsewhere=0.0, hold=0.01)
+QUICK = Patience(first_look=0.001, longest_look=0.002, elsewhere=0.0, hold=0.01, settling=0)
+SETTLING = replace(QUICK, settling=60)
+GONE = TaskVanished("no such task")
 LOST = Away("no answer within 60 s")
 BUSY = Away("it has no room", retry_after_seconds=7, is_refusal=True)
 
@@ -80,7 +87,7 @@ def test_a_paid_create_whose_answer_was_lost_is_not_sent_twice() -> None:
     kept, place = Unkept(), Elsewhere()
     place.trouble["create"] = [LOST]
     for _ in range(2):
-        with pytest.raises(OutcomeUnknown, match="may have been charged"):
+        with pytest.raises(OutcomeUnknown, match="may have begun and charged"):
             run(kept, place)
     assert place.count("create") == 1
 
@@ -152,6 +159,63 @@ def test_a_paid_task_that_vanished_is_not_bought_again() -> None:
     assert place.count("create") == 1
 
 
+def test_a_task_that_was_just_bought_is_asked_for_again_before_it_counts_as_vanished() -> None:
+    place = Elsewhere()
+    place.trouble = {"look": [GONE, GONE], "download": [GONE]}
+    run(Unkept(), place, patience=SETTLING)
+    assert (place.count("create"), place.count("look"), place.count("download")) == (1, 4, 2)
+
+
+def test_the_next_attempt_knows_that_a_task_is_young() -> None:
+    kept, place = Unkept(), Elsewhere()
+    with pytest.raises(Died):
+        run(kept, place, on_step=dying(3))
+    place.trouble["look"] = [GONE]
+    run(kept, place, patience=SETTLING)
+    assert place.count("create") == 1
+
+
+@pytest.mark.parametrize("age", [61, -61, None])
+def test_an_older_task_has_vanished_at_once(age: int | None) -> None:
+    """One from a clock that is far ahead is no younger, and an earlier release told no time."""
+    kept, place = Unkept(), Elsewhere()
+    with pytest.raises(Died):
+        run(kept, place, on_step=dying(3))
+    made_at = None if age is None else time.time() - age
+    kept.write(NAME, {**(kept.read(NAME) or {}), "made_at": made_at})
+    place.trouble["look"] = [GONE]
+    with pytest.raises(TaskVanished):
+        run(kept, place, patience=SETTLING)
+
+
+def test_the_operators_own_server_that_forgot_a_task_is_asked_again_at_once() -> None:
+    place = Elsewhere(is_paid=False)
+    place.trouble["look"] = [GONE]
+    run(Unkept(), place, patience=SETTLING)
+    assert place.count("create") == 2
+
+
+def test_a_cancel_of_a_task_that_is_not_known_yet_is_tried_again() -> None:
+    kept, place = Unkept(), Elsewhere()
+    run(kept, place)
+    task = kept.read(NAME)
+    assert task is not None
+    engine = Engine(place)
+    place.trouble["cancel"] = [GONE]
+    assert engine.end_elsewhere(task) is None
+    assert engine.end_elsewhere(task) == {"reached": True, "may_still_cost": False}
+    place.trouble["cancel"] = [GONE]
+    old = {**task, "made_at": time.time() - 61}
+    assert engine.end_elsewhere(old) == {"reached": False}
+
+
+class Engine(RemoteEngine):
+    """Renders at one place; only its way to end a task is asked for here."""
+
+    def __init__(self, place: Elsewhere) -> None:
+        super().__init__(small_models.specs()["gen"], [place], told={})
+
+
 def test_an_own_task_that_vanished_is_asked_for_elsewhere_first() -> None:
     first, second = (Elsewhere(name, is_paid=False) for name in ("first", "second"))
     first.trouble["look"] = [TaskVanished("no such task")]
@@ -209,6 +273,45 @@ def test_a_place_that_is_away_for_long_has_its_job_wait_in_the_queue_and_keeps_i
     assert place.count("create") == 1
 
 
+def test_a_place_that_asks_for_a_long_pause_gets_it_and_the_job_waits_in_the_queue() -> None:
+    kept, place = Unkept(), Elsewhere()
+    place.trouble["look"] = [Away("it is overloaded", retry_after_seconds=1800)]
+    began = time.monotonic()
+    with pytest.raises(PutOff) as caught:
+        run(kept, place, patience=Patience())
+    assert caught.value.retry_after_seconds == 1800
+    assert time.monotonic() - began < 60, "nobody sleeps here for so long"
+    run(kept, place)
+    assert place.count("create") == 1
+
+
+def test_a_place_that_is_away_when_a_fresh_link_is_asked_for_is_waited_for() -> None:
+    kept, place = Unkept(), Elsewhere()
+    place.trouble["download"] = [ResultGone("expired")]
+    place.trouble["look"] = [None, None, LOST, KeyRefused("the key was not taken")]
+    with pytest.raises(PutOff):
+        run(kept, place)
+    run(kept, place)
+    assert (place.count("create"), place.count("download")) == (1, 2)
+
+
+@pytest.mark.parametrize("is_paid", [True, False])
+def test_a_place_that_is_away_for_an_hour_costs_nothing_but_time(is_paid: bool) -> None:
+    """An hour of attempts, each of which holds a place for two minutes and then waits for one."""
+    kept, place = Unkept(), Elsewhere(is_paid=is_paid)
+    place.looks = [Look(TaskState.RENDERING, progress=0.5)]
+    with pytest.raises(Died):
+        run(kept, place, on_step=dying(6))
+    for _ in range(20):
+        place.trouble["look"] = [LOST] * 1000
+        with pytest.raises(PutOff):
+            run(kept, place)
+    place.trouble.clear()
+    place.tasks["first-1"] = [Look(TaskState.DONE)]
+    run(kept, place)
+    assert place.count("create") == 1
+
+
 def test_a_key_that_is_refused_while_a_task_goes_on_loses_no_task() -> None:
     kept, place = Unkept(), Elsewhere()
     place.trouble["look"] = [KeyRefused("the key was not taken")]
@@ -247,18 +350,31 @@ def test_an_expired_link_is_asked_for_anew_once() -> None:
         run(kept, place)
 
 
+class Lost(Unkept):
+    """Of an attempt whose lease is lost while its create is answered."""
+
+    def write(self, name: str, value: Any, *, is_open: bool = False) -> None:
+        if is_open:
+            raise LeaseLost("attempt 1 no longer owns the job")
+        super().write(name, value)
+
+
 def test_a_task_that_was_made_when_the_lease_was_lost_is_ended_at_once() -> None:
     place = Elsewhere()
-
-    class Lost(Unkept):
-        def write(self, name: str, value: Any, *, is_open: bool = False) -> None:
-            if is_open:
-                raise LeaseLost("attempt 1 no longer owns the job")
-            super().write(name, value)
-
     with pytest.raises(LeaseLost):
         run(Lost(), place)
-    assert ("cancel", "first-1") in place.asked
+    assert place.count("cancel") == 1
+
+
+@pytest.mark.parametrize("trouble", [GONE, LOST])
+def test_it_is_tried_again_to_end_a_task_that_was_made_when_the_lease_was_lost(
+    trouble: Exception,
+) -> None:
+    place = Elsewhere()
+    place.trouble["cancel"] = [trouble, trouble]
+    with pytest.raises(LeaseLost):
+        run(Lost(), place)
+    assert place.count("cancel") == 3
 
 
 def test_a_drain_is_noticed_between_looks_and_the_task_goes_on() -> None:

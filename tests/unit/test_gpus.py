@@ -3,14 +3,14 @@
 import os
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from shared.errors import AppError, InvalidRequest
 from shared.settings import Settings
-from worker.supervisor import gpus
-from worker.supervisor.gpus import CardsUnknown, LostGpu, find_gpus
+from worker.supervisor.gpus import CardsUnknown, Host, LostGpu, find_gpus
 from worker.supervisor.places import find_worker_configs, look_around
 
 FIRST = "GPU-11111111-2222-3333-4444-555555555555"
@@ -25,13 +25,11 @@ Smi = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A host without a driver, and an environment that chooses nothing."""
+    """An environment that chooses nothing."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STILLREEL_ENGINES", "camera")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(gpus, "DRIVER", tmp_path / "driver")
-    monkeypatch.setattr(gpus, "PCI", tmp_path / "pci")
 
 
 @pytest.fixture
@@ -55,14 +53,22 @@ def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Smi:
     return answer
 
 
+def bare(tmp_path: Path) -> Host:
+    """Return a host without a driver, and without a card until a test makes one."""
+    return Host(driver=tmp_path / "driver", pci=tmp_path / "pci")
+
+
 def pins(tmp_path: Path) -> list[str]:
-    return [place.cuda_visible_devices for place in find_worker_configs(Settings(), tmp_path)]
+    return [
+        place.cuda_visible_devices
+        for place in find_worker_configs(Settings(), tmp_path, bare(tmp_path))
+    ]
 
 
 def test_every_card_is_pinned_by_what_does_not_shift(smi: Smi, tmp_path: Path) -> None:
     smi(TWO)
     assert pins(tmp_path) == [FIRST, SECOND]
-    [first, _] = find_worker_configs(Settings(worker_id="w"), tmp_path)
+    [first, _] = find_worker_configs(Settings(worker_id="w"), tmp_path, bare(tmp_path))
     assert (first.worker, first.device_name) == ("w-gpu0", "NVIDIA H100")
     assert first.vram_bytes == 81559 * 1024**2
 
@@ -103,7 +109,7 @@ def test_cards_are_chosen_as_cuda_takes_them(
         ("7", "names 7; the cards of this host are: 0 GPU-1111"),
         ("GPU-9", "names GPU-9; the cards"),
         ("MIG-9", "names MIG-9; the cards"),
-        ("GPU-", "names GPU-, which begins more than one UUID"),
+        ("GPU-", "names GPU-, and several UUIDs begin with it"),
         ("1,GPU-6111", "names the card GPU-6111 twice"),
         ("two", "names two; the cards"),
     ],
@@ -167,7 +173,7 @@ def test_each_mig_instance_has_a_worker_of_its_own(
     smi(TWO, listed=listed)
     monkeypatch.setenv("STILLREEL_GPUS", value)
     assert pins(tmp_path) == chosen
-    sizes = {gpu.pin: gpu.vram_bytes for gpu in find_gpus().gpus}
+    sizes = {gpu.pin: gpu.vram_bytes for gpu in find_gpus(bare(tmp_path)).gpus}
     assert 19 * 1024**3 <= sizes[f"{INSTANCE}1"] < 20 * 1024**3
 
 
@@ -184,9 +190,9 @@ def test_the_good_cards_work_while_a_lost_one_is_told(
     smi: Smi, tmp_path: Path, said: str, status: int, lost: str
 ) -> None:
     smi(said, status=status)
-    hall = look_around(Settings(worker_id="w"), tmp_path)
+    hall = look_around(Settings(worker_id="w"), tmp_path, bare(tmp_path))
     assert [place.cuda_visible_devices for place in hall.configs] == [FIRST]
-    assert [each.label for each in find_gpus().lost] == [lost]
+    assert [each.label for each in find_gpus(bare(tmp_path)).lost] == [lost]
     assert len(hall.lost) == 1
     assert hall.lost[0].worker.startswith("w-gpu")
 
@@ -258,21 +264,23 @@ def test_an_answer_that_does_not_come_is_no_answer(
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(gpus, "NVIDIA_SMI_SECONDS", 0.2)
-    with pytest.raises(CardsUnknown, match="did not answer within"):
-        pins(tmp_path)
+    host = replace(bare(tmp_path), nvidia_smi_seconds=0.2)
+    with pytest.raises(CardsUnknown, match=r"did not answer within 0\.2 s"):
+        find_worker_configs(Settings(), tmp_path, host)
 
 
 def test_a_card_without_a_driver_is_told_and_the_processor_works(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert look_around(Settings(), tmp_path).warning == ""
+    assert look_around(Settings(), tmp_path, bare(tmp_path)).warning == ""
     card = tmp_path / "pci" / "0000:01:00.0"
     card.mkdir(parents=True)
     (card / "vendor").write_text("0x10de\n")
     (card / "class").write_text("0x030000\n")
-    assert "nvidia-smi is not installed" in look_around(Settings(), tmp_path).warning
+    assert (
+        "nvidia-smi is not installed" in look_around(Settings(), tmp_path, bare(tmp_path)).warning
+    )
 
 
 def test_a_lost_card_is_called_by_what_is_known_of_it() -> None:

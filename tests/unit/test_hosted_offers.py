@@ -1,5 +1,6 @@
 """What a worker says of a hosted model's entry before it starts, and what each model takes."""
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.errors import InvalidRequest
 from shared.settings import Settings
 from worker.engines.remote.fal import wire as fal_wire
 from worker.engines.remote.fal.models import MODELS as FAL_MODELS
+from worker.engines.remote.hosted.key import read_key
 from worker.engines.remote.hosted.model import HostedModel, cut_prompt
 from worker.engines.remote.hosted.offer import CATALOGUES, HostedOffer, check_offer, read_offer
 from worker.engines.remote.hosted.spec import spec_of
@@ -45,13 +47,14 @@ def test_an_entry_with_key_price_and_consent_is_right(tmp_path: Path) -> None:
         (GEN4, {"runway_key": KEY}, "STILLREEL_SEND_IMAGES_TO=runway"),
         (GEN4, {"runway_key": KEY, "send_images_to": "fal"}, "STILLREEL_SEND_IMAGES_TO=runway"),
         (GEN4, {"runway_key": f"{KEY} x"}, "visible ASCII"),
+        (GEN4, {"runway_key": " "}, "STILLREEL_RUNWAY_KEY has nothing in it"),
         (GEN4, {"runway_key": KEY, "runway_key_file": "/none"}, "both name a key"),
         (GEN4, {"runway_key_file": "/none"}, "could not be read"),
         ("gen4=runway:gen5?usd_per_second=1", {}, "gen4_turbo, gen4.5"),
         ("gen4=runway:gen4_turbo?usd=1", {}, "usd_per_second"),
-        ("gen4=runway:gen4_turbo?usd_per_second=", {}, "no number"),
-        ("gen4=runway:gen4_turbo?usd_per_second=-1", {}, "no number"),
-        ("gen4=runway:gen4_turbo?usd_per_second=nan", {}, "no number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=", {}, "is not a number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=-1", {}, "is not a number"),
+        ("gen4=runway:gen4_turbo?usd_per_second=nan", {}, "is not a number"),
         ("gen4=runway:gen4_turbo?usd_per_second=1&usd_per_second=2", {}, "once"),
     ],
 )
@@ -62,6 +65,58 @@ def test_what_is_missing_is_named_and_no_key_is_shown(
         check(setting, **settings)
     assert named in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [f"{KEY}\n", f"{KEY}\r\n", f"\ufeff{KEY}\n", f"  {KEY}  ", f"\n{KEY}\n\n"],
+    ids=["newline", "windows", "mark", "spaces", "lines"],
+)
+def test_a_key_file_may_be_written_by_any_editor(content: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(content.encode())
+    settings = Settings(_env_file=None, runway_key_file=tmp_path / "key")
+    assert read_key(EngineKind.RUNWAY, settings) == KEY
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "nothing in it"),
+        (b"\n", "nothing in it"),
+        ("\ufeff".encode(), "nothing in it"),
+        (b"short", "no key in it"),
+        (f"{KEY}\n{KEY}".encode(), "in one line"),
+        (f"KEY={KEY} x".encode(), "no key in it"),
+        (f"{KEY}é".encode(), "no key in it"),
+        (KEY.encode("utf-16"), "could not be read"),
+        (KEY.encode() + b"\xff", "could not be read"),
+        (KEY.encode() * 500, "no key in it"),
+        (None, "IsADirectoryError"),
+    ],
+    ids=[
+        "empty",
+        "newline",
+        "mark",
+        "short",
+        "two",
+        "setting",
+        "é",
+        "utf-16",
+        "ff",
+        "long",
+        "folder",
+    ],
+)
+def test_a_key_file_that_is_none_is_named_and_not_shown(
+    content: bytes | None, named: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "key"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InvalidRequest, match=f"STILLREEL_RUNWAY_KEY_FILE.*{named}") as caught:
+        check(GEN4, runway_key_file=path, send_images_to="runway")
+    shown = "".join(traceback.format_exception(caught.value))
+    assert KEY[:12] not in shown
+    assert caught.value.param == "RUNWAY_KEY_FILE"
 
 
 @pytest.mark.parametrize(

@@ -34,8 +34,8 @@ def model(whole: Model) -> Model:
     "fault",
     [
         RuntimeError("InductorError: no C compiler found"),
-        FileNotFoundError("cc"),
-        torch.OutOfMemoryError("CUDA out of memory"),
+        pytest.param(FileNotFoundError("cc"), marks=pytest.mark.extended),
+        pytest.param(torch.OutOfMemoryError("CUDA out of memory"), marks=pytest.mark.extended),
     ],
 )
 def test_a_compiler_that_fails_leaves_the_shape_to_eager(

@@ -9,7 +9,7 @@ import pytest
 from shared.api_keys.key import ApiKey, ApiKeySet, Match, hashed
 from shared.api_keys.store import parse_key_id
 from shared.errors import NotFound
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 
 PREFIX = "sr_abcdefGHIJ12"
 GIVEN = f"{PREFIX}_{'s' * 43}"

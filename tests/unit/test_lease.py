@@ -3,12 +3,10 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from uuid import UUID
 
 import pytest
 
-import worker.render.lease
 from shared.errors import DatabaseUnavailable, Drained, LeaseLost, Stalled
 from shared.jobs.job import Job
 from shared.jobs.transitions import Claim, Jobs, Progress
@@ -84,20 +82,19 @@ def test_a_database_that_is_away_for_a_while_costs_nothing(leases: Leases, rows:
     lease.on_step(Step(1, 8))
 
 
-def test_a_stalled_stage_is_no_longer_renewed(
-    leases: Leases, rows: Rows, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rule = StageRule(0.05, 0.05, Drain.HAND_BACK)
-    monkeypatch.setattr(
-        worker.render.lease, "STAGES", MappingProxyType(dict.fromkeys(Stage, rule))
-    )
-    lease = leases.hold(job())
-    until(lambda: lease.is_lost, "the stall was noticed")
-    renewed = len(rows.beats)
-    until(lambda: lease.stalled_seconds > 0.2, "several rounds have passed")
-    assert len(rows.beats) == renewed
-    with pytest.raises(Stalled):
-        lease.check()
+def test_a_stalled_stage_is_no_longer_renewed(rows: Rows, slot: HeartbeatFile) -> None:
+    stages = dict.fromkeys(Stage, StageRule(0.05, 0.05, Drain.HAND_BACK))
+    leases = Leases(rows, slot, lease_seconds=0.04, also=lambda: None, stages=stages)
+    try:
+        lease = leases.hold(job())
+        until(lambda: lease.is_lost, "the stall was noticed")
+        renewed = len(rows.beats)
+        until(lambda: lease.stalled_seconds > 0.2, "several rounds have passed")
+        assert len(rows.beats) == renewed
+        with pytest.raises(Stalled):
+            lease.check()
+    finally:
+        leases.close()
 
 
 def test_an_unexpected_error_ends_neither_the_renewals_nor_the_workers_own_beat(

@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from local import install
+from local.install import Environment
 
 
-@pytest.fixture(autouse=True)
-def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Keep this run's own environment and `.env` out of reach."""
-    venv = tmp_path / ".venv"
-    venv.mkdir()
-    monkeypatch.setattr(install, "PYTHON", Path(sys.executable))
-    monkeypatch.setattr(install, "STAMP", venv / "stillreel.json")
-    monkeypatch.setattr(install, "ROOT", tmp_path)
-    return venv
+@pytest.fixture
+def environment(tmp_path: Path) -> Environment:
+    """An environment whose Python is this one."""
+    made = Environment(tmp_path)
+    made.python.parent.mkdir(parents=True)
+    made.python.symlink_to(sys.executable)
+    return made
 
 
 @pytest.mark.parametrize(
@@ -42,11 +41,11 @@ def test_torch_is_installed_only_where_a_model_is_named_that_runs_here(
 def test_the_engines_come_from_the_environment_before_the_env_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert install.engines_setting() == ""
+    assert install.engines_setting(tmp_path) == ""
     (tmp_path / ".env").write_text("OTHER=1\nSTILLREEL_ENGINES='i2vgen-xl'\n")
-    assert install.engines_setting() == "i2vgen-xl"
+    assert install.engines_setting(tmp_path) == "i2vgen-xl"
     monkeypatch.setenv("STILLREEL_ENGINES", "camera")
-    assert install.engines_setting() == "camera"
+    assert install.engines_setting(tmp_path) == "camera"
 
 
 @pytest.mark.parametrize(
@@ -59,34 +58,34 @@ def test_the_engines_come_from_the_environment_before_the_env_file(
     ],
 )
 def test_a_larger_set_serves_for_a_smaller_one(
-    venv: Path, has: str, wanted: str, is_there: bool
+    environment: Environment, has: str, wanted: str, is_there: bool
 ) -> None:
-    (venv / "stillreel.json").write_text(json.dumps({"set": has, "pins": "these"}))
-    assert install.is_installed(wanted, "these") is is_there
+    environment.stamp.write_text(json.dumps({"set": has, "pins": "these"}))
+    assert environment.is_installed(wanted, "these") is is_there
 
 
-def test_other_pins_or_no_stamp_mean_another_install(venv: Path) -> None:
-    assert not install.is_installed("worker", "these")
-    (venv / "stillreel.json").write_text(json.dumps({"set": "worker", "pins": "those"}))
-    assert not install.is_installed("worker", "these")
-    (venv / "stillreel.json").write_text("half a st")
-    assert not install.is_installed("worker", "these")
+def test_other_pins_or_no_stamp_mean_another_install(environment: Environment) -> None:
+    assert not environment.is_installed("worker", "these")
+    environment.stamp.write_text(json.dumps({"set": "worker", "pins": "those"}))
+    assert not environment.is_installed("worker", "these")
+    environment.stamp.write_text("half a st")
+    assert not environment.is_installed("worker", "these")
 
 
 def test_a_changed_pin_changes_the_fingerprint(tmp_path: Path) -> None:
     (tmp_path / "requirements").mkdir()
     (tmp_path / "constraints.txt").write_text("numpy==1\n")
-    before = install.pins()
+    before = Environment(tmp_path).pins()
     (tmp_path / "constraints.txt").write_text("numpy==2\n")
-    assert install.pins() != before
+    assert Environment(tmp_path).pins() != before
 
 
 def test_an_old_python_is_told_what_is_needed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 8))
     monkeypatch.setenv("PATH", "")
 
-    assert install.main("run") == 1
+    assert install.main("run", tmp_path) == 1
 
     assert "Python 3.11 or newer is needed, and" in capsys.readouterr().err

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,7 +17,6 @@ from shared.lifecycle import Stage
 from shared.settings import Settings
 from tests.support.processes import until
 from worker.engines.base import Step
-from worker.render import lease as leasing
 from worker.render.ending_elsewhere import AGAIN_ROUNDS, EndingElsewhere
 from worker.render.failure import LONGEST_PUT_OFF, end_failed_attempt
 from worker.render.finish import Finisher
@@ -132,10 +131,10 @@ def test_a_process_hangs_when_all_that_it_holds_does(
 ) -> None:
     rules = dict.fromkeys(Stage, StageRule(10, 10, Drain.HAND_BACK))
     rules[Stage.RENDERING_ELSEWHERE] = StageRule(300, 300, Drain.HAND_BACK)
-    monkeypatch.setattr(leasing, "STAGES", MappingProxyType(rules))
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    leases = Leases(SimpleNamespace(), slot, lease_seconds=1e6, also=lambda: None)  # type: ignore[arg-type]
+    rows: Any = SimpleNamespace()
+    leases = Leases(rows, slot, lease_seconds=1e6, also=lambda: None, stages=rules)
     try:
         waiting, quick = leases.hold(job(1)), leases.hold(job(2))
         waiting.on_step(Step(1, 100, Stage.RENDERING_ELSEWHERE))

@@ -120,11 +120,13 @@ def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str
     ("module", "name"),
     [
         ("worker.keeper", "DATABASE_URL"),
-        ("api", "REDIS_URL"),
         ("worker", "DATABASE_URL"),
+        # The same line of the same settings, for one to two seconds of a core each.
         *(
             pytest.param(*pair, marks=pytest.mark.extended)
             for pair in (
+                ("api", "REDIS_URL"),
+                ("worker.keeper", "DATABASE_URL"),
                 ("worker.keeper", "REDIS_URL"),
                 ("api", "DATABASE_URL"),
                 ("worker", "REDIS_URL"),

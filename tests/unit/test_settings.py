@@ -194,5 +194,5 @@ def test_a_misspelled_setting_is_told_with_the_one_that_was_meant() -> None:
     given = ["STILLREEL_PROT", "STILLREEL_PORT", "STILLREEL_BIND", "STILLREEL_XYZZY", "PATH"]
     assert list(misspelled_settings(given, Settings.model_fields)) == [
         "STILLREEL_PROT is no setting; did you mean STILLREEL_PORT?",
-        "STILLREEL_XYZZY is no setting, and counts for nothing",
+        "STILLREEL_XYZZY is no setting, and has no effect",
     ]

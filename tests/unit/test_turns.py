@@ -7,7 +7,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from api.concurrency import turns
 from api.concurrency.turns import LINE, Turns
 from shared.errors import Busy, Unavailable
 
@@ -160,11 +159,9 @@ def test_a_line_that_does_not_move_is_left_and_one_that_moves_is_not() -> None:
     asyncio.run(scene())
 
 
-def test_no_line_is_waited_in_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns, "LONGEST_SECONDS", 0.3)
-
+def test_no_line_is_waited_in_for_ever() -> None:
     async def scene() -> None:
-        line = Turns(2, each=1, patience_seconds=60)
+        line = Turns(2, each=1, patience_seconds=60, longest_seconds=0.3)
         await line.take(MINE)
         waiting = asyncio.create_task(line.take(MINE))
         while not waiting.done():

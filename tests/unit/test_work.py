@@ -27,8 +27,8 @@ from shared.excerpt import excerpt
 from shared.jobs.batch import parse_batch_id
 from shared.jobs.job import JOB_ID, parse_id
 from shared.outbound.url import Target
+from shared.owners import ANONYMOUS
 from shared.settings import Settings
-from shared.tables import ANONYMOUS
 from shared.webhooks.delivery_log import parse_delivery_id
 from shared.webhooks.endpoints import parse_endpoint_id
 from tests.support.work import bytes_of, cpu_seconds_of, steps_of
@@ -39,7 +39,7 @@ GROWTH: Final = 16
 HEAD: Final = 4_000
 """Times GROWTH it is all that a request's headers may have."""
 
-BODY: Final = 16_000
+BODY: Final = 8_000
 PROMPT: Final = 125
 """Times GROWTH it is the longest prompt."""
 

@@ -1,1 +1,1 @@
-"""Weights from a hub into a folder of this machine: resumed, whole and checked."""
+"""Weights from a hub into a folder of this machine: resumed, complete and checked."""

@@ -1,4 +1,5 @@
-"""One file: into a part beside its place, hashed on the way, gone on with where it was cut."""
+"""Downloads one file: into a part file beside its place, hashed on the way, resumed where it was
+cut."""
 
 import os
 import shutil
@@ -15,29 +16,30 @@ from worker.download.source import Source
 from worker.download.web import Refused, Unanswered
 
 Report = Callable[[int], None]
-"""Told how many bytes of a file are there; may raise to stop."""
+"""Called with the bytes of a file so far; it may raise to stop."""
 
 FETCHES: Final = 2
-"""A file that came with other bytes is fetched once more, since a proxy may have cut into it."""
+"""A file with other bytes is fetched once more, because a proxy may have damaged it."""
 
 
 class WrongBytes(Exception):
-    """The bytes of the right number are not those that the source lists."""
+    """There are as many bytes as expected, but not those that the source lists."""
 
 
 def part_of(target: Path, file: RemoteFile) -> Path:
-    """Return where the file grows; named by its content, so that it is gone on with rightly."""
+    """Return the path of the part file; it is named by the content, so that only the same content
+    is resumed."""
     return target.with_name(f".{target.name}.{file.key[:16]}.part")
 
 
 def fetch(
     source: Source, repository: Repository, file: RemoteFile, target: Path, report: Report
 ) -> str:
-    """Put the file at `target` and return its sha256; what an earlier process got is kept.
+    """Put the file at `target` and return its sha256; bytes of an earlier process are kept.
 
     Raises:
-        MissingWeights: the source cannot be had, or gives other bytes than it lists.
-        OSError: the disk refuses them.
+        MissingWeights: the source does not answer, or sends other bytes than it lists.
+        OSError: the disk refuses the bytes.
     """
     part = part_of(target, file)
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -51,13 +53,14 @@ def fetch(
             raise source.refusal(repository, refused) from refused
         except Unanswered as error:
             raise source.broken(
-                repository, "did not answer, or broke off too often; what came is kept"
+                repository,
+                "did not answer, or broke the connection too often; the downloaded part is kept",
             ) from error
-    raise source.broken(repository, f"gave other bytes than it lists for {file.path}, twice")
+    raise source.broken(repository, f"sent other bytes than it lists for {file.path}, twice")
 
 
 def _complete(source: Source, file: RemoteFile, part: Path, target: Path, report: Report) -> str:
-    """Append what is missing, over as many connections as it takes, while each brings some."""
+    """Append the missing bytes, over as many connections as needed, while each brings some."""
     digest = Digest(file.size)
     have = _read_again(part, digest, file.size)
     with part.open("ab") as output:
@@ -88,12 +91,13 @@ def _complete(source: Source, file: RemoteFile, part: Path, target: Path, report
 def _append(
     source: Source, file: RemoteFile, output: Any, digest: Digest, have: int, report: Report
 ) -> int:
-    """Return how many bytes are there after one more connection."""
+    """Return how many bytes there are after one more connection."""
     asked = {"Range": f"bytes={have}-"} if have else {}
     with source.web.stream(file.url, headers=asked) as response:
         if response.status_code == 416:
-            raise WrongBytes  # The file is shorter there than what has come of it.
-        # A server that ignores the range begins at the first byte: what is there is passed over.
+            raise WrongBytes  # The source's file is shorter than the part that we have.
+        # A server that ignores the range begins at the first byte; the bytes that we have are
+        # skipped.
         passed = 0 if response.status_code == 206 else have
         for chunk in response.iter_bytes():
             fresh = chunk[passed:]
@@ -108,7 +112,7 @@ def _append(
 
 
 def _read_again(part: Path, digest: Digest, size: int) -> int:
-    """Feed what an earlier process got to the digest, and return how much that is."""
+    """Feed the bytes of an earlier process to the digest, and return their number."""
     have = 0
     with suppress(FileNotFoundError):
         if part.stat().st_size > size:
@@ -121,9 +125,9 @@ def _read_again(part: Path, digest: Digest, size: int) -> int:
 
 
 def _adopt(repository: Repository, file: RemoteFile, part: Path) -> None:
-    """Take the bytes that the hub's own programs have on this machine; they are hashed like any.
+    """Use the file that the hub's own programs have on this machine; it is hashed like any other.
 
-    Linked where both lie on one disk, so that they take no room twice.
+    It is linked if both are on one disk, so that it takes no space twice.
     """
     cache = Path(import_module("huggingface_hub.constants").HF_HUB_CACHE)
     name = "--".join(("models", *repository.hub_id.split("/")))

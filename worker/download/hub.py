@@ -51,7 +51,7 @@ class Hub:
         except Unanswered as error:
             raise self.broken(repository, "did not answer") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self.broken(repository, "gave no list of its files") from error
+            raise self.broken(repository, "sent no list of its files") from error
 
     def _commit(self, repository: Repository) -> str:
         url = f"{self._api(repository)}/revision/{quote(repository.revision, safe='')}"

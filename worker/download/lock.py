@@ -1,4 +1,4 @@
-"""One process fetches a folder at a time; the lock of one that died is free."""
+"""Only one process at a time fetches a folder; the lock of a dead process is free."""
 
 import fcntl
 import os
@@ -12,7 +12,8 @@ NAME: Final = ".lock"
 
 @contextmanager
 def locked(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the folder; `wait` is called while another process does, and may raise to give up."""
+    """Hold the folder's lock; `wait` is called while another process holds it, and may raise to
+    give up."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -24,7 +25,7 @@ def locked(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 
 def is_locked(folder: Path) -> bool:
-    """Say whether a process fetches into the folder now; works where it can only be read."""
+    """Say whether a process is fetching into the folder now; it needs only read access."""
     try:
         descriptor = os.open(folder / NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

@@ -1,4 +1,4 @@
-"""What a folder of weights holds: each file with its size, its hash, and where it came from."""
+"""The manifest of a folder of weights: each file with its size, its hash, and its origin."""
 
 import json
 import os
@@ -16,7 +16,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """One repository, at the commit that was fetched; "" where its source names none."""
+    """One repository, at the commit that was fetched; "" if its source names none."""
 
     source: str
     repository: str
@@ -26,7 +26,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class KeptFile:
-    """A file in its place; `key` and `source_size` are those of the file it was made from."""
+    """A file in its place; `key` and `source_size` are those of the file that it was made from."""
 
     size: int
     sha256: str
@@ -37,7 +37,7 @@ class KeptFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A folder's files; `planned` has path -> bytes of all that it is to hold when whole."""
+    """A folder's files; `planned` has path -> bytes of all files that the complete folder has."""
 
     engine: str
     origins: tuple[Origin, ...]
@@ -51,7 +51,7 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """Return twelve letters that name the content, where no commit does."""
+        """Return twelve letters that identify the content, for weights without a commit."""
         named = "".join(f"{path}\0{kept.key}\0" for path, kept in sorted(self.files.items()))
         return sha256(named.encode()).hexdigest()[:12]
 
@@ -59,7 +59,7 @@ class Manifest:
         return replace(self, files={**self.files, path: kept})
 
     def done_bytes(self, folder: Path) -> int:
-        """Return how much of the planned bytes lies in the folder, parts of files included."""
+        """Return how many of the planned bytes are in the folder, including parts of files."""
         done = sum(self.files[path].source_size for path in self.planned if path in self.files)
         for path in self.planned:
             if path not in self.files:
@@ -70,19 +70,22 @@ class Manifest:
         return min(done, self.total_bytes)
 
     def is_intact(self, folder: Path) -> bool:
-        """Say whether all its files lie there in their sizes; quick, it reads none of them."""
+        """Say whether all its files are there with their sizes; quick, because it reads none of
+        them."""
         return self.is_whole and all(
             _size(folder / path) == kept.size for path, kept in self.files.items()
         )
 
     def without(self, paths: Iterable[str]) -> "Manifest":
-        """Return what is left to rely on; not whole if that is less than all."""
+        """Return the manifest without these files; it is no longer complete if a file was
+        removed."""
         lost = set(paths)
         files = {path: kept for path, kept in self.files.items() if path not in lost}
         return replace(self, files=files, is_whole=self.is_whole and not lost)
 
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
-        """Yield each file that is not as it was fetched, with a sentence; reads all of them."""
+        """Yield each file that differs from its download, with a sentence; it reads all of
+        them."""
         for path, kept in sorted(self.files.items()):
             place = folder / path
             if not place.is_file():
@@ -94,7 +97,7 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """Return the folder's manifest; None where there is none that can be read."""
+    """Return the folder's manifest; None if there is none that can be read."""
     try:
         given = json.loads((folder / NAME).read_text(encoding="utf-8"))
         return _manifest(given) if given["format"] == FORMAT else None
@@ -103,7 +106,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Say whether the folder holds weights that no pull put there."""
+    """Say whether the folder has weights that no pull put there."""
     return not (folder / NAME).exists() and any(folder.glob("*/*.safetensors"))
 
 
@@ -113,7 +116,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
     fresh = folder / f".{NAME}.new"
     with fresh.open("w", encoding="utf-8") as file:
         json.dump({"format": FORMAT, **asdict(manifest)}, file, indent=1)
-        if manifest.is_whole:  # Before that a lost note costs a file to be read again, no more.
+        if manifest.is_whole:  # Before that, a lost manifest only means that a file is read again.
             file.flush()
             os.fsync(file.fileno())
     fresh.replace(folder / NAME)
@@ -130,7 +133,7 @@ def _manifest(given: Mapping[str, Any]) -> Manifest:
 
 
 def _size(path: Path) -> int:
-    """Return the file's size; -1 where there is none."""
+    """Return the file's size; -1 if there is none."""
     try:
         return path.stat().st_size
     except OSError:

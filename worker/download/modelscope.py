@@ -1,4 +1,4 @@
-"""ModelScope, whose interface is two paths: a list of files, and a file."""
+"""ModelScope, whose API has two paths: a list of files, and a file."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from worker.download.web import PAUSES, Refused, Unanswered, Web
 
 ENDPOINT: Final = "https://modelscope.cn"
 MOST_LISTED: Final = 3000
-"""A longer list is cut there, and nothing in it says so."""
+"""A longer list is cut at this length without any sign in it."""
 
 
 class ModelScope:
@@ -41,7 +41,7 @@ class ModelScope:
             )
             listed = answer["Data"]["Files"]
             if len(listed) >= MOST_LISTED:
-                raise self.broken(repository, "lists a part of its files only")
+                raise self.broken(repository, "lists only a part of its files")
             files = [entry for entry in listed if entry.get("Type", "blob") != "tree"]
             return Listing(None, tuple(_file(entry, url) for entry in files))
         except Refused as refused:
@@ -49,13 +49,13 @@ class ModelScope:
         except Unanswered as error:
             raise self.broken(repository, "did not answer") from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self.broken(repository, "gave no list of its files") from error
+            raise self.broken(repository, "sent no list of its files") from error
 
     def refusal(self, repository: Repository, refused: Refused) -> MissingWeights:
         status = refused.response.status_code
         if status in {401, 403}:
             return MissingWeights(
-                f"{self.name} does not give {repository.modelscope_id} to everybody: accept its"
+                f"{self.name} does not open {repository.modelscope_id} to everybody: accept its"
                 f" terms on {repository.page(self.kind)}, and put your access token into"
                 " MODELSCOPE_API_TOKEN"
             )

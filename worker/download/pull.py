@@ -1,4 +1,5 @@
-"""A whole checkpoint into its folder: list, look for room, fetch what is missing, note it."""
+"""Downloads a whole checkpoint into its folder: list, check space, fetch missing files, record
+them."""
 
 import threading
 import time
@@ -33,7 +34,7 @@ PARTS: Final = ".*.part"
 
 class Progress(Protocol):
     def __call__(self, fraction: float, what: str) -> None:
-        """Report how far it is, 0 to 1; may raise to stop."""
+        """Report the progress, 0 to 1; it may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Wanted:
 
 
 Choose = Callable[[Repository, Listing], Iterator[tuple[str, RemoteFile]]]
-"""Yields, of what a repository holds, each file that is wanted with its place in the folder."""
+"""Yields, of a repository's files, each wanted file with its place in the folder."""
 
 Convert = Callable[[Path], str | None]
-"""May rewrite a fetched file in its place; returns to what, or None where it did not."""
+"""May rewrite a fetched file in its place; returns the new one, or None if nothing changed."""
 
 
 class Stopped(Exception):
@@ -58,10 +59,10 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What is pulled: an engine's repositories, and what of them it wants.
+    """The content of a pull: an engine's repositories, and which of their files it wants.
 
-    Weights of the parts in `converted` go through `convert`; `written` are files that the folder
-    gets from us: path -> content.
+    Weights of the parts in `converted` go through `convert`; `written` are files that we write
+    into the folder: path -> content.
     """
 
     engine: str
@@ -76,7 +77,8 @@ class Checkpoint:
 
 
 class Pull:
-    """One download; its threads write into `folder`, its owner is told and may stop it."""
+    """One download; its threads write into `folder`, and its owner gets reports and may stop
+    it."""
 
     def __init__(
         self, checkpoint: Checkpoint, source: Source, folder: Path, *, spare_bytes: int
@@ -87,17 +89,18 @@ class Pull:
         self._spare = spare_bytes
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._converts = threading.Lock()  # Each holds a whole file in memory.
+        self._converts = threading.Lock()  # Each thread holds a whole file in memory.
         self._arrived: dict[str, int] = {}
         self._total = 0
         self._says = "asking what there is to download"
         self._manifest = Manifest(checkpoint.engine, (), {})
 
     def run(self, on_progress: Progress) -> Manifest:
-        """Return the manifest of the whole folder; reports from the caller's own thread.
+        """Return the manifest of the complete folder; it reports from the caller's own thread.
 
         Raises:
-            MissingWeights: it cannot be had, with what to do; what came is kept for the next time.
+            MissingWeights: the weights cannot be downloaded; the message says what to do. The
+                downloaded part is kept for the next time.
         """
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weights") as pool:
             pulled = pool.submit(self._pull)
@@ -181,7 +184,7 @@ class Pull:
         return wanted, tuple(origins)
 
     def _still_good(self, wanted: Sequence[Wanted]) -> dict[str, KeptFile]:
-        """Return the files that an earlier pull finished, and that are still what is wanted."""
+        """Return the files that an earlier pull finished, and that are still wanted."""
         earlier = read_manifest(self._folder)
         if earlier is None:
             return {}
@@ -195,13 +198,14 @@ class Pull:
     def _is_same(self, wanted: Wanted, kept: KeptFile) -> bool:
         with suppress(OSError):
             size = (self._folder / wanted.path).stat().st_size
-            # ModelScope names small files otherwise than the hub, and by what we know as well.
+            # ModelScope names small files in another way than the hub, and we know both names.
             named = {kept.key, kept.sha256 if kept.converted is None else kept.key}
             return size == kept.size and wanted.file.key in named
         return False
 
     def _have(self, wanted: Wanted) -> int:
-        """Return how much of a file an earlier process got, also one that died before its note."""
+        """Return how many bytes of a file an earlier process got, also if it died before its
+        record."""
         place = self._folder / wanted.path
         part = part_of(place, wanted.file)
         with suppress(OSError):
@@ -212,7 +216,7 @@ class Pull:
         return 0
 
     def _room_to_convert(self, missing: Sequence[Wanted]) -> int:
-        """Return what the largest conversion writes beside its source: half of it."""
+        """Return the bytes that the largest conversion writes beside its source: half of it."""
         sizes = [each.file.size for each in missing if self._checkpoint.is_converted(each.path)]
         return max(sizes, default=0) // 2
 
@@ -264,7 +268,7 @@ class Pull:
             write_manifest(self._folder, self._manifest)
 
     def _remove_what_is_not_planned(self) -> None:
-        """Remove parts that nobody goes on with, and files of a revision before this one."""
+        """Remove part files that no download continues, and files of an earlier revision."""
         for path in self._folder.rglob("*"):
             name = path.relative_to(self._folder).as_posix()
             is_weight = path.suffix in {".safetensors", ".json"} and name.count("/") == 1
@@ -277,10 +281,10 @@ class Pull:
 
 
 def whole(folder: Path, repositories: Sequence[Repository]) -> Manifest | None:
-    """Return the folder's manifest if nothing is to be fetched; asks nobody.
+    """Return the folder's manifest if nothing needs to be fetched; it sends no request.
 
-    A pinned repository has to be at its revision, or to come from ModelScope, which pins none;
-    of an unpinned one any commit is good once it is whole.
+    A pinned repository must be at its revision, or come from ModelScope, which pins none. For an
+    unpinned one any commit is good once the folder is complete.
     """
     manifest = read_manifest(folder)
     if manifest is None or not manifest.is_intact(folder):

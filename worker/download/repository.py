@@ -1,4 +1,4 @@
-"""Where a checkpoint's files come from, and one such file."""
+"""The origin of a checkpoint's files, and one such file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ PAGES: Final[Mapping[SourceKind, str]] = {
 class Repository:
     """One repository of a checkpoint.
 
-    A `revision` that is no commit is a branch: the first download settles its commit, and the
-    manifest keeps it. `into` is the part's folder where the repository has none itself.
+    A `revision` that is not a commit is a branch: the first download fixes its commit, and the
+    manifest keeps it. `into` is the folder of the part, if the repository has none itself.
     """
 
     hub_id: str
@@ -30,7 +30,7 @@ class Repository:
         return len(self.revision) == 40 and set(self.revision) <= set("0123456789abcdef")
 
     def page(self, source: SourceKind) -> str:
-        """Return the page where a person reads and accepts the licence."""
+        """Return the page where a person can read and accept the licence."""
         return f"{PAGES[source]}/{self.id_on(source)}"
 
     def id_on(self, source: SourceKind) -> str | None:
@@ -52,13 +52,13 @@ class RemoteFile:
 
     @property
     def key(self) -> str:
-        """Return what names the content."""
+        """Return the key that identifies the content."""
         return self.sha256 or self.git_sha1 or ""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a repository holds at one commit; `commit` is None where the source tells none."""
+    """The files of a repository at one commit; `commit` is None if the source names none."""
 
     commit: str | None
     files: tuple[RemoteFile, ...]

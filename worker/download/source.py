@@ -10,24 +10,24 @@ ELSEWHERE = "STILLREEL_MODEL_DIR to a folder of weights"
 
 
 class Source(Protocol):
-    """Where files are listed and fetched."""
+    """A place that lists and serves files."""
 
     kind: SourceKind
     web: Web
 
     @property
     def name(self) -> str:
-        """Return what a reader is told it is."""
+        """Return the name that is shown to people."""
 
     def listing(self, repository: Repository) -> Listing:
-        """Return what the repository holds at its revision.
+        """Return the files of the repository at its revision.
 
         Raises:
-            MissingWeights: it cannot be had; the sentence says what to do.
+            MissingWeights: the source cannot give it; the message says what to do.
         """
 
     def refusal(self, repository: Repository, refused: Refused) -> MissingWeights:
-        """Return the sentence for an answer that is an error."""
+        """Return the message for an answer that is an error."""
 
     def broken(self, repository: Repository, what: str) -> MissingWeights:
-        """Return the sentence for a source that gives nothing, or something else."""
+        """Return the message for a source that sends nothing, or something else."""

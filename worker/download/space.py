@@ -1,4 +1,4 @@
-"""Room for what is to come, looked at before its first byte."""
+"""Disk space for a download, checked before its first byte."""
 
 import errno
 import shutil
@@ -8,15 +8,15 @@ from typing import Final
 from shared.errors import MissingWeights
 
 UNITS: Final = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
-OTHERWISE: Final = "make room, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
+OTHERWISE: Final = "free space, or set STILLREEL_WEIGHTS_DIR to a folder on a larger disk"
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def check_space(name: str, folder: Path, *, needed: int, spare: int) -> None:
-    """Look whether the folder's disk takes `needed` bytes and keeps `spare` free.
+    """Check that the folder's disk has `needed` bytes free and `spare` beside them.
 
     Raises:
-        MissingWeights: it does not; the sentence says how much is missing.
+        MissingWeights: it has not; the message says how much is missing.
     """
     free = shutil.disk_usage(folder).free
     lacking = needed + spare - free
@@ -29,11 +29,11 @@ def check_space(name: str, folder: Path, *, needed: int, spare: int) -> None:
 
 
 def disk_refused(name: str, error: OSError) -> MissingWeights:
-    """Return the sentence for a disk that does not take the weights after all."""
+    """Return the error for a disk that refuses the weights during the download."""
     if error.errno in FULL:
         return MissingWeights(
-            f"the disk was full before the weights of {name} were there; what came is kept:"
-            f" {OTHERWISE}"
+            f"the disk was full before the weights of {name} were complete; the downloaded part"
+            f" is kept: {OTHERWISE}"
         )
     return MissingWeights(
         f"the weights of {name} cannot be written ({error.strerror or type(error).__name__}): let"
@@ -42,7 +42,7 @@ def disk_refused(name: str, error: OSError) -> MissingWeights:
 
 
 def in_words(size: int) -> str:
-    """Return a number of bytes for people, like 4.6 GB."""
+    """Return a number of bytes in a form for people, like 4.6 GB."""
     for unit, name in UNITS:
         if size >= unit:
             return f"{size / unit:.1f} {name}"

@@ -1,4 +1,4 @@
-"""The HTTP client of downloads, which alone goes by the operator's proxy."""
+"""The HTTP client of downloads, the only one that uses the operator's proxy."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from shared.errors import MissingWeights
 
 TIMEOUT: Final = httpx2.Timeout(15, connect=10)
 PAUSES: Final = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before each new try of a request that met no answer."""
+"""The seconds before each new try of a request that got no answer."""
 
 BUSY: Final = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -20,11 +20,11 @@ Answer = TypeVar("Answer")
 
 
 class Unanswered(Exception):
-    """No answer, or one that promises a later one; a new try may do."""
+    """There was no answer, or one that asks to come later; a new try may succeed."""
 
 
 class Refused(Exception):
-    """The answer is an error that a new try would meet again."""
+    """The answer is an error that a new try would get again."""
 
     def __init__(self, response: httpx2.Response) -> None:
         super().__init__(f"HTTP {response.status_code}")
@@ -37,10 +37,10 @@ class Web:
     def __init__(
         self, endpoint: str, headers: Mapping[str, str], *, pauses: Sequence[float] = PAUSES
     ) -> None:
-        """Open nothing yet.
+        """Open no connection yet.
 
         Raises:
-            MissingWeights: the environment's proxy is none.
+            MissingWeights: the environment's proxy cannot be used.
         """
         self.pauses = pauses
         try:
@@ -51,7 +51,7 @@ class Web:
         except (ValueError, ImportError) as error:
             raise MissingWeights(
                 "the weights cannot be downloaded: the proxy that HTTPS_PROXY, HTTP_PROXY or"
-                " ALL_PROXY names is none that can be used; it is written like"
+                " ALL_PROXY names cannot be used; write it like"
                 " http://proxy.example.org:3128"
             ) from error
         self._headers = dict(headers)
@@ -85,7 +85,7 @@ class Web:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[httpx2.Response]:
-        """Yield an answer whose status is a good one, its body still to be read.
+        """Yield an answer with a good status, whose body was not read yet.
 
         Raises:
             Unanswered, Refused.
@@ -97,14 +97,14 @@ class Web:
                 if response.status_code in BUSY:
                     raise Unanswered(f"HTTP {response.status_code}")
                 if response.status_code >= 300 and response.status_code != 416:
-                    response.read()  # What it says decides what the reader is told.
+                    response.read()  # Its text decides which message the reader gets.
                     raise Refused(response)
                 yield response
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise Unanswered(type(error).__name__) from error
 
     def tried(self, ask: Callable[[], Answer]) -> Answer:
-        """Return what `ask` returns, asked anew after a pause while nobody answers."""
+        """Return the result of `ask`, tried again after a pause while there is no answer."""
         for pause in self.pauses:
             try:
                 return ask()

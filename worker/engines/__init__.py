@@ -1,4 +1,4 @@
-"""The engines this build knows, by name; a class is imported only when it is used."""
+"""The engines that this version knows, by name; a class is imported only when it is used."""
 
 from collections.abc import Iterable, Mapping
 from importlib import import_module
@@ -18,7 +18,7 @@ from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 from shared.settings import Settings
 
-if TYPE_CHECKING:  # The supervisor reads names only: it starts without numpy.
+if TYPE_CHECKING:  # The supervisor reads only names, so it starts without numpy.
     from worker.engines.base import VideoEngine
 
 BUILT_IN: Final[Mapping[str, str]] = MappingProxyType(
@@ -40,10 +40,10 @@ BY_KIND: Final[Mapping[EngineKind, str]] = MappingProxyType(
         EngineKind.FAL: "worker.engines.remote.fal.engine:FalEngine",
     }
 )
-"""What serves the entries that say more than a name or a class; it is given the entry too."""
+"""The engines for entries that say more than a name or a class; each gets the entry too."""
 
 REMOTE: Final = "worker.engines.remote."
-"""The room of those that render elsewhere."""
+"""The folder of engines that render on other servers."""
 
 
 def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
@@ -58,15 +58,16 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
 
 
 def is_remote(entry: EngineEntry) -> bool:
-    """Say whether an engine renders elsewhere: it needs no card, and one process has many jobs."""
+    """Say whether an engine renders on another server: it needs no card, and one process has many
+    jobs."""
     return _path(entry).startswith(REMOTE)
 
 
 def find_own(entries: Iterable[EngineEntry]) -> None:
-    """Look for those engines that are not built in; importing them brings no model library.
+    """Check the engines that are not built in; importing them imports no model library.
 
     Raises:
-        InvalidRequest: there is no such module, class or folder, or importing it failed, or its
+        InvalidRequest: the module, class or folder does not exist, its import failed, or its
             engine has another name.
     """
     for entry in entries:
@@ -84,10 +85,10 @@ def find_own(entries: Iterable[EngineEntry]) -> None:
 
 
 def check_hosted(entries: Iterable[EngineEntry], settings: Settings) -> None:
-    """Look whether all is said that an engine of a paid provider needs.
+    """Check that an engine of a paid provider has all settings that it needs.
 
     Raises:
-        InvalidRequest: a price, a key, or that pictures may be sent there.
+        InvalidRequest: a price, a key, or the permission to send images is missing.
     """
     for entry in entries:
         if entry.kind in PROVIDERS:
@@ -121,7 +122,7 @@ def _find_class(entry: EngineEntry, named: str) -> None:
     spec = getattr(found, "spec", None)
     if isinstance(spec, EngineSpec) and spec.name != entry.name:
         raise InvalidRequest(
-            f"{named}, whose spec calls it {spec.name}; write {spec.name}={entry.target}",
+            f"{named}, whose spec has the name {spec.name}; write {spec.name}={entry.target}",
             param="ENGINES",
         )
 

@@ -1,4 +1,4 @@
-"""The port every engine fills: one model, loaded once, rendering one request at a time."""
+"""The port of every engine: one model, loaded once, renders one request at a time."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,29 +18,30 @@ Frames = npt.NDArray[np.uint8]
 """RGB, shape (frames, height, width, 3)."""
 
 Plan = Mapping[str, str | int | float | bool | tuple[str, ...]]
-"""What a render will do, in words a client can read: kept in the job's metrics."""
+"""How a render will be done, in values that a client can read: kept in the job's metrics."""
 
 
 class Checkpoint(Protocol):
-    """Small notes of one job that its next attempt is given: where something is, not what."""
+    """Small notes about one job that its next attempt gets: where something is, not the thing
+    itself."""
 
     def read(self, name: str) -> Mapping[str, Any] | None:
-        """Return what was noted last under this name, by whichever attempt."""
+        """Return the last note under this name, of any attempt."""
 
     def write(self, name: str, value: Mapping[str, Any], *, is_open: bool = False) -> None:
-        """Note it; returns when it is kept.
+        """Write a note; it returns when the note is stored.
 
         Args:
-            is_open: something goes on outside which a cancel of the job has to end.
+            is_open: something runs on another server that a cancel of the job must end.
 
         Raises:
-            LeaseLost: the job is another attempt's, or has ended.
-            DatabaseUnavailable: nobody knows whether it is kept.
+            LeaseLost: another attempt has the job, or it has ended.
+            DatabaseUnavailable: it is not known whether the note is stored.
         """
 
 
 class Unkept:
-    """Notes that nobody keeps beyond the request."""
+    """Notes that are not stored beyond the request."""
 
     def __init__(self) -> None:
         self._notes: dict[str, Mapping[str, Any]] = {}
@@ -53,7 +54,7 @@ class Unkept:
 
 
 class Notes:
-    """What an engine learns while it renders: kept beside the plan, and in the job's warnings."""
+    """What an engine learns while it renders: kept in the plan, and in the job's warnings."""
 
     def __init__(self) -> None:
         self.facts: dict[str, str | int | float | bool | tuple[str, ...]] = {}
@@ -69,11 +70,11 @@ class Notes:
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """A picture, what else was given, and the settled parameters of its clip.
+    """An image, further inputs, and the resolved parameters of the clip.
 
-    `image` is the normalised upload in its own size; the engine fits it to the clip's
-    (`worker.engines.framing`). `keyframes` are what the frames of these numbers are to show,
-    `last_frame` what the last is to: only an engine whose spec honours them is given any.
+    `image` is the normalised upload in its own size; the engine fits it to the clip's size
+    (`worker.engines.framing`). `keyframes` are images by the numbers of their frames, and
+    `last_frame` is the image of the last frame; only an engine whose spec honours them gets any.
     `job` is the job's public id.
     """
 
@@ -88,7 +89,7 @@ class RenderRequest:
 
 @dataclass(frozen=True)
 class Step:
-    """Work the device has finished: `index` of `total`, counted from 1 within its stage."""
+    """Work that the device has finished: `index` of `total`, counted from 1 within its stage."""
 
     index: int
     total: int
@@ -98,35 +99,35 @@ class Step:
 
 class OnStep(Protocol):
     def __call__(self, step: Step) -> None:
-        """Report a step; may raise LeaseLost or Drained, which the engine lets through."""
+        """Report a step; it may raise LeaseLost or Drained, which the engine must not catch."""
 
 
 class OnProgress(Protocol):
     def __call__(self, fraction: float, what: str) -> None:
-        """Report how far a load is, 0 to 1; may raise, like OnStep."""
+        """Report the progress of a load, 0 to 1; it may raise, like OnStep."""
 
 
 class VideoEngine(Protocol):
-    """One model, loaded once, rendering one request at a time."""
+    """One model, loaded once, that renders one request at a time."""
 
     spec: EngineSpec
 
     def load(self, device: str, on_progress: OnProgress) -> None:
-        """Bring the model to `device` ("cpu" or "cuda:0"); a second call does nothing.
+        """Load the model to `device` ("cpu" or "cuda:0"); a second call does nothing.
 
         Raises:
-            MissingWeights: the weights are not there or not safetensors.
+            MissingWeights: the weights do not exist or are not safetensors.
             OutOfMemory: the card is too small for the model.
         """
 
     def plan(self, request: RenderRequest) -> Plan:
-        """Return how this request will be rendered; quick, no device work."""
+        """Return how this request will be rendered; quick, without device work."""
 
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
         """Yield uint8 RGB chunks of shape (n, height, width, 3), in order.
 
-        `on_step` is called for steps the device has finished (at most two are in flight), and
-        may raise to stop the render. The chunks sum to exactly `num_frames`.
+        It calls `on_step` for steps that the device has finished (at most two are in flight);
+        `on_step` may raise to stop the render. The chunks have exactly `num_frames` frames in all.
 
         Raises:
             OutOfMemory: the clip does not fit; the message names a smaller one.
@@ -135,16 +136,17 @@ class VideoEngine(Protocol):
         """
 
     def unload(self) -> None:
-        """Free the device's memory; `load` may follow."""
+        """Free the device's memory; `load` may be called again."""
 
 
 @runtime_checkable
 class Warms(Protocol):
-    """An engine that prepares beyond its load, for what is asked of it most."""
+    """An engine that prepares for the most frequent clips after its load."""
 
     def warm(self, on_progress: OnProgress) -> None:
-        """Compile or tune; called after `load` and before the first render, again after a stop.
+        """Compile or tune; called after `load` and before the first render, and again after a
+        stop.
 
-        Takes minutes for each call of `on_progress`, which may raise. What cannot be prepared
-        must render without.
+        Each call of `on_progress`, which may raise, can take minutes. A clip that cannot be
+        prepared must still render.
         """

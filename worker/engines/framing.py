@@ -1,4 +1,5 @@
-"""Fit a picture to a clip's frame: a centred crop, or the whole between bars or its own blur."""
+"""Fits an image to a clip's frame: a centred crop, or the whole image between bars or its own
+blur."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageFilter as PillowFilter
 
+from shared.engines.parameters import RenderParameters
 from shared.engines.spec import Fit
 from worker.engines.base import Image
 
@@ -17,9 +19,9 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Placement:
-    """Which part of the picture fills which pixels of the frame.
+    """Which part of the image fills which pixels of the frame.
 
-    `box` has the very aspect of `width` x `height`, so nothing is stretched; `left` and `top`
+    `box` has exactly the aspect of `width` x `height`, so nothing is stretched; `left` and `top`
     are the bars' thickness, the same on both sides.
     """
 
@@ -30,7 +32,7 @@ class Placement:
     top: int
 
     def fractions(self, x: float, y: float, *, image: Image) -> tuple[float, float]:
-        """Return where a point of the picture lies in `box`, both as fractions, within it."""
+        """Return the position of a point of the image in `box`, both as fractions, within it."""
         left, top, right, bottom = self.box
         across = (x * image.shape[1] - left) / (right - left)
         down = (y * image.shape[0] - top) / (bottom - top)
@@ -38,7 +40,7 @@ class Placement:
 
 
 def place(image_width: int, image_height: int, *, width: int, height: int, fit: Fit) -> Placement:
-    """Return where the picture goes in a frame of `width` x `height` pixels."""
+    """Return the placement of the image in a frame of `width` x `height` pixels."""
     left = top = 0
     if fit is not Fit.CROP:
         scale = min(width / image_width, height / image_height)
@@ -53,11 +55,11 @@ def place(image_width: int, image_height: int, *, width: int, height: int, fit: 
 
 
 def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
-    """Return the picture as a frame of exactly `width` x `height`, resampled with Lanczos.
+    """Return the image as a frame of exactly `width` x `height`, resampled with Lanczos.
 
-    CROP cuts the longer side evenly, to a fraction of a pixel; PAD shows the whole picture
-    between black bars, save for less than one row or column of the frame under each bar; BLUR is
-    PAD with the picture's own blur in place of black.
+    CROP cuts the longer side evenly, to a fraction of a pixel. PAD shows the whole image between
+    black bars, except for less than one row or column of the frame under each bar. BLUR is PAD
+    with the image's own blur in place of black.
     """
     placement = place(image.shape[1], image.shape[0], width=width, height=height, fit=fit)
     inner = PillowImage.fromarray(image).resize(
@@ -66,18 +68,23 @@ def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
     return put(np.asarray(inner), placement, backdrop(image, width=width, height=height, fit=fit))
 
 
+def framed(image: Image, asked: RenderParameters) -> Image:
+    """Return the picture as a frame of the clip that was asked for."""
+    return frame_image(image, width=asked.width, height=asked.height, fit=asked.fit)
+
+
 BLUR_SIDE: Final = 24
-"""The short side of the small picture whose enlargement is the blur: nothing is left to read."""
+"""The short side of the small image whose enlargement is the blur: no detail is left in it."""
 
 
 def backdrop(image: Image, *, width: int, height: int, fit: Fit) -> Image:
-    """Return the frame that lies under a picture: black, or for BLUR the picture filling it."""
+    """Return the frame under an image: black, or for BLUR the image filling it."""
     if fit is not Fit.BLUR:
         return np.zeros((height, width, 3), dtype=np.uint8)
     filled = place(image.shape[1], image.shape[0], width=width, height=height, fit=Fit.CROP)
     scale = min(1.0, BLUR_SIDE / min(width, height))
     small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # First by averaging, so that no part of the picture is skipped.
+    # First by averaging, so that no part of the image is skipped.
     blurred = PillowImage.fromarray(image).resize(
         small, PillowImage.Resampling.BOX, box=filled.box
     )
@@ -86,7 +93,7 @@ def backdrop(image: Image, *, width: int, height: int, fit: Fit) -> Image:
 
 
 def put(inner: Image, placement: Placement, under: Image) -> Image:
-    """Return `inner` where `placement` puts it, on a copy of the frame `under` it."""
+    """Return `inner` in the place of `placement`, on a copy of the frame `under` it."""
     frame = under.copy()
     bottom, right = placement.top + placement.height, placement.left + placement.width
     frame[placement.top : bottom, placement.left : right] = inner
@@ -94,7 +101,7 @@ def put(inner: Image, placement: Placement, under: Image) -> Image:
 
 
 def _bar(side: int, shown: float) -> int:
-    """Return the thickness of one of two equal bars; at least one pixel stays between them."""
-    # Rounded up, so that the part shown never grows and the picture's other axis stays whole.
-    # The subtraction keeps a float's last digit from costing a row.
+    """Return the thickness of one of two equal bars; at least one pixel remains between them."""
+    # Rounded up, so that the part shown never grows and the image's other axis stays whole. The
+    # subtraction keeps a float's last digit from costing a row.
     return min(math.ceil((side - shown) / 2 - 1e-6), (side - 1) // 2)

@@ -1,1 +1,1 @@
-"""The keeper: what repairs, rings, delivers and expires."""
+"""The keeper: it repairs, rings, delivers and expires."""

@@ -1,8 +1,8 @@
-"""`python -m worker.keeper`: the loops that mend what processes leave behind when they die.
+"""`python -m worker.keeper`: the loops that repair what dead processes leave behind.
 
-Each loop has its own thread and starts every round from Postgres, so replicas are safe, a crash
-loses nothing, and what one loop cannot do holds up no other. A loop that falls silent ends the
-process: whoever runs it starts it anew.
+Each loop has its own thread and starts every round from Postgres. So replicas are safe, a crash
+loses nothing, and a loop that fails delays no other. A loop that does nothing for too long ends
+the process, and the process is started again.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ SILENCE_SECONDS: Final = 120.0
 EXPIRE_EVERY_SECONDS: Final = 5.0
 PURGE_EVERY_SECONDS: Final = 60.0
 PURGE_ROUNDS: Final = 20
-"""Batches at most before a round ends: a purge of years takes some hours, and holds up nobody."""
+"""The most batches of one round: a purge of years takes some hours, and delays nothing."""
 DELIVER_CONNECTIONS: Final = 4
 EXPIRE_CONNECTIONS: Final = 6
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
@@ -54,11 +54,11 @@ _log = structlog.get_logger(__name__)
 
 FIRST_PAUSE_SECONDS: Final = 1.0
 MOST_PAUSE_SECONDS: Final = 5.0
-"""After a round that failed: each next pause is twice as long, and none longer than this."""
+"""The longest pause after a failed round; each next pause is twice as long."""
 
 
 class Loop:
-    """One round again and again in a thread, and when it last ended."""
+    """Runs one round again and again in a thread, and notes when the last one ended."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Loop:
 
 def main() -> int:
     settings = read_settings()
-    InstallationSecret.of(settings)  # Refused before anything is opened.
+    InstallationSecret.of(settings)  # Wrong settings are refused before anything is opened.
     set_up(settings, process="keeper")
     stop = threading.Event()
 
@@ -121,7 +121,7 @@ def main() -> int:
 
 
 def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
-    """Return the loops; those that keep the service going are each on a connection of its own."""
+    """Return the loops; those that keep the service running have a connection each."""
 
     def database(name: str, connections: int = 1) -> Database:
         db = Database(
@@ -159,7 +159,7 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
 def _endings(
     settings: Settings, db: Database, storage: Storage, stop: threading.Event
 ) -> list[Loop]:
-    """Return the loops that remove what has ended; nobody waits for them."""
+    """Return the loops that remove ended things; nothing waits for them."""
     purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
     sessions = Sessions(db, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
 
@@ -169,7 +169,7 @@ def _endings(
         purger.forget_keys()
 
     def purge() -> None:
-        while tallies.count():  # First: what was deleted can be counted no more.
+        while tallies.count():  # First, because deleted rows cannot be counted any longer.
             pass
         for act in (purger.purge, purger.purge_batches, purger.purge_tests):
             for _ in range(PURGE_ROUNDS):

@@ -1,4 +1,4 @@
-"""The outbox of webhooks as rows: what is due, and what each try came to."""
+"""The outbox of webhooks as rows: due deliveries, and the result of each try."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ PATIENCE: Final = timedelta(days=5)
 
 
 class Kind(StrEnum):
-    """What the rows say of how a receiver will do; each kind has threads of its own."""
+    """What the rows predict about a receiver; each kind has threads of its own."""
 
     RETRY = "retry"
     NEW = "new"
@@ -36,9 +36,8 @@ class Outcome(StrEnum):
 class Delivery:
     """A delivery claimed for one try; `tries` is the fence that its record names.
 
-    `receiver_key` names what shares a dead receiver's fate: the endpoint, or the host of a
-    one-off URL.
-    A test belongs to no job and no batch.
+    `receiver_key` names the unit that is slowed down by a dead receiver: the endpoint, or the host
+    of a one-off URL.
     """
 
     id: UUID
@@ -53,7 +52,7 @@ class Delivery:
 
     @property
     def is_one_off(self) -> bool:
-        """Whether it goes to a URL that its job brought, and not to a registered endpoint."""
+        """Whether it goes to a URL of its job, and not to a registered endpoint."""
         return self.receiver_key != str(self.endpoint_id)
 
     @property
@@ -63,9 +62,9 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class Contents:
-    """What a try is made of; `created_at` is the delivery's, `now` Postgres' clock.
+    """The parts of a try; `created_at` is the delivery's, `now` is Postgres' clock.
 
-    `sealed_headers` are those that the own webhook of a job or a batch takes along, no endpoint.
+    `sealed_headers` are those of the own webhook of a job or a batch; endpoints have none.
     """
 
     job: Job | None
@@ -78,7 +77,7 @@ class Contents:
 
 @dataclass(frozen=True, kw_only=True)
 class Try:
-    """What came of one request; `error` is None only after a 2xx."""
+    """The result of one request; `error` is None only after a 2xx."""
 
     at: datetime
     latency: timedelta
@@ -90,7 +89,7 @@ class Try:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What a try means: for a retry the bounds of the wait, for a dead letter its reason."""
+    """What a try leads to: for a retry the bounds of the wait, for a dead letter its reason."""
 
     outcome: Outcome
     wait_at_least: timedelta = timedelta(0)
@@ -107,12 +106,12 @@ class DeliveryQueue:
         self._lease = lease
 
     def are_due(self) -> bool:
-        """Say whether a delivery waits to be tried now; an idle keeper asks no more than this."""
+        """Say whether a delivery is due now; an idle keeper runs only this query."""
         with self._db.autocommit() as connection:
             return bool(connection.execute(_ANY_DUE).scalar())
 
     def bury(self) -> int:
-        """End what is due to endpoints that are disabled or deleted; return how many."""
+        """End due deliveries to endpoints that are disabled or deleted; return how many."""
         with self._db.begin() as connection:
             return connection.execute(_BURY).rowcount
 
@@ -192,7 +191,8 @@ class DeliveryQueue:
             if verdict.outcome is Outcome.DELIVERED:
                 connection.execute(_ENDPOINT_WORKS, endpoint)
             elif not delivery.is_test or verdict.is_gone:
-                # A test that fails while the receiver is being built is no sign of decay.
+                # A test may fail while the receiver is being built, so it does not count against
+                # the endpoint.
                 connection.execute(_ENDPOINT_FAILS, endpoint)
         return True
 
@@ -218,8 +218,8 @@ WHERE e.id = d.endpoint_id AND {_DUE}
       e.disabled_at IS NOT NULL AND (d.job_id IS NOT NULL OR d.batch_id IS NOT NULL)))
 """)  # noqa: S608 (only constants)
 
-# The host by split_part: a regular expression took ten times as long on 20,000 due rows. IPv6
-# literals are cut at their first colon, so that some share a key.
+# The host by split_part, because a regular expression took ten times as long on 20,000 due rows.
+# IPv6 literals are cut at their first colon, so some of them share a key.
 _CLAIM: Final = text(f"""
 WITH due AS (
     SELECT d.id, d.next_at, receiver.key AS receiver_key,
@@ -288,7 +288,7 @@ _ENDPOINT_WORKS: Final = text("""
 UPDATE webhook_endpoints SET failing_since = NULL WHERE id = :id AND failing_since IS NOT NULL
 """)
 
-# The endpoint without a URL stands for every one-off receiver of its owner: it never fails.
+# The endpoint without a URL stands for every one-off receiver of its owner, so it never fails.
 _ENDPOINT_FAILS: Final = text("""
 UPDATE webhook_endpoints
 SET failing_since = coalesce(failing_since, clock_timestamp()),

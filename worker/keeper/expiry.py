@@ -1,4 +1,4 @@
-"""Removing what may go: expired and deleted jobs' files, and leftovers of lost attempts."""
+"""Removes expired and deleted jobs' files, and leftovers of lost attempts."""
 
 import time
 from datetime import timedelta
@@ -19,7 +19,8 @@ from shared.storage import Storage
 
 BATCH: Final = 50
 ROUND_SECONDS: Final = 30.0
-"""A round ends here: each object that hangs takes seconds, and the keeper ends a silent loop."""
+"""A round ends after this time, because each object that hangs takes seconds, and the keeper ends
+a silent loop."""
 
 FIRST_BACKOFF: Final = timedelta(minutes=1)
 MOST_BACKOFF: Final = timedelta(hours=6)
@@ -28,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Works off `sweep_at`: when a job's files are to be looked at next."""
+    """Works through `sweep_at`: the time of the next look at a job's files."""
 
     def __init__(self, db: Database, storage: Storage, settings: Settings) -> None:
         self._db = db
@@ -37,13 +38,13 @@ class Sweeper:
         self._grace = settings.lease + SWEEP_GRACE
 
     def sweep(self) -> int:
-        """Do what is due, up to `BATCH` jobs; return how many were swept.
+        """Sweep up to `BATCH` due jobs; return how many were swept.
 
-        Storage first, then the row: a crash between the two only sweeps again. A job whose files
-        cannot be deleted is put off and holds up no other.
+        First the storage, then the row: a crash between the two only causes another sweep. A job
+        whose files cannot be deleted is tried again later and delays no other.
 
         Raises:
-            StorageUnavailable: the store itself is away; no job was put off for that.
+            StorageUnavailable: the store itself is away; no job was delayed by this.
         """
         ends_at = time.monotonic() + ROUND_SECONDS
         with self._db.autocommit() as connection:
@@ -63,7 +64,7 @@ class Sweeper:
         except StorageUnavailable as error:
             self._storage.check()
             _log.warning("sweep_refused", job=public_id(row["id"]), reason=error.message)
-        except Exception:  # The edge of one job: its row may be one that nobody can read.
+        except Exception:  # The edge of one job: its row may be unreadable.
             _log.exception("sweep_failed", job=public_id(row["id"]))
         else:
             return True
@@ -84,7 +85,7 @@ class Sweeper:
             try:
                 for each in self._queries.inputs(job):
                     self._storage.delete(each.key)
-            finally:  # What keeps an input need not keep the clip.
+            finally:  # A reason that keeps an input need not keep the clip.
                 self._storage.delete_prefix(output_prefix(job.id))
         else:
             self._storage.delete_prefix(output_prefix(job.id), keep=_kept(job))
@@ -107,8 +108,8 @@ _DUE: Final = text(
     " WHERE sweep_at <= clock_timestamp() ORDER BY sweep_at LIMIT :limit"
 )
 
-# A deleted job is swept once more after the longest upload that may still be in flight; a live
-# one next when it expires. `expired_at` is when the files were gone for good.
+# A deleted job is swept once more after the longest upload that may still be under way, and a live
+# one when it expires. `expired_at` is the time when the files were gone for good.
 _SWEPT: Final = text("""
 UPDATE jobs SET
     expired_at = CASE
@@ -124,8 +125,8 @@ UPDATE jobs SET
 WHERE id = :id
 """)
 
-# Half of the time that it took so far: each wait is half as long again as the one before. A
-# client that deleted the job in the meantime made it due anew.
+# Half of the time so far, so each wait is half as long again as the one before. If a client
+# deleted the job in the meantime, it is due at once.
 _PUT_OFF: Final = text("""
 UPDATE jobs SET sweep_at = clock_timestamp() + least(:most, greatest(:first,
     (clock_timestamp() - coalesce(deleted_at,

@@ -1,4 +1,4 @@
-"""Pictures that no job came to own: stored before a submit that never committed."""
+"""Images without a job: stored before a submit that never committed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -13,7 +13,7 @@ from shared.jobs.storage_keys import INPUTS, input_id, input_key
 from shared.storage import Storage
 
 GRACE: Final = timedelta(hours=1)
-"""Far longer than a submit takes; a younger picture's job may still be on its way."""
+"""Far longer than a submit takes; the job of a younger image may still be committed."""
 
 PAGE: Final = 500
 
@@ -21,34 +21,38 @@ _log = structlog.get_logger(__name__)
 
 
 class OrphanSweeper:
-    """Walks the stored pictures, a page a round, from the oldest to those within the grace.
+    """Walks the stored images, one page a round, from the oldest to those within the grace period.
 
-    Ids are uuid7, so the order of the keys is the order of time, and a key tells its age.
+    Ids are uuid7, so the order of the keys is the order of time, and a key shows its age.
     """
 
-    def __init__(self, db: Database, storage: Storage) -> None:
+    def __init__(
+        self, db: Database, storage: Storage, *, grace: timedelta = GRACE, page: int = PAGE
+    ) -> None:
         self._db = db
         self._storage = storage
+        self._grace = grace
+        self._page = page
         self._after = ""
         self._rest_until: datetime | None = None
 
     def sweep(self) -> int:
-        """Do one page; return how many pictures were deleted.
+        """Check one page; return how many images were deleted.
 
-        One that cannot be deleted holds up no other, and is met again on the next walk.
+        An image that cannot be deleted delays no other, and is found again on the next walk.
 
         Raises:
-            StorageUnavailable: the store itself is away; the page is done anew.
+            StorageUnavailable: the store itself is away; the page is checked again.
         """
         now = self._now()
         if self._rest_until is not None and now < self._rest_until:
             return 0
-        keys = self._storage.keys(INPUTS, after=self._after, limit=PAGE)
-        old = [key for key in keys if _age(key, now) > GRACE]
+        keys = self._storage.keys(INPUTS, after=self._after, limit=self._page)
+        old = [key for key in keys if _age(key, now) > self._grace]
         swept = sum(self._swept(key) for key in self._orphans(old))
-        is_last = len(keys) < PAGE or len(old) < len(keys)
+        is_last = len(keys) < self._page or len(old) < len(keys)
         self._after = "" if is_last else keys[-1]
-        self._rest_until = now + GRACE if is_last else None
+        self._rest_until = now + self._grace if is_last else None
         return swept
 
     def _swept(self, key: str) -> bool:
@@ -67,7 +71,8 @@ class OrphanSweeper:
             return now
 
     def _orphans(self, keys: list[str]) -> list[str]:
-        """Return the keys that are no job's input; keys that are not ours are nobody's orphans."""
+        """Return the keys that are no job's input; keys of another form are not ours and are left
+        alone."""
         ids = {key: job_id for key in keys if (job_id := input_id(key)) is not None}
         with self._db.autocommit() as connection:
             known = set(connection.execute(_KNOWN, {"keys": list(ids)}).scalars())
@@ -90,5 +95,5 @@ def _age(key: str, now: datetime) -> timedelta:
 
 
 def _drawn_at(job_id: UUID) -> datetime:
-    """Return when a uuid7 was drawn: its first 48 bits are milliseconds (RFC 9562)."""
+    """Return the time of a uuid7: its first 48 bits are milliseconds (RFC 9562)."""
     return datetime.fromtimestamp((job_id.int >> 80) / 1000, UTC)

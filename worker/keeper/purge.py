@@ -1,4 +1,4 @@
-"""The end of rows: Idempotency-Keys are forgotten, words are blanked, old jobs are deleted."""
+"""The end of rows: Idempotency-Keys are forgotten, texts are blanked, old jobs are deleted."""
 
 from datetime import timedelta
 from typing import Final
@@ -13,34 +13,35 @@ KEYS_LIVE: Final = timedelta(hours=24)
 """How long an Idempotency-Key gives the same job."""
 
 BATCH: Final = 200
-"""So many rows a statement: each ends far within the database's deadline and holds up nobody."""
+"""Rows of one statement: each ends far within the database's deadline and delays nothing."""
 
 _log = structlog.get_logger(__name__)
 
 
 class Purger:
-    """Every statement is safe beside other keepers, and takes `BATCH` rows at most."""
+    """Every statement is safe beside other keepers, and handles at most `batch` rows."""
 
-    def __init__(self, db: Database, settings: Settings) -> None:
+    def __init__(self, db: Database, settings: Settings, *, batch: int = BATCH) -> None:
         self._db = db
-        # A schedule's waits differ by a fifth either way; nobody may ask for a shorter time.
+        self._batch = batch
+        # The waits of a schedule vary by a fifth, and the settings may not ask for a shorter time.
         schedule = sum(settings.webhook_delays, timedelta(0)) * 1.2
         self._age = max(settings.purge, schedule, KEYS_LIVE)
 
     def forget_keys(self) -> int:
-        """Let Idempotency-Keys be used anew once they are a day old; return how many."""
-        values = {"age": KEYS_LIVE, "batch": BATCH}
+        """Let Idempotency-Keys be used again once they are a day old; return how many."""
+        values = {"age": KEYS_LIVE, "batch": self._batch}
         with self._db.autocommit() as connection:
             of_batches = connection.execute(_FORGET_BATCH_KEYS, values).rowcount
             return connection.execute(_FORGET_KEYS, values).rowcount + of_batches
 
     def blank(self) -> int:
-        """Remove what a client wrote from deleted jobs whose webhooks have ended; return how many.
+        """Remove a client's texts from deleted jobs whose webhooks have ended; return how many.
 
-        Until then a webhook's body is made of it.
+        Until then a webhook's body is made from these texts.
         """
         with self._db.begin() as connection:
-            ids = list(connection.execute(_BLANK, {"batch": BATCH}).scalars())
+            ids = list(connection.execute(_BLANK, {"batch": self._batch}).scalars())
             if not ids:
                 return 0
             connection.execute(_BLANK_TRIES, {"ids": ids})
@@ -50,7 +51,8 @@ class Purger:
         return len(ids)
 
     def purge(self) -> int:
-        """Delete jobs whose files are long gone, with their deliveries; return how many."""
+        """Delete jobs whose files were removed long ago, with their deliveries; return how
+        many."""
         with self._db.begin() as connection:
             old = list(connection.execute(_OLD, self._limits).scalars())
             if not old:
@@ -63,7 +65,7 @@ class Purger:
         return len(ids)
 
     def purge_batches(self) -> int:
-        """Delete batches of that age which have no job any more, with their deliveries."""
+        """Delete batches of that age which have no job any longer, with their deliveries."""
         with self._db.autocommit() as connection:
             return connection.execute(_DELETE_BATCHES, self._limits).rowcount
 
@@ -74,7 +76,7 @@ class Purger:
 
     @property
     def _limits(self) -> dict[str, object]:
-        return {"age": self._age, "batch": BATCH}
+        return {"age": self._age, "batch": self._batch}
 
 
 _FORGET_KEYS: Final = text("""
@@ -91,7 +93,7 @@ UPDATE batches SET idempotency_key = NULL WHERE id IN (
     LIMIT :batch FOR UPDATE SKIP LOCKED)
 """)
 
-# Warnings quote what was asked for. A prompt is never NULL.
+# Warnings quote the request. A prompt is never NULL.
 _BLANK: Final = text("""
 UPDATE jobs SET
     blanked_at = clock_timestamp(),
@@ -110,7 +112,7 @@ WHERE id IN (
 RETURNING id
 """)
 
-# What a receiver answered may repeat the body, and an error may name a one-off URL's host.
+# A receiver's answer may repeat the body, and an error may name a one-off URL's host.
 _BLANK_TRIES: Final = text("""
 UPDATE delivery_attempts a SET excerpt = NULL, error = CASE
     WHEN a.error IS NOT NULL AND e.url IS NULL THEN 'failed; the job was deleted since'
@@ -119,14 +121,15 @@ FROM deliveries d JOIN webhook_endpoints e ON e.id = d.endpoint_id
 WHERE a.delivery_id = d.id AND d.job_id = ANY(:ids)
 """)
 
-# An endpoint's own URL is its owner's, and stands in the endpoint too.
+# An endpoint's own URL belongs to its owner, and is in the endpoint too.
 _BLANK_DELIVERIES: Final = text("""
 UPDATE deliveries d SET url = ''
 FROM webhook_endpoints e
 WHERE e.id = d.endpoint_id AND e.url IS NULL AND d.job_id = ANY(:ids)
 """)
 
-# A batch has words of its own, and no client can delete it: they go with the last of its jobs.
+# A batch has texts of its own, but no client can delete it: they are blanked with the last of its
+# jobs.
 _BLANK_BATCHES: Final = text("""
 UPDATE batches b SET metadata = '{}', webhook_url = NULL, webhook_headers = NULL,
     idempotency_fingerprint = NULL
@@ -144,7 +147,7 @@ WHERE j.sweep_at IS NULL AND j.expired_at < clock_timestamp() - :age
 ORDER BY j.expired_at LIMIT :batch FOR UPDATE SKIP LOCKED
 """)
 
-# Once they are locked no replay can begin; those whose replay began just before stay.
+# Once they are locked no replay can begin; deliveries whose replay began just before stay.
 _LOCK_DELIVERIES: Final = text("""
 WITH held AS (SELECT job_id, status FROM deliveries WHERE job_id = ANY(:ids) FOR UPDATE)
 SELECT DISTINCT job_id FROM held WHERE status = 'pending'

@@ -1,4 +1,4 @@
-"""What a test send carries: a job that looks like a real one and is none."""
+"""The body of a test event: a job that looks real but does not exist."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -17,7 +17,7 @@ AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class SampleMessage(BaseModel):
-    """The data of webhook.test, which is no job's event."""
+    """The data of webhook.test, which is not a job's event."""
 
     message: str = "this is a test of the webhook"
 

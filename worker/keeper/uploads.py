@@ -1,4 +1,4 @@
-"""The end of uploads: their files go when their time is over, and then their rows."""
+"""The end of uploads: their files are removed when they expire, and then their rows."""
 
 from typing import Final
 
@@ -15,17 +15,17 @@ _log = structlog.get_logger(__name__)
 
 
 class UploadSweeper:
-    """Removes what is over; jobs have copies of their own, so none is missed."""
+    """Removes expired uploads; jobs have copies of their own, so no job misses them."""
 
     def __init__(self, db: Database, storage: Storage) -> None:
         self._uploads = Uploads(db)
         self._storage = storage
 
     def sweep(self) -> int:
-        """Remove up to `BATCH` uploads; return how many went.
+        """Remove up to `BATCH` uploads; return how many were removed.
 
-        Storage first, then the row: a crash between the two only deletes again. One that cannot
-        be deleted holds up no other.
+        First the storage, then the row: a crash between the two only causes another delete. An
+        upload that cannot be deleted delays no other.
 
         Raises:
             StorageUnavailable: the store itself is away.

@@ -1,11 +1,11 @@
 """Webhooks: prepare, send, record; one dead receiver delays no other.
 
-A dead receiver holds a thread for the seconds that a connection may take, and one that takes it
-but never answers until the deadline; so each kind of try has threads of its own. A receiver that
-took its last delivery (PROVEN) meets no dead one: SPARE_THREADS are never given to others. One
-that nothing is known of (NEW) may wait for others of its kind, but only once NEW_THREADS /
-PER_LANE dead hosts were named for the first time within that time: nothing tells it from them
-before it answers. What failed (RETRY) waits for what failed.
+A dead receiver holds a thread for the seconds that a connection may take, or until the deadline if
+it accepts the connection but never answers. So each kind of try has threads of its own. A receiver
+that took its last delivery (PROVEN) never waits behind a dead one, because SPARE_THREADS are not
+given to others. An unknown receiver (NEW) may wait for others of its kind, but only if NEW_THREADS
+/ PER_LANE dead hosts were named for the first time within that time: before it answers, nothing
+distinguishes it from them. A failed delivery (RETRY) waits for other failed ones.
 """
 
 import re
@@ -49,9 +49,10 @@ from worker.keeper.sample_events import SAMPLE_ID, SampleMessage, sample
 
 DEADLINE: Final = timedelta(seconds=15)
 MAX_ANSWER_BYTES: Final = 8 * 1024
-RECORD_MARGIN: Final = timedelta(seconds=30)  # Contents and record, both on a slow database.
+# The time for contents and record, both on a slow database.
+RECORD_MARGIN: Final = timedelta(seconds=30)
 
-# A thread that waits for a receiver was measured at 30 kB, and holds no database connection.
+# A thread that waits for a receiver took 30 kB when measured, and holds no database connection.
 NEW_THREADS: Final = 64
 RETRY_THREADS: Final = 32
 SPARE_THREADS: Final = 32
@@ -76,7 +77,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Event(BaseModel):
-    """The body of a webhook; `data` is what GET returns for the job, or for the batch."""
+    """The body of a webhook; `data` is the answer of GET for the job, or for the batch."""
 
     type: str
     timestamp: datetime
@@ -88,7 +89,7 @@ class VideoReference(BaseModel):
 
 
 class VideoEvent(BaseModel):
-    """The body where an endpoint is registered for OpenAI's names; GET has the rest."""
+    """The body if an endpoint is registered for OpenAI's names; GET has the rest."""
 
     id: str
     object: Literal["event"] = "event"
@@ -108,9 +109,9 @@ class Message:
 
 
 class WebhookSender:
-    """Keeps a pool of threads busy with the deliveries that are due.
+    """Keeps a pool of threads busy with due deliveries.
 
-    A crash between send and record leaves a lease that runs out: the delivery is sent again,
+    A crash between send and record leaves a lease that runs out: the delivery is then sent again,
     under the same id.
     """
 
@@ -133,12 +134,13 @@ class WebhookSender:
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
         self._in_flight: dict[UUID, tuple[str, Kind]] = {}
-        # Of this process only: after a restart every receiver is new, and proves itself at once.
+        # Of this process only: after a restart every receiver is new, and proves itself with its
+        # next answer.
         self._proven: dict[str, None] = {}
         self._freed = threading.Event()
 
     def step(self, wait: timedelta) -> int:
-        """Wait for a try to end, at most this long, then start what is due; return how many.
+        """Wait for a try to end, at most this long, then start due deliveries; return how many.
 
         Raises:
             DatabaseUnavailable: call again; nothing is lost.
@@ -150,11 +152,11 @@ class WebhookSender:
         self._rows.bury()
         started = sum(self._start(kind) for kind in Kind)
         if started:
-            self._freed.set()  # There may be more than one claim took.
+            self._freed.set()  # There may be more due deliveries than one claim took.
         return started
 
     def close(self) -> None:
-        """Wait for the tries in flight; each ends by its deadline."""
+        """Wait for the tries under way; each ends by its deadline."""
         self._pool.shutdown()
 
     def deliver(self, delivery: Delivery) -> Outcome:
@@ -164,7 +166,7 @@ class WebhookSender:
         message = prepare(delivery, contents, links=self._links, base_url=self._base_url)
         tried = self._try(message, delivery, contents)
         crashpoint("webhook_sent")
-        # A test is made once: whoever asked for it sees what came of it.
+        # A test is sent once, because the person who asked for it sees the result.
         delays = self._delays[:1] if delivery.is_test else self._delays
         verdict = judge(tried, tries=delivery.round_tries + 1, delays=delays)
         is_ours = self._rows.record(delivery, tried, verdict)
@@ -180,15 +182,15 @@ class WebhookSender:
         return verdict.outcome
 
     def _try(self, message: Message, delivery: Delivery, contents: Contents) -> Try:
-        """Send the message with the headers that its receiver asks for."""
+        """Send the message with the headers that its receiver needs."""
         of = delivery.job_id or delivery.batch_id
         if contents.sealed_headers is None or of is None:
             return send(self._outbound, message)
         asked = self._header_seal.open(contents.sealed_headers, of=of)
         if asked is None:
-            # Without them it would only be refused.
+            # Without these headers the receiver would refuse it.
             return Try(at=message.at, latency=timedelta(0), error=UNREADABLE_HEADERS)
-        # What we set ourselves wins, whatever an older version may have sealed.
+        # Headers that we set ourselves win, whatever an older version may have sealed.
         tried = send(self._outbound, replace(message, headers={**asked, **message.headers}))
         return replace(tried, excerpt=without(asked.values(), tried.excerpt))
 
@@ -219,7 +221,8 @@ class WebhookSender:
             self._remember(delivery.receiver_key, self.deliver(delivery))
         except DatabaseUnavailable as error:
             _log.warning("webhook_not_recorded", delivery=name, code=error.code)
-        except Exception:  # The edge of a keeper loop: the lease runs out and it is tried again.
+        # The edge of a keeper loop: the lease runs out and the delivery is tried again.
+        except Exception:
             _log.exception("webhook_not_recorded", delivery=name)
         finally:
             with self._lock:
@@ -236,7 +239,7 @@ class WebhookSender:
 
 
 def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: str) -> Message:
-    """Sign the job as it stands now, with links that work from now on.
+    """Sign the job as it is now, with links that are valid from now on.
 
     The id and the event's time are the same on every try.
     """
@@ -249,7 +252,7 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
 
 
 def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -> BaseModel:
-    """Return what is told, in the shape of the protocol by which the job came in."""
+    """Return the body, in the form of the protocol that the job came by."""
     job = contents.job
     if job is not None and job.source == REPLICATE and delivery.is_one_off:
         view = job_view(job, links=links, base_url=base_url, now=contents.now)
@@ -285,7 +288,7 @@ def _event(
 
 
 def send(outbound: Outbound, message: Message) -> Try:
-    """Make the request; whatever happens to it becomes a Try."""
+    """Make the request; any result becomes a Try."""
     began = time.monotonic()
     try:
         answer = outbound.post(message.url, message.body, message.headers)
@@ -303,10 +306,10 @@ def send(outbound: Outbound, message: Message) -> Try:
 
 
 def judge(tried: Try, *, tries: int, delays: Sequence[timedelta]) -> Verdict:
-    """Return what a try means.
+    """Return what a try leads to.
 
     Args:
-        tries: how many were made, this one included, since the delivery was made or replayed.
+        tries: how many were made, including this one, since the delivery was made or replayed.
         delays: the wait before each try; its length is how many there are.
     """
     if tried.error is None:
@@ -337,13 +340,13 @@ def _fault(status_code: int) -> str | None:
 
 
 def _text(excerpt: bytes) -> str:
-    """Return an excerpt that Postgres takes, in no more bytes than it came in."""
+    """Return an excerpt that Postgres accepts, in no more bytes than it arrived in."""
     readable = excerpt.decode("utf-8", "replace").replace("\x00", "")
     return readable.encode()[: len(excerpt)].decode("utf-8", "ignore")
 
 
 def _retry_after(answer: Answer, now: datetime) -> timedelta | None:
-    """Read a Retry-After of seconds or of a date, against Postgres' clock."""
+    """Read a Retry-After in seconds or as a date, by Postgres' clock."""
     value = answer.headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return timedelta(seconds=int(value))

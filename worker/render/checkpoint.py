@@ -1,4 +1,4 @@
-"""What an engine notes of the job it renders, under that job's lease."""
+"""An engine's notes about the job that it renders, under that job's lease."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,8 @@ from worker.render.lease import Lease
 
 
 class KeptCheckpoint:
-    """The checkpoint of one attempt: read by the next, written while the lease is held."""
+    """The checkpoint of one attempt: the next attempt reads it; it is written while the lease is
+    held."""
 
     def __init__(self, rows: Checkpoints, lease: Lease) -> None:
         self._rows = rows

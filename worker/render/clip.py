@@ -15,7 +15,8 @@ from worker.video.metadata import Tags
 from worker.video.writer import Mp4Writer
 
 WARNINGS: Final = "warnings"
-"""In a plan: sentences for the job's `warnings`, such as what of the prompt was not read."""
+"""The key in a plan for sentences that join the job's `warnings`, such as parts of the prompt that
+were not read."""
 
 
 class Clip:
@@ -49,7 +50,7 @@ class Clip:
 
     @property
     def plan(self) -> Plan:
-        """What the engine said it would do, and what it noted while it did."""
+        """The plan that the engine announced, and its notes during the render."""
         return {**self._plan, **self._notes.facts}
 
     @property
@@ -58,7 +59,8 @@ class Clip:
         return (*planned, *self._notes.warnings)
 
     def _open(self) -> Mp4Writer:
-        """Start ffmpeg in a folder of its own; `discard` follows, also where this fails."""
+        """Start ffmpeg in a folder of its own; `discard` is called after it, also if this
+        fails."""
         self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
         parameters = self.job.parameters
         return Mp4Writer(
@@ -70,7 +72,7 @@ class Clip:
         )
 
     def write(self, frames: Frames) -> None:
-        """Append frames as they are decoded; the first start ffmpeg."""
+        """Append frames as they are decoded; the first frames start ffmpeg."""
         if self._writer is None:
             self._writer = self._open()
         if self.first_frame is None and len(frames):
@@ -81,10 +83,10 @@ class Clip:
         self.rendered_seconds = time.monotonic() - self.started_at
 
     def close(self) -> VideoFacts:
-        """Finish the MP4 and check that it holds what was asked for.
+        """Finish the MP4 and check that it has the content that was asked for.
 
         Raises:
-            BadVideo, BlankFrames: it does not.
+            BadVideo, BlankFrames: it has not.
         """
         if self._writer is None:
             raise BadVideo("the engine gave no frames")
@@ -104,7 +106,7 @@ class Clip:
         return self._opened.path
 
     def discard(self) -> None:
-        """Stop ffmpeg and remove the folder; idempotent."""
+        """Stop ffmpeg and remove the folder; it may be called again."""
         if self._writer is not None:
             self._writer.abort()
         if self._folder is not None:
@@ -121,7 +123,7 @@ def plain(value: object) -> object:
 
 
 def _tags(job: Job, plan: Plan, ai_generated: bool) -> Tags:
-    """Return what lets anybody make this clip again from its file alone."""
+    """Return tags with which anybody can make this clip again from its file alone."""
     parameters = job.parameters.model_dump(mode="json")
     return Tags(
         settings={

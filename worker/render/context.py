@@ -1,4 +1,4 @@
-"""Building what one worker process renders with, and taking it down again."""
+"""Builds what one worker process renders with, and closes it again."""
 
 import os
 import secrets
@@ -38,21 +38,22 @@ from worker.supervisor.worker_config import WorkerConfig
 DATABASE_DEADLINE: Final = timedelta(seconds=10)
 POOL_SIZE: Final = 5
 MOST_MORE_CONNECTIONS: Final = 10
-"""For a process of many jobs: each asks for a moment at a time."""
+"""For a process of many jobs, each of which needs a connection for a moment at a time."""
 
 DATABASE_PAUSE_SECONDS: Final = 1.0
 STORAGE_READ: Final = timedelta(seconds=60)
-PREVIEW_SECONDS: Final = 1.0  # As long as a beat may be late, for a cancel is noticed by one.
+# As long as a beat may be late, because a cancel is noticed by a beat.
+PREVIEW_SECONDS: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class RenderContext:
-    """Everything one worker process renders with, built once.
+    """All that one worker process renders with, built once.
 
-    `card_bytes` is its card's memory; None without a card, or where it is not known. `places` is
-    how many jobs it renders at once.
+    `card_bytes` is its card's memory; None without a card, or if it is not known. `places` is how
+    many jobs it renders at once.
     """
 
     name: str
@@ -75,7 +76,7 @@ class RenderContext:
 
 
 def scratch_bytes() -> int | None:
-    """Return the room in the folder where clips are made, None where it cannot be known."""
+    """Return the free space in the folder where clips are made; None if it is not known."""
     try:
         return shutil.disk_usage(tempfile.gettempdir()).free
     except OSError:
@@ -83,28 +84,16 @@ def scratch_bytes() -> int | None:
 
 
 def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
-    """Build a worker's ports, take back what its predecessor held, and show it to the gateway.
+    """Build a worker's ports, take back the jobs of its predecessor, and show it to the gateway.
 
-    Waits for the database as long as it takes: a worker without one has nothing to do.
+    It waits for the database as long as necessary, because a worker without one can do nothing.
     """
     heartbeat_file = HeartbeatFile(Path(config.heartbeat_path))
     incarnation = secrets.randbits(32)
     name = config.name(incarnation)
-    db = Database(
-        settings.database_url.get_secret_value(),
-        deadline=DATABASE_DEADLINE,
-        pool_size=POOL_SIZE + min(config.places - 1, MOST_MORE_CONNECTIONS),
-        name="worker",
-    )
-    jobs = Jobs(
-        db,
-        Bell(settings.redis_url.get_secret_value()),
-        lease=settings.lease,
-        first_try=settings.first_try,
-        max_running=settings.max_running_per_key,
-    )
-    checkpoints = Checkpoints(db)
-    registry = EngineRegistry(db)
+    db = _database(settings, config)
+    jobs = _jobs(settings, db)
+    checkpoints, registry = Checkpoints(db), EngineRegistry(db)
     storage = Storage(settings, read=STORAGE_READ)
     loaded_engines = LoadedEngines(config.engines, settings, device=config.device)
     card = _card(config, loaded_engines)
@@ -113,26 +102,8 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         lambda: jobs.give_up_earlier(worker=name, max_attempts=settings.max_attempts)
     )
     heartbeat_file.register_child(os.getpid(), incarnation)
-    leases = Leases(
-        jobs,
-        heartbeat_file,
-        lease_seconds=settings.lease_seconds,
-        also=WorkerHeartbeat(registry, card, heartbeat_file),
-        previews=PreviewStore(
-            settings.redis_url.get_secret_value(), socket_seconds=PREVIEW_SECONDS
-        ),
-    )
-
-    def end(lease: Lease, error: Exception) -> None:
-        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
-
-    finisher = Finisher(
-        jobs,
-        storage,
-        settle=end,
-        release=leases.release,
-        places=1 if config.places == 1 else min(config.places, os.cpu_count() or 1),
-    )
+    beat = WorkerHeartbeat(registry, card, heartbeat_file)
+    leases = _leases(settings, jobs, heartbeat_file, beat)
     _wait_for_database(lambda: registry.beat(card("ready")))
     threading.Thread(target=loaded_engines.preload, name="preload", daemon=True).start()
     return RenderContext(
@@ -147,15 +118,62 @@ def open_context(settings: Settings, config: WorkerConfig) -> RenderContext:
         loaded_engines=loaded_engines,
         model_loader=ModelLoader(loaded_engines),
         leases=leases,
-        finisher=finisher,
+        finisher=_finisher(settings, config, jobs, storage, leases),
         ending_elsewhere=EndingElsewhere(checkpoints, loaded_engines),
         card=card,
         places=config.places,
     )
 
 
+def _database(settings: Settings, config: WorkerConfig) -> Database:
+    return Database(
+        settings.database_url.get_secret_value(),
+        deadline=DATABASE_DEADLINE,
+        pool_size=POOL_SIZE + min(config.places - 1, MOST_MORE_CONNECTIONS),
+        name="worker",
+    )
+
+
+def _jobs(settings: Settings, db: Database) -> Jobs:
+    return Jobs(
+        db,
+        Bell(settings.redis_url.get_secret_value()),
+        lease=settings.lease,
+        first_try=settings.first_try,
+        max_running=settings.max_running_per_key,
+    )
+
+
+def _leases(
+    settings: Settings, jobs: Jobs, heartbeat_file: HeartbeatFile, also: Callable[[], None]
+) -> Leases:
+    redis_url = settings.redis_url.get_secret_value()
+    return Leases(
+        jobs,
+        heartbeat_file,
+        lease_seconds=settings.lease_seconds,
+        also=also,
+        previews=PreviewStore(redis_url, socket_seconds=PREVIEW_SECONDS),
+    )
+
+
+def _finisher(
+    settings: Settings, config: WorkerConfig, jobs: Jobs, storage: Storage, leases: Leases
+) -> Finisher:
+    def end(lease: Lease, error: Exception) -> None:
+        end_failed_attempt(jobs, storage, lease, error, max_attempts=settings.max_attempts)
+
+    return Finisher(
+        jobs,
+        storage,
+        settle=end,
+        release=leases.release,
+        places=1 if config.places == 1 else min(config.places, os.cpu_count() or 1),
+    )
+
+
 def close_context(context: RenderContext) -> None:
-    """End in order: the tail, the leases, and a last word to the gateway."""
+    """Close in order: the finisher, the leases, and a last report to the gateway."""
     context.finisher.wait()
     context.ending_elsewhere.close()
     context.leases.close()

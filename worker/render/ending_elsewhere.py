@@ -1,4 +1,4 @@
-"""The end of what goes on elsewhere for jobs that were canceled, or failed here."""
+"""Ends the remote renders of jobs that were canceled, or failed here."""
 
 import threading
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from worker.render.loaded_engines import LoadedEngines
 
 ROUND_SECONDS: Final = 1.0
 AGAIN_ROUNDS: Final = 30
-"""After a call that was not answered."""
+"""The pause after a call that got no answer."""
 
 NAME: Final = "remote"
 
@@ -21,16 +21,18 @@ _log = structlog.get_logger(__name__)
 
 @runtime_checkable
 class EndsElsewhere(Protocol):
-    """An engine whose jobs go on outside of the attempt that began them."""
+    """An engine whose remote renders outlive the attempt that began them."""
 
     def end_elsewhere(self, checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """End it; return what is to be known of that, None where it has to be tried again."""
+        """End the remote render; return what is known about its end, None if it must be tried
+        again."""
 
 
 class EndingElsewhere:
-    """Looks each second for what a cancel left open, from one thread of the process.
+    """Looks each second for remote renders of canceled jobs, from one thread of the process.
 
-    Whoever claimed the job may be dead, or may have handed it back, so no attempt does this.
+    The process that claimed the job may be dead, or may have handed it back, so no attempt does
+    this.
     """
 
     def __init__(self, checkpoints: Checkpoints, engines: LoadedEngines) -> None:
@@ -52,7 +54,8 @@ class EndingElsewhere:
     def look(self) -> None:
         """Do one round."""
         self._skip = {key: left - 1 for key, left in self._skip.items() if left > 1}
-        away: set[str] = set()  # Each call may take its whole deadline: one is enough a round.
+        # Each call may take its whole deadline, so one call a round is enough.
+        away: set[str] = set()
         for left_open in self._checkpoints.ended(NAME, list(self._engines)):
             if self._stopped.is_set():
                 return
@@ -61,7 +64,7 @@ class EndingElsewhere:
                 away.add(left_open.engine)
 
     def _has_ended(self, left_open: OpenCheckpoint) -> bool:
-        """End it and note what is to be known of that; tell whether there was an answer."""
+        """End it and note what is known about its end; say whether there was an answer."""
         found = self._engines[left_open.engine].end_elsewhere(left_open.value)
         if found is None:
             self._skip[str(left_open.job_id)] = AGAIN_ROUNDS

@@ -1,4 +1,4 @@
-"""How a job that did not succeed goes on: handed back, tried again, failed, or let go."""
+"""What happens to a job that did not succeed: handed back, tried again, failed, or dropped."""
 
 from datetime import timedelta
 from typing import Final
@@ -25,7 +25,7 @@ from worker.render.lease import Lease
 FIRST_BACKOFF: Final = timedelta(seconds=5)
 LONGEST_BACKOFF: Final = timedelta(minutes=5)
 LONGEST_PUT_OFF: Final = timedelta(days=1)
-"""How old a job may become while who was asked takes none."""
+"""The greatest age of a job that waits because its server takes no jobs."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,9 +33,10 @@ _log = structlog.get_logger(__name__)
 def end_failed_attempt(
     jobs: Jobs, storage: Storage, lease: Lease, error: Exception, *, max_attempts: int
 ) -> None:
-    """Give the job the transition its error asks for.
+    """Apply the transition for the job's error.
 
-    A database that does not answer ends this quietly: the lease runs out and the keeper acts.
+    If the database does not answer, this returns without an error: the lease runs out and the
+    keeper acts.
     """
     crashpoint("before_settle")
     try:
@@ -53,7 +54,7 @@ def backoff(failures: int) -> timedelta:
 
 
 def _act(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> bool:
-    """Make the transition; return False when the job is no longer this attempt's."""
+    """Apply the transition; return False if the job is no longer this attempt's."""
     try:
         _end(jobs, lease, error, max_attempts)
     except LeaseLost:
@@ -66,7 +67,8 @@ def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
         _put_off(jobs, lease, error)
         return
     failure = None if isinstance(error, Drained) else _as_failure(error)
-    # While the worker stops, its servers and programs may be stopping too: no fault of the job.
+    # While the worker stops, its servers and programs may be stopping too, so the job is not at
+    # fault.
     if failure is None or (failure.retryable and lease.is_draining):
         jobs.hand_back(lease.claim)
         _log.info("job_handed_back", code=getattr(error, "code", type(error).__name__))
@@ -82,11 +84,11 @@ def _end(jobs: Jobs, lease: Lease, error: Exception, max_attempts: int) -> None:
 
 
 def _put_off(jobs: Jobs, lease: Lease, error: PutOff) -> None:
-    """Have the job wait in the queue for who takes none now, but not for ever."""
+    """Let the job wait in the queue until its server takes jobs again, but not for ever."""
     delay = timedelta(seconds=error.retry_after_seconds or FIRST_BACKOFF.total_seconds())
     waited = (lease.job.started_at or lease.job.created_at) - lease.job.created_at
     if waited > LONGEST_PUT_OFF:
-        failure = Unreachable(f"{error.message}; it was asked again for a day")
+        failure = Unreachable(f"{error.message}; it was tried again for a day")
         jobs.fail(lease.claim, failure, retryable=True, metrics={})
         _log.error("job_failed", code=failure.code, reason=failure.message)
         return
@@ -100,13 +102,13 @@ def _as_failure(error: Exception) -> RenderFailed:
     if isinstance(error, AppError):
         return Unforeseen(error.message)
     _log.error("render_crashed", exc_info=error)
-    return Unforeseen("something unforeseen went wrong while rendering; see the worker's log")
+    return Unforeseen("an unexpected error happened during the render; see the worker's log")
 
 
 def _let_go(jobs: Jobs, storage: Storage, lease: Lease) -> None:
-    """Throw away what this attempt stored: the job is somebody else's now.
+    """Delete what this attempt stored, because another attempt has the job now.
 
-    Unless it was published after all, by a commit whose answer was lost: then a client may
+    But not if it was published after all, by a commit whose answer was lost: then a client may
     already be reading it.
     """
     if jobs.has_published(lease.claim):

@@ -38,7 +38,8 @@ class _Upload:
 
 
 class Finisher:
-    """Few places, mostly one: a clip is finished in its thread, and the next waits for a place."""
+    """Few places, mostly one: a clip is finished in its thread, and the next clip waits for a
+    place."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Finisher:
         release: Callable[[Lease], None],
         places: int = 1,
     ) -> None:
-        """`settle` ends a job whose tail failed; `release` lets its lease go, always."""
+        """`settle` ends a job whose finishing failed; `release` always ends its lease."""
         self._jobs = jobs
         self._storage = storage
         self._settle = settle
@@ -58,7 +59,7 @@ class Finisher:
         self._free = threading.Semaphore(places)
 
     def finish(self, clip: Clip) -> None:
-        """Hand over a rendered clip; waits, its lease alive, while the slot is taken."""
+        """Hand over a rendered clip; wait, with its lease alive, while no place is free."""
         clip.lease.enter(Stage.MUXING)
         while not self._free.acquire(timeout=1):
             clip.lease.touch()
@@ -66,11 +67,12 @@ class Finisher:
         try:
             threading.Thread(target=self._run, args=[clip], name="tail").start()
         except BaseException:
-            self._free.release()  # No thread will: the process has too many of them.
+            # No thread will release it, because the process has too many threads.
+            self._free.release()
             raise
 
     def wait(self) -> bool:
-        """Wait until every place is free; tell whether there was anything to wait for."""
+        """Wait until every place is free; say whether there was anything to wait for."""
         was_busy = False
         for _ in range(self._places):
             if not self._free.acquire(blocking=False):
@@ -86,7 +88,7 @@ class Finisher:
         )
         try:
             self._complete(clip)
-        except Exception as error:  # The edge of this thread: a job must not vanish with it.
+        except Exception as error:  # The edge of this thread: a job must not be lost with it.
             self._settle(clip.lease, error)
         finally:
             clip.discard()
@@ -102,13 +104,13 @@ class Finisher:
         artifacts = {upload.variant: self._upload(clip, upload) for upload in uploads}
         metrics = _metrics(clip, tail_seconds=time.monotonic() - started)
         result = Result(ai_generated=clip.ai_generated, artifacts=artifacts)
-        # Beside the plan, since they may quote the prompt and what is logged never does.
+        # Kept beside the plan, because they may quote the prompt, and the logged plan never does.
         self._publish(clip, result, metrics | {WARNINGS: plain(clip.warnings)})
         crashpoint("completed")
         _log.info("job_succeeded", engine=clip.job.engine, **metrics)
 
     def _upload(self, clip: Clip, upload: _Upload) -> Artifact:
-        """Store one file, waiting out an outage; the lease lives on meanwhile."""
+        """Store one file and wait out an outage; the lease stays alive meanwhile."""
         key = output_key(clip.job.id, clip.job.attempt, upload.suffix)
         crashpoint("before_upload")
         retry_storage(
@@ -124,7 +126,7 @@ class Finisher:
         return Artifact(key=key, content_type=upload.content_type, **upload.artifact)
 
     def _publish(self, clip: Clip, result: Result, metrics: Mapping[str, Any]) -> None:
-        """Complete the job; where an answer was lost, read first what became of it."""
+        """Complete the job; if an answer was lost, first read whether the job was completed."""
         claim = clip.lease.claim
         ends_at = time.monotonic() + UPLOAD_SECONDS
         answer_lost = False
@@ -141,7 +143,7 @@ class Finisher:
 
 
 def _uploads(clip: Clip, facts: VideoFacts) -> list[_Upload]:
-    """Return the video and whatever else the job asked for."""
+    """Return the video and the other files that the job asked for."""
     video = {
         "bytes": facts.bytes,
         "sha256": facts.sha256,
@@ -175,7 +177,8 @@ def _poster(clip: Clip, facts: VideoFacts) -> _Upload:
 
 def _gif(clip: Clip, facts: VideoFacts) -> _Upload:
     body = gif(clip.path, facts)
-    with GifImageFile(io.BytesIO(body)) as image:  # A quick clip's has fewer frames than it.
+    # The sheet of a short clip has fewer frames than this.
+    with GifImageFile(io.BytesIO(body)) as image:
         shown = {"width": image.width, "height": image.height, "num_frames": image.n_frames}
     return _Upload(Variant.GIF, ".gif", "image/gif", body, {**_bytes(body), **shown})
 
@@ -215,6 +218,7 @@ def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
 
 
 def _queue_seconds(job: Job) -> float:
-    """Return how long the job waited since it was last queued and due: not its earlier renders."""
+    """Return how long the job waited since it was last queued and due, without its earlier
+    renders."""
     since = max(job.created_at, job.due_at)
     return 0.0 if job.started_at is None else max(0.0, (job.started_at - since).total_seconds())

@@ -1,4 +1,4 @@
-"""The worker's own heartbeat, which shows it to the gateway."""
+"""The worker's own heartbeat, which the gateway sees."""
 
 import threading
 import time
@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 
 
 class WorkerHeartbeat:
-    """Shows the worker to the gateway every few seconds; called by the lease thread."""
+    """Writes the worker's row every few seconds; the lease thread calls it."""
 
     PERIOD_SECONDS: Final = 5.0
 

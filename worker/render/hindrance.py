@@ -1,4 +1,4 @@
-"""What keeps a worker from claiming, logged once for each time."""
+"""A reason that keeps a worker from claiming, logged once each time."""
 
 import structlog
 
@@ -6,7 +6,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Hindrance:
-    """What keeps a worker from claiming: logged when it begins and when it ends, not each look."""
+    """A reason that keeps a worker from claiming; its begin and end are logged, not each look."""
 
     def __init__(self) -> None:
         self._event: str | None = None

@@ -4,7 +4,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -25,7 +25,7 @@ from worker.supervisor.heartbeat_file import HeartbeatFile
 
 
 class Drain(Enum):
-    """What a drain does with a job in some stage."""
+    """What a drain does with a job in a certain stage."""
 
     HAND_BACK = "hands it back at once"
     WEIGH = "lets it go on if the steps that are left end in time"
@@ -36,10 +36,10 @@ class Drain(Enum):
 class StageRule:
     """How long a stage may go without a sign of progress, and what a drain does in it.
 
-    `first_seconds` is for the first sign, which also pays for what comes before it, and tells
-    how slow an honest step is here; and for what follows the last, the next stage's first. One
-    between them may take `seconds`, or `STEP_FACTOR` times the median of those before it where
-    that is longer.
+    `first_seconds` is the limit for the first sign, which includes the work before it and shows
+    how slow a correct step is here. It is also the limit after the last sign, for the next stage's
+    first. A sign between them may take `seconds`, or `STEP_FACTOR` times the median of the signs
+    before it if that is longer.
     """
 
     first_seconds: float
@@ -47,15 +47,18 @@ class StageRule:
     drain: Drain
 
 
-STAGES: Final = MappingProxyType(
+StageRules = Mapping[Stage, StageRule]
+
+STAGES: Final[StageRules] = MappingProxyType(
     {
         Stage.LOADING: StageRule(900, 900, Drain.HAND_BACK),
         Stage.COMPILING: StageRule(600, 600, Drain.HAND_BACK),
-        # An engine that tells nothing of it has its first step in here too.
+        # An engine that reports no encoding has its first step in here too.
         Stage.ENCODING_INPUTS: StageRule(900, 120, Drain.HAND_BACK),
         Stage.DENOISING: StageRule(900, 60, Drain.WEIGH),
-        # Elsewhere it goes on without us: the next attempt is handed where it is. Each look at it
-        # is a sign of life, answered or not; what is elsewhere may take as long as it likes.
+        # The remote render goes on without this process, and the next attempt gets its id. Each
+        # poll is a sign of life, whether it is answered or not; the remote render may take as long
+        # as it needs.
         Stage.SUBMITTING: StageRule(300, 300, Drain.HAND_BACK),
         Stage.RENDERING_ELSEWHERE: StageRule(300, 300, Drain.HAND_BACK),
         Stage.DOWNLOADING: StageRule(300, 300, Drain.HAND_BACK),
@@ -66,18 +69,18 @@ STAGES: Final = MappingProxyType(
 )
 
 TOLD: Final = frozenset({Stage.RENDERING_ELSEWHERE, Stage.DOWNLOADING})
-"""Stages whose steps are a share of the whole that somebody else told: their pace says nothing."""
+"""Stages whose steps are shares reported by another server: their pace says nothing."""
 
 STEP_FACTOR: Final = 10
 MEDIAN_OF: Final = 32
 BEATS_PER_LEASE: Final = 4
-MOST_SECONDS_BETWEEN_BEATS: Final = 1.0  # A cancel is noticed within a second.
+MOST_SECONDS_BETWEEN_BEATS: Final = 1.0  # Short, so that a cancel is noticed within a second.
 
 _log = structlog.get_logger(__name__)
 
 
 class Lease:
-    """One claimed job; `on_step` is what the engine calls, and what stops it.
+    """One claimed job; the engine calls `on_step`, which also stops the engine.
 
     The thread that renders reports here; the thread of `Leases` writes it to the database.
     """
@@ -87,13 +90,17 @@ class Lease:
         job: Job,
         heartbeat_file: HeartbeatFile,
         beat: Callable[[float], None] | None = None,
+        *,
+        stages: StageRules = STAGES,
     ) -> None:
-        """`beat` takes the seconds to the next sign of life, where a process holds several."""
+        """`beat` takes the seconds to the next sign of life, for a process that holds several
+        leases."""
         self.job = job
         self.claim = Claim(job.id, job.attempt)
         self._is_forgiven = False
         self._heartbeat_file = heartbeat_file
         self._beat = beat or heartbeat_file.beat
+        self._stages = stages
         self._lock = threading.Lock()
         self._lost: LeaseLost | Stalled | None = None
         self._stage = Stage.LOADING
@@ -104,10 +111,11 @@ class Lease:
         self._step_seconds: deque[float] = deque(maxlen=MEDIAN_OF)
         self._preview: tuple[int, Image] | None = None
         self.preview_step: int | None = None
-        """The step whose picture was put where the gateway finds it."""
+        """The step whose preview was stored for the gateway."""
         self.is_beside_renders = False
         self.load_seconds = 0.0
-        """How long the job waited for its model, which was not in memory; kept in its metrics."""
+        """How long the job waited for its model, which was not in memory; it is kept in the
+        metrics."""
         self.touch()
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -123,7 +131,7 @@ class Lease:
         self.check()
 
     def on_step(self, step: Step) -> None:
-        """Note a finished step; raises as `enter`."""
+        """Note a finished step; it raises like `enter`."""
         crashpoint("step")
         now = time.monotonic()
         with self._lock:
@@ -138,17 +146,17 @@ class Lease:
         self.check()
 
     def take_preview(self) -> tuple[int, Image] | None:
-        """Return the newest picture of the clip and its step, once; older ones are skipped."""
+        """Return the newest preview of the clip and its step, once; older ones are skipped."""
         with self._lock:
             taken, self._preview = self._preview, None
         return taken
 
     def on_load(self, fraction: float, what: str) -> None:
-        """Note progress of a load; raises as `enter`."""
+        """Note progress of a load; it raises like `enter`."""
         self._note(Stage.LOADING, fraction)
 
     def on_compile(self, fraction: float, what: str) -> None:
-        """Note progress of what follows a load; raises as `enter`."""
+        """Note progress of the work after a load; it raises like `enter`."""
         self._note(Stage.COMPILING, fraction)
 
     def _note(self, stage: Stage, fraction: float) -> None:
@@ -169,7 +177,7 @@ class Lease:
             self._step_seconds.append(seconds)
 
     def touch(self) -> None:
-        """Say that the work is alive."""
+        """Note that the work is alive."""
         with self._lock:
             self._progressed_at = time.monotonic()
             limit = self._limit()
@@ -184,14 +192,14 @@ class Lease:
         self.touch()
 
     def end_beside_renders(self, load_seconds: float) -> None:
-        """Note that the load is over: the job is rendered in its turn."""
+        """Note that the load has ended: the job is now rendered in its turn."""
         self.load_seconds = load_seconds
         self.is_beside_renders = False
         self._heartbeat_file.end_load()
         self.touch()
 
     def check(self) -> None:
-        """Raise what ended the right to go on, if anything did."""
+        """Raise the error that ended the right to continue, if there is one."""
         if self._lost is not None:
             raise self._lost
         left = self._heartbeat_file.drain_seconds_left
@@ -202,17 +210,18 @@ class Lease:
         self._lost = reason
 
     def forgive(self) -> None:
-        """Note that the job's failures are counted anew: something of it is kept."""
+        """Note that the job's failures are counted from zero, because some progress was stored."""
         self._is_forgiven = True
 
     @property
     def failures(self) -> int:
-        """How often the job has failed since something of it was last kept."""
+        """How often the job has failed since progress was last stored."""
         return 0 if self._is_forgiven else self.job.failures
 
     @property
     def is_draining(self) -> bool:
-        """Tell whether the worker is stopping: what fails now may have been stopped too."""
+        """Say whether the worker is stopping: an error now may come from a server that stops
+        too."""
         return self._heartbeat_file.is_draining
 
     @property
@@ -235,11 +244,12 @@ class Lease:
             )
 
     def _limit(self) -> float:
-        rule = STAGES[self._stage]
+        rule = self._stages[self._stage]
         is_whole = self._step is not None and self._step == self._total
-        if self._first_step_seconds is None or is_whole:  # After the last, the next stage's first.
+        # After the last sign comes the next stage's first.
+        if self._first_step_seconds is None or is_whole:
             return rule.first_seconds
-        # A first step may be slower than all others; two more of them outvote it.
+        # The first step may be slower than all others; two more steps outvote it in the median.
         typical = statistics.median([self._first_step_seconds, *self._step_seconds])
         return max(rule.seconds, STEP_FACTOR * typical)
 
@@ -249,9 +259,9 @@ class Lease:
         return (self._total - self._step) * statistics.median(self._step_seconds)
 
     def _ends_within(self, seconds: float) -> bool:
-        """Tell whether a drain may wait for this job; what is past denoising is nearly done."""
+        """Say whether a drain may wait for this job; after denoising a job is nearly finished."""
         with self._lock:
-            match STAGES[self._stage].drain:
+            match self._stages[self._stage].drain:
                 case Drain.HAND_BACK:
                     return False
                 case Drain.FINISH:
@@ -259,12 +269,13 @@ class Lease:
                 case Drain.WEIGH:
                     eta = self._eta()
                     if eta is None:
-                        return seconds > 0  # The next step tells how long the rest takes.
+                        return seconds > 0  # The next step shows how long the rest takes.
                     return eta < seconds
 
 
 class Leases:
-    """The thread that renews every lease of this process, several times within its length."""
+    """The thread that renews every lease of this process, several times within a lease's
+    length."""
 
     def __init__(
         self,
@@ -274,9 +285,11 @@ class Leases:
         lease_seconds: float,
         also: Callable[[], None],
         previews: PreviewStore | None = None,
+        stages: StageRules = STAGES,
     ) -> None:
-        """`also` is called once per round: the worker's own sign of life."""
+        """`also` is called once per round: it is the worker's own beat."""
         self._previews = previews
+        self._stages = stages
         self._jobs = jobs
         self._heartbeat_file = heartbeat_file
         self._period = min(MOST_SECONDS_BETWEEN_BEATS, lease_seconds / BEATS_PER_LEASE)
@@ -290,13 +303,13 @@ class Leases:
 
     def hold(self, job: Job) -> Lease:
         """Keep this job's lease alive until `release`."""
-        lease = Lease(job, self._heartbeat_file, self._beat)
+        lease = Lease(job, self._heartbeat_file, self._beat, stages=self._stages)
         with self._lock:
             self._held[lease.claim] = lease
         return lease
 
     def _beat(self, limit: float) -> None:
-        """Promise the process' next sign of life: it hangs when all that it holds does."""
+        """Write the process' next deadline: the process counts as hung when all its jobs do."""
         with self._lock:
             held = list(self._held.values())
         beside = (-lease.stalled_seconds for lease in held if not lease.is_beside_renders)
@@ -327,14 +340,15 @@ class Leases:
             self._guarded(self._also)
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """Do one thing of a round, whatever became of the others: all jobs need this thread."""
+        """Do one task of a round, whatever happened to the others, because all jobs need this
+        thread."""
         try:
             act()
         except Exception:  # The edge of this thread: the next round starts afresh.
             _log.exception("lease_round_failed")
 
     def _show(self, lease: Lease) -> None:
-        """Put a new preview where the gateway finds it; the beat that follows tells of it."""
+        """Store a new preview for the gateway; the beat that follows announces it."""
         taken = lease.take_preview()
         if taken is None or self._previews is None:
             return
@@ -343,19 +357,19 @@ class Leases:
             lease.preview_step = step
 
     def _forget(self, claim: Claim) -> None:
-        """Drop the preview of a job that ended here: nobody is shown it any more."""
+        """Delete the preview of a job that ended here, because no client may see it any longer."""
         if self._previews is not None:
             self._previews.drop(claim.job_id, claim.attempt)
 
     def _renew(self, lease: Lease) -> None:
-        """Beat once, unless the work has stalled: then the keeper shall have the job."""
+        """Beat once, unless the work has stalled: then the keeper takes the job."""
         if lease.is_lost:
             return
         self._guarded(partial(self._show, lease))
         if lease.stalled_seconds > 0:
             stage = lease.progress().stage
             _log.error("render_stalled", stage=stage, job=lease.job.public_id)
-            lease.lose(Stalled(f"no progress while {stage}; the render was given up"))
+            lease.lose(Stalled(f"no progress while {stage}; the render was stopped"))
             return
         try:
             self._jobs.beat(lease.claim, lease.progress())

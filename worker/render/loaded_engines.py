@@ -30,9 +30,9 @@ class LoadedEngines:
     def __init__(
         self, entries: Mapping[str, EngineEntry], settings: Settings, *, device: str
     ) -> None:
-        """`entries` are those of the setting by name; `device` is "cpu" or "cuda:0".
+        """`entries` are the engines of the setting, by name; `device` is "cpu" or "cuda:0".
 
-        An engine that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids is left out.
+        Engines that the operator's ALLOW_NONCOMMERCIAL_MODELS forbids are left out.
         """
         built = {name: build(entry, settings) for name, entry in entries.items()}
         self._engines = {name: it for name, it in built.items() if _is_allowed(it.spec, settings)}
@@ -40,8 +40,8 @@ class LoadedEngines:
         self._settings = settings
         built_in = (each for each in entries.values() if each.kind is EngineKind.BUILT_IN)
         self._built_in = {each.name for each in built_in}
-        self._unfound: dict[str, str] = {}  # What was said of weights that could not be had.
-        # Models stand in line for the device; what needs none waits for itself only.
+        self._unfound: dict[str, str] = {}  # The messages about weights that could not be loaded.
+        # Models wait in line for the device; an engine that needs no device waits only for itself.
         device_lock = threading.Lock()
         self._locks = {
             name: device_lock if self.holds_device(name) else threading.Lock()
@@ -50,7 +50,7 @@ class LoadedEngines:
         self._loaded: set[str] = set()
         self._warmed: set[str] = set()
         self.on_device: str | None = None
-        """The model that holds the device now. Read by other threads, so it is one field."""
+        """The model that has the device now. Other threads read it, so it is one field."""
         self._on_device_since = 0.0
         self.loads = 0
         self.load_seconds = 0.0
@@ -72,10 +72,11 @@ class LoadedEngines:
         return {name: engine.spec.honours for name, engine in self._engines.items()}
 
     def weights(self) -> Mapping[str, WeightsView]:
-        """Return how the weights of each engine stand that has some; quick, other threads ask."""
+        """Return the state of the weights of each engine that has some; quick, because other
+        threads ask."""
         found = {}
         for name in self._engines:
-            # An engine of the operator's own may have the name of one of ours.
+            # An engine of the operator may have the name of one of ours.
             view = look(name, self._settings) if name in self._built_in else None
             if view is not None:
                 said = self._unfound.get(name)
@@ -86,7 +87,7 @@ class LoadedEngines:
 
     @property
     def residency(self) -> Residency | None:
-        """Return which model holds the device, and which would have to take its place."""
+        """Return which model has the device, and which engines would have to replace it."""
         resident = self.on_device
         if resident is None:
             return None
@@ -102,7 +103,7 @@ class LoadedEngines:
         """Return the engine, loaded and warmed; another model on the device is unloaded first.
 
         Raises:
-            ModelLoading: somebody else's load of it has not ended after 15 minutes.
+            ModelLoading: another thread's load of it has not ended after 15 minutes.
             MissingWeights, OutOfMemory: as `VideoEngine.load`.
         """
         lock = self._locks[name]
@@ -123,7 +124,7 @@ class LoadedEngines:
     def preload(self) -> None:
         """Load the first engine that needs the device, so that the first job need not wait.
 
-        What goes wrong is the job's to hear, when one comes. A job that came first has chosen.
+        The first job gets any error of it. If a job came first, it has chosen the model.
         """
         name = next((name for name in self._engines if self.holds_device(name)), None)
         if name is None:
@@ -166,7 +167,7 @@ class LoadedEngines:
         self._warmed.add(name)
 
     def holds_device(self, name: str) -> bool:
-        """Say whether the engine's model has to be on the device, where there is room for one."""
+        """Say whether the engine's model must be on the device, where only one fits."""
         return self._engines[name].spec.needs_gpu
 
 
@@ -182,7 +183,7 @@ def _wait_for(lock: threading.Lock, on_progress: OnProgress) -> None:
 
 
 def _unheard(fraction: float, what: str) -> None:
-    """Report to nobody: no job waits yet."""
+    """Report to nobody, because no job waits yet."""
 
 
 def _is_allowed(spec: EngineSpec, settings: Settings) -> bool:

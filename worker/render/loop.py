@@ -1,4 +1,4 @@
-"""One job of a worker: claim, render, hand over to the tail."""
+"""One job of a worker: claim, render, hand over to the finisher."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -31,10 +31,10 @@ _log = structlog.get_logger(__name__)
 
 
 def render_next(context: RenderContext, wake: Callable[[], None]) -> bool:
-    """Render the best job there is, or begin to load its model; tell whether there was one.
+    """Render the best job, or begin to load its model; say whether there was one.
 
     Args:
-        wake: called from another thread when a model is in memory, whose job comes next.
+        wake: called from another thread when a model is in memory and its job comes next.
     """
     if render_loaded(context):
         return True
@@ -51,7 +51,8 @@ def render_next(context: RenderContext, wake: Callable[[], None]) -> bool:
 
 @contextmanager
 def begun(context: RenderContext, job: Job) -> Iterator[Lease]:
-    """Hold a claimed job's lease, for its render to let go; name the job in the thread's log."""
+    """Hold the lease of a claimed job, which its render releases; name the job in the thread's
+    log."""
     lease = context.leases.hold(job)
     _bind(job)
     try:
@@ -63,10 +64,10 @@ def begun(context: RenderContext, job: Job) -> Iterator[Lease]:
 
 
 def render_loaded(context: RenderContext, *, wait: bool = False) -> bool:
-    """Render the job whose model was loaded for it; tell whether there was one.
+    """Render the job whose model was loaded for it; say whether there was one.
 
     Args:
-        wait: for the end of a load that goes on.
+        wait: whether to wait for the end of a running load.
     """
     waiting = context.model_loader.take(wait=wait)
     if waiting is None:
@@ -88,16 +89,16 @@ def _bind(job: Job) -> None:
 def serve(
     context: RenderContext, job: Job, lease: Lease, model: Future[VideoEngine] | None = None
 ) -> None:
-    """Render one claimed job and hand it to the tail, or settle what went wrong.
+    """Render one claimed job and hand it to the finisher, or end the attempt after an error.
 
     Args:
-        model: what its load has come to, where there was one.
+        model: the result of its load, if there was one.
     """
     try:
         if model is not None:
             model.result()
         render(context, job, lease)
-    except Exception as error:  # The edge of a render: every claimed job is settled.
+    except Exception as error:  # The edge of a render: every claimed job gets a transition.
         end_failed_attempt(
             context.jobs,
             context.storage,
@@ -111,7 +112,7 @@ def serve(
 
 
 def render(context: RenderContext, job: Job, lease: Lease) -> None:
-    """Run the engine over a job's inputs, and hand the clip to the tail."""
+    """Run the engine over a job's inputs, and hand the clip to the finisher."""
     engine = context.loaded_engines.use(job.engine, lease.on_load, lease.on_compile)
     crashpoint("loaded")
     lease.enter(Stage.ENCODING_INPUTS)
@@ -138,7 +139,7 @@ def render(context: RenderContext, job: Job, lease: Lease) -> None:
 def read_request(
     storage: Storage, job: Job, lease: Lease, checkpoint: Checkpoint
 ) -> RenderRequest:
-    """Return what a claimed job asks of its engine.
+    """Return the engine's request for a claimed job.
 
     Raises:
         StorageFailed, LeaseLost, Stalled, Drained: as `read_image`.
@@ -159,10 +160,10 @@ def read_request(
 
 
 def read_image(storage: Storage, key: str, lease: Lease) -> Image:
-    """Return a normalised picture: uint8 RGB, shape (height, width, 3).
+    """Return a normalised image: uint8 RGB, shape (height, width, 3).
 
     Raises:
-        StorageFailed: the storage stayed away.
+        StorageFailed: the storage was away for too long.
         LeaseLost, Stalled, Drained: stop the work.
     """
     body = retry_storage(
@@ -177,7 +178,7 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
 
 
 def claim(context: RenderContext) -> Job | None:
-    """Claim the best job; while a model is being loaded, of the engines that need no device."""
+    """Claim the best job; while a model is being loaded, only of engines that need no device."""
     engines = context.loaded_engines
     honours = engines.honours
     if context.model_loader.is_busy:
@@ -203,7 +204,7 @@ def claim(context: RenderContext) -> Job | None:
 
 
 def _end_process(context: RenderContext) -> None:
-    """Leave a process whose device is unusable; its tail first, then a fresh child comes."""
+    """End a process whose device is unusable: its finisher first; then a new child starts."""
     try:
         context.finisher.wait()
         with suppress(DatabaseUnavailable):

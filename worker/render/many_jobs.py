@@ -1,4 +1,4 @@
-"""Many jobs in one process: what is rendered elsewhere needs a thread here, and no card."""
+"""Many jobs in one process: a remote render needs a thread here, but no card."""
 
 import threading
 from typing import Final
@@ -13,7 +13,7 @@ FULL_LOOK_SECONDS: Final = 0.2
 class ManyJobs:
     """Renders as many jobs at once as it has places, each in a thread of its own.
 
-    Each has its own lease and ends by itself: one that waits for an answer holds up no other.
+    Each has its own lease and ends by itself; a job that waits for an answer delays no other.
     """
 
     def __init__(self, context: RenderContext, places: int) -> None:
@@ -22,9 +22,9 @@ class ManyJobs:
         self._free = threading.Semaphore(places)
 
     def render_next(self) -> bool:
-        """Begin the best job there is; tell whether to look again at once."""
+        """Begin the best job; say whether to look again at once."""
         if not self._free.acquire(timeout=FULL_LOOK_SECONDS):
-            return True  # All places are taken; the caller asks again unless it has to stop.
+            return True  # All places are taken; the caller asks again unless it must stop.
         is_begun = False
         try:
             job = claim(self._context)

@@ -1,4 +1,4 @@
-"""A model is loaded by a thread of its own, while the worker renders what needs no device."""
+"""Loads a model in a thread of its own, while the worker renders jobs that need no device."""
 
 import contextvars
 import time
@@ -15,7 +15,7 @@ from worker.render.loaded_engines import LoadedEngines
 
 @dataclass(frozen=True)
 class WaitingJob:
-    """A claimed job whose model is being loaded, or is in memory by now."""
+    """A claimed job whose model is being loaded, or is already in memory."""
 
     job: Job
     lease: Lease
@@ -24,10 +24,10 @@ class WaitingJob:
 
 
 class ModelLoader:
-    """Loads for one job at a time, for there is one device.
+    """Loads for one job at a time, because there is one device.
 
-    Only the render loop calls it: a job that waits here is rendered by that thread, when its
-    model is in memory and the job before it is rendered.
+    Only the render loop calls it: that thread renders the waiting job when its model is in memory
+    and the job before it is rendered.
     """
 
     def __init__(self, engines: LoadedEngines) -> None:
@@ -40,23 +40,26 @@ class ModelLoader:
         return self._waiting is not None
 
     def begin(self, job: Job, lease: Lease, on_ended: Callable[[], None]) -> None:
-        """Load the job's model; `on_ended` is called from another thread, however it ended."""
+        """Load the job's model; `on_ended` is called from another thread, however the load
+        ends."""
         lease.begin_beside_renders()
         model: Future[VideoEngine] = Future()
         try:
             load = partial(self._engines.use, job.engine, lease.on_load, lease.on_compile)
             model = self._pool.submit(contextvars.copy_context().run, load)
-        except RuntimeError as error:  # The process has too many threads: the job is settled.
+        # The process has too many threads: the error ends the attempt.
+        except RuntimeError as error:
             model.set_exception(error)
         self._waiting = WaitingJob(job, lease, time.monotonic(), model)
         model.add_done_callback(lambda _: on_ended())
 
     def take(self, *, wait: bool = False) -> WaitingJob | None:
-        """Return the job whose load has ended, once; `wait` for one that has not."""
+        """Return the job whose load has ended, once; with `wait` also wait for a running load."""
         waiting = self._waiting
         if waiting is None or not (wait or waiting.model.done()):
             return None
-        waiting.model.exception()  # Raised when the job is rendered, where jobs are settled.
+        # It is raised when the job is rendered, where errors are handled.
+        waiting.model.exception()
         waiting.lease.end_beside_renders(time.monotonic() - waiting.began_at)
         self._waiting = None
         return waiting

@@ -1,4 +1,4 @@
-"""The picture of an unfinished clip, small enough to be sent every few seconds."""
+"""The preview of an unfinished clip, small enough to be sent every few seconds."""
 
 import io
 from typing import Final
@@ -13,7 +13,7 @@ QUICKEST: Final = 0
 
 
 def encode_preview(picture: Image) -> bytes:
-    """Return a WebP whose long side has 256 pixels: latents are smaller, and are drawn up."""
+    """Return a WebP whose long side has 256 pixels; latents are smaller, so they are enlarged."""
     height, width, _ = picture.shape
     share = LONG_SIDE / max(height, width)
     size = (max(1, round(width * share)), max(1, round(height * share)))

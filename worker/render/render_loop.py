@@ -1,4 +1,4 @@
-"""The render loop of a child: woken by a bell or by its own timer, and waited for by a drain."""
+"""The render loop of a child: a bell or its own timer wakes it, and a drain waits for it."""
 
 import random
 import signal
@@ -15,7 +15,7 @@ from worker.render.many_jobs import ManyJobs
 LOOK_SECONDS: Final = (0.8, 1.6)
 """How long an idle worker waits for a bell before it looks at the table by itself.
 
-Drawn anew each time: many workers that started together must not ask together.
+A new random time is drawn each time, so that workers that started together do not ask together.
 """
 
 DRAIN_LOOK_SECONDS: Final = 0.2
@@ -24,9 +24,9 @@ _log = structlog.get_logger(__name__)
 
 
 class RenderLoop:
-    """Renders job after job, or several at once, for as long as the child lives.
+    """Renders job after job, or several at once, as long as the child lives.
 
-    What starts a job is the look at the table. A bell makes it early, and is needed by nothing:
+    The look at the table starts a job. A bell only makes it earlier, and nothing depends on it:
     Redis may be away, frozen, full or read-only. The loop ends with a drain.
     """
 
@@ -42,9 +42,9 @@ class RenderLoop:
         self._bell.set()
 
     def drain(self) -> None:
-        """Finish or hand back what is rendered, and close; returns when nothing is held."""
+        """Finish or hand back the running jobs, and close; it returns when no job is held."""
         heartbeat_file = self._context.heartbeat_file
-        if not heartbeat_file.is_draining:  # Celery was stopped, and not by the supervisor.
+        if not heartbeat_file.is_draining:  # Celery was stopped, but not by the supervisor.
             heartbeat_file.ask_to_drain(self._context.settings.drain_seconds)
         self.wake()
         self._thread.join()
@@ -81,7 +81,7 @@ class RenderLoop:
     def _end(self) -> None:
         if self._many is not None:
             self._many.wait()
-        render_loaded(self._context, wait=True)  # Its lease says what a drain does with it.
+        render_loaded(self._context, wait=True)  # Its lease decides what a drain does with it.
         close_context(self._context)
         self._context.heartbeat_file.is_drained = True
         _log.info("worker_drained")

@@ -1,4 +1,4 @@
-"""Waiting out an outage of the storage, rather than failing a job that is not at fault."""
+"""Waits out an outage of the storage, so that a job that is not at fault does not fail."""
 
 import time
 from collections.abc import Callable
@@ -10,11 +10,12 @@ from shared.errors import StorageFailed, StorageUnavailable
 from worker.render.lease import Lease
 
 READ_SECONDS: Final = 100.0
-"""For the picture, before anything was rendered: below the stage's own limit on silence."""
+"""For the image, before anything was rendered: shorter than the stage's own limit on silence."""
 
 UPLOAD_SECONDS: Final = 220.0
-"""For a finished clip: longer, since else it would be rendered again. With the last try, which
-may hang for a minute, and the pause before it this stays below the stage's limit on silence."""
+"""For a finished clip: longer, because otherwise it would be rendered again. Together with the
+last try, which may hang for a minute, and the pause before it, this is shorter than the stage's
+limit on silence."""
 
 FIRST_PAUSE_SECONDS: Final = 0.5
 LONGEST_PAUSE_SECONDS: Final = 10.0
@@ -27,15 +28,15 @@ _log = structlog.get_logger(__name__)
 def retry_storage(
     lease: Lease, work: Callable[[], T], *, within: float, key: str, failure: str
 ) -> T:
-    """Return what the work returns, trying again while the storage is away.
+    """Return the result of the work, tried again while the storage is away.
 
     Args:
-        within: seconds after which an outage is believed.
+        within: seconds after which it gives up.
         key: of the object, for the log.
-        failure: what the client is told then.
+        failure: the message for the client then.
 
     Raises:
-        StorageFailed: it stayed away for so long.
+        StorageFailed: the storage was away for that long.
         LeaseLost, Stalled, Drained: stop the work.
     """
     ends_at = time.monotonic() + within

@@ -1,1 +1,1 @@
-"""One pinned Celery worker for each GPU, and the watch over it."""
+"""One pinned Celery worker for each GPU, and the supervisor that watches them."""

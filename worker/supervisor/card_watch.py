@@ -1,4 +1,4 @@
-"""Looks whether the cards of this host still answer, and shows those that do not."""
+"""Checks whether the cards of this host still answer, and shows those that do not."""
 
 import os
 import socket
@@ -16,17 +16,17 @@ from worker.supervisor.worker_config import WorkerConfig
 LOOK_SECONDS: Final = 30.0
 BEAT_SECONDS: Final = 5.0
 LOOKS: Final = 2
-"""So many looks in a row have to miss a card before its worker is stopped for it."""
+"""A card must be missed this many times in a row before its worker is stopped."""
 
 _log = structlog.get_logger(__name__)
 
 
 class CardWatch:
-    """One thread that looks at the cards, and shows the lost ones as long as they are.
+    """One thread that checks the cards, and shows the lost ones as long as they are lost.
 
     Args:
-        places: those of the workers, and those that cards lost already would have had.
-        lost: the names of the latter.
+        places: those of the workers, and those of cards that were lost before.
+        lost: the names of the lost ones.
     """
 
     def __init__(
@@ -36,12 +36,16 @@ class CardWatch:
         *,
         look: Callable[[], Found],
         registry: EngineRegistry,
+        look_seconds: float = LOOK_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._places = {place.worker: place for place in places if place.device != "cpu"}
         self._lost_before = frozenset(lost)
         self._missed = dict.fromkeys(lost, LOOKS)
         self._look = look
         self._registry = registry
+        self._look_seconds = look_seconds
+        self._beat_seconds = beat_seconds
         self._ends = threading.Event()
         self._thread = threading.Thread(target=self._run, name="cards", daemon=True)
 
@@ -50,7 +54,7 @@ class CardWatch:
             self._thread.start()
 
     def is_lost(self, worker: str) -> bool:
-        """Say whether the card of this worker does not answer any more."""
+        """Say whether the card of this worker no longer answers."""
         return self._missed.get(worker, 0) >= LOOKS
 
     def close(self) -> None:
@@ -63,13 +67,13 @@ class CardWatch:
         while not self._ends.is_set():
             self.show()
             if wait <= 0:
-                wait = LOOK_SECONDS
+                wait = self._look_seconds
                 self.look()
-            self._ends.wait(min(BEAT_SECONDS, wait))
-            wait -= BEAT_SECONDS
+            self._ends.wait(min(self._beat_seconds, wait))
+            wait -= self._beat_seconds
 
     def look(self) -> None:
-        """Note which cards are missed, once more or no longer."""
+        """Note which cards are missed, and which are back."""
         try:
             found = self._look()
         except CardsUnknown as error:
@@ -78,7 +82,7 @@ class CardWatch:
         answering = {gpu.pin for gpu in found.gpus}
         for name, place in self._places.items():
             if name in self._lost_before:
-                continue  # It takes a restart of this process to use it again.
+                continue  # It can be used again only after a restart of this process.
             was_lost = self.is_lost(name)
             has_card = place.cuda_visible_devices in answering
             self._missed[name] = 0 if has_card else self._missed.get(name, 0) + 1
@@ -88,7 +92,7 @@ class CardWatch:
                 level(event, worker=name, card=place.cuda_visible_devices, name=place.device_name)
 
     def show(self) -> None:
-        """Tell the gateway of each lost card."""
+        """Report each lost card to the gateway."""
         for name, place in self._places.items():
             if self.is_lost(name):
                 try:

@@ -10,15 +10,16 @@ from worker.supervisor.gpus import Found, Gpu, LostGpu
 
 EVERY: Final = "all"
 NONE: Final = frozenset({"none", "-1", "nodevfiles"})
-"""What stands for no card, and ends a list as it does for CUDA."""
+"""Values that mean no card, and end a list as they do for CUDA."""
 
 APPLIED: Final = frozenset({"", "void", EVERY})
-"""Values of NVIDIA_VISIBLE_DEVICES that say nothing: what is to be seen is there already."""
+"""Values of NVIDIA_VISIBLE_DEVICES that choose nothing, because the visible cards are already
+those chosen."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The cards to use, and those that would be used if they were not lost."""
+    """The cards to use, and the cards that would be used if they were not lost."""
 
     gpus: Sequence[Gpu] = ()
     lost: Sequence[LostGpu] = ()
@@ -39,10 +40,10 @@ def asked_for(setting: str) -> tuple[str, str]:
 
 
 def choose_gpus(setting: str, found: Found) -> Choice:
-    """Return the cards that are asked for: numbers, UUIDs or their beginnings, MIG ids.
+    """Return the chosen cards, by numbers, UUIDs or their beginnings, or MIG ids.
 
     Raises:
-        InvalidRequest: one is named that this host does not have, or twice, or all are lost.
+        InvalidRequest: a named card is not on this host, or is named twice, or all are lost.
     """
     variable, listed = asked_for(setting)
     names = [part.strip() for part in listed.split(",") if part.strip()]
@@ -67,7 +68,7 @@ def _until_none(listed: str) -> str:
 
 
 def _is_applied(names: Sequence[str], found: Found) -> bool:
-    """Say whether a container was given just these cards, which count from 0 in it."""
+    """Say whether a container was given exactly these cards, which count from 0 inside it."""
     here = {gpu.index.partition(".")[0] for gpu in found.gpus} | {it.index for it in found.lost}
     is_shifted = all(name.isdigit() for name in names) and not here.issuperset(names)
     return is_shifted and len(names) == len(here)
@@ -84,7 +85,7 @@ def _named(variable: str, names: Sequence[str], found: Found) -> Choice:
             gone = [each for each in found.lost if not each.index and each not in lost][:1]
         if len({gpu.index.partition(".")[0] for gpu in matches}) > 1:
             raise InvalidRequest(
-                f"{variable} names {name}, which begins more than one UUID; write more of it",
+                f"{variable} names {name}, and several UUIDs begin with it; write more of it",
                 param="GPUS",
             )
         if any(gpu in gpus for gpu in matches):
@@ -103,7 +104,7 @@ def _named(variable: str, names: Sequence[str], found: Found) -> Choice:
 
 
 def _is_meant(name: str, index: str, uuid: str) -> bool:
-    """Say whether a name in a list is this card's; a card's number means all its instances."""
+    """Say whether a name in a list means this card; a card's number means all its instances."""
     if name.lower().startswith(("gpu-", "mig-")):
         return uuid.lower().startswith(name.lower())
     return bool(index) and name in (index, index.partition(".")[0])

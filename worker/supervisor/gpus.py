@@ -32,10 +32,57 @@ _INSTANCE: Final = re.compile(r"\s+MIG (\S+?)\s+Device\s+(\d+):\s+\(UUID: (MIG-\
 _GIGABYTES: Final = re.compile(r"(\d+)gb")
 
 
+_REMEDY: Final = (
+    "repair the driver (a restart of the host often helps), or render without cards:"
+    " STILLREEL_GPUS=none"
+)
+
+
 class CardsUnknown(AppError):
-    """The host has cards, and its driver does not say which."""
+    """The host has cards, but its driver does not say which."""
 
     code = "cards_unknown"
+
+
+@dataclass(frozen=True)
+class Host:
+    """The places where a host shows its cards, and the time limit for the answer."""
+
+    driver: Path = DRIVER
+    pci: Path = PCI
+    nvidia_smi_seconds: float = NVIDIA_SMI_SECONDS
+
+    def has_cards(self) -> bool:
+        """Say whether the kernel knows an NVIDIA card, with a driver or without."""
+        return bool(self.cards_of_the_driver()) or any(map(_is_card, _entries(self.pci)))
+
+    def cards_of_the_driver(self) -> list[str]:
+        return sorted(path.name for path in _entries(self.driver))
+
+    def unused(self, why: str) -> str:
+        return f"this host has an NVIDIA card, but {why}" if self.has_cards() else ""
+
+    def ask(self, program: str, *arguments: str) -> tuple[int, str]:
+        """Return nvidia-smi's exit status and its output."""
+        try:
+            answer = subprocess.run(
+                [program, *arguments],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=self.nvidia_smi_seconds,
+            )
+        except subprocess.TimeoutExpired:
+            raise CardsUnknown(
+                f"nvidia-smi did not answer within {self.nvidia_smi_seconds} s; {_REMEDY}"
+            ) from None
+        except OSError as error:
+            raise CardsUnknown(f"nvidia-smi cannot be run ({error.strerror}); {_REMEDY}") from None
+        return answer.returncode, answer.stdout
+
+
+THIS_HOST: Final = Host()
 
 
 @dataclass(frozen=True)
@@ -49,13 +96,13 @@ class Gpu:
 
     @property
     def pin(self) -> str:
-        """What CUDA_VISIBLE_DEVICES takes; numbers shift when a card before it is lost."""
+        """The value for CUDA_VISIBLE_DEVICES; numbers shift when a card before it is lost."""
         return self.uuid or self.index
 
 
 @dataclass(frozen=True)
 class LostGpu:
-    """A card that no longer answers; its number is "" where only its place on the bus is known."""
+    """A card that no longer answers; its number is "" if only its place on the bus is known."""
 
     index: str
     reason: str
@@ -69,64 +116,35 @@ class LostGpu:
 
 @dataclass(frozen=True)
 class Found:
-    """What a look at the host found; `warning` says why cards that may be there are not used."""
+    """The result of a search of the host; `warning` says why cards that may be there are not
+    used."""
 
     gpus: Sequence[Gpu] = ()
     lost: Sequence[LostGpu] = ()
     warning: str = ""
 
 
-def find_gpus() -> Found:
+def find_gpus(host: Host = THIS_HOST) -> Found:
     """Ask nvidia-smi for the cards.
 
     Raises:
-        CardsUnknown: it fails on a host that has cards, which must not pass for one without.
+        CardsUnknown: it fails on a host that has cards, which must not count as a host without
+            cards.
     """
     program = shutil.which("nvidia-smi")
     if program is None:
-        return Found(warning=_unused("nvidia-smi is not installed"))
-    status, said = _ask(program, *_QUERY)
+        return Found(warning=host.unused("nvidia-smi is not installed"))
+    status, said = host.ask(program, *_QUERY)
     found = _read(said)
     if found.lost:
-        found = _one_by_one(program, found)
+        found = _one_by_one(host, program, found)
     if found.gpus or found.lost:
-        return replace(found, gpus=_with_instances(program, found.gpus))
-    if status == 0 or (_NO_DEVICES.search(said) and not _cards_of_the_driver()):
-        return Found(warning=_unused("nvidia-smi shows no card"))
-    if _NO_DRIVER.search(said) and not has_cards():
-        return Found(warning="nvidia-smi is installed, and no driver of NVIDIA's is loaded")
+        return replace(found, gpus=_with_instances(host, program, found.gpus))
+    if status == 0 or (_NO_DEVICES.search(said) and not host.cards_of_the_driver()):
+        return Found(warning=host.unused("nvidia-smi shows no card"))
+    if _NO_DRIVER.search(said) and not host.has_cards():
+        return Found(warning="nvidia-smi is installed, but no NVIDIA driver is loaded")
     raise CardsUnknown(f"nvidia-smi failed with status {status}: {_last_line(said)}; {_REMEDY}")
-
-
-_REMEDY: Final = (
-    "mend the driver (often a restart of the host does), or render without cards:"
-    " STILLREEL_GPUS=none"
-)
-
-
-def has_cards() -> bool:
-    """Say whether the kernel knows a card of NVIDIA's, with a driver or without."""
-    return bool(_cards_of_the_driver()) or any(_is_card(device) for device in _entries(PCI))
-
-
-def _ask(program: str, *arguments: str) -> tuple[int, str]:
-    """Return its exit status and all that it said."""
-    try:
-        answer = subprocess.run(
-            [program, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=NVIDIA_SMI_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        raise CardsUnknown(
-            f"nvidia-smi did not answer within {NVIDIA_SMI_SECONDS} s; {_REMEDY}"
-        ) from None
-    except OSError as error:
-        raise CardsUnknown(f"nvidia-smi cannot be run ({error.strerror}); {_REMEDY}") from None
-    return answer.returncode, answer.stdout
 
 
 def _read(said: str) -> Found:
@@ -146,14 +164,14 @@ def _read(said: str) -> Found:
     return Found(gpus, lost)
 
 
-def _one_by_one(program: str, first: Found) -> Found:
-    """Ask for each card: a list of all may end at the one that is lost."""
-    names = _cards_of_the_driver() or [str(number) for number in range(MOST_CARDS)]
+def _one_by_one(host: Host, program: str, first: Found) -> Found:
+    """Ask for each card, because a list of all may end at the lost one."""
+    names = host.cards_of_the_driver() or [str(number) for number in range(MOST_CARDS)]
     gpus, lost = list(first.gpus), list(first.lost)
     ends_at = time.monotonic() + ALL_CARDS_SECONDS
     for name in names:
         try:
-            _, said = _ask(program, f"--id={name}", *_QUERY)
+            _, said = host.ask(program, f"--id={name}", *_QUERY)
         except CardsUnknown:
             lost.append(LostGpu("", "it does not answer", bus=name))
             continue
@@ -166,9 +184,9 @@ def _one_by_one(program: str, first: Found) -> Found:
     return Found(list({gpu.index: gpu for gpu in gpus}.values()), list(by_label.values()))
 
 
-def _with_instances(program: str, gpus: Sequence[Gpu]) -> list[Gpu]:
-    """Return the cards, those that are split replaced by their MIG instances."""
-    _, said = _ask(program, "-L")
+def _with_instances(host: Host, program: str, gpus: Sequence[Gpu]) -> list[Gpu]:
+    """Return the cards, with split cards replaced by their MIG instances."""
+    _, said = host.ask(program, "-L")
     instances = list(_instances(said, {gpu.index: gpu for gpu in gpus}))
     split = {instance.index.partition(".")[0] for instance in instances}
     whole = [gpu for gpu in gpus if gpu.index not in split]
@@ -189,14 +207,6 @@ def _instances(listed: str, cards: dict[str, Gpu]) -> Iterator[Gpu]:
 
 def _bytes(mebibytes: str) -> int:
     return int(mebibytes) * 1024 * 1024 if mebibytes.isdigit() else 0
-
-
-def _unused(why: str) -> str:
-    return f"this host has a card of NVIDIA's, and {why}" if has_cards() else ""
-
-
-def _cards_of_the_driver() -> list[str]:
-    return sorted(path.name for path in _entries(DRIVER))
 
 
 def _is_card(device: Path) -> bool:

@@ -1,4 +1,5 @@
-"""A few bytes shared by a worker's processes: drain, the last sign of progress, idle or not."""
+"""A few bytes shared by a worker's processes: the drain, the last sign of progress, idle or
+not."""
 
 import mmap
 import struct
@@ -6,9 +7,10 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-# Little-endian: drain deadline, last progress, stall limit (seconds), child's pid and
+# Little-endian: drain deadline, last progress, stall limit (seconds), the child's pid and
 # incarnation, whether it is idle, whether it has drained, and progress and limit of a load beside
-# the renders. 8-byte fields are written whole on every machine we run on, so no lock is needed.
+# the renders. 8-byte fields are written as a whole on every machine that we run on, so no lock is
+# needed.
 _LAYOUT: Final = {
     **{"drain_until": 0, "stamp": 8, "limit": 16},
     **{"pid": 24, "incarnation": 32, "idle": 40, "drained": 48},
@@ -18,7 +20,8 @@ _BYTES: Final = 72
 
 
 class HeartbeatFile:
-    """One GPU's place: the supervisor asks for a drain in it, the child leaves its stamp.
+    """The heartbeat file of one GPU: the supervisor requests a drain in it, and the child writes
+    its progress.
 
     Celery's main process takes a bell for the child only while the child says that it is idle.
 
@@ -35,16 +38,17 @@ class HeartbeatFile:
         return cls(path)
 
     def vacate(self) -> None:
-        """Forget all that was: a new worker starts here."""
+        """Forget all earlier values, because a new worker starts here."""
         self._map[:] = bytes(_BYTES)
 
     def ask_to_drain(self, within_seconds: float) -> None:
-        """Ask the child to end: finish what can be done in this time, hand back the rest."""
+        """Ask the child to end: finish what can be finished in this time, and hand back the
+        rest."""
         self._write("drain_until", time.monotonic() + within_seconds)
 
     @property
     def drain_seconds_left(self) -> float | None:
-        """What is left of a drain, or None where none was asked for."""
+        """The remaining time of a drain, or None if none was requested."""
         until = self._read("drain_until")
         return None if until == 0 else max(0.0, until - time.monotonic())
 
@@ -54,7 +58,7 @@ class HeartbeatFile:
 
     @property
     def is_drained(self) -> bool:
-        """Tell whether the child has finished or handed back all that it held."""
+        """Say whether the child has finished or handed back all its jobs."""
         return self._read("drained") != 0
 
     @is_drained.setter
@@ -63,7 +67,7 @@ class HeartbeatFile:
 
     @property
     def is_idle(self) -> bool:
-        """Tell whether the child waits for a bell: it has looked, and found no job."""
+        """Say whether the child waits for a bell: it has looked and found no job."""
         return self._read("idle") != 0
 
     @is_idle.setter
@@ -71,33 +75,33 @@ class HeartbeatFile:
         self._write("idle", float(is_so))
 
     def beat(self, limit_seconds: float) -> None:
-        """Say: there was progress now, and the next is due within the limit."""
+        """Note progress now; the next is due within the limit."""
         self._write("limit", limit_seconds)
         self._write("stamp", time.monotonic())
 
     def idle(self) -> None:
-        """Say: nothing is being rendered, so nothing can stall."""
+        """Note that nothing is being rendered, so nothing can stall."""
         self._write("stamp", 0.0)
 
     def beat_of_load(self, limit_seconds: float) -> None:
-        """Say the same of a model that is loaded beside the renders, which may hang alone."""
+        """Note the same for a model that is loaded beside the renders, which may hang alone."""
         self._write("load_limit", limit_seconds)
         self._write("load_stamp", time.monotonic())
 
     def end_load(self) -> None:
-        """Say: nothing is being loaded."""
+        """Note that no model is being loaded."""
         self._write("load_stamp", 0.0)
 
     @property
     def overdue_seconds(self) -> float:
-        """How long the promised progress has been missing; 0 while all is well."""
+        """How long the promised progress has been missing; 0 if it is not."""
         works = [(self._read("stamp"), self._read("limit"))]
         works.append((self._read("load_stamp"), self._read("load_limit")))
         now = time.monotonic()
         return max(0.0, *(now - stamp - limit for stamp, limit in works if stamp), 0.0)
 
     def register_child(self, pid: int, incarnation: int) -> None:
-        """Say who renders here now."""
+        """Note which child renders here now."""
         self.idle()
         self.end_load()
         self.is_idle = False
@@ -105,7 +109,7 @@ class HeartbeatFile:
         self._write("pid", float(pid))
 
     def clear_child(self) -> None:
-        """Say that nobody does: the child is dead."""
+        """Note that no child renders here, because it is dead."""
         self.idle()
         self.end_load()
         self.is_idle = False
@@ -113,7 +117,7 @@ class HeartbeatFile:
 
     @property
     def pid(self) -> int:
-        """The child that renders, 0 where none has come up yet."""
+        """The child that renders; 0 before one has started."""
         return int(self._read("pid"))
 
     @property

@@ -1,4 +1,4 @@
-"""Which workers this host gets: one for each card, or some for its processor."""
+"""The workers of this host: one for each card, or some for its CPU."""
 
 import re
 import socket
@@ -10,35 +10,38 @@ from shared.engines.entries import EngineEntry
 from shared.settings import Settings
 from worker.engines import check_hosted, chosen, find_own, is_remote
 from worker.supervisor.gpu_choice import asked_for, choose_gpus
-from worker.supervisor.gpus import Found, find_gpus
+from worker.supervisor.gpus import THIS_HOST, Found, Host, find_gpus
 from worker.supervisor.worker_config import WorkerConfig
 
 
 @dataclass(frozen=True)
 class Hall:
-    """The places of a host's workers, those whose cards are lost, and what has to be told."""
+    """The places of a host's workers, those whose cards are lost, and warnings for the log."""
 
     configs: list[WorkerConfig]
     lost: list[WorkerConfig]
     warning: str = ""
 
 
-def find_worker_configs(settings: Settings, folder: Path) -> list[WorkerConfig]:
-    """Return the places of `look_around` that can be worked at."""
-    return look_around(settings, folder).configs
+def find_worker_configs(
+    settings: Settings, folder: Path, host: Host = THIS_HOST
+) -> list[WorkerConfig]:
+    """Return the places of `look_around` that can be used."""
+    return look_around(settings, folder, host).configs
 
 
-def look_around(settings: Settings, folder: Path) -> Hall:
-    """Return a place for each chosen GPU, or CPU_WORKERS places where none is to be used.
+def look_around(settings: Settings, folder: Path, host: Host = THIS_HOST) -> Hall:
+    """Return a place for each chosen GPU, or CPU_WORKERS places if none is to be used.
 
     Raises:
-        InvalidRequest: GPUS or ENGINES names what is not there, or all its cards are lost.
-        CardsUnknown: the host has cards, and cannot say which.
+        InvalidRequest: GPUS or ENGINES names something that does not exist, or all its cards are
+            lost.
+        CardsUnknown: the host has cards, but cannot say which.
     """
-    found = find_gpus() if asked_for(settings.gpus)[1] else Found()
+    found = find_gpus(host) if asked_for(settings.gpus)[1] else Found()
     choice = choose_gpus(settings.gpus, found)
     named = chosen(settings.engines, has_gpu=bool(choice.gpus))
-    find_own(named.values())  # Celery would keep a child whose engines are not there, for ever.
+    find_own(named.values())  # Otherwise Celery would keep a child without its engines, for ever.
     check_hosted(named.values(), settings)
     identity = settings.worker_id or socket.gethostname()
     elsewhere = {name: entry for name, entry in named.items() if is_remote(entry)}
@@ -51,7 +54,7 @@ def look_around(settings: Settings, folder: Path) -> Hall:
         return WorkerConfig(
             worker=f"{identity}-gpu{index}",
             heartbeat_path=str(folder / f"gpu{index}"),
-            device="cuda:0",  # The child sees one card only, so it is always the first.
+            device="cuda:0",  # The child sees only one card, so it is always the first.
             cuda_visible_devices=pin,
             device_name=name,
             vram_bytes=vram_bytes,
@@ -94,7 +97,7 @@ def _on_processor(
 def _for_elsewhere(
     identity: str, folder: Path, settings: Settings, engines: Mapping[str, EngineEntry]
 ) -> WorkerConfig:
-    """Return the one place of a host for all that is rendered elsewhere."""
+    """Return the one place of a host for all remote renders."""
     return WorkerConfig(
         worker=f"{identity}-remote",
         heartbeat_path=str(folder / "remote"),

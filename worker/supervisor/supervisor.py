@@ -22,14 +22,14 @@ from worker.supervisor.worker_config import WorkerConfig
 FIRST_RESTART_SECONDS: Final = 0.5
 LONGEST_RESTART_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 60.0
-"""A worker that ran this long starts again without the backoff of earlier deaths."""
+"""A worker that ran this long restarts without the backoff of earlier deaths."""
 
 HUNG_MARGIN_SECONDS: Final = 10.0
 KILL_MARGIN_SECONDS: Final = 10.0
-"""How long after a drain's own time all is at an end."""
+"""How long after a drain's own time everything has ended."""
 
 STOP_SECONDS: Final = 5.0
-"""What is left to Celery for its end, of that time: nothing is rendered any more."""
+"""The part of that time for Celery's own end, when nothing is rendered any longer."""
 
 DRAIN_LOOK_SECONDS: Final = 0.05
 _PR_SET_PDEATHSIG: Final = 1
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class Worker:
-    """One slot's Celery worker: the place it fills, and how often it died lately."""
+    """One slot's Celery worker: its place, and how often it died recently."""
 
     config: WorkerConfig
     heartbeat_file: HeartbeatFile
@@ -62,13 +62,13 @@ class Supervisor:
         hand_back: Callable[[str], None],
         is_lost: Callable[[str], bool] = lambda worker: False,
     ) -> None:
-        """Take places.
+        """Prepare one worker for each place.
 
         Args:
-            give_up: takes back the jobs of a dead child, by the name on its claims, and charges
-                its death to them.
-            hand_back: does the same without a charge: we ended the child ourselves.
-            is_lost: says of a worker whether its card does not answer any more.
+            give_up: takes back the jobs of a dead child, by the name on its claims, and charges a
+                failure to them.
+            hand_back: does the same without a charge, because we ended the child ourselves.
+            is_lost: says whether a worker's card no longer answers.
         """
         self._settings = settings
         self._give_up = give_up
@@ -79,7 +79,7 @@ class Supervisor:
         ]
 
     def watch(self) -> None:
-        """Do one round: start what is due, note what died, kill what hangs."""
+        """Do one round: start workers that are due, note dead ones, kill those that hang."""
         for worker in self._workers:
             self._watch_process(worker)
             self._watch_child(worker)
@@ -87,8 +87,8 @@ class Supervisor:
     def drain(self) -> None:
         """Let every child finish or hand back its job, then end all; no failure is charged.
 
-        Celery is told to stop only when the child's render loop has ended: it takes a child for
-        idle that renders outside of a task.
+        Celery is told to stop only when the child's render loop has ended, because it believes
+        that a child is idle if it renders outside of a task.
         """
         within = self._settings.drain_seconds
         _log.info("draining", seconds=within)
@@ -109,7 +109,7 @@ class Supervisor:
         _log.info("drained")
 
     def _end(self, worker: Worker, stops_at: float) -> None:
-        """Wait for the end of a worker, or bring it about, and take back what it still held."""
+        """Wait for a worker's end, or cause it, and take back the jobs that it still held."""
         assert worker.process is not None
         try:
             worker.process.wait(timeout=max(0.0, stops_at - time.monotonic()))
@@ -146,7 +146,7 @@ class Supervisor:
         )
 
     def _leave_lost_card(self, worker: Worker) -> None:
-        """Have the child hand back its job, which cannot be finished there, and then end."""
+        """Make the child hand back its job, which cannot be finished there, and then end."""
         if not worker.heartbeat_file.is_draining:
             worker.heartbeat_file.ask_to_drain(0)
         elif not worker.is_ending and _has_drained(worker):
@@ -154,7 +154,7 @@ class Supervisor:
             _signal(worker, signal.SIGTERM)
 
     def _watch_child(self, worker: Worker) -> None:
-        """Free the jobs of a child that died, and kill one that shows no progress."""
+        """Free the jobs of a child that died, and kill a child that shows no progress."""
         if worker.process is None:
             return
         pid = worker.heartbeat_file.pid
@@ -164,11 +164,11 @@ class Supervisor:
             self._free_jobs_of_the_dead(worker)
         elif worker.heartbeat_file.overdue_seconds > HUNG_MARGIN_SECONDS:
             _log.error("child_hangs", worker=worker.config.worker, pid=pid)
-            with suppress(ProcessLookupError):  # It may have died since it was looked at.
+            with suppress(ProcessLookupError):  # It may have died since the check.
                 os.kill(pid, signal.SIGKILL)
 
     def _free_jobs_of_the_dead(self, worker: Worker) -> None:
-        """Give up what the last child held, at once; its successor would do the same later."""
+        """Take back at once the jobs of the last child; its successor would do the same later."""
         if worker.heartbeat_file.pid:
             name = worker.config.name(worker.heartbeat_file.incarnation)
             worker.heartbeat_file.clear_child()
@@ -177,7 +177,7 @@ class Supervisor:
 
 def _start(worker: Worker) -> subprocess.Popen[bytes]:
     command = [
-        # Its bells are JSON, which root may read; and its banner is no line of a log.
+        # Its messages are JSON, which root may read, and its banner is not a log line.
         *(sys.executable, "-W", "ignore:You're running the worker with superuser"),
         *("-m", "celery", "--quiet", "--app", "worker.celery_app", "worker"),
         *("--queues", QUEUE, "--hostname", f"{worker.config.worker}@%h"),
@@ -187,7 +187,7 @@ def _start(worker: Worker) -> subprocess.Popen[bytes]:
         **os.environ,
         **worker.config.to_environment(),
         "CUDA_VISIBLE_DEVICES": worker.config.cuda_visible_devices,
-        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # The order nvidia-smi counts in.
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # The same order in which nvidia-smi counts.
     }
     process = subprocess.Popen(
         command, env=environment, start_new_session=True, preexec_fn=_die_with_parent
@@ -202,13 +202,14 @@ def _start(worker: Worker) -> subprocess.Popen[bytes]:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end a worker whose supervisor was killed: two must not share a GPU."""
+    """Let the kernel end a worker whose supervisor was killed, because two must not share a
+    GPU."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _has_drained(worker: Worker) -> bool:
-    """Tell whether nothing is rendered in this place: finished, dead or not yet begun."""
+    """Say whether nothing is rendered in this place: finished, dead or not yet started."""
     assert worker.process is not None
     pid = worker.heartbeat_file.pid
     return worker.heartbeat_file.is_drained or not pid or not _is_child_of(pid, worker.process.pid)
@@ -221,7 +222,8 @@ def _signal(worker: Worker, number: signal.Signals) -> None:
 
 
 def _is_child_of(pid: int, parent: int) -> bool:
-    """Tell whether the process lives and is that parent's; elsewhere than Linux, lives."""
+    """Say whether the process is alive and a child of that parent; on other systems than Linux,
+    whether it is alive."""
     if sys.platform != "linux":
         try:
             os.kill(pid, 0)

@@ -1,4 +1,4 @@
-"""What a supervisor tells its child, through the environment."""
+"""What a supervisor tells its child, through environment variables."""
 
 import json
 import os
@@ -13,10 +13,10 @@ CONFIG_VARIABLE: Final = "STILLREEL_PLACE"
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerConfig:
-    """What a supervisor tells its child: which slot it fills, on which device.
+    """What a supervisor tells its child: its slot and its device.
 
-    `device` is "cpu" or "cuda:0": CUDA_VISIBLE_DEVICES shows the child one card only. `places` is
-    how many jobs it renders at once: several only of those that are rendered elsewhere.
+    `device` is "cpu" or "cuda:0", because CUDA_VISIBLE_DEVICES shows the child only one card.
+    `places` is how many jobs it renders at once: more than one only for remote renders.
     """
 
     worker: str
@@ -38,7 +38,8 @@ class WorkerConfig:
         return cls(engines=entries, **told)
 
     def name(self, incarnation: int) -> str:
-        """Return the name on a claim: one child's, so that a dead one can be told apart."""
+        """Return the name on a claim: each child has its own, so that a dead one can be
+        recognised."""
         return f"{self.worker}#{incarnation:08x}"
 
 

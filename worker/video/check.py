@@ -1,4 +1,4 @@
-"""What a finished MP4 really holds, found by decoding all of it."""
+"""The content of a finished MP4, found by decoding all of it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ from worker.ffmpeg import Ffmpeg
 from worker.video.writer import THREADS, coded_size
 
 ONE_COLOUR_LEVELS: Final = 8
-"""How far apart, of 255, the levels of one flat frame may lie: coding noise, not a picture."""
+"""How far apart, of 255, the levels of one flat frame may be: coding noise, not an image."""
 
 _FRAME_MARK: Final = b"FRAME\n"
 
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """A checked MP4. Its sides are the coded, even ones; `sha256` is in hex."""
+    """The facts about a checked MP4. Its sides are the coded, even ones; `sha256` is in hex."""
 
     width: int
     height: int
@@ -54,8 +54,8 @@ def check_video(
     """Decode the whole MP4 and return its facts.
 
     Args:
-        width: the frames' own; the file must have `coded_size` of them.
-        allow_one_colour: the picture itself is flat, so a flat clip is right.
+        width: the width of the frames; the file must have their `coded_size`.
+        allow_one_colour: the image itself is flat, so a flat clip is right.
 
     Raises:
         BadVideo: it does not decode, or has another size, rate or number of frames.
@@ -87,9 +87,9 @@ def check_video(
 
 
 def is_one_colour(frames: Frames) -> bool:
-    """Tell whether each frame is flat: no channel spans more than `ONE_COLOUR_LEVELS`.
+    """Say whether each frame is flat: no channel spans more than `ONE_COLOUR_LEVELS`.
 
-    Frames may differ from each other: a flicker of flat frames shows no picture either.
+    Frames may differ from each other: a flicker of flat frames shows no image either.
     """
     return all(_is_flat(frame[..., channel]) for frame in frames for channel in range(3))
 
@@ -97,7 +97,7 @@ def is_one_colour(frames: Frames) -> bool:
 def _decode(path: Path) -> _Decoded:
     with Ffmpeg(
         [
-            # Any damage ends the decoding; else ffmpeg would conceal it and go on.
+            # Any damage ends the decoding; otherwise ffmpeg would conceal it and continue.
             *("-xerror", "-err_detect", "explode", "-threads", str(THREADS)),
             *("-protocol_whitelist", "file", "-f", "mov", "-i", f"file:{path.name}"),
             # At a constant rate a frame out of step is doubled or dropped, and counted.
@@ -123,8 +123,8 @@ def _read_header(ffmpeg: Ffmpeg) -> tuple[int, int, Fraction]:
     while not line.endswith(b"\n"):
         letter = ffmpeg.read(1)
         if not letter:
-            ffmpeg.finish()  # It says why there is no picture.
-            raise BadVideo("the clip has no picture in it")
+            ffmpeg.finish()  # This line says why there is no video.
+            raise BadVideo("the clip has no video track")
         line += letter
     fields = {field[0]: field[1:] for field in reversed(line.decode().split())}
     if not fields["C"].startswith("420"):

@@ -11,10 +11,10 @@ _SPECIAL: Final = re.compile(r"[\\=;#\n\r]")
 
 @dataclass(frozen=True)
 class Tags:
-    """The words in an MP4.
+    """The texts in an MP4.
 
     `settings` becomes JSON in the `comment` tag, so that a clip can be made again from its file
-    alone; its values are what `json` takes. Whatever a client wrote comes back exactly.
+    alone; its values are types that `json` takes. A client's text comes back exactly.
     """
 
     settings: Mapping[str, object]
@@ -29,13 +29,14 @@ class Tags:
             "description": self.description,
             "encoding_tool": "Stillreel",  # Tools show it as `encoder`.
         }
-        # The NUL ends a value that ends in a backslash: ffmpeg's reader looks back one letter,
-        # and would take the newline after an escaped backslash for an escaped one.
+        # The NUL ends a value that ends in a backslash, because ffmpeg's reader looks back one
+        # letter, and would take the newline after an escaped backslash for an escaped one.
         lines = [f"{key}={_escape(value)}\0" for key, value in entries.items()]
-        # A lone surrogate has no UTF-8 and becomes a question mark.
+        # A lone surrogate cannot be written in UTF-8 and becomes a question mark.
         return "\n".join([";FFMETADATA1", *lines, ""]).encode(errors="replace")
 
 
 def _escape(value: str) -> str:
-    """Escape what would end the value; an unescaped carriage return starts a new key too."""
+    """Escape characters that would end the value; an unescaped carriage return starts a new key
+    too."""
     return _SPECIAL.sub(r"\\\g<0>", value.replace("\0", ""))

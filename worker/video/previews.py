@@ -1,4 +1,4 @@
-"""What stands in for a clip before it is played: poster, GIF and sprite sheet."""
+"""The files that represent a clip before it is played: poster, GIF and sprite sheet."""
 
 import io
 import math
@@ -49,7 +49,7 @@ def gif(path: Path, facts: VideoFacts) -> bytes:
     """
     width, height = _within(GIF_SIDE, facts)
     picture = f"fps={min(facts.fps, GIF_FPS)},scale={width}:{height}:{_RESIZE_FLAGS}"
-    # Of a photo: 34.2 dB; error diffusion gave 32.8 dB and a larger file.
+    # For a photo: 34.2 dB; error diffusion gave 32.8 dB and a larger file.
     palette = "palettegen[p];[b][p]paletteuse=dither=bayer:bayer_scale=4"
     graph = f"[0:v]{picture},split[a][b];[a]{palette}"
     return _render(path, [*("-lavfi", graph), *("-loop", "0", "-f", "gif")])

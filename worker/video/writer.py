@@ -15,17 +15,17 @@ from worker.video.metadata import Tags
 THREADS: Final = 2
 
 GOP: Final = 64
-"""Frames from one keyframe to the next: more than a clip has. A keyframe is drawn anew, which a
-still picture shows as a pulse (1.4 of 255 levels, where its other frames differ by 0.01), and to
-seek is to decode 31 frames at most."""
+"""Frames from one keyframe to the next: more than a clip has. A keyframe is coded again, which a
+still image shows as a pulse (1.4 of 255 levels, while its other frames differ by 0.01). So seeking
+decodes at most 31 frames."""
 
-# BT.709 and left-sited chroma are what a player assumes of H.264 without asking; ffmpeg's own
-# default centres the chroma, which costs a photo 1.5 dB. Without full_chroma_inp it takes the
-# colour of every second column only (0.5 dB), without accurate_rnd it darkens by 0.1 level.
+# Players assume BT.709 and left-sited chroma for H.264. ffmpeg's own default centres the chroma,
+# which costs a photo 1.5 dB. Without full_chroma_inp it uses the colour of only every second
+# column (0.5 dB), and without accurate_rnd it darkens by 0.1 level.
 _TO_YUV: Final = (
     "scale=in_range=full:out_range=limited:out_color_matrix=bt709:out_chroma_loc=left"
     ":flags=bicubic+accurate_rnd+full_chroma_inp,format=yuv420p"
-    # The encoder writes the frames' own tags; -color_primaries and its kin were ignored.
+    # The encoder writes the frames' own tags; -color_primaries and similar options were ignored.
     ",setparams=colorspace=bt709:color_primaries=bt709:color_trc=bt709:range=limited"
 )
 
@@ -35,16 +35,16 @@ _X264: Final = ("-c:v", "libx264", "-preset", "veryfast", "-crf", "17")
 
 
 def coded_size(width: int, height: int) -> tuple[int, int]:
-    """Return the size an MP4 of such frames has: 4:2:0 knows only even sides."""
+    """Return the size of an MP4 of such frames: 4:2:0 has only even sides."""
     return width + width % 2, height + height % 2
 
 
 class Mp4Writer:
     """Writes one MP4 that starts playing before it has fully arrived.
 
-    Frames go out as they come, so no clip is held in memory. An odd side gets its last row or
+    Frames are written as they come, so no clip is held in memory. An odd side gets its last row or
     column twice (see `coded_size`). As a context manager it closes on success and aborts on an
-    error. After `close` the file is the caller's; until then a failure removes it.
+    error. After `close` the file belongs to the caller; until then a failure removes it.
     """
 
     def __init__(
@@ -64,7 +64,8 @@ class Mp4Writer:
         self._is_closed = False
         coded_width, coded_height = coded_size(width, height)
         self._margin = ((0, coded_height - height), (0, coded_width - width), (0, 0))
-        with tempfile.TemporaryFile() as tag_file:  # Nameless: a prompt belongs in no argv.
+        # Without a name, because a prompt must not be in argv.
+        with tempfile.TemporaryFile() as tag_file:
             tag_file.write(tags.as_ffmetadata())
             tag_file.seek(0)
             self._ffmpeg = Ffmpeg(
@@ -135,7 +136,8 @@ class Mp4Writer:
         self._is_closed = True
 
     def abort(self) -> None:
-        """End ffmpeg and remove the unfinished file; idempotent, and nothing after `close`."""
+        """End ffmpeg and remove the unfinished file; it may be called again, and does nothing
+        after `close`."""
         if not self._is_closed:
             self._is_closed = True
             self._ffmpeg.kill()

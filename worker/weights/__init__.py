@@ -1,1 +1,2 @@
-"""The weights on this machine: which there are, getting them, and small ones to try with."""
+"""The weights on this machine: listing them, downloading them, and making small ones to try
+with."""

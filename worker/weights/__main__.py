@@ -1,4 +1,5 @@
-"""`python -m worker.weights`: get, list, check and remove weights, or make small ones to try."""
+"""`python -m worker.weights`: download, list, check and remove weights, or make small ones to
+try."""
 
 import argparse
 import os
@@ -9,35 +10,36 @@ from shared.errors import AppError
 from shared.proxies import sparing_own_servers
 from shared.settings import Settings, read_settings
 from worker.weights import commands
+from worker.weights.catalogue import LAYOUTS, Layouts
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Return 0, or 1 where something is missing, damaged or refused."""
+def main(arguments: Sequence[str] | None = None, known: Layouts = LAYOUTS) -> int:
+    """Return 0, or 1 if something is missing, damaged or refused."""
     asked = _parser().parse_args(arguments)
     settings = read_settings()
     os.environ.update(sparing_own_servers(os.environ, settings))
     try:
-        return _act(asked, settings)
+        return _act(asked, settings, known)
     except AppError as error:
         commands.say(f"stillreel: {error.message}")
         return 1
     except KeyboardInterrupt:
-        commands.say("stillreel: stopped; the same command goes on where this one was")
+        commands.say("stillreel: stopped; the same command continues from here")
         return 1
 
 
-def _act(asked: argparse.Namespace, settings: Settings) -> int:
+def _act(asked: argparse.Namespace, settings: Settings, known: Layouts) -> int:
     match asked.command:
         case "pull":
-            return commands.pull(asked.engines, settings)
+            return commands.pull(asked.engines, settings, known)
         case "verify":
-            return commands.verify(asked.engines, settings)
+            return commands.verify(asked.engines, settings, known)
         case "remove":
-            return commands.remove(asked.engine, settings)
+            return commands.remove(asked.engine, settings, known)
         case "tiny":
             return commands.tiny(asked.engine, asked.folder)
         case _:
-            return commands.list_all(settings)
+            return commands.list_all(settings, known)
 
 
 def _parser() -> argparse.ArgumentParser:

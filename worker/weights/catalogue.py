@@ -1,4 +1,4 @@
-"""The engines whose weights Stillreel knows where to get, and how to make small ones of."""
+"""The engines whose weights Stillreel can download, and those of which it can make small ones."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -11,7 +11,9 @@ from worker.engines.i2vgen.checkpoint import LAYOUT as I2VGEN_XL
 from worker.engines.svd.checkpoint import SVD, SVD_XT
 from worker.engines.wan.checkpoint import LAYOUT as WAN
 
-LAYOUTS: Final[Mapping[str, Layout]] = MappingProxyType(
+Layouts = Mapping[str, Layout]
+
+LAYOUTS: Final[Layouts] = MappingProxyType(
     {layout.name: layout for layout in (ANIMATEDIFF, I2VGEN_XL, SVD, SVD_XT, WAN)}
 )
 
@@ -24,18 +26,19 @@ TINY: Final[Mapping[str, str]] = MappingProxyType(
         WAN.name: "worker.engines.wan.tiny:tiny_wan",
     }
 )
-"""Where the builder of each engine's small random checkpoint is; importing one takes seconds."""
+"""The builder of each engine's small random checkpoint, by name, because importing one takes
+seconds."""
 
 
-def layout_of(engine: str) -> Layout:
-    """Return what is known of the engine's weights.
+def layout_of(engine: str, layouts: Layouts = LAYOUTS) -> Layout:
+    """Return the layout of the engine's weights.
 
     Raises:
-        InvalidRequest: nothing is.
+        InvalidRequest: it is not known.
     """
-    if engine in LAYOUTS:
-        return LAYOUTS[engine]
+    if engine in layouts:
+        return layouts[engine]
     raise InvalidRequest(
-        f"no weights of {engine} are known; there are those of {', '.join(LAYOUTS)}",
+        f"no weights of {engine} are known; there are those of {', '.join(layouts)}",
         param="engine",
     )

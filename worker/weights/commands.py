@@ -1,4 +1,4 @@
-"""What each command of `python -m worker.weights` does and says."""
+"""The commands of `python -m worker.weights`."""
 
 import shutil
 import sys
@@ -16,10 +16,10 @@ from worker.download.lock import is_locked
 from worker.download.manifest import is_foreign, read_manifest, write_manifest
 from worker.download.space import in_words
 from worker.engines import chosen
-from worker.engines.diffusion.checkpoint import pulled
+from worker.engines.diffusion.checkpoint import Layout, pulled
 from worker.engines.diffusion.pull import pull as pull_layout
-from worker.weights.catalogue import LAYOUTS, TINY, layout_of
-from worker.weights.shelf import look
+from worker.weights.catalogue import LAYOUTS, TINY, Layouts, layout_of
+from worker.weights.shelf import look_at
 
 STEP: Final = 0.05
 SECONDS_BETWEEN_LINES: Final = 30.0
@@ -31,7 +31,7 @@ def say(line: str) -> None:
 
 
 class Progress:
-    """Says every twentieth of a download, and that it still waits or works twice a minute."""
+    """Prints every twentieth of a download, and twice a minute that it still waits or works."""
 
     def __init__(self, engine: str) -> None:
         self._engine = engine
@@ -46,32 +46,32 @@ class Progress:
             say(f"{self._engine}: {what}, {100 * fraction:.0f} %")
 
 
-def pull(engines: Sequence[str], settings: Settings) -> int:
-    """Download what is missing of the named engines, else of those that the settings name."""
+def pull(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
+    """Download the missing files of the named engines, else of those that the settings name."""
     if engines:
-        layouts = [layout_of(name) for name in engines]
+        layouts = [layout_of(name, known) for name in engines]
     else:
         entries = chosen(settings.engines, has_gpu=True).values()
         names = {entry.name for entry in entries if entry.kind is EngineKind.BUILT_IN}
-        layouts = [layout for name, layout in LAYOUTS.items() if name in names]
+        layouts = [layout for name, layout in known.items() if name in names]
     if settings.model_dir is not None:
-        return _pull_nothing(settings.model_dir, [layout.name for layout in layouts], settings)
+        return _pull_nothing(settings.model_dir, layouts, settings)
     for layout in layouts:
         manifest = pulled(layout, settings)
         if manifest is None:
             manifest = pull_layout(layout, settings, Progress(layout.name))
         size = sum(kept.size for kept in manifest.files.values())
-        say(f"{layout.name}: whole, {in_words(size)} on the disk")
+        say(f"{layout.name}: complete, {in_words(size)} on the disk")
     say("weights_ready")
     return 0
 
 
-def _pull_nothing(model_dir: Path, engines: Sequence[str], settings: Settings) -> int:
-    """Say whether the operator's own folder has what would be pulled; it is never written into."""
+def _pull_nothing(model_dir: Path, layouts: Sequence[Layout], settings: Settings) -> int:
+    """Say whether the operator's own folder has the weights; nothing is ever written into it."""
     missing = [
-        name
-        for name in engines
-        if (view := look(name, settings)) is not None and view.state is not WeightsState.READY
+        layout.name
+        for layout in layouts
+        if look_at(layout, settings).state is not WeightsState.READY
     ]
     for name in missing:
         say(
@@ -83,12 +83,11 @@ def _pull_nothing(model_dir: Path, engines: Sequence[str], settings: Settings) -
     return 1 if missing else 0
 
 
-def list_all(settings: Settings) -> int:
+def list_all(settings: Settings, known: Layouts = LAYOUTS) -> int:
     where = settings.model_dir or settings.weights_folder
     say(f"weights in {where.absolute()}")
-    for name, layout in LAYOUTS.items():
-        view = look(name, settings)
-        assert view is not None
+    for name, layout in known.items():
+        view = look_at(layout, settings)
         size = in_words(view.bytes_total) if view.bytes_total else "size not known yet"
         share = f"{100 * view.fraction:.0f} % of " if view.state is not WeightsState.READY else ""
         state = f"{view.state}, {share}{size}" if settings.model_dir is None else str(view.state)
@@ -99,11 +98,11 @@ def list_all(settings: Settings) -> int:
     return 0
 
 
-def verify(engines: Sequence[str], settings: Settings) -> int:
-    """Read every byte of the named engines' weights, else of all that are here."""
-    folders = {name: settings.weights_folder / name for name in engines or LAYOUTS}
+def verify(engines: Sequence[str], settings: Settings, known: Layouts = LAYOUTS) -> int:
+    """Read every byte of the named engines' weights, else of all weights here."""
+    folders = {name: settings.weights_folder / name for name in engines or known}
     for name in engines:
-        layout_of(name)
+        layout_of(name, known)
     is_sound = True
     for name, folder in folders.items():
         manifest = read_manifest(folder)
@@ -118,15 +117,15 @@ def verify(engines: Sequence[str], settings: Settings) -> int:
         if faults:
             is_sound = False
             write_manifest(folder, manifest.without(faults))
-            say(f"{name}: python -m worker.weights pull {name} fetches what is damaged again")
+            say(f"{name}: python -m worker.weights pull {name} downloads the damaged files again")
         else:
-            say(f"{name}: {len(manifest.files)} files are as they were fetched")
+            say(f"{name}: {len(manifest.files)} files are as they were downloaded")
     return 0 if is_sound else 1
 
 
-def remove(engine: str, settings: Settings) -> int:
-    """Remove what was downloaded of an engine, and nothing that was not."""
-    layout_of(engine)
+def remove(engine: str, settings: Settings, known: Layouts = LAYOUTS) -> int:
+    """Remove the downloaded weights of an engine, and no other files."""
+    layout_of(engine, known)
     folder = settings.weights_folder / engine
     if not folder.is_dir():
         say(f"{engine}: nothing of it is in {settings.weights_folder}")
@@ -150,22 +149,22 @@ def _quiet() -> None:
 
 
 def tiny(engine: str, folder: str) -> int:
-    """Write a small random checkpoint of an engine into a folder that has none."""
+    """Write a small random checkpoint of an engine into an empty folder."""
     if engine not in TINY:
         raise InvalidRequest(
             f"there is no small checkpoint of {engine}; there are those of {', '.join(TINY)}"
         )
     place = Path(folder)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InvalidRequest("the folder for a small checkpoint has to be an empty or a new one")
+        raise InvalidRequest("the folder for a small checkpoint must be empty or new")
     _quiet()
     module, _, name = TINY[engine].partition(":")
     build: Callable[[Path], Any] = getattr(import_module(module), name)
     build(place)
     size = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
     say(
-        f"{engine}: a small random checkpoint, {in_words(size)}. It loads as the real one does,"
-        " and its clips are noise: it is for trying the whole way out, not for pictures.\n"
+        f"{engine}: a small random checkpoint, {in_words(size)}. It loads like the real one, but"
+        " its clips are noise: it is for trying the whole process, not for real clips.\n"
         f"  STILLREEL_ENGINES={engine},camera STILLREEL_MODEL_DIR={place.absolute()} make run"
     )
     return 0

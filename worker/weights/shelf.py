@@ -1,4 +1,5 @@
-"""What of each engine's weights lies on this machine; quick, and nothing is loaded or asked."""
+"""The state of each engine's weights on this machine; quick: it loads nothing and sends no
+request."""
 
 from shared.engines.weights import WeightsState, WeightsView
 from shared.settings import Settings
@@ -10,12 +11,15 @@ from worker.weights.catalogue import LAYOUTS
 
 
 def look(engine: str, settings: Settings) -> WeightsView | None:
-    """Return how an engine's weights stand; None where they are none of ours to say."""
+    """Return the state of an engine's weights; None if they are not ours to report."""
     layout = LAYOUTS.get(engine)
-    if layout is None:
-        return None
+    return None if layout is None else look_at(layout, settings)
+
+
+def look_at(layout: Layout, settings: Settings) -> WeightsView:
+    """Return the state of the weights of such a layout."""
     if settings.model_dir is not None:
-        is_there = local_folder(engine, settings.model_dir) is not None
+        is_there = local_folder(layout.name, settings.model_dir) is not None
         return WeightsView(
             state=WeightsState.READY if is_there else WeightsState.MISSING,
             message=None if is_there else "STILLREEL_MODEL_DIR holds no checkpoint of it",

@@ -1,1 +1,1 @@
-"""OpenAI Videos: `openai`, `litellm`, and whatever else speaks to `/v1/videos`."""
+"""OpenAI Videos: `openai`, `litellm`, and other clients that use `/v1/videos`."""

@@ -1,4 +1,4 @@
-"""The body of `POST /v1/videos`, as OpenAI's clients write it and vLLM-Omni's and SGLang's do."""
+"""The body of `POST /v1/videos`, in the forms of OpenAI's, vLLM-Omni's and SGLang's clients."""
 
 from dataclasses import replace
 from typing import Any, Final
@@ -13,7 +13,7 @@ NAMES: Final = Names(
 )
 
 PREVIEWS: Final = ("poster", "spritesheet")
-"""What `download_content` may be asked for beside the video."""
+"""The files that `download_content` may be asked for beside the video."""
 
 _TEXT: Final = {"type": "string", "maxLength": 2000}
 _REFERENCE: Final = {

@@ -37,7 +37,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Part(StrEnum):
-    """What OpenAI calls the files of a video."""
+    """OpenAI's names for the files of a video."""
 
     VIDEO = "video"
     THUMBNAIL = "thumbnail"
@@ -45,7 +45,7 @@ class Part(StrEnum):
 
 
 class Remix(BaseModel):
-    """Another sentence for the picture of an earlier video; other names mean nothing here."""
+    """Another prompt for the image of an earlier video; other names are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -64,7 +64,7 @@ VARIANTS: Final = {
 async def create_video(
     request: Request, ports: Given, caller: Authenticated, key: Idempotency
 ) -> Response:
-    """Queue a clip of the reference; fields that mean nothing here are named in `warnings`."""
+    """Queue a clip of the reference; `warnings` names unknown fields."""
     submitted = await submit_foreign(request, ports, caller, read_video, key=key, source=SOURCE)
     return await _submitted(ports, caller, submitted)
 
@@ -75,7 +75,7 @@ def list_videos(
     caller: Authenticated,
     paging: Paged,
 ) -> VideoList:
-    """List jobs as videos, the newest first, also those that came in by another way."""
+    """List jobs as videos, the newest first, also jobs of other protocols."""
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
@@ -86,13 +86,13 @@ def list_videos(
 
 @router.get("/{video_id}", response_model=Video)
 def get_video(video_id: str, ports: Given, caller: Authenticated) -> Response:
-    """Show a job as a video; one that failed is a 200 with its error."""
+    """Show a job as a video; a failed job is a 200 with its error."""
     return _answer(ports, ports.queries.get(parse_id(video_id), owner_id=caller.owner_id))
 
 
 @router.post("/{video_id}/cancel", response_model=Video)
 def cancel_video(video_id: str, ports: Given, caller: Authenticated) -> Response:
-    """End a live job for good; it is a failed video then, whose error is `canceled`."""
+    """End a live job for good; it is then a failed video, whose error is `canceled`."""
     job = ports.jobs.cancel(parse_id(video_id), owner_id=caller.owner_id)
     _log.info("job_canceled", job=job.public_id, attempt=job.attempt)
     return _answer(ports, job)
@@ -107,9 +107,9 @@ async def remix_video(
     caller: Authenticated,
     key: Idempotency,
 ) -> Response:
-    """Queue another clip of the same picture, by another sentence and with a new seed."""
+    """Queue another clip of the same image, with another prompt and a new seed."""
     refuse_nul(change.prompt, "prompt")
-    changes = RetryJob(prompt=change.prompt, seed=None)  # Told so, a new one is drawn.
+    changes = RetryJob(prompt=change.prompt, seed=None)  # With this value a new seed is drawn.
     submitted = await retry(
         ports, caller, parse_id(video_id), changes, key=key, request_id=request_id(request.scope)
     )
@@ -118,7 +118,7 @@ async def remix_video(
 
 @router.delete("/{video_id}")
 async def delete_video(video_id: str, ports: Given, caller: Authenticated) -> DeletedVideo:
-    """Cancel the job if it lives, and remove it and its files."""
+    """Cancel the job if it has not ended, and remove it and its files."""
     await delete_job(video_id, ports, caller)
     return DeletedVideo(id=video_id)
 
@@ -132,7 +132,7 @@ async def download_content(
     caller: Authenticated,
     variant: Part = Part.VIDEO,
 ) -> Response:
-    """Fetch the clip, a picture of it, or its sheet of small ones."""
+    """Fetch the clip, its thumbnail, or its sprite sheet."""
     return await serve(request, ports, caller, video_id, VARIANTS[variant])
 
 

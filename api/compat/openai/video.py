@@ -15,7 +15,7 @@ STATUSES: Final = {
     Status.RUNNING: "in_progress",
     Status.SUCCEEDED: "completed",
     Status.FAILED: "failed",
-    Status.CANCELED: "failed",  # OpenAI's videos know no cancel.
+    Status.CANCELED: "failed",  # OpenAI's videos have no status for canceled.
 }
 
 
@@ -25,9 +25,9 @@ class VideoError(BaseModel):
 
 
 class Video(BaseModel):
-    """A job in OpenAI's shape; times are Unix seconds. What follows `error` OpenAI's have not.
+    """A job in OpenAI's shape; times are Unix seconds. The fields after `error` are ours.
 
-    `size` and `seconds` are the clip's own, whatever was asked for.
+    `size` and `seconds` are the clip's own, not those that were asked for.
     """
 
     id: str

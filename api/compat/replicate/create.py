@@ -35,7 +35,7 @@ _FILE: Final = re.compile(r"(upload_[0-9a-f]{32})")
 
 @dataclass(frozen=True)
 class PredictionRequest(ForeignRequest):
-    """A prediction to make; `revision` is the one of its engine that the client counts on."""
+    """A prediction to make; `revision` is the engine's revision that the client expects."""
 
     revision: str | None = None
 
@@ -55,8 +55,8 @@ def read_prediction(
     """Check a body field by field.
 
     Args:
-        base_url: where this gateway's own links begin: a file of ours is not fetched from there.
-        model: the engine, where the path names it.
+        base_url: the beginning of this gateway's own links; our own files are not fetched by URL.
+        model: the engine, if the path names it.
     """
     if received.json is None:
         raise InvalidRequest("send the prediction as application/json", param="Content-Type")
@@ -78,10 +78,10 @@ def read_prediction(
 
 
 def engine_of(owner: str, name: str) -> str:
-    """Return the engine that a model is.
+    """Return the engine of a model name.
 
     Raises:
-        UnknownModel: it is somebody else's.
+        UnknownModel: the model belongs to another owner.
     """
     if owner != OWNER:
         raise UnknownModel(
@@ -104,7 +104,7 @@ def _named(version: object) -> tuple[str, str | None]:
 
 
 def _webhook(outer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return where the job's events go, and which of ours those of Replicate's names are."""
+    """Return the receiver of the job's events, and our events for those of Replicate."""
     url = outer.get("webhook")
     wanted = outer.get("webhook_events_filter")
     if url is None:
@@ -122,7 +122,7 @@ def _webhook(outer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _own_file(value: Any, base_url: str) -> Any:
-    """Return a file that lies here as the upload it is."""
+    """Return a file that is stored here as the upload that it is."""
     start = f"{base_url}{PREFIX}/files/"
     if isinstance(value, str) and value.startswith(start):
         match = _FILE.fullmatch(value[len(start) :])

@@ -1,8 +1,8 @@
-"""Uploads as Replicate's clients see files: they bring a picture before the prediction."""
+"""Uploads as Replicate's clients see files: they bring an image before the prediction."""
 
 import hashlib
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from api.auth.caller import Authenticated
 from api.body_limit import takes_picture
 from api.dependencies import BaseUrl, Given
-from api.openapi import PROBLEMS
+from api.openapi import PROBLEMS, file_form
 from api.route import Route
 from api.routes.uploads import (
     UploadView,
@@ -29,24 +29,9 @@ router = APIRouter(
 
 PART: Final = "content"
 
-_FORM: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [PART],
-                    "properties": {PART: {"type": "string", "contentMediaType": "image/*"}},
-                }
-            }
-        },
-    }
-}
-
 
 class FileView(BaseModel):
-    """A file; its name and type are not kept, and `checksums` are told when it is made."""
+    """A file; its name and type are not kept, and `checksums` are sent only when it is made."""
 
     id: str
     name: str
@@ -60,12 +45,13 @@ class FileView(BaseModel):
     urls: dict[str, str]
 
 
-@router.post("", status_code=201, openapi_extra=_FORM)
+@router.post("", status_code=201, openapi_extra=file_form(PART))
 @takes_picture
 async def create_file(
     request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:
-    """Keep a picture for a prediction; the part is named `content`, others are not looked at."""
+    """Store an image for a prediction; the part is named `content`, and other parts are
+    ignored."""
     made = await create_upload(ports, caller, base_url)
     upload = await find_upload(ports, caller.owner_id, made.id)
     try:
@@ -80,7 +66,7 @@ async def create_file(
 async def get_file(
     file_id: str, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:
-    """Show a file, which is here for a day at most."""
+    """Show a file; it is kept for at most a day."""
     upload = await get_upload(file_id, ports, caller, base_url)
     return _view(upload, base_url, size=upload.bytes or 0)
 

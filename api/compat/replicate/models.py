@@ -18,7 +18,7 @@ class VersionView(BaseModel):
 
 
 class ModelView(BaseModel):
-    """A model; what a page of Replicate's would show and we have not is null."""
+    """A model; fields of Replicate that we do not have are null."""
 
     url: str
     owner: str

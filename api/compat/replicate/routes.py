@@ -41,7 +41,8 @@ router = APIRouter(route_class=Route, prefix=PREFIX, tags=["replicate"], respons
 PAGE: Final = 100
 
 SHARE: Final = 0.95
-"""Of what a client waits: it gives up half a second behind its own word, submit included."""
+"""The part of a client's wait that is used: the client gives up half a second after its own limit,
+which includes the submit."""
 
 _WAIT: Final = re.compile(r"wait(?:=\"?(\d{1,9})\"?)?", re.IGNORECASE)
 
@@ -49,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class PredictionPage(BaseModel):
-    """One page of a listing; `next` is the address of the one behind it."""
+    """One page of a listing; `next` is the address of the next page."""
 
     previous: None = None
     next: str | None
@@ -144,7 +145,7 @@ def list_predictions(
     base_url: BaseUrl,
     after: Annotated[str | None, Query(alias="cursor", max_length=100)] = None,
 ) -> PredictionPage:
-    """List jobs as predictions, the newest first, also those that came in by another way."""
+    """List jobs as predictions, the newest first, also jobs of other protocols."""
     page = ports.queries.page(
         owner_id=caller.owner_id,
         narrow=Filter(),
@@ -196,7 +197,7 @@ def get_model(owner: str, model: str, ports: Given, base_url: BaseUrl) -> ModelV
 
 @router.get("/models/{owner}/{model}/versions")
 def list_versions(owner: str, model: str, ports: Given) -> VersionPage:
-    """List the versions of a model: the one that is here."""
+    """List the versions of a model: there is one."""
     return VersionPage(results=[version_view(ports.registry.choose(engine_of(owner, model)))])
 
 
@@ -225,19 +226,19 @@ class _Wait:
 
     @classmethod
     def begin(cls, prefer: str | None) -> Self:
-        """Read `Prefer`: `wait` alone is the longest, and none is none at all."""
+        """Read `Prefer`: `wait` alone means the longest wait, and no header means no wait."""
         waits = [_WAIT.fullmatch(part.strip()) for part in (prefer or "").split(",")]
         asked = next((match[1] or MAX_WAIT_SECONDS for match in waits if match), 0)
         return cls(SHARE * min(int(asked), MAX_WAIT_SECONDS), time.monotonic())
 
     async def answer(self, ports: Ports, job: Job, base_url: str) -> Response:
-        """Answer with a new prediction, or with its end where that comes in time."""
+        """Answer with a new prediction, or with the ended one if the end comes in time."""
         left = timedelta(seconds=self.began_at + self.seconds - time.monotonic())
         if left > timedelta(0):
             job = await ports.job_watcher.until(job, has_ended, within=left)
         shown = _shown(ports, job, base_url)
         if not job.is_terminal:
-            # The clients take every other word for the end of what they waited for.
+            # The clients take every other word for the end of the prediction.
             shown = shown.model_copy(update={"status": STATUSES[Status.QUEUED]})
         return Response(shown.model_dump_json(), 201, media_type="application/json")
 

@@ -1,1 +1,1 @@
-"""Which colours a picture means, and the same in sRGB."""
+"""The colours of an image by its file, and the same in sRGB."""

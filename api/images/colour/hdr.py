@@ -1,4 +1,4 @@
-"""HDR pictures (PQ and HLG) as SDR: what has 203 nits is white, and what is brighter rolls off."""
+"""HDR images (PQ and HLG) as SDR: 203 nits are white, and brighter light rolls off."""
 
 from collections.abc import Callable
 from typing import Final
@@ -17,21 +17,21 @@ from api.images.colour.space import (
 )
 
 WHITE_NITS: Final = 203.0
-"""What a white page has in an HDR picture (ITU-R BT.2408)."""
+"""The luminance of white paper in an HDR image (ITU-R BT.2408)."""
 
 HLG_PEAK_NITS: Final = 1000.0
 HLG_GAMMA: Final = 1.2
 KNEE: Final = 0.8
-"""Of white: darker light stays as it is."""
+"""A share of white: darker light is unchanged."""
 
 BRIGHT_SHARE: Final = 0.999
-"""The brightest thousandth of a picture does not decide how far the rest is dimmed."""
+"""The brightest thousandth of an image does not decide how far the rest is dimmed."""
 
 HARDLY_BRIGHTER: Final = 1.25
-"""A compressed picture's edges overshoot: up to here nothing is dimmed for them."""
+"""The edges of a compressed image overshoot: up to here nothing is dimmed because of them."""
 
 SIDE: Final = 33
-"""Nodes on a side of the table of colours: an error of less than a level, and 0.2 s to make."""
+"""Nodes on each side of the colour table: an error of less than one level, and 0.2 s to make."""
 
 
 def is_hdr(colour: Cicp) -> bool:
@@ -39,13 +39,13 @@ def is_hdr(colour: Cicp) -> bool:
 
 
 def to_sdr(image: Image.Image, colour: Cicp) -> Image.Image:
-    """Return an RGB picture of PQ or HLG codes as sRGB."""
+    """Return an RGB image of PQ or HLG codes as sRGB."""
     light = pq_to_light if colour.transfer == PQ else hlg_to_light
     return image.filter(_table(colour, light, peak=_peak(image, colour, light)))
 
 
 def pq_to_light(code: float) -> float:
-    """Return light, 1 being white, of a code of SMPTE ST 2084."""
+    """Return the light, where 1 is white, of a code of SMPTE ST 2084."""
     root = code ** (1 / 78.84375)
     ratio = max(root - 0.8359375, 0.0) / (18.8515625 - 18.6875 * root)
     return float(10_000 * ratio ** (1 / 0.1593017578125) / WHITE_NITS)
@@ -59,7 +59,7 @@ def hlg_to_light(code: float) -> float:
 
 
 def _peak(image: Image.Image, colour: Cicp, light: Callable[[float], float]) -> float:
-    """Return the brightest light that counts in a picture."""
+    """Return the brightest light of an image that counts."""
     codes = [_percentile(channel.histogram()) for channel in image.split()]
     brightest = light(max(codes) / 255)
     return _shown(brightest, brightest) if colour.transfer == HLG else brightest
@@ -75,7 +75,7 @@ def _percentile(histogram: list[int]) -> int:
 
 
 def _shown(light: float, luminance: float) -> float:
-    """Return what a screen of 1000 nits makes of HLG's light, 1 being white."""
+    """Return the light that a screen of 1000 nits makes of HLG's light, where 1 is white."""
     return float(luminance ** (HLG_GAMMA - 1)) * light * HLG_PEAK_NITS / WHITE_NITS
 
 
@@ -107,7 +107,7 @@ def _table(
 
 
 def _dimmed(brightest: float, peak: float) -> float:
-    """Return what a colour is multiplied by: all of it below the knee, less and less above."""
+    """Return the factor for a colour: 1 below the knee, and smaller and smaller above it."""
     if peak <= HARDLY_BRIGHTER or brightest <= KNEE:
         return 1.0
     over, most = ((value - KNEE) / (1 - KNEE) for value in (brightest, peak))
@@ -116,7 +116,7 @@ def _dimmed(brightest: float, peak: float) -> float:
 
 
 def _srgb(light: float) -> float:
-    """Return the code of sRGB from 0 to 1; a little beyond, so that the table can slope there."""
+    """Return the sRGB code from 0 to 1; a little beyond 1, so that the table can slope there."""
     if light <= 0.0031308:
         return max(-1.0, light * 12.92)
     return min(2.0, float(1.055 * light ** (1 / 2.4) - 0.055))

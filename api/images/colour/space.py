@@ -1,6 +1,6 @@
-"""Spaces of colour told by numbers (ITU-T H.273) instead of a profile, and profiles made of them.
+"""Colour spaces given by numbers (ITU-T H.273) instead of a profile, and profiles made of them.
 
-A space is three primaries, a white and a curve. An ICC profile made here holds no more than that.
+A space is three primaries, a white and a curve. An ICC profile made here holds only these.
 """
 
 import struct
@@ -18,7 +18,7 @@ D65: Final[Point] = (0.3127, 0.3290)
 DCI_WHITE: Final[Point] = (0.314, 0.351)
 C_WHITE: Final[Point] = (0.310, 0.316)
 D50_XYZ: Final = (0.9642, 1.0, 0.8249)
-"""The white that ICC profiles are written for."""
+"""The white point of ICC profiles."""
 
 PQ: Final = 16
 HLG: Final = 18
@@ -26,7 +26,7 @@ HLG: Final = 18
 
 @dataclass(frozen=True)
 class Primaries:
-    """Where red, green, blue and white lie (CIE 1931 x, y)."""
+    """The chromaticities of red, green, blue and white (CIE 1931 x, y)."""
 
     red: Point
     green: Point
@@ -36,7 +36,7 @@ class Primaries:
 
 @dataclass(frozen=True)
 class Cicp:
-    """Colours as AVIF, HEIC and PNG tell them: two code points of H.273."""
+    """Colours as AVIF, HEIC and PNG give them: two code points of H.273."""
 
     primaries: int
     transfer: int
@@ -81,8 +81,8 @@ CURVES: Final[dict[int, Curve]] = {
     8: power(1.0),
     17: lambda value: min(1.0, float(value**2.6) * 52.37 / 48),
 }
-"""Other codes than these, PQ and HLG are read as sRGB: cameras' curves (1, 6, 14, 15) too, since
-what carries those codes was looked at on screens that know no difference."""
+"""Codes other than these, PQ and HLG are read as sRGB. This includes cameras' curves (1, 6, 14,
+15), because images with those codes were viewed on screens that ignore the difference."""
 
 
 def curve_of(transfer: int) -> Curve:
@@ -100,7 +100,7 @@ def inverse(m: Matrix) -> Matrix:
     """Return the inverse of a matrix.
 
     Raises:
-        ValueError: it has none, as of primaries on one line.
+        ValueError: it has none, for example with primaries on one line.
     """
     (a, b, c), (d, e, f), (g, h, i) = m
     cofactors = (
@@ -118,7 +118,7 @@ def to_xyz(primaries: Primaries) -> Matrix:
     """Return the matrix from light of these primaries to XYZ with the white of ICC profiles.
 
     Raises:
-        ValueError: they are no primaries.
+        ValueError: these are not primaries.
     """
     points = (primaries.red, primaries.green, primaries.blue)
     columns = tuple(zip(*(_xyz(point) for point in points), strict=True))
@@ -132,7 +132,7 @@ def profile(primaries: Primaries, curve: Curve) -> bytes:
     """Return an ICC profile (version 2, a matrix and a curve) of a space.
 
     Raises:
-        ValueError: these are no primaries.
+        ValueError: these are not primaries.
     """
     red, green, blue = zip(*to_xyz(primaries), strict=True)
     points = [min(65535, max(0, round(curve(n / (_TABLE - 1)) * 65535))) for n in range(_TABLE)]

@@ -1,4 +1,4 @@
-"""A picture in sRGB, by what its file says: a profile, code points, a gamma, or EXIF."""
+"""An image in sRGB, by what its file says: a profile, code points, a gamma, or EXIF."""
 
 import io
 from dataclasses import dataclass
@@ -31,12 +31,12 @@ _UNREADABLE: Final = (ImageCms.PyCMSError, OSError, ValueError, TypeError, Overf
 
 @dataclass(frozen=True)
 class Told:
-    """What a file says of its colours, as far as it does."""
+    """What a file says about its colours."""
 
     icc: bytes | None = None
     cicp: Cicp | None = None
     is_cicp_first: bool = False
-    """In a PNG the code points win over the profile, in AVIF and HEIC the profile does."""
+    """In a PNG the code points win over the profile; in AVIF and HEIC the profile wins."""
 
     is_narrow: bool = False
     """In a PNG: codes go from 16 to 235, as in a film."""
@@ -48,24 +48,24 @@ class Told:
 
 
 def says_adobe_rgb(image: Image.Image) -> bool:
-    """Say whether a camera's tags mean Adobe RGB: it writes no profile."""
+    """Say whether a camera's tags mean Adobe RGB; cameras write no profile for it."""
     try:
         exif = image.getexif()
         if exif.get_ifd(EXIF_BLOCK).get(COLOUR_SPACE) == EXIF_ADOBE_RGB:
             return True
         index = exif.get_ifd(INTEROPERABILITY_BLOCK).get(INTEROPERABILITY_INDEX)
-    except Exception:  # The block is the client's bytes: its parser raises anything.
+    except Exception:  # The block has a client's bytes, so its parser may raise any exception.
         return False
     return (index.encode() if isinstance(index, str) else index) in {b"R03", b"R03\0"}
 
 
 def to_srgb(image: Image.Image, told: Told) -> tuple[Image.Image, tuple[str, ...]]:
-    """Return a picture of mode L, RGB or CMYK as RGB in sRGB, and what is to be said of it."""
+    """Return an image of mode L, RGB or CMYK as RGB in sRGB, and a warning if there is one."""
     if told.icc is not None and not (told.cicp is not None and told.is_cicp_first):
         try:
             return _by_profile(image, told.icc), ()
         except _UNREADABLE:
-            pass  # A broken profile is no reason to refuse the picture.
+            pass  # A broken profile is no reason to refuse the image.
     if image.mode != "RGB":
         image = image.convert("RGB")
     if told.is_narrow:
@@ -80,7 +80,7 @@ def to_srgb(image: Image.Image, told: Told) -> tuple[Image.Image, tuple[str, ...
 
 
 def _made_profile(told: Told) -> bytes | None:
-    """Return a profile of colours that are told without one; None for sRGB's."""
+    """Return a profile for colours that are given without one; None for those of sRGB."""
     try:
         if told.cicp is not None:
             primaries = PRIMARIES.get(told.cicp.primaries, BT709)
@@ -94,7 +94,7 @@ def _made_profile(told: Told) -> bytes | None:
             return profile(told.primaries or BT709, curve)
         return profile(ADOBE_RGB, power(ADOBE_GAMMA)) if told.is_adobe_rgb else None
     except (ValueError, OverflowError, ZeroDivisionError):
-        return None  # What no screen could show is no reason to refuse the picture.
+        return None  # Colours that no screen could show are no reason to refuse the image.
 
 
 def _from_narrow(code: int) -> int:
@@ -102,7 +102,7 @@ def _from_narrow(code: int) -> int:
 
 
 def _is_srgb_gamma(gamma: float) -> bool:
-    """Programs write 1/2.2 for sRGB, whose curve it nearly is."""
+    """Programs write 1/2.2 for sRGB, because its curve is nearly that."""
     return abs(gamma - SRGB_GAMMA) < 0.005
 
 
@@ -122,10 +122,10 @@ def _by_profile(image: Image.Image, icc: bytes) -> Image.Image:
 
 
 def _grey(image: Image.Image) -> Image.Image:
-    """Return the one channel of a grey picture that its format keeps as three.
+    """Return the one channel of a grey image that its format stores as three.
 
     Raises:
-        ValueError: it is not grey.
+        ValueError: the image is not grey.
     """
     red, green, blue = image.split()
     if not red.tobytes() == green.tobytes() == blue.tobytes():

@@ -1,1 +1,1 @@
-"""What the files of pictures say outside of their pixels, read in Python within bounds."""
+"""What image files say outside of their pixels, read in Python within bounds."""

@@ -6,17 +6,17 @@ from typing import Final
 from api.images.colour.space import Cicp
 
 MAX_BOXES: Final = 4096
-"""In one box; a picture of tiles has two thousand properties at most."""
+"""In one box; an image of tiles has at most two thousand properties."""
 
 MAX_ASSOCIATIONS: Final = 65_536
 
 
 def cicp_of(body: bytes) -> Cicp | None:
-    """Return the code points of the picture that a file shows first, if it has them."""
+    """Return the code points of the image that a file shows first, if it has them."""
     try:
         return _cicp(memoryview(body))
     except (IndexError, ValueError):
-        return None  # Cut or crooked: the decoder judges the file.
+        return None  # The file is cut or malformed; the decoder judges it.
 
 
 def _cicp(body: memoryview) -> Cicp | None:
@@ -41,7 +41,7 @@ def _cicp(body: memoryview) -> Cicp | None:
             for item, number in _associations(content):
                 if item == primary and number in told:
                     return told[number]
-    # A picture of tiles may have its colours with the tiles.
+    # In an image of tiles the colours may be with the tiles.
     return next(iter(told.values())) if len(set(told.values())) == 1 else None
 
 

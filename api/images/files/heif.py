@@ -1,4 +1,4 @@
-"""HEIC, by libheif and libde265, which had faults that ran a picture's code: only where confined.
+"""HEIC, by libheif and libde265, which had faults that ran code of an image: only where confined.
 
 docs/decisions/0010-heic-by-pillow-heif.md says which library and why.
 """
@@ -15,25 +15,26 @@ try:
     from pillow_heif import HeifImageFile, libheif_info, options
 
     IS_INSTALLED = True
-except ImportError:  # An installation may leave it out: it carries an encoder under the GPL.
+# An installation may leave it out, because it contains an encoder under the GPL.
+except ImportError:
     IS_INSTALLED = False
 
 FLOORS: Final = {"libheif": (1, 23, 4), "libde265": (1, 1, 3)}
-"""Versions that have the mends of autumn 2026."""
+"""The first versions with the fixes of autumn 2026."""
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 
 
 @cache
 def missing() -> str | None:
-    """Return why this process cannot read HEIC, whatever confines it; None where it can."""
+    """Return why this process cannot read HEIC, apart from confinement; None if it can."""
     if not IS_INSTALLED:
         return "pillow-heif is not installed here"
     return below_floor(libheif_info())
 
 
 def below_floor(info: Mapping[str, object]) -> str | None:
-    """Return which library is older than its floor, by what `libheif_info` says."""
+    """Return the library that is older than its floor, by what `libheif_info` says."""
     decoders = info.get("decoders")
     said = {
         "libheif": str(info.get("libheif", "")),
@@ -49,11 +50,11 @@ def below_floor(info: Mapping[str, object]) -> str | None:
 
 
 def open_heif(body: bytes) -> Image.Image:
-    """Return the picture that a file shows first, upright, not decoded yet.
+    """Return the image that a file shows first, upright, not decoded yet.
 
     Raises:
-        ValueError: and others, as decoders do.
+        ValueError: and other exceptions, as decoders raise.
     """
-    options.DECODE_THREADS = 1  # libde265 starts one besides, and needs it.
+    options.DECODE_THREADS = 1  # libde265 starts one more thread, and needs it.
     opened: Image.Image = HeifImageFile(io.BytesIO(body))  # type: ignore[no-untyped-call]
     return opened

@@ -1,7 +1,8 @@
-"""JPEG files whose last marker is missing, or hidden by what a phone wrote behind the picture.
+"""JPEG files without their last marker, or with a phone's data after the image that hides it.
 
-Optimisers leave it out, and some cameras. Whether all pixels are there is not said by the file: it
-is tried out. A decoder that has them all does not care what follows; one that has not, shows it.
+Optimisers and some cameras leave the marker out. The file does not say whether all pixels are
+there, so this module tests it: a decoder that has all pixels gives the same result whatever
+follows; one that lacks some does not.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ _MARKER: Final = re.compile(rb"\xff+[^\x00\xff]")
 _RESTARTS: Final = frozenset(range(0xD0, 0xD8))
 _START_OF_SCAN, _DNL = 0xDA, 0xDC
 _KNOWN: Final = frozenset({0xC4, 0xCC, 0xDA, 0xDB, _DNL, 0xDD, 0xFE, *range(0xE0, 0xF0)})
-"""What may stand between scans: tables, comments, segments of programs."""
+"""What may come between scans: tables, comments, segments of programs."""
 
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _ALL_BITS: Final = (1 << 64) - 1
@@ -27,14 +28,14 @@ _PROBES: Final = (
     END,
     b"".join(b"\x35\xac\x96" * 40 + bytes([0xFF, 0xD0 + n % 8]) for n in range(64)) + END,
 )
-"""Two ways to go on: nothing, and noise with restarts in it."""
+"""Two ways to continue the file: with nothing, and with noise that has restarts in it."""
 
 
 def with_end(body: bytes, size: tuple[int, int]) -> bytes:
-    """Return a JPEG with its end marker, where all of its pixels are there; else as it was.
+    """Return a JPEG with its end marker if all of its pixels are there, else unchanged.
 
     Args:
-        size: what it may be halved to while it is decoded.
+        size: the size that it may be halved to while it is decoded.
     """
     end, is_covered = _end_of_scans(body)
     if end is None or not is_covered:
@@ -45,7 +46,7 @@ def with_end(body: bytes, size: tuple[int, int]) -> bytes:
 
 
 def _look(body: bytes, size: tuple[int, int]) -> bytes | None:
-    """Return a digest of the picture, decoded as it will be."""
+    """Return a digest of the image, decoded as it will be."""
     digest = hashlib.sha256()
     try:
         with Image.open(io.BytesIO(body), formats=["JPEG"]) as image:
@@ -53,15 +54,15 @@ def _look(body: bytes, size: tuple[int, int]) -> bytes | None:
             for top in range(0, image.height, ROWS):
                 rows = image.crop((0, top, image.width, min(top + ROWS, image.height)))
                 digest.update(rows.tobytes())
-    except Exception:  # A decoder raises anything; then the file is judged as it is.
+    except Exception:  # A decoder may raise any exception; then the file is judged as it is.
         return None
     return digest.digest()
 
 
 def _end_of_scans(body: bytes) -> tuple[int | None, bool]:
-    """Return where the last scan ends, and whether scans have covered every component.
+    """Return the end of the last scan, and whether the scans have covered every component.
 
-    None where the file has its end marker, or no scan.
+    None if the file has its end marker, or no scan.
     """
     at, in_scan = 2, False
     components: dict[int, int] = {}
@@ -89,12 +90,12 @@ def _end_of_scans(body: bytes) -> tuple[int | None, bool]:
 
 
 def _is_segment(marker: int, size: int, segment: bytes) -> bool:
-    """Say whether a marker behind a scan begins a segment of the picture, not of a trailer."""
+    """Say whether a marker after a scan begins a segment of the image, not of a trailer."""
     return marker in _KNOWN and size >= 2 and len(segment) == size - 2
 
 
 def _cover(components: dict[int, int], scan: bytes) -> None:
-    """Note which coefficients of which components a scan has brought to their last bit."""
+    """Note which coefficients of which components a scan has completed to the last bit."""
     count = scan[0] if scan else 0
     if len(scan) < 4 + 2 * count:
         return

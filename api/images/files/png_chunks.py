@@ -1,7 +1,7 @@
-"""The chunks of a PNG: those of the picture kept, the others left out unread.
+"""The chunks of a PNG: those of the image are kept, and the others are left out unread.
 
-A wrong checksum, or a profile of megabytes, in a chunk that is not needed is no damage to a
-picture; Pillow takes it for one.
+A wrong checksum, or a profile of megabytes, in a chunk that is not needed does not damage an
+image, but Pillow would refuse it.
 """
 
 import struct
@@ -15,7 +15,7 @@ from api.images.colour.to_srgb import Told
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 MAX_CHUNKS: Final = 100_000
 MAX_PROFILE: Final = 4 * 1024 * 1024
-"""Unpacked; a printer's profile has some megabytes."""
+"""Of the unpacked profile; a printer's profile has some megabytes."""
 
 MAX_EXIF: Final = 64 * 1024
 
@@ -30,16 +30,16 @@ _GREY, _RGB = 0, 2
 
 @dataclass(frozen=True)
 class Png:
-    """A PNG without the chunks that do not matter, and what they said that does."""
+    """A PNG without the chunks that do not matter, and the facts from those that do."""
 
     body: bytes
     told: Told
     transparent: int | tuple[int, ...] | None = None
-    """The grey or colour that is a hole, in the bits that a pixel has in the file."""
+    """The grey or colour that is transparent, in the bit depth of the file."""
 
 
 def read_png(body: bytes) -> Png:
-    """Return what matters of a PNG; what is cut or damaged in it is left for the decoder."""
+    """Return what matters of a PNG; cut or damaged parts are left for the decoder."""
     kept, told, transparent = [SIGNATURE], Told(is_cicp_first=True), None
     depth = colour_type = 0
     at, is_early = len(SIGNATURE), True
@@ -56,7 +56,7 @@ def read_png(body: bytes) -> Png:
         elif name == b"eXIf" and length <= MAX_EXIF:
             kept.append(_chunk(name, content))
         elif name[:1].isupper():
-            kept.append(body[at:end])  # A picture that needs what nobody knows.
+            kept.append(body[at:end])  # A chunk that the image needs and no decoder knows.
         elif is_early:
             told = _heard(told, name, content)
         if name == b"IHDR" and length == 13:
@@ -80,7 +80,7 @@ def _chunk(name: bytes, content: memoryview) -> bytes:
 
 
 def _heard(told: Told, name: bytes, content: memoryview) -> Told:
-    """Return what is known of the colours after one more chunk."""
+    """Return the facts about the colours after one more chunk."""
     if name == b"iCCP":
         return replace(told, icc=_profile(bytes(content)))
     if name == b"sRGB":
@@ -98,7 +98,7 @@ def _heard(told: Told, name: bytes, content: memoryview) -> Told:
 
 
 def _profile(content: bytes) -> bytes | None:
-    """Return an embedded profile, unpacked; None where it is too large, or not one."""
+    """Return an embedded profile, unpacked; None if it is too large, or not a profile."""
     packed = content.partition(b"\0")[2][1:]
     unpacker = zlib.decompressobj()
     try:
@@ -113,7 +113,8 @@ def _hole(content: memoryview, depth: int, colour_type: int) -> int | tuple[int,
         return None
     if colour_type == _GREY:
         value = int.from_bytes(content[:2], "big")
-        # Pillow stretches fewer bits than eight to 0..255, and not the hole's value.
+        # Pillow stretches fewer than eight bits to 0..255, but not the value of the transparent
+        # colour.
         return value if depth >= 8 else value * 255 // (2**depth - 1)
     values = struct.unpack(">3H", content[:6])
     return tuple(value >> 8 if depth == 16 else value for value in values)

@@ -3,6 +3,7 @@ import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
 import { clipSeconds, fields, frame, property, value } from "../form.js";
 import { isPaused, setForm, state } from "../state.js";
+import { usd } from "../format.js";
 import { number, seconds, t } from "../i18n.js";
 
 const change = (name, next) => setForm({ values: { ...state.form.values, [name]: next } });
@@ -38,7 +39,8 @@ export function Expected({ of, photo }) {
       clearTimeout(waiting);
     };
   }, [asked, of.id, line?.queued, line?.running]);
-  const size = `${width} × ${height}, ${t("time.s", { n: number(clipSeconds(of)) })}`;
+  const price = of.hosted ? `, ${t("expect.usd", { usd: usd(clipSeconds(of) * of.hosted.usd_per_second) })}` : "";
+  const size = `${width} × ${height}, ${t("time.s", { n: number(clipSeconds(of)) })}${price}`;
   const { wait_seconds: wait, end_seconds: end } = told || {};
   const starts = wait > 2 ? (end == null ? t("left.start", { time: seconds(wait) }) : t("expect.wait", { start: seconds(wait), end: seconds(end) })) : null;
   const said = starts || (end == null ? null : t("expect.soon", { end: seconds(end) }));

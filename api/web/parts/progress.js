@@ -1,6 +1,6 @@
 import { html } from "../html.js";
 import { again, cancel, loadJob, remove } from "../actions.js";
-import { isPaused } from "../state.js";
+import { isPaused, state } from "../state.js";
 import { isKnown, seconds, t, term } from "../i18n.js";
 
 // What a job is doing now, in words.
@@ -56,11 +56,14 @@ export function Progress({ job }) {
 export function Failed({ job }) {
   const isCanceled = job.status === "canceled";
   const way = isCanceled ? t("canceled.way") : wayOut(job);
+  const seller = state.models.find((each) => each.id === job.model)?.hosted?.provider;
+  // Nobody knows better in the first moments, and a job that never ran was bought by nobody.
+  const mayCost = isCanceled && seller && job.started_at && (job.metrics?.ended_elsewhere?.may_still_cost ?? true);
   return html`
     <div class="failed" role=${isCanceled ? null : "alert"}>
       <h2>${t(isCanceled ? "status.canceled" : "failed.title")}</h2>
       ${!isCanceled && html`<p>${job.error?.message}</p>`}
-      <p class="hint">${way}</p>
+      <p class="hint">${way}${mayCost && ` ${t("canceled.mayCost", { provider: seller })}`}</p>
       <div class="row">
         <button type="button" class="primary" onClick=${() => again(job)}>${t("again")}</button>
         <button type="button" class="quiet" onClick=${() => loadJob(job, { seed: job.seed })}>${t("reuse")}</button>

@@ -4,7 +4,7 @@ import { batchZip, fileUrl } from "../api.js";
 import { loadJob, remove, useFrame, vary } from "../actions.js";
 import { select } from "../jobs.js";
 import { isLive, set, setOf, toast } from "../state.js";
-import { bytes, day } from "../format.js";
+import { bytes, day, usd } from "../format.js";
 import { number, seconds, t, term } from "../i18n.js";
 import { Icon } from "./icon.js";
 import { Frame } from "./stage.js";
@@ -132,6 +132,7 @@ function Facts({ job }) {
     [t("field.seed"), job.seed],
     [t("model"), term("engine", job.model)],
     job.metrics?.render_seconds != null && [t("fact.took"), seconds(job.metrics.render_seconds + (job.metrics.tail_seconds || 0))],
+    plan.price_usd != null && [t("fact.cost"), usd(plan.cost_usd ?? plan.price_usd)],
     job.expires_at && [t("fact.kept"), day(job.expires_at)],
   ].filter(Boolean);
   return html`

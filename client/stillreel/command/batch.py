@@ -31,17 +31,17 @@ from stillreel.photo import Fields
 
 MOST_IN_FLIGHT: Final = 64
 RETRIES: Final = 8
-"""Some 90 seconds: a batch outlives a service that is started anew."""
+"""Some 90 seconds, so that a batch survives a restart of the service."""
 
 MOST_PAST_TURNS: Final = 20
 
 ENDS_ALL: Final = (NotAuthenticated, Forbidden, ConnectionFailed)
-"""What is wrong with one photo then is wrong with all."""
+"""If one photo has one of these errors, all photos have it."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one photo: skipped, succeeded, failed, canceled, unfinished."""
+    """The result for one photo: skipped, succeeded, failed, canceled, unfinished."""
 
     photo: str
     status: str
@@ -52,14 +52,14 @@ class Row:
 
 
 def run(client: Client, typed: Namespace, screen: Screen) -> int:
-    """Make the clips that are missing; 0 where each photo has its clip afterwards."""
+    """Make the missing clips; return 0 if each photo has its clip afterwards."""
     if not 1 <= typed.in_flight <= MOST_IN_FLIGHT:
         raise UsageError(f"--in-flight takes a number from 1 to {MOST_IN_FLIGHT}")
     fields = fields_of(typed)
     clips = typed.output or typed.folder / "clips"
     if not typed.folder.is_dir():
         raise UsageError(f"there is no folder {typed.folder}")
-    client.models()  # A service that is away, or takes no such key, is told of at once.
+    client.models()  # An error for a service that is away, or a wrong key, comes at once.
     clips.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(clips)
     said = {"prompt": typed.prompt, **fields}
@@ -85,7 +85,8 @@ class _OfThePast(StillreelError):
 
 
 class Batch:
-    """Submits, waits and downloads, so many at once; `rows` has what became of each photo."""
+    """Submits, waits and downloads, several photos at once; `rows` has the result for each
+    photo."""
 
     def __init__(
         self, client: Client, prompt: str, fields: Fields, clips: Path, ledger: Ledger
@@ -130,7 +131,7 @@ class Batch:
         return Row(item.photo, "succeeded", item.clip.as_posix(), entry.job, seconds)
 
     async def _newest(self, client: AsyncClient, item: Item) -> Entry:
-        """Make the clip by the first job that is of use, of those of earlier runs or a new one."""
+        """Make the clip by the first usable job, of earlier runs or a new one."""
         for _ in range(MOST_PAST_TURNS):
             try:
                 return await self._clip(client, item)
@@ -142,7 +143,7 @@ class Batch:
         """Submit a photo, wait, and save its clip.
 
         Raises:
-            _OfThePast: the job is of an earlier run, and of no use any more.
+            _OfThePast: the job is of an earlier run, and can no longer be used.
             StillreelError, OSError: there is no clip.
         """
         key = item.key(self._ledger)
@@ -177,7 +178,7 @@ class Batch:
 
 
 class BatchBar:
-    """One line on the terminal: how many are done, at work, failed."""
+    """One line on the terminal: how many clips are finished, in progress, failed."""
 
     def __init__(self, screen: Screen, items: Sequence[Item]) -> None:
         self._progress = Progress(
@@ -206,7 +207,7 @@ class BatchBar:
 
 
 def show(screen: Screen, items: Sequence[Item], batch: Batch) -> None:
-    """Print what became of each photo, and how many of each."""
+    """Print the result for each photo, and how many photos have each result."""
     rows = [_row_of(item, batch) for item in items]
     if screen.is_json:
         screen.json([asdict(row) for row in rows])
@@ -221,15 +222,15 @@ def show(screen: Screen, items: Sequence[Item], batch: Batch) -> None:
 
 
 def leave(client: Client, batch: Batch, screen: Screen) -> None:
-    """Ask whether the jobs that still run are to be canceled, and say how to go on."""
+    """Ask whether to cancel the jobs that still run, and say how to continue."""
     jobs = list(batch.live.values())
-    if jobs and screen.confirms(f"{len(jobs)} jobs go on without this command. Cancel them?"):
+    if jobs and screen.confirms(f"{len(jobs)} jobs go on after this command ends. Cancel them?"):
         for job_id in jobs:
             try:
                 client.cancel(job_id)
             except StillreelError as error:
                 screen.note(f"{job_id}: {error}")
-    screen.note("interrupted; the same command goes on from here")
+    screen.note("interrupted; the same command continues from here")
 
 
 def _row_of(item: Item, batch: Batch) -> Row:

@@ -1,4 +1,4 @@
-"""Completion for shells, written from the parser itself."""
+"""Completion for shells, generated from the parser itself."""
 
 import argparse
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,8 @@ ZSH_SETUP: Final = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return what a shell sources: `stillreel completion bash >> ~/.bashrc` and so on."""
+    """Return the text for a shell to source: `stillreel completion bash >> ~/.bashrc` and so
+    on."""
     return _fish(parser) if shell == "fish" else _bash(parser, shell)
 
 
@@ -85,7 +86,7 @@ def walk(
 
 
 def subcommands(parser: argparse.ArgumentParser) -> dict[str, str]:
-    """Return the commands below one, with what they do."""
+    """Return the commands below one, with their descriptions."""
     return {
         choice.dest: choice.help or ""
         for action in parser._actions
@@ -95,7 +96,7 @@ def subcommands(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def own_words(parser: argparse.ArgumentParser) -> list[str]:
-    """Return what may stand where a command takes one word of a few."""
+    """Return the possible words where a command takes one of a few."""
     return [
         str(choice)
         for action in parser._actions

@@ -1,4 +1,4 @@
-"""What a person sees, and what a pipe gets.
+"""The output for a person, and the output for a pipe.
 
 Results go to stdout: a table on a terminal, JSON in a pipe or with --json. Progress, questions and
 errors go to stderr.
@@ -27,14 +27,14 @@ class Screen:
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def note(self, line: str) -> None:
-        """Tell a person something that is no result."""
+        """Tell a person something that is not a result."""
         self.err.print(line, markup=False)
 
     def error(self, line: str) -> None:
         self.err.print(f"stillreel: {line}", markup=False)
 
     def line(self, text: str) -> None:
-        """Give one line of a result."""
+        """Print one line of a result."""
         self.out.print(text, markup=False)
 
     def json(self, body: Any) -> None:
@@ -53,7 +53,7 @@ class Screen:
         self.out.print(table, soft_wrap=False)
 
     def confirms(self, question: str) -> bool:
-        """Ask a person; no answer, Ctrl-C among them, is no."""
+        """Ask a person; no answer, and Ctrl-C, mean no."""
         if not self.may_ask:
             return False
         self.err.print(f"{question} [y/N] ", end="", markup=False)
@@ -65,7 +65,7 @@ class Screen:
 
 
 def duration(seconds: float | None) -> str:
-    """Return seconds as a person reads them."""
+    """Return seconds in a form for people."""
     if seconds is None:
         return ""
     whole = max(0, round(seconds))

@@ -1,4 +1,4 @@
-"""From the words of the command to the fields of the API."""
+"""From the words of the command line to the fields of the API."""
 
 import json
 from argparse import Namespace
@@ -26,11 +26,11 @@ PLAIN: Final = (
 
 
 class UsageError(StillreelError):
-    """What was typed cannot be meant."""
+    """The command line has an error."""
 
 
 def fields_of(typed: Namespace) -> Fields:
-    """Return what was said of the clip; the service checks it.
+    """Return the fields of the clip; the service checks them.
 
     Raises:
         UsageError: a pair has no `=`.
@@ -49,7 +49,7 @@ def pairs(given: list[str], option: str) -> dict[str, str]:
     for each in given:
         name, equals, value = each.partition("=")
         if not equals or not name:
-            raise UsageError(f"{option} takes NAME=VALUE, and {each!r} is none")
+            raise UsageError(f"{option} takes NAME=VALUE, not {each!r}")
         found[name] = value
     return found
 

@@ -19,7 +19,7 @@ MOST_PROMPT: Final = 40
 
 
 def watch(client: Client, typed: Namespace, screen: Screen) -> int:
-    """Follow one job, and fail as it does; or all jobs, until Ctrl-C."""
+    """Follow one job, and fail if it fails; or follow all jobs, until Ctrl-C."""
     if typed.job is None:
         with submit.patient(client) as waiting:
             return _watch_all(waiting, screen)
@@ -73,7 +73,7 @@ def _row(job: Job) -> tuple[str, ...]:
 
 
 def cancel(client: Client, typed: Namespace, screen: Screen) -> int:
-    """Cancel each job, those after one that was refused too."""
+    """Cancel each job, also those after one that was refused."""
     canceled, refused = [], False
     for job_id in typed.jobs:
         try:

@@ -54,7 +54,7 @@ def _list(client: Client, screen: Screen) -> None:
 
 
 def _show(screen: Screen, made: NewKey) -> None:
-    """Print a key's text alone, so that it can be taken as it is."""
+    """Print only a key's secret, so that it can be copied."""
     if screen.is_json:
         screen.json(made.raw)
         return

@@ -1,4 +1,4 @@
-"""What a batch has done, kept beside its clips so that a second run goes on from there."""
+"""A record of a batch's work, kept beside its clips so that a second run continues from there."""
 
 import json
 import os
@@ -14,10 +14,10 @@ NAME: Final = ".stillreel-batch.jsonl"
 
 @dataclass(frozen=True)
 class Entry:
-    """The last that is known of a photo.
+    """The last known state of a photo.
 
-    `asked` stands for the photo's content and all that was said of its clip. `turn` is how often
-    it was begun anew: a job that failed is followed by another one, a killed run is not.
+    `asked` stands for the photo's content and all fields of its clip. `turn` is how often it was
+    started again: a failed job is followed by another one, a killed run is not.
     """
 
     photo: str
@@ -30,10 +30,11 @@ class Entry:
 
 
 class Ledger:
-    """A file of lines, each the newest word on one photo; a line is on the disk when written."""
+    """A file of lines, each with the newest state of one photo; a line is on the disk once it is
+    written."""
 
     def __init__(self, folder: Path) -> None:
-        """Read what earlier runs wrote.
+        """Read the lines of earlier runs.
 
         Raises:
             StillreelError: another program wrote that file.
@@ -50,7 +51,7 @@ class Ledger:
             entries = [Entry(**line) for line in lines[1:]]
         except (KeyError, TypeError) as error:
             raise StillreelError(
-                f"{self._path} is not what a batch writes; move it away, and all is done anew"
+                f"{self._path} is not a ledger of a batch; move it away to make all clips again"
             ) from error
         self._entries = {entry.photo: entry for entry in entries}
 
@@ -71,12 +72,12 @@ class Ledger:
             try:
                 lines.append(json.loads(line))
             except ValueError:
-                continue  # A kill cut this one short; its photo is as it was before.
+                continue  # A kill cut this line short; its photo keeps its earlier state.
         return lines
 
     def _append(self, line: dict[str, Any]) -> None:
         with self._path.open("ab") as file:
-            # After a line that a kill cut short, this one begins anew.
+            # After a line that a kill cut short, this one begins on a new line.
             start = b"\n" if file.tell() else b""
             file.write(start + json.dumps(line).encode())
             file.flush()

@@ -29,10 +29,10 @@ COMMANDS: Final[dict[str, Run]] = {
 }
 
 NO_KEY: Final = (
-    "; set STILLREEL_KEY to an API key of this service, which whoever runs it makes with"
-    " `make key NAME=…`"
+    "; set STILLREEL_KEY to an API key of this service; its operator makes one with `make key"
+    " NAME=…`"
 )
-WRONG_KEY: Final = "; look at STILLREEL_KEY, whose key this service does not take"
+WRONG_KEY: Final = "; check STILLREEL_KEY, because this service does not accept its key"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         screen.error(f"{error}{advice(error)}")
         return 1
     except BrokenPipeError:
-        # Whoever read has gone; the interpreter would complain of it once more at its end.
+        # The reader of the output has gone; otherwise the interpreter would report it once more at
+        # its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def advice(error: StillreelError) -> str:
-    """Return what to do about it, where the service cannot know that."""
+    """Return what to do about the error, if the service cannot know it."""
     if isinstance(error, NotAuthenticated):
         return NO_KEY if error.code == "missing_api_key" else WRONG_KEY
     if isinstance(error, Unavailable) and error.request_id:

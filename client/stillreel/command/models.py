@@ -33,7 +33,7 @@ def list_models(client: Client, typed: Namespace, screen: Screen) -> int:
 
 
 def estimate(client: Client, typed: Namespace, screen: Screen) -> int:
-    """Say when a clip would be there, in the service's own words in a pipe."""
+    """Say when a clip would be ready; in a pipe, in the service's own words."""
     model = typed.model_asked
     if model is None:
         models = client.models()
@@ -45,9 +45,7 @@ def estimate(client: Client, typed: Namespace, screen: Screen) -> int:
     except NotFound as error:
         if error.code != "not_found":
             raise
-        raise StillreelError(
-            "this service gives no estimates; it is older than they are"
-        ) from error
+        raise StillreelError("this service gives no estimates; it is an older version") from error
     if screen.is_json:
         screen.json(found)
     else:
@@ -56,7 +54,7 @@ def estimate(client: Client, typed: Namespace, screen: Screen) -> int:
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what is known, a line each; seconds as a person reads them."""
+    """Return what is known, one line each, with seconds in a form for people."""
     lines = []
     for name, value in found.items():
         words = name.removesuffix("_seconds").replace("_", " ")

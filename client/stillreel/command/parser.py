@@ -1,4 +1,4 @@
-"""The words of the command."""
+"""The words of the command line."""
 
 import argparse
 from importlib.metadata import PackageNotFoundError, version
@@ -44,7 +44,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-Commands = argparse._SubParsersAction  # The library's own name of what add_subparsers returns.
+# The library's own name for the type that add_subparsers returns.
+Commands = argparse._SubParsersAction
 
 
 def _command(
@@ -63,7 +64,11 @@ def _add_submit(commands: "Commands[argparse.ArgumentParser]") -> None:
     submit.add_argument("photo", help="a file, or a URL that the service fetches")
     submit.add_argument("prompt", nargs="?", default="", help="what moves, in one sentence")
     submit.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="else named like the photo, here"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="by default in this folder, named like the photo",
     )
     submit.add_argument(
         "--no-wait", action="store_true", help="print the job and leave; `watch` follows it"
@@ -78,10 +83,14 @@ def _add_batch(commands: "Commands[argparse.ArgumentParser]") -> None:
     batch.add_argument("folder", type=Path, metavar="FOLDER")
     batch.add_argument("--prompt", required=True, help="what moves, in one sentence")
     batch.add_argument(
-        "--glob", help="which files, such as '*.jpg' or '**/*.png'; else all photos"
+        "--glob", help="which files, such as '*.jpg' or '**/*.png'; by default all photos"
     )
     batch.add_argument(
-        "-o", "--output", type=Path, metavar="FOLDER", help="where clips go; else FOLDER/clips"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FOLDER",
+        help="the folder for clips; by default FOLDER/clips",
     )
     batch.add_argument(
         "--in-flight", type=int, default=4, metavar="N", help="jobs at once (default 4, most 64)"
@@ -94,7 +103,9 @@ def _add_batch(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _add_jobs(commands: "Commands[argparse.ArgumentParser]") -> None:
     watch = _command(commands, "watch", "follow a job to its end, or all jobs")
-    watch.add_argument("job", nargs="?", metavar="JOB", help="else all your jobs, until Ctrl-C")
+    watch.add_argument(
+        "job", nargs="?", metavar="JOB", help="by default all your jobs, until Ctrl-C"
+    )
     listed = _command(commands, "list", "list your jobs, the newest first")
     listed.add_argument("--limit", type=int, default=20, help="at most so many (default 20)")
     listed.add_argument(
@@ -114,7 +125,7 @@ def _add_jobs(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 def _add_models(commands: "Commands[argparse.ArgumentParser]") -> None:
     _command(commands, "models", "list the models, the default first")
-    estimate = _command(commands, "estimate", "say when a clip would be there, before submitting")
+    estimate = _command(commands, "estimate", "say when a clip would be ready, before you submit")
     estimate.add_argument("model_asked", nargs="?", metavar="MODEL", help="else the default")
     _add_fields(estimate, is_render_only=True)
 
@@ -123,12 +134,12 @@ def _add_keys(commands: "Commands[argparse.ArgumentParser]") -> None:
     keys = commands.add_parser("keys", help="make, list, rotate and revoke API keys; for admins")
     actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
     _command(actions, "list", "list all keys")
-    create = _command(actions, "create", "make a key, and show it this once")
+    create = _command(actions, "create", "make a key, and show it only this once")
     create.add_argument("name", metavar="NAME")
     create.add_argument("--admin", action="store_true", help="one that manages keys")
     create.add_argument("--max-queued", type=int, metavar="N")
     create.add_argument("--max-running", type=int, metavar="N")
-    rotate = _command(actions, "rotate", "draw a new text for a key, and show it this once")
+    rotate = _command(actions, "rotate", "draw a new secret for a key, and show it only this once")
     rotate.add_argument("key", metavar="KEY_ID")
     rotate.add_argument("--overlap-hours", type=float, default=0.0, metavar="HOURS")
     revoke = _command(actions, "revoke", "end a key for good")
@@ -136,7 +147,9 @@ def _add_keys(commands: "Commands[argparse.ArgumentParser]") -> None:
 
 
 def _add_fields(parser: argparse.ArgumentParser, *, is_render_only: bool = False) -> None:
-    fields = parser.add_argument_group("the clip", "what is left out is the model's own default")
+    fields = parser.add_argument_group(
+        "the clip", "a field that you leave out has the model's default"
+    )
     if not is_render_only:
         fields.add_argument("--model")
         fields.add_argument("--negative-prompt", metavar="TEXT")
@@ -169,7 +182,7 @@ def _add_metadata(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="a pair of one's own; may be given again",
+        help="a pair of your own; may be given again",
     )
 
 

@@ -1,4 +1,4 @@
-"""Which photos of a folder need a clip, and where each clip lies."""
+"""Which photos of a folder need a clip, and the path of each clip."""
 
 import hashlib
 import json
@@ -46,14 +46,14 @@ def make_plan(
     *,
     may_replace: bool,
 ) -> list[Item]:
-    """Return an item for each photo, in the order of their names.
+    """Return an item for each photo, in order of their names.
 
     Args:
-        said: everything of the request but the photo.
-        may_replace: whether a clip that was made otherwise may be replaced.
+        said: everything of the request except the photo.
+        may_replace: whether a clip that was made with other settings may be replaced.
 
     Raises:
-        UsageError: there is no photo, or a file would be replaced that nobody named.
+        UsageError: there is no photo, or a file would be replaced without permission.
     """
     photos = find_photos(folder, clips, pattern)
     shared = Counter(_stem(photo) for photo in photos)
@@ -72,14 +72,15 @@ def make_plan(
         named = ", ".join(strangers[:MOST_NAMED])
         more = len(strangers) - MOST_NAMED
         raise UsageError(
-            f"{named}{f' and {more} more' if more > 0 else ''} would be replaced, made with other"
-            " settings or by somebody else; choose another folder with -o, or add --replace"
+            f"{named}{f' and {more} more' if more > 0 else ''} would be replaced, but were made"
+            " with other settings or by somebody else; choose another folder with -o, or add"
+            " --replace"
         )
     return items
 
 
 def find_photos(folder: Path, clips: Path, pattern: str | None) -> list[Path]:
-    """Return the photos of a folder, without what lies among the clips.
+    """Return the photos of a folder, without those among the clips.
 
     Raises:
         UsageError: there is no such folder, or nothing in it.
@@ -89,7 +90,9 @@ def find_photos(folder: Path, clips: Path, pattern: str | None) -> list[Path]:
     try:
         found = sorted(path for path in folder.glob(pattern or "*") if path.is_file())
     except (NotImplementedError, ValueError) as error:
-        raise UsageError(f"--glob {pattern!r} is no pattern within a folder: {error}") from error
+        raise UsageError(
+            f"--glob {pattern!r} is not a pattern within a folder: {error}"
+        ) from error
     photos = [
         path
         for path in found
@@ -103,7 +106,7 @@ def find_photos(folder: Path, clips: Path, pattern: str | None) -> list[Path]:
 
 
 def fingerprint(photo: Path, said: Mapping[str, Any]) -> str:
-    """Return what a photo's content and the request make together."""
+    """Return a hash of a photo's content and the request together."""
     with photo.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     return hashlib.sha256(json.dumps([content, said], sort_keys=True).encode()).hexdigest()

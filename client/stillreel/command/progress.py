@@ -10,7 +10,7 @@ from stillreel.job import Job
 
 
 class JobBar:
-    """Shows stage, step and time left on stderr; nothing where that is no terminal."""
+    """Shows stage, step and time left on stderr; shows nothing if stderr is not a terminal."""
 
     def __init__(self, screen: Screen) -> None:
         self._progress = Progress(
@@ -53,7 +53,7 @@ def doing(job: Job) -> str:
 
 
 def left(job: Job) -> str:
-    """Return how long it will take, as far as the service says."""
+    """Return how long it will take, if the service knows it."""
     seconds = job.progress.eta_seconds
     if job.status == "queued" and job.queue is not None:
         seconds = job.queue.eta_seconds

@@ -20,7 +20,9 @@ def run(client: Client, typed: Namespace, screen: Screen) -> int:
     try:
         job = client.submit(typed.photo, typed.prompt, **fields)
     except KeyboardInterrupt:
-        screen.note("interrupted before the answer came; `stillreel list` shows whether it did")
+        screen.note(
+            "interrupted before the answer came; `stillreel list` shows whether the job exists"
+        )
         return 130
     for warning in job.warnings:
         screen.note(f"note: {warning}")
@@ -41,15 +43,15 @@ def run(client: Client, typed: Namespace, screen: Screen) -> int:
 
 
 def patient(client: Client) -> Client:
-    """Return a client of the same service that outlives its start anew, some 90 seconds."""
+    """Return a client of the same service that survives a restart of it, some 90 seconds."""
     return Client(client.address.url, client.address.key, retries=8)
 
 
 def place_for(photo: str, output: Path | None) -> Path:
-    """Return where the clip will lie, before anything is submitted.
+    """Return the path of the clip, before anything is submitted.
 
     Raises:
-        UsageError: nothing can be saved there, or a file that nobody named would be replaced.
+        UsageError: nothing can be saved there, or a file would be replaced without permission.
     """
     if output is not None:
         if output.is_dir():
@@ -75,8 +77,8 @@ def follow(client: Client, job: Job, screen: Screen) -> Job:
 
 
 def leave(client: Client, job_id: str, screen: Screen) -> None:
-    """Ask whether the job is to be canceled too, and say what becomes of it."""
-    if not screen.confirms(f"{job_id} goes on without this command. Cancel it?"):
+    """Ask whether to cancel the job too, and say what happens to it."""
+    if not screen.confirms(f"{job_id} goes on after this command ends. Cancel it?"):
         screen.note(f"{job_id} goes on; `stillreel watch {job_id}` follows it")
         return
     try:

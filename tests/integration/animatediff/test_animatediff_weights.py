@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,14 @@ from diffusers import AnimateDiffSparseControlNetPipeline
 from safetensors.torch import load_file, save_file
 
 from shared.errors import MissingWeights
-from shared.settings import Settings
-from tests.support.small_wan import asked, ignore, ignore_progress
+from tests.support.small_models import FAMILIES, loaded, over, rendered
+from tests.support.spoiled_folders import (
+    Spoil,
+    changed,
+    lose_a_weight,
+    only_as_a_pickle,
+    weights_of,
+)
 from worker.engines.animatediff.engine import AnimateDiffEngine
 from worker.engines.animatediff.tiny import tiny_animatediff
 
@@ -22,46 +27,15 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_animatediff(tmp_path_factory.mktemp("whole"))
 
 
-def load(folder: Path) -> AnimateDiffEngine:
-    engine = AnimateDiffEngine(Settings(model_dir=folder, _env_file=None))
-    engine.load("cpu", ignore_progress)
-    return engine
-
-
-def changed(name: str, **values: object) -> Callable[[Path], None]:
-    """Return what writes other values into a JSON file."""
-
-    def change(folder: Path) -> None:
-        path = folder / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    return change
-
-
-def lose_a_weight(part: str) -> Callable[[Path], None]:
-    def lose(folder: Path) -> None:
-        (path,) = (folder / part).glob("*.safetensors")
-        weights = load_file(path)
-        weights.pop(sorted(weights)[0])
-        save_file(weights, path, metadata={"format": "pt"})
-
-    return lose
-
-
-def only_as_a_pickle(folder: Path) -> None:
-    (path,) = (folder / "motion_adapter").glob("*.safetensors")
-    path.rename(path.with_suffix(".bin"))
-
-
 def motion_of_fewer_frames(folder: Path) -> None:
     changed("motion_adapter/config.json", motion_max_seq_length=24)(folder)
-    (path,) = (folder / "motion_adapter").glob("*.safetensors")
+    path = weights_of(folder, "motion_adapter")
     weights = load_file(path)
     cut = {name: each[:, :24].clone() for name, each in weights.items() if name.endswith(".pe")}
     save_file({**weights, **cut}, path, metadata={"format": "pt"})
 
 
-SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+SPOILED: dict[str, tuple[Spoil, str]] = {
     "another pipeline": (
         changed("model_index.json", _class_name="AnimateDiffPipeline"),
         "is of AnimateDiffPipeline, and animatediff needs",
@@ -74,7 +48,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: shutil.rmtree(folder / "motion_adapter"),
         "has no motion_adapter",
     ),
-    "a pickle": (only_as_a_pickle, "motion_adapter is there only as .*bin"),
+    "a pickle": (only_as_a_pickle("motion_adapter"), "motion_adapter is there only as .*bin"),
     "code of its own": (
         lambda folder: (folder / "unet" / "mine.py").write_text("1"),
         "brings code of its own",
@@ -117,13 +91,13 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_checkpoint_is_refused_with_its_fault(
-    whole: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+    whole: Path, tmp_path: Path, spoil: Spoil, said: str
 ) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "animatediff"))
     spoil(folder)
 
     with pytest.raises(MissingWeights, match=said):
-        load(tmp_path)
+        loaded(over(AnimateDiffEngine, tmp_path))
 
 
 def test_a_folder_that_diffusers_saved_itself_gives_the_same_clip(
@@ -132,9 +106,9 @@ def test_a_folder_that_diffusers_saved_itself_gives_the_same_clip(
     """There the motion modules are in the unet already."""
     saved = tmp_path / "saved"
     AnimateDiffSparseControlNetPipeline.from_pretrained(whole).save_pretrained(saved)
-    request = asked(num_frames=8, num_inference_steps=2, width=64)
+    family = FAMILIES["animatediff"]
 
-    clips = [np.concatenate([*load(each).render(request, ignore)]) for each in (whole, saved)]
+    clips = [rendered(family.loaded(each), family.brief()) for each in (whole, saved)]
 
     assert json.loads((saved / "unet/config.json").read_text())["_class_name"] == "UNetMotionModel"
     assert np.array_equal(clips[0], clips[1])

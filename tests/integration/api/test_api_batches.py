@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 
 from shared.errors import OutOfMemory
 from shared.jobs.storage_keys import INPUTS
-from shared.tables import jobs
+from shared.tables.jobs import jobs
 from tests.support.gateway import FakeWorker, Gateway, beside, data_uri, photo_png
 from tests.support.processes import until
 

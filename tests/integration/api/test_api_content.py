@@ -3,15 +3,22 @@
 import base64
 import hashlib
 import io
+from dataclasses import replace
 
 import pytest
 import requests
 from PIL import Image
 
-from api.ports import STORAGE_READ
+from api.limits import SHIPPED
 from shared.errors import OutOfMemory
 from shared.jobs.job import Job, Variant
-from tests.support.gateway import FakeWorker, Gateway, running_gateway, without_storage
+from tests.support.gateway import (
+    PATIENT,
+    FakeWorker,
+    Gateway,
+    running_gateway,
+    without_storage,
+)
 from tests.support.processes import until
 from tests.support.stack import Stack
 
@@ -184,7 +191,9 @@ def test_a_store_that_is_down_is_a_503(
 
 def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
     with (
-        running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
+        running_gateway(
+            stack.settings(), replace(PATIENT, storage_read=SHIPPED.storage_read)
+        ) as gateway,
         FakeWorker.on(stack) as hand,
     ):
         path = finished(gateway, hand, LARGE)

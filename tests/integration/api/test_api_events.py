@@ -4,23 +4,27 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 import requests
+from sqlalchemy import text
 
-from api import ports
-from api.concurrency.job_waiters import JobWatcher
-from shared.jobs.news import MARGIN
+from api.limits import SHIPPED
+from api.responses.following import stream_id
+from shared.jobs.news import MARGIN, JobNews
 from shared.jobs.transitions import Claim
-from tests.support.gateway import FakeWorker, Gateway, running_gateway
+from tests.support.gateway import PATIENT, FakeWorker, Gateway, running_gateway
 from tests.support.listener import Event, Listening
 from tests.support.processes import until
 from tests.support.stack import Stack
 from worker.keeper import __main__ as keeper
 from worker.render import context
+
+SHORT_SILENCE = 0.2
 
 
 @contextlib.contextmanager
@@ -41,16 +45,13 @@ def seen(events: list[Event]) -> list[tuple[str, Any]]:
     return [(event.data["id"], event.data["version"]) for event in events]
 
 
-@pytest.fixture
-def deaf(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no announcement reach the next gateway."""
-    monkeypatch.setattr("shared.bell.CHANNEL", "tests:nobody")
-    monkeypatch.setattr("api.ports.JobWatcher", partial(JobWatcher, floor=timedelta(seconds=0.2)))
-
-
-@pytest.fixture
-def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("api.responses.following.KEEP_ALIVE_SECONDS", 0.2)
+@contextlib.contextmanager
+def deaf_gateway(stack: Stack, **limits: Any) -> Iterator[Gateway]:
+    """Yield a gateway that no announcement reaches."""
+    settings = stack.settings(redis_url="redis://127.0.0.1:9/0")
+    often = replace(PATIENT, floor=timedelta(seconds=0.2), **limits)
+    with running_gateway(settings, often) as gateway:
+        yield gateway
 
 
 def has_moved(stream: Listening, before: str | None) -> bool:
@@ -141,16 +142,38 @@ def test_a_resumed_stream_has_the_live_and_every_end_since(
     assert found[deleted].name == "deleted"
 
 
+def test_an_end_that_nobody_announced_is_in_the_stream_of_who_was_away(
+    module_stack: Stack, fake_worker: FakeWorker
+) -> None:
+    # It ended longer ago than a look goes back, and is not among the jobs that a look knows as
+    # new: what ended since the id has to be asked for.
+    with deaf_gateway(module_stack, newest=0) as gateway:
+        ended, deleted = (gateway.created()["id"] for _ in range(2))
+        last_id = stream_id(JobNews(fake_worker.db).complete_until() - 10 * MARGIN)
+        gateway.post(f"/v1/jobs/{ended}/cancel")
+        requests.delete(f"{gateway.url}/v1/jobs/{deleted}", timeout=30)
+        with fake_worker.db.begin() as connection:
+            connection.execute(
+                text(
+                    "UPDATE jobs SET finished_at = finished_at - :away,"
+                    " deleted_at = deleted_at - :away"
+                ),
+                {"away": 5 * MARGIN},
+            )
+        with listening(gateway, "/v1/events", last_id) as stream:
+            found = [stream.next() for _ in range(2)]
+    assert [(event.name, event.data["id"]) for event in found] == [
+        ("message", ended),
+        ("deleted", deleted),
+    ]
+
+
 def test_a_transaction_that_commits_late_is_in_the_resumed_stream(
-    module_stack: Stack,
-    fake_worker: FakeWorker,
-    deaf: None,
-    short_silence: None,
-    monkeypatch: pytest.MonkeyPatch,
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     """The end is written, and committed only after the listener had later ids."""
-    monkeypatch.setattr("shared.jobs.news.NEWEST", 0)  # Only the margin can find it.
-    with running_gateway(module_stack.settings()) as gateway:
+    # Nothing but the margin can find it.
+    with deaf_gateway(module_stack, newest=0, silent_seconds=SHORT_SILENCE) as gateway:
         job_id = gateway.created()["id"]
         with listening(gateway, "/v1/events") as stream:
             stream.next()
@@ -186,10 +209,10 @@ def test_an_end_from_before_the_id_does_not_come_again(
 
 
 def test_without_announcements_every_change_is_heard(
-    module_stack: Stack, fake_worker: FakeWorker, deaf: None
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     with (
-        running_gateway(module_stack.settings()) as gateway,
+        deaf_gateway(module_stack) as gateway,
         listening(gateway, "/v1/events") as stream,
     ):
         job_id = gateway.created()["id"]
@@ -202,11 +225,9 @@ def test_without_announcements_every_change_is_heard(
         assert stream.until("succeeded").data["id"] == job_id
 
 
-def test_nothing_is_sent_twice_on_one_stream(
-    module_stack: Stack, fake_worker: FakeWorker, deaf: None
-) -> None:
+def test_nothing_is_sent_twice_on_one_stream(module_stack: Stack, fake_worker: FakeWorker) -> None:
     with (
-        running_gateway(module_stack.settings()) as gateway,
+        deaf_gateway(module_stack) as gateway,
         listening(gateway, "/v1/events") as stream,
     ):
         ids = [gateway.created()["id"] for _ in range(3)]
@@ -222,10 +243,8 @@ def test_nothing_is_sent_twice_on_one_stream(
     assert events[-1].data["status"] == "queued"
 
 
-def test_silence_has_comments_and_newer_ids(
-    module_stack: Stack, fake_worker: FakeWorker, deaf: None, short_silence: None
-) -> None:
-    with running_gateway(module_stack.settings()) as gateway:
+def test_silence_has_comments_and_newer_ids(module_stack: Stack, fake_worker: FakeWorker) -> None:
+    with deaf_gateway(module_stack, silent_seconds=SHORT_SILENCE) as gateway:
         job_id = gateway.created()["id"]
         with (
             listening(gateway, "/v1/events") as all_jobs,
@@ -282,10 +301,9 @@ def test_a_listener_that_does_not_read_is_sent_the_newest_and_costs_no_queue(
 
 
 def test_a_listener_far_behind_is_let_go_and_misses_nothing(
-    module_stack: Stack, fake_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    monkeypatch.setattr("api.concurrency.owner_feeds.MOST_NEWS", 0)
-    with running_gateway(module_stack.settings()) as gateway:
+    with running_gateway(module_stack.settings(), replace(PATIENT, most_news=0)) as gateway:
         with listening(gateway, "/v1/events") as stream:
             until(lambda: stream.last_id, "it stands")
             job_id = gateway.created()["id"]
@@ -350,7 +368,7 @@ def opened(gateway: Gateway, path: str) -> socket.socket:
 
 def test_the_margin_is_longer_than_any_transaction() -> None:
     deadlines = [
-        ports.DATABASE_DEADLINE,
+        SHIPPED.database,
         keeper.DATABASE_DEADLINE,
         context.DATABASE_DEADLINE,
     ]

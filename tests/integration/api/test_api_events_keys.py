@@ -1,9 +1,10 @@
 """Listening with keys: to one's own jobs, and for as long as the key is good."""
 
-import pytest
+from dataclasses import replace
 
-from tests.integration.api.test_api_events import listening
-from tests.support.gateway import Gateway
+from tests.integration.api.test_api_events import SHORT_SILENCE, listening
+from tests.support.gateway import PATIENT, Gateway, running_gateway
+from tests.support.stack import Stack
 from tests.support.tenants import KeyAdmin
 
 
@@ -19,15 +20,16 @@ def test_nobody_hears_of_anothers_jobs(tenant_a: Gateway, key_admin: KeyAdmin) -
 
 
 def test_a_revoked_key_hears_no_more(
-    tenant_a: Gateway, key_admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
+    module_stack: Stack, tenant_a: Gateway, key_admin: KeyAdmin
 ) -> None:
-    monkeypatch.setattr("api.responses.following.KEEP_ALIVE_SECONDS", 0.2)
     key, holder = key_admin.holder(tenant_a, "leaver")
     headers = {"Authorization": f"Bearer {holder.text}"}
     path = f"/v1/jobs/{holder.created()}/events"
+    often = replace(PATIENT, silent_seconds=SHORT_SILENCE)
     with (
-        listening(tenant_a, "/v1/events", **headers) as all_jobs,
-        listening(tenant_a, path, **headers) as one_job,
+        running_gateway(module_stack.settings(), often) as gateway,
+        listening(gateway, "/v1/events", **headers) as all_jobs,
+        listening(gateway, path, **headers) as one_job,
     ):
-        key_admin.revoke(tenant_a, key)
+        key_admin.revoke(gateway, key)
         assert len(all_jobs.rest()) == len(one_job.rest()) == 1

@@ -88,7 +88,7 @@ REFUSED = [
     ("javascript:alert(1)", 422, "invalid_url", "begins with https:// or http://"),
     ("https://me:word@203.0.114.7/", 422, "invalid_url", "no user name or password"),
     ("cat.png", 422, "invalid_url", "begins with https:// or http://"),
-    ("http://127.0.0.1:22/", 422, "invalid_url", "port 22 is not the web's"),
+    ("http://127.0.0.1:22/", 422, "invalid_url", "port 22 is not allowed"),
     ("http://no-such-name.invalid/", 422, "outbound_failed", "does not resolve"),
     ("", 422, "invalid_request", "takes a URL of at most 8000 characters"),
     ("https://example.org/" + "a" * 8000, 422, "invalid_request", "at most 8000 characters"),
@@ -229,7 +229,7 @@ def test_generate_takes_the_picture_itself_only(fetching: Gateway, site: Receive
         ("http://0x7f.2/hook", "not at a public address"),
         ("http://[::1]/hook", "not at a public address"),
         ("https://me:word@203.0.114.7/", "no user name or password"),
-        ("https://203.0.114.7:25/", "port 25 is not the web's"),
+        ("https://203.0.114.7:25/", "port 25 is not allowed"),
         ("https://no-such-name.invalid/hook", "does not resolve"),
     ],
 )

@@ -1,5 +1,6 @@
 """Pages of jobs: in order, narrowed, and never an unknown filter that finds everything."""
 
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -7,7 +8,8 @@ import pytest
 
 from shared.errors import OutOfMemory
 from shared.ids import new_id
-from tests.support.gateway import MODEL, FakeWorker, Gateway
+from tests.support.gateway import MODEL, PATIENT, FakeWorker, Gateway, running_gateway
+from tests.support.stack import Stack
 
 
 def ids(gateway: Gateway, query: str = "") -> list[str]:
@@ -119,16 +121,16 @@ def test_words_are_looked_for_in_prompts_and_metadata(
 
 
 def test_a_search_goes_through_the_newest_only_and_says_so(
-    gateway: Gateway, fake_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
+    module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    monkeypatch.setattr("shared.jobs.listing.SEARCHED", 2)
-    old, *new = [gateway.created(**{"metadata[k]": "v"})["id"] for _ in range(3)]
-    for query in ("?metadata[k]=v", "?q=v"):
-        body = page(gateway, query)
-        assert [job["id"] for job in body["data"]] == new[::-1]
-        assert body["is_cut"] is True
-    assert ids(gateway, "?metadata[k]=v&order=asc") == new
-    assert old in ids(gateway)
+    with running_gateway(module_stack.settings(), replace(PATIENT, searched=2)) as gateway:
+        old, *new = [gateway.created(**{"metadata[k]": "v"})["id"] for _ in range(3)]
+        for query in ("?metadata[k]=v", "?q=v"):
+            body = page(gateway, query)
+            assert [job["id"] for job in body["data"]] == new[::-1]
+            assert body["is_cut"] is True
+        assert ids(gateway, "?metadata[k]=v&order=asc") == new
+        assert old in ids(gateway)
 
 
 def test_every_filter_goes_with_every_other(gateway: Gateway, fake_worker: FakeWorker) -> None:

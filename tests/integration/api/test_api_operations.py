@@ -1,6 +1,7 @@
 """What an operator and a page see: models, queues, readiness, metrics, the API's description."""
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -15,6 +16,7 @@ from shared.settings import Settings
 from tests.support.gateway import (
     MODEL,
     MOVES,
+    PATIENT,
     FakeWorker,
     Gateway,
     running_gateway,
@@ -62,12 +64,12 @@ def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, fake_worker: Fa
 
 
 def test_why_a_part_is_unwell_is_logged_once_and_told_to_no_client(
-    module_stack: Stack, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    module_stack: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("api.monitoring.readiness.FRESH", timedelta())  # Each request asks anew.
+    asks_anew = replace(PATIENT, part_fresh=timedelta())  # At each request.
     url = make_url(module_stack.settings().database_url.get_secret_value())
     wrong = url.set(password="hunter2").render_as_string(hide_password=False)
-    with running_gateway(module_stack.settings(database_url=wrong)) as gateway:
+    with running_gateway(module_stack.settings(database_url=wrong), asks_anew) as gateway:
         answer, _ = gateway.get("/readyz"), gateway.get("/readyz")
     (told,) = [line for line in caplog.messages if "part='database'" in line]
     assert "dependency_down" in told

@@ -3,12 +3,14 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import requests
 
-from api.ports import STORAGE_READ
+from api.limits import SHIPPED
 from tests.support.gateway import (
+    PATIENT,
     FakeWorker,
     Gateway,
     running_gateway,
@@ -61,7 +63,7 @@ def test_before_the_migrations_every_answer_is_a_503_that_says_so(module_stack: 
 
 def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
     with (
-        running_gateway(stack.settings(), as_shipped=True) as gateway,
+        running_gateway(stack.settings(), SHIPPED) as gateway,
         FakeWorker.on(stack),
         ThreadPoolExecutor(40) as clients,
     ):
@@ -102,7 +104,9 @@ def test_without_storage_a_create_is_a_503_and_leaves_no_job(
 
 def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) -> None:
     with (
-        running_gateway(stack.settings(), storage_read=STORAGE_READ) as gateway,
+        running_gateway(
+            stack.settings(), replace(PATIENT, storage_read=SHIPPED.storage_read)
+        ) as gateway,
         FakeWorker.on(stack),
         ThreadPoolExecutor(12) as clients,
     ):

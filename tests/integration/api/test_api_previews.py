@@ -19,9 +19,9 @@ PICTURES = {step: b"RIFF\0\0\0\0WEBPVP8 at step %d" % step for step in (2, 4)}
 
 
 @pytest.fixture
-def store(module_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> PreviewStore:
-    monkeypatch.setattr("shared.jobs.preview_store.SOCKET_SECONDS", 20)
-    return PreviewStore(module_stack.settings().redis_url.get_secret_value())
+def store(module_stack: Stack) -> PreviewStore:
+    url = module_stack.settings().redis_url.get_secret_value()
+    return PreviewStore(url, socket_seconds=20)
 
 
 def show(hand: FakeWorker, store: PreviewStore, job: Job, step: int) -> None:

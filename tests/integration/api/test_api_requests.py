@@ -163,6 +163,8 @@ def test_fields_in_the_query_are_told_where_they_belong(
     assert "send it in the body" in answer.json()["detail"]
 
 
+# It reads 45 MB of JSON twice: four seconds of a core.
+@pytest.mark.extended
 def test_a_picture_as_data_may_be_as_large_as_a_file(gateway: Gateway) -> None:
     most = gateway.ports.settings.max_upload_bytes
     padded = photo_png() + bytes(most - len(photo_png()))

@@ -42,18 +42,6 @@ def test_it_serves_soon_without_any_service_and_stops_in_order(tmp_path: Path) -
         program.kill()
 
 
-def test_it_imports_no_model_library_and_nothing_of_the_worker() -> None:
-    code = (
-        "import sys; from api.app import create_app; import api.__main__;"
-        "print({m.split('.')[0] for m in sys.modules}"
-        " & {'torch', 'diffusers', 'transformers', 'worker', 'numpy'})"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert done.stdout.strip() == "set()", done.stderr
-
-
 def refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -68,7 +56,9 @@ def refused(
     return capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["api", "worker.keeper"])
+@pytest.mark.parametrize(
+    "module", ["api", pytest.param("worker.keeper", marks=pytest.mark.extended)]
+)
 def test_without_a_secret_it_does_not_start_and_says_how_to_make_one(module: str) -> None:
     """Each would draw its own, and no link would work in another process."""
     done = subprocess.run(

@@ -6,21 +6,24 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 
 import pytest
 import requests
 from redis import Redis
 
-from api.concurrency.job_waiters import JobWatcher
 from shared.lifecycle import Status
-from tests.support.gateway import FakeWorker, Gateway, beside, running_gateway
+from tests.support.gateway import (
+    PATIENCE,
+    PATIENT,
+    FakeWorker,
+    Gateway,
+    beside,
+    running_gateway,
+)
 from tests.support.processes import until
 from tests.support.stack import Stack
-
-ALONE = "tests:changed"
-"""A channel on which only the gateway of one test listens."""
 
 
 def waiting(
@@ -44,34 +47,38 @@ def watchers(gateway: Gateway) -> int:
     return len(gateway.ports.job_watcher)
 
 
-def listeners(stack: Stack) -> int:
-    """Return how many gateways hear what the announcer says."""
-    with Redis.from_url(stack.settings().redis_url.get_secret_value()) as valkey:
-        [(_, count)] = valkey.pubsub_numsub(ALONE)
-    return int(count)
+HEARS_ALONE = replace(PATIENT, floor=timedelta(minutes=10), redis_seconds=PATIENCE.seconds)
+"""Of a gateway whose waiters learn of a change by its announcement and in no other way."""
+
+
+@contextlib.contextmanager
+def hearing(stack: Stack) -> Iterator[Gateway]:
+    """Yield a gateway of HEARS_ALONE, once it listens to announcements."""
+    url = stack.settings().redis_url.get_secret_value()
+    with Redis.from_url(url) as valkey:
+        before = int(valkey.client_id())
+        with running_gateway(stack.settings(), HEARS_ALONE) as gateway:
+            until(lambda: any(number > before for number in listeners(valkey)), "it listens")
+            yield gateway
+
+
+def listeners(valkey: Redis) -> list[int]:
+    """Return the ids of the connections that hear announcements; they only grow."""
+    return [int(each["id"]) for each in valkey.client_list(_type="pubsub")]
 
 
 @pytest.fixture
-def announcer(
-    module_stack: Stack, fake_worker: FakeWorker, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[FakeWorker]:
-    """A hand whose announcements are all that the next gateway's waiters hear.
-
-    It is given the time that a busy machine needs, where the shipped bell soon gives up; the
-    module's own gateway and hand stay as they are.
-    """
-    monkeypatch.setattr("api.ports.JobWatcher", partial(JobWatcher, floor=timedelta(minutes=10)))
-    monkeypatch.setattr("shared.bell.SOCKET_SECONDS", 20)
-    monkeypatch.setattr("shared.bell.CHANNEL", ALONE)
-    with contextlib.closing(FakeWorker(module_stack.settings())) as one:
+def announcer(module_stack: Stack, fake_worker: FakeWorker) -> Iterator[FakeWorker]:
+    """A hand with the time that a busy machine needs, where the shipped bell soon gives up."""
+    settings = module_stack.settings()
+    with contextlib.closing(FakeWorker(settings, bell_seconds=PATIENCE.seconds)) as one:
         yield one
 
 
 def test_a_long_poll_ends_with_the_job_because_that_is_announced(
     module_stack: Stack, announcer: FakeWorker
 ) -> None:
-    with running_gateway(module_stack.settings()) as gateway:
-        until(lambda: listeners(module_stack), "the gateway listens")
+    with hearing(module_stack) as gateway:
         job_id = gateway.created()["id"]
         job = announcer.claim()
         poll = waiting(gateway, f"/v1/jobs/{job_id}?wait=60")
@@ -83,7 +90,7 @@ def test_a_long_poll_ends_with_the_job_because_that_is_announced(
 def test_what_happened_before_the_wait_began_is_seen(
     module_stack: Stack, announcer: FakeWorker
 ) -> None:
-    with running_gateway(module_stack.settings()) as gateway:
+    with hearing(module_stack) as gateway:
         gateway.created()
         stale = announcer.claim()
         announcer.complete(stale)

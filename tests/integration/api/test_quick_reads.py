@@ -9,8 +9,7 @@ import requests
 from sqlalchemy import text
 
 from shared.jobs.job import parse_id
-from shared.owners import end_links
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS, end_links
 from tests.support.gateway import FakeWorker, Gateway, running_gateway
 from tests.support.stack import Stack
 

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from api.auth.key_cache import FRESH_SECONDS
+from api.limits import SHIPPED
 from api.ports import CONNECTIONS
 from shared.errors import OutOfMemory
 from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway, without_database
@@ -201,7 +202,7 @@ def test_the_use_of_a_key_is_noted_once_a_minute(key_admin: KeyAdmin, tenant_a: 
 @pytest.mark.parametrize("who", ["holder", "stranger", "nobody"])
 def test_a_frozen_postgres_lets_nobody_in_and_keeps_nobody_waiting(stack: Stack, who: str) -> None:
     with (
-        running_gateway(stack.settings(rate_limit="none"), as_shipped=True) as gateway,
+        running_gateway(stack.settings(rate_limit="none"), SHIPPED) as gateway,
         key_admin_of(stack.settings()) as locksmith,
         ThreadPoolExecutor(40) as clients,
     ):

@@ -9,9 +9,9 @@ import requests
 from requests.adapters import HTTPAdapter
 from sqlalchemy import delete
 
-from shared.owners import Owners
+from shared.owners import ANONYMOUS, Owners
 from shared.settings import Settings
-from shared.tables import ANONYMOUS, owners
+from shared.tables.access import owners
 from tests.support.gateway import FakeWorker, Gateway, beside, photo_png, running_gateway
 from tests.support.stack import Stack
 from tests.support.tenants import Holder, KeyAdmin, refusal

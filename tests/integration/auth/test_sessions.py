@@ -10,9 +10,9 @@ import pytest
 import requests
 from sqlalchemy import text
 
-from shared.api_keys import sessions as rows
+from api.limits import SHIPPED
 from shared.api_keys.key import ApiKey, hashed
-from shared.api_keys.sessions import KeyProof, Sessions
+from shared.api_keys.sessions import LIVES, KeyProof, Sessions
 from shared.installation_secret import InstallationSecret, Purpose
 from tests.integration.auth.test_access import EXPECTED, Access
 from tests.support.gateway import (
@@ -85,7 +85,7 @@ def test_a_key_is_changed_for_a_cookie_that_no_script_and_no_other_site_gets(
     assert cookie.key == NAME
     assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "strict", "/")
     assert (cookie["secure"], cookie["domain"]) == ("", "")
-    assert int(cookie["max-age"]) == rows.LIVES.total_seconds()
+    assert int(cookie["max-age"]) == LIVES.total_seconds()
     shown = answer.json()
     assert (shown["name"], shown["is_admin"], shown["how"]) == ("cms", False, "session")
     assert str(holder.text) not in f"{answer.headers}{answer.text}"
@@ -337,11 +337,10 @@ def test_a_new_secret_keeps_the_sessions_of_the_old_one_while_that_is_named(
 
 
 def test_a_key_has_a_bounded_number_of_sessions_the_newest(
-    module_stack: Stack, key_admin: KeyAdmin, monkeypatch: pytest.MonkeyPatch
+    module_stack: Stack, key_admin: KeyAdmin
 ) -> None:
-    monkeypatch.setattr(rows, "MOST_OF_A_KEY", 3)
     keys = InstallationSecret.of(module_stack.settings()).keys(Purpose.SESSIONS)
-    sessions = Sessions(key_admin.db, keys)
+    sessions = Sessions(key_admin.db, keys, most_of_a_key=3)
     key, _ = key_admin.keys.create("many")
     other, _ = key_admin.keys.create("few")
     apart, _ = sessions.begin(KeyProof(key_id=other.id, digest="d"))
@@ -353,7 +352,7 @@ def test_a_key_has_a_bounded_number_of_sessions_the_newest(
 def test_a_frozen_postgres_lets_no_session_in_and_holds_none_up(
     stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    with running_gateway(stack.settings(admin_key=ADMIN_KEY), as_shipped=True) as gateway:
+    with running_gateway(stack.settings(admin_key=ADMIN_KEY), SHIPPED) as gateway:
         browser = signed_in(Holder(gateway, ADMIN_KEY))
         gateway.ports.session_cache.forget(browser.cookie.partition("=")[2])
         stack.postgres.freeze()

@@ -172,7 +172,7 @@ def test_on_a_terminal_there_is_a_table_and_ctrl_c_keeps_what_is_done(
         terminal.type("\x03")
         terminal.until("Cancel them? [y/N]")
         terminal.type("y\n")
-        terminal.until("the same command goes on from here")
+        terminal.until("the same command continues from here")
         assert terminal.end() == 130
     assert "unfinished" in terminal.seen
     assert "succeeded" in terminal.seen

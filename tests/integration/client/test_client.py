@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from stillreel import (
     WaitTimedOut,
     WrongAddress,
 )
+from stillreel.retry import RetryPolicy
 from stillreel.server_sent_events import EventReader, ServerSentEvent
 from tests.support.scripted_service import (
     HANG_UP,
@@ -39,6 +41,12 @@ from tests.support.scripted_service import (
 PHOTO = b"a photo"
 STREAM = {"Content-Type": "text/event-stream"}
 Call = Callable[..., Any]
+QUICK = RetryPolicy(
+    first_pause_seconds=0.0005,
+    reopen_seconds=0.001,
+    poll_pause_seconds=0.001,
+    list_pause_seconds=0.01,
+)
 
 
 def blocking(service: ScriptedService, call: Callable[[Any], Any], **options: Any) -> Any:
@@ -60,13 +68,13 @@ def awaited(service: ScriptedService, call: Callable[[Any], Any], **options: Any
 
 
 @pytest.fixture(params=[blocking, awaited], ids=["blocking", "async"])
-def play(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Either client; what it waits between two tries is a thousandth of what it says."""
-    monkeypatch.setattr("stillreel.retry.FIRST_PAUSE_SECONDS", 0.0005)
-    monkeypatch.setattr("stillreel.follow.LEAST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr("stillreel.event_stream.REOPEN_SECONDS", 0.001)
-    call: Call = request.param
-    return call
+def play(request: pytest.FixtureRequest) -> Call:
+    """Either client; what it waits between two tries is a thousandth of what ours wait."""
+
+    def played(service: ScriptedService, call: Call, *, retries: int = 5, **options: Any) -> Any:
+        return request.param(service, call, retries=replace(QUICK, retries=retries), **options)
+
+    return played
 
 
 def submit(client: Any) -> Any:
@@ -209,12 +217,10 @@ def test_without_a_stream_all_jobs_are_followed_by_listings() -> None:
         page(),
         Line(200, succeeded()),
     ]
-    with pytest.MonkeyPatch.context() as patched, scripted(*lines) as service:
-        patched.setattr("stillreel.follow.LIST_PAUSE_SECONDS", 0.01)
-        with Client(service.url) as client:
-            events = client.events()
-            told: list[Event] = [next(events) for _ in range(2)]
-            events.close()  # type: ignore[attr-defined]  # As above.
+    with scripted(*lines) as service, Client(service.url, retries=QUICK) as client:
+        events = client.events()
+        told: list[Event] = [next(events) for _ in range(2)]
+        events.close()  # type: ignore[attr-defined]  # As above.
     assert [each.job and each.job.status for each in told] == ["queued", "succeeded"]
 
 

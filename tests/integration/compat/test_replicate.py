@@ -13,9 +13,13 @@ import requests
 from replicate.client import Client
 from replicate.exceptions import ModelError, ReplicateError
 from replicate.webhook import Webhooks, WebhookSigningSecret
+from sqlalchemy import insert, select
 
+from api.compat.replicate.routes import PAGE
 from shared.errors import OutOfMemory
-from shared.jobs.job import Job
+from shared.ids import new_id
+from shared.jobs.job import Job, public_id
+from shared.tables.jobs import jobs
 from tests.support.gateway import (
     ADMIN_KEY,
     FakeWorker,
@@ -191,16 +195,18 @@ def test_a_data_uri_is_what_base64_files_become(client: Client) -> None:
     assert made.status == "starting"
 
 
-def test_a_page_leads_to_the_next(
-    keyed_gateway: Gateway, client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("api.compat.replicate.routes.PAGE", 2)
-    made = [create(client).id for _ in range(3)]
+def test_a_page_leads_to_the_next(client: Client, fake_worker: FakeWorker) -> None:
+    create(client)
+    with fake_worker.db.begin() as connection:
+        row = connection.execute(select(jobs)).mappings().one()
+        made = sorted((row["id"], *(new_id() for _ in range(PAGE))), reverse=True)
+        given = {name: value for name, value in row.items() if value is not None}
+        connection.execute(insert(jobs), [given | {"id": job_id} for job_id in made[:-1]])
     first = client.predictions.list()
     assert first.next is not None
     second = client.predictions.list(first.next)
-    assert [each.id for each in (*first, *second)] == made[::-1]
-    assert second.next is None
+    assert [each.id for each in (*first, *second)] == [public_id(each) for each in made]
+    assert (len(first.results), second.next) == (PAGE, None)
 
 
 def test_models_and_their_versions(client: Client) -> None:

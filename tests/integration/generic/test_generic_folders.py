@@ -1,15 +1,20 @@
 """A folder that cannot serve jobs is refused when it is loaded, with a sentence."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from shared.errors import MissingWeights
-from tests.support.small_diffusers import change_json, served, small_ltx
-from tests.support.small_wan import ignore_progress
+from tests.support.small_diffusers import served, small_ltx
+from tests.support.small_models import loaded
+from tests.support.spoiled_folders import (
+    Spoil,
+    changed,
+    lose_a_weight,
+    only_as_a_pickle,
+    weights_of,
+)
 from worker.engines.diffusion.tiny import write_json
 
 CLASSES = {
@@ -21,10 +26,10 @@ CLASSES = {
     "WanPipeline": "takes no image: if its parts serve a class that does",
     "AnyFlowFARPipeline": "takes no image",
     "StableDiffusionImg2ImgPipeline": "takes no width and height",
-    "FluxImg2ImgPipeline": "makes pictures, for it takes no number of frames",
+    "FluxImg2ImgPipeline": "makes single images, because it takes no number of frames",
     "Cosmos2_5_PredictBasePipeline": "needs torchvision, which Stillreel does not install",
-    "NoSuchPipeline": "NoSuchPipeline is no pipeline of diffusers",
-    "UNetMotionModel": "UNetMotionModel is no pipeline of diffusers",
+    "NoSuchPipeline": "NoSuchPipeline is not a pipeline of diffusers",
+    "UNetMotionModel": "UNetMotionModel is not a pipeline of diffusers",
 }
 
 
@@ -36,7 +41,7 @@ def test_a_class_that_cannot_serve_jobs_is_refused_with_the_reason(
     engine = served(tmp_path)  # It is offered all the same: its jobs are told the reason.
     assert engine.spec.name == "small"
     with pytest.raises(MissingWeights) as refused:
-        engine.load("cpu", ignore_progress)
+        loaded(engine)
     assert CLASSES[kind] in refused.value.message
 
 
@@ -45,23 +50,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_ltx(tmp_path_factory.mktemp("whole"))
 
 
-def changed(name: str, **values: object) -> Callable[[Path], None]:
-    return lambda folder: change_json(folder / name, **values)
-
-
-def lose_a_weight(folder: Path) -> None:
-    (path,) = (folder / "transformer").glob("*.safetensors")
-    weights = load_file(path)
-    weights.pop(sorted(weights)[0])
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-def only_as_a_pickle(folder: Path) -> None:
-    (path,) = (folder / "vae").glob("*.safetensors")
-    path.rename(path.with_suffix(".bin"))
-
-
-SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+SPOILED: dict[str, tuple[Spoil, str]] = {
     "no class": (changed("model_index.json", _class_name=None), "names a class"),
     "no index": (
         lambda folder: (folder / "model_index.json").write_text("[]"),
@@ -79,12 +68,12 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         changed("model_index.json", transformer=["diffusers", "NoSuchModel"]),
         "the part transformer is a NoSuchModel, which the diffusers",
     ),
-    "a pickle": (only_as_a_pickle, "vae is there only as .*bin"),
+    "a pickle": (only_as_a_pickle("vae"), "vae is there only as .*bin"),
     "no weights": (
-        lambda folder: next((folder / "vae").glob("*.safetensors")).unlink(),
+        lambda folder: weights_of(folder, "vae").unlink(),
         "has no vae: config.json and a .safetensors",
     ),
-    "a lost weight": (lose_a_weight, "transformer lacks 1 of its weights"),
+    "a lost weight": (lose_a_weight("transformer"), "transformer lacks 1 of its weights"),
     "fewer layers of text": (
         changed("text_encoder/config.json", d_ff=64),
         "text_encoder",
@@ -102,9 +91,9 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_folder_is_refused_with_its_fault(
-    whole: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+    whole: Path, tmp_path: Path, spoil: Spoil, said: str
 ) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "ltx"))
     spoil(folder)
     with pytest.raises(MissingWeights, match=said):
-        served(folder).load("cpu", ignore_progress)
+        loaded(served(folder))

@@ -107,10 +107,15 @@ def test_the_seed_reaches_the_pictures_own_latents(
     "changed",
     [
         {"prompt": "something else entirely"},
-        {"negative_prompt": "blurry"},
         {"fps": 24},
-        {"guidance_scale": 3.0},
-        {"num_inference_steps": 4},
+        *(
+            pytest.param(changed, marks=pytest.mark.extended)
+            for changed in (
+                {"negative_prompt": "blurry"},
+                {"guidance_scale": 3.0},
+                {"num_inference_steps": 4},
+            )
+        ),
     ],
     ids=lambda changed: next(iter(changed)),
 )
@@ -157,7 +162,15 @@ def test_steps_are_told_in_order_through_every_stage(engine: I2VGenXLEngine) -> 
         assert indices[-1] == next(step.total for step in steps if step.stage is stage)
 
 
-@pytest.mark.parametrize("stage", [Stage.ENCODING_INPUTS, Stage.DENOISING, Stage.DECODING])
+# In each run tests/contracts/test_engine.py stops one at its first step.
+@pytest.mark.parametrize(
+    "stage",
+    [
+        pytest.param(Stage.ENCODING_INPUTS, marks=pytest.mark.extended),
+        pytest.param(Stage.DENOISING, marks=pytest.mark.extended),
+        Stage.DECODING,
+    ],
+)
 def test_a_lost_lease_stops_the_render_where_it_is(engine: I2VGenXLEngine, stage: Stage) -> None:
     steps: list[Step] = []
 
@@ -185,7 +198,7 @@ def test_frames_are_yielded_as_they_are_decoded(engine: I2VGenXLEngine) -> None:
     assert len(first) + sum(len(chunk) for chunk in chunks) == 8
 
 
-@pytest.mark.parametrize("guidance", [0.0, 1.0])
+@pytest.mark.parametrize("guidance", [pytest.param(0.0, marks=pytest.mark.extended), 1.0])
 def test_without_guidance_one_row_is_computed_and_the_negative_prompt_has_no_say(
     breakable: I2VGenXLEngine, guidance: float
 ) -> None:
@@ -208,6 +221,8 @@ def test_a_second_load_does_nothing(engine: I2VGenXLEngine) -> None:
     assert engine.model is model
 
 
+# In each run tests/contracts/test_engine.py unloads it and loads it again.
+@pytest.mark.extended
 def test_what_was_unloaded_renders_only_after_loading(breakable: I2VGenXLEngine) -> None:
     breakable.unload()
     with pytest.raises(ModelLoading):

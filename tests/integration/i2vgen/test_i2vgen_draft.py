@@ -52,7 +52,11 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> I2VGenXLEngine:
 
 @pytest.mark.parametrize(
     ("steps", "guidance"),
-    [pytest.param(STEPS, 9.0, marks=pytest.mark.extended), (5, 9.0), (5, 1.0)],
+    [
+        (5, 9.0),
+        pytest.param(5, 1.0, marks=pytest.mark.extended),
+        pytest.param(STEPS, 9.0, marks=pytest.mark.extended),
+    ],
 )
 def test_a_draft_matches_the_reference_with_its_scheduler_swapped_in(
     arms: Arms, steps: int, guidance: float
@@ -64,7 +68,7 @@ def test_a_draft_matches_the_reference_with_its_scheduler_swapped_in(
     assert distance(arms.run_ours(request), arms.run_stock(request)) <= BOUND
 
 
-@pytest.mark.parametrize("other", ["leading", "exact"])
+@pytest.mark.parametrize("other", ["leading", pytest.param("exact", marks=pytest.mark.extended)])
 def test_another_sampler_than_the_drafts_does_not_go_unseen(
     arms: Arms, monkeypatch: pytest.MonkeyPatch, other: str
 ) -> None:
@@ -119,6 +123,7 @@ def test_a_draft_is_another_clip_in_fewer_steps_and_its_plan_says_so(
     assert not np.array_equal(*(rendered(engine, each) for each in three))
 
 
+@pytest.mark.extended
 def test_a_draft_repeats_itself(engine: I2VGenXLEngine) -> None:
     draft = brief(quality="draft", num_inference_steps=3)
 

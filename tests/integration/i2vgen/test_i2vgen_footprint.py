@@ -122,7 +122,11 @@ def test_encoding_takes_no_more_than_is_estimated(full_size: FullSize) -> None:
 
 
 @pytest.mark.parametrize("most", [3, pytest.param(5, marks=pytest.mark.extended)])
-@pytest.mark.parametrize("use", [NORMAL, LOW], ids=lambda use: str(use.name))
+@pytest.mark.parametrize(
+    "use",
+    [NORMAL, pytest.param(LOW, marks=pytest.mark.extended)],
+    ids=lambda use: str(use.name),
+)
 def test_real_tensors_are_linear_in_pixels_times_frames(
     small: Model, use: MemoryUse, most: int
 ) -> None:

@@ -18,7 +18,7 @@ from shared.jobs.batch import Batch, NewBatch
 from shared.jobs.batch_queries import BatchQueries
 from shared.jobs.job import Job
 from shared.jobs.transitions import Claim
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture, new_job
 from tests.support.outbox import RESULT
 from worker.keeper.purge import Purger

@@ -13,12 +13,11 @@ from shared.ids import new_id
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS, input_id, input_key
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.uploads import GRACE, LIVES, Upload, Uploads
 from tests.support.factory import JobFixture
 from tests.support.gateway import MOVES
 from tests.support.stack import Stack
-from worker.keeper import orphan_images
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.uploads import UploadSweeper
@@ -89,10 +88,7 @@ def test_the_rows_of_inputs_end_with_their_job(job_fixture: JobFixture) -> None:
     assert job_fixture.run("SELECT * FROM inputs") == []
 
 
-def test_inputs_that_no_job_came_to_own_are_removed(
-    job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(orphan_images, "GRACE", timedelta(seconds=-5))
+def test_inputs_that_no_job_came_to_own_are_removed(job_fixture: JobFixture) -> None:
     owned, unowned = with_inputs(job_fixture), with_inputs(job_fixture)
     older = job_fixture.submit()  # Of a gateway of the last release, which wrote no row.
     job_fixture.storage.put(input_key(older.id), b"picture", content_type="image/png")
@@ -102,7 +98,8 @@ def test_inputs_that_no_job_came_to_own_are_removed(
     job_fixture.storage.put(lost, b"picture", content_type="image/png")
     strange = f"{INPUTS}somebody/elses.png"
     job_fixture.storage.put(strange, b"picture", content_type="image/png")
-    assert OrphanSweeper(job_fixture.db, job_fixture.storage).sweep() == 4
+    sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage, grace=timedelta(seconds=-5))
+    assert sweeper.sweep() == 4
     assert stored(job_fixture) == sorted([*all_keys(owned), input_key(older.id), strange])
 
 

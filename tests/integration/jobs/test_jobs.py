@@ -19,7 +19,7 @@ from shared.ids import new_id
 from shared.jobs.job import Artifact, Job, Priority, Result, Variant
 from shared.jobs.transitions import Claim, Progress
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture, NullAnnouncer
 
 RESULT = Result(

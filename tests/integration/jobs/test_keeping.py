@@ -12,12 +12,11 @@ from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import input_key, output_key
 from shared.jobs.transitions import Claim
 from shared.lifecycle import Status
+from shared.owners import ANONYMOUS
 from shared.storage import Storage
-from shared.tables import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack
 from tests.support.stubborn_store import StubbornStore
-from worker.keeper import orphan_images
 from worker.keeper.expiry import FIRST_BACKOFF, MOST_BACKOFF, Sweeper
 from worker.keeper.orphan_images import GRACE, OrphanSweeper
 
@@ -277,12 +276,9 @@ def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(
     assert _exists(job_fixture, "inputs/not-ours.txt")
 
 
-def test_orphans_are_found_page_by_page(
-    job_fixture: JobFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(orphan_images, "PAGE", 2)
+def test_orphans_are_found_page_by_page(job_fixture: JobFixture) -> None:
     lost = [drawn(2 * GRACE) for _ in range(5)]
     for job_id in lost:
         job_fixture.storage.put(input_key(job_id), b"picture", content_type="image/png")
-    sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage)
+    sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage, page=2)
     assert [sweeper.sweep() for _ in range(4)] == [2, 2, 1, 0]

@@ -10,10 +10,13 @@ import pytest
 from sqlalchemy import event, text
 
 from bench.noop import NoopEngine
+from shared.engines.registry import EngineRegistry
 from shared.ids import new_id
-from shared.jobs.job import Job
+from shared.jobs.fairness import BONUS, PLACE, SHARE
+from shared.jobs.job import Job, Priority
 from shared.jobs.listing import Filter
 from shared.jobs.news import JobNews, Mark
+from shared.jobs.queue_boards import EXACT, QueueBoards
 from shared.lifecycle import Status
 from shared.paging import Cut
 from tests.support.factory import JobFixture
@@ -23,6 +26,10 @@ from tests.support.stack import Stack, open_database
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MOST_PAGES: Final = 200
+MOST_SEARCHED_PAGES: Final = 3000
+"""Of a search that finds less than a page: it reads 5,000 rows, or all 2,600 pages of the smaller
+table. By ids of all statuses it read 27,000."""
+
 FEW: Final = 20_000
 """Jobs enough that a statement without its index reads ten times as many pages as it may."""
 
@@ -36,7 +43,9 @@ def table(module_stack: Stack, request: pytest.FixtureRequest) -> Iterator[tuple
     """Yield a desk on a full table, and the owner's newest job."""
     settings = module_stack.settings()
     with contextlib.closing(JobFixture(settings)) as desk:
+        desk.run("TRUNCATE jobs CASCADE")
         job = desk.submit(owner_id=OWNER, metadata={"site": "harbour"})
+        EngineRegistry(desk.db).offer([NoopEngine.spec])
         slow = open_database(settings, deadline=timedelta(minutes=8))
         with contextlib.closing(slow), slow.begin() as connection:
             fill_ended(connection, job.id, OWNER, request.param)
@@ -110,6 +119,28 @@ HOT: Final[dict[str, Callable[[JobFixture, Job], Any]]] = {
 }
 
 
+SEARCHES: Final[dict[str, Callable[[JobFixture, Job], Any]]] = {
+    "a word that none has": listing(query="nothing"),
+    "a word that none of those that failed has": listing(query="nothing", status=Status.FAILED),
+    "a word that none of a model's has": listing(query="nothing", engine=ENGINE),
+    "a word that few have, page by page": listing(query="nothing", after=MIDDLE),
+    "a word from the oldest": listing(query="nothing", newest_first=False),
+    "what none has": listing(metadata={"site": "nowhere"}),
+    "what one has": listing(metadata={"post": "77"}),
+}
+
+
+A_SUBMIT: Final = {
+    "owner_id": new_id(),
+    "engine": ENGINE,
+    "priority": Priority.NORMAL,
+    "share": SHARE,
+    "bonus": BONUS[Priority.NORMAL],
+    "max_running": 1,
+}
+"""What a submit gives to find the place of its job."""
+
+
 def _now(desk: JobFixture) -> Any:
     return JobNews(desk.db).complete_until()
 
@@ -119,6 +150,42 @@ def test_a_hot_route_reads_few_pages(name: str, table: tuple[JobFixture, Job]) -
     desk, job = table
     found = pages(desk, lambda: HOT[name](desk, job))
     assert max(found.values()) <= MOST_PAGES, found
+
+
+def test_the_queues_are_read_by_few_pages_while_their_ends_are_known(
+    table: tuple[JobFixture, Job],
+) -> None:
+    desk, _ = table
+    boards = QueueBoards(desk.db)
+    first = boards.read().engine(ENGINE)
+    found = pages(desk, boards.read)
+    assert max(found.values()) <= MOST_PAGES, found
+    assert first.queued > EXACT
+    assert first.queued == boards.read().engine(ENGINE).queued
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_in_vain_reads_the_newest_rows_once(
+    name: str, table: tuple[JobFixture, Job]
+) -> None:
+    desk, job = table
+    found = pages(desk, lambda: SEARCHES[name](desk, job))
+    assert max(found.values()) <= MOST_SEARCHED_PAGES, found
+
+
+def test_one_who_is_full_costs_others_few_pages(table: tuple[JobFixture, Job]) -> None:
+    desk, _ = table
+    full = JobFixture(desk.settings.model_copy(update={"max_running_per_key": 1}))
+    with contextlib.closing(full):
+        first = full.jobs.claim([ENGINE], worker="w")
+        assert first is not None
+        assert first.owner_id == OWNER
+        late = full.submit(owner_id=new_id(), spec=NoopEngine.spec)
+        found = pages(full, lambda: full.jobs.claim([ENGINE], worker="w"))
+        submits = pages(full, lambda: full.run(PLACE, **A_SUBMIT))
+        assert full.get(late).status is Status.RUNNING
+    for counted in (found, submits):
+        assert max(counted.values()) <= MOST_PAGES, counted
 
 
 def test_a_claim_reads_few_pages(table: tuple[JobFixture, Job]) -> None:

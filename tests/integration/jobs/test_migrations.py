@@ -1,4 +1,4 @@
-"""The migrations make exactly the tables of `shared/tables.py`, and can be undone."""
+"""The migrations make exactly the tables of `shared/tables/`, and can be undone."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

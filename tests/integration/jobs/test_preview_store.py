@@ -15,14 +15,13 @@ JOB = new_id()
 
 
 @pytest.fixture
-def url(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr("shared.jobs.preview_store.SOCKET_SECONDS", 20)
+def url(stack: Stack) -> str:
     return stack.settings().redis_url.get_secret_value()
 
 
 @pytest.fixture
 def store(url: str) -> Iterator[PreviewStore]:
-    store = PreviewStore(url)
+    store = PreviewStore(url, socket_seconds=20)
     yield store
     store.close()
 

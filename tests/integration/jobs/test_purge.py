@@ -11,7 +11,7 @@ from shared.engines.parameters import RequestedParameters
 from shared.errors import AddressGone, NotFound
 from shared.ids import new_id
 from shared.jobs.job import Job
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
 from shared.webhooks.endpoints import Endpoints
 from tests.support.factory import JobFixture
@@ -19,7 +19,6 @@ from tests.support.gateway import beside
 from tests.support.outbox import ENDS
 from tests.support.processes import until
 from tests.support.stack import Stack
-from worker.keeper import purge
 from worker.keeper.purge import KEYS_LIVE, Purger
 
 YEAR = timedelta(days=365)
@@ -197,10 +196,8 @@ def test_nothing_is_purged_before_keys_and_the_schedule_have_run_out(
     assert purger.purge() == 1
 
 
-def test_a_purge_takes_small_batches(
-    job_fixture: JobFixture, purger: Purger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(purge, "BATCH", 2)
+def test_a_purge_takes_small_batches(job_fixture: JobFixture) -> None:
+    purger = Purger(job_fixture.db, job_fixture.settings, batch=2)
     for _ in range(5):
         ended(job_fixture)
     gone(job_fixture, ago=YEAR)

@@ -26,7 +26,7 @@ from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.storage_keys import output_key
 from shared.jobs.transitions import Claim, Progress
 from shared.lifecycle import TERMINAL, Stage, Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack
 

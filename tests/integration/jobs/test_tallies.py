@@ -8,7 +8,7 @@ import pytest
 from shared.engines.registry import EngineRegistry
 from shared.jobs.job import Artifact, Job, Result, Variant
 from shared.jobs.transitions import Claim
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.tallies import Tallies
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack

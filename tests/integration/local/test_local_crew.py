@@ -16,7 +16,7 @@ import pytest
 
 from local.app_processes import ROOT
 from local.launcher import StopRequests
-from local.processes import stray_processes, supervisor
+from local.processes import stray_processes
 from local.processes.process import MARK, CannotStart, Part, Process
 from local.processes.supervisor import Crew
 from tests.support.processes import until
@@ -66,8 +66,8 @@ def said() -> list[str]:
 def crew_of(said: list[str]) -> Iterator[Callable[..., Crew]]:
     crews: list[Crew] = []
 
-    def crew_of(*parts: Part) -> Crew:
-        crews.append(Crew(parts, said.append))
+    def crew_of(*parts: Part, **seconds: float) -> Crew:
+        crews.append(Crew(parts, said.append, **seconds))
         return crews[-1]
 
     yield crew_of
@@ -136,11 +136,10 @@ def test_a_part_that_dies_is_started_again(
 
 
 def test_a_part_that_always_ends_stops_the_system_with_its_last_word(
-    part: Callable[..., Part], crew_of: Callable[..., Crew], monkeypatch: pytest.MonkeyPatch
+    part: Callable[..., Part], crew_of: Callable[..., Crew]
 ) -> None:
-    monkeypatch.setattr(supervisor, "FIRST_RESTART_SECONDS", 0.001)
     always_ends = part(script=ENDS)
-    it = crew_of(always_ends)
+    it = crew_of(always_ends, first_restart_seconds=0.001)
     with pytest.raises(CannotStart) as refused:
         advance_until(it, lambda: False)
     assert refused.value.message == (
@@ -248,17 +247,16 @@ def test_only_what_was_started_from_the_folder_is_ended_as_a_leftover(
             process.wait()
 
 
-def test_signals_at_once_are_one_request_and_a_later_one_hurries(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_signals_at_once_are_one_request_and_a_later_one_hurries() -> None:
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        requests = StopRequests()
-        monkeypatch.setattr("local.launcher.ONE_REQUEST_SECONDS", 60)
+        requests = StopRequests(one_request_seconds=60)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert (requests.count, requests.is_hurried()) == (1, False)
-        monkeypatch.setattr("local.launcher.ONE_REQUEST_SECONDS", 0)
+        requests = StopRequests(one_request_seconds=0)
+        signal.raise_signal(signal.SIGTERM)
+        assert not requests.is_hurried()
         signal.raise_signal(signal.SIGINT)
         assert requests.is_hurried()
     finally:
@@ -272,13 +270,9 @@ def _text(path: Path) -> str:
 
 
 def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
-    part: Callable[..., Part],
-    crew_of: Callable[..., Crew],
-    said: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
 ) -> None:
     """As the store's certificates are renewed while it runs, be the disk full or not."""
-    monkeypatch.setattr(supervisor, "UPKEEP_SECONDS", 0.05)
     calls: list[float] = []
 
     def upkeep() -> None:
@@ -286,7 +280,7 @@ def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
         if len(calls) == 2:
             raise OSError(errno.ENOSPC, "No space left on device", "tls/store.pem")
 
-    keeps_up = crew_of(part(upkeep=upkeep, ready=lambda: True))
+    keeps_up = crew_of(part(upkeep=upkeep, ready=lambda: True), upkeep_seconds=0.05)
     advance_until(keeps_up, lambda: len(calls) == 4)
     assert min(after - before for before, after in itertools.pairwise(calls)) >= 0.05
     assert sum("needs tls/store.pem: No space left on device" in line for line in said) == 1

@@ -269,8 +269,8 @@ def test_an_address_of_another_machine_is_not_called_a_busy_port(
 def test_a_lost_state_file_is_told_and_not_drawn_anew(launch: Launch, folder: Path) -> None:
     (folder / "pg").mkdir(parents=True)
     assert launch().refusal() == (
-        f"{folder}/state.json is missing, and with it the password of the database beside it;"
-        f" put it back, or move {folder} away to start afresh"
+        f"{folder}/state.json is missing, and it has the password of the database beside it;"
+        f" put it back, or move {folder} away to start again"
     )
 
 

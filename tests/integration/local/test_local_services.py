@@ -32,7 +32,9 @@ def valkey(stack: Stack) -> Redis:
     return client(stack, seconds=30)
 
 
-@pytest.mark.parametrize("end", [Server.stop, Server.kill])
+@pytest.mark.parametrize(
+    "end", [pytest.param(Server.stop, marks=pytest.mark.extended), Server.kill]
+)
 def test_the_servers_keep_everything_however_they_ended(
     stack: Stack, valkey: Redis, end: Callable[[Server], None]
 ) -> None:
@@ -113,16 +115,13 @@ def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
         shutil.rmtree(folder)
 
 
-def test_only_sockets_that_nothing_serves_any_more_are_swept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("local.servers.seaweed.SOCKETS", tmp_path)
+def test_only_sockets_that_nothing_serves_any_more_are_swept(tmp_path: Path) -> None:
     state = State(ports=service_ports())
     dead, alive = state.ports["master.grpc"], state.ports["filer.grpc"]
     for port in (dead, alive):
         (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
     with socket.create_server(("127.0.0.1", alive)):
-        sweep_sockets(state)
+        sweep_sockets(state, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [f"seaweedfs-master-grpc-{alive}.sock"]
 
 
@@ -131,8 +130,7 @@ def test_a_port_with_another_users_socket_is_not_given_to_seaweedfs(
 ) -> None:
     port = free_port()
     (tmp_path / f"seaweedfs-master-grpc-{port}.sock").touch()
-    monkeypatch.setattr("local.servers.seaweed.SOCKETS", tmp_path)
-    assert not is_blocked(port)
+    assert not is_blocked(port, tmp_path)
     monkeypatch.setattr("local.servers.seaweed.os.geteuid", lambda: 12345)
-    assert is_blocked(port)
-    assert not is_blocked(port + 1)
+    assert is_blocked(port, tmp_path)
+    assert not is_blocked(port + 1, tmp_path)

@@ -135,6 +135,9 @@ def test_when_nobody_can_read_it_any_more_every_part_is_stopped(
     assert (folder / "drained").exists()
 
 
+# In each run the next test sees what is kept of a proxy, and test_foreign_store.py that the store
+# is never asked through one.
+@pytest.mark.extended
 def test_an_ignored_hangup_stays_so_and_no_part_hears_of_a_proxy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,7 +309,13 @@ def test_a_setting_is_refused_before_any_server_is_started(
     assert refusal(folder, **env).startswith(what)
 
 
-@pytest.mark.parametrize(("theirs", "whose"), [("19", "a newer"), ("17", "an older")])
+@pytest.mark.parametrize(
+    ("theirs", "whose"),
+    [
+        ("19", "a newer"),
+        pytest.param("17", "an older", marks=pytest.mark.extended),
+    ],
+)
 def test_data_of_another_postgres_are_named_so(folder: Path, theirs: str, whose: str) -> None:
     (folder / "pg").mkdir(parents=True)
     (folder / "pg" / "PG_VERSION").write_text(f"{theirs}\n")

@@ -54,6 +54,15 @@ class Till:
     def note(self, claim: Claim, reached: str) -> None:
         self.checkpoints.write(claim, "remote", {"reached": reached})
 
+    def days(self) -> list[tuple[int, int]]:
+        """Return what was reserved and spent each day, the first day first."""
+        rows = self.desk.run(
+            "SELECT reserved_micros, cost_micros FROM usage_days WHERE owner_id = :owner"
+            " ORDER BY day",
+            owner=self.owner,
+        )
+        return [(row["reserved_micros"], row["cost_micros"]) for row in rows]
+
     def taken(self) -> tuple[int, int]:
         rows = self.desk.run(
             "SELECT reserved_micros, cost_micros FROM usage_days WHERE owner_id = :owner",
@@ -120,6 +129,31 @@ def test_an_end_gives_back_what_was_not_spent(
     else:
         till.jobs.cancel(job.id, owner_id=till.owner)
     assert till.taken() == left
+
+
+def test_a_day_ends_at_midnight_by_utc_and_what_ends_later_is_given_back_to_its_own(
+    till: Till,
+) -> None:
+    """A submit of yesterday takes nothing of today; its end counts today."""
+    jobs = [till.submit() for _ in range(3)]
+    with pytest.raises(QuotaExceeded):
+        till.submit()
+    for table, column in (("jobs", "created_at"), ("usage_days", "day")):
+        till.desk.run(
+            f"UPDATE {table} SET {column} = {column} - interval '1 day'"  # noqa: S608 (constants)
+            " WHERE owner_id = :owner",
+            owner=till.owner,
+        )
+    for _ in range(3):
+        till.submit()
+    with pytest.raises(QuotaExceeded):
+        till.submit()
+    claims = [till.claim() for _ in range(2)]
+    till.note(claims[0], "made")
+    till.jobs.fail(claims[0], RenderFailed("no"), retryable=False, metrics={})
+    till.jobs.fail(claims[1], RenderFailed("no"), retryable=False, metrics={})
+    till.jobs.cancel(jobs[2].id, owner_id=till.owner)
+    assert till.days() == [(PRICE, 0), (3 * PRICE, PRICE)]
 
 
 def test_a_clip_counts_with_what_the_provider_took(till: Till) -> None:

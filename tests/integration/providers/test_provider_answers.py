@@ -3,8 +3,9 @@
 import base64
 import io
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,91 +13,42 @@ import numpy as np
 import PIL.Image
 import pytest
 import structlog
+import trustme
 
-from shared.engines.entries import EngineEntry, EngineKind
-from shared.engines.parameters import RequestedParameters, resolve_parameters
-from shared.settings import Settings
+from shared.engines.entries import EngineKind
 from tests.support.ports import free_port
-from tests.support.providers.fal import FalService
+from tests.support.providers.case import (
+    FILM,
+    SMALL,
+    TARGETS,
+    Case,
+    case,
+    engine_at,
+    fal,
+    named,
+    provider_of,
+    real,
+)
 from tests.support.providers.runway import RunwayService
-from tests.support.providers.service import ENDLESS, KEY, LOST, ProviderService, Reply
-from worker.engines.base import RenderRequest
+from tests.support.providers.service import (
+    CUT,
+    KEY,
+    LOST,
+    Reply,
+    cut,
+)
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
     KeyRefused,
     RequestRefused,
-    ResultGone,
-    ResultUnusable,
     TaskFailed,
     TaskVanished,
 )
-from worker.engines.remote.fal.engine import FalEngine
 from worker.engines.remote.hosted.api import NotServed
-from worker.engines.remote.hosted.connect import films_of
-from worker.engines.remote.hosted.film import fetch_film
-from worker.engines.remote.provider import Look, Provider, TaskState
-from worker.engines.remote.runway.engine import RunwayEngine
+from worker.engines.remote.provider import TaskState
 
-FILM = b"a film of some bytes"
-PICTURE = np.full((96, 128, 3), (30, 90, 150), np.uint8)
-PICTURE[:48] = 200
-TARGETS = {
-    "runway": "veo3.1?usd_per_second=0.2",
-    "fal": "fal-ai/kling-video/v2.5-turbo/pro/image-to-video?usd_per_second=0.07",
-}
-
-
-@dataclass
-class Case:
-    """A provider of ours and the stand-in that it asks."""
-
-    kind: EngineKind
-    service: ProviderService
-    engine: RunwayEngine | FalEngine
-    provider: Provider
-
-    def request(self, **asked: Any) -> RenderRequest:
-        fields = RequestedParameters(prompt="the tide comes in", **asked)
-        settled = resolve_parameters(
-            self.engine.spec, fields, image_width=128, image_height=96, seed=7
-        )
-        return RenderRequest(PICTURE, settled, last_frame=PICTURE[::-1].copy())
-
-    def finished(self) -> tuple[str, Look]:
-        task = self.provider.create(self.request(), "key").task
-        self.service.looks_needed = 1
-        return task, self.provider.look(task)
-
-
-def engine_at(kind: str, url: str, **settings: Any) -> RunwayEngine | FalEngine:
-    entry = EngineEntry("hosted", EngineKind(kind), (TARGETS[kind],))
-    values = {
-        f"{kind}_key": KEY,
-        f"{kind}_url": url,
-        "send_images_to": kind,
-        "outbound_allow": "127.0.0.0/8",
-    }
-    made = Settings(_env_file=None, **values | settings)
-    return RunwayEngine(made, entry) if kind == "runway" else FalEngine(made, entry)
-
-
-def provider_of(engine: RunwayEngine | FalEngine) -> Provider:
-    return engine._roster.at(engine._roster.in_turn()[0].name)
-
-
-@pytest.fixture(params=["runway", "fal"])
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
-    make: Callable[..., ProviderService] = (
-        RunwayService if request.param == "runway" else FalService
-    )
-    with make(FILM) as service:
-        engine = engine_at(request.param, service.url)
-        yield Case(EngineKind(request.param), service, engine, provider_of(engine))
-
-
-def unheard(received: int, total: int | None) -> None:
-    pass
+__all__ = ["case", "fal", "real"]
 
 
 def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None:
@@ -113,18 +65,18 @@ def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None
     assert all("authorization" not in each.headers for each in case.service.asked("GET", "/films"))
 
 
-def test_the_pictures_go_along_at_the_providers_size(case: Case) -> None:
-    case.provider.create(case.request(), "key")
-    (task,) = case.service.tasks.values()
+def test_the_pictures_go_along_at_the_providers_size(real: Case) -> None:
+    real.provider.create(real.request(), "key")
+    (task,) = real.service.tasks.values()
     given = task.body.get("promptImage")
     uris = (
         [each["uri"] for each in given]
         if isinstance(given, list)
         else [task.body["image_url"], task.body["tail_image_url"]]
     )
-    asked = case.request().parameters
+    asked = real.request().parameters
     size = (asked.width, asked.height)
-    assert size in case.engine.spec.sizes
+    assert size in real.engine.spec.sizes
     for uri in uris:
         kind, _, body = uri.removeprefix("data:image/").partition(";base64,")
         with PIL.Image.open(io.BytesIO(base64.b64decode(body))) as image:
@@ -151,11 +103,21 @@ def test_a_picture_that_is_too_long_as_png_goes_as_jpeg() -> None:
         (Reply(429, {"error": "slow down"}, {"Retry-After": "7"}), True),
         (Reply(500, {"error": "sorry"}), False),
         (Reply(504, b"<html>"), False),
+        (Reply(408, {"error": "too slow"}), True),
+        (Reply(409, {"error": "not now"}), True),
         (LOST, False),
+        (CUT, False),
         (Reply(200, {"nothing": 1}), False),
         (Reply(200, b"no json"), False),
+        (Reply(200, b"["), False),
+        (Reply(200, b"[" * 50_000 + b"]" * 50_000), False),
+        (Reply(200, [1]), False),
+        (Reply(200, b'{"id": "a\\u0000b", "request_id": "\\ud800"}'), False),
+        (Reply(200, {"id": KEY + "/", "request_id": f"x{KEY}"}), False),
+        (Reply(200, bytes(400_000)), False),
+        (Reply(200, b"{}", {"Content-Encoding": "gzip"}), False),
     ],
-    ids=["429", "500", "504", "lost", "no-id", "no-json"],
+    ids=named,
 )
 def test_a_create_says_whether_a_task_may_exist(
     case: Case, reply: Reply, is_refusal: bool
@@ -166,6 +128,19 @@ def test_a_create_says_whether_a_task_may_exist(
     assert caught.value.is_refusal is is_refusal
     assert caught.value.retry_after_seconds == (7 if reply.status == 429 else None)
     assert len(case.service.asked("POST")) == 1, "nothing is sent twice"
+
+
+def test_a_provider_whose_certificate_is_not_trusted_is_told_nothing(case: Case) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with type(case.service)(FILM, tls=context) as strange:
+        provider = provider_of(engine_at(case.kind, strange.url))
+        with pytest.raises(Away, match="certificate") as caught:
+            provider.create(case.request(), "key")
+        assert caught.value.is_refusal, "no task was made"
+        with pytest.raises(Away):
+            provider.look("t")
+        assert strange.heard == []
 
 
 def test_where_nobody_listens_no_task_was_made(case: Case) -> None:
@@ -198,14 +173,50 @@ def test_a_bad_key_is_told_to_the_operator_and_never_shown(case: Case, reply: Re
         assert KEY not in said
 
 
+def test_a_new_key_in_its_file_is_taken_when_the_old_one_is_refused(
+    case: Case, tmp_path: Path
+) -> None:
+    old, file = "planted-key-that-was-before", tmp_path / "key"
+    file.write_text(old)
+    key = {f"{case.kind}_key": None, f"{case.kind}_key_file": file}
+    provider = provider_of(engine_at(case.kind, case.service.url, **key))
+    provider._model = SMALL[case.kind]  # type: ignore[attr-defined]
+    with pytest.raises(NotServed):
+        provider.create(case.request(), "key")
+    with pytest.raises(KeyRefused):
+        provider.look("t")
+    assert not case.service.tasks
+    file.write_text(f"{KEY}\n")
+    task = provider.create(case.request(), "key").task
+    assert list(case.service.tasks) == [task], "bought once"
+    assert provider.look(task).state is TaskState.WAITING
+    words = f"{old} and {KEY} are no keys"
+    case.service.at_create.append(Reply(400, {"error": words, "detail": words}))
+    with pytest.raises(RequestRefused, match="… and … are no keys"):
+        provider.create(case.request(), "key")
+    file.unlink()
+    case.service.at_look.append(Reply(401, {"error": KEY}))
+    with pytest.raises(KeyRefused):
+        provider.look(task)
+
+
+NO_STATUS: tuple[Any, ...] = ("DREAMING", 7, None, ["RUNNING"], {})
+MODERATION = {
+    "runway": (
+        *("SAFETY", "SAFETY.INPUT.IMAGE", "SAFETY.OUTPUT.VIDEO"),
+        *("INPUT_PREPROCESSING.SAFETY.TEXT", "INPUT_PREPROCESSING.SAFETY.THIRD_PARTY"),
+    ),
+    "fal": ("content_policy_violation", "no_media_generated"),
+}
+
+
 def test_moderation_is_told_from_other_failures(case: Case) -> None:
-    case.service.failure = (
-        "SAFETY.INPUT.IMAGE" if case.kind is EngineKind.RUNWAY else "content_policy_violation"
-    )
-    _, look = case.finished()
-    assert look.state is TaskState.FAILED
-    assert isinstance(look.error, ContentRefused)
-    assert not look.error.retryable
+    for code in MODERATION[case.kind]:
+        case.service.failure = code
+        _, look = case.finished()
+        assert look.state is TaskState.FAILED
+        assert isinstance(look.error, ContentRefused), code
+        assert not look.error.retryable
     case.service.failure = "INTERNAL.BAD_OUTPUT.CODE01"
     _, look = case.finished()
     assert isinstance(look.error, TaskFailed | RequestRefused)
@@ -219,6 +230,41 @@ def test_a_refused_request_is_told_in_the_providers_words(case: Case) -> None:
         case.provider.create(case.request(), "key")
     assert len(str(caught.value)) < 300
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply(504, {"detail": f"late {KEY}", "error_type": "request_timeout"}), TaskFailed),
+        (Reply(503, {"detail": "gone", "error_type": "runner_disconnected"}), TaskFailed),
+        (Reply(500, {"detail": [{"type": "internal_server_error", "msg": "no"}]}), TaskFailed),
+        (Reply(422, [{"type": "content_policy_violation", "loc": ["body"]}]), ContentRefused),
+        (Reply(422, {"detail": [{"type": "image_too_large", "msg": "no"}]}), RequestRefused),
+        (Reply(400, {"detail": "no"}), RequestRefused),
+    ],
+    ids=named,
+)
+def test_a_result_that_is_an_error_is_the_requests_whatever_its_status(
+    fal: Case, reply: Reply, error: type[Exception]
+) -> None:
+    """fal keeps what a model or its runner failed with as the result; to wait for it is vain."""
+    fal.service.at_result.append(reply)
+    _, look = fal.finished()
+    assert look.state is TaskState.FAILED
+    assert isinstance(look.error, error)
+    assert KEY not in str(look.error)
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(503, b"<html>"), Reply(500, {}), Reply(429, {})], ids=named
+)
+def test_a_result_that_is_not_answered_now_is_asked_for_again(fal: Case, reply: Reply) -> None:
+    task = fal.provider.create(fal.request(), "key").task
+    fal.service.looks_needed = 1
+    fal.service.at_result.append(reply)
+    with pytest.raises(Away):
+        fal.provider.look(task)
+    assert fal.provider.look(task).state is TaskState.DONE
 
 
 def test_what_a_task_has_cost_is_told_by_runway() -> None:
@@ -251,41 +297,42 @@ def test_a_look_that_says_nothing_is_asked_again(case: Case, status: int) -> Non
     with pytest.raises(Away) as caught:
         case.provider.look(task)
     assert caught.value.retry_after_seconds == 3
-    case.service.at_look.append(Reply(200, {"status": "DREAMING"}))
-    with pytest.raises(Away):
-        case.provider.look(task)
 
 
 @pytest.mark.parametrize(
-    ("reply", "error"),
+    "reply",
     [
-        (Reply(403, b""), ResultGone),
-        (Reply(404, b""), ResultGone),
-        (Reply(200, b"<html>", {"Content-Type": "text/html"}), ResultUnusable),
-        (Reply(302, b"", {"Location": "http://10.0.0.1/film"}), ResultUnusable),
-        (Reply(503, b""), Away),
-        (LOST, Away),
+        *(Reply(200, {"status": status}) for status in NO_STATUS),
+        Reply(200, {"status": "SUCCEEDED", "output": []}),
+        Reply(200, {"status": "SUCCEEDED", "output": None}),
+        Reply(200, {"status": "SUCCEEDED"}),
+        *(Reply(200, content) for content in (b"", b"nothing", b"[]", b'"RUNNING"', b"\xff")),
+        Reply(200, b"[" * 50_000 + b"]" * 50_000),
+        cut(Reply(200, {"status": "RUNNING"})),
+        LOST,
+        Reply(204),
+        Reply(408, {}),
+        Reply(418, {"error": "teapot"}),
     ],
-    ids=["expired", "gone", "html", "inward", "busy", "lost"],
+    ids=named,
 )
-def test_a_link_that_gives_no_film(
-    case: Case, reply: Reply, error: type[Exception], tmp_path: Path
-) -> None:
-    task, look = case.finished()
-    case.service.at_film.append(reply)
-    with pytest.raises(error):
-        case.provider.download(task, look, tmp_path / "film", unheard)
+def test_a_look_that_cannot_be_read_says_nothing(case: Case, reply: Reply) -> None:
+    task = case.provider.create(case.request(), "key").task
+    case.service.at_look.append(reply)
+    with pytest.raises(Away):
+        case.provider.look(task)
+    case.service.looks_needed = 1
+    assert case.provider.look(task).state is TaskState.DONE
 
 
-def test_a_film_without_end_or_too_large_is_cut(case: Case, tmp_path: Path) -> None:
-    task, look = case.finished()
-    films = films_of(Settings(_env_file=None, outbound_allow="127.0.0.0/8"), max_bytes=65_536)
-    for reply in (ENDLESS, Reply(200, bytes(70_000), {"Content-Type": "video/mp4"})):
-        case.service.at_film.append(reply)
-        with pytest.raises(ResultUnusable, match="more than"):
-            fetch_film(films, look.link or "", tmp_path / "film", unheard)
-    assert (tmp_path / "film").stat().st_size <= 65_536
-    assert task
+def test_a_retry_after_may_be_a_date_and_counts_for_an_hour_at_most(case: Case) -> None:
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    for told, most in ((soon, 101), ("99999999", 3600), ("soon", None), ("-5", None)):
+        case.service.at_look.append(Reply(503, {}, {"Retry-After": told}))
+        with pytest.raises(Away) as caught:
+            case.provider.look("t")
+        found = caught.value.retry_after_seconds
+        assert found is None if most is None else found is not None and most - 30 <= found <= most
 
 
 def test_a_provider_that_redirects_is_not_followed_with_the_key(case: Case) -> None:
@@ -293,8 +340,16 @@ def test_a_provider_that_redirects_is_not_followed_with_the_key(case: Case) -> N
         case.service.at_create.append(
             Reply(307, b"", {"Location": f"{other.url}/v1/image_to_video"})
         )
-        with pytest.raises(RequestRefused):
+        with pytest.raises(NotServed, match="is not where it is asked"):
             case.provider.create(case.request(), "key")
+        task = case.provider.create(case.request(), "key").task
+        for act, planned in (
+            (case.provider.look, case.service.at_look),
+            (case.provider.cancel, case.service.at_cancel),
+        ):
+            planned.append(Reply(302, b"", {"Location": f"{other.url}/v1/tasks/{task}"}))
+            with pytest.raises(Away):
+                act(task)
         assert other.heard == []
 
 
@@ -303,7 +358,7 @@ def test_the_spec_says_where_the_picture_goes_and_what_it_costs(case: Case) -> N
     assert spec.ai_generated
     assert spec.hosted is not None
     assert spec.hosted.model == TARGETS[case.kind].partition("?")[0]
-    assert re.search(r"picture and the prompt are sent", spec.description)
+    assert re.search(r"image and the prompt are sent", spec.description)
     settled = case.request(seconds=8).parameters
     assert (settled.width, settled.height) in spec.sizes
     assert settled.resolution is None

@@ -11,7 +11,7 @@ from shared.jobs.checkpoints import MOST_BYTES, Checkpoints
 from shared.jobs.job import Job
 from shared.jobs.transitions import Claim
 from shared.lifecycle import Status
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture
 from tests.support.stack import Stack
 from worker.keeper.purge import Purger

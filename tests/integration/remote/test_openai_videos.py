@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,9 +20,8 @@ from tests.support.elsewhere import FRAMES, HEIGHT, WIDTH, request
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 from tests.support.video_server import OPENAI, SGLANG, VLLM, VideoServer, video_server
-from worker.engines import build, chosen, find_own
+from worker.engines import chosen, find_own
 from worker.engines.base import Frames, RenderRequest, Step, Unkept
-from worker.engines.remote.errand import Patience
 from worker.engines.remote.errors import (
     ContentRefused,
     KeyRefused,
@@ -29,13 +29,15 @@ from worker.engines.remote.errors import (
     ResultUnusable,
     TaskFailed,
 )
-from worker.engines.remote.openai_videos import backend
 from worker.engines.remote.openai_videos.address import addresses
+from worker.engines.remote.openai_videos.backend import BackendLimits
 from worker.engines.remote.openai_videos.engine import OpenAIVideosEngine
+from worker.engines.remote.patience import Patience
 from worker.engines.remote.task import NAME
 
 CANARY = "a-canary-key-of-the-tests"
 QUICK = Patience(first_look=0.01, longest_look=0.02, elsewhere=0.05, hold=0.3)
+NO_PAUSES = BackendLimits(fail_pause_seconds=0)
 
 
 @pytest.fixture(params=[OPENAI, VLLM, SGLANG])
@@ -50,15 +52,11 @@ def omni() -> Iterator[VideoServer]:
         yield server
 
 
-@pytest.fixture(autouse=True)
-def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backend, "FAIL_PAUSE_SECONDS", 0)
-
-
-def engine(*servers: VideoServer, **settings: Any) -> OpenAIVideosEngine:
+def engine(
+    *servers: VideoServer, limits: BackendLimits = NO_PAUSES, **settings: Any
+) -> OpenAIVideosEngine:
     entries = chosen(",".join(each.entry() for each in servers), has_gpu=False)
-    made = build(entries["wan-fast"], Settings(_env_file=None, **settings))
-    assert isinstance(made, OpenAIVideosEngine)
+    made = OpenAIVideosEngine(Settings(_env_file=None, **settings), entries["wan-fast"], limits)
     made.patience = QUICK
     return made
 
@@ -254,28 +252,26 @@ def test_what_is_no_video_is_refused(omni: VideoServer) -> None:
         rendered(engine(omni))
     omni.clip_type = "video/mp4"
     omni.clip = lambda form: b"<html>" * 100  # type: ignore[method-assign]
-    with pytest.raises(ResultUnusable, match="no MP4"):
+    with pytest.raises(ResultUnusable, match="not an MP4"):
         rendered(engine(omni))
 
 
 def test_a_clip_that_is_too_large_or_does_not_end_is_refused(
-    omni: VideoServer, monkeypatch: pytest.MonkeyPatch
+    omni: VideoServer,
 ) -> None:
     omni.kind = SGLANG
     with Receiver() as store:
         omni.link = store.url("/clip.mp4")
-        monkeypatch.setattr("worker.engines.remote.openai_videos.engine.MOST_CLIP_BYTES", 5_000)
-        made = engine(omni, outbound_allow="127.0.0.0/8")
+        small = replace(NO_PAUSES, clip_bytes=5_000)
+        made = engine(omni, limits=small, outbound_allow="127.0.0.0/8")
         store.script("/clip.mp4", twin.endless_body())
         with pytest.raises(ResultUnusable, match="MiB"):
             rendered(made)
-        monkeypatch.setattr(
-            "worker.engines.remote.openai_videos.engine.DOWNLOAD", timedelta(seconds=0.5)
-        )
-        monkeypatch.setattr("worker.engines.remote.openai_videos.engine.MOST_CLIP_BYTES", 5 << 20)
+        short = replace(NO_PAUSES, download=timedelta(seconds=0.5), clip_bytes=5 << 20)
+        made = engine(omni, limits=short, outbound_allow="127.0.0.0/8")
         store.script("/clip.mp4", twin.drip_body(0.02))
-        with pytest.raises(ResultUnusable, match="end"):
-            rendered(engine(omni, outbound_allow="127.0.0.0/8"))
+        with pytest.raises(ResultUnusable, match="completely"):
+            rendered(made)
 
 
 def test_a_longer_clip_is_cut_and_a_much_shorter_one_is_refused(omni: VideoServer) -> None:
@@ -295,7 +291,7 @@ def test_a_longer_clip_is_cut_and_a_much_shorter_one_is_refused(omni: VideoServe
     ("targets", "reason"),
     [
         (["http://a:8000/v1?model=wan&frames=8"], "frames is not known"),
-        (["http://a:8000/v1?model=wan&fps=much"], "holds what cannot be"),
+        (["http://a:8000/v1?model=wan&fps=much"], "has impossible values"),
         (["http://a:8000/v1?model=wan", "http://b:8000/v1?model=ltx"], "differ"),
         (["http://a:8000/v1?model=wan", "http://a:8000/v2?model=wan"], "twice"),
         (["http://a:22/v1?model=wan"], "port 22"),

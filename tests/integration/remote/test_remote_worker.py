@@ -1,30 +1,22 @@
-"""One process renders many jobs elsewhere, and whatever of it dies, nothing is asked for twice."""
+"""One process renders many jobs elsewhere; where it dies: `tests/chaos/test_elsewhere.py`."""
 
 import contextlib
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import requests
 
-from shared import crashpoints
-from shared.crashpoints import MARKS_VARIABLE, VARIABLE
 from shared.engines.entries import EngineEntry, EngineKind
 from shared.engines.parameters import RequestedParameters
 from shared.engines.registry import EngineRegistry
 from shared.engines.spec import EngineSpec
 from shared.jobs.job import Job, Variant
 from shared.lifecycle import Stage, Status
-from shared.tables import ANONYMOUS
-from tests.support import paid_videos
-from tests.support.factory import JobFixture, png
-from tests.support.ports import free_port
-from tests.support.processes import Crew, Program, crew, until
+from shared.owners import ANONYMOUS
+from tests.support.factory import JobFixture
+from tests.support.processes import Crew, crew, until
 from tests.support.stack import Stack
 from tests.support.video_server import SGLANG, VLLM, VideoServer, video_server
 from worker.engines.remote.openai_videos.address import addresses
@@ -92,6 +84,7 @@ def other() -> Iterator[VideoServer]:
         yield server
 
 
+@pytest.mark.extended
 def test_eight_jobs_keep_their_leases_while_one_back_end_hangs(
     stack: Stack, tmp_path: Path, one: VideoServer, other: VideoServer
 ) -> None:
@@ -155,146 +148,3 @@ def check_finish(desk: Desk, done: Job) -> None:
     video = desk.storage.get(done.result.artifacts[Variant.VIDEO].key)
     assert b"openai-videos" in video, "the tags name who rendered it"
     assert "127.0.0.1" not in str(done.metrics)
-
-
-@pytest.mark.extended
-@pytest.mark.timeout(1500)
-def test_a_drain_hands_back_what_is_rendered_elsewhere_and_the_next_worker_polls_it(
-    stack: Stack, tmp_path: Path, one: VideoServer
-) -> None:
-    with open_desk(stack, tmp_path) as (desk, people):
-        worker = people.worker(engines=one.entry(), **SETTINGS)
-        job = desk.render("hold")
-        desk.at(job, Stage.RENDERING_ELSEWHERE)
-        assert worker.terminate() == 0
-        now = desk.get(job)
-        assert (now.status, now.failures, desk.kept(job)["reached"]) == (Status.QUEUED, 0, "made")
-        canceled = desk.render("hold")
-        people.worker(engines=one.entry(), **SETTINGS)
-        desk.at(canceled, Stage.RENDERING_ELSEWHERE)
-        one.release()
-        assert {desk.ended(each).status for each in (job, canceled)} == {Status.SUCCEEDED}
-        assert one.counts["create"] == 2
-
-
-def test_a_paid_clip_is_bought_once_at_most_wherever_the_worker_dies(
-    stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one: VideoServer
-) -> None:
-    """The first job dies before its create, the second after it, the third four times later on."""
-    marks = tmp_path / "marks"
-    marks.mkdir()
-    monkeypatch.setenv(VARIABLE, ",".join(crashpoints.REMOTE))
-    monkeypatch.setenv(MARKS_VARIABLE, str(marks))
-    monkeypatch.setenv(paid_videos.VARIABLE, one.base)
-    with open_desk(stack, tmp_path) as (desk, people):
-        people.worker(engines=paid_videos.ENTRY, **SETTINGS | {"lease_seconds": 600})
-        jobs = [desk.render("steam", engine=paid_videos.NAME) for _ in range(3)]
-        unsent, lost, bought = [desk.ended(job) for job in jobs]
-        assert {mark.name for mark in marks.iterdir()} == set(crashpoints.REMOTE)
-        for end in (unsent, lost):
-            assert (end.status, end.error_code) == (Status.FAILED, "remote_outcome_unknown")
-            assert "may have been charged" in (end.error_message or "")
-            assert end.attempt == 2
-        assert (bought.status, bought.attempt) == (Status.SUCCEEDED, 5)
-        keys = [headers["idempotency-key"] for headers in one.headers]
-        assert len(keys) == len(set(keys)) == 2, "one create for each that was sent"
-
-
-@pytest.mark.extended
-@pytest.mark.timeout(1500)
-def test_whatever_is_killed_a_paid_clip_is_bought_once_and_own_ones_end(
-    stack: Stack,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    one: VideoServer,
-    other: VideoServer,
-) -> None:
-    """In turn: kill -9 of the child, of the worker with all its children, and SIGTERM.
-
-    The gateway is killed or asked to stop each time while clients insist on their jobs.
-    """
-    with video_server() as shop, open_desk(stack, tmp_path) as (desk, people):
-        monkeypatch.setenv(paid_videos.VARIABLE, shop.base)
-        EngineRegistry(desk.db).offer([named("wan-fast"), named(paid_videos.NAME)])
-        engines = f"{one.entry()},{other.entry()},{paid_videos.ENTRY}"
-        hurried = SETTINGS | {"engines": engines, "lease_seconds": 3, "port": free_port()}
-        people.keeper(**hurried)
-        accepted: list[str] = []
-        for number in range(6):
-            worker, gateway = people.worker(**hurried), people.start("api", **hurried)
-            clients = [
-                Client(hurried["port"], f"{number}-{place}", engine, prompt)
-                for place, (engine, prompt) in enumerate(
-                    (
-                        ("wan-fast", "hold" if number % 2 else "steam"),
-                        (paid_videos.NAME, "steam"),
-                        ("wan-fast", "steam"),
-                    )
-                )
-            ]
-            clients[0].join()
-            gateway.kill() if number % 2 else gateway.terminate()
-            gateway = people.start("api", **hurried)
-            for client in clients:
-                client.join()
-            accepted += [client.job_id for client in clients]
-            until(lambda: rendering(desk), "something is rendered", within=PATIENCE_SECONDS)
-            end_somehow(worker, number)
-            gateway.kill()
-        one.release()
-        other.release()
-        people.worker(**hurried)
-        assert len(set(accepted)) == 18
-        until(lambda: not live(desk), "all end", within=PATIENCE_SECONDS)
-        keys = [headers["idempotency-key"] for headers in shop.headers]
-        assert len(keys) == len(set(keys)), "nothing was bought twice"
-        rows = desk.run("SELECT engine, status, error_code FROM jobs")
-        assert len(rows) == 18, "a key that was sent again made no second job"
-        for row in rows:
-            is_unknown = row["error_code"] == "remote_outcome_unknown"
-            assert row["status"] == Status.SUCCEEDED or (row["engine"] == "paid" and is_unknown)
-
-
-class Client(threading.Thread):
-    """Sends one job until the gateway has accepted it, however often that dies."""
-
-    def __init__(self, port: int, key: str, engine: str, prompt: str) -> None:
-        super().__init__(daemon=True)
-        self.job_id = ""
-        self._url = f"http://127.0.0.1:{port}/v1/jobs"
-        self._key = {"Idempotency-Key": key}
-        self._form = {"model": engine, "prompt": prompt, "width": "96", "height": "64"}
-        self.start()
-
-    def run(self) -> None:
-        form = self._form | {"num_frames": "8", "fps": "8"}
-        ends_at = time.monotonic() + PATIENCE_SECONDS
-        while not self.job_id and time.monotonic() < ends_at:
-            with contextlib.suppress(requests.RequestException):
-                files = {"image": ("photo.png", png(PICTURE))}
-                answer = requests.post(
-                    self._url, data=form, files=files, headers=self._key, timeout=30
-                )
-                if answer.status_code == 202:
-                    self.job_id = answer.json()["id"]
-            time.sleep(0.1)
-
-
-def live(desk: Desk) -> list[Any]:
-    rows: list[Any] = desk.run("SELECT 1 FROM jobs WHERE status IN ('queued', 'running')")
-    return rows
-
-
-def rendering(desk: Desk) -> list[Any]:
-    rows: list[Any] = desk.run("SELECT 1 FROM jobs WHERE stage = 'rendering_elsewhere'")
-    return rows or ([1] if not live(desk) else [])
-
-
-def end_somehow(worker: Program, number: int) -> None:
-    if number % 3 == 2:
-        worker.terminate()
-        return
-    if number % 3 == 0 and (children := worker.children()):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            children[-1].kill()
-    worker.kill()

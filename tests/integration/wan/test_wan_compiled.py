@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.small_wan import asked, engine, ignore_progress, loaded, rendered
+from tests.support.small_models import asked, ignore_progress, rendered, small_wan
 from worker.engines.diffusion import compiled_blocks
 from worker.engines.wan.engine import WanEngine
 from worker.engines.wan.tiny import tiny_wan
@@ -42,7 +42,7 @@ def compile_as(monkeypatch: pytest.MonkeyPatch, on_call: Callable[[Any], None]) 
 
 
 def warmed(folder: Path, **changed: Any) -> WanEngine:
-    wan = loaded(folder, compile="on", warm_shapes=WARM, **changed)
+    wan = small_wan(folder, compile="on", warm_shapes=WARM, **changed)
     wan.warm(ignore_progress)
     return wan
 
@@ -50,7 +50,7 @@ def warmed(folder: Path, **changed: Any) -> WanEngine:
 def test_compiled_blocks_serve_the_clips_that_were_warmed_and_no_others(
     folder: Path, calls: list[str]
 ) -> None:
-    eager, compiled = loaded(folder), warmed(folder)
+    eager, compiled = small_wan(folder), warmed(folder)
 
     assert [wan.plan(asked())["mode"] for wan in (eager, compiled)] == ["eager", "compiled"]
     # Two blocks, two rows; the first step is the warming's, then three of the clip.
@@ -75,15 +75,14 @@ def test_a_compile_that_fails_leaves_all_clips_eager(
     wan = warmed(folder)
 
     assert wan.plan(asked())["mode"] == "eager"
-    assert np.array_equal(rendered(wan, asked()), rendered(loaded(folder), asked()))
+    assert np.array_equal(rendered(wan, asked()), rendered(small_wan(folder), asked()))
 
 
 @pytest.mark.parametrize("changed", [{"compile": "off"}, {"compile": "auto"}, {"memory": "low"}])
 def test_nothing_is_compiled_unasked_without_a_card_or_in_low_memory(
     folder: Path, calls: list[str], changed: dict[str, str]
 ) -> None:
-    wan = engine(folder, **{"compile": "on", "warm_shapes": WARM, **changed})
-    wan.load("cpu", ignore_progress)
+    wan = small_wan(folder, **{"compile": "on", "warm_shapes": WARM, **changed})
     wan.warm(ignore_progress)
 
     assert wan.plan(asked())["mode"] == "eager"
@@ -105,5 +104,5 @@ def test_what_torch_makes_of_the_blocks_gives_the_eager_clip(
     wan = warmed(folder)
 
     assert wan.plan(asked())["mode"] == "compiled"
-    difference = rendered(wan, asked()).astype(int) - rendered(loaded(folder), asked())
+    difference = rendered(wan, asked()).astype(int) - rendered(small_wan(folder), asked())
     assert np.abs(difference).max() <= 1

@@ -17,10 +17,9 @@ from diffusers.pipelines.wan import pipeline_wan_i2v
 from PIL import Image as PillowImage
 
 from tests.support.photos import astronaut
-from tests.support.small_wan import asked, ignore, loaded, model_of, rendered
+from tests.support.small_models import asked, ignore, model_of, rendered, small_wan
 from worker.engines.base import RenderRequest
-from worker.engines.diffusion.encodings import Encodings
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
 from worker.engines.wan.engine import WanEngine
 from worker.engines.wan.pipeline import clip_latents
 from worker.engines.wan.tiny import Kind
@@ -36,7 +35,7 @@ def arms(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[WanEngine, Any]:
     folder = tmp_path_factory.mktemp(request.param)
-    ours = loaded(folder, request.param)
+    ours = small_wan(folder, request.param)
     stock = WanImageToVideoPipeline.from_pretrained(folder, dtype=torch.float32)
     stock.set_progress_bar_config(disable=True)
     return ours, stock
@@ -62,7 +61,7 @@ def test_latents_match_the_reference(arms: tuple[WanEngine, Any], changed: dict[
     ours, stock = arms
     request = asked(**changed)
 
-    latents = clip_latents(model_of(ours), request, ignore, encodings=Encodings())
+    latents = clip_latents(model_of(ours), request, ignore)
 
     reference = by_stock(stock, request, "latent")
     assert latents.shape == reference.shape
@@ -73,7 +72,7 @@ def test_a_last_frame_is_what_the_reference_makes_of_it(arms: tuple[WanEngine, A
     ours, stock = arms
     request = replace(asked(), last_frame=astronaut())
 
-    latents = clip_latents(model_of(ours), request, ignore, encodings=Encodings())
+    latents = clip_latents(model_of(ours), request, ignore)
 
     reference = by_stock(stock, request, "latent")
     assert float((latents - reference).norm() / reference.norm()) <= BOUND
@@ -93,15 +92,10 @@ def test_frames_match_the_reference(arms: tuple[WanEngine, Any]) -> None:
 
 def by_stock(stock: Any, request: RenderRequest, output: str) -> Any:
     given = request.parameters
-    frame = frame_image(request.image, width=given.width, height=given.height, fit=given.fit)
-    last = None
-    if request.last_frame is not None:
-        last = frame_image(
-            request.last_frame, width=given.width, height=given.height, fit=given.fit
-        )
+    last = request.last_frame
     return stock(
-        image=PillowImage.fromarray(frame),
-        last_image=None if last is None else PillowImage.fromarray(last),
+        image=PillowImage.fromarray(framed(request.image, given)),
+        last_image=None if last is None else PillowImage.fromarray(framed(last, given)),
         prompt=given.prompt,
         negative_prompt=given.negative_prompt,
         width=given.width,

@@ -1,15 +1,14 @@
 """A checkpoint of Wan is what its configs say, or it is refused with a sentence."""
 
-import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from shared.errors import MissingWeights
-from tests.support.small_wan import engine, ignore_progress
+from tests.support.small_models import loaded, over
+from tests.support.spoiled_folders import Spoil, changed, lose_a_weight
+from worker.engines.wan.engine import WanEngine
 from worker.engines.wan.tiny import tiny_wan
 
 
@@ -23,24 +22,7 @@ def two_experts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_wan(tmp_path_factory.mktemp("two"), "i2v-a14b")
 
 
-def changed(name: str, **values: object) -> Callable[[Path], None]:
-    """Return what writes other values into a JSON file."""
-
-    def change(folder: Path) -> None:
-        path = folder / name
-        path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
-
-    return change
-
-
-def lose_a_weight(folder: Path) -> None:
-    (path,) = (folder / "transformer").glob("*.safetensors")
-    weights = load_file(path)
-    weights.pop(sorted(weights)[0])
-    save_file(weights, path, metadata={"format": "pt"})
-
-
-SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
+SPOILED: dict[str, tuple[Spoil, str]] = {
     "text to video": (changed("model_index.json", expand_timesteps=False), "text-to-video"),
     "another pipeline": (changed("model_index.json", _class_name="LTXPipeline"), "is of LTX"),
     "fewer text layers": (
@@ -71,7 +53,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda folder: (folder / "scheduler/scheduler_config.json").write_text("[]"),
         "names no class",
     ),
-    "a lost weight": (lose_a_weight, "transformer lacks 1 of its weights"),
+    "a lost weight": (lose_a_weight("transformer"), "transformer lacks 1 of its weights"),
     "no tokenizer": (
         lambda folder: shutil.rmtree(folder / "tokenizer"),
         "has no tokenizer/tokenizer.json",
@@ -81,13 +63,13 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize(("spoil", "said"), SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_checkpoint_is_refused_with_its_fault(
-    whole: Path, tmp_path: Path, spoil: Callable[[Path], object], said: str
+    whole: Path, tmp_path: Path, spoil: Spoil, said: str
 ) -> None:
     folder = Path(shutil.copytree(whole, tmp_path / "wan"))
     spoil(folder)
 
     with pytest.raises(MissingWeights, match=said):
-        engine(tmp_path).load("cpu", ignore_progress)
+        loaded(over(WanEngine, tmp_path))
 
 
 @pytest.mark.parametrize("ratio", [None, 0, 1.5, "0.9"])
@@ -98,7 +80,7 @@ def test_two_experts_need_to_know_where_they_change(
     changed("model_index.json", boundary_ratio=ratio)(folder)
 
     with pytest.raises(MissingWeights, match="no boundary_ratio between 0 and 1"):
-        engine(tmp_path).load("cpu", ignore_progress)
+        loaded(over(WanEngine, tmp_path))
 
 
 def test_a_named_second_expert_has_to_be_there(two_experts: Path, tmp_path: Path) -> None:
@@ -106,12 +88,10 @@ def test_a_named_second_expert_has_to_be_there(two_experts: Path, tmp_path: Path
     shutil.rmtree(folder / "transformer_2")
 
     with pytest.raises(MissingWeights, match="has no transformer_2"):
-        engine(tmp_path).load("cpu", ignore_progress)
+        loaded(over(WanEngine, tmp_path))
 
 
 def test_a_folder_for_all_engines_holds_each_by_its_name(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "wan")
-    wan = engine(tmp_path)
-    wan.load("cpu", ignore_progress)
 
-    assert wan.model is not None
+    assert loaded(over(WanEngine, tmp_path)).model is not None

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from shared.ids import new_id
 from shared.jobs.batch import NewBatch
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
 from shared.webhooks.endpoints import Endpoints
 from tests.support.factory import JobFixture, new_job

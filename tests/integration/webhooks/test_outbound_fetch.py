@@ -267,7 +267,7 @@ def test_an_inner_ports_number_is_open_on_a_public_host() -> None:
 
 @pytest.mark.parametrize("port", [1, 22, 25, 79, 81, 442, 444, 1023])
 def test_below_1024_only_the_webs_own_ports_are_asked(port: int) -> None:
-    with pytest.raises(InvalidUrl, match=f"port {port} is not the web's"):
+    with pytest.raises(InvalidUrl, match=f"port {port} is not allowed"):
         fetched(f"http://127.0.0.1:{port}/")
 
 

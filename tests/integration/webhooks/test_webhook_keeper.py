@@ -41,6 +41,8 @@ def test_a_keeper_that_dies_after_the_answer_sends_again_under_the_same_id(
     assert_sent_again(outbox, receiver, keepers)
 
 
+# In each run the test above kills one after the answer, when more is lost.
+@pytest.mark.extended
 def test_a_keeper_that_is_killed_before_the_answer_sends_again_under_the_same_id(
     outbox: Outbox, receiver: Receiver, keepers: Crew
 ) -> None:

@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 
+from shared.errors import InvalidRequest
+from shared.owners import ANONYMOUS
+from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
+from shared.webhooks.endpoints import Endpoints
 from shared.webhooks.signing import webhook_id
 from tests.support import receiver as twin
 from tests.support.gateway import Gateway
@@ -145,17 +149,17 @@ def test_a_range_takes_what_was_made_from_since_to_before_until_and_no_test(
     assert waiting == {jobs[1].public_id, jobs[2].public_id}
 
 
-def test_a_range_beyond_one_statement_is_refused_whole(
-    webhook_gateway: Gateway, outbox: Outbox, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("shared.webhooks.delivery_log.MAX_REPLAYED", 2)
-    endpoint = registered(webhook_gateway, receiver.url())
+def test_a_range_beyond_one_statement_is_refused_whole(outbox: Outbox, receiver: Receiver) -> None:
+    endpoint_id = outbox.endpoint(receiver.url())
     for _ in range(3):
         outbox.finish()
     outbox.run("UPDATE deliveries SET status = 'dead', next_at = NULL")
-    path = f"/v1/webhook_endpoints/{endpoint}/replay"
-    refused = webhook_gateway.post(path, json={"since": LONG_AGO})
-    assert (refused.status_code, refused.json()["param"]) == (422, "until")
+    endpoint = Endpoints(outbox.db).get(endpoint_id, owner_id=ANONYMOUS)
+    log = DeliveryLog(outbox.db, first_try=timedelta(0), max_replayed=2)
+    window = Window(since=datetime(2020, 1, 1, tzinfo=UTC), until=None, status=DeliveryStatus.DEAD)
+    with pytest.raises(InvalidRequest, match="more than 2 deliveries") as refused:
+        log.replay_range(endpoint, window, owner_id=ANONYMOUS)
+    assert refused.value.param == "until"
     assert {row["status"] for row in outbox.rows()} == {"dead"}
 
 

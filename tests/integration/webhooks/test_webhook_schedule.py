@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.tables import ANONYMOUS
+from shared.owners import ANONYMOUS
 from shared.webhooks.delivery_log import DeliveryLog, DeliveryStatus, Window
 from shared.webhooks.endpoints import Endpoints
 from tests.support import receiver as twin

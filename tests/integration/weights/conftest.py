@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shared.errors import MissingWeights
 from shared.settings import Settings
 from tests.support.weights_hub import WeightsHub, weights_hub
 from worker.download.hub import Hub
@@ -29,6 +30,10 @@ TOY = Layout(
     weight_files="*.fp16.safetensors",
 )
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
+WANTED = {
+    *("model_index.json", "unet/config.json", "vae/config.json", UNET),
+    *("vae/diffusion_pytorch_model.fp16.safetensors", "scheduler/scheduler_config.json"),
+}
 QUICK = (0.01, 0.01)
 """Pauses between tries."""
 
@@ -107,3 +112,17 @@ def get(
         else Hub(settings, pauses=QUICK)
     )
     return pull(layout, settings, on_progress, source)
+
+
+def unheard(fraction: float, what: str) -> None:
+    """Report to nobody."""
+
+
+def folder_of(settings: Settings) -> Path:
+    return settings.weights_folder / "toy"
+
+
+def refused(settings: Settings) -> str:
+    with pytest.raises(MissingWeights) as caught:
+        get(settings)
+    return caught.value.message

@@ -26,16 +26,8 @@ from worker.weights import catalogue, commands
 from worker.weights.__main__ import main
 
 ONE_THREAD = small_i2vgen_xl
-EVERY = catalogue.LAYOUTS
-
-
-@pytest.fixture(autouse=True)
-def known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the toy be an engine whose weights are known."""
-    layouts = MappingProxyType({TOY.name: TOY})
-    monkeypatch.setattr(catalogue, "LAYOUTS", layouts)
-    monkeypatch.setattr(commands, "LAYOUTS", layouts)
-    monkeypatch.setattr("worker.weights.shelf.LAYOUTS", layouts)
+KNOWN = {TOY.name: TOY}
+"""The toy, as the one engine whose weights are known."""
 
 
 @pytest.fixture
@@ -48,7 +40,7 @@ def named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
-    status = main(arguments)
+    status = main(arguments, KNOWN)
     return status, capsys.readouterr().out
 
 
@@ -59,7 +51,7 @@ def test_pull_list_verify_and_remove(
     status, said = run(capsys, "pull", "toy")
     assert (status, "toy: whole, 350.1 kB on the disk" in said) == (0, True), said
     assert "toy          ready, 350.1 kB; from maker/toy at aaaaaaaaaaaa" in run(capsys, "list")[1]
-    assert run(capsys, "verify") == (0, "toy: 6 files are as they were fetched\n")
+    assert run(capsys, "verify") == (0, "toy: 6 files are as they were downloaded\n")
 
     hub.forget()
     assert run(capsys, "pull", "toy")[0] == 0
@@ -95,7 +87,7 @@ def test_a_listing_shows_how_far_a_cut_download_is(
 ) -> None:
     hub.faults.cut_after[UNET] = [150_000, *[0] * 9]
     source = Hub(named, pauses=())
-    with pytest.raises(Exception, match="what came is kept"):
+    with pytest.raises(Exception, match="the downloaded part is kept"):
         pull_module.pull(TOY, named, lambda fraction, what: None, source)
 
     said = run(capsys, "list")[1]
@@ -158,7 +150,7 @@ def test_a_small_checkpoint_loads_as_the_real_one_and_says_what_it_is(
 
 
 def test_every_engine_with_weights_has_a_small_checkpoint() -> None:
-    assert set(EVERY) == set(catalogue.TINY)
+    assert set(catalogue.LAYOUTS) == set(catalogue.TINY)
 
 
 @pytest.fixture

@@ -116,6 +116,8 @@ def test_a_job_canceled_while_its_model_loads_is_not_rendered(desk: Desk) -> Non
     assert desk.get(held).status is Status.CANCELED
 
 
+# In each run test_worker.py sees a drain hand back a job that is rendered.
+@pytest.mark.extended
 def test_a_drain_hands_back_a_job_whose_model_is_being_loaded(desk: Desk) -> None:
     held = desk.loading(desk.queue(HeldLoadEngine.spec))
     desk.worker.process.terminate()

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from shared.bell import client
 from shared.jobs.preview_store import MOST_BYTES
 from tests.support.checkpoints import small_i2vgen_xl
-from tests.support.gateway import Gateway, encoded, running_gateway
+from tests.support.gateway import PATIENCE, PATIENT, Gateway, encoded, running_gateway
 from tests.support.photos import astronaut
 from tests.support.processes import crew, until
 from tests.support.stack import Stack
@@ -26,12 +27,13 @@ SETTINGS = {"engines": "i2vgen-xl", "lease_seconds": 2}
 
 
 @pytest.fixture
-def gateway(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
-    monkeypatch.setattr("shared.jobs.preview_store.SOCKET_SECONDS", 20)
+def gateway(stack: Stack, tmp_path: Path) -> Iterator[Gateway]:
     model_dir = str(small_i2vgen_xl(tmp_path / "small"))
     with (
         crew(stack, tmp_path) as people,
-        running_gateway(stack.settings(**SETTINGS)) as gateway,
+        running_gateway(
+            stack.settings(**SETTINGS), replace(PATIENT, redis_seconds=PATIENCE.seconds)
+        ) as gateway,
     ):
         people.worker(**SETTINGS, model_dir=model_dir)
         until(

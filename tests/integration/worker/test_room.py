@@ -129,10 +129,15 @@ def full_store(status: int, code: str) -> Iterator[str]:
     ("status", "code", "answered", "named"),
     [
         (507, "XMinioStorageFull", 507, "storage_full"),
-        (507, "InsufficientCapacity", 507, "storage_full"),
-        (400, "XMinioAdminBucketQuotaExceeded", 507, "storage_full"),
+        *(
+            pytest.param(*case, marks=pytest.mark.extended)
+            for case in (
+                (507, "InsufficientCapacity", 507, "storage_full"),
+                (400, "XMinioAdminBucketQuotaExceeded", 507, "storage_full"),
+                (500, "InternalError", 503, "storage_unavailable"),
+            )
+        ),
         (403, "QuotaExceeded", 507, "storage_full"),
-        (500, "InternalError", 503, "storage_unavailable"),
         (503, "SlowDown", 503, "storage_unavailable"),
     ],
 )

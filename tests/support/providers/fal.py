@@ -58,8 +58,10 @@ class FalService(ProviderService):
         task = self.tasks.get(request_id)
         if task is None:
             return Reply(404, {"detail": "Request not found"})
-        if self.failure is not None:
-            wrong = {"loc": ["body"], "msg": "no", "type": self.failure, "url": "", "input": {}}
+        if self.at_result:
+            return self.at_result.popleft()
+        if (failure := self.failure_of(task)) is not None:
+            wrong = {"loc": ["body"], "msg": "no", "type": failure, "url": "", "input": {}}
             return Reply(422, {"detail": [wrong]})
         video = {"url": self.film_url(task), "content_type": "video/mp4"}
         return Reply(200, {"video": video}, {"x-fal-request-id": task.id})
@@ -70,7 +72,7 @@ class FalService(ProviderService):
         task = self.tasks.get(request_id)
         if task is None:
             return Reply(404, {"status": "NOT_FOUND"})
-        if task.looks >= self.looks_needed and self.may_end.is_set():
+        if self.is_over(task):
             return Reply(400, {"status": "ALREADY_COMPLETED"})
         task.is_canceled = True
         return Reply(202, {"status": "CANCELLATION_REQUESTED"})

@@ -43,8 +43,8 @@ class RunwayService(ProviderService):
             if task.looks == 1:
                 return {"status": "PENDING", **estimated}
             return {"status": "RUNNING", "progress": 0.5, **estimated}
-        if self.failure is not None:
-            told = {"failure": "It did not work.", "failureCode": self.failure}
+        if (failure := self.failure_of(task)) is not None:
+            told = {"failure": "It did not work.", "failureCode": failure}
             return {"status": "FAILED", "cost": {"credits": 0}, **told}
         output = [self.film_url(task)]
         return {"status": "SUCCEEDED", "output": output, "cost": {"credits": CREDITS}}

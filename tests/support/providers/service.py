@@ -6,7 +6,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -18,11 +18,13 @@ KEY: Final = "planted-provider-key-5d0c7e21"
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; one without a status is none: the connection closes."""
+    """An answer; without a status the connection closes unanswered."""
 
     status: int = 200
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    missing: int = 0
+    """How many bytes more it promises than it brings."""
 
     @property
     def content(self) -> bytes:
@@ -32,20 +34,36 @@ class Reply:
 
 
 LOST: Final = Reply(status=0)
-"""What was asked for is done, and the answer never comes."""
+"""The request takes effect, but the answer never comes."""
+
+CUT: Final = Reply(status=-2)
+"""What was asked for is done, and its answer ends in the middle."""
 
 ENDLESS: Final = Reply(status=-1)
 """A body without an end."""
 
 
+def cut(reply: Reply) -> Reply:
+    """Return an answer whose connection closes in the middle of its body."""
+    return replace(reply, missing=1000)
+
+
 @dataclass
 class Task:
-    """What was bought: the body of its create, and how it stands."""
+    """A purchase: the body of its create, and its state."""
 
     id: str
     body: dict[str, Any]
     looks: int = 0
     is_canceled: bool = False
+
+    @property
+    def prompt(self) -> str:
+        return str(self.body.get("promptText") or self.body.get("prompt") or "")
+
+    @property
+    def words(self) -> list[str]:
+        return self.prompt.split()
 
 
 @dataclass(frozen=True)
@@ -58,8 +76,9 @@ class Heard:
 class ProviderService:
     """What all stand-ins share; `answer` of each says the provider's own words.
 
-    A task ends once it was looked at `looks_needed` times and `may_end` is set. The replies in
-    `at_create`, `at_look`, `at_cancel` and `at_film` are given first, one for each request; where
+    A task ends once it was looked at `looks_needed` times and `may_end` is set; one with `hold`
+    in its prompt never does, one with `fail` ends with `failure`. The replies in `at_create`,
+    `at_look`, `at_result`, `at_cancel` and `at_film` are given first, one for each request; where
     such a create is LOST, the task exists all the same.
     """
 
@@ -77,6 +96,7 @@ class ProviderService:
         self.failure: Any = None
         self.at_create: deque[Reply] = deque()
         self.at_look: deque[Reply] = deque()
+        self.at_result: deque[Reply] = deque()
         self.at_cancel: deque[Reply] = deque()
         self.at_film: deque[Reply] = deque()
         self._lock = threading.Lock()
@@ -103,7 +123,7 @@ class ProviderService:
         self._server.server_close()
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Reply:
-        """Return what the provider says; who asks without the key has been refused."""
+        """Return the provider's answer; a request without the key has been refused."""
         raise NotImplementedError
 
     def is_authorized(self, headers: Mapping[str, str]) -> bool:
@@ -126,20 +146,28 @@ class ProviderService:
         return task
 
     def looked_at(self, task: Task) -> bool:
-        """Count a look; say whether the task has ended."""
+        """Count a poll; say whether the task has ended."""
         task.looks += 1
-        return task.looks >= self.looks_needed and self.may_end.is_set()
+        return self.is_over(task)
+
+    def is_over(self, task: Task) -> bool:
+        is_due = task.looks >= self.looks_needed and self.may_end.is_set()
+        return is_due and "hold" not in task.words
+
+    def failure_of(self, task: Task) -> Any:
+        return self.failure or ("INTERNAL" if "fail" in task.words else None)
 
     def film_url(self, task: Task) -> str:
         return f"{self.url}/films/{task.id}.mp4?_jwt=signed"
 
     def creates(self, body: dict[str, Any], said: Any) -> Reply:
-        """Make a task and say so with `said(task)`, or what a test has planned in its place."""
+        """Make a task and answer with `said(task)`, or with the reply that a test has planned."""
         planned = self.at_create.popleft() if self.at_create else None
-        if planned is not None and planned is not LOST:
+        if planned is not None and planned not in (LOST, CUT):
             return planned
         task = self.new_task(body)
-        return LOST if planned is LOST else Reply(200, said(task))
+        made = Reply(200, said(task))
+        return LOST if planned is LOST else cut(made) if planned is CUT else made
 
     def _handle(self, heard: Heard, content: bytes) -> Reply:
         with self._lock:
@@ -181,7 +209,7 @@ class ProviderService:
 
     def _send(self, handler: BaseHTTPRequestHandler, reply: Reply) -> None:
         self.may_answer.wait()
-        handler.close_connection = reply.status <= 0
+        handler.close_connection = reply.status <= 0 or reply.missing > 0
         if reply is LOST:
             return
         if reply is ENDLESS:
@@ -193,6 +221,6 @@ class ProviderService:
         for name, value in {"Content-Type": "application/json", **reply.headers}.items():
             handler.send_header(name, value)
         if reply.status != 204:
-            handler.send_header("Content-Length", str(len(reply.content)))
+            handler.send_header("Content-Length", str(len(reply.content) + reply.missing))
         handler.end_headers()
         handler.wfile.write(reply.content)

@@ -1,13 +1,15 @@
-"""Runway's engine with a model whose clips are small: what it says and does is the real one's."""
+"""Runway's engine with a model whose clips are small; all else is the real engine's."""
 
 from shared.engines.entries import EngineKind
 from shared.settings import Settings
-from worker.engines.remote.errand import Patience
 from worker.engines.remote.hosted.connect import api_of, films_of
 from worker.engines.remote.hosted.engine import HostedEngine
+from worker.engines.remote.hosted.key import ProviderKey, read_key
 from worker.engines.remote.hosted.model import HostedModel
-from worker.engines.remote.hosted.offer import HostedOffer, read_key
+from worker.engines.remote.hosted.offer import HostedOffer
 from worker.engines.remote.hosted.spec import spec_of
+from worker.engines.remote.patience import Patience
+from worker.engines.remote.runway.engine import headers
 from worker.engines.remote.runway.provider import REFUSALS, RunwayProvider
 
 MODEL = HostedModel(
@@ -19,10 +21,10 @@ PATH = "tests.support.providers.small_engine:SmallEngine"
 
 
 class SmallEngine(HostedEngine):
-    patience = Patience(first_look=0.05, longest_look=0.2, again=1)
+    patience = Patience(first_look=0.05, longest_look=0.2, again=1, settling=2)
 
     def __init__(self, settings: Settings) -> None:
-        key = read_key(EngineKind.RUNWAY, settings)
-        headers = {"Authorization": f"Bearer {key}"}
-        api = api_of("Runway", settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
+        kind = EngineKind.RUNWAY
+        key = ProviderKey(read_key(kind, settings), kind, settings)
+        api = api_of("Runway", settings.runway_url, headers=headers, key=key, refusals=REFUSALS)
         super().__init__(SPEC, RunwayProvider(MODEL, api, films_of(settings)))

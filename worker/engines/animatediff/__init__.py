@@ -1,1 +1,1 @@
-"""AnimateDiff through SparseCtrl: the picture, and more keyframes, become a clip."""
+"""AnimateDiff with SparseCtrl: the image, and more keyframes, become a clip."""

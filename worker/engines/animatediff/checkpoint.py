@@ -1,4 +1,4 @@
-"""What a checkpoint of AnimateDiff with SparseCtrl holds: parts of three repositories."""
+"""The content of a checkpoint of AnimateDiff with SparseCtrl: parts of three repositories."""
 
 from types import MappingProxyType
 from typing import Final
@@ -23,21 +23,22 @@ INDEX: Final = MappingProxyType(
         "vae": ["diffusers", "AutoencoderKL"],
     }
 )
-"""The pipeline of the folder: the base's own names one of stills."""
+"""The pipeline of the folder, because the base model's own index names one for still images."""
 
 LAYOUT: Final = Layout(
     name=NAME,
     pipelines=("AnimateDiffSparseControlNetPipeline",),
     hub_id="stable-diffusion-v1-5/stable-diffusion-v1-5",
-    # The commit that independent users' caches name; read in public notes, not asked of the hub.
+    # The commit that independent users' caches name; it was read in public notes, not asked from
+    # the hub.
     revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
     modelscope_id=None,
     weighted=("text_encoder", "vae", "unet", "motion_adapter", "controlnet"),
-    # The base's scheduler is for stills and is not read: see `model.scheduler`.
+    # The base model's scheduler is for still images and is not read: see `model.scheduler`.
     plain=MappingProxyType({"tokenizer": ("tokenizer.json", "vocab.json")}),
     weight_files="*.fp16.safetensors",
-    # No commit of these two is known to us: the first download settles it, and its manifest keeps
-    # it with the sha256 of each file.
+    # We know no commit of these two: the first download fixes it, and its manifest keeps it with
+    # the sha256 of each file.
     beside=(
         Repository("guoyww/animatediff-motion-adapter-v1-5-3", "main", into="motion_adapter"),
         Repository("guoyww/animatediff-sparsectrl-rgb", "main", into="controlnet"),
@@ -46,4 +47,4 @@ LAYOUT: Final = Layout(
 )
 
 MOST_FRAMES: Final = 32
-"""As many places in time as the motion modules were taught."""
+"""The number of positions in time that the motion modules learned."""

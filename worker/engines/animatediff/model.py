@@ -1,8 +1,6 @@
-"""AnimateDiff in memory: a still model with motion modules, and SparseCtrl beside it."""
+"""AnimateDiff in memory: a model for still images with motion modules, and SparseCtrl."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -22,39 +20,27 @@ from worker.engines.animatediff.checkpoint import MOST_FRAMES
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
 from worker.engines.diffusion.parts import UNREADABLE, precision, read_part, weighted_part
+from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 
 class Pipeline(AnimateDiffSparseControlNetPipeline):
-    """The stock pipeline, which takes the keyframes as what the VAE has made of them.
+    """The stock pipeline, which gets the keyframes as VAE latents.
 
-    By itself it draws a sample of that with the process's own random numbers, so that a seed
+    By itself it draws a sample of these latents with the process's own random numbers, so one seed
     would not give one clip.
     """
 
     def prepare_image(self, image: Any, *size: Any) -> torch.Tensor:
-        """Return (1, channels, keyframes, h, w), as they are given."""
+        """Return (1, channels, keyframes, h, w), unchanged."""
         found: torch.Tensor = image
         return found
 
     def check_image(self, image: Any, *texts: Any) -> None:
-        """Look at nothing: the keyframes are latents, and those are no pictures."""
+        """Check nothing, because the keyframes are latents and not images."""
 
 
-@dataclass(frozen=True)
-class Model:
-    pipeline: Any
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def vae(self) -> Any:
-        return self.pipeline.vae
-
-    @property
-    def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names; the motion modules are in the unet."""
-        names = ("text_encoder", "vae", "unet", "controlnet")
-        return {name: getattr(self.pipeline, name) for name in names}
+class Model(WholePipeline):
+    names = ("text_encoder", "vae", "unet", "controlnet")  # The motion modules are in the unet.
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:
@@ -88,8 +74,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
 def new_scheduler() -> Any:
     """Return the sampler that diffusers names for SparseCtrl.
 
-    The motion modules were taught with linear betas; the scheduler that a base for stills brings
-    has others, under which motion breaks up.
+    The motion modules learned with linear betas. The scheduler of a base model for still images
+    has other betas, and motion breaks up with them.
     """
     scheduler = DPMSolverMultistepScheduler(
         num_train_timesteps=1000,
@@ -99,13 +85,14 @@ def new_scheduler() -> Any:
         algorithm_type="dpmsolver++",
         use_karras_sigmas=True,
     )
-    # As an array: numpy 2 warns of how the library makes one of a tensor.
+    # As an array, because numpy 2 warns about the library's way of making one from a tensor.
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.numpy()
     return scheduler
 
 
 def _unet(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """Return the denoiser of clips: as it was saved, or a still one with the motion modules."""
+    """Return the denoiser for clips: as it was saved, or one for still images with the motion
+    modules."""
     motion = weighted_part(checkpoint, "motion_adapter", MotionAdapter, dtype)
     if _class_of(checkpoint, "unet") == UNetMotionModel.__name__:
         return weighted_part(checkpoint, "unet", UNetMotionModel, dtype)
@@ -132,11 +119,11 @@ LATENTS: Final = 4
 
 
 def _check_fits(unet: Any, controlnet: Any, vae: Any, text_encoder: Any) -> None:
-    """Refuse parts that are whole and do not belong together."""
+    """Refuse parts that are complete but do not belong together."""
     if not controlnet.config.use_simplified_condition_embedding:
         raise MissingWeights(
             "controlnet reads sketches, as SparseCtrl's scribble does; animatediff needs the one"
-            " that reads pictures: guoyww/animatediff-sparsectrl-rgb"
+            " that reads images: guoyww/animatediff-sparsectrl-rgb"
         )
     latents = vae.config.latent_channels
     taken = {unet.config.in_channels, controlnet.config.in_channels}

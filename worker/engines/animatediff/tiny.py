@@ -4,20 +4,14 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    MotionAdapter,
-    SparseControlNetModel,
-    UNet2DConditionModel,
-)
-from transformers import CLIPTextConfig, CLIPTextModel
+from diffusers import MotionAdapter, SparseControlNetModel, UNet2DConditionModel
 
 from worker.engines.animatediff.checkpoint import INDEX
 from worker.engines.animatediff.model import new_scheduler
 from worker.engines.diffusion.tiny import (
-    CLIP_FRAMES,
-    clip_vocabulary,
     drawn_anew,
+    small_clip_text_encoder,
+    small_picture_vae,
     write_clip_tokenizer,
     write_json,
 )
@@ -27,17 +21,17 @@ CHANNELS: Final = (8, 16)
 
 
 def tiny_animatediff(folder: Path) -> Path:
-    """Return `folder` holding a small random checkpoint, built if it is not there: some 1 MB.
+    """Return `folder` with a small random checkpoint, built if it does not exist: some 1 MB.
 
-    The folder works as STILLREEL_MODEL_DIR, and is laid out as three repositories make it.
+    The folder works as STILLREEL_MODEL_DIR, and has the layout of the three repositories.
     """
     index = folder / "model_index.json"
     if index.is_file():
         return folder
     with torch.random.fork_rng():
         torch.manual_seed(15)
-        _vae().save_pretrained(folder / "vae")
-        _text_encoder().save_pretrained(folder / "text_encoder")
+        small_picture_vae((4, 4, 8, 8)).save_pretrained(folder / "vae")
+        small_clip_text_encoder(WIDTH, layers=2).save_pretrained(folder / "text_encoder")
         _unet().save_pretrained(folder / "unet")
         _motion_adapter().save_pretrained(folder / "motion_adapter")
         _controlnet().save_pretrained(folder / "controlnet")
@@ -45,36 +39,6 @@ def tiny_animatediff(folder: Path) -> Path:
     write_clip_tokenizer(folder / "tokenizer")
     write_json(index, dict(INDEX))
     return folder
-
-
-def _vae() -> Any:
-    return drawn_anew(
-        AutoencoderKL(
-            block_out_channels=(4, 4, 8, 8),
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-        )
-    )
-
-
-def _text_encoder() -> Any:
-    vocabulary = clip_vocabulary()
-    start, end = (vocabulary[word] for word in CLIP_FRAMES)
-    config = CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        projection_dim=WIDTH,
-        bos_token_id=start,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    return drawn_anew(CLIPTextModel(config))
 
 
 def _unet() -> Any:
@@ -101,7 +65,7 @@ def _motion_adapter() -> Any:
             motion_num_attention_heads=2,
             motion_norm_num_groups=2,
             motion_max_seq_length=32,
-            use_motion_mid_block=False,  # As the module of 2024 that is downloaded.
+            use_motion_mid_block=False,  # Like the downloaded module of 2024.
         )
     )
 

@@ -1,4 +1,4 @@
-"""The `camera` engine: camera moves over the still, read from the prompt; no model."""
+"""The `camera` engine: camera moves over the image, read from the prompt; no model."""
 
 import os
 from collections.abc import Iterator
@@ -46,13 +46,14 @@ SPEC: Final = EngineSpec(
         note="part of Stillreel; there is no model and there are no weights",
     ),
 )
-CHUNK: Final = 4  # A stop is answered within this many frames: some 0.1 s at 512p.
-# Pillow draws outside the interpreter's lock. Four at most: the host encodes and serves as well.
+CHUNK: Final = 4  # A stop is noticed within this many frames: some 0.1 s at 512p.
+# Pillow draws outside the interpreter's lock. At most four, because the host also encodes and
+# serves.
 THREADS: Final = min(4, os.cpu_count() or 1)
 
 
 class CameraEngine:
-    """Renders the moves that `read_moves` finds; the seed decides how a hand shakes."""
+    """Renders the moves that `read_moves` finds; the seed decides how a handheld camera shakes."""
 
     spec = SPEC
 
@@ -60,7 +61,7 @@ class CameraEngine:
         pass
 
     def load(self, device: str, on_progress: OnProgress) -> None:
-        """Do nothing: there is no model."""
+        """Do nothing, because there is no model."""
 
     def plan(self, request: RenderRequest) -> Plan:
         understood = read_moves(request.parameters.prompt)
@@ -102,4 +103,4 @@ class CameraEngine:
                 yield frames
 
     def unload(self) -> None:
-        """Do nothing: nothing was loaded."""
+        """Do nothing, because nothing was loaded."""

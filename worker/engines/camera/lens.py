@@ -1,4 +1,4 @@
-"""Draw what the camera sees of a picture in one pose, sharp and without stepping."""
+"""Draws the camera's view of an image in one pose, sharp and without stepping."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from worker.engines.framing import Box, Placement
 
 LANCZOS = PillowImage.Resampling.LANCZOS
 
-# The picture is shrunk once to this many pixels per pixel of the closest frame: from a
-# 2048-pixel photo that makes a 512p frame five times as cheap, and costs 0.3 dB of 51.
+# The image is shrunk once to this many pixels per pixel of the closest frame: for a 2048-pixel
+# photo this makes a 512p frame five times as cheap, and costs 0.3 dB of 51.
 SPARE = 1.5
-# A turned view is drawn from a sheet this much finer than itself, which holds no detail finer
-# than the view can show. Pillow's cubic transform cannot do it: its kernel moves a ramp by up
-# to 0.1 pixel. Linear on this grid is true to 46 dB, and as the ratio is not whole, frames are
-# equally sharp to 1 %; at 2 they differ by 7 %.
+# A rotated view is drawn from an image that is this much finer than the view, and that has no
+# detail finer than the view can show. Pillow's cubic transform cannot do this: its kernel moves a
+# ramp by up to 0.1 pixel. Linear interpolation on this grid is correct to 46 dB. The ratio is not
+# whole, so frames are equally sharp to 1 %; at 2 they differ by 7 %.
 FINER = 2.5
 
 
 class Lens:
-    """One picture, prepared for the poses of one clip; frames may be drawn from any thread."""
+    """One image, prepared for the poses of one clip; frames may be drawn from any thread."""
 
     def __init__(self, image: Image, placement: Placement, poses: Sequence[Pose]) -> None:
         self._width, self._height = placement.width, placement.height
@@ -30,7 +30,7 @@ class Lens:
         self._picture, self._box = _shrink(
             PillowImage.fromarray(image), placement.box, self._size(self._closest * SPARE)
         )
-        # One way of drawing for the whole clip: its frames are then equally sharp.
+        # One way of drawing for the whole clip, so that its frames are equally sharp.
         self._sheet = None if all(pose.is_level for pose in poses) else self._make_sheet()
 
     def frame(self, pose: Pose) -> Image:
@@ -43,7 +43,7 @@ class Lens:
         left, top, right, bottom = pose.crop
         x0, y0, x1, y1 = self._box
         wide, high = x1 - x0, y1 - y0
-        # Clipped because Pillow refuses a box that a float's last digit puts outside.
+        # Clipped, because Pillow refuses a box that a float's last digit puts outside.
         box = (
             max(x0, x0 + left * wide),
             max(y0, y0 + top * high),
@@ -67,19 +67,19 @@ class Lens:
         return view.resize((self._width, self._height), LANCZOS)
 
     def _make_sheet(self) -> PillowImage.Image:
-        """Return the whole picture with the closest frame's detail on a finer grid."""
+        """Return the whole image with the closest frame's detail on a finer grid."""
         detail = self._picture.resize(self._size(self._closest), LANCZOS, box=self._box)
         return detail.resize(self._size(self._closest * FINER), LANCZOS)
 
     def _size(self, zoom: float) -> tuple[int, int]:
-        """Return the size of the whole picture at `zoom`, in pixels."""
+        """Return the size of the whole image at `zoom`, in pixels."""
         return round(self._width * zoom), round(self._height * zoom)
 
 
 def _shrink(
     picture: PillowImage.Image, box: Box, size: tuple[int, int]
 ) -> tuple[PillowImage.Image, Box]:
-    """Return `box` of the picture in `size`, or the picture as it is where that is smaller."""
+    """Return `box` of the image in `size`, or the image unchanged if it is smaller."""
     if size[0] >= box[2] - box[0]:
         return picture, box
     return picture.resize(size, LANCZOS, box=box), (0, 0, *size)

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class MoveName(StrEnum):
-    """A move of the camera, never of the picture: as it pans left, the picture goes right."""
+    """A move of the camera, never of the image: when it pans left, the image moves right."""
 
     STILL = "still"
     PUSH_IN = "push_in"

@@ -1,4 +1,4 @@
-"""Turn camera moves into one pose per frame that never looks past the picture's edge."""
+"""Turns camera moves into one pose per frame that never looks past the image's edge."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ LAST: Final = -1
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the camera is in one frame, relative to facing the whole picture.
+    """The camera's position in one frame, relative to facing the whole image.
 
-    `zoom` 2 shows half of it; `x` and `y` move the view, in widths and heights of the picture;
-    `roll` turns the camera clockwise and `yaw` takes it round the picture to the right, both
-    in radians.
+    `zoom` 2 shows half of it; `x` and `y` move the view, in widths and heights of the image;
+    `roll` turns the camera clockwise and `yaw` moves it around the image to the right, both in
+    radians.
     """
 
     zoom: float = 1.0
@@ -41,19 +41,19 @@ class Pose:
 
     @property
     def crop(self) -> tuple[float, float, float, float]:
-        """Left, top, right, bottom of a level view, as fractions of the picture."""
+        """Left, top, right, bottom of a level view, as fractions of the image."""
         x, y, half = 0.5 + self.x, 0.5 + self.y, 0.5 / self.zoom
         return (x - half, y - half, x + half, y + half)
 
     def matrix(self, width: int, height: int) -> Matrix:
-        """Return the homography from the frame's pixels to the whole picture's.
+        """Return the homography from the frame's pixels to those of the whole image.
 
         Both are `width` x `height`, counted from their outer top left corner.
         """
         cos, sin = math.cos(self.roll), math.sin(self.roll)
         distance = DISTANCE * max(width, height)
         centred = np.array([[1, 0, -width / 2], [0, 1, -height / 2], [0, 0, 1]])
-        # A flat picture seen from an orbit at this distance, its middle kept in the middle.
+        # A flat image seen from an orbit at this distance, with its middle kept in the middle.
         orbit = np.array(
             [[1 / math.cos(self.yaw), 0, 0], [0, 1, 0], [math.tan(self.yaw) / distance, 0, 1]]
         )
@@ -70,8 +70,8 @@ class Pose:
 class Travel:
     """A move at normal speed: from `start` to `end`, upright in its `anchor` frame.
 
-    Alone, the move shows a plain crop of the picture in that frame: all of it for a zoom, the
-    edge it starts from for a pan or tilt, its middle for the others.
+    Alone, the move shows a plain crop of the image in that frame: all of it for a zoom, the edge
+    where it starts for a pan or tilt, and its middle for the others.
     """
 
     start: Pose = Pose()
@@ -80,11 +80,11 @@ class Travel:
 
 
 DISTANCE: Final = 1.5  # Of the orbit, in long sides: 37 degrees, about a 50 mm lens.
-SLIDE: Final = 0.06  # Each way, so a pan crosses 12 % of the picture.
+SLIDE: Final = 0.06  # In each direction, so a pan crosses 12 % of the image.
 TURN: Final = math.radians(4)
 ORBIT: Final = math.radians(15)
 CLOSER: Final = 1.2
-FARTHEST: Final = 0.35  # What a frame has in its middle stays so near to the picture's own.
+FARTHEST: Final = 0.35  # The middle of a frame stays this near to the middle of the image.
 
 TRAVELS: Final[Mapping[MoveName, Travel]] = MappingProxyType(
     {
@@ -117,14 +117,14 @@ def follow(
     seed: int,
     focus: Point = MIDDLE,
 ) -> tuple[Pose, ...]:
-    """Return the pose of each frame; a clip's length is fixed, so speed is how far it goes.
+    """Return the pose of each frame; a clip's length is fixed, so speed decides how far it goes.
 
-    All moves run together over the whole clip. What they would show past the edge is avoided
-    by one constant zoom over all frames, the least that suffices: it adds no motion.
+    All moves run together over the whole clip. If they would show an area past the edge, one
+    constant zoom over all frames avoids it, the smallest that is enough: it adds no motion.
 
     Args:
-        focus: the point of the picture, in fractions of it, that zooms, rolls and arcs leave
-            where it is in the frame.
+        focus: the point of the image, in fractions of it, that zooms, rolls and arcs leave in its
+            place in the frame.
     """
     poses = [_pose(moves, ease(index / (num_frames - 1))) for index in range(num_frames)]
     for move in moves:
@@ -139,7 +139,7 @@ def follow(
 
 
 def ease(u: float) -> float:
-    """Return how much of a move is done at `u` of the clip: at rest at both ends."""
+    """Return how much of a move is done at `u` of the clip: it is at rest at both ends."""
     return u * u * (3 - 2 * u)
 
 
@@ -159,10 +159,10 @@ def _pose(moves: Sequence[Move], done: float) -> Pose:
 
 
 def _aimed(poses: Sequence[Pose], focus: Point, width: int, height: int) -> list[Pose]:
-    """Return the poses moved so that zoom, roll and yaw leave the focus where it is.
+    """Return the poses, moved so that zoom, roll and yaw leave the focus in its place.
 
     They act about the middle, where an arc's perspective cuts off least; the rest is a shift. In
-    a picture so long that a roll about its end would leave it, the shift is a part of that.
+    an image so long that a roll about its end would leave it, only a part of that shift is made.
     """
     shifts = np.array([_shift(pose, focus, width, height) for pose in poses])
     before = np.array([(pose.x, pose.y) for pose in poses])
@@ -175,7 +175,7 @@ def _aimed(poses: Sequence[Pose], focus: Point, width: int, height: int) -> list
 
 
 def _shift(pose: Pose, focus: Point, width: int, height: int) -> Point:
-    """Return how far a pose takes the focus from its place, the other way."""
+    """Return how far a pose moves the focus from its place, with the opposite sign."""
     facing = replace(pose, x=0, y=0).matrix(width, height)
     x, y, scale = facing @ (focus[0] * width, focus[1] * height, 1)
     return focus[0] - float(x / scale) / width, focus[1] - float(y / scale) / height
@@ -184,9 +184,10 @@ def _shift(pose: Pose, focus: Point, width: int, height: int) -> Point:
 def _shifted(
     poses: Sequence[Pose], focus: Point, closer: float, width: int, height: int
 ) -> list[Pose]:
-    """Return the poses, all shifted alike, so that the zoom `closer` takes the focus along.
+    """Return the poses, all shifted equally, so that the zoom `closer` also keeps the focus.
 
-    That zoom moved it outwards. It comes back as far as no frame looks past the edge.
+    That zoom moved the focus outwards. The shift brings it back as far as no frame looks past the
+    edge.
     """
     seen = np.array([_seen(pose, width, height) for pose in poses])
     shift = []
@@ -198,7 +199,8 @@ def _shifted(
 
 
 def _seen(pose: Pose, width: int, height: int) -> Matrix:
-    """Return what a frame sees of the picture: (axis, least and most), in fractions of it."""
+    """Return the part of the image that a frame shows: (axis, least and most), in fractions of
+    it."""
     corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
     x, y, scale = pose.matrix(width, height) @ corners
     across, down = x / scale / width, y / scale / height
@@ -206,9 +208,9 @@ def _seen(pose: Pose, width: int, height: int) -> Matrix:
 
 
 def _zoom_needed(pose: Pose, width: int, height: int) -> float:
-    """Return the factor on `pose.zoom` at which all four corners lie within the picture.
+    """Return the factor on `pose.zoom` at which all four corners are within the image.
 
-    A homography keeps straight lines straight, so the corners speak for the whole frame.
+    A homography keeps straight lines straight, so the corners stand for the whole frame.
     """
     facing = replace(pose, x=0, y=0).matrix(width, height)
     corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
@@ -224,17 +226,19 @@ def _zoom_needed(pose: Pose, width: int, height: int) -> float:
     )
 
 
-SWAY: Final = (0.008, math.radians(0.5))  # Of the short side, and of roll, at normal speed.
+# Fractions of the short side, and of roll, at normal speed.
+SWAY: Final = (0.008, math.radians(0.5))
 SWAY_HERTZ: Final = (0.35, 0.9, 1.7)
 SWAY_SHARES: Final = (0.6, 0.3, 0.1)
 
 
 def _sway(num_frames: int, *, fps: int, seed: int, aspect: float) -> Matrix:
-    """Return a hand's drift as x, y and roll per frame, (num_frames, 3), 0 in the first."""
+    """Return a handheld camera's drift as x, y and roll per frame, (num_frames, 3), 0 in the
+    first."""
     random = np.random.default_rng(seed)
     phases = random.uniform(0, 2 * math.pi, (3, len(SWAY_HERTZ)))
     hertz = np.array(SWAY_HERTZ) * random.uniform(0.8, 1.2, (3, len(SWAY_HERTZ)))
-    # Four frames to the quickest swing at the least: below that it jumps instead of swaying.
+    # At least four frames for the quickest swing: with fewer it jumps instead of swaying.
     hertz *= min(1.0, fps / (4 * hertz.max()))
     seconds = np.arange(num_frames)[:, None, None] / fps
     waves = np.sin(2 * math.pi * hertz * seconds + phases) @ np.array(SWAY_SHARES)

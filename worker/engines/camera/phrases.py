@@ -1,4 +1,4 @@
-"""What it takes for some words to name a camera move."""
+"""The conditions under which words name a camera move."""
 
 import re
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from worker.engines.camera.moves import MoveName
 
 
 class Where(Enum):
-    """Where a phrase must stand to be about the camera and not about the picture."""
+    """The position that a phrase needs to be about the camera and not about the image."""
 
     ANYWHERE = "the words mean nothing else"
     OPENING = "it opens a clause, or the camera is its subject"
@@ -18,10 +18,10 @@ class Where(Enum):
 
 @dataclass(frozen=True)
 class Phrase:
-    """A pattern and what it names: the first move when meant, all of them when denied.
+    """A pattern and its moves: the first move when it is meant, all of them when it is denied.
 
-    More than one move means the words leave the direction open; none means any movement.
-    Patterns meet lower-case text in simplified characters.
+    More than one move means that the words leave the direction open; no move means any movement.
+    Patterns are matched with lower-case text in simplified characters.
     """
 
     pattern: re.Pattern[str]
@@ -33,8 +33,8 @@ class Phrase:
 class Language:
     """The phrases of one language and the small words around them, as patterns.
 
-    `fillers` may stand between the camera, or the opening of a clause, and the verb; a `joint`
-    ends what an adverb reaches; `listed` joins what one denial covers.
+    `fillers` may come between the camera, or the beginning of a clause, and the verb; a `joint`
+    ends the reach of an adverb; `listed` joins the things that one denial covers.
     """
 
     phrases: tuple[Phrase, ...]

@@ -1,4 +1,4 @@
-"""How camera moves are named in English."""
+"""Names of camera moves in English."""
 
 from typing import Final
 
@@ -14,14 +14,14 @@ ARC_LEFT, ARC_RIGHT = MoveName.ARC_LEFT, MoveName.ARC_RIGHT
 STILL, HANDHELD = MoveName.STILL, MoveName.HANDHELD
 
 CAM: Final = r"(?:camera|shot|frame|framing|view|viewpoint|angle|lens)"
-# What may stand inside a phrase: zoom slowly in, tilt the camera up, pan all the way left.
+# Words that may come inside a phrase: zoom slowly in, tilt the camera up, pan all the way left.
 GAP: Final = (
     r"(?:\s+(?:\w+ly|(?:the|your|our)\s+(?:camera|view|shot|lens|frame)|camera|fast|back|further"
     r"|right|straight|very|a\s+(?:little|bit)|all\s+the\s+way))*"
 )
 TO: Final = r"(?:\s+(?:over\s+)?(?:to|towards?))?(?:\s+the)?[\s:-]+"
 ENDS: Final = r"(?=\s*(?:[,.;:]|$)|\s+(?:\w+ly|and|then|around|shot|effect|movement)\b)"
-# Verbs that anything can be the subject of.
+# Verbs whose subject can be anything.
 GOES: Final = (
     r"\b(?:mov(?:e|es|ing)|glid(?:e|es|ing)|creep(?:s|ing)?|fl(?:y|ies|ying)|travel(?:s|l?ing)?"
     r"|track(?:s|ing)?|drift(?:s|ing)?|inch(?:es|ing)?|float(?:s|ing)?|slid(?:e|es|ing)"
@@ -29,7 +29,7 @@ GOES: Final = (
     r"|pull(?:s|ing)?|swing(?:s|ing)?|sweep(?:s|ing)?|turn(?:s|ing)?|look(?:s|ing)?"
     r"|truck(?:s|ing)?|shift(?:s|ing)?|climb(?:s|ing)?|cranes?|boom(?:s|ing)?)\b"
 )
-# Somebody says where to take the camera: move the camera slowly to the left.
+# An instruction where to move the camera: move the camera slowly to the left.
 TAKES: Final = (
     rf"(?:{GOES}|\b(?:take|bring|point|aim)(?:s|ing)?\b)(?:\s+\w+ly)?\s+(?:(?:the|your|our)\s+)?{CAM}\b"
     rf"{GAP}"
@@ -42,7 +42,7 @@ PAN: Final = (
     "".join(rf"(?<!\b{word}\s)" for word in ("frying", "baking", "sauce", "iron", "peter"))
     + r"\bpan(?:s|ning)?\b"
 )
-NO_ARTICLE: Final = r"(?<!\ba\s)(?<!\bthe\s)"  # The truck, the crane: things in the picture.
+NO_ARTICLE: Final = r"(?<!\ba\s)(?<!\bthe\s)"  # The truck, the crane: things in the image.
 AFTER_UP_OR_DOWN: Final = r"(?:(?<=\bup\sand\s)|(?<=\bdown\sand\s))"
 AFTER_A_SIDE: Final = r"(?:(?<=\bleft\sand\s)|(?<=\bright\sand\s))"
 TILT: Final = r"\btilt(?:s|ing)?\b"
@@ -164,7 +164,7 @@ def _arcs() -> list[Phrase]:
         phrase(r"\b(?:rotat|revolv)(?:e|es|ing)\s+a?round\b", CAMERA, *either),
         phrase(r"\barc(?:s|ing)?\b", DENIED, *either),
     ]
-    # Seen from above, an orbit that goes clockwise takes the camera to its left.
+    # Seen from above, a clockwise orbit moves the camera to its left.
     for turn, side, move in (
         (r"clockwise", "left", ARC_LEFT),
         (r"(?:counter|anti)[\s-]?clockwise", "right", ARC_RIGHT),

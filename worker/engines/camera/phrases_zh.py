@@ -1,4 +1,4 @@
-"""How camera moves are named in Chinese, in simplified characters."""
+"""Names of camera moves in Chinese, in simplified characters."""
 
 from typing import Final
 
@@ -79,7 +79,7 @@ def _turns() -> list[Phrase]:
         phrase(r"弧[形线](?=镜头|运镜|运动|移动)", ANYWHERE, *either),
         phrase(r"环绕|围绕|绕着?|弧[形线]", OPENING, *either),
     ]
-    # Seen from above, an orbit that goes clockwise takes the camera to its left.
+    # Seen from above, a clockwise orbit moves the camera to its left.
     for turn, side, roll, arc in (
         ("顺时针", "左", ROLL_RIGHT, ARC_LEFT),
         ("逆时针", "右", ROLL_LEFT, ARC_RIGHT),

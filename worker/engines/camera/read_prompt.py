@@ -1,4 +1,4 @@
-"""Read camera moves from a prompt in English or Chinese."""
+"""Reads camera moves from a prompt in English or Chinese."""
 
 import re
 import unicodedata
@@ -14,7 +14,7 @@ from worker.engines.camera.phrases_zh import CHINESE
 
 @dataclass(frozen=True)
 class Understood:
-    """The moves a prompt asks for, in its order; `is_default` when it names none."""
+    """The moves that a prompt asks for, in order; `is_default` if it names none."""
 
     moves: tuple[Move, ...]
     is_default: bool
@@ -31,19 +31,21 @@ class Mention:
 
 
 LONGEST: Final = 4000
-"""Characters that are read: half-width and in lower case, a prompt of 2,000 may have 36,000."""
+"""The characters that are read: half-width and in lower case, a prompt of 2,000 may have
+36,000."""
 
 CONSIDERED: Final = 400
-"""Places of a prompt that may name a move, of which each is looked at with what is before it.
+"""The places of a prompt that may name a move; each is checked together with the words before it.
+A usual prompt has a dozen, and a clip has five axes; later places are not read.
 
 The usual prompt has a dozen, and a clip has five axes; what comes after so many is not read.
 """
 
 REACH: Final = 160
-"""Characters before a move in which the camera, a denial or a joint may stand."""
+"""The characters before a move in which the camera, a denial or a joint may be."""
 
 DEFAULT: Final = Move(MoveName.PUSH_IN, Speed.SLOW)
-# Of each pair only one can be had; the one named first is.
+# Only one of each pair is possible; the one named first is used.
 OPPOSITES: Final = {
     MoveName.PULL_OUT: MoveName.PUSH_IN,
     MoveName.PAN_RIGHT: MoveName.PAN_LEFT,
@@ -80,7 +82,7 @@ _NEW_SUBJECT: Final = re.compile(
     r"\b(?:while|as|when|where|until|before|after)\b"
     r"|(?:,|\band)\s+(?:an?|the|his|her|she|he|they|it|people)\b"
 )
-# Beyond the verb only an adverb that ends its clause speaks of the camera: zoom in on the cup
+# After the verb only an adverb that ends its clause is about the camera: zoom in on the cup
 # slowly, but not: pan left over a slow river.
 _ADVERB: Final = re.compile(
     r"\b(?:\w+ly|fast|a (?:little|bit))\b"
@@ -95,9 +97,8 @@ _ALONE: Final = re.compile(
 def read_moves(prompt: str) -> Understood:
     """Return the camera moves that the prompt names.
 
-    Words about the picture are left alone: a still lake, a frying pan, a car that pulls out.
-    A denied move is not made; where the prompt denies zooming and names nothing else, the
-    camera rests.
+    Words about the image are ignored: a still lake, a frying pan, a car that pulls out. A denied
+    move is not made; if the prompt denies zooming and names nothing else, the camera rests.
     """
     text = _plain(prompt)
     if _ALONE.fullmatch(text):
@@ -117,7 +118,7 @@ def read_moves(prompt: str) -> Understood:
                 name = mention.moves[0] if mention.moves else MoveName.STILL
                 axis = OPPOSITES.get(name, name)
                 if named.setdefault(axis, Move(name, speed)) == Move(name):
-                    named[axis] = Move(name, speed)  # Named again, now with its speed.
+                    named[axis] = Move(name, speed)  # The move is named again, now with its speed.
     if len(named) > 1:
         named.pop(MoveName.STILL, None)
     if named:
@@ -135,7 +136,7 @@ def _plain(prompt: str) -> str:
 
 
 def _found(sentence: str) -> list[tuple[int, int, int]]:
-    """Return the start, the end negated and the phrase of every match, in the text's order."""
+    """Return the start, the negated end and the phrase of every match, in the text's order."""
     return sorted(
         ((match.start(), -match.end(), order) for order, phrase in enumerate(PHRASES)
          for match in phrase.pattern.finditer(sentence))
@@ -143,7 +144,7 @@ def _found(sentence: str) -> list[tuple[int, int, int]]:
 
 
 def _mentions(sentence: str, found: Sequence[tuple[int, int, int]]) -> Iterator[Mention]:
-    """Yield what the sentence names, in its order; of overlapping phrases the longest."""
+    """Yield the moves that the sentence names, in order; of overlapping phrases the longest."""
     previous: Mention | None = None
     for start, minus_end, order in found:
         phrase, end = PHRASES[order], -minus_end
@@ -158,10 +159,10 @@ def _mentions(sentence: str, found: Sequence[tuple[int, int, int]]) -> Iterator[
 
 
 def _is_denied(sentence: str, start: int, previous: Mention | None, *, is_open: bool) -> bool:
-    """Tell whether a denial covers `start`: its own, or one before a list it belongs to.
+    """Say whether a denial covers `start`: its own, or one before a list that it belongs to.
 
-    `is_open` phrases leave the direction open, like the nouns in "no pans and zooms"; after
-    "and" or a comma only those carry on the list: "no zoom, pan left" asks for a pan.
+    `is_open` phrases leave the direction open, like the nouns in "no pans and zooms"; after "and"
+    or a comma only those continue the list: "no zoom, pan left" asks for a pan.
     """
     between = sentence[max(previous.end if previous else 0, start - REACH) : start]
     if _DENIAL.search(between):
@@ -180,14 +181,14 @@ def _is_about_camera(sentence: str, start: int, phrase: Phrase, previous: Mentio
     if phrase.where is Where.CAMERA:
         return False
     verb = phrase.pattern.match(sentence, start)
-    # "Pulls back" has a subject; within a sentence that is somebody, at its start the camera.
+    # "Pulls back" has a subject: within a sentence that is a person, at its start the camera.
     if verb is None or not re.match(r"[a-z]+s\b", verb[0]):
         opening = opening[_last_joint(opening) :]
     return _known_tail(opening) == opening
 
 
 def _is_subject_camera(before: str, start: int, previous: Mention | None) -> bool:
-    """Tell whether what follows, at `start`, is said of the camera, or goes on with it."""
+    """Say whether the words at `start` are about the camera, or continue a phrase about it."""
     named = [match.end() for match in _CAMERA.finditer(before)]
     if named:
         since = before[named[-1] :]
@@ -201,9 +202,9 @@ def _is_subject_camera(before: str, start: int, previous: Mention | None) -> boo
 
 
 def _speeds(sentence: str, mentions: Sequence[Mention]) -> list[Speed]:
-    """Return how fast each mention is to go.
+    """Return the speed of each mention.
 
-    "Slowly push in and pan left" is slow in both; "push in slowly and pan left" in the first.
+    "Slowly push in and pan left" means slow for both; "push in slowly and pan left" for the first.
     """
     speeds: list[Speed] = []
     carried = Speed.NORMAL
@@ -222,7 +223,7 @@ def _speeds(sentence: str, mentions: Sequence[Mention]) -> list[Speed]:
 
 
 def _trailing(after: str, *, is_last: bool) -> str:
-    """Return the part of the words behind a mention that says how it goes."""
+    """Return the part of the words after a mention that gives its speed."""
     joint = _JOINT.search(after)
     goes_on = is_last and _known_tail(after) == after  # Zoom in, but slowly.
     own = after[: joint.start()] if joint and not goes_on else after
@@ -237,13 +238,13 @@ def _speed_in(words: str) -> Speed | None:
 
 
 def _last_joint(text: str) -> int:
-    """Return where the last clause of `text` begins."""
+    """Return the start of the last clause of `text`."""
     ends = [match.end() for match in _JOINT.finditer(text)]
     return ends[-1] if ends else 0
 
 
 def _known_tail(text: str) -> str:
-    """Return the end of `text` that is only small words, the camera, speeds and denials."""
+    """Return the end of `text` that has only small words, the camera, speeds and denials."""
     start = 0
     for token in _TOKEN.finditer(text):
         if not token["known"]:

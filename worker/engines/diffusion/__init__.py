@@ -1,1 +1,2 @@
-"""What the engines of diffusion models share: checkpoints, loading, the loop over a pipeline."""
+"""Code shared by the engines of diffusion models: checkpoints, loading, the loop over a
+pipeline."""

@@ -1,4 +1,4 @@
-"""Float32 weights kept in half the bytes, as the card computes with them."""
+"""Float32 weights stored in half the bytes, as the card computes with them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from shared.errors import MissingWeights
 
 
 def to_bfloat16(place: Path, in_float32: Sequence[str]) -> bool:
-    """Rewrite a safetensors file's float32 weights as bfloat16; tell whether there were any.
+    """Rewrite a safetensors file's float32 weights as bfloat16; return whether there were any.
 
-    Those whose dotted name has a word of `in_float32` in it stay, because the library keeps them
-    so whatever it is told: the model in memory is then the same bit for bit.
+    Weights whose dotted name contains a word of `in_float32` stay, because the library keeps them
+    in float32 in any case. So the model in memory is the same bit for bit.
 
     Raises:
         MissingWeights: the file is not safetensors.

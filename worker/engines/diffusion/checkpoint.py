@@ -1,4 +1,4 @@
-"""The folder of safetensors a model is read from: a local one, or what was pulled."""
+"""The folder of safetensors that a model is read from: a local one, or a downloaded one."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ INDEX: Final = "model_index.json"
 
 @dataclass(frozen=True)
 class Layout:
-    """Where an engine's checkpoint comes from, and what its folder has to hold.
+    """The origin of an engine's checkpoint, and the required content of its folder.
 
-    `weighted` parts are a config.json and safetensors; `optional` ones are so only where
-    model_index.json names them; of a `plain` part one of the files has to be there. `pipelines`
-    are the classes that model_index.json may name. `beside` are repositories that bring one part
-    each, and `index` is what the folder's model_index.json says where no repository has it.
-    Float32 weights of the parts `to_bf16` are kept in bfloat16, but for those whose dotted name
-    has one of `in_float32` in it.
+    `weighted` parts are a config.json and safetensors; `optional` parts are required only if
+    model_index.json names them; of a `plain` part one of the files must exist. `pipelines` are the
+    classes that model_index.json may name. `beside` are repositories that bring one part each, and
+    `index` is the content of the folder's model_index.json if no repository has it. Float32
+    weights of the parts `to_bf16` are stored in bfloat16, except those whose dotted name contains
+    one of `in_float32`.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Layout:
 
     @property
     def prefers_half(self) -> bool:
-        """Say whether fp16 files are taken where there are some."""
+        """Say whether fp16 files are preferred if they exist."""
         return ".fp16" in self.weight_files
 
     @property
@@ -55,7 +55,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked folder; every part in it is there and is safetensors."""
+    """A checked folder; every part in it exists and is safetensors."""
 
     folder: Path
 
@@ -63,7 +63,7 @@ class Checkpoint:
         return self.folder / name
 
     def variant(self, name: str) -> str | None:
-        """Return "fp16" where the part has such a file, so that hub and folder give one clip."""
+        """Return "fp16" if the part has such a file, so that hub and folder give the same clip."""
         halves = any(".fp16" in path.name for path in self.part(name).glob("*.safetensors"))
         return "fp16" if halves else None
 
@@ -73,7 +73,7 @@ class Checkpoint:
 
 
 def revision(layout: Layout, settings: Settings) -> str:
-    """Return what names the weights: the pinned commit, or where unpinned ones come from."""
+    """Return the name of the weights: the pinned commit, or the origin of unpinned ones."""
     if settings.model_dir is not None:
         return "local"
     held = pulled(layout, settings)
@@ -83,15 +83,16 @@ def revision(layout: Layout, settings: Settings) -> str:
 
 
 def pulled(layout: Layout, settings: Settings) -> Manifest | None:
-    """Return what the weights folder holds of this engine, None unless it is whole; quick."""
+    """Return the manifest of this engine in the weights folder, None unless it is complete;
+    quick."""
     return whole(settings.weights_folder / layout.name, layout.repositories)
 
 
 def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpoint:
-    """Return the checkpoint the settings name, downloaded if it has to be and may be.
+    """Return the checkpoint of the settings, downloaded if necessary and allowed.
 
     Raises:
-        MissingWeights: it is not there, not whole, or not safetensors.
+        MissingWeights: it does not exist, is not complete, or is not safetensors.
     """
     if settings.model_dir is not None:
         folder = local_folder(layout.name, settings.model_dir)
@@ -106,7 +107,7 @@ def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpo
 
         if not may_download(settings):
             raise MissingWeights(
-                f"the weights of {layout.name} are not whole on this worker, which may not"
+                f"the weights of {layout.name} are not complete on this worker, and it may not"
                 f" download them: run `python -m worker.weights pull {layout.name}`, set"
                 " STILLREEL_DOWNLOAD_WEIGHTS to 1 and HF_HUB_OFFLINE to 0, or"
                 " STILLREEL_MODEL_DIR to a folder of weights"
@@ -116,13 +117,13 @@ def find(layout: Layout, settings: Settings, on_progress: OnProgress) -> Checkpo
 
 
 def local_folder(name: str, model_dir: Path) -> Path | None:
-    """Return the folder of the engine's name, else the folder itself, if it is a checkpoint."""
+    """Return the folder with the engine's name, else the folder itself, if it is a checkpoint."""
     folders = (model_dir / name, model_dir)
     return next((each for each in folders if (each / INDEX).is_file()), None)
 
 
 def read_index(folder: Path) -> Mapping[str, Any]:
-    """Return model_index.json; nothing where it cannot be read."""
+    """Return model_index.json; nothing if it cannot be read."""
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -131,7 +132,7 @@ def read_index(folder: Path) -> Mapping[str, Any]:
 
 
 def names_part(index: Mapping[str, Any], part: str) -> bool:
-    """Say whether the pipeline of this index has the part, and not none in its place."""
+    """Say whether the pipeline of this index has the part, and not null in its place."""
     named = index.get(part)
     return isinstance(named, list) and any(named)
 
@@ -143,7 +144,7 @@ def _checked(layout: Layout, folder: Path) -> Checkpoint:
 
 
 def _faults(layout: Layout, folder: Path) -> Iterator[str]:
-    """Yield what is wrong with a checkpoint, the plainest first."""
+    """Yield the faults of a checkpoint, the plainest first."""
     index = read_index(folder)
     kind = str(index.get("_class_name")) if index else f"an unreadable kind ({INDEX})"
     if kind not in layout.pipelines:

@@ -1,4 +1,5 @@
-"""One clip by a diffusers pipeline: its steps reported, stopped between two, its latents given."""
+"""One clip by a diffusers pipeline: its steps are reported, it can stop between two, and its
+latents are returned."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,17 +11,16 @@ from shared.lifecycle import Stage
 from worker.engines.base import OnStep, Step
 from worker.engines.diffusion.faults import NOT_FINITE
 from worker.engines.diffusion.in_flight import InFlight, event_recorder
-from worker.engines.diffusion.preview import Previews
+from worker.engines.diffusion.preview import LatentMap, OneFrame, Previews
 
 Arguments = Mapping[str, Any]
 
 
 class StepCounter:
-    """The callback a pipeline calls after each step.
+    """The callback that a pipeline calls after each step.
 
-    It counts by itself: a pipeline that renders in sections begins each with 0 again. What
-    `on_step` raises goes through the pipeline, which can be called again afterwards. There are no
-    previews of latents whose form nobody knows.
+    It counts by itself, because a pipeline that renders in sections begins each with 0 again. An
+    exception of `on_step` passes through the pipeline, which can be called again afterwards.
     """
 
     def __init__(
@@ -38,7 +38,8 @@ class StepCounter:
         self, pipeline: Any, index: int, when: Any, tensors: dict[str, Any]
     ) -> dict[str, Any]:
         self._count += 1
-        if self._count == 1:  # Broken weights show at once; the clip's other steps are spared.
+        # Broken weights show at once, so the clip's other steps are not computed.
+        if self._count == 1:
             check_finite(tensors["latents"])
         if self._previews is not None:
             self._previews.note(self._count, tensors["latents"])
@@ -56,13 +57,19 @@ def latents_of(
     *,
     steps: int,
     device: torch.device,
-    previews: Previews,
+    latent_map: LatentMap,
+    one_frame: OneFrame,
 ) -> torch.Tensor:
     """Return the clip's latents, in the pipeline's own form.
 
+    Args:
+        latent_map, one_frame: the parts that previews are made with
+            (`worker.engines.diffusion.preview`).
+
     Raises:
-        NonFiniteFrames: they are not numbers, after the first step or at the end.
+        NonFiniteFrames: they are not finite numbers, after the first step or at the end.
     """
+    previews = Previews(latent_map, steps=steps, one_frame=one_frame)
     counter = StepCounter(steps, device, on_step, previews)
     latents: torch.Tensor = pipeline(
         **arguments,
@@ -81,5 +88,11 @@ def check_finite(latents: torch.Tensor) -> None:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """Return what draws a clip's noise: on the CPU, so that every card gets the same."""
+    """Return the generator of a clip's noise: on the CPU, so that every card gets the same
+    noise."""
     return torch.Generator("cpu").manual_seed(seed)
+
+
+def whole_latents(asked: int, frames_per_latent: int) -> int:
+    """Return the next number of frames that a model makes: the first, and whole latents."""
+    return 1 + -(-(asked - 1) // frames_per_latent) * frames_per_latent

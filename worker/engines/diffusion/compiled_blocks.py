@@ -1,4 +1,4 @@
-"""A transformer's repeated blocks, compiled for the clips that were warmed and for no others."""
+"""A transformer's repeated blocks, compiled for the warmed clips and for no others."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -8,18 +8,18 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 Clip = tuple[int, int, int]
-"""Width, height and frames: what decides the shapes that a block sees."""
+"""Width, height and frames: they decide the shapes that a block gets."""
 
 
 class CompiledBlocks:
-    """The blocks of some transformers of diffusers, each compiled once for all of its kind.
+    """The blocks of some transformers of diffusers, compiled once for all blocks of a kind.
 
-    A block is eager but inside `serving` a warm clip: another shape would be compiled in the
+    A block is eager except inside `serving` of a warm clip: another shape would be compiled in the
     middle of a render, for a minute.
     """
 
     def __init__(self, transformers: Sequence[Any], **options: Any) -> None:
-        """`options` are torch.compile's."""
+        """`options` are those of torch.compile."""
         self._blocks = [
             block
             for transformer in transformers
@@ -40,7 +40,7 @@ class CompiledBlocks:
         return clip in self._warm
 
     def warm(self, clip: Clip, run: Callable[[], object]) -> bool:
-        """Compile by a run of this clip; where it fails, such clips are rendered eagerly."""
+        """Compile by a run of this clip; if it fails, such clips are rendered eagerly."""
         try:
             self._use(compiled=True)
             run()
@@ -54,7 +54,7 @@ class CompiledBlocks:
 
     @contextmanager
     def serving(self, clip: Clip) -> Iterator[None]:
-        """Run the blocks compiled inside, if the clip is a warm one."""
+        """Run the blocks compiled inside the block, if the clip is a warm one."""
         self._use(compiled=self.serves(clip))
         try:
             yield

@@ -1,4 +1,4 @@
-"""What texts and pictures were encoded to, kept for the clips that use them again."""
+"""Encodings of texts and images, kept for clips that use them again."""
 
 import hashlib
 from collections import OrderedDict
@@ -10,11 +10,12 @@ import torch
 from worker.engines.base import Image
 
 ENTRIES: Final = 32
-"""Some 5 MB on the card: 154 kB for a text, 2 kB for a picture."""
+"""Some 5 MB on the card: 154 kB for a text, 2 kB for an image."""
 
 
 class Encodings:
-    """The last used encodings, by the words or by the picture's hash; the oldest go first."""
+    """The encodings used last, by the text or by the image's hash; the oldest are dropped
+    first."""
 
     def __init__(self, entries: int = ENTRIES) -> None:
         self._entries = entries

@@ -1,4 +1,4 @@
-"""What the device throws, said in this system's errors, with what to do about it."""
+"""The device's exceptions as this system's errors, with what to do about them."""
 
 import gc
 import traceback
@@ -16,21 +16,21 @@ NOT_FINITE: Final = (
     "the model produced numbers that are not finite: try another seed or a lower guidance_scale;"
     " on a card without bfloat16 this can be its float16 overflowing"
 )
-# Not "CUDA" alone: a tensor left on the host is our mistake, and its message names cuda:0.
+# Not only "CUDA": a tensor left on the host is our mistake, and its message names cuda:0.
 DEVICE_WORDS: Final = ("CUDA ERROR", "CUDNN", "CUBLAS", "CUSOLVER", "HIP ERROR", "MIOPEN")
 MEMORY_WORDS: Final = ("OUT OF MEMORY", "ALLOC_FAILED")
 
 
 @contextmanager
 def device_faults(device: torch.device, too_big: str) -> Iterator[None]:
-    """Turn a full or a broken device into an error of ours; all else passes as it is.
+    """Turn the error of a full or broken device into one of ours; all others pass unchanged.
 
     Args:
-        too_big: the sentence for a device that ran out of memory.
+        too_big: the message for a device that ran out of memory.
 
     Raises:
         OutOfMemory: the work did not fit.
-        DevicePoisoned: the device failed in another way, and will until the process ends.
+        DevicePoisoned: the device failed in another way, and will fail until the process ends.
     """
     try:
         yield
@@ -49,7 +49,7 @@ def release(device: torch.device, error: BaseException | None = None) -> None:
     """Give unused memory back to the device.
 
     Args:
-        error: one whose traceback keeps the tensors of the failed step alive.
+        error: an error whose traceback keeps the tensors of the failed step alive.
     """
     if error is not None:
         traceback.clear_frames(error.__traceback__)
@@ -59,7 +59,7 @@ def release(device: torch.device, error: BaseException | None = None) -> None:
 
 
 def smaller_clip(parameters: RenderParameters) -> str:
-    """Say which clip would take less memory than this one."""
+    """Return a sentence about a clip that would take less memory than this one."""
     asked = f"{parameters.width} x {parameters.height} with {parameters.num_frames} frames"
     ways = " or ".join([*_lower_resolution(parameters), *_fewer_frames(parameters)])
     refusal = f"a clip of {asked} does not fit in this card's memory"
@@ -78,7 +78,7 @@ def _fewer_frames(parameters: RenderParameters) -> Iterator[str]:
 
 
 def is_memory(error: RuntimeError) -> bool:
-    """Say whether the device failed for want of memory."""
+    """Say whether the device failed because it had too little memory."""
     if isinstance(error, torch.OutOfMemoryError):
         return True
     return _is_device(error) and any(word in str(error).upper() for word in MEMORY_WORDS)

@@ -1,4 +1,4 @@
-"""Steps handed to the device, reported once it has done them; two are in flight."""
+"""Steps that were given to the device, reported once it has done them; two are in flight."""
 
 from collections import deque
 from collections.abc import Callable
@@ -6,16 +6,17 @@ from typing import Final, Protocol
 
 import torch
 
-IN_FLIGHT: Final = 2  # Enough to keep the card fed; more would make a cancel wait longer.
+IN_FLIGHT: Final = 2  # Enough to keep the card busy; more would make a cancel wait longer.
 
 
 class Event(Protocol):
     def synchronize(self) -> None:
-        """Wait until the device has done all that came before this event."""
+        """Wait until the device has done all work before this event."""
 
 
 class InFlight:
-    """Steps handed to the device and not yet finished there; each is reported once it is."""
+    """Steps that were given to the device and not yet finished there; each is reported once it
+    is."""
 
     def __init__(
         self, record_event: Callable[[], Event] | None, on_finished: Callable[[int], None]
@@ -43,7 +44,8 @@ class InFlight:
 
 
 def event_recorder(device: torch.device) -> Callable[[], Event] | None:
-    """Return what marks a place in the device's work; None where work is done when called."""
+    """Return a function that marks a point in the device's work; None if work is done when it is
+    called."""
     if device.type == "cpu":
         return None
 

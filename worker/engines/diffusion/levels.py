@@ -1,15 +1,18 @@
-"""Pixels of a decoder, -1 to 1, as the bytes of frames."""
+"""A decoder's pixels, -1 to 1, as the bytes of frames, and the decode as steps of the job."""
+
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from shared.errors import NonFiniteFrames
-from worker.engines.base import Frames
+from shared.lifecycle import Stage
+from worker.engines.base import Frames, OnStep, Step
 from worker.engines.diffusion.faults import NOT_FINITE
 
 
 @torch.no_grad()
 def to_frames(pixels: torch.Tensor) -> Frames:
-    """Return uint8 RGB (n, height, width, 3) of pixels (3, n, height, width).
+    """Return uint8 RGB (n, height, width, 3) for pixels (3, n, height, width).
 
     Raises:
         NonFiniteFrames: the decoder produced NaN or infinity.
@@ -20,3 +23,15 @@ def to_frames(pixels: torch.Tensor) -> Frames:
     if not bool(is_finite):
         raise NonFiniteFrames(NOT_FINITE)
     return frames
+
+
+def told_as_decoded(chunks: Iterable[Frames], total: int, on_step: OnStep) -> Iterator[Frames]:
+    """Yield the first `total` frames of the chunks, and report each chunk before it is yielded."""
+    done = 0
+    for chunk in chunks:
+        frames = chunk[: total - done]
+        if not len(frames):
+            return
+        done += len(frames)
+        on_step(Step(done, total, Stage.DECODING))
+        yield frames

@@ -1,4 +1,4 @@
-"""A model's parts in memory, each read from a checked folder, or refused with what is wrong."""
+"""A model's parts in memory, each read from a checked folder, or refused with the reason."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,17 +12,18 @@ from transformers.utils import logging as transformers_logging
 from shared.errors import MissingWeights, NonFiniteFrames
 from worker.engines.diffusion.checkpoint import Checkpoint
 
-# What the libraries raise of a config with another type, another width or nothing in a place.
+# The libraries' exceptions for a config with another type, another width or a missing value.
 UNREADABLE: Final = (
     *(OSError, ValueError, SafetensorError, TypeError, KeyError, AttributeError),
     *(IndexError, RuntimeError, ZeroDivisionError, AssertionError),
 )
-# Numbers 0 to n that older files carry and newer classes count by themselves.
+# Numbers 0 to n that older files contain and newer classes compute by themselves.
 COUNTED: Final = "position_ids"
 
 
 def precision(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the card computes in it, float16 on older cards, float32 without."""
+    """Return bfloat16 if the card computes in it, float16 on older cards, float32 without a
+    card."""
     if device.type == "cpu":
         return torch.float32
     with torch.cuda.device(device):
@@ -31,10 +32,10 @@ def precision(device: torch.device) -> torch.dtype:
 
 
 def weighted_part(checkpoint: Checkpoint, name: str, kind: Any, dtype: torch.dtype) -> Any:
-    """Return one part on the host, with just the weights that its files hold.
+    """Return one part on the host, with exactly the weights that its files hold.
 
     Raises:
-        MissingWeights: it cannot be read, or its files are not what its config says.
+        MissingWeights: it cannot be read, or its files do not match its config.
     """
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
@@ -52,10 +53,10 @@ def weighted_part(checkpoint: Checkpoint, name: str, kind: Any, dtype: torch.dty
 
 
 def read_part(name: str, read: Callable[..., Any], checkpoint: Checkpoint, **options: Any) -> Any:
-    """Return what the library reads of a part's folder.
+    """Return the part that the library reads from a folder.
 
     Raises:
-        MissingWeights: it could not.
+        MissingWeights: it could not be read.
     """
     try:
         return read(checkpoint.part(name), local_files_only=True, **options)
@@ -66,7 +67,8 @@ def read_part(name: str, read: Callable[..., Any], checkpoint: Checkpoint, **opt
 
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
-    """Refuse what the libraries only warn of: they go on with random numbers, or without."""
+    """Refuse faults of which the libraries only warn: they continue with random numbers, or
+    without the weights."""
     if missing := sorted(report["missing_keys"]):
         raise MissingWeights(
             f"{name} lacks {len(missing)} of its weights, {missing[0]} among them:"
@@ -81,22 +83,23 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
     if unread:
         raise MissingWeights(
             f"{name} has {len(unread)} weights that its config.json has no place for,"
-            f" {unread[0]} among them, so it would render something else in silence:"
-            " get the checkpoint again"
+            f" {unread[0]} among them, so it would render something else without an error: get the"
+            " checkpoint again"
         )
 
 
 def first_broken(parts: Mapping[str, Any]) -> str | None:
-    """Return the name of a part with weights that are not finite numbers; None if all are."""
+    """Return the name of a part with weights that are not finite numbers; None if all are
+    finite."""
     return next((name for name, part in parts.items() if not _is_finite(part.parameters())), None)
 
 
 @contextmanager
 def broken_weights_named(parts: Mapping[str, Any]) -> Iterator[None]:
-    """Say of numbers that are not finite which part's weights are not, where it is that.
+    """If numbers are not finite because of a part's weights, raise an error that names the part.
 
     Raises:
-        MissingWeights: in place of NonFiniteFrames, which blames the seed.
+        MissingWeights: in place of NonFiniteFrames, whose message suggests another seed.
     """
     try:
         yield
@@ -114,7 +117,7 @@ def _is_finite(weights: Any) -> bool:
 
 
 def weight_bytes(parts: Sequence[Any]) -> int:
-    """Return what the parts' weights take."""
+    """Return the bytes of the parts' weights."""
     return sum(
         weight.numel() * weight.element_size() for part in parts for weight in part.parameters()
     )

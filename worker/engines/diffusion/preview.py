@@ -1,7 +1,7 @@
-"""A small picture of a clip's latents while they are denoised.
+"""A small image of a clip's latents while they are denoised.
 
-Latents become colours by a linear map, which is fitted on the request's own picture: its latents
-and itself, shrunk to their size. So it serves every VAE, and no table belongs to any.
+A linear map turns latents into colours. It is fitted on the request's own image: its latents, and
+the image shrunk to their size. So it works for every VAE without a table.
 """
 
 from collections.abc import Callable
@@ -15,22 +15,23 @@ from PIL import Image as PillowImage
 from worker.engines.base import Image
 
 PER_CLIP: Final = 10
-"""How many previews a clip has, about: each is some small kernels and a copy of 12 kB."""
+"""About how many previews a clip has: each is some small kernels and a copy of 12 kB."""
 
 RIDGE: Final = 1e-3
 LEAST_SPREAD: Final = 1e-6
 MOST_PIXELS_A_SIDE: Final = 512
-"""What a picture is shrunk to before a VAE encodes it for the fit alone."""
+"""An image is shrunk to this before a VAE encodes it only for the fit."""
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
-"""Pixels (1, 3, height, width), -1 to 1, float32, to latents (channels, h, w)."""
+"""From pixels (1, 3, height, width), -1 to 1, float32, to latents (channels, h, w)."""
 
-OneFrame = Callable[[torch.Tensor], torch.Tensor]
-"""From a clip's latents to those of one frame, (channels, h, w)."""
+OneFrame = Callable[[torch.Tensor], torch.Tensor | None]
+"""From a clip's latents to those of one frame, (channels, h, w); None where they have none."""
 
 
 def middle_of_times(latents: torch.Tensor) -> torch.Tensor:
-    """Return one frame of latents (1, channels, frames, h, w): the middle shows what moves."""
+    """Return one frame of latents (1, channels, frames, h, w): the middle one, which shows
+    motion."""
     return latents[0, :, latents.shape[2] // 2]
 
 
@@ -43,8 +44,8 @@ def middle_of_frames(latents: torch.Tensor) -> torch.Tensor:
 class LatentMap:
     """From latents (channels, h, w) to colours, on the latents' device.
 
-    `mean` and `spread` are the picture's, (channels, 1, 1); `weights` (3, channels) act on
-    latents less the one and divided by the other, `bias` (3, 1, 1) is the picture's mean colour.
+    `mean` and `spread` are the image's, (channels, 1, 1). `weights` (3, channels) are applied to
+    latents minus the mean and divided by the spread; `bias` (3, 1, 1) is the image's mean colour.
     """
 
     mean: torch.Tensor
@@ -55,11 +56,11 @@ class LatentMap:
     def picture(self, latents: torch.Tensor, *, done: float) -> torch.Tensor:
         """Return uint8 RGB (h, w, 3), on the device.
 
-        Noise spreads wider than a picture: it is shown with the picture's contrast about the
-        picture's mean. The less there is of it, the more the latents' own brightness counts.
+        Noise spreads wider than an image: it is shown with the image's contrast around the image's
+        mean. The less noise there is, the more the latents' own brightness counts.
 
         Args:
-            done: which part of the steps made the latents, 0 to 1.
+            done: the share of the steps that is done, 0 to 1.
         """
         given = latents.float()
         mean = given.mean(dim=(1, 2), keepdim=True)
@@ -75,11 +76,11 @@ class LatentMap:
 
 @torch.no_grad()
 def fit(latents: torch.Tensor, image: Image) -> LatentMap:
-    """Return the map that makes the picture of its latents, by ridge regression.
+    """Return the map that makes the image from its latents, by ridge regression.
 
     Args:
-        latents: the picture's, (channels, h, w), on the device.
-        image: the picture itself, of any size and the latents' shape.
+        latents: those of the image, (channels, h, w), on the device.
+        image: the image itself, of any size and with the latents' shape.
     """
     given = latents.float()
     _, height, width = given.shape
@@ -89,7 +90,7 @@ def fit(latents: torch.Tensor, image: Image) -> LatentMap:
     colours = _shrunk(image, width=width, height=height).to(given.device).flatten(1)
     bias = colours.mean(dim=1, keepdim=True)
     products = torch.cat([levels, colours - bias]) @ levels.T / levels.shape[1]
-    # Some numbers, solved on the host in double precision: the only wait for the device.
+    # A few numbers, solved on the host in double precision: the only wait for the device.
     of_latents, of_colours = products.double().nan_to_num(0).cpu().split([len(levels), 3])
     ridge = RIDGE * torch.eye(len(levels), dtype=torch.float64)
     weights = torch.linalg.solve(of_latents + ridge, of_colours.T).T
@@ -102,10 +103,10 @@ def fit(latents: torch.Tensor, image: Image) -> LatentMap:
 def fit_by_encoding(
     encode: Encode, frame: Image, *, multiple: int, device: torch.device
 ) -> LatentMap:
-    """Return the map for a pipeline that shows nobody the latents of its picture.
+    """Return the map for a pipeline that does not return the latents of its image.
 
     Args:
-        frame: the framed picture; it is shrunk to sides of a multiple of `multiple`.
+        frame: the framed image; it is shrunk to sides that are multiples of `multiple`.
     """
     height, width, _ = frame.shape
     share = min(1.0, MOST_PIXELS_A_SIDE / max(height, width))
@@ -118,7 +119,8 @@ def fit_by_encoding(
 
 
 class Previews:
-    """The previews of one clip: made on the device beside its steps, read once those are done."""
+    """The previews of one clip: made on the device beside its steps, and read once those are
+    done."""
 
     def __init__(self, latent_map: LatentMap, *, steps: int, one_frame: OneFrame) -> None:
         self._map = latent_map
@@ -133,12 +135,14 @@ class Previews:
 
     @torch.no_grad()
     def note(self, step: int, latents: torch.Tensor) -> None:
-        """Make a picture of the clip's latents after this step, in the pipeline's own form."""
-        if self._wants(step):
-            self._made[step] = self._map.picture(self._one_frame(latents), done=step / self._steps)
+        """Make a preview of the clip's latents after this step, in the pipeline's own form."""
+        frame = self._one_frame(latents) if self._wants(step) else None
+        if frame is not None:
+            self._made[step] = self._map.picture(frame, done=step / self._steps)
 
     def of(self, step: int) -> Image | None:
-        """Return the picture of a step that the device has finished, once; None without one."""
+        """Return the preview of a step that the device has finished, once; None if there is
+        none."""
         made = self._made.pop(step, None)
         if made is None:
             return None
@@ -147,7 +151,7 @@ class Previews:
 
 
 def _shrunk(image: Image, *, width: int, height: int) -> torch.Tensor:
-    """Return the picture as (3, height, width), -1 to 1, each pixel the mean of its area."""
+    """Return the image as (3, height, width), -1 to 1, each pixel the mean of its area."""
     picture = PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BOX)
     pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32)).permute(2, 0, 1)
     return pixels / 127.5 - 1

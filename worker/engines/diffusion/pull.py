@@ -1,4 +1,4 @@
-"""What of an engine's repositories is wanted, and the download of it."""
+"""Which files of an engine's repositories are wanted, and their download."""
 
 import json
 import os
@@ -28,7 +28,8 @@ OFFLINE: Final = frozenset({"1", "on", "yes", "true"})
 
 
 def may_download(settings: Settings) -> bool:
-    """Say whether this process may ask a hub; HF_HUB_OFFLINE forbids it as elsewhere."""
+    """Say whether this process may contact a hub; HF_HUB_OFFLINE forbids it, as in other
+    programs."""
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in OFFLINE
     return settings.download_weights and not is_offline
 
@@ -36,10 +37,10 @@ def may_download(settings: Settings) -> bool:
 def pull(
     layout: Layout, settings: Settings, on_progress: OnProgress, source: Source | None = None
 ) -> Manifest:
-    """Make the engine's folder whole, and return its manifest.
+    """Make the engine's folder complete, and return its manifest.
 
     Raises:
-        MissingWeights: the weights cannot be had; the sentence says what to do.
+        MissingWeights: the weights cannot be downloaded; the message says what to do.
     """
     checkpoint = Checkpoint(
         engine=layout.name,
@@ -67,7 +68,7 @@ def chosen_files(
     """Yield each file of the repository that the engine needs, with its place in the folder.
 
     Raises:
-        MissingWeights: the repository lacks a part, or has it as pickles only.
+        MissingWeights: the repository lacks a part, or has it only as pickles.
     """
     folders: dict[str, list[RemoteFile]] = {}
     for file in listing.files:
@@ -98,7 +99,7 @@ def _part(
     weights = [name for name in named if WEIGHTS.fullmatch(name)]
     halves = [name for name in weights if HALF in name]
     whole = [name for name in weights if HALF not in name]
-    # Half the bytes where there are such; the other where a part has only that.
+    # fp16 files if they exist, which is half the bytes; else the other files of the part.
     picked = (halves or whole) if layout.prefers_half else (whole or halves)
     if not picked:
         raise MissingWeights(_no_weights(part, named, repository))

@@ -1,4 +1,4 @@
-"""Which of a model's large parts are on the card: all of them, or the one at work alone."""
+"""Which of a model's large parts are on the card: all of them, or only the one at work."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +9,8 @@ import torch
 class Seats:
     """Parts that take turns on the device; with `one_at_a_time` the others are on the host.
 
-    A part sits down by itself before each of its forward passes, so that a pipeline that knows
-    nothing of it swaps its experts in the middle of a clip.
+    A part moves to the card by itself before each of its forward passes. So a pipeline that does
+    not know about this swaps its experts in the middle of a clip.
     """
 
     def __init__(self, parts: Sequence[Any], device: torch.device, *, one_at_a_time: bool) -> None:
@@ -31,10 +31,10 @@ class Seats:
         self._seated = part
 
     def clear(self, but: Any = None) -> None:
-        """Where parts take turns, send all to the host, so that others have the room."""
+        """If parts take turns, move all to the host, so that other tensors have the memory."""
         if not self.one_at_a_time:
             return
-        self._seated = None  # Should a move fail, the next pass makes all of them again.
+        self._seated = None  # If a move fails, the next pass makes all moves again.
         for part in self._parts:
             if part is not but:
                 part.to("cpu")

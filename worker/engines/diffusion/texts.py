@@ -1,4 +1,4 @@
-"""What of a job's texts the encoder does not read, said in the plan."""
+"""The parts of a job's texts that the encoder does not read, for the plan."""
 
 import json
 from typing import Any
@@ -9,10 +9,10 @@ from shared.engines.parameters import RenderParameters
 def text_plan(
     name: str, tokenizer: Any, most: int, given: RenderParameters
 ) -> dict[str, bool | tuple[str, ...]]:
-    """Return what the plan says of the texts: whether the prompt is cut, and the warnings.
+    """Return the plan's entries about the texts: whether the prompt is cut, and the warnings.
 
     Args:
-        most: the tokens of one text, those that begin and end it included.
+        most: the most tokens of one text, including its begin and end tokens.
     """
     texts = {"prompt": given.prompt, "negative_prompt": given.negative_prompt}
     cut = {field: cut_part(tokenizer, most, text) for field, text in texts.items()}
@@ -29,11 +29,12 @@ def text_plan(
 
 
 def cut_part(tokenizer: Any, most: int, text: str) -> str:
-    """Return the end of a text that the encoder does not read; empty where it reads all."""
+    """Return the end of a text that the encoder does not read; empty if it reads all."""
     tokens = tokenizer(text, verbose=False).input_ids
     if len(tokens) <= most:
         return ""
-    # The last token that is read is the end of a text.
+    # The last token that is read is the end token.
     cut = str(tokenizer.decode(tokens[most - 1 :], skip_special_tokens=True)).strip()
     end = text.rstrip()[-len(cut) :]
-    return end if end.lower() == cut.lower() else cut  # A tokenizer may know small letters only.
+    # A tokenizer may know only lower-case letters.
+    return end if end.lower() == cut.lower() else cut

@@ -1,12 +1,14 @@
-"""What the builders of small random checkpoints share. Their clips are noise."""
+"""Code shared by the builders of small random checkpoints. Their clips are noise."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import torch
+from diffusers import AutoencoderKL
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import T5Tokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, T5Tokenizer
 
 LETTERS: Final = "".join(map(chr, range(33, 127)))
 T5_VOCABULARY: Final = (
@@ -30,9 +32,10 @@ CLIP_PREPROCESSOR: Final = {
 
 
 def drawn_anew(model: Any) -> Any:
-    """Return the model with every weight drawn that starts at zero, or so small as to do nothing.
+    """Return the model with random values for every weight that starts at zero, or too small to
+    matter.
 
-    A zero layer hides every error behind it, and SparseCtrl's would hide the picture.
+    A zero layer hides every error behind it, and SparseCtrl's would hide the image.
     """
     with torch.no_grad():
         for weight in model.parameters():
@@ -44,7 +47,7 @@ def drawn_anew(model: Any) -> Any:
 
 
 def write_t5_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of the printable ASCII letters, as the hub writes T5's."""
+    """Write a tokenizer of the printable ASCII letters, in the format of T5's on the hub."""
     T5Tokenizer(vocab=list(T5_VOCABULARY), extra_ids=0).save_pretrained(folder)
 
 
@@ -57,14 +60,15 @@ CLIP_FRAMES: Final = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_vocabulary() -> dict[str, int]:
-    """Return every byte, alone and at a word's end, then what begins and ends a sentence."""
+    """Return every byte, alone and at a word's end, then the begin and end tokens of a
+    sentence."""
     letters = sorted(ByteLevel.alphabet())
     words = (*letters, *(f"{letter}</w>" for letter in letters), *CLIP_FRAMES)
     return {word: number for number, word in enumerate(words)}
 
 
 def write_clip_tokenizer(folder: Path) -> None:
-    """Write a tokenizer of single bytes, as the hub writes CLIP's."""
+    """Write a tokenizer of single bytes, in the format of CLIP's on the hub."""
     start, end = CLIP_FRAMES
     special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
     write_json(folder / "vocab.json", clip_vocabulary())
@@ -73,4 +77,37 @@ def write_clip_tokenizer(folder: Path) -> None:
     write_json(
         folder / "tokenizer_config.json",
         {**special, "model_max_length": 77, "tokenizer_class": "CLIPTokenizer"},
+    )
+
+
+def small_clip_text_encoder(width: int, *, layers: int, act: str = "quick_gelu") -> Any:
+    """Return CLIP's encoder of texts, for `write_clip_tokenizer`'s tokens."""
+    vocabulary = clip_vocabulary()
+    start, end = (vocabulary[word] for word in CLIP_FRAMES)
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=width,
+        intermediate_size=2 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        projection_dim=width,
+        hidden_act=act,
+        bos_token_id=start,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    return drawn_anew(CLIPTextModel(config))
+
+
+def small_picture_vae(channels: Sequence[int]) -> Any:
+    """Return the VAE of Stable Diffusion, a block for each of `channels`."""
+    return drawn_anew(
+        AutoencoderKL(
+            block_out_channels=tuple(channels),
+            down_block_types=("DownEncoderBlock2D",) * len(channels),
+            up_block_types=("UpDecoderBlock2D",) * len(channels),
+            layers_per_block=1,
+            latent_channels=4,
+            norm_num_groups=2,
+        )
     )

@@ -1,4 +1,4 @@
-"""How a pipeline's call takes what a job asks for, read from its signature."""
+"""How a pipeline's call takes the values of a job, read from its signature."""
 
 import inspect
 from collections.abc import Iterable
@@ -17,17 +17,20 @@ GIVEN: Final = frozenset(
     }
 )
 
-# What was measured on the pinned version: these give fewer frames than they are asked for.
+# Measured on the pinned version: these give fewer frames than they are asked for.
 FEWER_FRAMES: Final = frozenset({"HeliosPipeline", "ChronoEditPipeline"})
-# Of one that renders in sections: how many of the frames asked for make one.
+# For a class that renders in sections: the argument with the number of frames of one section.
 SECTION_FRAMES: Final = {"HunyuanVideoFramepackPipeline": 33}
+# For a class that takes a last image: how many frames one latent stands for. Other classes take a
+# last image only in some ways of calling them, or show it in the frames that are cut.
+TO_A_LAST_FRAME: Final = {"WanImageToVideoPipeline": 4}
 
 
 @dataclass(frozen=True)
 class Call:
     """The names under which a class takes a job's values, and its own defaults for them.
 
-    `guidance`, `fps` are None where it takes none; `takes` are all names it knows.
+    `guidance` and `fps` are None if it takes none; `takes` are all names that it knows.
     """
 
     kind: str
@@ -38,15 +41,15 @@ class Call:
     defaults: dict[str, Any]
 
     def sections(self, num_frames: int) -> int:
-        """Return how often the class goes through all steps for a clip."""
+        """Return how often the class runs all steps for a clip."""
         return -(-num_frames // SECTION_FRAMES.get(self.kind, num_frames))
 
 
 def read_call(kind: str, signature: inspect.Signature) -> Call:
-    """Return how a class is called.
+    """Return how to call a class.
 
     Raises:
-        MissingWeights: a job cannot be rendered by it; the sentence says why.
+        MissingWeights: the class cannot render a job; the message says why.
     """
     parameters = {name: each for name, each in signature.parameters.items() if name != "self"}
     takes = frozenset(parameters)
@@ -62,7 +65,7 @@ def read_call(kind: str, signature: inspect.Signature) -> Call:
         raise _refused(kind, f"also needs {' and '.join(needed)}, which no job has")
     frames = _first(FRAMES, takes)
     if frames is None:
-        raise _refused(kind, "makes pictures, for it takes no number of frames")
+        raise _refused(kind, "makes single images, because it takes no number of frames")
     if kind in FEWER_FRAMES:
         raise _refused(kind, "gives fewer frames than it is asked for")
     return Call(
@@ -79,9 +82,9 @@ def _lacking(takes: frozenset[str]) -> str | None:
     reasons = {
         "image": "takes no image: if its parts serve a class that does, name that one as"
         " _class_name in model_index.json",
-        "callback_on_step_end": "tells nothing of its steps (it takes no callback_on_step_end), so"
-        " that a job could not be stopped",
-        "generator": "takes no generator, so that a seed would not decide the clip",
+        "callback_on_step_end": "does not report its steps (it takes no callback_on_step_end), so"
+        " a job could not be stopped",
+        "generator": "takes no generator, so a seed would not decide the clip",
         "num_inference_steps": "takes no num_inference_steps",
         "width": "takes no width and height",
     }

@@ -1,4 +1,4 @@
-"""The folder that an entry names: which class it is for, and whether that can serve jobs."""
+"""The folder of an entry: its class, and whether that class can serve jobs."""
 
 import inspect
 import json
@@ -11,10 +11,10 @@ from typing import Any, Final
 from shared.errors import MissingWeights
 from worker.engines.diffusion.checkpoint import INDEX, read_index
 from worker.engines.diffusion.parts import UNREADABLE
-from worker.engines.generic.call import Call, read_call
+from worker.engines.generic.call import TO_A_LAST_FRAME, Call, read_call
 
 LIBRARIES: Final = ("diffusers", "transformers")
-# Published under their class for texts; the same parts make clips of a picture.
+# Published under their class for text; the same parts make clips from an image.
 OF_A_PICTURE: Final = {
     "LTXPipeline": "LTXImageToVideoPipeline",
     "LTX2Pipeline": "LTX2ImageToVideoPipeline",
@@ -32,7 +32,7 @@ class Folder:
 
     @property
     def parts(self) -> Mapping[str, tuple[str, str]]:
-        """Return name -> (library, class) of each part that is there."""
+        """Return name -> (library, class) of each part that exists."""
         return {
             name: (value[0], value[1])
             for name, value in self.index.items()
@@ -41,23 +41,42 @@ class Folder:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Return the only (width, height) the class renders in latents, None where it is free."""
+        """Return the only (width, height) in latents that the class renders, None if any size
+        works."""
+        config = self._denoiser_config
+        width, height = config.get("sample_width"), config.get("sample_height")
+        is_fixed = bool(config.get("use_learned_positional_embeddings"))
+        if not (is_fixed and isinstance(width, int) and isinstance(height, int)):
+            return None
+        return width, height
+
+    @property
+    def frames_to_a_last(self) -> int | None:
+        """Return the step of the lengths that end in a last image, None if the class takes none.
+
+        Weights that did not learn a last image ignore it without an error, as Wan's TI2V-5B does,
+        or treat it as if it were the first one twice, as Wan 2.1 does except FLF2V.
+        """
+        config = self._denoiser_config
+        sees_one = config.get("image_dim") is not None and not config.get("pos_embed_seq_len")
+        is_taught = not self.index.get("expand_timesteps") and not sees_one
+        return TO_A_LAST_FRAME.get(self.call.kind) if is_taught else None
+
+    @property
+    def _denoiser_config(self) -> Mapping[str, Any]:
         try:
             path = self.path / "transformer" / "config.json"
             config = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            return None
-        if not isinstance(config, dict) or not config.get("use_learned_positional_embeddings"):
-            return None
-        width, height = config.get("sample_width"), config.get("sample_height")
-        return (width, height) if isinstance(width, int) and isinstance(height, int) else None
+            return {}
+        return config if isinstance(config, dict) else {}
 
 
 def read_folder(path: Path) -> Folder:
-    """Return what the folder is.
+    """Return the checked folder.
 
     Raises:
-        MissingWeights: its class cannot serve jobs; the sentence says why.
+        MissingWeights: its class cannot serve jobs; the message says why.
     """
     index = read_index(path)
     named = index.get("_class_name")
@@ -100,7 +119,7 @@ def _class_of(kind: str) -> Any:
         ) from error
     if not (inspect.isclass(found) and issubclass(found, diffusers.DiffusionPipeline)):
         raise MissingWeights(
-            f"{kind} is no pipeline of diffusers {diffusers.__version__}, which is what Stillreel"
-            " has: get a checkpoint that names one"
+            f"{kind} is not a pipeline of diffusers {diffusers.__version__}, which is what"
+            " Stillreel has: get a checkpoint that names one"
         )
     return found

@@ -1,4 +1,4 @@
-"""The pipeline of a folder in memory, each part read strictly."""
+"""The pipeline of a folder in memory, with each part read strictly."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ import torch
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import PICKLES, Checkpoint
+from worker.engines.diffusion.clip_loop import whole_latents
 from worker.engines.diffusion.memory import takes_turns
 from worker.engines.diffusion.parts import (
     UNREADABLE,
@@ -36,21 +37,23 @@ class Model:
     @property
     def fixed_size(self) -> tuple[int, int] | None:
         """Return the only (width, height) in pixels that the class renders."""
-        latents = self.folder.fixed_size
-        if latents is None:
-            return None
-        scale = int(getattr(self.pipeline, "vae_scale_factor_spatial", 8))
-        return latents[0] * scale, latents[1] * scale
+        latents, scale = self.folder.fixed_size, self.pixels_per_latent
+        return None if latents is None else (latents[0] * scale, latents[1] * scale)
 
     def frames_rendered(self, asked: int) -> int:
-        """Return the next number of frames that the class makes: 1 and whole latents."""
-        return 1 + -(-(asked - 1) // self._frames_per_latent) * self._frames_per_latent
+        """Return the next number of frames that the class makes."""
+        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+        return whole_latents(asked, self._scale(names, otherwise=1))
 
     @property
-    def _frames_per_latent(self) -> int:
-        names = ("vae_scale_factor_temporal", "vae_temporal_compression_ratio")
+    def pixels_per_latent(self) -> int:
+        names = ("vae_scale_factor_spatial", "vae_spatial_compression_ratio", "vae_scale_factor")
+        return self._scale(names, otherwise=8)
+
+    def _scale(self, names: tuple[str, ...], *, otherwise: int) -> int:
+        """Return the class's value for its latents, under any of these names."""
         found = (getattr(self.pipeline, name, None) for name in names)
-        return int(next((each for each in found if each), 1))
+        return int(next((each for each in found if each), otherwise))
 
 
 def load_model(
@@ -104,7 +107,7 @@ def _check_files(folder: Folder) -> None:
 
 def _class_at(name: str, library: str, kind: str) -> Any:
     home = import_module(library)
-    # Newer libraries have one class for what older checkpoints call two.
+    # Newer libraries have one class for two classes of older checkpoints.
     found = getattr(home, kind, None) or getattr(home, kind.removesuffix("Fast"), None)
     if found is None or not hasattr(found, "from_pretrained"):
         raise MissingWeights(
@@ -114,10 +117,10 @@ def _class_at(name: str, library: str, kind: str) -> Any:
 
 
 def _plain(name: str, kind: Any, checkpoint: Checkpoint) -> Any:
-    """Return a part without weights: a tokenizer, a scheduler, what prepares pictures.
+    """Return a part without weights: a tokenizer, a scheduler, an image processor.
 
     Raises:
-        MissingWeights: it is not whole, or needs a library that is not here.
+        MissingWeights: it is not complete, or needs a library that is not installed.
     """
     if hasattr(kind, "parameters"):
         raise MissingWeights(

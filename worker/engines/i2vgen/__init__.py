@@ -1,1 +1,1 @@
-"""I2VGen-XL in parts: its weights, what steers it, its steps, its denoising, its frames."""
+"""I2VGen-XL in parts: its weights, its conditions, its steps, its denoising, its frames."""

@@ -1,4 +1,4 @@
-"""Weights of convolutions laid out pixel by pixel, as a card's tensor cores read them."""
+"""Weights of convolutions in channels-last layout, as a card's tensor cores read them."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from worker.engines.i2vgen.flat_conv import FlatConv3d
 def lay_out_convolutions(model: Any, *, by_pixel: bool) -> None:
     """Lay every flat convolution's weights out by pixel (channels last), or back by channel.
 
-    By pixel is for compiled code: eager normalisation on a card wants its images by channel, and
+    By pixel is for compiled code: eager normalisation on a card needs its tensors by channel, and
     would copy each.
     """
     for module in model.modules():
         if isinstance(module, FlatConv3d):
-            # As (out, in, 3, 1) this is the flat layout, so that squeezing it copies nothing.
+            # As (out, in, 3, 1) this is the flat layout, so squeezing it copies nothing.
             _lay_out(module, torch.channels_last_3d if by_pixel else torch.contiguous_format)
         elif isinstance(module, nn.Conv2d):
             _lay_out(module, torch.channels_last if by_pixel else torch.contiguous_format)

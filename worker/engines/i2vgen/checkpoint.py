@@ -1,4 +1,4 @@
-"""What a checkpoint of I2VGen-XL holds, and where it comes from."""
+"""The content of a checkpoint of I2VGen-XL, and its origin."""
 
 from types import MappingProxyType
 from typing import Final
@@ -11,8 +11,8 @@ LAYOUT: Final = Layout(
     name=NAME,
     pipelines=("I2VGenXLPipeline",),
     hub_id="ali-vilab/i2vgen-xl",
-    # The commit that independent users' caches of the repository name, from 2024 to August 2026;
-    # it was read in their public notes, not asked of the hub itself.
+    # The commit that independent users' caches of the repository name, from 2024 to August 2026.
+    # It was read in their public notes, not asked from the hub itself.
     revision="39e1979ea27be737b0278c06755e321f2b4360d5",
     # The authors' own repository there. A copy without the diffusers parts is refused by name.
     modelscope_id="iic/i2vgen-xl",
@@ -24,6 +24,6 @@ LAYOUT: Final = Layout(
             "scheduler": ("scheduler_config.json",),
         }
     ),
-    # The half-precision files are half the download, and what a card runs in anyway.
+    # The half-precision files are half the download, and a card runs in half precision anyway.
     weight_files="*.fp16.safetensors",
 )

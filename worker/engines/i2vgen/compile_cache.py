@@ -1,4 +1,4 @@
-"""Compiled code, kept on disk from one start of a worker to the next."""
+"""Compiled code, stored on disk from one start of a worker to the next."""
 
 import os
 import re
@@ -12,14 +12,14 @@ CACHE_VARIABLE: Final = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def keep_on_disk(folder: Path, device: torch.device) -> Path | None:
-    """Have compiled code kept under `folder` for the next start, by torch and device.
+    """Store compiled code under `folder` for the next start, by torch and device.
 
-    Returns the place, or None where one was set from outside, which then stays.
+    It returns the folder, or None if one was set from outside, which is then used.
     """
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     words = re.sub(r"[^A-Za-z0-9.+]+", "-", f"torch-{torch.__version__}-{name}")
     place = folder.absolute() / words
-    # torch sets its own default while it is imported, so that being set says nothing yet.
+    # torch sets its own default while it is imported, so a set value says nothing yet.
     if os.environ.get(CACHE_VARIABLE) not in (None, default_cache_dir(), str(place)):
         return None
     os.environ[CACHE_VARIABLE] = str(place)

@@ -1,4 +1,4 @@
-"""Predictions and frames compiled for the shapes that are asked for most."""
+"""Predictions and frames compiled for the most frequent shapes."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -22,7 +22,8 @@ from worker.engines.i2vgen.weights import Model
 log = logging.getLogger(__name__)
 
 STRAYED: Final = 0.1
-"""Rounding in bfloat16 moves a prediction by some 1e-2; a wrong kernel by about its size."""
+"""Rounding in bfloat16 changes a prediction by some 1e-2; a wrong kernel changes it by about its
+size."""
 
 MOST_COMPILES: Final = 64
 """For each shape of each model loaded since the process began; torch refuses the ninth."""
@@ -32,7 +33,7 @@ Compiler = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 @dataclass(frozen=True)
 class WarmShape:
-    """A clip's size in latents; each is compiled by itself, for guided clips."""
+    """A clip's size in latents; each is compiled separately, for guided clips."""
 
     frames: int
     height: int
@@ -58,15 +59,15 @@ class WarmShape:
 def whole_graph(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return `run` compiled, for one fixed shape after another.
 
-    Its own launches are not recorded by the compiler ("reduce-overhead"): that is kept for each
-    thread, and ours warms in one and renders in another; and it would copy the whole context
-    into place at every step.
+    The compiler does not record its own launches ("reduce-overhead"), because these are kept for
+    each thread, while our code warms in one thread and renders in another. It would also copy the
+    whole context at every step.
     """
     return torch.compile(run, fullgraph=True, dynamic=False)
 
 
 class Compiled:
-    """What was compiled of one model; shapes that were not warmed are not served."""
+    """The compiled code of one model; shapes that were not warmed are not served."""
 
     def __init__(
         self, model: Model, *, compiler: Compiler, record: Recorder | None = None
@@ -74,8 +75,8 @@ class Compiled:
         """Lay the model's weights out for compiled code.
 
         Args:
-            compiler: `whole_graph`, or what stands in for it.
-            record: how work is launched; None is the device's own way.
+            compiler: `whole_graph`, or a stand-in for it.
+            record: how work is launched; None means the device's own way.
         """
         lay_out(model, by_pixel=True)
         self._model = model
@@ -85,7 +86,8 @@ class Compiled:
         self._given_record = record
         self._take_new_pool()
         self._shapes: set[WarmShape] = set()
-        self._launches: dict[WarmShape, Launch] = {}  # Of those shapes, what is recorded now.
+        # The shapes among those that are recorded now.
+        self._launches: dict[WarmShape, Launch] = {}
         self._decodes: set[tuple[int, ...]] = set()
 
     def serves(self, shape: WarmShape) -> bool:
@@ -102,7 +104,7 @@ class Compiled:
     def predict(
         self, latents: torch.Tensor, constants: Constants, step: int, scale: float
     ) -> torch.Tensor | None:
-        """Return the guided prediction of both rows; None where it was not compiled."""
+        """Return the guided prediction of both rows; None if it was not compiled."""
         shape = WarmShape.of(latents)
         if not self.serves(shape) or constants.rows != 2:
             return None
@@ -124,9 +126,9 @@ class Compiled:
             raise
 
     def make_room_for(self, shape: WarmShape) -> None:
-        """Let go of all recordings before a clip that is larger than every warmed one.
+        """Free all recordings before a clip that is larger than every warmed one.
 
-        It is rendered eagerly and takes memory of its own, which admission reckons with alone.
+        It is rendered eagerly and needs memory of its own, and admission counts only that memory.
         """
         if self._launches and shape.size > max(each.size for each in self._shapes):
             self.let_go()
@@ -139,26 +141,27 @@ class Compiled:
         if not self._launches:
             return
         if self._model.device.type == "cuda":
-            torch.cuda.synchronize(self._model.device)  # A step of theirs may be under way.
+            torch.cuda.synchronize(self._model.device)  # One of their steps may be under way.
         self._launches.clear()
         self._take_new_pool()
         release(self._model.device)
 
     def _take_new_pool(self) -> None:
-        """Record into another pool: one that lost its last recording takes no new one."""
+        """Record into another pool, because a pool that lost its last recording takes no new
+        one."""
         self._record = self._given_record or recorder(self._model.device)
 
     def levels(self, vae: Any, latents: torch.Tensor) -> Levels:
-        """Return what `decode.levels` returns."""
+        """Return the result of `decode.levels`."""
         run = self._levels if tuple(latents.shape) in self._decodes else levels
         made: Levels = run(vae, latents)
         return made
 
     def warm(self, shape: WarmShape, *, decode_frames: int) -> bool:
-        """Compile for a shape; False, and eager from then on, where that fails.
+        """Compile for a shape; return False, and stay eager for it, if that fails.
 
         Raises:
-            DevicePoisoned: the device failed and will until the process ends.
+            DevicePoisoned: the device failed, and will fail until the process ends.
         """
         if self.serves(shape):
             return True
@@ -171,11 +174,12 @@ class Compiled:
         return self.serves(shape)
 
     def _warm_prediction(self, shape: WarmShape) -> Launch:
-        """Record a launch for the shape and hold its first prediction against the eager one."""
+        """Record a launch for the shape and compare its first prediction with the eager one."""
         model = self._model
         latents = _draw((1, 4, shape.frames, shape.height, shape.width)).to(model.device)
         constants = self._denoiser.constants(_conditions(model, latents), [DdimStep(901, 1, 0)])
-        # Eager first: its memory is free again when the recording takes its own for good.
+        # Eager first, so that its memory is free again when the recording takes its own
+        # permanently.
         eager = self._denoiser.predict(latents, constants, 0)[1:].clone()
         launch = Launch(self._guided, latents, constants, self._record)
         _held_against(launch.predict(latents, constants, 0, 1.0), eager)
@@ -190,9 +194,10 @@ class Compiled:
 
 
 def lay_out(model: Model, *, by_pixel: bool) -> None:
-    """Put the convolutions' weights where compiled kernels want them, or back; no number changes.
+    """Put the convolutions' weights into the layout for compiled kernels, or back; no number
+    changes.
 
-    What is rendered eagerly beside compiled shapes has to live with it.
+    Eager clips beside compiled shapes must use this layout too.
     """
     lay_out_convolutions(model.unet, by_pixel=by_pixel)
     lay_out_convolutions(model.vae.decoder, by_pixel=by_pixel)
@@ -200,22 +205,23 @@ def lay_out(model: Model, *, by_pixel: bool) -> None:
 
 @contextmanager
 def _failures(device: torch.device, shape: WarmShape) -> Iterator[None]:
-    """Log why a shape could not be compiled, and go on without."""
+    """Log why a shape could not be compiled, and continue without it."""
     try:
         with device_faults(device, "too little memory is left to compile in"):
             yield
     except (RuntimeError, OSError, ImportError, OutOfMemory) as error:
-        # What the compiler throws are RuntimeErrors; without a C compiler or a folder, OSErrors.
+        # The compiler raises RuntimeErrors; without a C compiler or a folder, OSErrors.
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         reason = " ".join(lines[:2]) or type(error).__name__
         log.warning("not_compiled_and_eager: %s: %s", shape, reason)
-        # Not its frames: to clear the compiler's leaves torch's dispatcher broken in this thread.
+        # Not its frames, because clearing those of the compiler breaks torch's dispatcher in this
+        # thread.
         release(device)
 
 
 def _held_against(ours: torch.Tensor, eager: torch.Tensor) -> None:
     error = float((ours - eager).norm() / eager.norm())
-    if not error <= STRAYED:  # NaN is no proof either.
+    if not error <= STRAYED:  # NaN proves nothing either.
         raise RuntimeError(f"compiled code strays from eager by {error:.1e}")
 
 

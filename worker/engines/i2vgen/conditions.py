@@ -1,4 +1,5 @@
-"""What steers a clip: the prompt, the picture, its latents; and the noise it starts from."""
+"""The conditions of a clip: the prompt, the image, its latents; and the noise that it starts
+from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,26 +16,27 @@ from worker.engines.i2vgen.weights import Model
 class Conditions:
     """All that stays the same over a clip's steps.
 
-    With guidance there are two rows, the unguided one first. The picture's latents and the
-    frame rate are the same for both rows and kept once.
+    With guidance there are two rows, the unguided one first. The image's latents and the frame
+    rate are the same for both rows and kept once.
     """
 
     text: torch.Tensor  # (rows, tokens, width)
     picture: torch.Tensor  # (rows, 1, width)
-    latents: torch.Tensor  # (1, 4, frames, h, w): the picture, then where each frame stands
+    latents: torch.Tensor  # (1, 4, frames, h, w): the image, then the position of each frame
     fps: int
 
 
 @dataclass(frozen=True)
 class Noise:
-    """The clip's starting noise (1, 4, frames, h, w), and its picture's (1, 4, h, w)."""
+    """The clip's starting noise (1, 4, frames, h, w), and its image's (1, 4, h, w)."""
 
     clip: torch.Tensor
     picture: torch.Tensor
 
 
 def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
-    """Draw all the randomness of a clip, on the CPU in float32: every card gets the same."""
+    """Draw all random numbers of a clip, on the CPU in float32, so that every card gets the
+    same."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return Noise(
         clip=torch.randn((1, 4, frames, height, width), generator=generator),
@@ -46,7 +48,7 @@ def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
 def encode_prompts(model: Model, prompts: list[str]) -> torch.Tensor:
     """Return (prompts, tokens, width): the last layer but one, through the final norm.
 
-    The model was trained on that layer; a prompt past the encoder's 77 tokens is cut off.
+    The model was trained on that layer. A prompt past the encoder's 77 tokens is cut off.
     """
     tokens = model.tokenizer(
         prompts,
@@ -61,7 +63,7 @@ def encode_prompts(model: Model, prompts: list[str]) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_picture(model: Model, image: Image) -> torch.Tensor:
-    """Return (1, 1, width): CLIP's embedding of the middle square of the whole picture."""
+    """Return (1, 1, width): CLIP's embedding of the middle square of the whole image."""
     side = model.image_encoder.config.image_size
     pixels = np.asarray(
         _middle_square(image).resize((side, side), PillowImage.Resampling.BILINEAR),
@@ -75,10 +77,10 @@ def encode_picture(model: Model, image: Image) -> torch.Tensor:
 
 @torch.no_grad()
 def encode_latents(model: Model, frame: Image, noise: torch.Tensor, frames: int) -> torch.Tensor:
-    """Return (1, 4, frames, h, w): the framed picture's latents, then each frame's position.
+    """Return (1, 4, frames, h, w): the framed image's latents, then each frame's position.
 
-    Frame i of n is told its place by latents of the constant i / (n - 1). The VAE's sample is
-    drawn from `noise`, so that the seed decides it too.
+    The position of frame i of n is given as latents of the constant i / (n - 1). The VAE's sample
+    is drawn from `noise`, so that the seed decides it too.
     """
     pixels = torch.from_numpy(frame).permute(2, 0, 1)[None].to(model.device)
     spread = model.vae.encode((pixels / 127.5 - 1).to(model.dtype)).latent_dist
@@ -90,7 +92,7 @@ def encode_latents(model: Model, frame: Image, noise: torch.Tensor, frames: int)
 
 
 def with_unguided(rows: torch.Tensor) -> torch.Tensor:
-    """Return the rows under as many rows of zeros: a guided clip's view of no picture."""
+    """Return the rows after as many rows of zeros, which stand for no image in a guided clip."""
     return torch.cat([torch.zeros_like(rows), rows])
 
 

@@ -1,4 +1,5 @@
-"""The keys and values of a clip's context: the same at every step, so computed once a clip."""
+"""The keys and values of a clip's context: the same at every step, so they are computed once a
+clip."""
 
 from typing import Any
 
@@ -6,16 +7,17 @@ import torch
 import torch.nn.functional as F
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
-"""One layer's, each (rows, heads, tokens, width of a head); rows do not repeat over frames."""
+"""Those of one layer, each (rows, heads, tokens, width of a head); rows do not repeat over
+frames."""
 
 Context = tuple[KeysValues, ...]
-"""Every layer's, in the order of `attend_to_kept_context`."""
+"""Those of every layer, in the order of `attend_to_kept_context`."""
 
 
 class KeptContext:
-    """Attends to keys and values made beforehand, all frames of a row in one sequence.
+    """Attends to keys and values computed before, all frames of a row in one sequence.
 
-    The blocks pass their context on without looking, so it can be a `Context` instead of a
+    The blocks pass their context on without reading it, so it can be a `Context` instead of a
     tensor, and nothing is stored in the model.
     """
 
@@ -29,7 +31,7 @@ class KeptContext:
         encoder_hidden_states: Context,
         attention_mask: None = None,
     ) -> torch.Tensor:
-        """Return what the queries (rows * frames, pixels, width) find, in their shape."""
+        """Return the attention of the queries (rows * frames, pixels, width), in their shape."""
         keys, values = encoder_hidden_states[self.layer]
         rows, heads, _, width = keys.shape
         queries = attention.to_q(hidden_states).view(rows, -1, heads, width).transpose(1, 2)
@@ -45,7 +47,7 @@ def attend_to_kept_context(unet: Any) -> None:
 
 
 def keys_and_values(unet: Any, context: torch.Tensor) -> Context:
-    """Return what every layer makes of the context, (rows, tokens, width)."""
+    """Return every layer's keys and values for the context, (rows, tokens, width)."""
     return tuple(
         (_by_head(layer, layer.to_k(context)), _by_head(layer, layer.to_v(context)))
         for layer in _attending(unet)
@@ -53,7 +55,7 @@ def keys_and_values(unet: Any, context: torch.Tensor) -> Context:
 
 
 def _attending(unet: Any) -> list[Any]:
-    """Return the layers that attend to the context: temporal ones attend to themselves."""
+    """Return the layers that attend to the context; temporal layers attend to themselves."""
     blocks = [*unet.down_blocks, unet.mid_block, *unet.up_blocks]
     spatial = [each for block in blocks for each in getattr(block, "attentions", ())]
     return [layer.attn2 for each in spatial for layer in each.transformer_blocks]

@@ -1,4 +1,5 @@
-"""A guided prediction with its inputs in fixed places, handed to a card as one recorded launch."""
+"""A guided prediction with its inputs at fixed addresses, given to a card as one recorded
+launch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,13 +10,13 @@ from worker.engines.i2vgen.denoiser import Constants
 
 Work = Callable[[], torch.Tensor]
 Recorder = Callable[[Work], Work]
-"""Takes work over tensors that stay where they are; returns what does it again."""
+"""Takes work over tensors that keep their addresses; returns a function that does it again."""
 
 
 class Launch:
-    """One shape's guided prediction, recorded as it is made.
+    """One shape's guided prediction, recorded when it is made.
 
-    A step moves its latents and its time in, and no more.
+    A step copies only its latents and its time.
     """
 
     @torch.no_grad()
@@ -32,7 +33,7 @@ class Launch:
         self._placed = constants.latents.clone()
         self._context = tuple((keys.clone(), vals.clone()) for keys, vals in constants.context)
         self._scale = torch.ones((), device=latents.device)
-        self._constants: Constants | None = None  # The clip's whose are in place.
+        self._constants: Constants | None = None  # The clip whose conditions are in place.
         self._guided = guided
         self._work = record(self._once)
 
@@ -46,7 +47,8 @@ class Launch:
         self._scale.fill_(scale)
         self._latents.copy_(latents)
         self._time.copy_(constants.times[step : step + 1])
-        # The next step's prediction comes to the same place, and a sampler may keep this one.
+        # The next step's prediction is written to the same address, and a sampler may keep this
+        # one.
         return self._work().clone()
 
     def _once(self) -> torch.Tensor:
@@ -61,7 +63,8 @@ class Launch:
 
 
 def recorder(device: torch.device) -> Recorder:
-    """Return what records work on the device; on a CPU, where a launch costs nothing, itself."""
+    """Return a recorder for the device; on a CPU, where a launch costs nothing, it returns the
+    work itself."""
     if device.type != "cuda":
         return lambda work: work
     pool: Any = torch.cuda.graph_pool_handle()
@@ -71,17 +74,18 @@ def recorder(device: torch.device) -> Recorder:
 def _recorded(work: Work, device: torch.device, pool: Any) -> Work:
     """Record the work as a CUDA graph.
 
-    All graphs share one pool: no two run at once, and what one leaves there is read before the
+    All graphs share one pool, because no two run at once, and the result of one is read before the
     next begins.
     """
     stream = torch.cuda.Stream(device)
     stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):
-        for _ in range(2):  # What compiles, tunes or allocates for good must not be recorded.
+        # Work that compiles, tunes or allocates permanently must not be recorded.
+        for _ in range(2):
             work()
     torch.cuda.current_stream(device).wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    # Another thread's copy or allocation is no reason to give this recording up.
+    # A copy or allocation in another thread is no reason to abandon this recording.
     with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode="thread_local"):
         output = work()
 

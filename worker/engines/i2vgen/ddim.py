@@ -1,4 +1,4 @@
-"""DDIM's steps as plain numbers, so that no step of the loop asks the device for one."""
+"""DDIM's steps as plain numbers, so that no step of the loop reads a number from the device."""
 
 from dataclasses import dataclass
 from math import sqrt
@@ -25,8 +25,8 @@ class DdimStep:
 def ddim_steps(scheduler: Any, count: int) -> tuple[DdimStep, ...]:
     """Return the steps of a deterministic DDIM run of `count` steps, the noisiest first.
 
-    With v-prediction and no clipping, both the predicted picture and the predicted noise are
-    linear in x and v, and so is the step: two numbers say all of it.
+    With v-prediction and no clipping, both the predicted image and the predicted noise are linear
+    in x and v, and so is the step: two numbers describe it completely.
 
     Raises:
         MissingWeights: the checkpoint's scheduler is of another kind.

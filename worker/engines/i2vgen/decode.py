@@ -1,4 +1,4 @@
-"""Latents to frames, a few at a time, finished as bytes on the device."""
+"""From latents to frames, a few at a time, finished as bytes on the device."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,11 +12,12 @@ from worker.engines.diffusion.faults import NOT_FINITE
 from worker.engines.diffusion.in_flight import event_recorder
 from worker.engines.i2vgen.weights import Model
 
-STARTED_AHEAD: Final = 2  # One decodes while the one before it goes into ffmpeg.
+STARTED_AHEAD: Final = 2  # One chunk decodes while the one before it goes into ffmpeg.
 
 
 class Levels(NamedTuple):
-    """Frames on the device, uint8 RGB (n, height, width, 3), and whether all were numbers."""
+    """Frames on the device, uint8 RGB (n, height, width, 3), and whether all numbers were
+    finite."""
 
     frames: torch.Tensor
     finite: torch.Tensor
@@ -24,7 +25,7 @@ class Levels(NamedTuple):
 
 @torch.no_grad()
 def levels(vae: Any, latents: torch.Tensor) -> Levels:
-    """Return what the VAE makes of latents (n, 4, h, w), in its own precision."""
+    """Return the VAE's frames for latents (n, 4, h, w), in its own precision."""
     pixels = vae.decode(latents, return_dict=False)[0]
     finite = torch.isfinite(pixels).all()
     rounded = pixels.float().mul(127.5).add(127.5).round().clamp(0, 255)
@@ -32,7 +33,7 @@ def levels(vae: Any, latents: torch.Tensor) -> Levels:
 
 
 class Chunk:
-    """Frames on their way to the host; starting one waits for nothing."""
+    """Frames on their way to the host; starting one does not wait."""
 
     def __init__(self, made: Levels) -> None:
         self._frames, self._finite = _to_host(made.frames), _to_host(made.finite)
@@ -65,7 +66,7 @@ def start(
 
 
 def decode(model: Model, latents: torch.Tensor) -> Frames:
-    """Return uint8 RGB frames of latents (1, 4, n, h, w), as `Chunk.frames`."""
+    """Return uint8 RGB frames for latents (1, 4, n, h, w), as `Chunk.frames`."""
     return start(model, latents).frames()
 
 
@@ -79,7 +80,7 @@ def in_order(begin: Callable[[int], Started], total: int, *, ahead: int) -> Iter
     """Yield `total` frames, chunk by chunk, with up to `ahead` chunks begun.
 
     Args:
-        begin: begins the chunk whose first frame has this number.
+        begin: called to begin the chunk whose first frame has this number.
     """
     waiting: deque[Started] = deque()
     begun = 0
@@ -91,12 +92,12 @@ def in_order(begin: Callable[[int], Started], total: int, *, ahead: int) -> Iter
 
 
 def chunks_ahead(device: torch.device) -> int:
-    """Return how many chunks to begin at once: on a CPU a begun one is a finished one."""
+    """Return how many chunks to begin at once: on a CPU a chunk is finished when it is begun."""
     return 1 if device.type == "cpu" else STARTED_AHEAD
 
 
 def _to_host(tensor: torch.Tensor) -> torch.Tensor:
-    """Copy without waiting, into memory the card can write by itself."""
+    """Copy without waiting, into memory that the card can write by itself."""
     if not tensor.is_cuda:
         return tensor
     place = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

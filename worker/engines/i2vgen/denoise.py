@@ -21,7 +21,7 @@ class WarmPredictions(Protocol):
 
 
 class Guidance:
-    """Guided predictions: both rows in one pass, or one after the other where memory is short."""
+    """Guided predictions: both rows in one pass, or one after the other if memory is short."""
 
     def __init__(
         self, denoiser: Denoiser, scale: float, compiled: WarmPredictions | None = None
@@ -71,9 +71,9 @@ def denoise(
     Args:
         noise: the starting latents, on the device.
         on_finished: called with 1, 2, … as the device finishes each step; may raise.
-        room: says how many rows to compute at once.
-        on_launched: called with each step's number and latents, which the device has yet to
-            finish: it may hand it more to do with them.
+        room: the object that decides how many rows to compute at once.
+        on_launched: called with each step's number and latents, which the device has not finished
+            yet; it may give the device more work with them.
 
     Raises:
         NonFiniteFrames: the latents are not numbers, after the first step or at the end.
@@ -83,7 +83,7 @@ def denoise(
     for index, step in enumerate(steps):
         prediction = room.within(partial(guidance.predict, latents, constants, index))
         latents = step.advance(latents, prediction)
-        if index == 0:  # Broken weights show at once; the clip's other steps are spared.
+        if index == 0:  # Broken weights show at once, so the clip's other steps are not computed.
             check_finite(latents)
         if on_launched is not None:
             on_launched(index + 1, latents)

@@ -1,4 +1,4 @@
-"""The UNet's forward pass in two parts: what is constant over a clip once, the rest each step."""
+"""The UNet's forward pass in two parts: the constants of a clip once, the rest at each step."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +14,9 @@ from worker.engines.i2vgen.steps import ClipStep
 
 @dataclass(frozen=True)
 class Constants:
-    """What the UNet derives from the conditions, the same at every step."""
+    """Values that the UNet computes from the conditions, the same at every step."""
 
-    context: Context  # of text, latents and picture
+    context: Context  # of text, latents and image
     latents: torch.Tensor  # (frames, 4, h, w)
     times: torch.Tensor  # (steps, width): timestep and frame rate
 
@@ -59,7 +59,7 @@ class Denoiser:
         return keys_and_values(self.unet, context)
 
     def _placed(self, latents: torch.Tensor) -> torch.Tensor:
-        """Return the picture's latents after every pixel has attended over its frames."""
+        """Return the image's latents after every pixel has attended over its frames."""
         _, channels, frames, height, width = latents.shape
         by_frame = self.unet.image_latents_proj_in(latents[0].transpose(0, 1))
         by_pixel = by_frame.permute(2, 3, 0, 1).reshape(height * width, frames, channels)
@@ -75,11 +75,11 @@ class Denoiser:
 
     @torch.no_grad()
     def predict(self, latents: torch.Tensor, constants: Constants, step: int) -> torch.Tensor:
-        """Return what each row predicts, (rows, 4, frames, h, w), float32.
+        """Return the prediction of each row, (rows, 4, frames, h, w), float32.
 
         Args:
             latents: (1, 4, frames, h, w), float32.
-            step: its place among the steps the constants were made for, from 0.
+            step: its index among the steps that the constants were made for, from 0.
         """
         # One row of times serves every row and frame: each layer broadcasts it.
         time = constants.times[step : step + 1]
@@ -96,8 +96,9 @@ class Denoiser:
     ) -> torch.Tensor:
         """Return the guided prediction of two rows, (1, 4, frames, h, w), float32.
 
-        All that changes between clips and steps comes in as tensors, and no value decides what
-        is done: so one compiled form serves every step, prompt, seed and scale of a shape.
+        All values that change between clips and steps are input tensors, and no value changes the
+        path through the code. So one compiled form serves every step, prompt, seed and scale of a
+        shape.
         """
         unguided, guided = self._rows(latents, time, placed, context).chunk(2)
         return unguided + scale * (guided - unguided)
@@ -127,7 +128,7 @@ class Denoiser:
                 hidden,
                 temb=time,
                 res_hidden_states_tuple=taken,
-                # Sides that halve to an odd number must come back as they went.
+                # Sides that halve to an odd number must return to their old size.
                 upsample_size=skips[-1].shape[2:] if skips else None,
                 num_frames=frames,
                 **_for(block, context),
@@ -137,7 +138,8 @@ class Denoiser:
     def down(
         self, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the smallest images and the skips; the first of them are one row's."""
+        """Return the smallest tensors and the skips; the first of the skips are those of one
+        row."""
         skips, have_parted = [hidden], False
         for block in self.unet.down_blocks:
             if _attends(block) and not have_parted:
@@ -155,5 +157,5 @@ def _attends(block: Any) -> bool:
 
 
 def _for(block: Any, context: Context) -> dict[str, Context]:
-    """Return the context for a block that attends to it, nothing for one that does not."""
+    """Return the context for a block that attends to it, None for a block that does not."""
     return {"encoder_hidden_states": context} if _attends(block) else {}

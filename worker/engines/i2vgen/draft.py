@@ -1,4 +1,4 @@
-"""A draft's steps: fewer of them, by one of diffusers' own samplers in our loop."""
+"""A draft's steps: fewer steps, by one of diffusers' own samplers in our loop."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from diffusers import DPMSolverMultistepScheduler
 
 @dataclass(frozen=True)
 class DraftStep:
-    """A step of a sampler that remembers the predictions before it: none may be left out."""
+    """A step of a sampler that remembers the predictions before it, so no step may be left out."""
 
     timestep: int
     scheduler: Any
@@ -25,12 +25,12 @@ class DraftStep:
 def draft_steps(scheduler: Any, count: int) -> tuple[DraftStep, ...]:
     """Return the steps of DPM-Solver++ over the model's own noise, the noisiest first.
 
-    The times are spaced from the end ("trailing"): the model was trained to begin from noise
-    alone, which the spacing of its own scheduler leaves out, and few steps cannot make up for it.
+    The times are spaced from the end ("trailing"): the model was trained to begin from pure noise,
+    but the spacing of its own scheduler leaves that out, and a few steps cannot make up for it.
     """
     config = {**scheduler.config, "timestep_spacing": "trailing"}
     solver: Any = DPMSolverMultistepScheduler.from_config(config)
-    # As an array: numpy 2 warns of how the library makes one of a tensor.
+    # As an array, because numpy 2 warns about the library's way of making one from a tensor.
     solver.alphas_cumprod = solver.alphas_cumprod.numpy()
     solver.set_timesteps(count)
     return tuple(DraftStep(int(when), solver) for when in solver.timesteps)

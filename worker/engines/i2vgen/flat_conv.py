@@ -10,8 +10,9 @@ from torch import nn
 class FlatConv3d(nn.Conv3d):
     """A (3, 1, 1) convolution of (batch, channels, frames, h, w), as (3, 1) over frames x pixels.
 
-    The sums are the same. Flat convolutions have faster kernels on CPUs, and do without those of
-    PyTorch 2.9 for three dimensions, measured by others to be ten times slower than 2.8's.
+    The arithmetic is the same. Flat convolutions have faster kernels on CPUs, and do not need
+    PyTorch 2.9's kernels for three dimensions, which others measured to be ten times slower than
+    those of 2.8.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -25,7 +26,7 @@ class FlatConv3d(nn.Conv3d):
 
 
 def flatten_temporal_convolutions(unet: Any) -> None:
-    """Run every temporal convolution flat; names and weights stay as they are."""
+    """Run every temporal convolution flat; names and weights do not change."""
     for module in unet.modules():
         if type(module) is nn.Conv3d and module.kernel_size == (3, 1, 1):
             module.__class__ = FlatConv3d

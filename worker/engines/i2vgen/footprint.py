@@ -1,4 +1,4 @@
-"""What I2VGen-XL takes of a card, counted from a full-size model's tensors in half precision."""
+"""The GPU memory of I2VGen-XL, counted on a full-size model's tensors in half precision."""
 
 from typing import Final
 
@@ -6,17 +6,17 @@ from shared.engines.gpu_memory import Footprint, MemoryMode
 
 GIB: Final = 2**30
 
-# The UNet with 1420.5 M weights and the VAE with 83.7 M stay; the encoders of texts (353.0 M) and
-# of the picture (632.1 M) come and go in low memory.
+# The UNet with 1420.5 M weights and the VAE with 83.7 M stay on the card; in low memory the
+# encoders of texts (353.0 M) and of images (632.1 M) come and go.
 _STAYING: Final = int(2.802 * GIB)
 _ENCODERS: Final = int(1.835 * GIB)
 _PICTURE_ENCODER: Final = int(1.178 * GIB)
 _WHILE_ENCODING: Final = int(0.05 * GIB)
 
 FOOTPRINT: Final = Footprint(
-    # The CUDA context and the libraries' workspaces: 0.6 to 1 GiB by others' word, not measured.
+    # The CUDA context and the libraries' workspaces: 0.6 to 1 GiB as others report, not measured.
     fixed_bytes=GIB,
-    # Counted are 1536, 531 and 331 bytes; a twentieth more is for the allocator's rounding.
+    # The counts are 1536, 531 and 331 bytes; a twentieth is added for the allocator's rounding.
     bytes_per_decoded_pixel=1620,
     ways=(
         MemoryMode(
@@ -38,6 +38,6 @@ FOOTPRINT: Final = Footprint(
 
 
 def needed(way: str, *, width: int, height: int, num_frames: int) -> int:
-    """Return the bytes of a card that a clip needs in the way of that name."""
+    """Return the bytes of a card that a clip needs in the mode of that name."""
     (found,) = (each for each in FOOTPRINT.ways if each.name == way)
     return FOOTPRINT.bytes_in(found, width=width, height=height, num_frames=num_frames)

@@ -1,4 +1,4 @@
-"""What a render keeps on the card at once: all it can, or as little as it can."""
+"""What a render keeps on the card at once: as much as fits, or as little as possible."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 SMALL_CARD_BYTES: Final = 10 * 2**30
-"""Cards below this keep the encoders off: 7.8 GiB is what the default clip needs with them on."""
+"""Smaller cards keep the encoders off: the default clip needs 7.8 GiB with them on the card."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ LOW: Final = MemoryUse("low", decode_frames=1, one_row_at_a_time=True, encoders_
 
 
 def choose(asked: Literal["auto", "normal", "low"], device: torch.device) -> MemoryUse:
-    """Return the use that was asked for, or on `auto` the one for the card's size."""
+    """Return the use that was asked for, or with `auto` the one for the card's size."""
     if asked == "auto":
         return LOW if 0 < card_bytes(device) < SMALL_CARD_BYTES else NORMAL
     return LOW if asked == "low" else NORMAL
 
 
 def for_clip(parameters: RenderParameters, device: torch.device) -> MemoryUse:
-    """Return the use for one clip: low where the card is small, or too small for this clip."""
+    """Return the use for one clip: low if the card is small, or too small for this clip."""
     use = choose("auto", device)
     quick = needed(
         "normal",
@@ -57,7 +57,7 @@ def for_clip(parameters: RenderParameters, device: torch.device) -> MemoryUse:
 
 @contextmanager
 def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None]:
-    """Have the encoder on the device inside the block; afterwards too if it stays."""
+    """Keep the encoder on the device inside the block, and also afterwards if it stays there."""
     encoder.to(device)
     try:
         yield
@@ -68,13 +68,14 @@ def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None
 
 class Recordings(Protocol):
     def let_go(self) -> None:
-        """Give the memory of recorded launches back; they are recorded again when next used."""
+        """Free the memory of recorded launches; they are recorded again when they are next
+        used."""
 
 
 class Room:
-    """The room of one clip on the card: as its `use` says, until the card turns out too full.
+    """The memory of one clip on the card: as its `use` says, until the card turns out too full.
 
-    Then the clip goes on in low memory, which gives the same frames, and so to its end.
+    Then the clip continues in low memory, which gives the same frames, to its end.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Room:
         encoders: Sequence[Any] = (),
         recordings: Recordings | None = None,
     ) -> None:
-        """In low memory `encoders` go to the host and `recordings` go, whoever left them there."""
+        """In low memory `encoders` are moved to the host and `recordings` are freed, whichever
+        clip left them."""
         self.use = use
         self._device = device
         self._encoders = encoders
@@ -93,10 +95,10 @@ class Room:
             self._make()
 
     def within(self, work: Callable[[MemoryUse], T]) -> T:
-        """Return what the work gives; if it runs out of memory, once more in low memory.
+        """Return the result of the work; if it runs out of memory, run it once more in low memory.
 
         Raises:
-            torch.OutOfMemoryError: there is too little even so.
+            torch.OutOfMemoryError: there is too little memory even then.
         """
         try:
             return work(self.use)

@@ -10,8 +10,9 @@ from shared.engines.spec import Quality
 from shared.lifecycle import Stage
 from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 from worker.engines.diffusion.encodings import Encodings
+from worker.engines.diffusion.levels import told_as_decoded
 from worker.engines.diffusion.preview import Previews, fit, middle_of_times
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
 from worker.engines.i2vgen.compiled import Compiled, WarmShape
 from worker.engines.i2vgen.conditions import (
     Conditions,
@@ -44,8 +45,8 @@ def render_clip(
     """Yield the clip's frames, a few at a time.
 
     Args:
-        encodings: what earlier clips' texts and pictures became; None keeps nothing.
-        compiled: what serves the shapes that were warmed; None renders all eagerly.
+        encodings: the encodings of earlier clips' texts and images; None keeps none.
+        compiled: the code for warmed shapes; None renders all clips eagerly.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
@@ -54,7 +55,7 @@ def render_clip(
     encoders = (model.text_encoder, model.image_encoder)
     room = Room(memory, model.device, encoders, compiled)
     noise = clip_noise(model, parameters)
-    frame = framed(request)
+    frame = framed(request.image, parameters)
     conditions = encode(
         model, request, noise, on_step, room=room, encodings=encodings, frame=frame
     )
@@ -90,7 +91,7 @@ def encode(
     encodings: Encodings | None = None,
     frame: Image | None = None,
 ) -> Conditions:
-    """Return what steers the clip; `frame` is the framed picture, where it is at hand."""
+    """Return the conditions of the clip; `frame` is the framed image, if the caller has it."""
     parameters = request.parameters
     room = room or Room(NORMAL, model.device)
     kept = Encodings(entries=3) if encodings is None else encodings
@@ -101,7 +102,7 @@ def encode(
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
     picture = room.within(partial(_picture, model, kept, request.image))
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
-    shown = framed(request) if frame is None else frame
+    shown = framed(request.image, parameters) if frame is None else frame
     latents = room.within(
         lambda use: encode_latents(model, shown, noise.picture, parameters.num_frames)
     )
@@ -114,13 +115,9 @@ def encode(
     )
 
 
-def framed(request: RenderRequest) -> Image:
-    asked = request.parameters
-    return frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
-
-
 def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
-    """Return (1, tokens, width), each text encoded alone: so it is the same kept or fresh."""
+    """Return (1, tokens, width), each text encoded alone, so that a kept encoding equals a fresh
+    one."""
 
     def fresh() -> torch.Tensor:
         with on_card(model.text_encoder, model.device, stays=use.encoders_stay):
@@ -151,7 +148,7 @@ def denoised(
     """Return the clip's latents, (1, 4, frames, h, w), float32 on the device.
 
     Args:
-        frame: the framed picture, of which previews are made; None for none.
+        frame: the framed image for previews; None for no previews.
     """
     steps_of = draft_steps if parameters.quality is Quality.DRAFT else ddim_steps
     steps: Sequence[ClipStep] = steps_of(model.scheduler, parameters.num_inference_steps)
@@ -182,14 +179,12 @@ def _decoded(
     model: Model, latents: torch.Tensor, on_step: OnStep, room: Room, compiled: Compiled | None
 ) -> Iterator[Frames]:
     run = levels if compiled is None else compiled.levels
-    done, total = 0, latents.shape[2]
 
     def begin(first: int) -> Chunk:
         return room.within(
             lambda use: start(model, latents[:, :, first : first + use.decode_frames], run)
         )
 
-    for frames in in_order(begin, total, ahead=chunks_ahead(model.device)):
-        done += len(frames)
-        on_step(Step(done, total, Stage.DECODING))
-        yield frames
+    total = latents.shape[2]
+    chunks = in_order(begin, total, ahead=chunks_ahead(model.device))
+    yield from told_as_decoded(chunks, total, on_step)

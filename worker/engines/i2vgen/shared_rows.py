@@ -1,4 +1,4 @@
-"""The first block that attends to the context: until there both rows of a clip are one."""
+"""The first block that attends to the context: up to there both rows of a clip are the same."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from worker.engines.i2vgen.context import Context
 def through_first_attending(
     block: Any, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Return what the down block returns for every row, from one row's (frames, width, h, w).
+    """Return the down block's result for every row, from one row's (frames, width, h, w).
 
-    Guided and unguided rows differ in their context alone, so the block's first residual layers
-    and self-attention, at the UNet's full size, are computed once for both.
+    The guided and the unguided row differ only in their context. So the block's first residual
+    layers and self-attention, at the UNet's full size, are computed once for both.
     """
     outputs: list[torch.Tensor] = []
     layers = zip(
@@ -34,14 +34,14 @@ def through_first_attending(
 
 
 def for_every_row(hidden: torch.Tensor, count: int) -> torch.Tensor:
-    """Return `count` images: the ones given, or one row's repeated for each row."""
+    """Return `count` rows: the given ones, or one row repeated."""
     if len(hidden) == count:
         return hidden
     return hidden.repeat(count // len(hidden), *[1] * (hidden.dim() - 1))
 
 
 def _attend_and_part(transformer: Any, hidden: torch.Tensor, context: Context) -> torch.Tensor:
-    """Run a spatial transformer whose rows part where its one layer looks at the context."""
+    """Run a spatial transformer whose rows part at its one use of the context."""
     (layer,) = transformer.transformer_blocks
     images, _, height, width = hidden.shape
     count = images * len(context[0][0])

@@ -1,4 +1,4 @@
-"""What the loop asks of a sampler: when each step is, and how it moves the latents."""
+"""The steps of a sampler for the loop: their times, and how each moves the latents."""
 
 from typing import Protocol
 

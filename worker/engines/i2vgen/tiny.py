@@ -1,35 +1,30 @@
-"""Small random checkpoints of I2VGen-XL, written as the hub writes its own: clips of noise."""
+"""Small random checkpoints of I2VGen-XL, in the hub's format; their clips are noise."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, I2VGenXLUNet
+from diffusers import DDIMScheduler, I2VGenXLUNet
 from safetensors.torch import load_file, save_file
-from transformers import (
-    CLIPTextConfig,
-    CLIPTextModel,
-    CLIPVisionConfig,
-    CLIPVisionModelWithProjection,
-)
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from worker.engines.diffusion.tiny import (
-    CLIP_FRAMES,
     CLIP_PREPROCESSOR,
-    clip_vocabulary,
     drawn_anew,
+    small_clip_text_encoder,
+    small_picture_vae,
     write_clip_tokenizer,
     write_json,
 )
 
-WIDTH: Final = 16  # of the context that text and picture are brought to
+WIDTH: Final = 16  # of the context that text and image are projected to
 
 
 @dataclass(frozen=True)
 class Shape:
-    """How much of the real model's shape a small one keeps."""
+    """How much of the real model's shape a small one has."""
 
     unet_channels: tuple[int, ...]
     unet_down: tuple[str, ...]
@@ -45,8 +40,8 @@ FAITHFUL: Final = Shape(
     vae_channels=(8, 8, 16, 16),
 )
 QUICK: Final = Shape(
-    # Seven VAE blocks make a latent of 64 x 64 pixels, so that 80 steps of 24 frames at 768p
-    # take seconds on two cores; with the real four they would take many minutes.
+    # Seven VAE blocks make a latent of 64 x 64 pixels, so 80 steps of 24 frames at 768p take
+    # seconds on two cores. With the real four blocks they would take many minutes.
     unet_channels=(4, 8),
     unet_down=("DownBlock3D", "CrossAttnDownBlock3D"),
     head_width=4,
@@ -55,7 +50,7 @@ QUICK: Final = Shape(
 
 
 def tiny_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
-    """Return `folder` holding a small random I2VGen-XL checkpoint, built if it is not there.
+    """Return `folder` with a small random I2VGen-XL checkpoint, built if it does not exist.
 
     The folder works as STILLREEL_MODEL_DIR. Building takes about a second.
     """
@@ -66,8 +61,10 @@ def tiny_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(20)
         small_unet(shape).save_pretrained(folder / "unet")
-        _vae(shape).save_pretrained(folder / "vae")
-        _text_encoder().save_pretrained(folder / "text_encoder")
+        small_picture_vae(shape.vae_channels).save_pretrained(folder / "vae")
+        small_clip_text_encoder(WIDTH, layers=3, act="gelu").save_pretrained(
+            folder / "text_encoder"
+        )
         _image_encoder().save_pretrained(folder / "image_encoder")
     _name_as_on_the_hub(folder / "text_encoder" / "model.safetensors")
     i2vgen_scheduler().save_pretrained(folder / "scheduler")
@@ -91,38 +88,6 @@ def small_unet(shape: Shape) -> Any:
             attention_head_dim=shape.head_width,
         )
     )
-
-
-def _vae(shape: Shape) -> Any:
-    blocks = len(shape.vae_channels)
-    return drawn_anew(
-        AutoencoderKL(
-            block_out_channels=shape.vae_channels,
-            down_block_types=("DownEncoderBlock2D",) * blocks,
-            up_block_types=("UpDecoderBlock2D",) * blocks,
-            layers_per_block=1,
-            latent_channels=4,
-            norm_num_groups=2,
-        )
-    )
-
-
-def _text_encoder() -> Any:
-    vocabulary = clip_vocabulary()
-    start, end = (vocabulary[word] for word in CLIP_FRAMES)
-    config = CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        projection_dim=WIDTH,
-        hidden_act="gelu",
-        bos_token_id=start,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    return drawn_anew(CLIPTextModel(config))
 
 
 def _image_encoder() -> Any:
@@ -153,7 +118,7 @@ def i2vgen_scheduler() -> Any:
 
 
 def _name_as_on_the_hub(path: Path) -> None:
-    """Put back the prefix that the real file's names have, and that a newer library drops."""
+    """Restore the prefix that the real file's names have, and that a newer library drops."""
     weights = load_file(path)
     renamed = {f"text_model.{name.removeprefix('text_model.')}": weights[name] for name in weights}
     renamed["text_model.embeddings.position_ids"] = torch.arange(77)[None]

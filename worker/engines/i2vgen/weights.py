@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import torch
@@ -12,12 +12,13 @@ from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModelWithProjec
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
+from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.parts import precision, read_part, weighted_part
 from worker.engines.i2vgen.context import attend_to_kept_context
 from worker.engines.i2vgen.flat_conv import flatten_temporal_convolutions
 
 CLASSES: Final[tuple[tuple[str, Any, float], ...]] = (
-    # Each part's class, and its share of the bytes: how far a load is once it is in.
+    # Each part's class, and its share of the bytes, which gives the progress of a load.
     ("vae", AutoencoderKL, 0.04),
     ("text_encoder", CLIPTextModel, 0.18),
     ("image_encoder", CLIPVisionModelWithProjection, 0.43),
@@ -39,10 +40,11 @@ class Model:
     pixel_std: tuple[float, ...]
     device: torch.device
     dtype: torch.dtype
+    encodings: Encodings = field(default_factory=Encodings)
 
     @property
     def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
+        """Return the parts with weights, by name."""
         names = ("text_encoder", "image_encoder", "vae", "unet")
         return {name: getattr(self, name) for name in names}
 
@@ -86,16 +88,16 @@ def load_model(
 
 
 def prepare(unet: Any) -> None:
-    """Make the UNet one that `Denoiser` can run: the same weights and sums, in fewer steps."""
+    """Prepare the UNet for `Denoiser`: the same weights and arithmetic, in fewer steps."""
     attend_to_kept_context(unet)
     flatten_temporal_convolutions(unet)
 
 
 def _normalisation(checkpoint: Checkpoint) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation that CLIP's pixels are normalised with.
+    """Return the mean and the standard deviation that normalise CLIP's pixels.
 
-    Read from the file, because the library's image processor is another one with another
-    resampling where torchvision happens to be installed.
+    They are read from the file, because the library's image processor resamples in another way if
+    torchvision is installed.
     """
     path = checkpoint.part("feature_extractor") / "preprocessor_config.json"
     try:

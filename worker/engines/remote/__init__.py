@@ -1,1 +1,2 @@
-"""Engines that render elsewhere: one folder or file a protocol, behind one small port."""
+"""Engines that render on other servers: one folder or file for each protocol, behind one small
+port."""

@@ -1,4 +1,4 @@
-"""From the file that came from elsewhere to the frames that the job asked for."""
+"""From a remote server's file to the frames that the job asked for."""
 
 import re
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ from worker.ffmpeg import Ffmpeg
 CHUNK: Final = 8
 MOST_FRAMES: Final = 4096
 MOST_PIXELS: Final = 7680 * 4320
-"""Of one frame: a file of a few bytes may ask its decoder for any amount of memory."""
+"""Of one frame, because a file of a few bytes may make its decoder use any amount of memory."""
 
 HELD_SHARE: Final = 0.1
-"""What may be missing at the end, of the whole: rounding, which the last frame is held for."""
+"""The share that may be missing at the end, because of rounding; the last frame is held for it."""
 
 _LIMITS: Final = ("-threads", "2", "-max_pixels", str(MOST_PIXELS), "-protocol_whitelist", "file")
 _SCALE: Final = "flags=lanczos+accurate_rnd+full_chroma_int"
@@ -32,7 +32,7 @@ _FRAME: Final = re.compile(rb"^0,", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Given:
-    """What a file holds, found by decoding all of it."""
+    """The facts about a file, found by decoding all of it."""
 
     width: int
     height: int
@@ -44,27 +44,30 @@ def look_into(path: Path) -> Given:
     """Decode the whole file, up to `MOST_FRAMES`.
 
     Raises:
-        ResultUnusable: it is no MP4 with a picture, or is damaged.
+        ResultUnusable: it is not an MP4 with video, or is damaged.
     """
     counted = ["-map", "0:v:0", "-fps_mode", "cfr", "-frames:v", str(MOST_FRAMES)]
     try:
         with _ffmpeg(path, [*counted, "-f", "framecrc", "pipe:1"]) as ffmpeg:
             said = ffmpeg.finish()
     except BadVideo as error:
-        raise ResultUnusable(f"what came is no MP4 that can be read: {error.message}") from error
+        raise ResultUnusable(
+            f"the result is not an MP4 that can be read: {error.message}"
+        ) from error
     base, size = _TIME_BASE.search(said), _SIZE.search(said)
     num_frames = len(_FRAME.findall(said))
     if base is None or size is None or not num_frames:
-        raise ResultUnusable("what came has no picture in it")
+        raise ResultUnusable("the result has no video track")
     fps = Fraction(int(base[2]), int(base[1]))
     return Given(int(size[1]), int(size[2]), fps, num_frames)
 
 
 def conformed(path: Path, asked: RenderParameters, notes: Notes) -> Iterator[Frames]:
-    """Yield exactly the frames that were asked for; what had to be changed for it is noted.
+    """Yield exactly the frames that were asked for, and note each change that was needed.
 
-    Where the rate or the number of frames is as asked, each frame stays itself; else the clip is
-    read at the rate asked for. Another size is filled and its overhang cropped evenly.
+    If the rate or the number of frames is as asked, each frame stays as it is; otherwise the clip
+    is resampled at the rate asked for. Another size is scaled to fill, and its overhang is cropped
+    evenly.
 
     Raises:
         ResultUnusable: it cannot be read, or is too short.
@@ -76,8 +79,8 @@ def conformed(path: Path, asked: RenderParameters, notes: Notes) -> Iterator[Fra
     missing = asked.num_frames - there
     if missing > max(1, HELD_SHARE * asked.num_frames):
         raise ResultUnusable(
-            f"what came is too short: {given.num_frames} frames at {float(given.fps):g} a second,"
-            f" where {asked.num_frames} at {asked.fps} were asked for"
+            f"the result is too short: {given.num_frames} frames at {float(given.fps):g} a second,"
+            f" but {asked.num_frames} at {asked.fps} were asked for"
         )
     yield from _whole(_frames(path, given, asked, one_to_one=is_one_to_one), asked, notes)
 
@@ -115,9 +118,9 @@ def _whole(frames: Iterator[Frames], asked: RenderParameters, notes: Notes) -> I
         count, last = count + len(chunk), chunk[-1:]
         yield chunk
     if last is None:
-        raise ResultUnusable("what came has no picture in it")
+        raise ResultUnusable("the result has no video track")
     if missing := asked.num_frames - count:
-        notes.warn(f"the last frame is held for {missing} that did not come")
+        notes.warn(f"the last frame is held in place of {missing} missing frames")
         yield np.repeat(last, missing, axis=0)
 
 
@@ -129,8 +132,8 @@ def _note(given: Given, asked: RenderParameters, notes: Notes) -> None:
         notes.warn(f"it was rendered at {float(given.fps):g} frames a second, not at {asked.fps}")
     if given.width * asked.height != given.height * asked.width:
         notes.warn(
-            f"it was rendered at {given.width}x{given.height}; what is over beside"
-            f" {asked.width}x{asked.height} was cropped"
+            f"it was rendered at {given.width}x{given.height}; it was cropped to"
+            f" {asked.width}x{asked.height}"
         )
 
 

@@ -1,4 +1,4 @@
-"""How many clips from elsewhere one process decodes at once: as many as it has cores."""
+"""How many remote clips one process decodes at once: as many as it has cores."""
 
 import os
 import threading

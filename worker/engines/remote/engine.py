@@ -8,8 +8,9 @@ import structlog
 from shared.engines.spec import EngineSpec
 from shared.errors import RenderFailed
 from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest
-from worker.engines.remote.errand import Errand, Patience
-from worker.engines.remote.errors import Away
+from worker.engines.remote.errand import Errand
+from worker.engines.remote.errors import Away, TaskVanished
+from worker.engines.remote.patience import Patience
 from worker.engines.remote.provider import Provider
 from worker.engines.remote.roster import Roster
 from worker.engines.remote.task import Task
@@ -64,6 +65,7 @@ class RemoteEngine:
             return None
         except RenderFailed as error:
             _log.warning("remote_not_canceled", place=task.place, reason=error.message)
-            return {"reached": False}
+            is_young = isinstance(error, TaskVanished) and task.settles_in(self.patience.settling)
+            return None if is_young else {"reached": False}
         _log.info("remote_canceled", place=task.place, task=task.id, may_still_cost=may_cost)
         return {"reached": may_cost is not None, "may_still_cost": may_cost is not False}

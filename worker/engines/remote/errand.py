@@ -3,7 +3,6 @@
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ from worker.engines.remote.errors import (
     TaskFailed,
     TaskVanished,
 )
+from worker.engines.remote.patience import NO_ANSWER, Absence, Patience, Settling
 from worker.engines.remote.provider import (
     COST_USD,
     Created,
@@ -43,24 +43,10 @@ MOST_ASKS: Final = 5
 KEEP_SECONDS: Final = 120.0
 """How long it is tried to keep a task's id while the database is away: nobody else knows it."""
 
-NO_ANSWER: Final = "who renders this model gives no answer now"
-"""For clients: where it is, and why, is the operator's to know and stands in the log."""
+MOST_END_TRIES: Final = 4
+"""How often it is tried to end a task that was made after its job was lost."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long is waited for what, in seconds."""
-
-    first_look: float = 0.5
-    longest_look: float = 5.0
-    elsewhere: float = 60.0
-    """A back end of the operator's own that is away for so long is passed over for another."""
-    hold: float = 120.0
-    """Then the job waits in the queue, and its place here is another's."""
-    again: int = 60
-    """How long it waits there."""
 
 
 class Errand:
@@ -147,7 +133,9 @@ class Errand:
         if provider.is_paid and not found.is_known:
             raise self._unknown()
         if task.asked >= MOST_ASKS:
-            raise TaskVanished(f"it was asked for {task.asked} times, and no answer came back")
+            raise TaskVanished(
+                f"the render was asked for {task.asked} times, and no answer came back"
+            )
         return self._ask(task.asked + 1, task.key)
 
     def _without_its_place(self, task: Task) -> Task:
@@ -158,8 +146,8 @@ class Errand:
 
     def _unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
-            "the clip may have been asked for, and may have been charged, but the answer was lost"
-            " and nobody can look it up; it is not asked for twice"
+            "the provider may have begun and charged the clip, but its answer was lost and cannot"
+            " be looked up; the clip is not bought twice"
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
@@ -185,7 +173,7 @@ class Errand:
             crashpoint("remote_made")
             return self._keep_made(provider, task, created)
         raise PutOff(
-            "nobody who renders this model takes a job now; it is asked again",
+            "no server of this model takes a job now; the job is sent again later",
             retry_after_seconds=(reason and reason.retry_after_seconds) or self._patience.again,
         )
 
@@ -204,7 +192,7 @@ class Errand:
                 time.sleep(self._patience.first_look)
             except LeaseLost:
                 # Nobody else knows of it, so nobody else could end it.
-                _end_quietly(provider, created.task)
+                _end_quietly(provider, created.task, self._patience.longest_look)
                 raise
             else:
                 _log.info("remote_made", place=provider.name, task=created.task)
@@ -215,11 +203,14 @@ class Errand:
         """Return the task when it is done, and what was said of it then."""
         assert task.id is not None
         pause = self._patience.first_look
-        away = _Away(self._patience, others=self._roster.has_others(provider))
+        away = Absence(self._patience, others=self._roster.has_others(provider))
+        settled = Settling(self._patience, task, is_paid=provider.is_paid)
         self._say(Stage.RENDERING_ELSEWHERE, self._progress)
         while True:
             try:
                 look = provider.look(task.id)
+            except TaskVanished as error:
+                settled.note(error)
             except (Away, KeyRefused) as error:
                 pause = max(pause, away.note(error, task.place))
             else:
@@ -247,9 +238,9 @@ class Errand:
         if look.state in (TaskState.FAILED, TaskState.CANCELED):
             self._close(task)
             raise look.error or TaskFailed(
-                "it was ended where it was rendered"
+                "the server that rendered it ended it"
                 if look.state is TaskState.CANCELED
-                else "it failed where it was rendered, which gave no reason"
+                else "the server that rendered it failed without a reason"
             )
 
     def _done(self, task: Task, look: Look) -> Task:
@@ -265,19 +256,25 @@ class Errand:
 
     def _download(self, provider: Provider, task: Task, look: Look, into: Path) -> None:
         assert task.id is not None
-        away = _Away(self._patience, others=False)
-        fresh = False
+        away = Absence(self._patience, others=False)
+        settled = Settling(self._patience, task, is_paid=provider.is_paid)
+        found: Look | None = look
+        is_fresh = False
         self._received = 0.0
         while True:
             self._say(Stage.DOWNLOADING, self._received)
             try:
-                provider.download(task.id, look, into, self._note_bytes)
+                found = found or provider.look(task.id)
+                provider.download(task.id, found, into, self._note_bytes)
                 crashpoint("remote_downloaded")
                 return
             except ResultGone:
-                if fresh:
+                if is_fresh:
                     raise
-                look, fresh = provider.look(task.id), True  # It may give a link that works.
+                found, is_fresh = None, True  # Another look may give a link that works.
+            except TaskVanished as error:
+                settled.note(error)
+                self._sleep(self._patience.first_look, Stage.DOWNLOADING, self._received)
             except (Away, KeyRefused) as error:
                 pause = max(self._patience.first_look, away.note(error, task.place))
                 self._sleep(pause, Stage.DOWNLOADING, self._received)
@@ -299,41 +296,18 @@ class Errand:
             self._say(stage, share)
 
 
-class _Away:
-    """How long a place has given no answer, and what follows from it."""
-
-    def __init__(self, patience: Patience, *, others: bool) -> None:
-        self._patience = patience
-        self._others = others
-        self._since: float | None = None
-
-    def note(self, error: Away | KeyRefused, place: str) -> float:
-        """Return how long to wait before the next look.
-
-        Raises:
-            TaskVanished: somebody else is to be asked.
-            PutOff: the job waits in the queue from now on.
-        """
-        now = time.monotonic()
-        if self._since is None:
-            self._since = now
-            _log.warning("remote_away", place=place, reason=error.message)
-        away = now - self._since
-        if self._others and away > self._patience.elsewhere:
-            raise TaskVanished(f"its back end gave no answer for {away:.0f} s")
-        if away > self._patience.hold or isinstance(error, KeyRefused):
-            raise PutOff(NO_ANSWER, retry_after_seconds=self._patience.again) from error
-        return float(error.retry_after_seconds or self._patience.first_look)
-
-    def end(self) -> None:
-        if self._since is not None:
-            _log.info("remote_back")
-        self._since = None
-
-
-def _end_quietly(provider: Provider, task: str) -> None:
-    try:
-        may_cost = provider.cancel(task)
-        _log.warning("remote_canceled", place=provider.name, task=task, may_still_cost=may_cost)
-    except (Away, RenderFailed) as error:
-        _log.error("remote_not_canceled", place=provider.name, task=task, reason=error.message)
+def _end_quietly(provider: Provider, task: str, pause_seconds: float) -> None:
+    """End what nobody here waits for any more, tried a few times."""
+    for tries_left in reversed(range(MOST_END_TRIES)):
+        try:
+            may_cost = provider.cancel(task)
+        except (Away, RenderFailed) as error:
+            reason = error.message
+        else:
+            _log.warning(
+                "remote_canceled", place=provider.name, task=task, may_still_cost=may_cost
+            )
+            return
+        if tries_left:
+            time.sleep(pause_seconds)
+    _log.error("remote_not_canceled", place=provider.name, task=task, reason=reason)

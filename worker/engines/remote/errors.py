@@ -1,13 +1,13 @@
-"""What goes wrong with a render elsewhere; where they stand in the tree: `shared/errors.py`."""
+"""Errors of remote renders; `shared/errors.py` shows their place in the tree."""
 
 from shared.errors import AppError, RenderFailed
 
 
 class Away(AppError):
-    """It gave no answer, or one that says nothing of the task (429, 5xx): ask again later.
+    """There was no answer, or one that says nothing about the task (429, 5xx): ask again later.
 
-    `retry_after_seconds` is what it asked for itself. After a create, whether there is a task
-    now is only known where `is_refusal` says that it took none.
+    `retry_after_seconds` is the server's own wish. After a create it is only known that there is
+    no task if `is_refusal` says so.
     """
 
     code = "remote_away"
@@ -20,37 +20,37 @@ class Away(AppError):
 
 
 class TaskVanished(RenderFailed):
-    """It does not know the task any more."""
+    """The server no longer knows the task."""
 
     code = "remote_task_vanished"
 
 
 class OutcomeUnknown(RenderFailed):
-    """A paid task may have been made, and nobody can say which: it is not asked for twice."""
+    """A paid task may have been made, and nobody can tell: it is not asked for twice."""
 
     code = "remote_outcome_unknown"
 
 
 class ContentRefused(RenderFailed):
-    """Its moderation refused the picture, the prompt or the clip."""
+    """The provider's moderation refused the image, the prompt or the clip."""
 
     code = "remote_content_refused"
 
 
 class RequestRefused(RenderFailed):
-    """It does not take what was asked for; the message has its own words, cut to a line."""
+    """The server refuses the request; the message has its own words, cut to one line."""
 
     code = "remote_request_refused"
 
 
 class KeyRefused(RenderFailed):
-    """It does not take the operator's key, or the account is empty; the log says which."""
+    """The server refuses the operator's key, or the account is empty; the log says which."""
 
     code = "remote_key_refused"
 
 
 class TaskFailed(RenderFailed):
-    """It gave the task up; the message has its own words, cut to a line."""
+    """The server's render failed; the message has its own words, cut to one line."""
 
     code = "remote_task_failed"
 
@@ -63,6 +63,6 @@ class ResultGone(RenderFailed):
 
 
 class ResultUnusable(RenderFailed):
-    """What came is no clip: another type, too large, without end, or another length."""
+    """The result is not a usable clip: another type, too large, without end, or another length."""
 
     code = "remote_result_unusable"

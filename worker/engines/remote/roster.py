@@ -1,4 +1,4 @@
-"""The places that render one model: which is asked next, and which rests."""
+"""The servers that render one model: which is asked next, and which rests."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ REST_SECONDS: Final = 15.0
 
 
 class Roster:
-    """The places of one engine; the one with the least of this process' jobs is asked first."""
+    """The servers of one engine; the one with the fewest of this process' jobs is asked first."""
 
     def __init__(self, providers: Sequence[Provider]) -> None:
         self._providers = {provider.name: provider for provider in providers}
@@ -35,7 +35,8 @@ class Roster:
         return any(name != provider.name for name in self._providers)
 
     def in_turn(self, *, but: str | None = None) -> list[Provider]:
-        """Return every place: those that answered lately first, and the one named `but` last."""
+        """Return every server: those that answered recently first, and the one named `but`
+        last."""
         now = time.monotonic()
         with self._lock:
             return sorted(
@@ -48,13 +49,13 @@ class Roster:
             )
 
     def rest(self, provider: Provider, seconds: float | None) -> None:
-        """Ask the others first for a while."""
+        """Ask the other servers first for a while."""
         with self._lock:
             self._rests_until[provider.name] = time.monotonic() + (seconds or REST_SECONDS)
 
     @contextmanager
     def busy(self, provider: Provider) -> Iterator[None]:
-        """Count a job of this place while it is watched."""
+        """Count a job of this server while it is watched."""
         with self._lock:
             self._jobs[provider.name] += 1
         try:

@@ -1,5 +1,6 @@
 """Where a job is that is rendered elsewhere, as it is kept between attempts."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -24,7 +25,8 @@ class Reached(StrEnum):
 class Task:
     """The place that was asked, under which key, and what it answered.
 
-    `asked` counts the creates of this job. `id` is the place's own, None before it is known.
+    `asked` counts the creates of this job. `id` is the place's own, None before it is known;
+    `made_at` is when it came to be known, by the clock of whoever asked.
     """
 
     place: str
@@ -32,6 +34,7 @@ class Task:
     asked: int
     reached: Reached = Reached.INTENDED
     id: str | None = None
+    made_at: float | None = None
 
     @classmethod
     def read(cls, checkpoint: Checkpoint) -> Self | None:
@@ -46,6 +49,7 @@ class Task:
             asked=int(kept["asked"]),
             reached=Reached(kept["reached"]),
             id=None if kept["id"] is None else str(kept["id"]),
+            made_at=kept.get("made_at"),  # An earlier release keeps none.
         )
 
     def keep(self, checkpoint: Checkpoint) -> Self:
@@ -56,7 +60,17 @@ class Task:
         return replace(self, reached=Reached.REFUSED)
 
     def made(self, task_id: str) -> Self:
-        return replace(self, reached=Reached.MADE, id=task_id)
+        return replace(self, reached=Reached.MADE, id=task_id, made_at=time.time())
+
+    def settles_in(self, seconds: float) -> float:
+        """Return what is left of the first seconds of its life; 0 where its age is not known.
+
+        Machines' clocks differ, so an age of minus some seconds counts like one of plus so many.
+        """
+        if self.made_at is None:
+            return 0.0
+        age = abs(time.time() - self.made_at)
+        return max(0.0, seconds - age)
 
     def done(self) -> Self:
         return replace(self, reached=Reached.DONE)

@@ -1,1 +1,1 @@
-"""Stable Video Diffusion, svd and svd-xt: a picture alone becomes a clip, without any text."""
+"""Stable Video Diffusion, svd and svd-xt: an image alone becomes a clip, without any text."""

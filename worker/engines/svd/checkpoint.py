@@ -1,4 +1,4 @@
-"""What a checkpoint of Stable Video Diffusion holds, and where each of the two comes from."""
+"""The content of a checkpoint of Stable Video Diffusion, and the origin of both."""
 
 from types import MappingProxyType
 from typing import Final
@@ -25,7 +25,7 @@ def _layout(name: str, *, hub_id: str, revision: str) -> Layout:
 
 
 # The commits that independent users' caches name; they were read in their public notes, not asked
-# of the hub itself.
+# from the hub itself.
 SVD: Final = _layout(
     "svd",
     hub_id="stabilityai/stable-video-diffusion-img2vid",

@@ -1,4 +1,4 @@
-"""What SVD takes of a card, counted from a full-size model's tensors in half precision."""
+"""The GPU memory of SVD, counted on a full-size model's tensors in half precision."""
 
 from typing import Final
 
@@ -8,7 +8,8 @@ GIB: Final = 2**30
 LOW_MEMORY_CHUNK: Final = 4
 ALL: Final = 25
 
-# The UNet has 1524.6 M weights, the VAE 97.7 M, the encoder of the picture 632.1 M; all stay.
+# The UNet has 1524.6 M weights, the VAE 97.7 M, the image encoder 632.1 M; all of them stay on the
+# card.
 _WEIGHTS: Final = int(4.2 * GIB)
 
 

@@ -1,7 +1,5 @@
 """Stable Video Diffusion in memory: its parts on one device, under diffusers' pipeline."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -17,26 +15,14 @@ from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint
 from worker.engines.diffusion.parts import precision, read_part, weighted_part
+from worker.engines.diffusion.whole_pipeline import WholePipeline
 
 LOOKED_AT: Final = 224
-"""The pipeline shows the image encoder a picture of this side, whatever the encoder is."""
+"""The pipeline gives the image encoder an image of this side, whatever the encoder is."""
 
 
-@dataclass(frozen=True)
-class Model:
-    pipeline: Any
-    device: torch.device
-    dtype: torch.dtype
-
-    @property
-    def vae(self) -> Any:
-        return self.pipeline.vae
-
-    @property
-    def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
-        names = ("vae", "image_encoder", "unet")
-        return {name: getattr(self.pipeline, name) for name in names}
+class Model(WholePipeline):
+    names = ("vae", "image_encoder", "unet")
 
 
 def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProgress) -> Model:
@@ -46,7 +32,8 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
         MissingWeights: a part cannot be read, or is not what its config says.
     """
     dtype = precision(device)
-    # The VAE overflows in float16; the stock pipeline casts it there and back for its encoder.
+    # The VAE overflows in float16, so the stock pipeline converts it to float32 and back for its
+    # encoder.
     of_vae = torch.float32 if dtype is torch.float16 else dtype
     vae = weighted_part(checkpoint, "vae", AutoencoderKLTemporalDecoder, of_vae)
     on_progress(0.1, "loading vae")
@@ -70,13 +57,13 @@ def load_model(checkpoint: Checkpoint, device: torch.device, on_progress: OnProg
 
 def _scheduler(checkpoint: Checkpoint) -> Any:
     scheduler = read_part("scheduler", EulerDiscreteScheduler.from_pretrained, checkpoint)
-    # As an array: numpy 2 warns of how the library makes one of a tensor.
+    # As an array, because numpy 2 warns about the library's way of making one from a tensor.
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.numpy()
     return scheduler
 
 
 def _check_fits(unet: Any, vae: Any, encoder: Any) -> None:
-    """Refuse parts that are whole and do not belong together."""
+    """Refuse parts that are complete but do not belong together."""
     latents = vae.config.latent_channels
     if unet.config.in_channels != 2 * latents or unet.config.out_channels != latents:
         raise MissingWeights(
@@ -85,11 +72,11 @@ def _check_fits(unet: Any, vae: Any, encoder: Any) -> None:
         )
     if encoder.config.image_size != LOOKED_AT:
         raise MissingWeights(
-            f"image_encoder reads pictures of {encoder.config.image_size} pixels,"
+            f"image_encoder reads images of {encoder.config.image_size} pixels,"
             f" and svd shows it {LOOKED_AT}: get the checkpoint again"
         )
     if unet.config.cross_attention_dim != encoder.config.projection_dim:
         raise MissingWeights(
-            f"unet reads pictures of width {unet.config.cross_attention_dim}, and image_encoder"
+            f"unet reads images of width {unet.config.cross_attention_dim}, and image_encoder"
             f" writes {encoder.config.projection_dim}: get the checkpoint again"
         )

@@ -7,15 +7,14 @@ from typing import Any, Final
 import torch
 from PIL import Image as PillowImage
 
-from shared.lifecycle import Stage
-from worker.engines.base import Frames, OnStep, RenderRequest, Step
+from worker.engines.base import Frames, OnStep, RenderRequest
 from worker.engines.diffusion.clip_loop import latents_of, seeded
-from worker.engines.diffusion.levels import to_frames
-from worker.engines.diffusion.preview import Previews, fit_by_encoding, middle_of_frames
-from worker.engines.framing import frame_image
+from worker.engines.diffusion.levels import to_frames, told_as_decoded
+from worker.engines.diffusion.preview import fit_by_encoding, middle_of_frames
+from worker.engines.framing import framed
 from worker.engines.svd.model import Model
 
-MULTIPLE: Final = 64  # Of pixels, as the spec's.
+MULTIPLE: Final = 64  # In pixels, as in the spec.
 
 
 def render_clip(
@@ -23,24 +22,20 @@ def render_clip(
 ) -> Iterator[Frames]:
     """Yield the clip's frames, `decode_frames` at a time.
 
-    The decoder's convolutions in time see one chunk: its size is part of what the clip is.
+    The decoder's convolutions in time see one chunk, so its size changes the clip.
 
     Raises:
         NonFiniteFrames: the model produced NaN or infinity.
     """
-    latents = clip_latents(model, request, on_step)
-    total = latents.shape[1]
-    for first in range(0, total, decode_frames):
-        chunk = latents[0, first : first + decode_frames]
-        frames = to_frames(_decode(model, chunk).transpose(0, 1))
-        on_step(Step(first + len(frames), total, Stage.DECODING))
-        yield frames
+    latents = clip_latents(model, request, on_step)[0]
+    chunks = (to_frames(_decode(model, each)) for each in latents.split(decode_frames))
+    yield from told_as_decoded(chunks, len(latents), on_step)
 
 
 def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch.Tensor:
     """Return the clip's latents, (1, frames, channels, h, w)."""
     asked = request.parameters
-    frame = frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
+    frame = framed(request.image, asked)
     arguments = {
         "image": PillowImage.fromarray(frame),
         "width": asked.width,
@@ -50,28 +45,27 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
         "max_guidance_scale": asked.guidance_scale,
         "generator": seeded(asked.seed),
     }
-    latent_map = fit_by_encoding(
-        partial(encoded, model.vae), frame, multiple=MULTIPLE, device=model.device
-    )
+    encode = partial(encoded, model.vae)
     return latents_of(
         model.pipeline,
         arguments,
         on_step,
         steps=asked.num_inference_steps,
         device=model.device,
-        previews=Previews(latent_map, steps=asked.num_inference_steps, one_frame=middle_of_frames),
+        latent_map=fit_by_encoding(encode, frame, multiple=MULTIPLE, device=model.device),
+        one_frame=middle_of_frames,
     )
 
 
 def encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
-    """Return the latents of one picture, in the units that the denoiser works in."""
+    """Return the latents of one image, in the units that the denoiser works in."""
     latents: torch.Tensor = vae.encode(pixels.to(vae.dtype)).latent_dist.mode()[0]
     return latents.float() * vae.config.scaling_factor
 
 
 @torch.no_grad()
 def _decode(model: Model, latents: torch.Tensor) -> torch.Tensor:
-    """Return pixels (n, 3, height, width), -1 to 1, of latents (n, channels, h, w)."""
+    """Return pixels (3, n, height, width), -1 to 1, of latents (n, channels, h, w)."""
     scaled = latents.to(model.vae.dtype) / model.vae.config.scaling_factor
     pixels: torch.Tensor = model.vae.decode(scaled, num_frames=len(latents)).sample
-    return pixels
+    return pixels.transpose(0, 1)

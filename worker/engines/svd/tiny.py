@@ -27,7 +27,7 @@ INDEX: Final = {
 
 
 def tiny_svd(folder: Path) -> Path:
-    """Return `folder` holding a small random checkpoint, built if it is not there: some 6 MB.
+    """Return `folder` with a small random checkpoint, built if it does not exist: some 6 MB.
 
     The folder works as STILLREEL_MODEL_DIR, for svd and for svd-xt.
     """

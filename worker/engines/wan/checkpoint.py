@@ -1,4 +1,4 @@
-"""What a checkpoint of Wan 2.2 holds, and where it comes from."""
+"""The content of a checkpoint of Wan 2.2, and its origin."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -12,17 +12,17 @@ SECOND_EXPERT: Final = "transformer_2"
 
 LAYOUT: Final = Layout(
     name=NAME,
-    # The authors publish TI2V-5B under the class for texts: the same parts, which serve both.
+    # The authors publish TI2V-5B under the class for text; its parts serve both.
     pipelines=("WanImageToVideoPipeline", "WanPipeline"),
     hub_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     # The commit that independent users' caches of the repository name in 2026; it was read in
-    # their public notes, not asked of the hub itself.
+    # their public notes, not asked from the hub itself.
     revision="b8fff7315c768468a5333511427288870b2e9635",
     modelscope_id="Wan-AI/Wan2.2-TI2V-5B-Diffusers",
     weighted=("text_encoder", "vae", "transformer"),
     optional=(SECOND_EXPERT,),
-    # The authors publish the transformer in float32, twice what a card computes with. These words
-    # are the library's own list of what it never computes in less.
+    # The authors publish the transformer in float32, twice the size that a card computes with.
+    # These words are the library's own list of layers that it always keeps in float32.
     to_bf16=("transformer", SECOND_EXPERT),
     in_float32=("rope", "time_embedder", "scale_shift_table", "norm1", "norm2", "norm3"),
     plain=MappingProxyType(
@@ -32,7 +32,8 @@ LAYOUT: Final = Layout(
 
 
 def has_two_experts(settings: Settings) -> bool:
-    """Say whether the folder that the settings name has A14B's layout; quick, reads one file."""
+    """Say whether the folder of the settings has A14B's layout; quick, because it reads one
+    file."""
     return names_part(_local_index(settings), SECOND_EXPERT)
 
 

@@ -1,7 +1,8 @@
-"""Latents to pixels one latent frame at a time: what the whole decode gives, in its memory's part.
+"""From latents to pixels, one latent frame at a time: the same as decoding all, with a part of its
+memory.
 
 The VAE's convolutions look back in time only and remember what they have seen. That memory has
-private names in diffusers; tests/integration/wan hold this file against `vae.decode`.
+private names in diffusers; tests/integration/wan compares this file with `vae.decode`.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ def decode_streamed(vae: Any, latents: torch.Tensor) -> Iterator[torch.Tensor]:
     """Yield pixels (3, n, height, width), -1 to 1: one frame, then four for each latent frame.
 
     Args:
-        latents: (1, channels, frames, h, w), as the denoiser leaves them.
+        latents: (1, channels, frames, h, w), as the denoiser returns them.
     """
     vae.clear_cache()
     try:

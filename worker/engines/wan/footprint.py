@@ -1,4 +1,4 @@
-"""What Wan takes of a card, counted from full-size models' tensors in half precision."""
+"""The GPU memory of Wan, counted on full-size models' tensors in half precision."""
 
 from typing import Final
 
@@ -14,10 +14,10 @@ _LARGE: Final = int(26.62 * GIB)
 _NEWER_VAE: Final = int(2.63 * GIB)
 _OLDER_VAE: Final = int(0.48 * GIB)
 _WHILE_ENCODING: Final = int(0.2 * GIB)
-FRAMES_DECODED: Final = 4  # Of one latent frame, whose neighbours the VAE remembers.
+FRAMES_DECODED: Final = 4  # For one latent frame, whose neighbours the VAE remembers.
 
 
-# A twentieth more than is counted, as for I2VGen-XL, is for the allocator's rounding.
+# A twentieth more than the count, as for I2VGen-XL, is for the allocator's rounding.
 def _footprint(
     *, expert: int, experts: int, vae: int, per_pixel_frame: int, per_decoded_pixel: int
 ) -> Footprint:
@@ -35,7 +35,8 @@ def _footprint(
             ),
             MemoryMode(
                 name="low",
-                # The text encoder and the experts take turns, and none is there for the decode.
+                # The text encoder and the experts take turns, and none of them is on the card
+                # during the decode.
                 weights_bytes=vae,
                 encoding_bytes=_TEXT + _WHILE_ENCODING,
                 denoising_bytes=expert,

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 import diffusers
@@ -13,6 +13,8 @@ from transformers import T5Tokenizer, UMT5EncoderModel
 from shared.errors import MissingWeights
 from worker.engines.base import OnProgress
 from worker.engines.diffusion.checkpoint import Checkpoint, names_part
+from worker.engines.diffusion.clip_loop import whole_latents
+from worker.engines.diffusion.encodings import Encodings
 from worker.engines.diffusion.memory import takes_turns
 from worker.engines.diffusion.parts import precision, read_part, weight_bytes, weighted_part
 from worker.engines.diffusion.seats import Seats
@@ -20,15 +22,16 @@ from worker.engines.wan.checkpoint import SECOND_EXPERT
 
 SCHEDULERS: Final = ("UniPCMultistepScheduler", "FlowMatchEulerDiscreteScheduler")
 MASK_CHANNELS: Final = 4
-"""A14B is told which of the four frames of a latent are given."""
+"""A14B gets a mask of which of the four frames of a latent are given."""
 
 
 class Pipeline(WanImageToVideoPipeline):
-    """The stock pipeline without its text encoder, which is ours to move and to remember for."""
+    """The stock pipeline without its text encoder, which our code moves, and whose results it
+    keeps."""
 
     @property
     def _execution_device(self) -> torch.device:
-        # Its own guess is the first part it finds, and that may be waiting on the host.
+        # The pipeline itself would take the first part that it finds, and that may be on the host.
         found: torch.device = self.vae.device
         return found
 
@@ -43,6 +46,7 @@ class Model:
     seats: Seats
     device: torch.device
     dtype: torch.dtype
+    encodings: Encodings = field(default_factory=Encodings)
 
     @property
     def vae(self) -> Any:
@@ -55,11 +59,15 @@ class Model:
 
     @property
     def weighted(self) -> Mapping[str, Any]:
-        """Return the parts with weights, by their names."""
+        """Return the parts with weights, by name."""
         experts = ("transformer", SECOND_EXPERT)
         found = {name: getattr(self.pipeline, name) for name in experts}
         given = {name: part for name, part in found.items() if part is not None}
         return {"text_encoder": self.text_encoder, "vae": self.vae, **given}
+
+    def frames_rendered(self, asked: int) -> int:
+        """Return how many frames the model makes, of which the rest is cut: 1, 5, 9, …"""
+        return whole_latents(asked, int(self.vae.config.scale_factor_temporal))
 
 
 def load_model(
@@ -144,7 +152,7 @@ def _boundary(index: Mapping[str, Any]) -> float | None:
 def _check_fits(
     name: str, expert: Any, vae: Any, text_encoder: Any, index: Mapping[str, Any]
 ) -> None:
-    """Refuse parts that are whole and do not belong together."""
+    """Refuse parts that are complete but do not belong together."""
     latents = vae.config.z_dim
     takes, gives = expert.config.in_channels, expert.config.out_channels
     if expert.config.image_dim is not None:

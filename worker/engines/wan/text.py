@@ -1,20 +1,19 @@
-"""What umT5 makes of a prompt, kept for the clips that use the same words again."""
+"""umT5's encoding of a prompt, kept for clips that use the same text again."""
 
 import html
 from typing import Any, Final
 
 import torch
 
-from worker.engines.diffusion.encodings import Encodings
 from worker.engines.wan.model import Model
 
 MOST_TOKENS: Final = 512
-"""The length Wan was trained with; what follows is cut off."""
+"""The length that Wan was trained with; later tokens are cut off."""
 
 
-def encode_prompt(model: Model, kept: Encodings, prompt: str) -> torch.Tensor:
+def encode_prompt(model: Model, prompt: str) -> torch.Tensor:
     """Return (1, 512, width), zeros after the prompt's own tokens, on the device."""
-    return kept.of_text(prompt, lambda: _encode(model, prompt))
+    return model.encodings.of_text(prompt, lambda: _encode(model, prompt))
 
 
 @torch.no_grad()
@@ -33,5 +32,5 @@ def _encode(model: Model, prompt: str) -> torch.Tensor:
 
 
 def cleaned(prompt: str) -> str:
-    """Return the prompt with entities resolved and blanks joined, as the model was taught."""
+    """Return the prompt with entities resolved and blanks joined, as in the model's training."""
     return " ".join(html.unescape(html.unescape(prompt)).split())

@@ -1,4 +1,4 @@
-"""Small random checkpoints of Wan, written as the hub writes the real ones: clips of noise."""
+"""Small random checkpoints of Wan, in the hub's format; their clips are noise."""
 
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +22,7 @@ SCHEDULER: Final = {
 
 
 def tiny_wan(folder: Path, kind: Kind = "ti2v-5b") -> Path:
-    """Return `folder` holding a small random checkpoint of Wan 2.2, built if it is not there.
+    """Return `folder` with a small random checkpoint of Wan 2.2, built if it does not exist.
 
     The folder works as STILLREEL_MODEL_DIR. Some 0.6 MB, built in about a second.
     """
@@ -47,7 +47,7 @@ def _experts(kind: Kind) -> tuple[str, ...]:
 
 def _vae(kind: Kind) -> Any:
     latents = LATENTS[kind]
-    # As far from 0 and 1 as the real ones: a statistic that is not applied shows.
+    # As far from 0 and 1 as the real values, so that a statistic that is not applied shows.
     statistics = {
         "latents_mean": [0.1 * index - 0.2 for index in range(latents)],
         "latents_std": [0.5 + 0.2 * index for index in range(latents)],

@@ -1,4 +1,6 @@
-"""A clip that nobody asked for, of one step: what is compiled is compiled in it."""
+"""A clip of one step that nobody asked for; code is compiled while it runs."""
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from worker.engines.wan.pipeline import clip_latents
 
 
 def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
-    """Denoise a grey picture once, both rows, and throw the latents away."""
+    """Denoise a grey image once, both rows, and discard the latents."""
     parameters = RenderParameters(
         prompt="",
         negative_prompt="",
@@ -26,8 +28,10 @@ def render_one_step(model: Model, width: int, height: int, frames: int) -> None:
         seed=0,
     )
     grey = np.full((height, width, 3), 128, np.uint8)
-    clip_latents(model, RenderRequest(grey, parameters), _ignore, encodings=Encodings(entries=2))
+    # With encodings of its own: what jobs made stays.
+    alone = replace(model, encodings=Encodings(entries=2))
+    clip_latents(alone, RenderRequest(grey, parameters), _ignore)
 
 
 def _ignore(step: Step) -> None:
-    """Report nothing: no job waits for these steps."""
+    """Report nothing, because no job waits for these steps."""

@@ -21,7 +21,10 @@ class FalEngine(HostedEngine):
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
         offer, key = check_offer(entry, settings)
         model = MODELS[offer.model]
-        headers = {"Authorization": f"Key {key}"}
-        api = api_of(PROVIDER, settings.fal_url, headers=headers, secret=key, refusals=REFUSALS)
+        api = api_of(PROVIDER, settings.fal_url, headers=headers, key=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
         super().__init__(spec, FalProvider(model, api, films_of(settings)))
+
+
+def headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Key {key}"}

@@ -1,4 +1,4 @@
-"""The apps of fal that are offered, each with the names it has for what we ask."""
+"""The offered apps of fal, each with its names for our fields."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,10 @@ _SIZES: Final = ((1280, 720), (960, 960), (720, 1280))
 
 @dataclass(frozen=True)
 class FalModel(HostedModel):
-    """An app; `fixed` is what is said each time, `last_frame` its name for the last picture.
+    """An app; `fixed` has values that are always sent, `last_frame` its name for the last image.
 
-    A length is said in seconds, as a text where `text_seconds`, or where `frames` as frames, one
-    more than the seconds hold.
+    A length is sent in seconds, as text if `text_seconds`; or, if `frames`, as frames, one more
+    than the seconds hold.
     """
 
     fixed: Mapping[str, Any] = field(default_factory=dict)

@@ -94,9 +94,8 @@ def read_url(body: Mapping[str, Any]) -> str:
 
 def error_types(body: Any) -> tuple[str, ...]:
     """Return the types of errors an answer names: a model's list, or the queue's own."""
-    if not isinstance(body, Mapping):
-        return ()
-    detail = body.get("detail")
+    detail = body.get("detail") if isinstance(body, Mapping) else body
     listed = detail if isinstance(detail, list) else []
     types = [each.get("type") for each in listed if isinstance(each, Mapping)]
-    return tuple(str(each) for each in (*types, body.get("error_type")) if each)
+    own = body.get("error_type") if isinstance(body, Mapping) else None
+    return tuple(str(each) for each in (*types, own) if each)

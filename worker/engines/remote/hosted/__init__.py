@@ -1,1 +1,1 @@
-"""Models that a provider hosts: what is said to each, and what its answers mean."""
+"""Models that a provider hosts: the requests to each, and the meaning of its answers."""

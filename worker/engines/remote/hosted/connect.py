@@ -1,13 +1,13 @@
 """The ways out to a provider: its API with the key, and the links that it gives without it."""
 
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final
 
 from shared.outbound.client import Outbound
 from shared.outbound.url import Target
 from shared.settings import Settings
-from worker.engines.remote.hosted.api import HostedApi
+from worker.engines.remote.hosted.api import HeadersOf, HostedApi
+from worker.engines.remote.hosted.key import ProviderKey
 
 ANSWER_SECONDS: Final = timedelta(seconds=50)
 ANSWER_BYTES: Final = 256 * 1024
@@ -19,8 +19,8 @@ def api_of(
     provider: str,
     url: str,
     *,
-    headers: Mapping[str, str],
-    secret: str,
+    headers: HeadersOf,
+    key: ProviderKey,
     refusals: frozenset[int],
 ) -> HostedApi:
     """Return a provider's API at the very host and port of the settings, which may be private."""
@@ -31,7 +31,7 @@ def api_of(
         max_bytes=ANSWER_BYTES,
         only=(target.host, target.port),
     )
-    return HostedApi(provider, outbound, url, headers=headers, secret=secret, refusals=refusals)
+    return HostedApi(provider, outbound, url, headers=headers, key=key, refusals=refusals)
 
 
 def films_of(settings: Settings, *, max_bytes: int = FILM_BYTES) -> Outbound:

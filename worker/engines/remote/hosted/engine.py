@@ -1,4 +1,5 @@
-"""What every engine of a hosted model is: one provider, and a price in the plan of each job."""
+"""The common part of engines of hosted models: one provider, and a price in the plan of each
+job."""
 
 from typing import Final
 
@@ -11,7 +12,7 @@ PRICE_USD: Final = "price_usd"
 
 
 class HostedEngine(RemoteEngine):
-    """Renders at a provider; the spec has to say who that is."""
+    """Renders at a provider; the spec must name it."""
 
     def __init__(self, spec: EngineSpec, provider: Provider) -> None:
         assert spec.hosted is not None

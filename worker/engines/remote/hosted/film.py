@@ -1,4 +1,4 @@
-"""Fetching a finished clip from where a provider has put it."""
+"""Downloads a finished clip from the place where a provider has put it."""
 
 from pathlib import Path
 from typing import Final
@@ -14,13 +14,13 @@ from worker.engines.remote.errors import Away, ResultGone, ResultUnusable
 from worker.engines.remote.provider import OnBytes
 
 TYPES: Final = frozenset({"video/mp4", "application/octet-stream", "binary/octet-stream"})
-"""Stores that were told nothing call everything octets; what is in it is looked at later."""
+"""Stores without a type call everything octets; the content is checked later."""
 
 GONE: Final = frozenset({401, 403, 404, 410})
 
 
 def fetch_film(outbound: Outbound, url: str, into: Path, on_bytes: OnBytes) -> None:
-    """Write a clip to a file; the key does not go with it.
+    """Write a clip to a file; the key is not sent with the request.
 
     Raises:
         ResultGone, ResultUnusable, Away: as `Provider.download`.
@@ -34,11 +34,11 @@ def fetch_film(outbound: Outbound, url: str, into: Path, on_bytes: OnBytes) -> N
     except OutboundFailed as error:
         raise Away(error.message) from error
     if answer.status_code in GONE:
-        raise ResultGone(f"the link to the clip is over: it answered {answer.status_code}")
+        raise ResultGone(f"the link to the clip has expired: it answered {answer.status_code}")
     if answer.status_code == 429 or answer.status_code >= 500:
-        raise Away(f"where the clip lies answered {answer.status_code}")
+        raise Away(f"the server of the clip answered {answer.status_code}")
     if answer.status_code != 200:
-        raise ResultUnusable(f"where the clip lies answered {answer.status_code}")
+        raise ResultUnusable(f"the server of the clip answered {answer.status_code}")
     told = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if told not in TYPES:
-        raise ResultUnusable(f"what came says that it is {told[:60]!r} and no MP4")
+        raise ResultUnusable(f"the result says that it is {told[:60]!r}, not an MP4")

@@ -1,4 +1,4 @@
-"""What a hosted model takes, in our words: plain data, one entry for each model offered."""
+"""A hosted model in our terms: plain data, one entry for each offered model."""
 
 import math
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ Size = tuple[int, int]
 class HostedModel:
     """One model of a provider.
 
-    `name` is how the provider calls it. `sizes` are those it makes, one of each shape; `seconds`
-    the lengths, evenly spaced. `max_prompt` counts as the provider does: UTF-16 units.
+    `name` is the provider's name for it. `sizes` are those that it makes, one of each shape;
+    `seconds` are the lengths, evenly spaced. `max_prompt` counts like the provider: in UTF-16
+    units.
     """
 
     name: str
@@ -37,11 +38,11 @@ class HostedModel:
         return Span(low=first, high=last, step=others[0] - first if others else 1)
 
     def size_near(self, width: int, height: int) -> Size:
-        """Return the size it makes whose shape is nearest."""
+        """Return the size of the model whose shape is nearest."""
         return nearest_shape(self.sizes, width, height)
 
     def seconds_near(self, seconds: float) -> int:
-        """Return the shortest length it makes that is not shorter; the longest where none is."""
+        """Return the model's shortest length that is not shorter; the longest if there is none."""
         return next((each for each in self.seconds if each >= seconds - 0.001), self.seconds[-1])
 
 
@@ -51,5 +52,6 @@ def nearest_shape(sizes: Sequence[Size], width: int, height: int) -> Size:
 
 
 def cut_prompt(prompt: str, most: int) -> str:
-    """Return the beginning of a prompt, at most so many UTF-16 units, no letter cut in two."""
+    """Return the beginning of a prompt, at most that many UTF-16 units, with no character cut in
+    two."""
     return prompt.encode("utf-16-le")[: 2 * most].decode("utf-16-le", "ignore")

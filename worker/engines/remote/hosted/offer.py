@@ -5,21 +5,18 @@ Read where a worker starts, so that what is missing is said at once; it imports 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
-
-from pydantic import SecretStr
 
 from shared.engines.entries import EngineEntry, EngineKind
 from shared.errors import InvalidRequest
 from shared.settings import MOST_USD, Settings
 from worker.engines.remote.fal.models import MODELS as FAL_MODELS
+from worker.engines.remote.hosted.key import ProviderKey, read_key
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.runway.models import MODELS as RUNWAY_MODELS
 
 PRICE: Final = "usd_per_second"
-LONGEST_KEY: Final = 4096
 
 CATALOGUES: Final[Mapping[EngineKind, Mapping[str, HostedModel]]] = {
     EngineKind.RUNWAY: RUNWAY_MODELS,
@@ -50,7 +47,8 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     if [name for name, _ in given] != [PRICE]:
         raise _wrong(
             entry,
-            f"which says not what a second of clip costs: write {PRICE}, once and nothing else,"
+            f"which does not say what a second of clip costs: write {PRICE}, once and nothing"
+            f" else,"
             f" like {entry.name}={entry.kind}:{model}?{PRICE}=0.05, by the provider's price list",
         )
     try:
@@ -58,62 +56,25 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
     except ValueError:
         price = -1.0
     if not 0 <= price <= MOST_USD:
-        raise _wrong(entry, f"whose {PRICE} is no number of dollars from 0 on")
+        raise _wrong(entry, f"whose {PRICE} is not a number of dollars from 0 on")
     return HostedOffer(entry.name, model, price)
 
 
-def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, str]:
+def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, ProviderKey]:
     """Return what an entry offers and the key for it, or say what is missing.
 
     Raises:
         InvalidRequest: the model, the price, the key, or the word that pictures may be sent.
     """
-    offer, key = read_offer(entry), read_key(entry.kind, settings)
+    offer = read_offer(entry)
+    key = ProviderKey(read_key(entry.kind, settings), entry.kind, settings)
     if entry.kind not in settings.send_images_to_providers:
         raise _wrong(
             entry,
-            "to whom each job's picture and prompt would be sent: allow that with"
+            "to which each job's image and prompt would be sent: allow that with"
             f" STILLREEL_SEND_IMAGES_TO={entry.kind}, or leave the engine out",
         )
     return offer, key
-
-
-def read_key(kind: EngineKind, settings: Settings) -> str:
-    """Return the operator's key for a provider, from its setting or the file that is named.
-
-    Raises:
-        InvalidRequest: there is none, or it is none; the message never shows it.
-    """
-    variable = f"{kind.upper()}_KEY"
-    given: SecretStr | None = getattr(settings, variable.lower())
-    path: Path | None = getattr(settings, f"{variable.lower()}_file")
-    if (given is None) == (path is None):
-        both = "both name a key" if given else "name none"
-        raise InvalidRequest(
-            f"STILLREEL_ENGINES names {kind}, and STILLREEL_{variable} and"
-            f" STILLREEL_{variable}_FILE {both}; set one of the two",
-            param=variable,
-        )
-    try:
-        key = given.get_secret_value() if given else _first_line(path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequest(
-            f"STILLREEL_{variable}_FILE could not be read ({type(error).__name__}); it is a file"
-            " with the key alone",
-            param=f"{variable}_FILE",
-        ) from None
-    if not (key.isascii() and key.isprintable() and len(key) >= 8 and " " not in key):
-        raise InvalidRequest(
-            f"STILLREEL_{variable} is no key: it takes 8 visible ASCII characters or more",
-            param=variable,
-        )
-    return key
-
-
-def _first_line(path: Path | None) -> str:
-    assert path is not None
-    with path.open("rb") as file:
-        return file.read(LONGEST_KEY).decode().strip()
 
 
 def _wrong(entry: EngineEntry, reason: str) -> InvalidRequest:

@@ -1,4 +1,5 @@
-"""A picture as a data URI, small enough for a provider: no bucket of ours has to be public."""
+"""An image as a data URI, small enough for a provider, so that no bucket of ours has to be
+public."""
 
 import base64
 import io
@@ -18,7 +19,7 @@ JPEG_QUALITIES: Final = (95, 90, 80, 70)
 def pictures(
     model: HostedModel, request: RenderRequest, *, max_chars: int
 ) -> tuple[str, str | None]:
-    """Return the first picture, and the last if the job has one, as the model is given them."""
+    """Return the first image, and the last one if the job has it, as the model gets them."""
     asked = request.parameters
     width, height = model.size_near(asked.width, asked.height)
 
@@ -31,7 +32,7 @@ def pictures(
 
 
 def data_uri(image: Image, *, max_chars: int) -> str:
-    """Return the picture as PNG, or where that is too long as the best JPEG that is not.
+    """Return the image as PNG or, if that is too long, as the best JPEG that is not.
 
     Raises:
         RequestRefused: not even the smallest fits.
@@ -41,7 +42,7 @@ def data_uri(image: Image, *, max_chars: int) -> str:
         if len(uri) <= max_chars:
             return uri
     raise RequestRefused(
-        f"the picture takes more than the {max_chars} characters that the provider allows;"
+        f"the image takes more than the {max_chars} characters that the provider allows;"
         " ask for a smaller clip"
     )
 
@@ -50,7 +51,7 @@ def _encodings(picture: PIL.Image.Image) -> Iterator[tuple[str, bytes]]:
     yield (
         "png",
         _encoded(picture, "PNG", compress_level=1),
-    )  # 0.1 s at 720p, where the usual takes 0.35.
+    )  # 0.1 s at 720p, where the default takes 0.35.
     for quality in JPEG_QUALITIES:
         yield "jpeg", _encoded(picture, "JPEG", quality=quality, subsampling=0)
 

@@ -1,4 +1,4 @@
-"""What a look at a provider's task found."""
+"""The result of a poll of a provider's task."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -28,9 +28,9 @@ _STATES: Final = {
 class Seen:
     """A task at one moment.
 
-    `progress` is a fraction of 1, where it runs and says so; `url` where a finished one's film
-    is; `failure` the provider's code and `reason` its words, for the operator's log; `cost_usd`
-    what it has cost, where the provider says so.
+    `progress` is a fraction of 1, if it runs and reports one; `url` is the address of a finished
+    clip; `failure` is the provider's code and `reason` its words, for the operator's log;
+    `cost_usd` is its cost, if the provider reports it.
     """
 
     phase: Phase
@@ -41,7 +41,7 @@ class Seen:
     cost_usd: float | None = None
 
     def look(self, error: Exception | None = None) -> Look:
-        """Return it in the words of the port; `error` is why it failed."""
+        """Return it in the port's terms; `error` is why it failed."""
         return Look(
             _STATES[self.phase],
             progress=self.progress,

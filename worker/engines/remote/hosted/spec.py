@@ -1,4 +1,4 @@
-"""The spec of a hosted model: what it takes, where pictures go, and what that costs."""
+"""The spec of a hosted model: its inputs, the provider that gets images, and the price."""
 
 from typing import Final
 
@@ -14,13 +14,13 @@ def spec_of(offer: HostedOffer, model: HostedModel, *, provider: str, terms: str
     """Return the spec that the gateway and the page show of a provider's model."""
     seconds = model.seconds_near(DEFAULT_SECONDS)
     last_frame = (Honours.LAST_FRAME,) if model.takes_last_frame else ()
-    seed = "" if model.takes_seed else " It takes no seed: each clip is another."
+    seed = "" if model.takes_seed else " It takes no seed, so each clip differs."
     return EngineSpec(
         name=offer.name,
         title=f"{model.title} ({provider})",
         description=(
             f"{model.title}, made by {provider} and paid for by this installation's key. The"
-            f" picture and the prompt are sent there.{seed}"
+            f" image and the prompt are sent there.{seed}"
         ),
         revision=f"{provider.lower()}/{model.name}",
         ai_generated=True,
@@ -43,6 +43,6 @@ def spec_of(offer: HostedOffer, model: HostedModel, *, provider: str, terms: str
             name=f"{provider}'s terms",
             url=terms,
             commercial_use="conditions",
-            note=f"{provider} decides what its clips may be used for, and what it keeps",
+            note=f"{provider} decides what its clips may be used for, and what it keeps of them",
         ),
     )

@@ -1,4 +1,4 @@
-"""The address of a back end as the ENGINES setting has it: where it is, and what it serves."""
+"""The address of a back end in the ENGINES setting: its host, and the model that it serves."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -29,7 +29,7 @@ class Address:
         """Read one target of an entry.
 
         Raises:
-            InvalidRequest: a part of it is not known, or cannot be; the message names it.
+            InvalidRequest: a part of it is unknown or impossible; the message names it.
         """
         parts = urlsplit(written)
         asked = dict(parse_qsl(parts.query))
@@ -45,14 +45,14 @@ class Address:
 
 
 def addresses(entry: EngineEntry) -> tuple[Address, ...]:
-    """Return where an entry's back ends are.
+    """Return the addresses of an entry's back ends.
 
     Raises:
-        InvalidRequest: as `Address.parse`; or two of them do not serve the same.
+        InvalidRequest: as `Address.parse`; or two of them do not serve the same model.
     """
     found = tuple(Address.parse(entry, target) for target in entry.targets)
     if len({(each.model, each.defaults) for each in found}) > 1:
-        raise _refused(entry, "its back ends differ behind the ?; one name is one model")
+        raise _refused(entry, "its back ends differ after the ?; one name is one model")
     if len({each.server for each in found}) < len(found):
         raise _refused(entry, "it names one host and port twice")
     return found
@@ -80,7 +80,7 @@ def _defaults(entry: EngineEntry, asked: dict[str, str]) -> Defaults:
     except ValueError as error:
         raise _refused(
             entry,
-            "its query holds what cannot be; write it like"
+            "its query has impossible values; write it like"
             " ?model=wan&num_frames=81&fps=16&num_inference_steps=40&resolution=512p",
         ) from error
 

@@ -8,40 +8,45 @@ from shared.outbound.client import Outbound
 from shared.settings import Settings
 from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.openai_videos.address import Address, addresses
-from worker.engines.remote.openai_videos.backend import DOWNLOAD, MOST_CLIP_BYTES, Backend
+from worker.engines.remote.openai_videos.backend import SHIPPED, Backend, BackendLimits
 
 MULTIPLE: Final = 16
 LONGEST: Final = 241
 
 
 class OpenAIVideosEngine(RemoteEngine):
-    """Forwards to servers that speak `/v1/videos`; the job asks the least busy of them."""
+    """Forwards to servers that speak `/v1/videos`; a job goes to the one with the fewest jobs."""
 
-    def __init__(self, settings: Settings, entry: EngineEntry) -> None:
+    def __init__(
+        self, settings: Settings, entry: EngineEntry, limits: BackendLimits = SHIPPED
+    ) -> None:
         found = addresses(entry)
         self.links = Outbound(
             settings.outbound_networks,
-            deadline=DOWNLOAD,
-            max_bytes=MOST_CLIP_BYTES,
+            deadline=limits.download,
+            max_bytes=limits.clip_bytes,
             closed_ports=settings.own_ports,
             inner_ports=settings.inner_ports,
         )
         super().__init__(
             spec(entry.name, found[0]),
-            [Backend(address, settings.openai_videos_key, self.links) for address in found],
+            [
+                Backend(address, settings.openai_videos_key, self.links, limits)
+                for address in found
+            ],
             told={"provider": "openai-videos", "remote_model": found[0].model},
         )
 
 
 def spec(name: str, address: Address) -> EngineSpec:
-    """Return what is known of a model that we do not hold: what the operator said of it."""
+    """Return the spec of a model that we do not hold, by the operator's words."""
     return EngineSpec(
         name=name,
         title=name,
         description=(
-            f"{address.model}, rendered by another server of whoever runs this service, which is"
-            " given the picture and the prompt. A cancel reaches that server, and not every one"
-            " ends a render for it."
+            f"{address.model}, rendered by another server of the operator, which gets the image"
+            " and the prompt. A cancel reaches that server, but not every server stops the"
+            " render."
         ),
         revision=f"openai-videos {address.model}",
         ai_generated=True,
@@ -58,6 +63,6 @@ def spec(name: str, address: Address) -> EngineSpec:
         licence=Licence(
             name=f"the licence of {address.model}",
             commercial_use="ask",
-            note="The model is served elsewhere; its own card says what may be done with clips.",
+            note="Another server has the model; its own card says what clips may be used for.",
         ),
     )

@@ -1,7 +1,6 @@
 """What is said to a server of `/v1/videos`, and what its answers mean: pure functions."""
 
 import io
-import json
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
@@ -11,7 +10,8 @@ import PIL.Image
 from shared.engines.parameters import RenderParameters
 from shared.errors import RenderFailed
 from worker.engines.base import RenderRequest
-from worker.engines.framing import frame_image
+from worker.engines.framing import framed
+from worker.engines.remote.answers import one_line, read_json
 from worker.engines.remote.errors import (
     Away,
     ContentRefused,
@@ -20,8 +20,6 @@ from worker.engines.remote.errors import (
     TaskFailed,
 )
 from worker.engines.remote.provider import Look, TaskState
-
-LONGEST_WORDS: Final = 200
 
 STATES: Final = {
     "queued": TaskState.WAITING,
@@ -78,17 +76,16 @@ def _fields(asked: RenderParameters, model: str) -> dict[str, str]:
 
 
 def _picture(request: RenderRequest) -> bytes:
-    asked = request.parameters
-    framed = frame_image(request.image, width=asked.width, height=asked.height, fit=asked.fit)
+    frame = framed(request.image, request.parameters)
     file = io.BytesIO()
-    PIL.Image.fromarray(framed).save(file, "PNG", compress_level=1)
+    PIL.Image.fromarray(frame).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def read(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object that came, an empty one where none did."""
+def read(body: bytes, *, secrets: tuple[str, ...] = ()) -> Mapping[str, Any]:
+    """Return the JSON object that came, an empty one where none did; no secret is in it."""
     try:
-        said = json.loads(body)
+        said = read_json(body, secrets=secrets)
     except ValueError:
         return {}
     return said if isinstance(said, dict) else {}
@@ -100,7 +97,7 @@ def refused_create(status: int, said: Mapping[str, Any], retry_after: int | None
         return _key_refused()
     if status in _LATER:
         return Away(
-            f"it took no task: {_words(said, status)}",
+            f"it accepted no task: {_words(said, status)}",
             retry_after_seconds=retry_after,
             is_refusal=True,
         )
@@ -117,7 +114,7 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
     """
     status = str(said.get("status", "")).lower()
     if status not in STATES:
-        raise Away(f"it answered with the status {status[:40]!r}, which is none")
+        raise Away(f"it answered with the unknown status {one_line(status[:40])!r}")
     state = STATES[status]
     return Look(
         state,
@@ -130,20 +127,21 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
 
 def failure(said: Mapping[str, Any], status: int | None = None) -> RenderFailed:
     """Return why a task failed, in the server's own words, cut to a line."""
-    return _in_words(said, TaskFailed(f"it failed where it was rendered: {_words(said, status)}"))
+    return _in_words(
+        said, TaskFailed(f"the server that rendered it failed: {_words(said, status)}")
+    )
 
 
 def _key_refused() -> KeyRefused:
     return KeyRefused(
-        "the server that renders this model does not let us in; whoever runs this service has to"
-        " look at its key"
+        "the server that renders this model refused our key; the operator must check it"
     )
 
 
 def _in_words(said: Mapping[str, Any], otherwise: RenderFailed) -> RenderFailed:
     code = str(_error(said).get("code") or _error(said).get("type") or "").lower()
     if any(word in code for word in _MODERATION):
-        return ContentRefused(f"the picture or the prompt was refused: {_words(said, None)}")
+        return ContentRefused(f"the image or the prompt was refused: {_words(said, None)}")
     return otherwise
 
 
@@ -160,14 +158,14 @@ def _words(said: Mapping[str, Any], status: int | None) -> str:
     error = said.get("error")
     for words in (_error(said).get("message"), detail, error, said.get("message")):
         if isinstance(words, str) and words.strip():
-            return " ".join(words.split())[:LONGEST_WORDS]
+            return one_line(words)
     return "no reason given" if status is None else f"status {status}"
 
 
 def _progress(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return min(max(float(value) / 100, 0.0), 1.0)
+    return value / 100 if 0 <= value <= 100 else None  # NaN is neither.
 
 
 def _link(said: Mapping[str, Any]) -> str | None:

@@ -22,7 +22,10 @@ class RunwayEngine(HostedEngine):
     def __init__(self, settings: Settings, entry: EngineEntry) -> None:
         offer, key = check_offer(entry, settings)
         model = MODELS[offer.model]
-        headers = {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}
-        api = api_of(PROVIDER, settings.runway_url, headers=headers, secret=key, refusals=REFUSALS)
+        api = api_of(PROVIDER, settings.runway_url, headers=headers, key=key, refusals=REFUSALS)
         spec = spec_of(offer, model, provider=PROVIDER, terms=TERMS)
         super().__init__(spec, RunwayProvider(model, api, films_of(settings)))
+
+
+def headers(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}", "X-Runway-Version": VERSION}

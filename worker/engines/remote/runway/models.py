@@ -1,4 +1,4 @@
-"""The models of Runway's API that take one picture; a test holds them to its official SDK."""
+"""The models of Runway's API that take one image; a test compares them with its official SDK."""
 
 from types import MappingProxyType
 from typing import Final
@@ -67,4 +67,4 @@ MODELS: Final = MappingProxyType(
 )
 
 SILENT: Final = frozenset({"veo3.1", "veo3.1_fast", "kling3.0_standard", "seedance2"})
-"""They make sound unless they are told not to, at a higher price; clips here are silent."""
+"""They make sound by default, at a higher price; clips here are silent."""

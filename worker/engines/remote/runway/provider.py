@@ -5,8 +5,9 @@ from typing import Final
 
 from shared.outbound.client import Outbound
 from worker.engines.base import RenderRequest
+from worker.engines.remote.answers import one_line
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
-from worker.engines.remote.hosted.api import HostedApi, json_of, words_of
+from worker.engines.remote.hosted.api import HostedApi
 from worker.engines.remote.hosted.film import fetch_film
 from worker.engines.remote.hosted.model import HostedModel
 from worker.engines.remote.hosted.picture import pictures
@@ -15,8 +16,8 @@ from worker.engines.remote.provider import Created, Found, Look, OnBytes
 from worker.engines.remote.runway import wire
 
 NAME: Final = "runway"
-REFUSALS: Final = frozenset({429, 503})
-"""Too many requests, and load that is shed: no task was made."""
+REFUSALS: Final = frozenset({503})
+"""Load that is shed: no task was made."""
 
 
 class RunwayProvider:
@@ -35,9 +36,11 @@ class RunwayProvider:
         body = wire.create_body(self._model, request.parameters, first=first, last=last)
         answer = self._api.create("/v1/image_to_video", body)
         if answer.status_code >= 300:
-            raise self._api.refused(words_of(answer) or f"it answered {answer.status_code}")
+            raise self._api.refused(
+                self._api.words_of(answer) or f"it answered {answer.status_code}"
+            )
         try:
-            return Created(wire.read_id(json_of(answer)))
+            return Created(wire.read_id(self._api.json_of(answer)))
         except (KeyError, TypeError, ValueError) as error:
             raise self._api.unread("task") from error
 
@@ -47,9 +50,9 @@ class RunwayProvider:
     def look(self, task: str) -> Look:
         answer = self._api.ask("GET", f"/v1/tasks/{task}")
         if answer.status_code == 404:
-            raise TaskVanished("Runway does not know the task any more")
+            raise TaskVanished("Runway does not know the task any longer")
         try:
-            seen = wire.read_task(json_of(answer))
+            seen = wire.read_task(self._api.json_of(answer))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise self._api.unread("task") from error
         return seen.look(self._why(seen))
@@ -57,7 +60,7 @@ class RunwayProvider:
     def cancel(self, task: str) -> bool | None:
         answer = self._api.ask("DELETE", f"/v1/tasks/{task}")
         if answer.status_code == 404:
-            raise TaskVanished("Runway does not know the task any more")
+            raise TaskVanished("Runway does not know the task any longer")
         return True  # A task that runs may be charged all the same.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
@@ -68,7 +71,7 @@ class RunwayProvider:
             return None
         if wire.is_moderation(seen.failure):
             return ContentRefused(
-                "Runway's moderation refused the picture, the prompt or the clip; change them"
+                "Runway's moderation refused the image, the prompt or the clip; change them"
             )
-        said = self._api.cut(seen.reason) or "it gave no reason"
-        return TaskFailed(f"Runway gave the clip up ({self._api.cut(seen.failure)}): {said}")
+        said = one_line(seen.reason) or "it gave no reason"
+        return TaskFailed(f"Runway failed to make the clip ({one_line(seen.failure)}): {said}")

@@ -24,6 +24,7 @@ _PHASES: Final[Mapping[str, Phase]] = {
     "SUCCEEDED": Phase.SUCCEEDED,
     "FAILED": Phase.FAILED,
     "CANCELLED": Phase.CANCELED,
+    "CANCELED": Phase.CANCELED,
 }
 
 
@@ -99,4 +100,5 @@ def cost_usd(told: Any) -> float | None:
 
 
 def is_moderation(failure: str) -> bool:
-    return failure.startswith("SAFETY.")
+    """Tell whether a code like `SAFETY.INPUT.TEXT` or `INPUT_PREPROCESSING.SAFETY.TEXT` is one."""
+    return "SAFETY" in failure.split(".")
