@@ -240,8 +240,16 @@ def test_before_the_first_worker_every_model_is_still_starting(
     ("wrong", "said"),
     [
         ({"password": "wrong"}, "refuses the user or the password of STILLREEL_DATABASE_URL"),
-        ({"database": "nothing"}, "names a user or a database that is not there"),
-        ({"options": "?sslmode=require"}, "speaks no TLS, which STILLREEL_DATABASE_URL asks for"),
+        pytest.param(
+            {"database": "nothing"},
+            "names a user or a database that is not there",
+            marks=pytest.mark.extended,
+        ),
+        pytest.param(
+            {"options": "?sslmode=require"},
+            "speaks no TLS, which STILLREEL_DATABASE_URL asks for",
+            marks=pytest.mark.extended,
+        ),
     ],
     ids=lambda wrong: "-".join(wrong) if isinstance(wrong, dict) else "",
 )
