@@ -147,8 +147,8 @@ class Errand:
 
     def _unknown(self) -> OutcomeUnknown:
         return OutcomeUnknown(
-            "the clip may have been begun, and may have been charged, but the answer was lost and"
-            " cannot be looked up; the clip is not bought twice"
+            "the provider may have begun and charged the clip, but its answer was lost and cannot"
+            " be looked up; the clip is not bought twice"
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
