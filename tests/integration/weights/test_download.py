@@ -170,7 +170,7 @@ def test_a_connection_that_brings_nothing_more_is_given_up(
 def test_half_a_file_with_an_honest_length_is_no_file(settings: Settings, hub: WeightsHub) -> None:
     hub.faults.short[UNET] = 1000
 
-    assert "broke off too often" in refused(settings)
+    assert "broke the connection too often" in refused(settings)
     assert not (folder_of(settings) / UNET).exists()
 
 
