@@ -119,7 +119,6 @@ def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str
 @pytest.mark.parametrize(
     ("module", "name"),
     [
-        ("worker.keeper", "DATABASE_URL"),
         ("worker", "DATABASE_URL"),
         # The same line of the same settings, for one to two seconds of a core each.
         *(
