@@ -1,4 +1,4 @@
-"""Connections to checked addresses: resolve once, check each address, connect to one of these."""
+"""Connections to checked addresses: resolve once, check all, connect to exactly one of these."""
 
 import socket
 import ssl
