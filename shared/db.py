@@ -25,20 +25,6 @@ PATIENCE_SECONDS: Final = 2
 """How long one use waits for the server, and before that for a connection that others hold."""
 
 _NOT_MIGRATED: Final = (errors.UndefinedTable, errors.UndefinedColumn)
-_SILENCE: Final = "the database did not answer in time; try again"
-_REFUSALS: Final = (
-    *(
-        (words, "the database refuses the user or the password of STILLREEL_DATABASE_URL")
-        for words in ("authentication failed", "no password supplied")
-    ),
-    ('" does not exist', "STILLREEL_DATABASE_URL names a user or a database that is not there"),
-    ("no pg_hba.conf entry", "the database's pg_hba.conf has no entry for this service"),
-    ("does not support SSL", "the database speaks no TLS, which STILLREEL_DATABASE_URL asks for"),
-    ("certificate verify failed", "the database's certificate does not verify"),
-    ("too many", "the database takes no more connections; try again"),
-)
-"""Words of libpq and of the server, of what does not mend itself but for the last."""
-
 IDLE_IN_TRANSACTION_MS: Final = 15_000  # A frozen process must not sit on row locks for ever.
 
 
@@ -115,7 +101,7 @@ class Database:
             ):
                 yield connection
         except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
-            raise unanswered(getattr(error, "orig", None)) from error
+            raise DatabaseUnavailable("the database did not answer in time; try again") from error
         except exc.DBAPIError as error:
             if isinstance(error.orig, errors.ReadOnlySqlTransaction):
                 raise DatabaseUnavailable(
@@ -136,16 +122,6 @@ def session_options(deadline: timedelta, url: str) -> str:
         f" -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_MS}"
         " -c timezone=UTC"
     )
-
-
-def unanswered(error: BaseException | None) -> DatabaseUnavailable:
-    """Return the error of a server that gave no answer, or none but a refusal.
-
-    The server's own words stay out of it: they name its users, hosts and databases.
-    """
-    said = str(error or "")
-    told = next((told for words, told in _REFUSALS if words in said), _SILENCE)
-    return DatabaseUnavailable(told)
 
 
 def not_migrated(what: str | None) -> DatabaseUnavailable:

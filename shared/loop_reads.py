@@ -64,7 +64,7 @@ class LoopReads:
             return [_text(found.get_value(row, 0)) for row in range(found.ntuples)]
         except (psycopg.Error, OSError, TimeoutError) as error:
             self.close()
-            raise db.unanswered(error) from error
+            raise DatabaseUnavailable("the database did not answer in time; try again") from error
         except BaseException:
             self.close()  # The rest of this answer would be taken for the next one.
             raise

@@ -150,12 +150,6 @@ class _Check:
         except redis.ResponseError as error:
             self._note(str(error))
             return "Redis takes no writes; jobs start within two seconds instead of at once"
-        except redis.AuthenticationError as error:
-            self._note(str(error))
-            return (
-                "Redis refuses the password of STILLREEL_REDIS_URL; jobs start within two seconds"
-                " instead of at once"
-            )
         except redis.RedisError as error:
             self._note(str(error))
             return "Redis does not answer; jobs start within two seconds instead of at once"

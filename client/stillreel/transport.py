@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -15,7 +15,6 @@ from stillreel.steps import Answer, Found, Iteration, Open, Pause, Read, Reply, 
 from stillreel.steps import Steps as Call
 
 T = TypeVar("T")
-Y = TypeVar("Y")
 
 CONNECT_SECONDS: Final = 10.0
 WRITE_SECONDS: Final = 60.0
@@ -35,7 +34,12 @@ class BlockingTransport:
         try:
             step = next(steps)
             while True:
-                step = stream.advance(steps, step)
+                try:
+                    reply = stream.play(step)
+                except ConnectionFailed as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
         except StopIteration as end:
             result: T = end.value
             return result
@@ -53,7 +57,12 @@ class BlockingTransport:
                     yield step.value
                     step = steps.send(None)
                     continue
-                step = stream.advance(steps, step)
+                try:
+                    reply = stream.play(step)
+                except ConnectionFailed as error:
+                    step = steps.throw(error)
+                else:
+                    step = steps.send(reply)
         except StopIteration:
             return
         finally:
@@ -77,7 +86,12 @@ class AsyncTransport:
             try:
                 step = next(steps)
                 while True:
-                    step = await stream.advance(steps, step)
+                    try:
+                        reply = await stream.play(step)
+                    except ConnectionFailed as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(reply)
             except StopIteration as end:
                 result: T = end.value
                 return result
@@ -94,7 +108,12 @@ class AsyncTransport:
                         yield step.value
                         step = steps.send(None)
                         continue
-                    step = await stream.advance(steps, step)
+                    try:
+                        reply = await stream.play(step)
+                    except ConnectionFailed as error:
+                        step = steps.throw(error)
+                    else:
+                        step = steps.send(reply)
             except StopIteration:
                 return
             finally:
@@ -112,15 +131,7 @@ class _BlockingStream:
         self._open: httpx2.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
 
-    def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
-        """Play a step, and return what the call asks for next."""
-        try:
-            reply = self._play(step)
-        except ConnectionFailed as error:
-            return steps.throw(error)
-        return steps.send(reply)
-
-    def _play(self, step: Step) -> Reply:
+    def play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):
@@ -159,15 +170,7 @@ class _AsyncStream:
         self._open: httpx2.Response | None = None
         self._chunks: AsyncIterator[bytes] | None = None
 
-    async def advance(self, steps: Generator[Y, Reply, Any], step: Step) -> Y:
-        """Play a step, and return what the call asks for next."""
-        try:
-            reply = await self._play(step)
-        except ConnectionFailed as error:
-            return steps.throw(error)
-        return steps.send(reply)
-
-    async def _play(self, step: Step) -> Reply:
+    async def play(self, step: Step) -> Reply:
         with _Translated(self._address):
             match step:
                 case Pause(seconds):

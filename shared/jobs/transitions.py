@@ -21,6 +21,7 @@ from shared.jobs.job import Job, Result, no_such_job
 from shared.jobs.limits import Limits, refusal
 from shared.jobs.new_job import NewJob
 from shared.jobs.residency import Residency, claim_values
+from shared.jobs.take import OneTooMany, take_next
 from shared.lifecycle import Stage, Status
 from shared.webhooks.enqueue import ensure_default_endpoint
 
@@ -204,19 +205,14 @@ class Jobs:
             **claim_values(residency),
         }
         while True:
-            with suppress(_OneTooMany):
+            with suppress(OneTooMany):
                 return self._claim(values)
 
     def _claim(self, values: Mapping[str, Any]) -> Job | None:
         with self._db.begin() as connection:
-            is_somebody_full = connection.execute(sql.IS_SOMEBODY_FULL, values).scalar_one()
-            statement = sql.CLAIM_BESIDE_FULL if is_somebody_full else sql.CLAIM
-            row = connection.execute(statement, values).mappings().first()
-            if row is None:
+            job = take_next(connection, values)
+            if job is None:
                 return None
-            job = Job.from_row(row)
-            if row["cap"] is not None:
-                _check_cap(connection, job.owner_id, row["cap"])
             write_consequences(connection, [job], first_try=self._first_try)
             crashpoint("claim_before_commit")
         self._announcer.publish_change(job.id, job.version, job.owner_id)
@@ -370,21 +366,6 @@ class Jobs:
         job = Job.from_row(row)
         write_consequences(connection, [job], first_try=self._first_try)
         return job
-
-
-class _OneTooMany(Exception):
-    """Another claim of the same owner came first; the next claim sees it."""
-
-
-def _check_cap(connection: Connection, owner_id: UUID, cap: int) -> None:
-    """Undo a claim that, together with a concurrent one, would exceed the owner's cap.
-
-    Neither claim saw the other's job run. Because they wait for each other here, the second one
-    does.
-    """
-    connection.execute(sql.LINE_UP, {"line": sql.CLAIMS, "owner_id": owner_id})
-    if connection.execute(sql.RUNNING, {"owner_id": owner_id}).scalar_one() > cap:
-        raise _OneTooMany
 
 
 def _fenced(claim: Claim, values: Mapping[str, Any]) -> dict[str, Any]:

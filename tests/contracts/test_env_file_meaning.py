@@ -97,7 +97,7 @@ def test_the_settings_are_read_so(folder: Path) -> None:
 def test_a_dollar_sign_that_was_meant_as_one_is_pointed_out(folder: Path) -> None:
     (folder / ".env").write_text("STILLREEL_S3_SECRET_KEY=ab$cd\nA='$ef'\nB=${gh:-x}$EMPTY\n")
     [line] = strange_settings()
-    assert line.startswith("in .env $cd stands for a variable that is not set")
+    assert line.startswith("in .env $cd names a variable that is not set")
     assert "write $$, or put the value in single quotes" in line
 
 

@@ -32,7 +32,7 @@ SMALL: dict[str, dict[str, int]] = {
     "wan": {"num_frames": 9, "num_inference_steps": 40},
     "svd": {"num_frames": 8, "num_inference_steps": 4},
     "animatediff": {"num_frames": 8, "num_inference_steps": 5},
-    "ltx": {"num_frames": 9, "num_inference_steps": 8},
+    "ltx": {"num_frames": 5, "num_inference_steps": 4},
 }
 
 

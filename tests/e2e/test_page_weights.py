@@ -20,7 +20,7 @@ def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> No
 @pytest.mark.parametrize(
     ("locale", "missing", "half"),
     [
-        ("en-GB", "weights are not there yet: pull them", "25 % of 8 GB"),
+        ("en-GB", "weights are not complete yet: pull them", "25 % of 8 GB"),
         pytest.param(
             *("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
             marks=pytest.mark.extended,

@@ -76,7 +76,7 @@ def test_where_the_kernel_cannot_confine_pictures_are_taken_and_the_operator_is_
     assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     decoders = ready.json()["parts"]["decoders"]
     assert not decoders["ok"]
-    assert "takes no seccomp filter" in decoders["reason"]
+    assert "has no seccomp filter" in decoders["reason"]
     until(lambda: "decoders_unconfined" in program.text(), "the log says so")
     files = {"image": ("a.png", photo_png())}
     assert requests.post(f"{url}/v1/jobs", files=files, timeout=60).status_code == 202

@@ -140,7 +140,7 @@ UNUSUAL: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("kind", UNUSUAL)
 def test_a_kind_of_a_known_format_that_is_not_read_is_called_by_its_name(kind: str) -> None:
     body, name = UNUSUAL[kind]
-    with pytest.raises(UnsupportedImage, match=f"this is {name}.*save it anew as a plain JPEG"):
+    with pytest.raises(UnsupportedImage, match=f"this is {name}.*save it again as a plain JPEG"):
         read(body)
 
 

@@ -49,5 +49,5 @@ def test_a_folder_that_is_not_there_is_refused_before_a_worker_starts(tmp_path: 
 
 def test_an_engine_is_named_as_its_spec_names_it(tmp_path: Path) -> None:
     """Its jobs would be queued under the one name, and its worker look under the other."""
-    with pytest.raises(InvalidRequest, match="whose spec calls it noop; write noop="):
+    with pytest.raises(InvalidRequest, match="whose spec has the name noop; write noop="):
         places("quick=bench.noop:NoopEngine", tmp_path)

@@ -10,9 +10,8 @@ AT_START = {
     TESTS / "sabotage" / "sitecustomize.py",
     TESTS / "support" / "providers" / "small_models.py",
 }
-"""What changes a process of a test at its start, from outside: nothing can be passed in there."""
-
-"""Breaks the code of a process on purpose, to see that the other tests notice."""
+"""They change a process of its own before it begins, by its `sitecustomize`: one breaks it on
+purpose, to see that other tests notice, and one adds small models to what providers offer."""
 
 OURS = ("api", "worker", "shared", "local", "bench", "deploy", "stillreel")
 DOTTED = re.compile(rf"({'|'.join(OURS)})(\.[a-z_0-9]+)+\.[A-Z][A-Z_]+")

@@ -180,7 +180,7 @@ def test_a_line_is_bounded_for_each_owner() -> None:
             for number in range(LINE):
                 await line.ask(f"{number}", MINE)
             refused = await line.ask("one too many", MINE)
-            with pytest.raises(Busy, match=f"{LINE} requests of yours"):
+            with pytest.raises(Busy, match=f"{LINE} of your requests"):
                 await refused
             await line.ask("yours", YOURS)
             assert line.granted == ["first", "yours"]

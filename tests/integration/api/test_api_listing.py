@@ -5,6 +5,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import requests
 
 from shared.errors import OutOfMemory
 from shared.ids import new_id
@@ -131,6 +132,12 @@ def test_a_search_goes_through_the_newest_only_and_says_so(
             assert body["is_cut"] is True
         assert ids(gateway, "?metadata[k]=v&order=asc") == new
         assert old in ids(gateway)
+        # What is deleted, or is of another model, does not count among the newest.
+        requests.delete(f"{gateway.url}/v1/jobs/{new[0]}", timeout=30).raise_for_status()
+        assert ids(gateway, "?metadata[k]=v") == [new[1], old]
+        gateway.created(model=MODEL.name, prompt="x", **{"metadata[k]": "v"})
+        assert ids(gateway, "?q=v&model=moves") == [new[1], old]
+        assert ids(gateway, "?q=v&status=queued&model=moves") == [new[1], old]
 
 
 def test_every_filter_goes_with_every_other(gateway: Gateway, fake_worker: FakeWorker) -> None:

@@ -234,35 +234,3 @@ def test_before_the_first_worker_every_model_is_still_starting(
         unknown = gateway.create(model="sora")
         assert (unknown.status_code, unknown.json()["code"]) == (404, "unknown_model")
         assert "there is moves" in unknown.json()["detail"]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"password": "wrong"}, "refuses the user or the password of STILLREEL_DATABASE_URL"),
-        ({"database": "nothing"}, "names a user or a database that is not there"),
-        ({"options": "?sslmode=require"}, "speaks no TLS, which STILLREEL_DATABASE_URL asks for"),
-    ],
-    ids=lambda wrong: "-".join(wrong) if isinstance(wrong, dict) else "",
-)
-def test_a_database_that_lets_nobody_in_is_not_called_slow(
-    module_stack: Stack, wrong: dict[str, str], said: str
-) -> None:
-    state = module_stack.servers.state
-    right = {"password": state.postgres_password, "database": module_stack.database, "options": ""}
-    given = right | wrong
-    url = (
-        f"postgresql://stillreel:{given['password']}@127.0.0.1:{state.ports['postgres']}"
-        f"/{given['database']}{given['options']}"
-    )
-    with running_gateway(module_stack.settings(database_url=url)) as gateway:
-        assert said in unwell(gateway.get("/readyz"))["database"]
-        answer = gateway.get("/v1/jobs")
-        assert (answer.status_code, answer.json()["code"]) == (503, "database_unavailable")
-        assert said in answer.json()["detail"]
-
-
-def test_a_redis_that_lets_nobody_in_is_not_called_silent(module_stack: Stack) -> None:
-    url = f"redis://:wrong@127.0.0.1:{module_stack.servers.state.ports['valkey']}/0"
-    with running_gateway(module_stack.settings(redis_url=url)) as gateway:
-        assert "password of STILLREEL_REDIS_URL" in unwell(gateway.get("/readyz"))["redis"]

@@ -219,7 +219,7 @@ def test_an_admins_login_is_of_the_house(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"trusted_header": HEADER}, "STILLREEL_TRUSTED_PROXY alone"),
+        ({"trusted_header": HEADER}, "only from STILLREEL_TRUSTED_PROXY"),
         ({"trusted_header": "Remote User", "trusted_proxy": "10.0.0.1/32"}, "like Remote-User"),
         ({"trusted_header": "Authorization", "trusted_proxy": "10.0.0.1/32"}, "like Remote-User"),
         ({"trusted_header": "cookie", "trusted_proxy": "10.0.0.1/32"}, "like Remote-User"),

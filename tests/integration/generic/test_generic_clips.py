@@ -147,7 +147,7 @@ def test_fewer_frames_than_asked_for_are_no_clip(
 ) -> None:
     short = SimpleNamespace(frames=np.zeros((1, 5, 64, 64, 3), dtype=np.float32))
     monkeypatch.setattr(type(model_of(ltx).pipeline), "__call__", lambda *_, **__: short)
-    with pytest.raises(RenderFailed, match="gave 5 frames and 9 were asked for"):
+    with pytest.raises(RenderFailed, match="gave 5 frames, but 9 were asked for"):
         rendered(ltx, brief())
 
 

@@ -129,7 +129,7 @@ def test_a_folder_that_pull_did_not_make_is_not_removed(
 
 def test_a_small_checkpoint_needs_an_empty_folder(tmp_path: Path) -> None:
     (tmp_path / "mine").touch()
-    with pytest.raises(InvalidRequest, match="an empty or a new one"):
+    with pytest.raises(InvalidRequest, match="must be empty or new"):
         commands.tiny("svd", str(tmp_path))
 
 

@@ -101,8 +101,7 @@ class ProviderService:
         self.at_film: deque[Reply] = deque()
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         if tls is not None:
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         scheme = "http" if tls is None else "https"
@@ -224,3 +223,10 @@ class ProviderService:
             handler.send_header("Content-Length", str(len(reply.content) + reply.missing))
         handler.end_headers()
         handler.wfile.write(reply.content)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Be quiet: whoever asked was killed, or trusted nobody, which is what is tested."""

@@ -1,4 +1,4 @@
-"""What a place answers, read so that nothing in it can harm a row, a log or the process."""
+"""Reads a server's answers, so that nothing in them can harm a row, a log or the process."""
 
 import json
 import re
@@ -13,16 +13,16 @@ LONGEST_RETRY_AFTER: Final = 3600
 HIDDEN: Final = "…"
 
 _UNSHOWN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\s\ud800-\udfff]+")
-"""Controls, which Postgres or a terminal may not take, and halves of letters."""
+"""Control characters, which Postgres or a terminal may not accept, and lone surrogates."""
 
 _SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> Any:
-    """Return JSON, with no secret in it: who was told one may say it back.
+    """Return JSON without secrets, because a server that was sent one may send it back.
 
     Raises:
-        ValueError: it is none, or is nested so deeply that it cannot be read.
+        ValueError: it is not JSON, or is nested too deeply to be read.
     """
     try:
         return _without(json.loads(body), secrets)
@@ -31,16 +31,16 @@ def read_json(body: bytes, *, secrets: tuple[str, ...] = ()) -> Any:
 
 
 def one_line(words: object) -> str:
-    """Return words as one line that may be shown and kept."""
+    """Return a text as one line that may be shown and stored."""
     try:
         line = _UNSHOWN.sub(" ", str(words)).strip()
-    except (RecursionError, ValueError):  # Of a number of many thousand digits.
+    except (RecursionError, ValueError):  # For a number of many thousand digits.
         return ""
     return line if len(line) <= LONGEST_WORDS else f"{line[: LONGEST_WORDS - 1]}{HIDDEN}"
 
 
 def retry_after(answer: Answer) -> int | None:
-    """Return how many seconds an answer asks to be spared for, an hour at most."""
+    """Return how many seconds an answer asks us to wait, at most an hour."""
     told = answer.headers.get("retry-after", "").strip()
     if _SECONDS.fullmatch(told):
         return min(int(told), LONGEST_RETRY_AFTER)
@@ -52,7 +52,7 @@ def retry_after(answer: Answer) -> int | None:
 
 
 def without(text: str, secrets: tuple[str, ...]) -> str:
-    """Return a text in which no secret is."""
+    """Return a text without any of the secrets."""
     for secret in secrets:
         text = text.replace(secret, HIDDEN)
     return text

@@ -1,4 +1,5 @@
-"""What every engine that renders elsewhere is: a spec, and places behind `Provider`."""
+"""The common part of engines that render on other servers: a spec, and servers behind
+`Provider`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ _log = structlog.get_logger(__name__)
 
 
 class RemoteEngine:
-    """Renders a job at one of its places, once, whatever dies meanwhile.
+    """Renders a job at one of its servers, once, whatever dies meanwhile.
 
     One process renders many jobs at once with it: `render` runs in several threads.
     """
@@ -39,7 +40,7 @@ class RemoteEngine:
         self._told = told
 
     def load(self, device: str, on_progress: OnProgress) -> None:
-        """Do nothing: the model is elsewhere."""
+        """Do nothing, because the model is on another server."""
 
     def plan(self, request: RenderRequest) -> Plan:
         return {"mode": "elsewhere", **self._told}
@@ -48,12 +49,12 @@ class RemoteEngine:
         yield from Errand(request, on_step, self._roster, self.patience).frames()
 
     def unload(self) -> None:
-        """Do nothing: nothing was loaded."""
+        """Do nothing, because nothing was loaded."""
 
     def end_elsewhere(self, checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """End what goes on for a job that has ended here; None asks to be called again.
+        """End the remote render of a job that has ended here; None asks to be called again.
 
-        Returns what is to be known of it: `reached`, and whether it `may_still_cost`.
+        It returns what is known about the end: `reached`, and whether it `may_still_cost`.
         """
         task = Task.of(checkpoint)
         if task.id is None or not self._roster.knows(task.place):

@@ -1,4 +1,4 @@
-"""One job's way through places that render: asked once, watched, fetched."""
+"""One job's way through servers that render: asked once, watched, downloaded."""
 
 import tempfile
 import time
@@ -38,13 +38,14 @@ COST: Final = "cost"
 """The name of the checkpoint that `shared/jobs/usage.py` reads."""
 
 MOST_ASKS: Final = 5
-"""How often a job is asked for anew at the operator's own back ends, over all its attempts."""
+"""How often a job is sent again to the operator's own back ends, over all its attempts."""
 
 KEEP_SECONDS: Final = 120.0
-"""How long it is tried to keep a task's id while the database is away: nobody else knows it."""
+"""How long to try to store a task's id while the database is away, because nothing else knows
+it."""
 
 MOST_END_TRIES: Final = 4
-"""How often it is tried to end a task that was made after its job was lost."""
+"""How often to try to end a task that was made after its job was lost."""
 
 _log = structlog.get_logger(__name__)
 
@@ -65,8 +66,8 @@ class Errand:
         """Yield the clip's frames.
 
         Raises:
-            PutOff: nobody takes the job or answers now.
-            RenderFailed: as `Provider` has them; OutcomeUnknown where a create's answer was lost.
+            PutOff: no server takes the job or answers now.
+            RenderFailed: those of `Provider`; OutcomeUnknown if a create's answer was lost.
         """
         with tempfile.TemporaryDirectory(prefix="stillreel-remote-") as folder:
             path = Path(folder, "clip.mp4")
@@ -99,7 +100,7 @@ class Errand:
                 task = self._ask(task.asked + 1, key, but=provider.name)
 
     def _take_up(self) -> Task:
-        """Return where an earlier attempt left it, or ask."""
+        """Return the task of an earlier attempt, or ask for one."""
         task = Task.read(self._request.checkpoint)
         if task is None:
             return self._ask(1, self._key(1))
@@ -115,7 +116,7 @@ class Errand:
         return f"{self._request.job}-{asked}"
 
     def _look_up(self, task: Task) -> Task:
-        """Find out what became of a create whose answer was not kept."""
+        """Find out whether a create whose answer was not stored made a task."""
         if not self._roster.knows(task.place):
             return self._without_its_place(task)
         provider = self._roster.at(task.place)
@@ -151,7 +152,8 @@ class Errand:
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
-        """Ask the places in turn until one takes it; the intent is kept before each."""
+        """Ask the servers in turn until one takes the job; the intent is stored before each
+        request."""
         reason: Away | None = None
         for provider in self._roster.in_turn(but=but):
             task = Task(provider.name, key, asked).keep(self._request.checkpoint)
@@ -163,7 +165,7 @@ class Errand:
                 _log.warning("remote_away", place=provider.name, reason=error.message)
                 if provider.is_paid and not error.is_refusal:
                     return self._look_up(task)
-                # Of one's own, what it may render in vain costs no more than time.
+                # On the operator's own server a useless render costs only time.
                 task.refused().keep(self._request.checkpoint)
                 reason = error
                 continue
@@ -178,7 +180,7 @@ class Errand:
         )
 
     def _keep_made(self, provider: Provider, task: Task, created: Created) -> Task:
-        """Keep the id: at once, or as long as the database is away."""
+        """Store the id: at once, or, while the database is away, as soon as possible."""
         made = task.made(created.task)
         for name, value in created.facts.items():
             self._request.notes.fact(name, value)
@@ -191,7 +193,7 @@ class Errand:
                     raise
                 time.sleep(self._patience.first_look)
             except LeaseLost:
-                # Nobody else knows of it, so nobody else could end it.
+                # Nothing else knows the task, so nothing else could end it.
                 _end_quietly(provider, created.task, self._patience.longest_look)
                 raise
             else:
@@ -200,7 +202,7 @@ class Errand:
                 return made
 
     def _watch(self, provider: Provider, task: Task) -> tuple[Task, Look]:
-        """Return the task when it is done, and what was said of it then."""
+        """Return the finished task, and the server's last report about it."""
         assert task.id is not None
         pause = self._patience.first_look
         away = Absence(self._patience, others=self._roster.has_others(provider))
@@ -228,9 +230,11 @@ class Errand:
             pause = min(pause * 1.5, self._patience.longest_look)
 
     def _keep_cost(self, look: Look) -> None:
-        """Keep what an ended task has cost before the job ends: its budget is settled by that."""
+        """Store the cost of an ended task before the job ends, because the job's end settles its
+        budget."""
         has_ended = look.state not in (TaskState.WAITING, TaskState.RENDERING)
-        # Once: what is kept has the job's failures counted anew, which must not go on for ever.
+        # Only once: storing progress sets the job's failures to zero, which must not go on for
+        # ever.
         if has_ended and COST_USD in look.facts and self._request.checkpoint.read(COST) is None:
             self._request.checkpoint.write(COST, {COST_USD: look.facts[COST_USD]})
 
@@ -249,7 +253,7 @@ class Errand:
         return self._close(task)
 
     def _close(self, task: Task) -> Task:
-        """Note that nothing goes on elsewhere any more, once."""
+        """Note, once, that nothing runs on another server any longer."""
         if task.reached is Reached.DONE:
             return task
         return task.done().keep(self._request.checkpoint)
@@ -271,7 +275,7 @@ class Errand:
             except ResultGone:
                 if is_fresh:
                     raise
-                found, is_fresh = None, True  # Another look may give a link that works.
+                found, is_fresh = None, True  # Another poll may return a link that works.
             except TaskVanished as error:
                 settled.note(error)
                 self._sleep(self._patience.first_look, Stage.DOWNLOADING, self._received)
@@ -285,11 +289,11 @@ class Errand:
         self._say(Stage.DOWNLOADING, self._received)
 
     def _say(self, stage: Stage, share: float) -> None:
-        """Give a sign of life; what was told before is told again where nothing is new."""
+        """Give a sign of life; without news the last report is repeated."""
         self._on_step(Step(max(1, round(100 * min(share, 1.0))), 100, stage))
 
     def _sleep(self, seconds: float, stage: Stage, share: float) -> None:
-        """Sleep, and give a sign of life each second: a drain or a cancel is then noticed."""
+        """Sleep, and give a sign of life each second, so that a drain or a cancel is noticed."""
         ends_at = time.monotonic() + seconds
         while (left := ends_at - time.monotonic()) > 0:
             time.sleep(min(left, 1.0))
@@ -297,7 +301,7 @@ class Errand:
 
 
 def _end_quietly(provider: Provider, task: str, pause_seconds: float) -> None:
-    """End what nobody here waits for any more, tried a few times."""
+    """End a task that nobody here waits for any longer; try a few times."""
     for tries_left in reversed(range(MOST_END_TRIES)):
         try:
             may_cost = provider.cancel(task)

@@ -1,4 +1,4 @@
-"""How long is waited for a place that gives no answer, or knows nothing of a task yet."""
+"""How long to wait for a server that gives no answer, or does not know a task yet."""
 
 import time
 from dataclasses import dataclass
@@ -11,29 +11,29 @@ from worker.engines.remote.errors import Away, KeyRefused, TaskVanished
 from worker.engines.remote.task import Task
 
 NO_ANSWER: Final = "the server that renders this model does not answer now"
-"""For clients: where it is, and why, is the operator's to know and stands in the log."""
+"""For clients: the address and the reason are for the operator, in the log."""
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long is waited for what, in seconds."""
+    """The waiting times, in seconds."""
 
     first_look: float = 0.5
     longest_look: float = 5.0
     elsewhere: float = 60.0
-    """A back end of the operator's own that is away for so long is passed over for another."""
+    """If one of the operator's own back ends is away for this long, another one is used."""
     hold: float = 120.0
-    """Then the job waits in the queue, and its place here is another's."""
+    """After this time the job waits in the queue, and its place here is free for another."""
     again: int = 60
     """How long it waits there."""
     settling: float = 60.0
-    """So long after its create a part of a provider's servers may not know the task yet."""
+    """For this long after a create, a part of a provider's servers may not know the task yet."""
 
 
 class Absence:
-    """How long a place has given no answer, and what follows from it."""
+    """How long a server has given no answer, and what follows from it."""
 
     def __init__(self, patience: Patience, *, others: bool) -> None:
         self._patience = patience
@@ -41,10 +41,10 @@ class Absence:
         self._since: float | None = None
 
     def note(self, error: Away | KeyRefused, place: str) -> float:
-        """Return how long to wait before the next look.
+        """Return how long to wait before the next poll.
 
         Raises:
-            TaskVanished: somebody else is to be asked.
+            TaskVanished: another server must be asked.
             PutOff: the job waits in the queue from now on.
         """
         now = time.monotonic()
@@ -67,7 +67,7 @@ class Absence:
 
 
 class Settling:
-    """Whether what says that there is no such task can be believed: not soon after its create."""
+    """Whether a report that there is no such task can be trusted: not soon after its create."""
 
     def __init__(self, patience: Patience, task: Task, *, is_paid: bool) -> None:
         """The operator's own servers know at once what they have made, and forget it for good."""
@@ -77,7 +77,7 @@ class Settling:
         self._place = task.place
 
     def note(self, error: TaskVanished) -> None:
-        """Return where it is to be looked at again; raise the error where it has vanished."""
+        """Return when to poll again; raise the error if the task has vanished."""
         if time.monotonic() >= self._until:
             raise error
         if not self._is_told:

@@ -1,4 +1,4 @@
-"""Where a job is that is rendered elsewhere, as it is kept between attempts."""
+"""The state of a job's remote render, as it is stored between attempts."""
 
 import time
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ NAME: Final = "remote"
 
 
 class Reached(StrEnum):
-    """How far a task has come, of what a next attempt has to know."""
+    """How far a task has come, for the next attempt."""
 
-    INTENDED = "intended"  # A create may have been sent: its answer was not kept.
+    INTENDED = "intended"  # A create may have been sent, but its answer was not stored.
     REFUSED = "refused"  # The create was answered, and made no task.
     MADE = "made"
     DONE = "done"
@@ -23,10 +23,10 @@ class Reached(StrEnum):
 
 @dataclass(frozen=True)
 class Task:
-    """The place that was asked, under which key, and what it answered.
+    """The server that was asked, the key of the request, and its answer.
 
-    `asked` counts the creates of this job. `id` is the place's own, None before it is known;
-    `made_at` is when it came to be known, by the clock of whoever asked.
+    `asked` counts the creates of this job. `id` is the server's own, None before it is known;
+    `made_at` is when it became known, by the clock of the worker.
     """
 
     place: str
@@ -49,7 +49,7 @@ class Task:
             asked=int(kept["asked"]),
             reached=Reached(kept["reached"]),
             id=None if kept["id"] is None else str(kept["id"]),
-            made_at=kept.get("made_at"),  # An earlier release keeps none.
+            made_at=kept.get("made_at"),  # An earlier release stores no time.
         )
 
     def keep(self, checkpoint: Checkpoint) -> Self:
@@ -63,9 +63,10 @@ class Task:
         return replace(self, reached=Reached.MADE, id=task_id, made_at=time.time())
 
     def settles_in(self, seconds: float) -> float:
-        """Return what is left of the first seconds of its life; 0 where its age is not known.
+        """Return what is left of the first seconds of its life; 0 if its age is not known.
 
-        Machines' clocks differ, so an age of minus some seconds counts like one of plus so many.
+        The clocks of machines differ, so an age of minus some seconds counts like the same age in
+        plus.
         """
         if self.made_at is None:
             return 0.0

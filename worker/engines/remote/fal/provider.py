@@ -1,4 +1,4 @@
-"""fal's queue behind the port of places that render."""
+"""fal's queue behind the port of servers that render."""
 
 from pathlib import Path
 from typing import Final
@@ -62,13 +62,14 @@ class FalProvider:
         answer = self._api.ask("PUT", f"{wire.request_path(self._model.name, task)}/cancel")
         if answer.status_code == 404:
             raise TaskVanished("fal does not know the request any longer")
-        return True  # What has begun is charged, and an answer does not say whether it has.
+        # A render that has begun is charged, and an answer does not say whether it has begun.
+        return True
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
         fetch_film(self._films, look.link or "", into, on_bytes)
 
     def _result(self, path: str) -> Look:
-        # What a model or its runner failed with is kept as the result, its status included.
+        # If a model or its runner failed, that failure is stored as the result, with its status.
         answer = self._api.ask("GET", path, tells=lambda told: bool(self._types(told)))
         if answer.status_code == 404:
             raise TaskVanished("fal does not know the request any longer")

@@ -1,4 +1,4 @@
-"""What is said to fal's queue, and what its answers mean: pure functions."""
+"""The requests to fal's queue, and the meaning of its answers: pure functions."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ MAX_URI_CHARS: Final = 8 * 1000 * 1000
 NAMESPACES: Final = frozenset({"workflows", "comfy"})
 
 REFUSED: Final = frozenset({"content_policy_violation", "no_media_generated"})
-"""Types of errors by which an app says that it will not make this clip."""
+"""Types of errors by which an app refuses to make a clip."""
 
 _PHASES: Final[Mapping[str, Phase]] = {
     "IN_QUEUE": Phase.WAITING,
@@ -26,7 +26,7 @@ _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 def create_body(
     model: FalModel, asked: RenderParameters, *, first: str, last: str | None = None
 ) -> dict[str, Any]:
-    """Return the arguments of an app; `first` and `last` are pictures as data URIs."""
+    """Return the arguments of an app; `first` and `last` are images as data URIs."""
     seconds = model.seconds_near(asked.seconds)
     body: dict[str, Any] = {
         "image_url": first,
@@ -47,9 +47,10 @@ def create_body(
 
 
 def request_path(app: str, request_id: str) -> str:
-    """Return where a request of an app is looked at: below the app's first two names alone.
+    """Return the path to poll a request of an app: it has only the app's first two names.
 
-    Built here and not taken from an answer, so that the key goes to the operator's host only.
+    It is built here and not taken from an answer, so that the key goes only to the operator's
+    host.
     """
     parts = app.split("/")
     return f"/{'/'.join(parts[: 3 if parts[0] in NAMESPACES else 2])}/requests/{request_id}"
@@ -68,10 +69,10 @@ def read_request_id(body: Mapping[str, Any]) -> str:
 
 
 def read_status(body: Mapping[str, Any]) -> Seen:
-    """Return what a status says; a completed request may still have failed.
+    """Return the meaning of a status; a completed request may still have failed.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no status.
+        KeyError, TypeError, ValueError: it is not a status.
     """
     phase = _PHASES[body["status"]]
     if phase is Phase.SUCCEEDED and body.get("error"):
@@ -84,7 +85,7 @@ def read_status(body: Mapping[str, Any]) -> Seen:
 
 
 def read_url(body: Mapping[str, Any]) -> str:
-    """Return where the film of a completed request is.
+    """Return the address of a completed request's clip.
 
     Raises:
         KeyError, TypeError: the answer names none.
@@ -93,7 +94,7 @@ def read_url(body: Mapping[str, Any]) -> str:
 
 
 def error_types(body: Any) -> tuple[str, ...]:
-    """Return the types of errors an answer names: a model's list, or the queue's own."""
+    """Return the types of errors in an answer: a model's list, or the queue's own."""
     detail = body.get("detail") if isinstance(body, Mapping) else body
     listed = detail if isinstance(detail, list) else []
     types = [each.get("type") for each in listed if isinstance(each, Mapping)]

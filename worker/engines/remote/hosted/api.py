@@ -1,4 +1,4 @@
-"""A provider's HTTP, in the words of the port: what each status of an answer means."""
+"""A provider's HTTP, in the port's terms: the meaning of each status of an answer."""
 
 import json
 import re
@@ -15,10 +15,10 @@ from worker.engines.remote.errors import Away, KeyRefused, RequestRefused
 from worker.engines.remote.hosted.key import ProviderKey
 
 HeadersOf = Callable[[str], Mapping[str, str]]
-"""From a key to the headers that carry it."""
+"""From a key to the headers that contain it."""
 
 LATER: Final = frozenset({408, 409, 425, 429})
-"""Of a create: it was not taken up. The providers' own SDKs repeat it then, too."""
+"""For a create: the request was not accepted. The providers' own SDKs then repeat it, too."""
 
 SAYS_NOTHING: Final = frozenset({408, 425, 429})
 
@@ -28,13 +28,13 @@ _log = structlog.get_logger(__name__)
 
 
 class NotServed(Unreachable):
-    """The operator's key or account is at fault: nothing that a client asks can help."""
+    """The operator's key or account is at fault, so no request of a client can succeed."""
 
     retryable = False
 
 
 class HostedApi:
-    """One provider's server, asked with the operator's key, which appears in no error."""
+    """One provider's server, asked with the operator's key, which is in no error."""
 
     def __init__(
         self,
@@ -55,11 +55,12 @@ class HostedApi:
         self._refusals = LATER | refusals
 
     def create(self, path: str, body: Any) -> Answer:
-        """Send what is paid for; an answer that comes back made a task, or is a 4xx of its own.
+        """Send a request that costs money; a returned answer made a task, or is a 4xx of the
+        provider.
 
         Raises:
             Away: `is_refusal` says whether it is known that no task was made.
-            NotServed: the key or the account is refused, or another address has to be asked.
+            NotServed: the key or the account is refused, or another address must be asked.
         """
         try:
             answer = self._sent("POST", path, json.dumps(body).encode())
@@ -80,14 +81,14 @@ class HostedApi:
     def ask(
         self, method: str, path: str, *, tells: Callable[[Answer], bool] = lambda answer: False
     ) -> Answer:
-        """Ask about a task; what comes back says something of it.
+        """Ask about a task; a returned answer says something about it.
 
         Args:
-            tells: says of a 5xx whether it is about the task, and not about the provider's state.
+            tells: says whether a 5xx is about the task, and not about the provider's state.
 
         Raises:
-            Away: no answer, or one that says nothing of the task.
-            KeyRefused: the key is refused; a new one may be on its way.
+            Away: there was no answer, or one that says nothing about the task.
+            KeyRefused: the key is refused; the operator may be replacing it.
         """
         try:
             answer = self._sent(method, path)
@@ -101,7 +102,7 @@ class HostedApi:
         return answer
 
     def _sent(self, method: str, path: str, body: bytes | None = None) -> Answer:
-        """Send it, and once more where the key was refused and its file has a newer one."""
+        """Send a request, and once more if the key was refused and its file has a newer one."""
         key = self._key.value
         answer = self._send(method, path, body, key)
         if answer.status_code in (401, 403) and self._key.renew(key):
@@ -115,15 +116,15 @@ class HostedApi:
         return self._outbound.send(method, f"{self._base_url}{path}", headers=headers, body=body)
 
     def json_of(self, answer: Answer) -> Any:
-        """Return the body of an answer, without the key where it was said back.
+        """Return the body of an answer, with the key removed if the answer repeats it.
 
         Raises:
-            ValueError: it is no JSON.
+            ValueError: it is not JSON.
         """
         return read_json(answer.excerpt, secrets=self._key.known)
 
     def words_of(self, answer: Answer) -> object:
-        """Return what an answer says is wrong, or nothing."""
+        """Return the error text of an answer, or nothing."""
         try:
             body = self.json_of(answer)
         except ValueError:
@@ -136,7 +137,7 @@ class HostedApi:
         return RequestRefused(f"{self._provider} refused the request: {one_line(words)}")
 
     def unread(self, what: str) -> Away:
-        """Return the error for an answer that is not in the provider's words."""
+        """Return the error for an answer that the provider's API does not define."""
         return Away(f"{self._provider} answered with something that is not a {what}")
 
     def _away(self, answer: Answer, *, is_refusal: bool = False) -> Away:

@@ -1,4 +1,5 @@
-"""The ways out to a provider: its API with the key, and the links that it gives without it."""
+"""The connections to a provider: its API with the key, and the links that it gives without the
+key."""
 
 from datetime import timedelta
 from typing import Final
@@ -35,7 +36,7 @@ def api_of(
 
 
 def films_of(settings: Settings, *, max_bytes: int = FILM_BYTES) -> Outbound:
-    """Return what follows a provider's links, by the rules of URLs that clients give."""
+    """Return the client for a provider's links, by the rules for clients' URLs."""
     return Outbound(
         settings.outbound_networks,
         deadline=FILM_SECONDS,

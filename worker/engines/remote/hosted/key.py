@@ -12,11 +12,12 @@ from shared.settings import Settings
 
 LONGEST_KEY: Final = 4096
 MOST_KEPT: Final = 8
-"""Of keys that were: a provider may say an old one back while jobs of it go on."""
+"""The number of earlier keys that are remembered, because a provider may repeat an old one while
+its jobs go on."""
 
 
 class ProviderKey:
-    """A key, and how to get a newer one. It is shown by nothing, `repr` included."""
+    """A key, and how to read a newer one. Nothing shows it, not even `repr`."""
 
     def __init__(self, key: str, kind: EngineKind, settings: Settings) -> None:
         self._known = [key]
@@ -30,14 +31,14 @@ class ProviderKey:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """Return it and those before it: none of them may be shown."""
+        """Return the key and the earlier ones, none of which may be shown."""
         return tuple(self._known)
 
     def renew(self, refused: str) -> bool:
-        """Read the file again; tell whether there is another key now than the one refused."""
+        """Read the file again; say whether it has another key now than the refused one."""
         with self._lock:
             if self.value != refused:
-                return True  # Another thread was quicker.
+                return True  # Another thread was faster.
             try:
                 key = read_key(self._kind, self._settings)
             except InvalidRequest:
@@ -49,10 +50,10 @@ class ProviderKey:
 
 
 def read_key(kind: EngineKind, settings: Settings) -> str:
-    """Return the operator's key for a provider, from its setting or the file that is named.
+    """Return the operator's key for a provider, from its setting or from the named file.
 
     Raises:
-        InvalidRequest: there is none, or it is none; the message never shows it.
+        InvalidRequest: there is no key, or it is not a valid key; the message never shows it.
     """
     variable = f"{kind.upper()}_KEY"
     given: SecretStr | None = getattr(settings, variable.lower())
@@ -89,4 +90,5 @@ def read_key(kind: EngineKind, settings: Settings) -> str:
 def _content(path: Path | None) -> str:
     assert path is not None
     with path.open("rb") as file:
-        return file.read(LONGEST_KEY).decode("utf-8-sig")  # Editors of Windows write its mark.
+        # Editors on Windows write a byte order mark.
+        return file.read(LONGEST_KEY).decode("utf-8-sig")

@@ -1,6 +1,7 @@
-"""What of a provider the operator offers: the model of an entry, its price, the key, the consent.
+"""The operator's offer of a hosted model: the model of an entry, its price, the key, the consent.
 
-Read where a worker starts, so that what is missing is said at once; it imports no numpy.
+It is read when a worker starts, so that a missing setting is reported at once; it imports no
+numpy.
 """
 
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ CATALOGUES: Final[Mapping[EngineKind, Mapping[str, HostedModel]]] = {
 
 @dataclass(frozen=True)
 class HostedOffer:
-    """A provider's model as the operator wrote it into ENGINES, with the price to count by."""
+    """A provider's model as the operator wrote it into ENGINES, with its price."""
 
     name: str
     model: str
@@ -34,7 +35,8 @@ class HostedOffer:
 
 
 def read_offer(entry: EngineEntry) -> HostedOffer:
-    """Return what an entry like `gen4=runway:gen4_turbo?usd_per_second=0.05` says.
+    """Return the model and the price in an entry like
+    `gen4=runway:gen4_turbo?usd_per_second=0.05`.
 
     Raises:
         InvalidRequest: there is no such model, or no price; the message says what would be right.
@@ -61,10 +63,10 @@ def read_offer(entry: EngineEntry) -> HostedOffer:
 
 
 def check_offer(entry: EngineEntry, settings: Settings) -> tuple[HostedOffer, ProviderKey]:
-    """Return what an entry offers and the key for it, or say what is missing.
+    """Return an entry's offer and its key, or raise what is missing.
 
     Raises:
-        InvalidRequest: the model, the price, the key, or the word that pictures may be sent.
+        InvalidRequest: the model, the price, the key, or the permission to send images is missing.
     """
     offer = read_offer(entry)
     key = ProviderKey(read_key(entry.kind, settings), entry.kind, settings)

@@ -1,4 +1,4 @@
-"""One server that speaks `/v1/videos`, as a place that renders."""
+"""One server that speaks `/v1/videos`, behind the port of servers that render."""
 
 import re
 import time
@@ -34,8 +34,8 @@ from worker.engines.remote.openai_videos.messages import (
 from worker.engines.remote.provider import Created, Found, Look, OnBytes, TaskState
 
 FAILS: Final = 3
-"""vLLM-Omni answers a look at a task that failed with an error's status. Said so often in a row,
-it is the task that failed, and not the server for a moment."""
+"""vLLM-Omni answers a poll of a failed task with an error's status. If it does so this often in a
+row, the task has failed, and not only the server for a moment."""
 
 _MILLISECONDS: Final = re.compile(r"[0-9]{1,9}")
 _AWAY: Final = frozenset({408, 425, 429, 502, 503, 504})
@@ -46,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class BackendLimits:
-    """How long such a server has for each answer, and how much of it is taken."""
+    """How long such a server has for each answer, and how much of an answer is read."""
 
     ask: timedelta = timedelta(seconds=60)
     look: timedelta = timedelta(seconds=30)
@@ -54,16 +54,16 @@ class BackendLimits:
     answer_bytes: int = 1 << 20
     clip_bytes: int = 256 << 20
     fail_pause_seconds: float = 1.0
-    """Between two looks at a task that is said to have failed."""
+    """The pause between two polls of a task that is reported as failed."""
 
 
 SHIPPED: Final = BackendLimits()
 
 
 class Backend:
-    """A server of the operator's own: asked without redirects, at its host and port alone.
+    """A server of the operator: asked without redirects, only at its host and port.
 
-    A link that it answers with leads where any client's link may lead.
+    A link in its answer may lead only where a client's link may lead.
     """
 
     is_paid = False
@@ -103,7 +103,7 @@ class Backend:
         return Created(task)
 
     def find(self, request: RenderRequest, key: str) -> Found:
-        """Say nothing: a list of videos does not tell whose create made which.
+        """Return no answer, because a list of videos does not tell whose create made which.
 
         A server that knows Idempotency-Key gives the same video to the repeated create.
         """
@@ -129,9 +129,9 @@ class Backend:
         )
 
     def cancel(self, task: str) -> bool | None:
-        """Delete the video, which ends it where the server can end one.
+        """Delete the video, which ends the render if the server can end it.
 
-        sglang only forgets it, and says so by a status in place of `deleted`.
+        sglang only forgets it, and shows that by a status in place of `deleted`.
         """
         answer = _sent(self._look, "DELETE", self._url(task), self._headers())
         if answer.status_code == 404:
@@ -157,8 +157,8 @@ class Backend:
         raise ResultUnusable(f"the clip could not be fetched: status {answer.status_code}")
 
     def _follow(self, link: str, into: Path, on_bytes: OnBytes) -> None:
-        """Fetch the clip from where the server says it is, without its key."""
-        link = without(link, self._secrets)  # Whoever is told where it leads would be told it.
+        """Download the clip from the address that the server gives, without its key."""
+        link = without(link, self._secrets)  # Otherwise the link's target would learn the secret.
         try:
             answer = self._loaded(self._links, link, into, {}, on_bytes)
         except OutboundRefused as error:
@@ -240,7 +240,7 @@ def _check_type(answer: Answer) -> None:
 
 
 def _again_seconds(answer: Answer) -> float | None:
-    """Return when the server wants to be asked again, in reason."""
+    """Return when the server wants to be asked again, within limits."""
     text = answer.headers.get("openai-poll-after-ms", "")
     seconds = int(text) / 1000 if _MILLISECONDS.fullmatch(text) else retry_after(answer)
     return None if seconds is None else min(max(float(seconds), 0.2), 30.0)

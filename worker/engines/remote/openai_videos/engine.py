@@ -1,4 +1,4 @@
-"""The `openai-videos` engine: a model that a server of the operator's own renders."""
+"""The `openai-videos` engine: a model that one of the operator's servers renders."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""What is said to a server of `/v1/videos`, and what its answers mean: pure functions."""
+"""The requests to a server of `/v1/videos`, and the meaning of its answers: pure functions."""
 
 import io
 import secrets
@@ -38,14 +38,14 @@ STATES: Final = {
 }
 _MODERATION: Final = ("moderation", "content_policy", "safety", "sensitive")
 _LATER: Final = frozenset({404, 408, 425, 429, 503})
-"""Of a create: there is no task, and there may be one later, or elsewhere."""
+"""For a create: there is no task, but there may be one later, or on another server."""
 
 
 def form(request: RenderRequest, model: str) -> tuple[str, bytes]:
     """Return the content type and the body of a create: always multipart, as the SDK sends.
 
-    The picture is framed here, so that `fit` means the same with every server. Beside OpenAI's
-    own fields are those that vLLM-Omni and sglang take; others leave them alone.
+    The image is framed here, so that `fit` means the same with every server. Beside OpenAI's own
+    fields it has those of vLLM-Omni and sglang; other servers ignore them.
     """
     boundary = f"stillreel-{secrets.token_hex(16)}"
     body = io.BytesIO()
@@ -83,7 +83,7 @@ def _picture(request: RenderRequest) -> bytes:
 
 
 def read(body: bytes, *, secrets: tuple[str, ...] = ()) -> Mapping[str, Any]:
-    """Return the JSON object that came, an empty one where none did; no secret is in it."""
+    """Return the JSON object of the answer, or an empty one; it contains no secret."""
     try:
         said = read_json(body, secrets=secrets)
     except ValueError:
@@ -92,7 +92,7 @@ def read(body: bytes, *, secrets: tuple[str, ...] = ()) -> Mapping[str, Any]:
 
 
 def refused_create(status: int, said: Mapping[str, Any], retry_after: int | None) -> Exception:
-    """Return what a create means that was not answered with a task."""
+    """Return the meaning of a create's answer that has no task."""
     if status in (401, 403):
         return _key_refused()
     if status in _LATER:
@@ -107,10 +107,10 @@ def refused_create(status: int, said: Mapping[str, Any], retry_after: int | None
 
 
 def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
-    """Return what a video object says.
+    """Return the meaning of a video object.
 
     Raises:
-        Away: it has a status that nobody knows.
+        Away: it has an unknown status.
     """
     status = str(said.get("status", "")).lower()
     if status not in STATES:
@@ -126,7 +126,7 @@ def look_at(said: Mapping[str, Any], again_seconds: float | None) -> Look:
 
 
 def failure(said: Mapping[str, Any], status: int | None = None) -> RenderFailed:
-    """Return why a task failed, in the server's own words, cut to a line."""
+    """Return why a task failed, in the server's own words, cut to one line."""
     return _in_words(
         said, TaskFailed(f"the server that rendered it failed: {_words(said, status)}")
     )
@@ -151,7 +151,7 @@ def _error(said: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _words(said: Mapping[str, Any], status: int | None) -> str:
-    """Return what an answer says in words: OpenAI's `error`, FastAPI's `detail`, or neither."""
+    """Return the text of an answer: OpenAI's `error`, FastAPI's `detail`, or neither."""
     detail = said.get("detail")
     if isinstance(detail, list) and detail and isinstance(detail[0], dict):
         detail = detail[0].get("msg")
@@ -165,11 +165,11 @@ def _words(said: Mapping[str, Any], status: int | None) -> str:
 def _progress(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return value / 100 if 0 <= value <= 100 else None  # NaN is neither.
+    return value / 100 if 0 <= value <= 100 else None  # NaN passes neither comparison.
 
 
 def _link(said: Mapping[str, Any]) -> str | None:
-    """Return where the clip is, where the server keeps it elsewhere."""
+    """Return the address of the clip, if the server keeps it in another place."""
     return next(
         (said[name] for name in ("url", "video_url") if isinstance(said.get(name), str)), None
     )

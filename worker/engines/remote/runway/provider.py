@@ -1,4 +1,4 @@
-"""Runway's API behind the port of places that render."""
+"""Runway's API behind the port of servers that render."""
 
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from worker.engines.remote.runway import wire
 
 NAME: Final = "runway"
 REFUSALS: Final = frozenset({503})
-"""Load that is shed: no task was made."""
+"""The server sheds load: no task was made."""
 
 
 class RunwayProvider:
@@ -61,7 +61,7 @@ class RunwayProvider:
         answer = self._api.ask("DELETE", f"/v1/tasks/{task}")
         if answer.status_code == 404:
             raise TaskVanished("Runway does not know the task any longer")
-        return True  # A task that runs may be charged all the same.
+        return True  # A running task may be charged all the same.
 
     def download(self, task: str, look: Look, into: Path, on_bytes: OnBytes) -> None:
         fetch_film(self._films, look.link or "", into, on_bytes)

@@ -1,4 +1,4 @@
-"""What is said to Runway's API, and what its answers mean: pure functions."""
+"""The requests to Runway's API, and the meaning of its answers: pure functions."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ VERSION: Final = "2024-11-06"
 USD_PER_CREDIT: Final = 0.01
 MOST_CREDITS: Final = 100_000_000
 MAX_URI_CHARS: Final = 5 * 1000 * 1000
-"""Of a data URI: 5 MB, read as the smaller of the two that it may mean."""
+"""The limit of a data URI: 5 MB, read as the smaller of its two possible meanings."""
 
 TASK_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
@@ -31,7 +31,7 @@ _PHASES: Final[Mapping[str, Phase]] = {
 def create_body(
     model: HostedModel, asked: RenderParameters, *, first: str, last: str | None = None
 ) -> dict[str, Any]:
-    """Return the body of a create; `first` and `last` are pictures as data URIs."""
+    """Return the body of a create; `first` and `last` are images as data URIs."""
     width, height = model.size_near(asked.width, asked.height)
     prompt = cut_prompt(asked.prompt, model.max_prompt)
     body: dict[str, Any] = {
@@ -69,10 +69,10 @@ def read_id(body: Mapping[str, Any]) -> str:
 
 
 def read_task(body: Mapping[str, Any]) -> Seen:
-    """Return what an answer says of a task.
+    """Return the meaning of an answer about a task.
 
     Raises:
-        KeyError, TypeError, ValueError: it is no task.
+        KeyError, TypeError, ValueError: it is not a task.
     """
     phase = _PHASES[body["status"]]
     return Seen(
@@ -90,15 +90,16 @@ def _fraction(told: Any) -> float | None:
 
 
 def cost_usd(told: Any) -> float | None:
-    """Return credits as dollars, None where an answer does not tell of any."""
+    """Return credits as dollars, None if an answer has none."""
     credits = told.get("credits") if isinstance(told, Mapping) else None
     if isinstance(credits, bool) or not isinstance(credits, int | float):
         return None
-    if not 0 <= credits <= MOST_CREDITS:  # NaN is neither.
+    if not 0 <= credits <= MOST_CREDITS:  # NaN passes neither comparison.
         return None
     return round(credits * USD_PER_CREDIT, 6)
 
 
 def is_moderation(failure: str) -> bool:
-    """Tell whether a code like `SAFETY.INPUT.TEXT` or `INPUT_PREPROCESSING.SAFETY.TEXT` is one."""
+    """Say whether a code like `SAFETY.INPUT.TEXT` or `INPUT_PREPROCESSING.SAFETY.TEXT` means
+    moderation."""
     return "SAFETY" in failure.split(".")
