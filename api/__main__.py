@@ -31,8 +31,7 @@ KEEP_ALIVE_SECONDS: Final = 75  # Above the idle time of the usual proxies, whic
 
 
 class Server(uvicorn.Server):
-    """Serves the app; when it stops, it releases the requests that wait for a job or for a
-    turn."""
+    """Serves the app; on a stop it releases the requests that wait for a job or a turn."""
 
     def __init__(self, app: FastAPI) -> None:
         super().__init__(

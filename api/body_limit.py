@@ -45,8 +45,7 @@ SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
 
 
 def takes_picture(handler: _Handler) -> _Handler:
-    """Let a route's body hold an image of MAX_UPLOAD_BYTES, also as base64, and the rest of a
-    form."""
+    """Let a body hold an image of MAX_UPLOAD_BYTES, also as base64, and the rest of a form."""
     handler.__dict__["takes_picture"] = True
     return handler
 

@@ -112,8 +112,7 @@ def _framework_error(error: HTTPException, scope: Scope) -> JSONResponse:
 
 
 def _methods(scope: Scope) -> list[str]:
-    """Return the methods of the path (RFC 9110, 15.5.6); the routers name only those of one
-    route."""
+    """Return the path's methods (RFC 9110, 15.5.6); the routers name only those of one route."""
     routes: list[BaseRoute] = scope["app"].routes
     # A mount has replaced the root by its own path at this point.
     whole = {**scope, "root_path": scope.get("app_root_path", scope["root_path"])}

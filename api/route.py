@@ -1,5 +1,4 @@
-"""The behaviour of every route: a body has a limit, JSON is read off the loop, owners take
-turns."""
+"""Every route's behaviour: bodies have a limit, JSON is read off the loop, owners take turns."""
 
 from collections.abc import Callable, Coroutine
 from functools import partial

@@ -77,8 +77,10 @@ class Reel:
         self.milliseconds[-1] = 350
 
     def _colours(self) -> bytes:
-        """Return one palette for all: what stands still stays the same. The page's own come first,
-        since the little of them between photos would be none of the most frequent.
+        """Return one palette for all frames: what stands still stays the same.
+
+        The page's own colours come first, because the little of them between photos would be none
+        of the most frequent.
         """
         sheet = PIL.Image.new("RGB", (SHOWN[0], SHOWN[1] * 3))
         for row, at in enumerate((0, len(self.frames) // 2, -1)):

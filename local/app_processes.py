@@ -1,5 +1,4 @@
-"""Our own processes as parts of the system: the migration, the keeper, the worker and the
-gateway."""
+"""Our own processes as parts of the system: the migration, keeper, worker and gateway."""
 
 import re
 import signal

@@ -14,8 +14,7 @@ FILES: Final = (AUTHORITY, AUTHORITY_KEY, PAIR)
 
 
 def keep_certificates(folder: Path, *, is_running: bool = False) -> Certificates:
-    """Return certificates from the folder that are complete, readable only by us, and valid for
-    long.
+    """Return certificates from the folder: complete, readable only by us, and valid for long.
 
     Certificates that are missing, half-written, damaged, near their end or readable by others are
     drawn again.

@@ -31,8 +31,7 @@ def read_settings() -> Settings:
 
 
 def strange_settings() -> list[str]:
-    """Return a line for each variable that only looks like a setting, and for each that `.env`
-    uses unset."""
+    """Return a line for each variable that only looks like a setting or that `.env` uses unset."""
     given = {*os.environ, *read_env_file(ENV_FILE)} - {MARK}
     misspelled = list(misspelled_settings(given, Settings.model_fields))
     return misspelled + [
@@ -51,8 +50,7 @@ def given_place() -> dict[str, Any]:
 
 
 def _is_address(host: str) -> bool:
-    """Say whether a text is an address and not a machine's name, which some shells export as
-    HOST."""
+    """Say whether a text is an address, not a machine's name, which some shells export as HOST."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -46,8 +46,7 @@ def main() -> int:
 
 
 def find_gateway(settings: Settings) -> str:
-    """Return the address in PORT or HOST, else where `make run` last served from this data
-    folder."""
+    """Return the address in PORT or HOST, else that of the last `make run` on this data folder."""
     last = "" if given_place() else State.load(settings.data_dir.absolute()).gateway
     return last or gateway_address(settings)
 

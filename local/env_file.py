@@ -25,8 +25,7 @@ def main(root: Path = ROOT) -> int:
 
 
 def add_profiles(path: Path, profiles: str) -> bool:
-    """Add the profiles to the file, which is made if it is missing; False if it names some
-    already."""
+    """Add the profiles to the file, which is made if missing; False if it names some already."""
     lines = path.read_text().splitlines() if path.exists() else []
     if any(line.partition("=")[0].strip() == NAME for line in lines):
         return False

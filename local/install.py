@@ -88,8 +88,7 @@ def engines_setting(root: Path) -> str:
 
 
 def names_a_model(engines: str) -> bool:
-    """Say whether an engine that needs torch is named; engines of your own bring what they
-    need."""
+    """Say whether an engine that needs torch is named; your own engines bring what they need."""
     from shared.engines.entries import EngineKind, split_entries  # As too new as the file of env.
 
     return any(

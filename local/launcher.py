@@ -107,8 +107,7 @@ def run(
     *,
     on_serving: Callable[[], None],
 ) -> None:
-    """Start the parts, restart those that end, and stop all of them when asked or when one gives
-    up.
+    """Start the parts, restart those that end, and stop all when asked or when one gives up.
 
     Args:
         on_serving: called when the servers serve, and again regularly after that.

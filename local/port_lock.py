@@ -58,8 +58,7 @@ class Turn:
 
 
 def _is_taken(lock: int) -> bool:
-    """Take the lock, which the system drops however this process ends; return whether we have
-    it."""
+    """Take the lock, which the system drops however this process ends; say whether we have it."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

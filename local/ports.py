@@ -45,8 +45,7 @@ def another() -> int:
 
 
 def holder(port: int) -> str | None:
-    """Return the program that listens on the port, as "name (pid 123)", if this user may see
-    it."""
+    """Return the program that listens on the port as "name (pid 123)", if this user may see it."""
     try:
         for connection in psutil.net_connections("tcp"):
             if (

@@ -206,8 +206,7 @@ def _refuse_a_closed_connection(
 
 
 def _leave_a_server_that_only_reads(context: ExceptionContext) -> None:
-    """Make the pool connect again after a refused write, because the primary may be another server
-    now.
+    """Make the pool reconnect after a refused write, because another server may be primary now.
 
     The connections to a primary that was demoted stay open, and would refuse every write for as
     long as the process lives.

@@ -12,8 +12,7 @@ time."""
 
 
 def excerpt(value: object) -> str:
-    """Return the beginning of a value as Python would write it; the cost is the same for any
-    size."""
+    """Return the beginning of a value as Python writes it, at the same cost for any size."""
     if isinstance(value, str | bytes):
         return _cut(repr(value[:MOST]), is_cut=len(value) > MOST)
     if isinstance(value, int) and value.bit_length() > _LONGEST_NUMBER:

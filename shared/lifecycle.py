@@ -29,8 +29,7 @@ class Event(StrEnum):
 
 
 class Stage(StrEnum):
-    """The current work of a running job: for clients to see and for stall limits, never a
-    state."""
+    """A running job's current work: for clients to see and for stall limits, never a state."""
 
     LOADING = "loading"
     COMPILING = "compiling"
@@ -46,8 +45,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Transition:
-    """The states in which an event may come, and the state that follows; no source means a new
-    row."""
+    """The states in which an event may come, and the next state; no source means a new row."""
 
     sources: frozenset[Status]
     target: Status

@@ -78,8 +78,7 @@ _encoder: Final = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
-    """Return the line, by one shared encoder, because json.dumps would make another for each
-    line."""
+    """Return the line by one shared encoder, because json.dumps makes another for each line."""
     return _encoder.encode(event)
 
 

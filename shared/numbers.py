@@ -1,5 +1,4 @@
-"""Numbers and booleans as JSON has them: `true` is not a number, and 1 is neither true nor
-false."""
+"""Numbers and booleans as JSON has them: `true` is no number, and 1 is neither true nor false."""
 
 from typing import Annotated, Any, Final
 
@@ -45,8 +44,7 @@ _JSON_WORDS: Final = {
 
 
 def use_json_words(schema: Any) -> None:
-    """Make a schema name its limits as JSON Schema does, because pydantic does not do so after a
-    validator.
+    """Name a schema's limits as JSON Schema does, because after a validator pydantic does not.
 
     Args:
         schema: changed in place; the keys of `properties` are field names and not JSON Schema

@@ -1,5 +1,4 @@
-"""The addresses of the servers, in any spelling that providers use, in the one spelling that we
-use."""
+"""The servers' addresses: read in any spelling that providers use, written in ours."""
 
 import re
 from typing import Any, Final

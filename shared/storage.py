@@ -244,8 +244,7 @@ class Storage:
     def presign_post(
         self, key: str, *, max_bytes: int, expires: timedelta
     ) -> tuple[str, dict[str, str]] | None:
-        """Return the address to which a browser may POST a file and the form's other fields, or
-        None as above."""
+        """Return where a browser may POST a file, and the other form fields, or None as above."""
         if self._public is None:
             return None
         form = self._public.generate_presigned_post(
@@ -334,8 +333,7 @@ def _code(error: ClientError) -> str:
 
 
 def _refusals(answer: Mapping[str, Any]) -> list[str]:
-    """Return the codes of the objects that DeleteObjects refused; a missing object is no
-    refusal."""
+    """Return the codes of objects that DeleteObjects refused; a missing object is no refusal."""
     codes = [str(error.get("Code", "unknown")) for error in answer.get("Errors", ())]
     return [code for code in codes if code not in _ABSENT]
 

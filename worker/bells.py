@@ -111,8 +111,7 @@ class Channel(virtual.Channel):
 
 
 class Transport(virtual.Transport):
-    """Celery's access to the bells; its options are a listener's `redis_url`, `engines`,
-    `slot`."""
+    """Gives Celery the bells; its options are a listener's `redis_url`, `engines` and `slot`."""
 
     Channel = Channel
     driver_type = driver_name = "bells"

@@ -85,7 +85,6 @@ def _child_came_up(**_: Any) -> None:
 
 @signals.worker_process_shutdown.connect
 def _child_goes_down(**_: Any) -> None:
-    """Drain first, because Celery believes that a child is idle if it renders outside of a
-    task."""
+    """Drain first, because Celery takes a child for idle if it renders outside of a task."""
     if _running:
         _running.pop().drain()

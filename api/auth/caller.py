@@ -203,8 +203,7 @@ class Authenticator:
         return _caller(key)
 
     def _check_anonymous(self, scope: Scope) -> None:
-        """Let an anonymous caller pass, but not through the login proxy, which must name a
-        login."""
+        """Let an anonymous caller pass, except through the login proxy: it must name a login."""
         if self._login_proxy.login(scope) is not None or self._login_proxy.is_behind(scope):
             raise MissingKey("the login proxy sent no login; log in there, or send an API key")
         check_anonymous(scope, self._settings)

@@ -81,8 +81,7 @@ def _check_host(headers: Headers, settings: Settings) -> str:
 def _check_origin(
     origin: str, site: str | None, *, ours: Container[object], others: Container[object]
 ) -> None:
-    """Refuse an origin that the settings do not name, and ours if a browser says that it is
-    foreign."""
+    """Refuse an origin that no setting names, and ours if a browser says that it is foreign."""
     asking = _origin(origin)
     if asking in others or (asking in ours and site not in FOREIGN):
         return

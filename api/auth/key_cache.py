@@ -61,8 +61,7 @@ class ApiKeyCache:
         return self._ring
 
     def forget(self) -> None:
-        """Make all later callers wait for a read that begins after this; any thread may call
-        it."""
+        """Make later callers wait for a read that begins after this; any thread may call it."""
         self._not_before = time.monotonic()
 
     def note_use(self, key_id: UUID) -> None:

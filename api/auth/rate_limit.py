@@ -1,5 +1,7 @@
-"""How often one key, or one address without a good key, may send requests (GCRA); each process
-counts for itself."""
+"""How often a key, or an address without a good key, may send requests (GCRA).
+
+Each process counts for itself.
+"""
 
 import math
 import time

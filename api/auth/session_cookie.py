@@ -1,5 +1,4 @@
-"""The cookie that holds a session's token: no script can read it, and no other site's page can
-send it.
+"""The cookie of a session's token: no script can read it, no other site's page can send it.
 
 Over https it is a `__Host-` cookie, which no other name of the domain can set or replace.
 """
@@ -35,8 +34,7 @@ def read_token(scope: Scope, settings: Settings) -> str | None:
 def keep_token(
     response: Response, scope: Scope, settings: Settings, token: str, *, lives: timedelta
 ) -> None:
-    """Make the browser of this request keep this token; an empty token makes it delete the
-    cookie."""
+    """Make the browser of this request keep this token; an empty token deletes the cookie."""
     response.set_cookie(
         _name(scope, settings),
         token,

@@ -48,8 +48,10 @@ BatchEvents = Annotated[tuple[EventType | BatchEventType, ...], Field(max_length
 
 
 class BatchWebhook(Webhook):
-    """The receiver of a batch's events, by default only of its end; `job.…` events come for each
-    job."""
+    """The receiver of a batch's events, by default only of its end.
+
+    `job.…` events come for each job.
+    """
 
     event_types: BatchEvents = (BATCH_FINISHED,)  # type: ignore[assignment]  # One more than a job's.
 
@@ -156,8 +158,7 @@ def read_batch(received: ReceivedBatch) -> BatchRequest:
 
 
 async def _read_json(request: Request, settings: Settings, reservation: Reservation) -> bytes:
-    """Return a JSON body. It is held in memory as a whole, so it may only be as large as a
-    create's.
+    """Return a JSON body, at most as large as a create's, because memory holds all of it.
 
     Raises:
         BodyTooLarge: it is larger; files of a form may be.

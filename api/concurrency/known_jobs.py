@@ -31,10 +31,10 @@ class KnownJob:
 
 
 class KnownJobs:
-    """Belongs to one event loop. Each poll reads the job's head, and the rest only if the head is
-    new.
+    """Reads a job's head at each poll, and the rest only if the head is new.
 
-    What is kept under a head is at least as new as the head: it was read after it.
+    It belongs to one event loop. What is kept under a head is at least as new as the head: it was
+    read after it.
     """
 
     def __init__(

@@ -13,8 +13,7 @@ MOST_CASES: Final = 100
 
 
 class KnownOffers:
-    """Belongs to one event loop. What is stored was read after the heads that it is stored
-    under."""
+    """Belongs to one event loop; what it stores under heads was read after these."""
 
     def __init__(self, heads: OfferHeads, threads: ThreadPool) -> None:
         self._heads = heads

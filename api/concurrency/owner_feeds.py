@@ -1,5 +1,4 @@
-"""Following all jobs of an owner: the snapshots that each listener has not received, within
-bounds."""
+"""Following an owner's jobs: the snapshots that each listener has not received, within bounds."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,8 +34,7 @@ class Feed:
         self._changed = asyncio.Event()
 
     def deliver(self, jobs: Sequence[Job]) -> None:
-        """Keep the newest snapshot of each job; a listener that is too far behind is
-        disconnected."""
+        """Keep the newest snapshot of each job; disconnect a listener that is too far behind."""
         self._news |= {job.id: job for job in jobs}
         if len(self._news) > self._most_news:
             self._news.clear()
@@ -63,10 +61,9 @@ class Feed:
 
 
 class OwnerFeeds:
-    """The feeds of one process, and the time up to which each owner's changes were read; not
-    thread-safe.
+    """The feeds of one process, and the time up to which each owner's changes were read.
 
-    An owner's jobs are read once, however many listen.
+    An owner's jobs are read once, however many listen. This class is not thread-safe.
     """
 
     def __init__(self) -> None:

@@ -61,8 +61,7 @@ class SharedReads(Generic[K, T]):
             self._is_reading = False
 
     def _refuse(self, error: AppError) -> None:
-        """Fail the callers that wait for the next read with the error of this one: they have
-        waited as long."""
+        """Give this error to those that wait for the next read too: they have waited as long."""
         asked, self._asked = self._asked, {}
         for one in asked.values():
             if not one.done():

@@ -1,5 +1,4 @@
-"""Threads for each kind of slow work, so that no kind and no owner can take all of them
-(bulkheads)."""
+"""Threads for each kind of slow work, so that no kind and no owner can take all (bulkheads)."""
 
 import os
 from collections.abc import AsyncIterator, Callable

@@ -1,5 +1,4 @@
-"""Turns at a scarce resource: an owner holds at most a part of it, and the owner who holds least
-is next.
+"""Turns at a scarce resource: an owner holds at most a part, and who holds least is next.
 
 The field's terms are bulkhead and fair queue. The units may be threads or bytes.
 """
@@ -101,8 +100,7 @@ class Turns:
         self._call_up()
 
     def stop(self) -> None:
-        """Release the waiting requests, and let nobody wait any longer; free units are still
-        given."""
+        """Release the waiting requests and let nobody wait any longer; still give free units."""
         self._is_stopping = True
         line, self._line = self._line, []
         for waiting in line:

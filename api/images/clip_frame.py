@@ -57,8 +57,7 @@ def clip_frame(mp4: bytes, index: int) -> bytes:
 
 
 def _limit(pid: int) -> None:
-    """Set limits for a process that has read nothing yet; a system that lacks a limit runs without
-    it."""
+    """Limit a process that has read nothing yet; a system that lacks a limit runs without it."""
     for name, most in (
         ("RLIMIT_AS", MEMORY_BYTES),
         ("RLIMIT_CPU", CPU_SECONDS),

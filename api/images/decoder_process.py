@@ -62,8 +62,7 @@ def main(read: Read) -> None:
 
 
 def import_codecs() -> bytes:
-    """Make Pillow import everything that it imports when it first meets a kind, because a fork may
-    open no file.
+    """Make Pillow import all that it would import later, because a fork may open no file.
 
     Returns:
         A small image, for a fork to warm up with.

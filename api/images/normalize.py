@@ -197,8 +197,7 @@ def _check_scans(body: bytes, size: tuple[int, int]) -> None:
 
 
 def _normalise(opened: Opened) -> Picture:
-    """Return the normalised image of an opened file; it shrinks first, so that the rest has less
-    to do."""
+    """Return the normalised image of an opened file; shrink it first, to have less to do."""
     image = opened.image
     # libheif turns a HEIC itself, so the EXIF orientation must not be applied again.
     orientation = None if opened.kind == HEIC else _orientation(image)

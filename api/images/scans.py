@@ -13,8 +13,7 @@ _START_OF_SCAN, _END, _BARE = 0xDA, 0xD9, frozenset({0x01, 0xD8})
 
 
 def count_scans(body: bytes) -> int | None:
-    """Return the number of scans of a JPEG, up to its end; None if it has too many segments for a
-    photo.
+    """Return the number of scans of a JPEG; None if it has too many segments for a photo.
 
     A preview, a second image or a film in the file does not count: these are in segments, which
     are skipped, or after the end.

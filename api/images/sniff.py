@@ -47,8 +47,7 @@ def looks_like(body: bytes) -> str | None:
 
 
 def _kind_of_boxes(head: bytes) -> str:
-    """Return the kind of a file of boxes by its brands; the first brand may be that of a whole
-    family."""
+    """Return the kind of a file of boxes by its brands; the first may be a whole family's."""
     size = min(int.from_bytes(head[:4], "big"), len(head))
     brands = [head[8:12], *(head[at : at + 4] for at in range(16, size - 3, 4))]
     if brands[0] == b"crx ":

@@ -1,5 +1,4 @@
-"""The one entrance: every path needs a caller except those listed here, and the caller is found
-before the body is read."""
+"""The one entrance: each path but those listed needs a caller, found before the body is read."""
 
 from typing import Final
 

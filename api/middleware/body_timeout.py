@@ -1,5 +1,4 @@
-"""How long a body may take to arrive: a client that sends too slowly gets 408 and is
-disconnected."""
+"""How long a body may take to arrive: a client that is too slow gets 408 and is disconnected."""
 
 import asyncio
 from typing import Final
@@ -13,8 +12,7 @@ BYTES_PER_SECOND: Final = 16 * 1024
 
 
 class BodyTimeout:
-    """Gives a body the grace period, and a second more for each `bytes_per_second` that have
-    arrived.
+    """Gives a body the grace period, and a second more for each `bytes_per_second` received.
 
     Only time spent waiting counts: if this process is slow, no client is charged for it.
     """

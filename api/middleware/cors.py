@@ -38,8 +38,7 @@ PREFLIGHT_SECONDS: Final = 600
 
 
 def cors(origins: tuple[str, ...]) -> tuple[Middleware, ...]:
-    """Return the middleware that answers these origins' preflights; it never allows a session's
-    cookie."""
+    """Return the middleware for these origins' preflights; it never allows a session's cookie."""
     if not origins:
         return ()
     return (

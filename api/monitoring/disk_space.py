@@ -41,8 +41,7 @@ def check_disk(settings: Settings) -> None:
 
 
 def free_bytes(folder: Path) -> int | None:
-    """Return the free space around a folder; None if it does not exist, because files are
-    elsewhere."""
+    """Return the free space around a folder; None without it, because files are elsewhere."""
     try:
         return shutil.disk_usage(folder).free
     except OSError:

@@ -30,8 +30,7 @@ def begin() -> str:
 
 
 def farewell() -> str:
-    """Return the last bytes of a gateway that stops: they ask the client to reconnect, to another
-    one."""
+    """Return a stopping gateway's last bytes: they ask the client to reconnect to another one."""
     return f": this gateway stops; come again\nretry: {random.randint(*RETURN_MS)}\n\n"  # noqa: S311
 
 

@@ -1,5 +1,4 @@
-"""A job's files over HTTP: conditional, in ranges, from the storage or by the storage's own
-link."""
+"""A job's files over HTTP: conditional, in ranges, from the storage or by its own link."""
 
 import base64
 import hashlib

@@ -90,16 +90,14 @@ def _answer(ports: Ports, job: Job, board: QueueBoard | None, base_url: str) -> 
 
 
 async def answer_known(ports: Ports, known: KnownJob, base_url: str) -> JobAnswer:
-    """Return the same for a job that was read before; the body of an ended job is not written
-    again."""
+    """Return the same for a job read before; the body of an ended job is not written again."""
     if known.job.status in LIVE:
         return await answer_later(ports, known.job, base_url)
     return JobAnswer(known.job, None, shown_alone(ports, known, base_url))
 
 
 def shown_alone(ports: Ports, known: KnownJob, base_url: str) -> Shown:
-    """Return the job as lists show it, without its place; its body is written once while its links
-    last."""
+    """Return a job as lists show it, without its place; write it once while its links last."""
     case = base_url, ports.links.expires(datetime.now(UTC))
     if known.kept is None or known.kept[0] != case:
         known.kept = case, Shown.of(view(ports, known.job, base_url))

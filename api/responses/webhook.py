@@ -16,8 +16,10 @@ HINT_CHARACTERS: Final = 4
 
 
 class EndpointView(BaseModel):
-    """An endpoint; times are Unix seconds. `status` and the fields after it are ours, not
-    OpenAI's."""
+    """An endpoint, with times in Unix seconds.
+
+    `status` and the fields after it are ours, not OpenAI's.
+    """
 
     id: str
     object: Literal["webhook_endpoint"] = "webhook_endpoint"

@@ -90,11 +90,10 @@ class VariantStoredView(BaseModel):
 
 
 class StorageView(BaseModel):
-    """The size of finished clips, from the newest jobs; `is_partial` says that there are more
-    jobs.
+    """The size of finished clips, computed from the newest jobs.
 
-    `free_bytes` is the free space on the disk of this machine's files; null if the files are
-    elsewhere.
+    `is_partial` says that there are more jobs. `free_bytes` is the free space on the disk of this
+    machine's files; null if the files are elsewhere.
     """
 
     object: Literal["storage"] = "storage"
@@ -187,8 +186,10 @@ def list_pauses(ports: Given) -> PauseList:
 
 @router.post("/pause")
 def pause(ports: Given, asked: Annotated[PauseRequest | None, Body()] = None) -> PauseList:
-    """Start no more jobs of one model, or of any; running jobs continue, waiting jobs stay
-    queued."""
+    """Start no more jobs of one model, or of any.
+
+    Running jobs continue, and waiting jobs stay queued.
+    """
     asked = asked or PauseRequest()
     refuse_nul(asked.reason, "reason")
     engine = _engine(ports, asked.model)

@@ -234,8 +234,10 @@ async def retry_job(
 
 @router.delete("/{job_id}", status_code=204, response_class=Response)
 async def delete_job(job_id: str, ports: Given, caller: Authenticated) -> None:
-    """Cancel the job if it has not ended, and remove it and its files; it answers 404 from now
-    on."""
+    """Cancel the job if it has not ended, and remove it and its files.
+
+    It answers 404 from now on.
+    """
     buried = parse_id(job_id)
 
     def bury() -> tuple[Job, Sequence[Input]]:
@@ -293,8 +295,7 @@ def _is_news(seen: int | None, job: Job) -> bool:
 
 
 def _remove_files(storage: Storage, job_id: UUID, inputs: Sequence[Input]) -> None:
-    """Remove the files that are stored now; the keeper removes those that fail here or arrive
-    late."""
+    """Remove the files stored now; the keeper removes those that fail here or arrive late."""
     with suppress(AppError):
         for given in inputs:
             storage.delete(given.key)

@@ -128,8 +128,7 @@ def list_models(ports: Given, caller: Authenticated) -> Response:
 
 
 async def list_known(scope: Scope, _last: str, _query: str) -> Response:
-    """Answer like `list_models`, with a body that is written once while the offers are
-    unchanged."""
+    """Answer like `list_models`, with a body written once while the offers are unchanged."""
     ports: Ports = scope["app"].state.ports
     caller: Caller = scope["state"]["caller"]
     write = partial(_list, ports, caller)

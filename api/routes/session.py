@@ -46,8 +46,7 @@ class SessionView(BaseModel):
 async def sign_in(
     request: Request, response: Response, ports: Given, caller: Authenticated
 ) -> SessionView:
-    """Begin a session with an API key, sent as `Authorization`; later requests need only its
-    cookie."""
+    """Begin a session with an API key in `Authorization`; later requests need only its cookie."""
     if caller.proof is None:
         raise MissingKey(
             "a session begins with an API key; send it as `Authorization: Bearer sr_…`"

@@ -107,8 +107,7 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:
-    """Receive the file of an upload if the store is not public; a second file replaces the
-    first."""
+    """Receive an upload's file if the store is not public; a second file replaces the first."""
     upload = await find_upload(ports, caller.owner_id, upload_id)  # Checked before a byte is read.
     await keep_file(request, ports, upload, part=FILE, is_alone=True)
 

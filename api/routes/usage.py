@@ -29,8 +29,7 @@ DAYS: Final = 30
 
 
 class UsageDay(BaseModel):
-    """One model's day: `video_seconds` are seconds of clips, `render_seconds` those of the work on
-    all jobs.
+    """One model's day: `video_seconds` are of clips, `render_seconds` of the work on all jobs.
 
     `reserved_seconds` are those of the clips submitted that day, except those that failed or were
     canceled; a daily limit is compared with them. `cost_usd` is what paid providers charged, by

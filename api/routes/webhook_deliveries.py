@@ -45,8 +45,7 @@ def list_deliveries(
     status: DeliveryStatus | None = None,
     job_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> DeliveryList:
-    """List the deliveries of an endpoint, or with `default` those of jobs' own URLs, newest
-    first."""
+    """List an endpoint's deliveries, or with `default` those of jobs' own URLs, newest first."""
     page = ports.delivery_log.page(
         ports.endpoints.named(endpoint_id, owner_id=caller.owner_id),
         paging.cut(DELIVERY_ID, wrong=WRONG_CURSOR),

@@ -60,8 +60,7 @@ class _Exit:
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which by itself waits for ever for headers and accepts headers of any
-    length.
+    """Bounds uvicorn's protocol, which by itself waits for ever for headers of any length.
 
     The first byte disarms its own timer for idle connections. If a client asks to close, it closes
     while a refused body is still arriving. That resets the connection, which may destroy the

@@ -1,5 +1,4 @@
-"""Whether a clip fits any card of the fleet, and the largest clip that would: arithmetic, no
-I/O."""
+"""Computes, without I/O, whether a clip fits any card of the fleet, and the largest that would."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple

@@ -1,5 +1,4 @@
-"""The source of an image as the client gives it: the body, a URL, an upload, or a frame of its own
-clip."""
+"""The source of an image: the body, a URL, an upload, or a frame of the client's own clip."""
 
 import re
 from collections.abc import Callable, Mapping

@@ -136,8 +136,7 @@ def _unguided(spec: EngineSpec, parameters: RenderParameters) -> list[str]:
 
 
 def _language(spec: EngineSpec, fields: RequestedParameters) -> list[str]:
-    """Warn about a script that the text encoder did not learn; a camera move reads its own
-    words."""
+    """Warn of a script that the text encoder did not learn; a camera move reads its own words."""
     is_any = not spec.ai_generated or MANY in spec.prompt_languages
     if not spec.uses_prompt or is_any:
         return []

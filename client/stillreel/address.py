@@ -20,8 +20,7 @@ class Address:
 
     @classmethod
     def given(cls, url: str | None = None, key: str | None = None) -> Self:
-        """Return the given values, else STILLREEL_URL and STILLREEL_KEY, else this machine without
-        a key.
+        """Return what is given, else STILLREEL_URL and STILLREEL_KEY, else this machine, no key.
 
         Raises:
             WrongAddress: the address is not one of HTTP, or the key cannot be sent.

@@ -90,8 +90,7 @@ class Client:
         metadata: Mapping[str, str] | None = None,
         order: str | None = None,
     ) -> Iterator[Job]:
-        """Iterate over all jobs that match, the newest first; further pages are fetched as
-        needed."""
+        """Iterate over all jobs that match, newest first; further pages are fetched as needed."""
         narrow = {
             "status": status,
             "model": model,

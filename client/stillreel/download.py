@@ -41,8 +41,7 @@ def save(
 
 
 def copy(job: Job, sink: BinaryIO, variant: str, policy: RetryPolicy) -> Steps[None]:
-    """Write a file of a job to a sink; if the connection breaks, start again from its
-    beginning."""
+    """Write a job's file to a sink; if the connection breaks, start again from its beginning."""
     expected = _expected(job, variant)
     pauses = policy.pauses()
     while True:

@@ -25,8 +25,7 @@ HURRIED_SECONDS = 2
 
 
 class CannotStart(AppError):
-    """The system cannot start or continue; the message is one sentence for the person who ran
-    it."""
+    """The system cannot start or continue; the message is one sentence for whoever ran it."""
 
     code = "cannot_start"
 
@@ -62,8 +61,7 @@ class Part:
 
 
 class Process:
-    """A started part. Every method acts on the whole process tree below it, also after its head
-    died."""
+    """A started part; each method acts on its whole process tree, also after its head died."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -100,8 +98,7 @@ class Process:
         return self._popen.poll()
 
     def tree(self) -> list[psutil.Process]:
-        """Return the process and its descendants, the head first; if the head is dead, its
-        session."""
+        """Return the process and its descendants, head first; its session if the head is dead."""
         try:
             return [self._head, *self._head.children(recursive=True)]
         except psutil.NoSuchProcess:
@@ -133,8 +130,7 @@ class Process:
             self._popen.send_signal(self.part.stop_signal)
 
     def stop(self, is_hurried: Callable[[], bool] = lambda: False) -> bool:
-        """Ask it to stop and wait; kill what is left after the grace period. True if it stopped by
-        itself.
+        """Stop it, by force after the grace period; return whether it stopped by itself.
 
         Args:
             is_hurried: called while waiting; once it is true the grace period shrinks to two
@@ -210,8 +206,7 @@ def _kill(process: psutil.Process) -> None:
 
 
 def wait_gone(processes: Iterable[psutil.Process], seconds: float) -> None:
-    """Wait until the processes have ended and closed their ports; an orphan need not have been
-    reaped."""
+    """Wait until the processes ended and closed their ports; an orphan need not be reaped."""
     deadline = time.monotonic() + seconds
     while any(_is_running(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(0.005)

@@ -89,8 +89,7 @@ def _prepare(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool
 
 
 def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -> None:
-    """Create the cluster beside its place, then move it there, so that a kill leaves no half of
-    one."""
+    """Create the cluster beside its place, then move it, so that a kill leaves no half of one."""
     draft = pg.with_name("pg.new")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(mode=0o700)

@@ -128,8 +128,7 @@ def _sockets(folder: Path, port: int) -> list[Path]:
 
 
 def _owner(path: Path) -> int | None:
-    """Return the owner of a file, or None if it is gone, because others start and stop
-    meanwhile."""
+    """Return a file's owner, None if it is gone, because others start and stop meanwhile."""
     try:
         return path.stat().st_uid
     except FileNotFoundError:

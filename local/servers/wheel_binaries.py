@@ -7,8 +7,7 @@ from local.processes.process import CannotStart
 
 
 def packaged(distribution: str, ending: str) -> str:
-    """Return the one file of an installed wheel whose path ends in this way, without importing the
-    wheel.
+    """Return an installed wheel's one file whose path ends so, without importing the wheel.
 
     Raises:
         CannotStart: the wheel is not installed, so none exists for this machine.

@@ -1,4 +1,4 @@
-"""the tables in their final form"""
+"""The tables in their final form."""
 
 from collections.abc import Sequence
 

@@ -23,8 +23,7 @@ ESCAPED_COMMA: Final = re.compile("%2c", re.IGNORECASE)
 
 
 class EngineKind(StrEnum):
-    """How an entry says where its engine is; all except the first two are written before a
-    colon."""
+    """How an entry says where its engine is; all but the first two are written before a colon."""
 
     BUILT_IN = "built-in"
     OWN = "own"

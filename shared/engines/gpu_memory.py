@@ -6,8 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class MemoryMode(BaseModel):
-    """One way to divide a clip's work on the card; each gives the same frames. All values are
-    bytes.
+    """One way to divide a clip's work on the card, in bytes; each way gives the same frames.
 
     `weights_bytes` are on the card throughout. While the texts and the image are encoded,
     `encoding_bytes` are added. While the clip is denoised, `denoising_bytes` and
@@ -26,8 +25,7 @@ class MemoryMode(BaseModel):
 
 
 class Footprint(BaseModel):
-    """An engine's memory as numbers: the weights, and a part that is linear in pixels times
-    frames.
+    """An engine's memory as numbers: the weights, and a part linear in pixels times frames.
 
     `ways` has the quickest first; a worker whose card is full continues in the last. `fixed_bytes`
     are for memory that no tensor shows: the CUDA context, the libraries' workspaces, rounding up.

@@ -1,5 +1,4 @@
-"""Which workers serve which engines: the workers' reports, and the engines that they have
-offered."""
+"""Which workers serve which engines: the workers' reports, and the engines that they offered."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -64,8 +64,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class LiveCounts:
-    """The jobs of a batch that have not ended: how many wait and run, and the sum of their
-    percents."""
+    """A batch's jobs that have not ended: how many wait and run, and the sum of their percents."""
 
     queued: int = 0
     running: int = 0

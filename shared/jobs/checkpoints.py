@@ -70,8 +70,7 @@ class Checkpoints:
         return [OpenCheckpoint(*row) for row in rows]
 
     def close(self, job_id: UUID, name: str, metrics: Mapping[str, Any]) -> None:
-        """Note that nothing runs on another server any longer for an ended job, and its
-        metrics."""
+        """Note an ended job's metrics, and that it runs on no other server any longer."""
         values = {"job_id": job_id, "name": name, "metrics": json.dumps(dict(metrics))}
         with self._db.autocommit() as connection:
             connection.execute(_CLOSE, values)

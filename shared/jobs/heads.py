@@ -1,5 +1,4 @@
-"""A job's head: its owner, and a stamp that tells whether its row is unchanged since it was
-read."""
+"""A job's head: its owner, and a stamp that tells whether its row changed since it was read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,10 @@ from shared.owners import LINK_EPOCH
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`stamp` differs after each change of the row or of its owner's links, and after a reconnect,
-    because another server that answers then may have another past."""
+    """The owner, and a stamp that differs after each change of the row or of its owner's links.
+
+    It differs after a reconnect too, because the server that answers then may have another past.
+    """
 
     owner_id: str
     is_deleted: bool

@@ -28,8 +28,7 @@ class Priority(StrEnum):
 
 
 class Variant(StrEnum):
-    """The files that a job can have; a preview exists only during the render, and not in the
-    storage."""
+    """The files a job can have; a preview exists only during the render, not in the storage."""
 
     VIDEO = "video"
     POSTER = "poster"

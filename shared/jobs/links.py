@@ -50,8 +50,7 @@ class SignedLink:
 
 
 class Links:
-    """Makes links to files and reads them; the first key signs, and links of each key are
-    accepted."""
+    """Makes and reads links to files; the first key signs, and links of each key are accepted."""
 
     def __init__(self, keys: Sequence[bytes], *, lives: timedelta) -> None:
         self._keys = tuple(keys)

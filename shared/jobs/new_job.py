@@ -56,8 +56,7 @@ class NewJob:
 
     @property
     def clip_ms(self) -> int:
-        """What the clip takes from a key's daily limit, as `usage.CLIP_MS` computes it from the
-        row."""
+        """What the clip takes of a key's daily limit, as `usage.CLIP_MS` computes from the row."""
         return -(-self.parameters.num_frames * 1000 // self.parameters.fps)
 
     @property

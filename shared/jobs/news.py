@@ -75,8 +75,7 @@ class JobNews:
         return at - MARGIN
 
     def look(self, since: Mapping[UUID, datetime]) -> Look:
-        """Find the jobs of each owner that run, were just made, and ended or were deleted
-        since."""
+        """Find each owner's jobs that run, and those made, ended or deleted since."""
         owners, times = list(since), list(since.values())
         values = {"owners": owners, "since": times, "newest": self._newest}
         with self._db.autocommit() as connection:

@@ -12,8 +12,7 @@ one."""
 
 @dataclass(frozen=True)
 class Residency:
-    """The model on a worker's card, how long it has been there, and the engines that would replace
-    it.
+    """The model on a worker's card, its time there, and the engines that would replace it.
 
     Engines that need no card are not in `others`, because nothing is unloaded for them.
     """

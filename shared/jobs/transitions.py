@@ -46,8 +46,7 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """The progress of a running job, for clients; `eta_seconds` is the remaining time of the whole
-    job.
+    """A running job's progress, for clients; `eta_seconds` is the whole job's remaining time.
 
     `preview_step` is the step of the image in the preview store.
     """
@@ -324,8 +323,7 @@ class Jobs:
         return self._lose(sql.HELD_BY_EARLIER, values, max_attempts)
 
     def reap(self, *, max_attempts: int) -> list[Job]:
-        """Take back the jobs whose lease ran out: queue them again, or fail them as
-        worker_lost."""
+        """Take back jobs whose lease ran out: queue them again, or fail them as worker_lost."""
         return self._lose(sql.LATE, {}, max_attempts)
 
     def time_out(self) -> list[Job]:

@@ -28,8 +28,7 @@ TODAY: Final = "(clock_timestamp() AT TIME ZONE 'UTC')::date"
 
 @dataclass(frozen=True, kw_only=True)
 class DayUsage:
-    """One day of one engine. `video_seconds` is of finished clips, `render_seconds` of rendering
-    them.
+    """One engine's day; `video_seconds` is of finished clips, `render_seconds` of rendering them.
 
     Both count on the day of the end, and so does `cost_usd`, which paid providers charged;
     `reserved_seconds` and `reserved_usd` count on the day of the submit.

@@ -83,8 +83,7 @@ class Outbound:
         tls: ssl.SSLContext | None = None,
         connect_seconds: float = CONNECT_SECONDS,
     ) -> None:
-        """Open one door; with `only` it leads to one server of the operator and to nothing
-        else."""
+        """Open one door; with `only` it leads to one server of the operator and nowhere else."""
         self._deadline = deadline
         self._max_bytes = max_bytes
         self._closed_ports = closed_ports

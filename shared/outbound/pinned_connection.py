@@ -1,5 +1,4 @@
-"""Connections to checked addresses: resolve once, check every address, connect to exactly one of
-these."""
+"""Connections to checked addresses: resolve once, check all, connect to exactly one of these."""
 
 import socket
 import ssl

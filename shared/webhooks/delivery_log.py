@@ -174,8 +174,7 @@ class DeliveryLog:
             return DeliveryRecord.from_row(connection.execute(_BY_ID, values).mappings().one())
 
     def replay_range(self, endpoint: Endpoint, window: Window, *, owner_id: UUID) -> int:
-        """Send again the deliveries that ended in a window, and return how many; tests are not
-        sent again.
+        """Send again the deliveries that ended in a window, except tests, and return how many.
 
         Raises:
             EndpointDisabled: nothing would be sent.

@@ -101,8 +101,7 @@ class HeaderSeal:
         return base64.b64encode(nonce + sealed).decode()
 
     def open(self, sealed: str, *, of: UUID) -> dict[str, str] | None:
-        """Return the headers, or None if the settings no longer name the secret that sealed
-        them."""
+        """Return the headers; None if the settings no longer name the secret that sealed them."""
         raw = base64.b64decode(sealed)
         for cipher in self._ciphers:
             try:

@@ -53,8 +53,7 @@ def png_flood(side: int) -> bytes:
 
 @functools.cache
 def jpeg_scans(side: int, scans: int) -> bytes:
-    """Return a grey progressive JPEG that repeats its last scan: few bytes each, but a pass
-    each."""
+    """Return a grey progressive JPEG that repeats its last scan: few bytes but a pass for each."""
     body = io.BytesIO()
     Image.new("L", (side, side), 99).save(body, "JPEG", progressive=True)
     whole = body.getvalue()

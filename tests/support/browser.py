@@ -31,8 +31,7 @@ def chromium() -> str:
 
 @dataclass
 class Visit:
-    """A page of one visitor, the errors and warnings of its console, and the targets of its
-    requests."""
+    """A visitor's page, the errors and warnings of its console, and its requests' targets."""
 
     page: Page
     complaints: list[str] = field(default_factory=list)

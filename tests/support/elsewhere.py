@@ -96,8 +96,7 @@ def request(checkpoint: Checkpoint, **values: Any) -> RenderRequest:
 
 
 def moving(count: int, *, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray[Any, Any]:
-    """Return frames from dark to light, each with a gradient across, so that each can be
-    recognised."""
+    """Return frames from dark to light, each with a gradient across, so that each is unique."""
     levels = np.linspace(40, 190, count)[:, None, None, None]
     slope = np.linspace(0, 40, width)[None, None, :, None]
     return np.broadcast_to(levels + slope, (count, height, width, 3)).astype(np.uint8)

@@ -72,8 +72,7 @@ def wait(argument: str) -> None:
 
 
 def tell(argument: str) -> None:
-    """Report in a refusal's message what this fork knows and may do, in the folder of that
-    name."""
+    """Report in a refusal's message what this fork knows and may do in the folder `argument`."""
     told = {"environ": dict(os.environ), "cwd": str(Path.cwd())}
     raise InvalidImage(json.dumps(told | {name: _try(name, argument) for name in ATTEMPTS}))
 

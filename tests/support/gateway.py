@@ -1,5 +1,4 @@
-"""A gateway on a free port in a thread, and a worker without a model that does what a test
-says."""
+"""A gateway on a free port in a thread, and a worker without a model that does as a test says."""
 
 import asyncio
 import base64

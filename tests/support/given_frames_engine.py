@@ -10,8 +10,7 @@ from worker.engines.base import Frames, Image, OnStep, RenderRequest, Step
 
 
 class GivenFramesEngine(NoopEngine):
-    """Each frame is flat: the mean of the newest image that was given for it or an earlier
-    frame."""
+    """Renders flat frames: each the mean of the newest image given for it or an earlier frame."""
 
     spec = NoopEngine.spec.model_copy(
         update={"name": "given", "honours": (Honours.LAST_FRAME, Honours.KEYFRAMES)}

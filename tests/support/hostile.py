@@ -89,8 +89,7 @@ _REBINDING: Final = re.compile(r"rebinding-(\d+)\.example\.org")
 
 @dataclass
 class Resolver:
-    """`socket.getaddrinfo` without a network: numbers as the system reads them, names from this
-    file.
+    """`socket.getaddrinfo` without a network: the system reads numbers, this file has names.
 
     `asked` counts the lookups of each name.
     """

@@ -57,8 +57,7 @@ def _moved(
     shift: npt.NDArray[np.float64],
     shape: tuple[int, ...],
 ) -> Grey:
-    """Return the image shifted so that the content at p + shift is at p, exactly for any
-    fraction."""
+    """Return the image shifted so that what is at p + shift is at p, exactly for any fraction."""
     rows = 2 * np.pi * np.fft.fftfreq(shape[0])[:, None]
     columns = 2 * np.pi * np.fft.rfftfreq(shape[1])[None, :]
     turned = spectrum * np.exp(1j * (columns * shift[0] + rows * shift[1]))

@@ -210,8 +210,7 @@ class Receiver:
         return f"{scheme}://{host or self.host}:{self.port}{path}"
 
     def script(self, path: str, *behaviours: Behaviour) -> None:
-        """Give requests for a path these behaviours in turn; without a script the answer is
-        200."""
+        """Give a path's requests these behaviours in turn; without a script the answer is 200."""
         with self._changed:
             self._scripts[path] = deque(behaviours)
 

@@ -39,8 +39,7 @@ class Heard:
 
 
 class ScriptedService:
-    """Gives its answers one after another, the last one again and again, and keeps its
-    requests."""
+    """Gives its answers in turn, the last one again and again, and keeps its requests."""
 
     def __init__(self, *lines: Line) -> None:
         self.lines = list(lines)

@@ -176,8 +176,7 @@ class Stack:
         servers.storage.delete_prefix("")
 
     def settings(self, **overrides: Any) -> Settings:
-        """Return the settings of a process of this stack; none come from the caller's
-        environment."""
+        """Return a process's settings in this stack; none come from the caller's environment."""
         return settings_from(self._env, **(self._usual | overrides))
 
     def env(self, **overrides: Any) -> dict[str, str]:
@@ -229,8 +228,7 @@ def module_stack(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @contextlib.contextmanager
 def _booting() -> Iterator[None]:
-    """Only one stack at a time chooses its ports and opens them; others may be starting beside
-    it."""
+    """Let one stack at a time choose and open its ports; others may be starting beside it."""
     with Path(tempfile.gettempdir(), f"{PREFIX}{os.geteuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -244,14 +242,12 @@ def _remove_what_killed_runs_left() -> None:
 
 
 def connect(state: State, database: str = "postgres") -> psycopg.Connection:
-    """Connect as Postgres' owner, in autocommit mode; on a machine that stalls this may be
-    slow."""
+    """Connect as Postgres' owner, in autocommit mode; slow if the machine stalls."""
     return postgres.connect(state, database, patience_seconds=20)
 
 
 def open_database(settings: Settings, *, deadline: timedelta) -> Database:
-    """Return a database for a test's own queries; on a machine that stalls it may connect
-    slowly."""
+    """Return a database for a test's own queries; connecting is slow if the machine stalls."""
     url = settings.database_url.get_secret_value()
     # Twenty at once share five connections.
     return Database(url, deadline=deadline, name="tests", patience_seconds=20)

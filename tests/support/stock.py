@@ -66,8 +66,7 @@ def shimmed(pipeline: Any) -> Any:
 def stock_prediction(
     unet: Any, given: Conditions, latents: torch.Tensor, when: int, scale: float
 ) -> torch.Tensor:
-    """Return the guided prediction in float32, as the stock pipeline computes it in its own
-    dtype."""
+    """Return the stock pipeline's guided prediction, computed in its own dtype, in float32."""
     rows = len(given.text)
     unguided, guided = unet(
         latents.to(unet.dtype).repeat(rows, 1, 1, 1, 1),

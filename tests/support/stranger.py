@@ -44,8 +44,7 @@ def with_anothers_certificate(folder: Path) -> ssl.SSLContext:
 
 
 def with_our_certificate(tls: Path) -> ssl.SSLContext:
-    """Return a client that is let in, because a refusal proves something only if the service is
-    there."""
+    """Return a client that is let in, because a refusal proves nothing if no service is there."""
     return with_certificate(tls / AUTHORITY, tls / PAIR)
 
 

@@ -14,8 +14,7 @@ NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 
 
 class StubbornStore:
-    """Answers at `url`; `kept` names keys that it will not delete, `is_full` makes it store
-    nothing.
+    """Answers at `url`; it will not delete the keys in `kept`, and stores nothing if `is_full`.
 
     `hung_up` makes it close every connection without an answer, as a proxy without its store does.
     `on_delete` is called before a delete, and `on_refusal` after a refused one.

@@ -1,5 +1,4 @@
-"""A tenant, another tenant, an admin and strangers at one gateway, and the things that a path may
-name."""
+"""A tenant, another tenant, an admin and strangers at one gateway, and what a path may name."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

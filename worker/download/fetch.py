@@ -1,5 +1,4 @@
-"""Downloads one file: into a part file beside its place, hashed on the way, resumed where it was
-cut."""
+"""Downloads one file: into a part file beside its place, hashed on the way, resumed if cut."""
 
 import os
 import shutil
@@ -27,8 +26,7 @@ class WrongBytes(Exception):
 
 
 def part_of(target: Path, file: RemoteFile) -> Path:
-    """Return the path of the part file; it is named by the content, so that only the same content
-    is resumed."""
+    """Return the part file's path, named by the content, so that only the same is resumed."""
     return target.with_name(f".{target.name}.{file.key[:16]}.part")
 
 

@@ -12,8 +12,7 @@ NAME: Final = ".lock"
 
 @contextmanager
 def locked(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
-    """Hold the folder's lock; `wait` is called while another process holds it, and may raise to
-    give up."""
+    """Hold the folder's lock; `wait` is called while another has it, and may raise to give up."""
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:

@@ -70,22 +70,19 @@ class Manifest:
         return min(done, self.total_bytes)
 
     def is_intact(self, folder: Path) -> bool:
-        """Say whether all its files are there with their sizes; quick, because it reads none of
-        them."""
+        """Say whether its files are all there with their sizes; quick, because it reads none."""
         return self.is_whole and all(
             _size(folder / path) == kept.size for path, kept in self.files.items()
         )
 
     def without(self, paths: Iterable[str]) -> "Manifest":
-        """Return the manifest without these files; it is no longer complete if a file was
-        removed."""
+        """Return the manifest without these files; it is incomplete if a file was removed."""
         lost = set(paths)
         files = {path: kept for path, kept in self.files.items() if path not in lost}
         return replace(self, files=files, is_whole=self.is_whole and not lost)
 
     def faults(self, folder: Path) -> Iterator[tuple[str, str]]:
-        """Yield each file that differs from its download, with a sentence; it reads all of
-        them."""
+        """Read all files, and yield each that differs from its download, with a sentence."""
         for path, kept in sorted(self.files.items()):
             place = folder / path
             if not place.is_file():

@@ -1,5 +1,4 @@
-"""Downloads a whole checkpoint into its folder: list, check space, fetch missing files, record
-them."""
+"""Downloads a checkpoint into its folder: list, check space, fetch what is missing, record it."""
 
 import threading
 import time
@@ -77,8 +76,7 @@ class Checkpoint:
 
 
 class Pull:
-    """One download; its threads write into `folder`, and its owner gets reports and may stop
-    it."""
+    """One download: its threads write to `folder`, and its owner gets reports and may stop it."""
 
     def __init__(
         self, checkpoint: Checkpoint, source: Source, folder: Path, *, spare_bytes: int
@@ -204,8 +202,7 @@ class Pull:
         return False
 
     def _have(self, wanted: Wanted) -> int:
-        """Return how many bytes of a file an earlier process got, also if it died before its
-        record."""
+        """Return how many bytes of a file an earlier process got, recorded or not."""
         place = self._folder / wanted.path
         part = part_of(place, wanted.file)
         with suppress(OSError):

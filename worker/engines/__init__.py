@@ -58,8 +58,7 @@ def chosen(setting: str, *, has_gpu: bool) -> dict[str, EngineEntry]:
 
 
 def is_remote(entry: EngineEntry) -> bool:
-    """Say whether an engine renders on another server: it needs no card, and one process has many
-    jobs."""
+    """Say whether another server renders: no card is needed, and one process has many jobs."""
     return _path(entry).startswith(REMOTE)
 
 

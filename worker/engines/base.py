@@ -22,8 +22,7 @@ Plan = Mapping[str, str | int | float | bool | tuple[str, ...]]
 
 
 class Checkpoint(Protocol):
-    """Small notes about one job that its next attempt gets: where something is, not the thing
-    itself."""
+    """Small notes on a job for its next attempt: where something is, not the thing itself."""
 
     def read(self, name: str) -> Mapping[str, Any] | None:
         """Return the last note under this name, of any attempt."""
@@ -144,8 +143,7 @@ class Warms(Protocol):
     """An engine that prepares for the most frequent clips after its load."""
 
     def warm(self, on_progress: OnProgress) -> None:
-        """Compile or tune; called after `load` and before the first render, and again after a
-        stop.
+        """Compile or tune; called after `load`, before the first render, and again after a stop.
 
         Each call of `on_progress`, which may raise, can take minutes. A clip that cannot be
         prepared must still render.

@@ -1,5 +1,4 @@
-"""Fits an image to a clip's frame: a centred crop, or the whole image between bars or its own
-blur."""
+"""Fits an image to a clip's frame: a centred crop, or all of it between bars or its own blur."""
 
 import math
 from dataclasses import dataclass

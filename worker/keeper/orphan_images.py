@@ -71,8 +71,7 @@ class OrphanSweeper:
             return now
 
     def _orphans(self, keys: list[str]) -> list[str]:
-        """Return the keys that are no job's input; keys of another form are not ours and are left
-        alone."""
+        """Return the keys that are no job's input; keys of other forms are not ours, and stay."""
         ids = {key: job_id for key in keys if (job_id := input_id(key)) is not None}
         with self._db.autocommit() as connection:
             known = set(connection.execute(_KNOWN, {"keys": list(ids)}).scalars())

@@ -51,8 +51,7 @@ class Purger:
         return len(ids)
 
     def purge(self) -> int:
-        """Delete jobs whose files were removed long ago, with their deliveries; return how
-        many."""
+        """Delete jobs whose files were removed long ago, and their deliveries; return how many."""
         with self._db.begin() as connection:
             old = list(connection.execute(_OLD, self._limits).scalars())
             if not old:

@@ -8,8 +8,7 @@ from worker.render.lease import Lease
 
 
 class KeptCheckpoint:
-    """The checkpoint of one attempt: the next attempt reads it; it is written while the lease is
-    held."""
+    """An attempt's checkpoint: the next attempt reads it; it is written only under the lease."""
 
     def __init__(self, rows: Checkpoints, lease: Lease) -> None:
         self._rows = rows

@@ -59,8 +59,7 @@ class Clip:
         return (*planned, *self._notes.warnings)
 
     def _open(self) -> Mp4Writer:
-        """Start ffmpeg in a folder of its own; `discard` is called after it, also if this
-        fails."""
+        """Start ffmpeg in a folder of its own; `discard` is called after it, also on failure."""
         self._folder = Path(tempfile.mkdtemp(prefix="stillreel-"))
         parameters = self.job.parameters
         return Mp4Writer(

@@ -24,8 +24,7 @@ class EndsElsewhere(Protocol):
     """An engine whose remote renders outlive the attempt that began them."""
 
     def end_elsewhere(self, checkpoint: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """End the remote render; return what is known about its end, None if it must be tried
-        again."""
+        """End the remote render; return what is known of its end, None if it must be retried."""
 
 
 class EndingElsewhere:

@@ -38,8 +38,7 @@ class _Upload:
 
 
 class Finisher:
-    """Few places, mostly one: a clip is finished in its thread, and the next clip waits for a
-    place."""
+    """Finishes each clip in its own thread, in few places, mostly one; the next clip waits."""
 
     def __init__(
         self,
@@ -218,7 +217,6 @@ def _metrics(clip: Clip, *, tail_seconds: float) -> dict[str, Any]:
 
 
 def _queue_seconds(job: Job) -> float:
-    """Return how long the job waited since it was last queued and due, without its earlier
-    renders."""
+    """Return the job's wait since it was last queued and due, without its earlier renders."""
     since = max(job.created_at, job.due_at)
     return 0.0 if job.started_at is None else max(0.0, (job.started_at - since).total_seconds())

@@ -93,8 +93,7 @@ class Lease:
         *,
         stages: StageRules = STAGES,
     ) -> None:
-        """`beat` takes the seconds to the next sign of life, for a process that holds several
-        leases."""
+        """`beat` takes the seconds to the next sign of life, if a process has several leases."""
         self.job = job
         self.claim = Claim(job.id, job.attempt)
         self._is_forgiven = False
@@ -220,8 +219,7 @@ class Lease:
 
     @property
     def is_draining(self) -> bool:
-        """Say whether the worker is stopping: an error now may come from a server that stops
-        too."""
+        """Say whether the worker stops: an error now may come from a server that stops too."""
         return self._heartbeat_file.is_draining
 
     @property
@@ -274,8 +272,7 @@ class Lease:
 
 
 class Leases:
-    """The thread that renews every lease of this process, several times within a lease's
-    length."""
+    """The thread that renews all leases of this process, several times in a lease's length."""
 
     def __init__(
         self,
@@ -340,8 +337,7 @@ class Leases:
             self._guarded(self._also)
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        """Do one task of a round, whatever happened to the others, because all jobs need this
-        thread."""
+        """Do one task of a round, whatever became of others, because all jobs need this thread."""
         try:
             act()
         except Exception:  # The edge of this thread: the next round starts afresh.

@@ -72,8 +72,7 @@ class LoadedEngines:
         return {name: engine.spec.honours for name, engine in self._engines.items()}
 
     def weights(self) -> Mapping[str, WeightsView]:
-        """Return the state of the weights of each engine that has some; quick, because other
-        threads ask."""
+        """Return the state of each engine's weights, if any; quick, because other threads ask."""
         found = {}
         for name in self._engines:
             # An engine of the operator may have the name of one of ours.

@@ -51,8 +51,7 @@ def render_next(context: RenderContext, wake: Callable[[], None]) -> bool:
 
 @contextmanager
 def begun(context: RenderContext, job: Job) -> Iterator[Lease]:
-    """Hold the lease of a claimed job, which its render releases; name the job in the thread's
-    log."""
+    """Hold a claimed job's lease, which its render releases; name the job in the thread's log."""
     lease = context.leases.hold(job)
     _bind(job)
     try:

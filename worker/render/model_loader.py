@@ -40,8 +40,7 @@ class ModelLoader:
         return self._waiting is not None
 
     def begin(self, job: Job, lease: Lease, on_ended: Callable[[], None]) -> None:
-        """Load the job's model; `on_ended` is called from another thread, however the load
-        ends."""
+        """Load the job's model; another thread calls `on_ended`, however the load ends."""
         lease.begin_beside_renders()
         model: Future[VideoEngine] = Future()
         try:

@@ -116,8 +116,7 @@ class LostGpu:
 
 @dataclass(frozen=True)
 class Found:
-    """The result of a search of the host; `warning` says why cards that may be there are not
-    used."""
+    """What a search of the host found; `warning` says why possible cards are not used."""
 
     gpus: Sequence[Gpu] = ()
     lost: Sequence[LostGpu] = ()

@@ -1,5 +1,4 @@
-"""A few bytes shared by a worker's processes: the drain, the last sign of progress, idle or
-not."""
+"""A few bytes shared by a worker's processes: the drain, the last progress, idle or not."""
 
 import mmap
 import struct
@@ -20,8 +19,7 @@ _BYTES: Final = 72
 
 
 class HeartbeatFile:
-    """The heartbeat file of one GPU: the supervisor requests a drain in it, and the child writes
-    its progress.
+    """The heartbeat file of one GPU: the supervisor asks for a drain, the child writes progress.
 
     Celery's main process takes a bell for the child only while the child says that it is idle.
 
@@ -42,8 +40,7 @@ class HeartbeatFile:
         self._map[:] = bytes(_BYTES)
 
     def ask_to_drain(self, within_seconds: float) -> None:
-        """Ask the child to end: finish what can be finished in this time, and hand back the
-        rest."""
+        """Ask the child to end: to finish what it can in this time, and hand back the rest."""
         self._write("drain_until", time.monotonic() + within_seconds)
 
     @property

@@ -202,8 +202,7 @@ def _start(worker: Worker) -> subprocess.Popen[bytes]:
 
 
 def _die_with_parent() -> None:
-    """Let the kernel end a worker whose supervisor was killed, because two must not share a
-    GPU."""
+    """Let the kernel end the worker of a killed supervisor, because two must not share a GPU."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -222,8 +221,7 @@ def _signal(worker: Worker, number: signal.Signals) -> None:
 
 
 def _is_child_of(pid: int, parent: int) -> bool:
-    """Say whether the process is alive and a child of that parent; on other systems than Linux,
-    whether it is alive."""
+    """Say whether the process lives and is that parent's child; only Linux checks the parent."""
     if sys.platform != "linux":
         try:
             os.kill(pid, 0)

@@ -38,8 +38,7 @@ class WorkerConfig:
         return cls(engines=entries, **told)
 
     def name(self, incarnation: int) -> str:
-        """Return the name on a claim: each child has its own, so that a dead one can be
-        recognised."""
+        """Return the name on a claim, a child's own, so that a dead child can be recognised."""
         return f"{self.worker}#{incarnation:08x}"
 
 

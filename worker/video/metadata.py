@@ -37,6 +37,5 @@ class Tags:
 
 
 def _escape(value: str) -> str:
-    """Escape characters that would end the value; an unescaped carriage return starts a new key
-    too."""
+    """Escape what would end the value; an unescaped carriage return starts a new key too."""
     return _SPECIAL.sub(r"\\\g<0>", value.replace("\0", ""))

@@ -136,8 +136,7 @@ class Mp4Writer:
         self._is_closed = True
 
     def abort(self) -> None:
-        """End ffmpeg and remove the unfinished file; it may be called again, and does nothing
-        after `close`."""
+        """End ffmpeg and remove the unfinished file, also twice; it does nothing after `close`."""
         if not self._is_closed:
             self._is_closed = True
             self._ffmpeg.kill()

@@ -1,2 +1,1 @@
-"""The weights on this machine: listing them, downloading them, and making small ones to try
-with."""
+"""The weights on this machine: listing, downloading, and making small ones to try with."""

@@ -1,5 +1,4 @@
-"""`python -m worker.weights`: download, list, check and remove weights, or make small ones to
-try."""
+"""`python -m worker.weights`: download, list, check or remove weights, or make small ones."""
 
 import argparse
 import os

@@ -1,5 +1,4 @@
-"""The state of each engine's weights on this machine; quick: it loads nothing and sends no
-request."""
+"""The state of each engine's weights on this machine; quick: no loading and no request."""
 
 from shared.engines.weights import WeightsState, WeightsView
 from shared.settings import Settings

@@ -50,8 +50,7 @@ class FileView(BaseModel):
 async def create_file(
     request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:
-    """Store an image for a prediction; the part is named `content`, and other parts are
-    ignored."""
+    """Store an image for a prediction from the part named `content`; other parts are ignored."""
     made = await create_upload(ports, caller, base_url)
     upload = await find_upload(ports, caller.owner_id, made.id)
     try:

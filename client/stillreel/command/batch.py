@@ -85,8 +85,7 @@ class _OfThePast(StillreelError):
 
 
 class Batch:
-    """Submits, waits and downloads, several photos at once; `rows` has the result for each
-    photo."""
+    """Submits, waits and downloads, several photos at once; `rows` has each photo's result."""
 
     def __init__(
         self, client: Client, prompt: str, fields: Fields, clips: Path, ledger: Ledger

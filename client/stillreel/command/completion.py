@@ -27,8 +27,7 @@ ZSH_SETUP: Final = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
 def script(parser: argparse.ArgumentParser, shell: str) -> str:
-    """Return the text for a shell to source: `stillreel completion bash >> ~/.bashrc` and so
-    on."""
+    """Return the text for a shell to source, as in `stillreel completion bash >> ~/.bashrc`."""
     return _fish(parser) if shell == "fish" else _bash(parser, shell)
 
 

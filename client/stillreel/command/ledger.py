@@ -30,8 +30,7 @@ class Entry:
 
 
 class Ledger:
-    """A file of lines, each with the newest state of one photo; a line is on the disk once it is
-    written."""
+    """A file of lines, each with the newest state of one photo; a written line is on the disk."""
 
     def __init__(self, folder: Path) -> None:
         """Read the lines of earlier runs.

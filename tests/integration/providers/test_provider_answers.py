@@ -247,7 +247,7 @@ def test_a_refused_request_is_told_in_the_providers_words(case: Case) -> None:
 def test_a_result_that_is_an_error_is_the_requests_whatever_its_status(
     fal: Case, reply: Reply, error: type[Exception]
 ) -> None:
-    """fal keeps what a model or its runner failed with as the result; to wait for it is vain."""
+    """A failure of a model or its runner is what fal keeps as the result; waiting is vain."""
     fal.service.at_result.append(reply)
     _, look = fal.finished()
     assert look.state is TaskState.FAILED

@@ -91,8 +91,7 @@ def new_scheduler() -> Any:
 
 
 def _unet(checkpoint: Checkpoint, dtype: torch.dtype) -> Any:
-    """Return the denoiser for clips: as it was saved, or one for still images with the motion
-    modules."""
+    """Return the denoiser for clips: as saved, or one for still images with the motion modules."""
     motion = weighted_part(checkpoint, "motion_adapter", MotionAdapter, dtype)
     if _class_of(checkpoint, "unet") == UNetMotionModel.__name__:
         return weighted_part(checkpoint, "unet", UNetMotionModel, dtype)

@@ -81,8 +81,7 @@ def _encode_text(model: Model, text: str) -> torch.Tensor:
 
 
 def _encode_picture(model: Model, frame: Image) -> torch.Tensor:
-    """Return (channels, h, w): the mean of the VAE's distribution for a frame, where others draw a
-    sample."""
+    """Return (channels, h, w): the mean of a frame's VAE distribution; others draw a sample."""
 
     @torch.no_grad()
     def encode() -> torch.Tensor:

@@ -199,8 +199,7 @@ def _shifted(
 
 
 def _seen(pose: Pose, width: int, height: int) -> Matrix:
-    """Return the part of the image that a frame shows: (axis, least and most), in fractions of
-    it."""
+    """Return the part of the image that a frame shows: (axis, least and most), as fractions."""
     corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
     x, y, scale = pose.matrix(width, height) @ corners
     across, down = x / scale / width, y / scale / height
@@ -233,8 +232,7 @@ SWAY_SHARES: Final = (0.6, 0.3, 0.1)
 
 
 def _sway(num_frames: int, *, fps: int, seed: int, aspect: float) -> Matrix:
-    """Return a handheld camera's drift as x, y and roll per frame, (num_frames, 3), 0 in the
-    first."""
+    """Return a handheld drift as x, y and roll per frame, (num_frames, 3), 0 in the first."""
     random = np.random.default_rng(seed)
     phases = random.uniform(0, 2 * math.pi, (3, len(SWAY_HERTZ)))
     hertz = np.array(SWAY_HERTZ) * random.uniform(0.8, 1.2, (3, len(SWAY_HERTZ)))

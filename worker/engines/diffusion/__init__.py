@@ -1,2 +1,1 @@
-"""Code shared by the engines of diffusion models: checkpoints, loading, the loop over a
-pipeline."""
+"""Code shared by the engines of diffusion models: checkpoints, loading, the pipeline's loop."""

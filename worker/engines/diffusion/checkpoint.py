@@ -83,8 +83,7 @@ def revision(layout: Layout, settings: Settings) -> str:
 
 
 def pulled(layout: Layout, settings: Settings) -> Manifest | None:
-    """Return the manifest of this engine in the weights folder, None unless it is complete;
-    quick."""
+    """Return this engine's manifest in the weights folder, None unless it is complete; quick."""
     return whole(settings.weights_folder / layout.name, layout.repositories)
 
 

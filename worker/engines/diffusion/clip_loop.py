@@ -1,5 +1,4 @@
-"""One clip by a diffusers pipeline: its steps are reported, it can stop between two, and its
-latents are returned."""
+"""One clip's latents by a diffusers pipeline: steps are reported, and it can stop between two."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -88,8 +87,7 @@ def check_finite(latents: torch.Tensor) -> None:
 
 
 def seeded(seed: int) -> torch.Generator:
-    """Return the generator of a clip's noise: on the CPU, so that every card gets the same
-    noise."""
+    """Return the generator of a clip's noise, on the CPU, so that every card gets the same."""
     return torch.Generator("cpu").manual_seed(seed)
 
 

@@ -14,8 +14,7 @@ ENTRIES: Final = 32
 
 
 class Encodings:
-    """The encodings used last, by the text or by the image's hash; the oldest are dropped
-    first."""
+    """The last used encodings, by text or by the image's hash; the oldest are dropped first."""
 
     def __init__(self, entries: int = ENTRIES) -> None:
         self._entries = entries

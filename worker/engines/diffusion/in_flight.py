@@ -15,8 +15,7 @@ class Event(Protocol):
 
 
 class InFlight:
-    """Steps that were given to the device and not yet finished there; each is reported once it
-    is."""
+    """Steps given to the device but not yet finished there; each is reported once it is."""
 
     def __init__(
         self, record_event: Callable[[], Event] | None, on_finished: Callable[[int], None]
@@ -44,8 +43,7 @@ class InFlight:
 
 
 def event_recorder(device: torch.device) -> Callable[[], Event] | None:
-    """Return a function that marks a point in the device's work; None if work is done when it is
-    called."""
+    """Return a function that marks a point in the device's work; None if calls do it at once."""
     if device.type == "cpu":
         return None
 

@@ -18,8 +18,7 @@ def card_bytes(device: torch.device) -> int:
 def takes_turns(
     asked: Literal["auto", "normal", "low"], device: torch.device, *, weights_bytes: int
 ) -> bool:
-    """Say whether one large part is on the card at a time: by the setting, or by the card's
-    size."""
+    """Say whether one large part is on the card at a time, by the setting or the card's size."""
     if asked == "auto":
         return 0 < card_bytes(device) < weights_bytes + SPARE_BYTES
     return asked == "low"

@@ -22,8 +22,7 @@ COUNTED: Final = "position_ids"
 
 
 def precision(device: torch.device) -> torch.dtype:
-    """Return bfloat16 if the card computes in it, float16 on older cards, float32 without a
-    card."""
+    """Return bfloat16 if the card computes in it, else float16, or float32 without a card."""
     if device.type == "cpu":
         return torch.float32
     with torch.cuda.device(device):
@@ -67,8 +66,7 @@ def read_part(name: str, read: Callable[..., Any], checkpoint: Checkpoint, **opt
 
 
 def _check_report(name: str, report: Mapping[str, Any]) -> None:
-    """Refuse faults of which the libraries only warn: they continue with random numbers, or
-    without the weights."""
+    """Refuse faults of which libraries only warn: they go on with random or missing weights."""
     if missing := sorted(report["missing_keys"]):
         raise MissingWeights(
             f"{name} lacks {len(missing)} of its weights, {missing[0]} among them:"
@@ -89,8 +87,7 @@ def _check_report(name: str, report: Mapping[str, Any]) -> None:
 
 
 def first_broken(parts: Mapping[str, Any]) -> str | None:
-    """Return the name of a part with weights that are not finite numbers; None if all are
-    finite."""
+    """Return the name of a part with weights that are not finite; None if all are finite."""
     return next((name for name, part in parts.items() if not _is_finite(part.parameters())), None)
 
 

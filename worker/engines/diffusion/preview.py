@@ -30,8 +30,7 @@ OneFrame = Callable[[torch.Tensor], torch.Tensor | None]
 
 
 def middle_of_times(latents: torch.Tensor) -> torch.Tensor:
-    """Return one frame of latents (1, channels, frames, h, w): the middle one, which shows
-    motion."""
+    """Return the middle frame of latents (1, channels, frames, h, w), which shows motion."""
     return latents[0, :, latents.shape[2] // 2]
 
 
@@ -119,8 +118,7 @@ def fit_by_encoding(
 
 
 class Previews:
-    """The previews of one clip: made on the device beside its steps, and read once those are
-    done."""
+    """The previews of one clip, made on the device beside its steps and read once those end."""
 
     def __init__(self, latent_map: LatentMap, *, steps: int, one_frame: OneFrame) -> None:
         self._map = latent_map
@@ -141,8 +139,7 @@ class Previews:
             self._made[step] = self._map.picture(frame, done=step / self._steps)
 
     def of(self, step: int) -> Image | None:
-        """Return the preview of a step that the device has finished, once; None if there is
-        none."""
+        """Return the preview of a step finished on the device, once; None if there is none."""
         made = self._made.pop(step, None)
         if made is None:
             return None

@@ -28,8 +28,7 @@ OFFLINE: Final = frozenset({"1", "on", "yes", "true"})
 
 
 def may_download(settings: Settings) -> bool:
-    """Say whether this process may contact a hub; HF_HUB_OFFLINE forbids it, as in other
-    programs."""
+    """Say whether this process may contact a hub; HF_HUB_OFFLINE forbids it, as usual."""
     is_offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in OFFLINE
     return settings.download_weights and not is_offline
 

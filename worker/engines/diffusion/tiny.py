@@ -32,8 +32,7 @@ CLIP_PREPROCESSOR: Final = {
 
 
 def drawn_anew(model: Any) -> Any:
-    """Return the model with random values for every weight that starts at zero, or too small to
-    matter.
+    """Return the model with random values for weights that start at zero or too small to matter.
 
     A zero layer hides every error behind it, and SparseCtrl's would hide the image.
     """
@@ -60,8 +59,7 @@ CLIP_FRAMES: Final = ("<|startoftext|>", "<|endoftext|>")
 
 
 def clip_vocabulary() -> dict[str, int]:
-    """Return every byte, alone and at a word's end, then the begin and end tokens of a
-    sentence."""
+    """Return every byte, alone and at a word's end, then a sentence's begin and end tokens."""
     letters = sorted(ByteLevel.alphabet())
     words = (*letters, *(f"{letter}</w>" for letter in letters), *CLIP_FRAMES)
     return {word: number for number, word in enumerate(words)}

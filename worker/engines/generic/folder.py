@@ -41,8 +41,7 @@ class Folder:
 
     @property
     def fixed_size(self) -> tuple[int, int] | None:
-        """Return the only (width, height) in latents that the class renders, None if any size
-        works."""
+        """Return the only (width, height) in latents that the class renders, None if any works."""
         config = self._denoiser_config
         width, height = config.get("sample_width"), config.get("sample_height")
         is_fixed = bool(config.get("use_learned_positional_embeddings"))

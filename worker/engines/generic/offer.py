@@ -15,8 +15,7 @@ MANY_LANGUAGES: Final = ("UMT5", "Qwen", "Gemma", "Llama", "ChatGLM")
 
 
 def spec_of(name: str, folder: Folder | None) -> EngineSpec:
-    """Return the spec of the entry `name`; for a folder that cannot be served, the known parts of
-    it."""
+    """Return the spec of the entry `name`; only known parts if its folder cannot be served."""
     return EngineSpec(
         name=name,
         title=name if folder is None else f"{name} ({folder.call.kind})",

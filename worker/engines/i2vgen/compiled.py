@@ -147,8 +147,7 @@ class Compiled:
         release(self._model.device)
 
     def _take_new_pool(self) -> None:
-        """Record into another pool, because a pool that lost its last recording takes no new
-        one."""
+        """Record into another pool, because one that lost its last recording takes no new one."""
         self._record = self._given_record or recorder(self._model.device)
 
     def levels(self, vae: Any, latents: torch.Tensor) -> Levels:
@@ -194,8 +193,7 @@ class Compiled:
 
 
 def lay_out(model: Model, *, by_pixel: bool) -> None:
-    """Put the convolutions' weights into the layout for compiled kernels, or back; no number
-    changes.
+    """Lay out the convolutions' weights for compiled kernels, or back; no number changes.
 
     Eager clips beside compiled shapes must use this layout too.
     """

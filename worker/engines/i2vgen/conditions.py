@@ -1,5 +1,4 @@
-"""The conditions of a clip: the prompt, the image, its latents; and the noise that it starts
-from."""
+"""The conditions of a clip: the prompt, the image, its latents; and the noise it starts from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -35,8 +34,7 @@ class Noise:
 
 
 def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
-    """Draw all random numbers of a clip, on the CPU in float32, so that every card gets the
-    same."""
+    """Draw all random numbers of a clip on the CPU in float32, so that all cards get the same."""
     generator = torch.Generator("cpu").manual_seed(seed)
     return Noise(
         clip=torch.randn((1, 4, frames, height, width), generator=generator),

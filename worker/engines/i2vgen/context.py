@@ -1,5 +1,4 @@
-"""The keys and values of a clip's context: the same at every step, so they are computed once a
-clip."""
+"""The keys and values of a clip's context: the same at every step, so computed once a clip."""
 
 from typing import Any
 

@@ -1,5 +1,4 @@
-"""A guided prediction with its inputs at fixed addresses, given to a card as one recorded
-launch."""
+"""A guided prediction with inputs at fixed addresses, given to a card as one recorded launch."""
 
 from collections.abc import Callable
 from typing import Any
@@ -63,8 +62,7 @@ class Launch:
 
 
 def recorder(device: torch.device) -> Recorder:
-    """Return a recorder for the device; on a CPU, where a launch costs nothing, it returns the
-    work itself."""
+    """Return a recorder for the device, or the work itself on a CPU, where launches are free."""
     if device.type != "cuda":
         return lambda work: work
     pool: Any = torch.cuda.graph_pool_handle()

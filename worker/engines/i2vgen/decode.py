@@ -16,8 +16,7 @@ STARTED_AHEAD: Final = 2  # One chunk decodes while the one before it goes into 
 
 
 class Levels(NamedTuple):
-    """Frames on the device, uint8 RGB (n, height, width, 3), and whether all numbers were
-    finite."""
+    """Frames on the device, uint8 RGB (n, height, width, 3), and if all numbers were finite."""
 
     frames: torch.Tensor
     finite: torch.Tensor

@@ -138,8 +138,7 @@ class Denoiser:
     def down(
         self, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
     ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Return the smallest tensors and the skips; the first of the skips are those of one
-        row."""
+        """Return the smallest tensors and the skips, of which the first are those of one row."""
         skips, have_parted = [hidden], False
         for block in self.unet.down_blocks:
             if _attends(block) and not have_parted:

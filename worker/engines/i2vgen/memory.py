@@ -68,8 +68,7 @@ def on_card(encoder: Any, device: torch.device, *, stays: bool) -> Iterator[None
 
 class Recordings(Protocol):
     def let_go(self) -> None:
-        """Free the memory of recorded launches; they are recorded again when they are next
-        used."""
+        """Free the memory of recorded launches; they are recorded again when next used."""
 
 
 class Room:
@@ -85,8 +84,7 @@ class Room:
         encoders: Sequence[Any] = (),
         recordings: Recordings | None = None,
     ) -> None:
-        """In low memory `encoders` are moved to the host and `recordings` are freed, whichever
-        clip left them."""
+        """In low memory `encoders` go to the host and `recordings` are freed, of any clip."""
         self.use = use
         self._device = device
         self._encoders = encoders

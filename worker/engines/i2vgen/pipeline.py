@@ -116,8 +116,7 @@ def encode(
 
 
 def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Tensor:
-    """Return (1, tokens, width), each text encoded alone, so that a kept encoding equals a fresh
-    one."""
+    """Return (1, tokens, width), each text alone, so that a kept encoding equals a fresh one."""
 
     def fresh() -> torch.Tensor:
         with on_card(model.text_encoder, model.device, stays=use.encoders_stay):

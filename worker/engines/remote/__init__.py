@@ -1,2 +1,1 @@
-"""Engines that render on other servers: one folder or file for each protocol, behind one small
-port."""
+"""Engines that render on other servers: a folder or file a protocol, behind one small port."""

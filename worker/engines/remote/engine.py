@@ -1,5 +1,4 @@
-"""The common part of engines that render on other servers: a spec, and servers behind
-`Provider`."""
+"""The common part of engines that render on other servers: a spec, servers behind `Provider`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -152,8 +152,7 @@ class Errand:
         )
 
     def _ask(self, asked: int, key: str, *, but: str | None = None) -> Task:
-        """Ask the servers in turn until one takes the job; the intent is stored before each
-        request."""
+        """Ask servers in turn until one takes the job; store the intent before each request."""
         reason: Away | None = None
         for provider in self._roster.in_turn(but=but):
             task = Task(provider.name, key, asked).keep(self._request.checkpoint)
@@ -230,8 +229,7 @@ class Errand:
             pause = min(pause * 1.5, self._patience.longest_look)
 
     def _keep_cost(self, look: Look) -> None:
-        """Store the cost of an ended task before the job ends, because the job's end settles its
-        budget."""
+        """Store an ended task's cost before the job ends, because that end settles its budget."""
         has_ended = look.state not in (TaskState.WAITING, TaskState.RENDERING)
         # Only once: storing progress sets the job's failures to zero, which must not go on for
         # ever.

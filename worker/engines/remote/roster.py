@@ -35,8 +35,7 @@ class Roster:
         return any(name != provider.name for name in self._providers)
 
     def in_turn(self, *, but: str | None = None) -> list[Provider]:
-        """Return every server: those that answered recently first, and the one named `but`
-        last."""
+        """Return every server, those that answered recently first, and the one in `but` last."""
         now = time.monotonic()
         with self._lock:
             return sorted(

@@ -32,8 +32,7 @@ LAYOUT: Final = Layout(
 
 
 def has_two_experts(settings: Settings) -> bool:
-    """Say whether the folder of the settings has A14B's layout; quick, because it reads one
-    file."""
+    """Say whether the settings' folder has A14B's layout; quick, because it reads one file."""
     return names_part(_local_index(settings), SECOND_EXPERT)
 
 

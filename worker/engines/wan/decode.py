@@ -1,5 +1,4 @@
-"""From latents to pixels, one latent frame at a time: the same as decoding all, with a part of its
-memory.
+"""From latents to pixels, a latent frame at a time: as decoding all, with a part of its memory.
 
 The VAE's convolutions look back in time only and remember what they have seen. That memory has
 private names in diffusers; tests/integration/wan compares this file with `vae.decode`.

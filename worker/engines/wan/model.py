@@ -26,8 +26,7 @@ MASK_CHANNELS: Final = 4
 
 
 class Pipeline(WanImageToVideoPipeline):
-    """The stock pipeline without its text encoder, which our code moves, and whose results it
-    keeps."""
+    """The stock pipeline without its text encoder: our code moves that, and keeps its results."""
 
     @property
     def _execution_device(self) -> torch.device:
@@ -66,7 +65,7 @@ class Model:
         return {"text_encoder": self.text_encoder, "vae": self.vae, **given}
 
     def frames_rendered(self, asked: int) -> int:
-        """Return how many frames the model makes, of which the rest is cut: 1, 5, 9, …"""
+        """Return how many frames the model makes (1, 5, 9, …), of which the rest is cut."""
         return whole_latents(asked, int(self.vae.config.scale_factor_temporal))
 
 

@@ -55,8 +55,7 @@ class HostedApi:
         self._refusals = LATER | refusals
 
     def create(self, path: str, body: Any) -> Answer:
-        """Send a request that costs money; a returned answer made a task, or is a 4xx of the
-        provider.
+        """Send a request that costs money; an answer made a task, or is a 4xx of the provider.
 
         Raises:
             Away: `is_refusal` says whether it is known that no task was made.

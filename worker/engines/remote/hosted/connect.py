@@ -1,5 +1,4 @@
-"""The connections to a provider: its API with the key, and the links that it gives without the
-key."""
+"""The connections to a provider: its API with the key, and the links it gives without the key."""
 
 from datetime import timedelta
 from typing import Final

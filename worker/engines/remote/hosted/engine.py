@@ -1,5 +1,4 @@
-"""The common part of engines of hosted models: one provider, and a price in the plan of each
-job."""
+"""The common part of hosted models' engines: one provider, and a price in each job's plan."""
 
 from typing import Final
 

@@ -52,6 +52,5 @@ def nearest_shape(sizes: Sequence[Size], width: int, height: int) -> Size:
 
 
 def cut_prompt(prompt: str, most: int) -> str:
-    """Return the beginning of a prompt, at most that many UTF-16 units, with no character cut in
-    two."""
+    """Return a prompt's first UTF-16 units, at most that many, with no character cut in two."""
     return prompt.encode("utf-16-le")[: 2 * most].decode("utf-16-le", "ignore")

@@ -35,8 +35,7 @@ class HostedOffer:
 
 
 def read_offer(entry: EngineEntry) -> HostedOffer:
-    """Return the model and the price in an entry like
-    `gen4=runway:gen4_turbo?usd_per_second=0.05`.
+    """Return the model and price of an entry: `gen4=runway:gen4_turbo?usd_per_second=0.05`.
 
     Raises:
         InvalidRequest: there is no such model, or no price; the message says what would be right.

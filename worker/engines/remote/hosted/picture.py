@@ -1,5 +1,4 @@
-"""An image as a data URI, small enough for a provider, so that no bucket of ours has to be
-public."""
+"""An image as a data URI small enough for a provider: no bucket of ours has to be public."""
 
 import base64
 import io

@@ -100,6 +100,8 @@ def cost_usd(told: Any) -> float | None:
 
 
 def is_moderation(failure: str) -> bool:
-    """Say whether a code like `SAFETY.INPUT.TEXT` or `INPUT_PREPROCESSING.SAFETY.TEXT` means
-    moderation."""
+    """Say whether a code means moderation, like `INPUT_PREPROCESSING.SAFETY.TEXT`.
+
+    `SAFETY.INPUT.TEXT` is another.
+    """
     return "SAFETY" in failure.split(".")
