@@ -9,8 +9,8 @@ VERSIONS = Path(__file__).resolve().parents[1] / "migrations" / "versions"
 
 
 def main(name: str) -> int:
-    slug = "_".join(re.findall(r"[a-z0-9]+", name.lower()))
-    if not slug:
+    words = re.findall(r"[\w',-]+", name)
+    if not words:
         print(
             'stillreel: say what the migration is for: make migration NAME="a key\'s quota"',
             file=sys.stderr,
@@ -18,8 +18,15 @@ def main(name: str) -> int:
         return 2
     newest = max((path.name[:4] for path in VERSIONS.glob("[0-9]*.py")), default="0000")
     number = f"{int(newest) + 1:04d}"
+    sentence = " ".join(words)
     return subprocess.call(
-        [*(sys.executable, "-m", "alembic", "revision"), "--rev-id", number, "-m", slug],
+        [
+            *(sys.executable, "-m", "alembic", "revision"),
+            "--rev-id",
+            number,
+            "-m",
+            f"{sentence[0].upper()}{sentence[1:]}.",
+        ],
         cwd=VERSIONS.parents[1],
     )
 
