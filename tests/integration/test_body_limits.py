@@ -62,6 +62,8 @@ POST /v1/session
 GET /v1/session
 DELETE /v1/session
 GET /v1/jobs/{job_id}/content
+HEAD /livez
+HEAD /readyz
 HEAD /v1/jobs/{job_id}/content
 GET /v1/videos
 GET /v1/videos/{video_id}

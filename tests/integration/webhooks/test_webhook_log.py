@@ -157,7 +157,7 @@ def test_a_range_beyond_one_statement_is_refused_whole(outbox: Outbox, receiver:
     endpoint = Endpoints(outbox.db).get(endpoint_id, owner_id=ANONYMOUS)
     log = DeliveryLog(outbox.db, first_try=timedelta(0), max_replayed=2)
     window = Window(since=datetime(2020, 1, 1, tzinfo=UTC), until=None, status=DeliveryStatus.DEAD)
-    with pytest.raises(InvalidRequest, match="more than 2 deliveries") as refused:
+    with pytest.raises(InvalidRequest, match="more than 2 such deliveries") as refused:
         log.replay_range(endpoint, window, owner_id=ANONYMOUS)
     assert refused.value.param == "until"
     assert {row["status"] for row in outbox.rows()} == {"dead"}

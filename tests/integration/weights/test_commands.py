@@ -49,7 +49,7 @@ def test_pull_list_verify_and_remove(
 ) -> None:
     assert "toy          missing" in run(capsys, "list")[1]
     status, said = run(capsys, "pull", "toy")
-    assert (status, "toy: whole, 350.1 kB on the disk" in said) == (0, True), said
+    assert (status, "toy: complete, 350.1 kB on the disk" in said) == (0, True), said
     assert "toy          ready, 350.1 kB; from maker/toy at aaaaaaaaaaaa" in run(capsys, "list")[1]
     assert run(capsys, "verify") == (0, "toy: 6 files are as they were downloaded\n")
 
