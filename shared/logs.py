@@ -11,6 +11,9 @@ import structlog
 from shared.repeats import RepeatFilter
 from shared.settings import Settings
 
+POOL: Final = "multiprocessing"
+"""The logger of billiard, which starts and watches a worker's child."""
+
 
 def set_up(settings: Settings, *, process: str) -> None:
     """Send our own and the libraries' logs to stdout, as JSON lines or for a console."""
@@ -47,6 +50,8 @@ def set_up(settings: Settings, *, process: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
+    # Celery's pool keeps its logger from the root's handlers: its lines would be plain text.
+    logging.getLogger(POOL).handlers[:] = [handler]
     _look_up_no_more_than_is_shown()
     for noisy in (
         "botocore",
@@ -58,6 +63,7 @@ def set_up(settings: Settings, *, process: str) -> None:
         "httpcore2",
         "celery",
         "kombu",
+        POOL,
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 

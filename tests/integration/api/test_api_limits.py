@@ -218,7 +218,7 @@ def test_what_is_not_there_is_a_problem_too(
         ("PUT", "/v1/jobs", "GET, POST"),
         ("PUT", "/v1/jobs/job_1", "GET, DELETE"),
         ("POST", "/docs/ui/swagger-ui.css", "GET, HEAD"),
-        ("PROPFIND", "/livez", "GET"),
+        ("PROPFIND", "/livez", "GET, HEAD"),
     ],
 )
 def test_a_method_that_a_path_does_not_take_is_told_all_that_it_takes(

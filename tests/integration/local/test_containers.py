@@ -27,7 +27,7 @@ from local.processes.process import Part, Process
 from local.servers.wheel_binaries import packaged
 from shared.db import Database
 from shared.engines.registry import EngineRegistry, WorkerInfo
-from shared.errors import AppError, Gone, StorageUnavailable
+from shared.errors import AppError, StorageUnavailable
 from shared.settings import SECRETS_DIR_VARIABLE, Settings
 from shared.storage import Storage
 from tests.support import stranger
@@ -144,7 +144,7 @@ def test_valkey_asks_for_the_password_and_keeps_what_it_acknowledged(
 
 def test_the_bucket_is_made_and_found_again(stack: Stack) -> None:
     storage = Storage(stack.settings(s3_bucket="made-by-the-one-shot"))
-    with pytest.raises(Gone):
+    with pytest.raises(StorageUnavailable):
         storage.check()
     make_bucket(storage)
     storage.check()
