@@ -14,6 +14,12 @@ from shared.settings import Settings
 POOL: Final = "multiprocessing"
 """The logger of billiard, which starts and watches a worker's child."""
 
+NOISY: Final = (
+    *("botocore", "boto3", "urllib3", "s3transfer", "PIL", "httpx2", "httpcore2"),
+    *("celery", "kombu", POOL),
+)
+"""Libraries whose lines below a warning help nobody."""
+
 
 def set_up(settings: Settings, *, process: str) -> None:
     """Send our own and the libraries' logs to stdout, as JSON lines or for a console."""
@@ -53,18 +59,7 @@ def set_up(settings: Settings, *, process: str) -> None:
     # Celery's pool keeps its logger from the root's handlers: its lines would be plain text.
     logging.getLogger(POOL).handlers[:] = [handler]
     _look_up_no_more_than_is_shown()
-    for noisy in (
-        "botocore",
-        "boto3",
-        "urllib3",
-        "s3transfer",
-        "PIL",
-        "httpx2",
-        "httpcore2",
-        "celery",
-        "kombu",
-        POOL,
-    ):
+    for noisy in NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

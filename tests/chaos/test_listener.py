@@ -106,13 +106,13 @@ def end(desk: JobFixture, number: int, waiting: list[UUID]) -> tuple[str, str]:
     return public_id(job_id), how
 
 
+@pytest.mark.extended
 @pytest.mark.long
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("count", [60, pytest.param(1000, marks=pytest.mark.extended)])
 def test_a_listener_misses_no_end_while_the_gateway_is_killed_twice(
-    count: int, stack: Stack, tmp_path: Path
+    stack: Stack, tmp_path: Path
 ) -> None:
-    port = free_port()
+    port, count = free_port(), 1000
     kills = {count // 3, 2 * count // 3}
     starts = {kill + count // 10 for kill in kills}
     with (

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser
 
 from api.middleware.security_headers import NOTHING
@@ -32,6 +33,7 @@ def test_the_docs_work_and_break_no_policy(gateway: Gateway, browser: Browser) -
         assert complaints == []
 
 
+@pytest.mark.extended
 def test_a_photo_chosen_on_the_docs_page_becomes_a_job(
     gateway: Gateway, browser: Browser, tmp_path: Path
 ) -> None:

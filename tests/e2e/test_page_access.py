@@ -197,6 +197,7 @@ def test_a_forged_login_header_lets_nobody_in(browser: Browser, house: Gateway) 
         assert guest.page.locator(".admin").count() == 0
 
 
+@pytest.mark.extended
 def test_admin_is_offered_to_admins_only(
     browser: Browser, house: Gateway, key_admin: KeyAdmin
 ) -> None:
@@ -211,6 +212,7 @@ def test_admin_is_offered_to_admins_only(
         assert [said for said in guest.complaints if "403" in said] == []
 
 
+@pytest.mark.extended
 def test_on_a_phone_no_table_of_admins_is_wider_than_the_screen(
     browser: Browser, house: Gateway, fake_worker: FakeWorker, key_admin: KeyAdmin
 ) -> None:

@@ -40,6 +40,7 @@ def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
     assert y == pytest.approx(0.25, abs=0.02)
 
 
+@pytest.mark.extended
 def test_chips_and_words_agree_with_what_the_engine_reads(studio: Gateway, guest: Visit) -> None:
     enter(guest.page, studio)
     said = guest.page.evaluate(
@@ -198,6 +199,7 @@ def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(
     expect(page.locator(".facts")).to_contain_text("Cost$0.25")
 
 
+@pytest.mark.extended
 def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
     studio: Gateway, guest: Visit, tmp_path: Path
 ) -> None:

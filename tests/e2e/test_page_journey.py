@@ -26,6 +26,7 @@ def test_two_clicks_lead_from_a_cold_page_to_a_playing_clip(
     guest.page.locator(".library .clip").wait_for()
 
 
+@pytest.mark.extended
 def test_the_same_way_goes_by_four_keys(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
@@ -81,6 +82,7 @@ def test_cancel_ends_a_job_and_keeps_the_form(
     assert studio.get("/v1/jobs").json()["data"][0]["status"] == "canceled"
 
 
+@pytest.mark.extended
 def test_a_failure_says_what_happened_and_the_way_out(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit
 ) -> None:

@@ -27,6 +27,7 @@ def house(module_stack: Stack, fake_worker: FakeWorker) -> Iterator[Gateway]:
         yield house
 
 
+@pytest.mark.extended
 def test_a_pause_is_shown_and_taken_back_by_the_page(
     browser: Browser, house: Gateway, fake_worker: FakeWorker
 ) -> None:

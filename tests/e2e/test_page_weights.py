@@ -17,14 +17,12 @@ def standing(fake_worker: FakeWorker, state: WeightsState, **told: object) -> No
     fake_worker.offer(MODEL, weights={MODEL.name: WeightsView(state=state, **told)})
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("locale", "missing", "half"),
     [
         ("en-GB", "weights are not complete yet: pull them", "25 % of 8 GB"),
-        pytest.param(
-            *("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
-            marks=pytest.mark.extended,
-        ),
+        ("zh-CN", "模型权重尚未就绪：pull them", "8 GB 中的 25 %"),
     ],
 )
 def test_a_download_is_seen_to_go_on_and_to_end(

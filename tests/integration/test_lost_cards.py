@@ -127,6 +127,7 @@ def people(stack: Stack, tmp_path: Path) -> Iterator[Crew]:
         yield people
 
 
+@pytest.mark.extended
 def test_the_worker_of_a_lost_card_ends_and_the_other_goes_on(
     people: Crew, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

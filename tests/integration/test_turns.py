@@ -101,6 +101,7 @@ def again_and_again(work: Any, *, threads: int) -> Iterator[Counter[int]]:
                 task.result(timeout=100)
 
 
+@pytest.mark.extended
 def test_a_burst_of_photos_waits_in_line_and_is_taken_whole(
     shipped: Gateway, tenants: tuple[Holder, Holder], fake_worker: FakeWorker
 ) -> None:

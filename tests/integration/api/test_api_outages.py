@@ -102,6 +102,7 @@ def test_without_storage_a_create_is_a_503_and_leaves_no_job(
         assert deleted.status_code == 204
 
 
+@pytest.mark.extended
 def test_a_frozen_storage_refuses_creates_and_delays_nothing_else(stack: Stack) -> None:
     with (
         running_gateway(

@@ -76,6 +76,7 @@ def test_a_postgres_that_only_reads_is_unready_and_recovers_by_itself(stack: Sta
         until(lambda: gateway.get("/readyz").status_code == 200, "the gateway is ready")
 
 
+@pytest.mark.extended
 def test_a_keeper_beside_a_postgres_that_only_reads_logs_little_and_goes_on(
     stack: Stack, tmp_path: Path
 ) -> None:

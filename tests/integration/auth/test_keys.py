@@ -199,7 +199,10 @@ def test_the_use_of_a_key_is_noted_once_a_minute(key_admin: KeyAdmin, tenant_a: 
     assert used_at() > first
 
 
-@pytest.mark.parametrize("who", ["holder", "stranger", "nobody"])
+@pytest.mark.parametrize(
+    "who",
+    ["holder", *(pytest.param(who, marks=pytest.mark.extended) for who in ("stranger", "nobody"))],
+)
 def test_a_frozen_postgres_lets_nobody_in_and_keeps_nobody_waiting(stack: Stack, who: str) -> None:
     with (
         running_gateway(stack.settings(rate_limit="none"), SHIPPED) as gateway,

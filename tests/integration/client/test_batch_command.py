@@ -124,6 +124,7 @@ def test_a_bad_photo_fails_its_row_and_the_exit_status_and_is_tried_again(
     assert Counter(row["status"] for row in rows) == {"skipped": 3, "succeeded": 1}
 
 
+@pytest.mark.extended
 def test_a_clip_that_is_not_this_batchs_own_is_not_replaced(
     service: Gateway, folder: Path
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_clip_that_is_not_this_batchs_own_is_not_replaced(
     assert clips(folder) != before
 
 
+@pytest.mark.extended
 def test_a_clip_that_was_removed_comes_back_and_one_whose_job_was_deleted_is_made_anew(
     service: Gateway, folder: Path
 ) -> None:
@@ -164,6 +166,7 @@ def test_photos_of_one_name_have_clips_of_their_own(service: Gateway, folder: Pa
     assert set(clips(folder)) == {"coins.jpg.mp4", "coins.png.mp4"}
 
 
+@pytest.mark.extended
 def test_on_a_terminal_there_is_a_table_and_ctrl_c_keeps_what_is_done(
     service: Gateway, folder: Path
 ) -> None:

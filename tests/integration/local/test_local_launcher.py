@@ -183,6 +183,7 @@ def test_it_starts_refuses_a_second_one_and_stops_without_a_trace(
     assert stopped == ["gateway", "worker", "s3", "valkey", "postgres"]
 
 
+@pytest.mark.extended
 def test_a_killed_launcher_is_cleaned_up_after_by_the_next_and_nothing_is_lost(
     launch: Launch, folder: Path
 ) -> None:
@@ -221,6 +222,7 @@ def test_an_ordinary_user_can_run_it(launch: Launch, folder: Path) -> None:
     assert processes_of(folder) == []
 
 
+@pytest.mark.extended
 def test_a_user_without_a_name_is_told_so_before_anything_is_made(
     launch: Launch, folder: Path
 ) -> None:

@@ -35,6 +35,7 @@ def job_fixture(stack: Stack, tmp_path: Path) -> Iterator[JobFixture]:
         desk.close()
 
 
+@pytest.mark.extended
 def test_keyframes_and_the_last_frame_reach_the_engine(job_fixture: JobFixture) -> None:
     job_id = new_id()
     pictures = {name: np.full((64, 64, 3), level, np.uint8) for name, level in LEVELS.items()}

@@ -44,6 +44,7 @@ def gateway(stack: Stack, tmp_path: Path) -> Iterator[Gateway]:
         yield gateway
 
 
+@pytest.mark.extended
 def test_a_clip_is_seen_while_it_is_made_and_the_picture_goes_with_the_jobs_end(
     gateway: Gateway, stack: Stack
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_job_starts_within_two_seconds_while_redis_is_away(served: Bench, kind
     assert events.count("bells_lost") <= 1  # One line for an outage, not one a second.
 
 
+@pytest.mark.extended
 def test_a_worker_that_starts_without_redis_serves(bench: Bench) -> None:
     with outage(bench.people.stack, "kill"):
         up(bench)

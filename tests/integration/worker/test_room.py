@@ -209,6 +209,7 @@ def test_a_seaweedfs_without_room_takes_no_job(
         assert is_empty(gateway)
 
 
+@pytest.mark.extended
 def test_a_worker_without_room_takes_no_job_and_says_how_much_it_has(
     stack: Stack, tmp_path: Path
 ) -> None:

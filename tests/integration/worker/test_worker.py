@@ -190,6 +190,7 @@ def test_a_killed_child_gives_up_its_lease_at_once_and_a_new_one_comes_up(
     assert (done.status, done.attempt, done.failures) == (Status.SUCCEEDED, 2, 1)
 
 
+@pytest.mark.extended
 def test_a_job_that_kills_its_worker_fails_as_worker_lost_and_others_are_unhurt(
     served: Bench,
 ) -> None:
@@ -256,6 +257,7 @@ def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
     assert bench.get(job).status is Status.SUCCEEDED
 
 
+@pytest.mark.extended
 def test_a_finished_clip_and_the_next_picture_wait_out_an_outage_of_the_storage(
     served: Bench,
 ) -> None:
