@@ -141,6 +141,7 @@ def test_a_store_that_runs_shows_a_renewed_certificate(tmp_path: Path) -> None:
         process.wait_ready()
         storage = Storage(settings_from(service_env(state)))
         storage.put(KEY, CLIP, content_type="video/mp4")
+        until(lambda: None not in _shown(state, tls), "each inner port is open")
         before = _shown(state, tls)
         assert len(before) == 1
 
