@@ -1,4 +1,4 @@
-"""A short seeded storm in every test run; `make soak` runs the long ones."""
+"""A short seeded storm for `make test-all`; `make soak` runs the long ones."""
 
 import sys
 from pathlib import Path
@@ -12,19 +12,16 @@ from tests.support.stack import Stack
 pytestmark = pytest.mark.long
 
 SEED = 7
+JOBS, FAULTS = 300, 14
 
 
+@pytest.mark.extended
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(
-    ("jobs", "faults"), [(24, 2), pytest.param(300, 14, marks=pytest.mark.extended)]
-)
-def test_a_storm_loses_nothing_and_doubles_nothing(
-    stack: Stack, tmp_path: Path, jobs: int, faults: int
-) -> None:
-    report = Storm(stack, tmp_path, SEED, jobs, faults).run()
+def test_a_storm_loses_nothing_and_doubles_nothing(stack: Stack, tmp_path: Path) -> None:
+    report = Storm(stack, tmp_path, SEED, JOBS, FAULTS).run()
     sys.stdout.write(table(report))
     assert report.findings.broken == {}
-    assert report.jobs == jobs
-    assert report.faults.total() == faults
+    assert report.jobs == JOBS
+    assert report.faults.total() == FAULTS
     assert report.faults.keys() >= set(ALWAYS)
     assert report.dead_letters == 0

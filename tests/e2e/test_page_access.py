@@ -101,6 +101,7 @@ def test_in_chinese_too_the_page_says_where_a_key_comes_from(
         expect(guest.page.locator(".sign-in .error")).to_contain_text("密钥无效")
 
 
+@pytest.mark.extended
 def test_a_session_hears_of_progress_without_asking(
     browser: Browser, house: Gateway, fake_worker: FakeWorker, clip: bytes
 ) -> None:
@@ -164,6 +165,7 @@ def test_two_keys_see_nothing_of_each_other(
         assert hers.page.locator(".shown").count() == 0
 
 
+@pytest.mark.extended
 def test_a_session_that_ends_keeps_the_form(
     browser: Browser, house: Gateway, fake_worker: FakeWorker
 ) -> None:

@@ -100,6 +100,7 @@ def attack(
     return answered
 
 
+@pytest.mark.extended
 def test_a_page_of_another_port_gets_nothing_with_the_cookie(
     browser: Browser, module_stack: Stack, fake_worker: FakeWorker, evil: str
 ) -> None:

@@ -143,7 +143,8 @@ def test_frames_are_stepped_through_one_by_one(
     assert page.evaluate(f"{VIDEO}.paused")
 
 
-@pytest.mark.parametrize("theme", [pytest.param("light", marks=pytest.mark.extended), "dark"])
+@pytest.mark.extended
+@pytest.mark.parametrize("theme", ["light", "dark"])
 def test_axe_finds_nothing_on_the_way(
     studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes, theme: str
 ) -> None:

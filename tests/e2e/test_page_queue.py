@@ -53,6 +53,7 @@ def test_a_pause_is_shown_and_taken_back_by_the_page(
         assert fake_worker.claim("camera")
 
 
+@pytest.mark.extended
 def test_the_time_that_is_said_is_the_servers_and_none_is_said_too_early(
     browser: Browser, house: Gateway, fake_worker: FakeWorker, clip: bytes
 ) -> None:

@@ -94,10 +94,8 @@ def test_every_error_that_the_page_meets_has_its_words(studio: Gateway, browser:
             assert wanted - words.keys() == set()
 
 
-@pytest.mark.parametrize(
-    "language",
-    [LANGUAGES[0], *(pytest.param(it, marks=pytest.mark.extended) for it in LANGUAGES[1:])],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_a_failed_job_says_the_way_out(
     studio: Gateway, fake_worker: FakeWorker, browser: Browser, language: str
 ) -> None:

@@ -13,16 +13,9 @@ from worker.engines.diffusion.engine import DiffusionEngine
 KEPT_FOR_GOOD = 2048
 """Numbers that a library keeps from its first use on; a model holds hundreds of kilobytes."""
 
-IN_MAKE_TEST = ("i2vgen-xl",)
 
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in IN_MAKE_TEST else pytest.mark.extended)
-        for name in FAMILIES
-    ],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("name", FAMILIES)
 def test_a_model_that_is_unloaded_gives_all_its_memory_back(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     engine = family.engine(family.build(tmp_path / "small"))

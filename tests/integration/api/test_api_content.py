@@ -189,6 +189,7 @@ def test_a_store_that_is_down_is_a_503(
     assert int(answer.headers["Retry-After"]) > 0
 
 
+@pytest.mark.extended
 def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
     with (
         running_gateway(

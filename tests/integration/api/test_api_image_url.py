@@ -261,6 +261,7 @@ def test_our_own_services_are_no_place_for_pictures_or_webhooks(
             assert f"port {port} is closed" in refused.json()["detail"]
 
 
+@pytest.mark.extended
 def test_a_name_server_that_hangs_makes_us_busy_and_no_url_wrong(
     fetching: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:

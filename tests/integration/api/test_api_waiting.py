@@ -187,6 +187,7 @@ def test_a_deleted_job_ends_the_wait_for_it(gateway: Gateway) -> None:
     assert create.result(timeout=30).status_code == 404
 
 
+@pytest.mark.extended
 def test_two_hundred_waiters_hold_no_thread_and_all_hear(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:

@@ -165,6 +165,7 @@ def test_a_fork_knows_no_secret_and_reaches_nothing_outside_of_it(
     assert (tmp_path / "kept").read_text() == "as it was"
 
 
+@pytest.mark.extended
 def test_what_a_fork_says_does_not_reach_the_log() -> None:
     code = (
         "from api.images.decoder_pool import Decoders\n"

@@ -74,10 +74,8 @@ def test_no_step_strays_further_than_the_references_own(
     assert whole_ratio(forced) <= BOUND
 
 
-@pytest.mark.parametrize(
-    ("size", "seed"),
-    [TALL, *(pytest.param(*case, marks=pytest.mark.extended) for case in (WIDE, SQUARES[1]))],
-)
+@pytest.mark.extended
+@pytest.mark.parametrize(("size", "seed"), [TALL, WIDE, SQUARES[1]])
 def test_a_whole_loop_strays_no_further_than_the_references_own(
     exact: Arms, half: Arms, size: tuple[int, int], seed: int
 ) -> None:

@@ -32,9 +32,8 @@ def valkey(stack: Stack) -> Redis:
     return client(stack, seconds=30)
 
 
-@pytest.mark.parametrize(
-    "end", [pytest.param(Server.stop, marks=pytest.mark.extended), Server.kill]
-)
+@pytest.mark.extended
+@pytest.mark.parametrize("end", [Server.stop, Server.kill])
 def test_the_servers_keep_everything_however_they_ended(
     stack: Stack, valkey: Redis, end: Callable[[Server], None]
 ) -> None:

@@ -115,12 +115,13 @@ def terminal(folder: Path) -> Iterator[Callable[..., Terminal]]:
         yield terminal
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize(
     ("is_pipe", "ignores_hangup"),
     [
-        pytest.param(True, False, id="a pipe", marks=pytest.mark.extended),
+        pytest.param(True, False, id="a pipe"),
         pytest.param(False, False, id="a terminal"),
-        pytest.param(False, True, id="an ignored hangup", marks=pytest.mark.extended),
+        pytest.param(False, True, id="an ignored hangup"),
     ],
 )
 def test_when_nobody_can_read_it_any_more_every_part_is_stopped(

@@ -107,6 +107,7 @@ def test_camera_never_waits_for_a_load_and_the_swap_is_in_the_metrics(desk: Desk
     assert card["load_seconds"] >= done.metrics["load_seconds"] * 0.5
 
 
+@pytest.mark.extended
 def test_a_job_canceled_while_its_model_loads_is_not_rendered(desk: Desk) -> None:
     held = desk.loading(desk.queue(HeldLoadEngine.spec))
     desk.jobs.cancel(held.id, owner_id=held.owner_id)
