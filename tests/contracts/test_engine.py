@@ -29,6 +29,8 @@ from worker.engines.remote.engine import RemoteEngine
 from worker.engines.remote.patience import Patience
 from worker.render.lease import TOLD
 
+pytestmark = pytest.mark.long
+
 
 @dataclass(frozen=True)
 class Subject:

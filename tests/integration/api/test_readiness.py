@@ -16,6 +16,8 @@ from tests.support.processes import crew, until
 from tests.support.stack import Stack, connect
 from tests.support.stubborn_store import StubbornStore
 
+pytestmark = pytest.mark.long
+
 PARTS = {"database", "redis", "storage", "engines", "decoders", "workers", "disk"}
 
 

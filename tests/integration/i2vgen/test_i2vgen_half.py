@@ -31,6 +31,8 @@ from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Denoiser
 from worker.engines.i2vgen.pipeline import render_clip
 
+pytestmark = pytest.mark.long
+
 BOUND = 1.25
 GUIDANCE = 9.0
 WIDE, TALL = ((128, 64), 8), ((64, 128), 9)
