@@ -1,4 +1,4 @@
-"""A short seeded storm of uploads in every test run; `make soak-uploads` runs the long one."""
+"""A short seeded storm of uploads for `make test-all`; `make soak-uploads` runs the long one."""
 
 import sys
 
