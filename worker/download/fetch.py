@@ -69,7 +69,6 @@ def _complete(source: Source, file: RemoteFile, part: Path, target: Path, report
             try:
                 have = _append(source, file, output, digest, have, report)
             except Unanswered:
-                output.flush()
                 have = output.tell()
             if have > before:
                 pauses = list(source.web.pauses)
@@ -77,7 +76,6 @@ def _complete(source: Source, file: RemoteFile, part: Path, target: Path, report
                 raise Unanswered("it gives no more bytes")
             elif have < file.size:
                 time.sleep(pauses.pop(0))
-        output.flush()
         os.fsync(output.fileno())
     if not digest.is_of(sha256=file.sha256, git_sha1=file.git_sha1):
         raise WrongBytes
@@ -103,6 +101,7 @@ def _append(
             if have + len(fresh) > file.size:
                 raise WrongBytes
             output.write(fresh)
+            output.flush()  # A process that is killed now loses nothing of what has arrived.
             digest.update(fresh)
             have += len(fresh)
             report(have)
