@@ -29,8 +29,8 @@ from api.submit.remote_urls import check_webhook
 from api.submit.submit import CheckedRequest, check_create, job_of, sealed
 from shared.engines.registry import OfferedEngine
 from shared.errors import AppError, DatabaseUnavailable
+from shared.errors.images import ImageTooLarge
 from shared.ids import new_id
-from shared.image_errors import ImageTooLarge
 from shared.jobs.batch import Batch, NewBatch
 from shared.jobs.insert import same_request
 from shared.jobs.new_job import NewJob

@@ -18,7 +18,7 @@ import structlog
 from api.images.confinement import check_confined
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, picture_of, receive
 from shared.errors import Unavailable
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,

@@ -27,7 +27,7 @@ from api.images import confinement
 from api.images.files import heif
 from api.images.normalize import FORMATS, MIN_SIDE, ORIENTATION, read_image
 from api.images.protocol import ANSWER, REQUEST, Limits, Picture, receive
-from shared.image_errors import InvalidImage
+from shared.errors.images import InvalidImage
 
 ANSWER_BYTES: Final = 144 * 1024 * 1024
 """More than the PNG of 2048 x 20480 pixels of noise; pages that are not written cost nothing."""

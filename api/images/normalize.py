@@ -22,7 +22,7 @@ from api.images.files.webp_chunks import with_whole_chunks
 from api.images.protocol import Picture
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,

@@ -19,7 +19,7 @@ from api.route import Route
 from api.submit.body import receive
 from api.submit.json_body import KnownNames
 from shared.errors import AppError, Gone, InvalidRequest
-from shared.image_errors import ImageTooLarge
+from shared.errors.images import ImageTooLarge
 from shared.uploads import LIVES, Upload, parse_upload_id
 
 router = APIRouter(

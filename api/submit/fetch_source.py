@@ -10,7 +10,7 @@ from api.ports import Ports
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
 from api.submit.remote_urls import fetch_image
 from shared.errors import Gone, InvalidRequest, NotFound
-from shared.image_errors import ImageTooLarge, InvalidImage
+from shared.errors.images import ImageTooLarge, InvalidImage
 from shared.jobs.files import finished_file
 from shared.jobs.job import Artifact, Variant
 

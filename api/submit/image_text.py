@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from shared.image_errors import InvalidImage
+from shared.errors.images import InvalidImage
 
 MAX_URI_HEAD: Final = 300
 

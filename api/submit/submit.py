@@ -30,8 +30,8 @@ from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
 from shared.errors import DatabaseUnavailable, InvalidRequest
+from shared.errors.images import ImageTooLarge
 from shared.ids import new_id
-from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
 from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
 from shared.jobs.insert import same_request

@@ -21,7 +21,7 @@ from pathlib import Path
 from api.images.decoder_process import main
 from api.images.normalize import read_image
 from api.images.protocol import Picture
-from shared.image_errors import InvalidImage
+from shared.errors.images import InvalidImage
 
 _released: list[int] = []
 

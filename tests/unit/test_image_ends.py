@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from api.images.normalize import read_image
-from shared.image_errors import (
+from shared.errors.images import (
     InvalidImage,
     TruncatedImage,
 )

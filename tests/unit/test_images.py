@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from api.images.files import heif
 from api.images.normalize import MAX_SHORT_SIDE, read_image
 from api.images.scans import count_scans
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,

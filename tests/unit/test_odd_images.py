@@ -12,7 +12,7 @@ from PIL import Image
 from api.images.colour.space import PRIMARIES, profile, srgb_to_light
 from api.images.normalize import read_image
 from api.images.sniff import looks_like
-from shared.image_errors import InvalidImage, TruncatedImage, UnsupportedImage
+from shared.errors.images import InvalidImage, TruncatedImage, UnsupportedImage
 from tests.support.bombs import chunk
 from tests.support.gateway import encoded
 from tests.support.photos import Photo, cat

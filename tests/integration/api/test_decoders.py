@@ -17,7 +17,7 @@ from api.images.decoder_pool import Decoders
 from api.images.normalize import read_image
 from api.images.protocol import Limits, Picture
 from shared.errors import AppError, Unavailable
-from shared.image_errors import ImageOverLimits, ImageTooLarge, InvalidImage
+from shared.errors.images import ImageOverLimits, ImageTooLarge, InvalidImage
 from tests.support.bombs import jpeg_scans, png_bomb, png_flood
 from tests.support.decoding import is_decoding
 from tests.support.faulty_decoder import ATTEMPTS

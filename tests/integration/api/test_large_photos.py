@@ -13,7 +13,7 @@ from PIL import Image
 from api.images.decoder_pool import Decoders
 from api.images.normalize import MAX_SHORT_SIDE
 from api.images.protocol import Limits
-from shared.image_errors import ImageOverLimits
+from shared.errors.images import ImageOverLimits
 from tests.support.gateway import FakeWorker, encoded
 from tests.support.photos import cat, phone_photo
 from tests.support.ports import free_port
