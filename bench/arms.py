@@ -1,4 +1,4 @@
-"""One clip by one arm, from the picture to the MP4 on disk, with the times of its steps."""
+"""One clip by one arm, from the image to the MP4 on disk, with the times of its steps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -92,7 +92,7 @@ class StockArm:
 
     def __init__(self, pipeline: GivenSample, model: Model) -> None:
         self._pipeline = pipeline
-        self.model = model  # Draws the noise and the picture's latents, outside the clock.
+        self.model = model  # Draws the noise and the image's latents, outside the clock.
 
     def warm(self) -> None:
         """Its compiler works in the first run."""

@@ -1,6 +1,6 @@
 """How far a draft strays from the exact clip: python -m bench.draft [--device cuda] [--model-dir].
 
-The same noise, picture and words are denoised by the standard's sampler and by others in fewer
+The same noise, image and words are denoised by the standard's sampler and by others in fewer
 steps. A small random checkpoint says how the samplers differ as solvers of one equation and
 nothing of what people see; the real weights' folder does.
 """
@@ -29,7 +29,7 @@ from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 from worker.engines.i2vgen.pipeline import clip_noise, denoised, encode
 from worker.engines.i2vgen.weights import Model
 
-PICTURES: Final = (astronaut, rocket, coffee)
+IMAGES: Final = (astronaut, rocket, coffee)
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,13 @@ def rendered(model: Model, request: RenderRequest) -> tuple[torch.Tensor, Frames
 def requests(side: int, frames: int, count: int) -> list[RenderRequest]:
     made = []
     for number in range(count):
-        picture = PICTURES[number % len(PICTURES)]()
+        image = IMAGES[number % len(IMAGES)]()
         asked = RequestedParameters(
             prompt="a slow, gentle motion", width=side, height=side, num_frames=frames, seed=number
         )
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         settled = resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=0)
-        made.append(RenderRequest(picture, settled))
+        made.append(RenderRequest(image, settled))
     return made
 
 

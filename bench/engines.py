@@ -85,10 +85,10 @@ class EngineRow:
 
 @dataclass(frozen=True)
 class PreviewCost:
-    """What a clip's previews cost: the map once, then each picture."""
+    """What a clip's previews cost: the map once, then each image."""
 
     fit_ms: float
-    picture_ms: float
+    image_ms: float
 
 
 @dataclass
@@ -249,11 +249,11 @@ def preview_cost(make: Callable[[], LatentMap], device: torch.device, clock: Clo
     synchronize(device)
     fitted = clock()
     latents = latent_map.mean + latent_map.spread * torch.randn((1, 64, 64), device=device)
-    latent_map.picture(latents, done=0.5)
+    latent_map.image(latents, done=0.5)
     synchronize(device)
     started = clock()
     for _ in range(PREVIEWS_TIMED):
-        latent_map.picture(latents, done=0.5).cpu()
+        latent_map.image(latents, done=0.5).cpu()
     synchronize(device)
     return PreviewCost(1000 * (fitted - began), 1000 * (clock() - started) / PREVIEWS_TIMED)
 

@@ -19,7 +19,7 @@ def step_flops(case: Case, parts: Parts) -> int:
     counted = replace(
         given,
         text=given.text.to("meta"),
-        picture=given.picture.to("meta"),
+        image=given.image.to("meta"),
         latents=given.latents.to("meta"),
     )
     with FlopCounterMode(display=False) as counter:

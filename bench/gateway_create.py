@@ -21,7 +21,7 @@ FIELDS: Final = {"model": NoopEngine.spec.name, "prompt": "a slow push in", "see
 
 
 def small_jpeg() -> bytes:
-    """Return a picture of soft waves with some noise, about as large as a photo of its size."""
+    """Return an image of soft waves with some noise, about as large as a photo of its size."""
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     waves = [np.sin(9 * rows + k) * np.cos(7 * columns - k) for k in range(3)]
     noise = np.random.default_rng(0).normal(0, 6, (SIDE, SIDE, 3))
@@ -64,7 +64,7 @@ def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -
             *HEADS, title=f"POST /v1/jobs, a JPEG of {len(image) // 1000} kB; bare decodes {title}"
         )
         for arm, request in ((ours, own), (bare, other)):
-            # Clients and decoders start with the first pictures, in both.
+            # Clients and decoders start with the first images, in both.
             measure(arm, request, max(CONNECTIONS), status=202, seconds=WARM_SECONDS)
         for connections in CONNECTIONS:
             turn = partial(_turn, ours, bare, own, other, connections, desk)

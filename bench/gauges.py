@@ -71,7 +71,7 @@ class Peak:
 def flops_per_second(
     device: torch.device, dtype: torch.dtype, clock: Callable[[], float]
 ) -> float:
-    """Return the rate of square products of random numbers: zeros run faster than any picture."""
+    """Return the rate of square products of random numbers: zeros run faster than any image."""
     side, times = (8192, 20) if device.type == "cuda" else (1024, 5)
     left, right = torch.randn((2, side, side), device=device, dtype=dtype)
     for _ in range(3):

@@ -52,4 +52,4 @@ def half_errors(parts: Parts, case: Case, count: int, warm: Warm | None) -> Halv
 
 
 def _cast(given: Conditions, dtype: torch.dtype) -> Conditions:
-    return replace(given, text=given.text.to(dtype), picture=given.picture.to(dtype))
+    return replace(given, text=given.text.to(dtype), image=given.image.to(dtype))

@@ -1,4 +1,4 @@
-"""The arms that render from picture to MP4, each over its own copy of the same weights."""
+"""The arms that render from image to MP4, each over its own copy of the same weights."""
 
 from dataclasses import dataclass, field
 

@@ -29,7 +29,7 @@ class Scale:
     unet_channels: tuple[int, ...]
     vae_channels: tuple[int, ...]
     text: tuple[int, int, int]  # width, layers, heads
-    picture: tuple[int, int, int]
+    image: tuple[int, int, int]
     norm_groups: int = 32
 
 
@@ -65,7 +65,7 @@ def draw_parts(scale: Scale, device: torch.device) -> Parts:
 
 
 def as_initialised(scale: Scale) -> tuple[Any, Any, Any, Any]:
-    """Return UNet, VAE and the encoders of text and picture, as the libraries make them."""
+    """Return UNet, VAE and the encoders of text and image, as the libraries make them."""
     return _unet(scale), _vae(scale), _text_encoder(scale), _image_encoder(scale)
 
 
@@ -113,8 +113,8 @@ def apart(model: Model) -> Model:
 
 def without_encoders(model: Model) -> Model:
     """Return the model with its own copies of the encoders, waiting on the host."""
-    text, picture = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
-    return replace(model, text_encoder=text, image_encoder=picture)
+    text, image = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
+    return replace(model, text_encoder=text, image_encoder=image)
 
 
 def resident_bytes(model: Model) -> int:
@@ -161,7 +161,7 @@ def _text_encoder(scale: Scale) -> Any:
 
 
 def _image_encoder(scale: Scale) -> Any:
-    width, layers, heads = scale.picture
+    width, layers, heads = scale.image
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=width,

@@ -10,7 +10,7 @@ from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest,
 
 
 class NoopEngine:
-    """Gives the picture's mean colour as flat frames; for measuring, never for people."""
+    """Gives the image's mean colour as flat frames; for measuring, never for people."""
 
     spec = EngineSpec(
         name="noop",

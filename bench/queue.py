@@ -55,9 +55,9 @@ def until(probe: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
+def ours(desk: JobFixture, bell: Bell, image: np.ndarray) -> float:
     """Submit one job as the gateway does; return accepted -> started in milliseconds."""
-    job = desk.submit(picture=picture)
+    job = desk.submit(image=image)
     bell.ring(NoopEngine.spec.name)
     until(lambda: desk.get(job).is_terminal)
     done = desk.get(job)
@@ -82,7 +82,7 @@ def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[
     settings = stack.settings(engines="noop=bench.noop:NoopEngine")
     bell = Bell(settings.redis_url.get_secret_value())
     desk = JobFixture(settings, bell)
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     connection = psycopg.connect(os.environ["PLAIN_DATABASE_URL"], autocommit=True)
     connection.execute(plain_celery.TABLE)
     env = stack.env(engines="noop=bench.noop:NoopEngine")
@@ -95,7 +95,7 @@ def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[
         for number in range(rounds + WARM_UPS):
             for arm, act in zip(
                 waits,
-                (lambda: ours(desk, bell, picture), lambda: plain(connection)),
+                (lambda: ours(desk, bell, image), lambda: plain(connection)),
                 strict=True,
             ):
                 wait = act()

@@ -123,8 +123,8 @@ def _engine(found: EngineReport) -> str:
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table))
     if (cost := found.previews) is not None:
         parts.append(
-            f"Previews: {cost.fit_ms:.1f} ms once a clip for the map, {cost.picture_ms:.2f} ms"
-            " for each picture, of which a clip has some ten."
+            f"Previews: {cost.fit_ms:.1f} ms once a clip for the map, {cost.image_ms:.2f} ms"
+            " for each image, of which a clip has some ten."
         )
     if found.missing:
         parts.append("\n".join(f"- {each}" for each in found.missing))

@@ -117,7 +117,7 @@ class Subject(Protocol):
     def device(self) -> torch.device: ...
 
     def by_stock(self, request: RenderRequest, after_step: AfterStep, output: str) -> Any:
-        """Return a clip's pictures for the output "pil", its latents for "latent"."""
+        """Return a clip's images for the output "pil", its latents for "latent"."""
 
     def by_ours(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
         """Yield a clip's frames."""

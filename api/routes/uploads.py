@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import declared_bytes, takes_picture
+from api.body_limit import declared_bytes, takes_image
 from api.dependencies import BaseUrl, Given, known_query
 from api.openapi import PROBLEMS, file_form
 from api.ports import Ports
@@ -103,7 +103,7 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
 @router.post(
     "/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=file_form(FILE)
 )
-@takes_picture
+@takes_image
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:

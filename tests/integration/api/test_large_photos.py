@@ -33,10 +33,10 @@ def photo() -> bytes:
 def decode(photo: bytes, *, memory_bytes: int) -> tuple[int, int]:
     decoders = Decoders(limits=Limits(memory_bytes=memory_bytes))
     try:
-        picture = decoders.read_image(photo, max_pixels=MAX_PIXELS)
+        image = decoders.read_image(photo, max_pixels=MAX_PIXELS)
     finally:
         decoders.close()
-    return picture.width, picture.height
+    return image.width, image.height
 
 
 def test_48_megapixels_are_decoded_within_384_mebibytes(photo: bytes) -> None:

@@ -1,6 +1,6 @@
-"""The README's pictures: a whole run of the page as a GIF, and screenshots of it.
+"""The README's images: a whole run of the page as a GIF, and screenshots of it.
 
-Run `python -m bench.page_pictures http://127.0.0.1:7860` before a service of the camera engine, as
+Run `python -m bench.page_images http://127.0.0.1:7860` before a service of the camera engine, as
 `make run` starts it. Moving parts are stopped and taken step by step, so that the GIF is as smooth
 on a busy machine; the waiting of a real render is left out of it and of nothing else.
 """
@@ -57,11 +57,11 @@ class Reel:
     milliseconds: list[int] = field(default_factory=list)
 
     def take(self, milliseconds: int) -> None:
-        picture = PIL.Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-        pen = PIL.ImageDraw.Draw(picture)
+        image = PIL.Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+        pen = PIL.ImageDraw.Draw(image)
         scaled = [(self.at[0] + 1.5 * x, self.at[1] + 1.5 * y) for x, y in CURSOR]
         pen.polygon(scaled, fill="white", outline="black", width=2)
-        self.frames.append(picture.resize(SHOWN, PIL.Image.Resampling.LANCZOS))
+        self.frames.append(image.resize(SHOWN, PIL.Image.Resampling.LANCZOS))
         self.milliseconds.append(milliseconds)
 
     def point(self, target: Locator, steps: int = 4) -> None:
@@ -155,8 +155,8 @@ def screenshots(browser: Browser, url: str) -> None:
             expect(page.locator(".frame video")).to_be_visible(timeout=RENDER_MS)
             page.wait_for_load_state("networkidle")
             page.evaluate(SEEK, 9)
-            picture = PIL.Image.open(io.BytesIO(page.screenshot()))
-            picture.save(DOCS / f"{name}.webp", "WEBP", quality=80, method=6)
+            image = PIL.Image.open(io.BytesIO(page.screenshot()))
+            image.save(DOCS / f"{name}.webp", "WEBP", quality=80, method=6)
 
 
 def main() -> None:
