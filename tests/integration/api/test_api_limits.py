@@ -152,7 +152,7 @@ def test_a_body_that_cannot_be_read_is_the_clients_error(
 def test_parts_beyond_count_or_by_another_name_are_refused(gateway: Gateway) -> None:
     many = [(f"metadata[{n}]", (None, "x")) for n in range(10_000)]
     two = [("image", ("a", photo_png())), ("image", ("b", photo_png()))]
-    other = [("image", ("a", photo_png()))]
+    other = [("drawing", ("a", photo_png()))]
     for files, reason in ((many, "fields"), (two, "sent twice"), (other, "name it image")):
         answer = gateway.post("/v1/jobs", files=files)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
