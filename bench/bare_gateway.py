@@ -1,12 +1,12 @@
-"""The peer of `bench/gateway.py`: the least that answers the same requests.
+"""The peer of `bench/gateway.py`: a server that does only what an answer needs.
 
-It looks the key up in memory, reads the same rows by psycopg on a thread, and returns JSON of
-the same size: the service's own answers, which `BARE_BODIES` holds by name, with what was read
-written over them.
+It looks up the key in memory, reads the same rows by psycopg on a thread, and returns JSON of the
+same size: it takes the service's own answers from `BARE_BODIES` and writes the read values into
+them.
 
 A create parses the form, decodes the image by the same function (in the same confined processes,
-or under `/unconfined` in its own), puts the PNG into the same store and inserts one row. The relay
-sends each message of a Redis channel to all who listen, in an event as large as ours.
+or under `/unconfined` in this process), puts the PNG into the same store and inserts one row. The
+relay sends each message of a Redis channel to all listeners, in an event as large as ours.
 """
 
 import asyncio
@@ -131,7 +131,7 @@ def _queue(body: bytes, prompt: str, read: Callable[..., DecodedImage]) -> Respo
 
 @cache
 def _template() -> dict[str, Any]:
-    """Return the values of a queued job of the caller, as the gateway writes them."""
+    """Return the values that the gateway writes for a queued job of the caller."""
     row = _connection().execute(_QUEUED, [os.environ["BARE_OWNER"]]).fetchone()
     assert row is not None
     values: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
@@ -156,7 +156,7 @@ def _decoders() -> Decoders:
 
 
 class Relay:
-    """Everybody who listens, and the one subscription that serves them."""
+    """All listeners, and the one subscription that serves them."""
 
     def __init__(self) -> None:
         self.queues: set[asyncio.Queue[bytes]] = set()

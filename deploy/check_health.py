@@ -19,7 +19,8 @@ from shared.settings import Settings, read_settings
 SECONDS: Final = 5
 SILENCE: Final = timedelta(seconds=60)
 
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # No proxy: it asks loopback.
+# Loopback is asked without a proxy.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def is_gateway_ready(settings: Settings) -> bool:

@@ -1,7 +1,7 @@
 """`python -m deploy.draw_secrets FOLDER`: the passwords of a compose installation, drawn once.
 
 Each reader gets files of its own, which no other reader may read. `drawn.json` keeps the values.
-If it exists, all files are written again with the same values, so that a new version can add files.
+If it exists, all files are written again with these values, so that a new version can add some.
 """
 
 import json

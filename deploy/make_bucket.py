@@ -1,4 +1,4 @@
-"""`python -m deploy.make_bucket`: make our bucket, and wait until the store keeps objects in it."""
+"""`python -m deploy.make_bucket`: make our bucket, and wait until it keeps objects."""
 
 import sys
 import time
