@@ -36,20 +36,20 @@ class Names:
     """The names that a protocol uses.
 
     Attributes:
-        pictures: the fields that may hold the image; errors name the first.
+        images: the fields that may hold the image; errors name the first.
         ours: its names for our fields.
         size: its names for a text like 1280x720.
         more: fields that hold an object of more fields.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     ours: Mapping[str, str] = field(default_factory=dict)
     size: tuple[str, ...] = ("size",)
     more: tuple[str, ...] = ()
 
     @property
     def all(self) -> frozenset[str]:
-        named = {*self.pictures, *self.ours, *self.size, *self.more}
+        named = {*self.images, *self.ours, *self.size, *self.more}
         return OURS | named
 
 
@@ -176,7 +176,7 @@ def _opened(
 def _ours(values: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict[str, str]]:
     """Return our fields, and the client's own name of each that differs."""
     found: dict[str, Any] = {}
-    params = dict.fromkeys(("image", "image.url"), names.pictures[0])
+    params = dict.fromkeys(("image", "image.url"), names.images[0])
     size = _said(values, names.size)
     if size is not None and not values.keys() & {"width", "height"}:
         params |= dict.fromkeys(("width", "height"), size)
@@ -213,8 +213,8 @@ def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
 
 def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
     """Return the images; the first may have any of the names that clients use for it."""
-    part = next((name for name in names.pictures if name in files), None)
-    name = part or _said(values, names.pictures) or names.pictures[0]
+    part = next((name for name in names.images if name in files), None)
+    name = part or _said(values, names.images) or names.images[0]
     image = None  # As in our own API, a part of that name is the image.
     if part is None:
         image = _spelled(_parsed(values.get(name), name), name)

@@ -305,7 +305,7 @@ def _check_made(spec: EngineSpec, size: tuple[int, int]) -> None:
 
 
 def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) -> tuple[int, int]:
-    """Return the sides asked for; a missing one follows the picture's aspect."""
+    """Return the sides asked for; a missing one follows the image's aspect."""
     sides: dict[str, int] = {}
     for name, given, derived in (
         ("width", asked.width, (asked.height or 0) * aspect),

@@ -291,11 +291,11 @@ def check_the_plan_is_quick_and_plain(bench: Bench) -> None:
     assert bench.engine.plan(request) == plan
 
 
-def check_the_picture_is_left_as_it_was(bench: Bench) -> None:
+def check_the_image_is_left_as_it_was(bench: Bench) -> None:
     request = bench.request()
-    picture = request.image.copy()
+    before = request.image.copy()
     bench.frames(request)
-    assert np.array_equal(request.image, picture)
+    assert np.array_equal(request.image, before)
 
 
 def check_no_file_is_left_behind(bench: Bench) -> None:
@@ -322,7 +322,7 @@ RENDERED_AGAIN: Final = (
     check_the_same_seed_gives_the_same_frames,
     check_a_second_load_does_nothing,
     check_an_unloaded_engine_loads_again,
-    check_the_picture_is_left_as_it_was,
+    check_the_image_is_left_as_it_was,
     check_no_file_is_left_behind,
 )
 """Each renders anew: up to two seconds of a core for an engine of diffusers."""
@@ -375,7 +375,7 @@ FAULTS: Final = (
     (faulty_engines.CannotComeBack, check_an_unloaded_engine_loads_again),
     (faulty_engines.PlansByRendering, check_the_plan_is_quick_and_plain),
     (faulty_engines.PlansInBytes, check_the_plan_is_quick_and_plain),
-    (faulty_engines.PaintsOnThePicture, check_the_picture_is_left_as_it_was),
+    (faulty_engines.PaintsOnTheImage, check_the_image_is_left_as_it_was),
     (faulty_engines.LeavesATemporaryFile, check_no_file_is_left_behind),
     (faulty_engines.LeavesAFileHere, check_no_file_is_left_behind),
     (faulty_engines.KeepsASecret, check_the_spec_survives_json),

@@ -69,7 +69,7 @@ def test_the_policy_of_the_docs_is_in_force(gateway: Gateway, browser: Browser) 
         )
 
 
-def test_a_clip_and_its_picture_open_in_a_tab(
+def test_a_clip_and_its_image_open_in_a_tab(
     gateway: Gateway, fake_worker: FakeWorker, browser: Browser, tmp_path: Path
 ) -> None:
     job = gateway.created()
@@ -82,5 +82,5 @@ def test_a_clip_and_its_picture_open_in_a_tab(
         assert answer.headers["content-security-policy"].startswith(NOTHING)
         until(lambda: page.evaluate(f"{VIDEO}?.videoWidth") == 128, "the clip shows")
         page.goto(f"{gateway.url}/v1/jobs/{job['id']}/content?variant=input")
-        until(lambda: page.evaluate(f"{IMAGE}?.naturalWidth") == 96, "the picture shows")
+        until(lambda: page.evaluate(f"{IMAGE}?.naturalWidth") == 96, "the image shows")
         assert not [said for said in complaints if "Policy" in said]

@@ -28,7 +28,7 @@ from tests.support.routes import leaves
 from tests.support.stack import Stack
 
 MAX_UPLOAD_BYTES = 1024 * 1024
-PICTURE = MAX_UPLOAD_BYTES * 3 // 2 + 1024 * 1024
+IMAGE = MAX_UPLOAD_BYTES * 3 // 2 + 1024 * 1024
 
 SMALL = """
 GET /
@@ -113,14 +113,14 @@ GET /v1/admin/storage
 
 LIMITS = {
     **dict.fromkeys(SMALL.strip().splitlines(), SMALL_BODY_BYTES),
-    "POST /v1/jobs": PICTURE,
+    "POST /v1/jobs": IMAGE,
     "POST /v1/batches": LARGEST.bytes,
-    "POST /generate": PICTURE,
-    "POST /v1/uploads/{upload_id}/content": PICTURE,
-    "POST /v1/videos": PICTURE,
-    "POST /compat/replicate/v1/predictions": PICTURE,
-    "POST /compat/replicate/v1/models/{owner}/{model}/predictions": PICTURE,
-    "POST /compat/replicate/v1/files": PICTURE,
+    "POST /generate": IMAGE,
+    "POST /v1/uploads/{upload_id}/content": IMAGE,
+    "POST /v1/videos": IMAGE,
+    "POST /compat/replicate/v1/predictions": IMAGE,
+    "POST /compat/replicate/v1/models/{owner}/{model}/predictions": IMAGE,
+    "POST /compat/replicate/v1/files": IMAGE,
 }
 READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui", "GET /web"}
 """What FastAPI and Starlette serve by themselves."""
@@ -169,7 +169,7 @@ def test_every_route_has_its_limit_here() -> None:
 def test_a_body_that_declares_more_than_its_route_takes_is_refused_unread(
     admin: Gateway, path: str
 ) -> None:
-    limit = PICTURE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
+    limit = IMAGE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
     method = "GET" if path == "/livez" else "POST"
     with socket.create_connection(("127.0.0.1", admin.port), timeout=30) as connection:
         connection.sendall(
@@ -185,7 +185,7 @@ def test_a_body_that_declares_more_than_its_route_takes_is_refused_unread(
 
 @pytest.mark.parametrize("path", [*TAKE_JSON, "/v1/jobs", "/generate"])
 def test_a_body_that_grows_longer_than_its_route_takes_is_cut(admin: Gateway, path: str) -> None:
-    limit = PICTURE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
+    limit = IMAGE if path in ("/v1/jobs", "/generate") else SMALL_BODY_BYTES
     pieces = (b" " * 16384 for _ in range(limit // 16384 + 1))
     answer = admin.post(path, data=pieces, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (413, "body_too_large")

@@ -56,7 +56,7 @@ Engine = Callable[[str], DiffusionEngine[Any]]
 def test_the_global_seed_is_left_alone_and_does_not_count(folder: Folder, name: str) -> None:
     clips = []
     for seed in (1, 2):
-        # An engine of its own: the second clip would find its texts and pictures encoded.
+        # An engine of its own: the second clip would find its texts and images encoded.
         fresh = FAMILIES[name].loaded(folder(name))
         torch.manual_seed(seed)
         state = torch.get_rng_state()
@@ -70,7 +70,7 @@ def test_all_that_is_given_decides_the_clip(engine: Engine, name: str) -> None:
     spec, brief = engine(name).spec, FAMILIES[name].brief
     requests = {
         "as it was": brief(),
-        "picture": brief(astronaut()),
+        "image": brief(astronaut()),
         "fit": brief(fit="pad"),
         "seed": brief(seed=8),
         "steps": brief(num_inference_steps=4),

@@ -18,7 +18,7 @@ def shift_between(
     """Return how far the middle of the square around `centre` (x, y) moved, as (dx, dy).
 
     A whole-pixel guess by phase correlation, then Gauss-Newton steps on the difference of
-    the two patches: good to a hundredth of a pixel on a textured picture. The fit lets the
+    the two patches: good to a hundredth of a pixel on a textured image. The fit lets the
     patch stretch and turn a little, as it does under a zoom or a roll.
     """
     patch = (

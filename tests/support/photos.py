@@ -19,12 +19,12 @@ def photo(name: str, *, short_side: int | None = None) -> Photo:
     """
     path = Path(skimage.__file__).parent / "data" / name
     with PillowImage.open(path) as opened:
-        picture = opened.convert("RGB")
+        image = opened.convert("RGB")
     if short_side is not None:
-        scale = short_side / min(picture.size)
-        size = (round(picture.width * scale), round(picture.height * scale))
-        picture = picture.resize(size, PillowImage.Resampling.LANCZOS)
-    return np.array(picture)
+        scale = short_side / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        image = image.resize(size, PillowImage.Resampling.LANCZOS)
+    return np.array(image)
 
 
 def phone_photo(width: int = 8064, height: int = 6048) -> PillowImage.Image:

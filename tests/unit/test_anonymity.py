@@ -8,8 +8,8 @@ import pytest
 from starlette.types import Scope
 
 from api.auth.anonymous import check_anonymous, is_loopback
-from shared.access_errors import HostRefused
 from shared.errors import AppError
+from shared.errors.access import HostRefused
 from shared.settings import Settings
 
 HERE = "127.0.0.1:7860"

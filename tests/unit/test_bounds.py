@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.document import DOCUMENT
 
-PICTURES: Final = tuple(
+IMAGES: Final = tuple(
     f"{image}{data}"
     for image in ("image", "last_frame", "keyframes[].image")
     for data in ("", ".data")
@@ -51,7 +51,7 @@ def unbounded(schema: Mapping[str, Any], name: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(("label", "name", "schema"), list(sent()), ids=lambda v: str(v)[:40])
 def test_what_is_sent_has_a_longest(label: str, name: str, schema: Mapping[str, Any]) -> None:
-    found = [each for each in unbounded(schema, name) if each not in PICTURES]
+    found = [each for each in unbounded(schema, name) if each not in IMAGES]
     assert found == [], label
 
 

@@ -35,7 +35,7 @@ PROMPTS = {
     MoveName.ARC_RIGHT: "arc right",
     MoveName.HANDHELD: "handheld",
 }
-PICTURES = ("astronaut.png", "chelsea.png", "hubble_deep_field.jpg")
+IMAGES = ("astronaut.png", "chelsea.png", "hubble_deep_field.jpg")
 COMBINATIONS = [
     ", ".join(f"quickly {move}" for move in moves)
     for moves in itertools.product(
@@ -105,20 +105,16 @@ def white(width: int, height: int) -> Image:
 
 
 @pytest.mark.parametrize(
-    ("picture", "name"),
+    ("file", "name"),
     [
-        # Each run has each move on one picture, in turn.
-        pytest.param(
-            picture, name, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
-        )
+        # Each run has each move on one file, in turn.
+        pytest.param(file, name, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended])
         for number, name in enumerate(MoveName)
-        for place, picture in enumerate(PICTURES)
+        for place, file in enumerate(IMAGES)
     ],
 )
-def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
-    name: MoveName, picture: str
-) -> None:
-    image = photos.photo(picture)
+def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(name: MoveName, file: str) -> None:
+    image = photos.photo(file)
     request = asked(image, PROMPTS[name], resolution="256p")
     width, height = request.parameters.width, request.parameters.height
     frames = rendered(image, PROMPTS[name], resolution="256p")
@@ -140,15 +136,15 @@ def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
     assert psnr(frames[TRAVELS[name].anchor], np.asarray(plain)) >= least
 
 
-@pytest.mark.parametrize("picture", PICTURES)
+@pytest.mark.parametrize("file", IMAGES)
 @pytest.mark.parametrize("fit", Fit)
 @pytest.mark.parametrize(
     "size", [pytest.param((512, 512), marks=pytest.mark.extended), (320, 180)]
 )
-def test_whole_picture_anchors_match_the_framed_picture(
-    picture: str, fit: Fit, size: tuple[int, int]
+def test_whole_image_anchors_match_the_framed_image(
+    file: str, fit: Fit, size: tuple[int, int]
 ) -> None:
-    image = photos.photo(picture)
+    image = photos.photo(file)
     width, height = size
     plain = frame_image(image, width=width, height=height, fit=fit)
     how = {"width": width, "height": height, "fit": fit, "num_frames": 8}
@@ -196,7 +192,7 @@ def test_a_move_of_less_than_a_pixel_a_frame_never_steps(prompt: str) -> None:
     assert np.abs(np.diff(shifts, 2)).max() < 0.02
 
 
-def test_the_measure_sees_a_picture_that_steps_by_whole_pixels() -> None:
+def test_the_measure_sees_an_image_that_steps_by_whole_pixels() -> None:
     image = photos.photo("hubble_deep_field.jpg")
     poses = follow(
         [Move(MoveName.PAN_LEFT, Speed.SLOW)], width=160, height=160, num_frames=32, fps=8, seed=1
@@ -241,7 +237,7 @@ def test_what_the_crop_cut_off_does_not_come_back(prompt: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["push in", "roll clockwise", COMBINATIONS[0]])
-def test_bars_stay_black_and_the_picture_stays_between_them(prompt: str) -> None:
+def test_bars_stay_black_and_the_image_stays_between_them(prompt: str) -> None:
     frames = rendered(white(300, 200), prompt, width=120, height=120, fit=Fit.PAD, num_frames=8)
     assert frames[:, :20].max() == 0
     assert frames[:, -20:].max() == 0
@@ -282,10 +278,10 @@ def test_another_seed_shakes_the_hand_otherwise() -> None:
 
 @pytest.mark.parametrize("num_frames", [8, 9, 31])
 @pytest.mark.parametrize("source", [(64, 64), (65, 97), (1999, 1333)])
-def test_any_picture_gives_a_clip_of_any_length(source: tuple[int, int], num_frames: int) -> None:
+def test_any_image_gives_a_clip_of_any_length(source: tuple[int, int], num_frames: int) -> None:
     image = photos.photo("coffee.png")
-    picture = np.asarray(PillowImage.fromarray(image).resize(source))
-    frames = rendered(picture, "zoom in, roll", num_frames=num_frames, resolution="256p")
+    resized = np.asarray(PillowImage.fromarray(image).resize(source))
+    frames = rendered(resized, "zoom in, roll", num_frames=num_frames, resolution="256p")
     assert len(frames) == num_frames
     assert min(frames.shape[1:3]) == 256
     assert frames.std() > 10

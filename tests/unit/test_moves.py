@@ -235,7 +235,7 @@ CHINESE = [
     ("camera 推近 slowly", "push_in-"),
 ]
 
-ABOUT_THE_PICTURE = [
+ABOUT_THE_IMAGE = [
     "",
     "she is walking",
     "a panorama of the alps",
@@ -322,8 +322,8 @@ def test_a_denied_move_is_not_made(prompt: str, moves: str) -> None:
     assert spoken(prompt) == moves
 
 
-@pytest.mark.parametrize("prompt", ABOUT_THE_PICTURE)
-def test_words_about_the_picture_move_no_camera(prompt: str) -> None:
+@pytest.mark.parametrize("prompt", ABOUT_THE_IMAGE)
+def test_words_about_the_image_move_no_camera(prompt: str) -> None:
     assert spoken(prompt) == "default"
 
 

@@ -17,7 +17,7 @@ from shared.errors import InvalidRequest
 TEXTS = st.text(
     st.characters(categories=["L", "M", "N", "P", "S", "Zs"]), min_size=1, max_size=40
 ).filter(lambda text: text.strip())
-PICTURES = st.binary(min_size=1, max_size=300)
+IMAGES = st.binary(min_size=1, max_size=300)
 BLANK = st.sampled_from(["", " ", "\t"])
 
 FIELDS = st.fixed_dictionaries(
@@ -57,15 +57,15 @@ def same(first: CreateRequest, second: CreateRequest) -> bool:
     return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
 
 
-@given(FIELDS, PICTURES, st.booleans(), BLANK, st.booleans())
+@given(FIELDS, IMAGES, st.booleans(), BLANK, st.booleans())
 def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
-    values: dict[str, Any], picture: bytes, brackets: bool, blank: str, bom: bool
+    values: dict[str, Any], image: bytes, brackets: bool, blank: str, bom: bool
 ) -> None:
-    uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     as_json = of_json(values | {"image": {"data": uri}}, bom=bom)
     left_open = [("model", blank), ("width", blank), ("webhook[url]", blank)]
     pairs = pairs_of(values, brackets=brackets)
-    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": picture}, None)))
+    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": image}, None)))
     assert same(as_json, read_create(Received([*pairs, ("image", uri)], {}, None)))
     escaped = urlencode([*pairs, ("image", uri)]).encode()
     assert same(as_json, read_create(Received((), {}, None, escaped)))
@@ -78,32 +78,32 @@ def wrapped(text: str, width: int, line_break: str) -> str:
 
 
 @given(st.binary(min_size=90, max_size=600), st.sampled_from(["\n", "\r\n", " ", "\n  ", "\t"]))
-def test_base64_is_read_however_its_lines_are_broken(picture: bytes, line_break: str) -> None:
-    text = wrapped(base64.b64encode(picture).decode(), 76, line_break)
-    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == picture
+def test_base64_is_read_however_its_lines_are_broken(image: bytes, line_break: str) -> None:
+    text = wrapped(base64.b64encode(image).decode(), 76, line_break)
+    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == image
 
 
-@given(PICTURES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
+@given(IMAGES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
 def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
-    picture: bytes, is_url_safe: bool, is_padded: bool, around: str
+    image: bytes, is_url_safe: bool, is_padded: bool, around: str
 ) -> None:
     encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
-    text = encode(picture).decode()
+    text = encode(image).decode()
     text = around.format(text if is_padded else text.rstrip("="))
-    assert of_json({"image": text}).images.image == picture
-    assert of_json({"image": {"data": text}}).images.image == picture
-    uri = f"data:image/png;base64,{encode(picture).decode()}"
-    assert of_json({"image": {"url": uri}}).images.image == picture
+    assert of_json({"image": text}).images.image == image
+    assert of_json({"image": {"data": text}}).images.image == image
+    uri = f"data:image/png;base64,{encode(image).decode()}"
+    assert of_json({"image": {"url": uri}}).images.image == image
 
 
 @given(st.binary(min_size=1, max_size=400))
-def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: bytes) -> None:
+def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes) -> None:
     """As long as they do not stand at the end, where a blank is only a blank."""
-    text = base64.b64encode(picture).decode()
+    text = base64.b64encode(image).decode()
     if text.strip("+") != text:
         return
     body = b"prompt=x&image=data:image/png;base64," + text.encode()
-    assert read_create(Received((), {}, None, body)).images.image == picture
+    assert read_create(Received((), {}, None, body)).images.image == image
 
 
 @pytest.mark.parametrize(
@@ -118,10 +118,10 @@ def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: byte
     ],
 )
 def test_a_data_uri_has_many_heads(text: str) -> None:
-    picture = bytes(range(251, 256)) * 9
-    encoded = base64.b64encode(picture).decode()
-    assert of_json({"image": text.format(encoded)}).images.image == picture
-    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == picture
+    image = bytes(range(251, 256)) * 9
+    encoded = base64.b64encode(image).decode()
+    assert of_json({"image": text.format(encoded)}).images.image == image
+    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == image
 
 
 @pytest.mark.parametrize("length", [30, 2_100, 4_000])

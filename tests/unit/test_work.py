@@ -100,7 +100,7 @@ def escaped(before: str, repeated: str) -> Make:
 def form_name(before: str, repeated: str, after: str = "") -> Make:
     def make(length: int) -> Call:
         name = before + repeated * (length // len(repeated)) + after
-        return lambda: read_create(Received([(name, "x")], {"image": b"a picture"}, None))
+        return lambda: read_create(Received([(name, "x")], {"image": b"an image"}, None))
 
     return make
 

@@ -172,8 +172,8 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         key=key,
         failure="the image could not be read from the storage",
     )
-    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
-        return np.array(picture.convert("RGB"))
+    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as image:
+        return np.array(image.convert("RGB"))
 
 
 def claim(context: RenderContext) -> Job | None:

@@ -37,7 +37,7 @@ def with_inputs(job_fixture: JobFixture) -> Job:
     """Return a queued job with three inputs, all of them stored."""
     job_id = new_id()
     for name in NAMES:
-        job_fixture.storage.put(input_key(job_id, name), b"picture", content_type="image/png")
+        job_fixture.storage.put(input_key(job_id, name), b"image", content_type="image/png")
     parameters = resolve_parameters(
         SPEC,
         RequestedParameters(),
@@ -91,13 +91,13 @@ def test_the_rows_of_inputs_end_with_their_job(job_fixture: JobFixture) -> None:
 def test_inputs_that_no_job_came_to_own_are_removed(job_fixture: JobFixture) -> None:
     owned, unowned = with_inputs(job_fixture), with_inputs(job_fixture)
     older = job_fixture.submit()  # Of a gateway of the last release, which wrote no row.
-    job_fixture.storage.put(input_key(older.id), b"picture", content_type="image/png")
+    job_fixture.storage.put(input_key(older.id), b"image", content_type="image/png")
     job_fixture.run("DELETE FROM inputs WHERE job_id = :id", id=older.id)
     job_fixture.run("DELETE FROM jobs WHERE id = :id", id=unowned.id)
     lost = input_key(owned.id, "keyframe_7")
-    job_fixture.storage.put(lost, b"picture", content_type="image/png")
+    job_fixture.storage.put(lost, b"image", content_type="image/png")
     strange = f"{INPUTS}somebody/elses.png"
-    job_fixture.storage.put(strange, b"picture", content_type="image/png")
+    job_fixture.storage.put(strange, b"image", content_type="image/png")
     sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage, grace=timedelta(seconds=-5))
     assert sweeper.sweep() == 4
     assert stored(job_fixture) == sorted([*all_keys(owned), input_key(older.id), strange])
