@@ -44,11 +44,20 @@ BY_PROXY = {"worker/download/web.py"}
 """Downloads of weights alone take the operator's proxy, as pip does."""
 
 
+parsed = functools.cache(ast.parse)
+
+
+@functools.cache
+def nodes(tree: ast.Module) -> Sequence[ast.AST]:
+    """Return all nodes of a module; walked once for all tests."""
+    return tuple(ast.walk(tree))
+
+
 @functools.cache
 def sources() -> Sequence[tuple[str, ast.Module]]:
     """Return every module of ours with its tree; read once for all tests."""
     return [
-        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text()))
+        (path.relative_to(ROOT).as_posix(), parsed(path.read_text()))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     ]
@@ -57,7 +66,7 @@ def sources() -> Sequence[tuple[str, ast.Module]]:
 @functools.cache
 def imported(tree: ast.Module) -> set[str]:
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -84,7 +93,7 @@ def test_a_status_is_written_in_one_place_only() -> None:
     """Any SQL that sets jobs.status, and any assignment to `.status`, outside of it."""
     guilty = set()
     for path, tree in sources():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = " ".join(node.value.split()).lower()
                 if "update jobs set status" in text or "insert into jobs" in text:
@@ -159,7 +168,7 @@ def lengths_over(path: str, code: str) -> Iterator[str]:
     lines = code.count("\n")
     if lines > LARGEST_FILE:
         yield f"{path} has {lines} lines"
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(parsed(code)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             lines = node.end_lineno - node.lineno + 1
@@ -176,7 +185,7 @@ def test_what_is_too_long_would_be_seen() -> None:
 
 def modules_of(tree: ast.Module) -> Iterator[str]:
     """Yield each module that is imported, also as a name of its package."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -191,7 +200,7 @@ def test_a_broad_except_stands_only_at_the_edges_that_are_listed() -> None:
         path
         for path, tree in sources()
         if path.startswith(("api/", "worker/", "shared/", "local/"))
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.ExceptHandler) and is_broad(node.type)
     }
     assert found == listed
@@ -268,7 +277,7 @@ def test_a_second_door_would_be_seen(code: str, client: str) -> None:
 def web_clients(tree: ast.Module) -> set[str]:
     """Return the clients of the web that a module imports, early or late, and its own dials."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Import(names=aliases):
                 names |= {alias.name for alias in aliases}
@@ -290,11 +299,11 @@ def test_nothing_waits_with_select() -> None:
     guilty = {
         path
         for path, tree in sources()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute | ast.ImportFrom)
-        and (
-            ast.unparse(node) in {"select.select", "from select import select"}
-            or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        for node in nodes(tree)
+        if (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        or (
+            (isinstance(node, ast.ImportFrom) or getattr(node, "attr", "") == "select")
+            and ast.unparse(node) in {"select.select", "from select import select"}
         )
     }
     assert guilty == set()
@@ -304,7 +313,7 @@ def test_no_client_of_ours_asks_the_environment_for_a_proxy() -> None:
     guilty = {
         f"{path}:{call.lineno}"
         for path, tree in sources()
-        for call in ast.walk(tree)
+        for call in nodes(tree)
         if isinstance(call, ast.Call) and may_use_a_proxy(call) and path not in BY_PROXY
     }
     assert guilty == set()
