@@ -4,6 +4,8 @@ export default {
   "photo.move": "Drag, or use the arrow keys, to choose what is shown",
   "photo.focus": "Click where the camera should go",
   "photo.both": "Drag to choose what is shown, click where the camera should go",
+  "photo.focusKeys": "The arrow keys move the point",
+  "photo.bothKeys": "The arrow keys move what is shown, with Shift the point",
   "photo.unfocus": "Focus on the middle",
   "photo.blind": "{name}: this browser cannot show it, but the server can read it.",
   shape: "Shape",

@@ -206,7 +206,7 @@ export function select(id) {
   requestAnimationFrame(() => {
     const at = id ? document.querySelector(".stage") : document.getElementById("make");
     const top = at?.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight * 0.3) at.scrollIntoView({ block: "start" });
+    if (top < 0 || top > innerHeight * 0.15) at.scrollIntoView({ block: "start" });
   });
 }
 

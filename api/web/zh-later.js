@@ -4,6 +4,8 @@ export default {
   "photo.move": "拖动或用方向键选择显示范围",
   "photo.focus": "点击镜头要靠近的位置",
   "photo.both": "拖动选择显示范围，点击镜头要靠近的位置",
+  "photo.focusKeys": "方向键移动该点",
+  "photo.bothKeys": "方向键移动显示范围，按住 Shift 移动该点",
   "photo.unfocus": "焦点回到中心",
   "photo.blind": "{name}：此浏览器无法显示，但服务器可以读取。",
   shape: "画幅",
