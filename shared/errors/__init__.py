@@ -5,6 +5,7 @@ AppError
 │   ├── UnknownModel          404
 │   ├── TooLargeForGpu        422
 │   ├── InvalidImage          422  and its kinds: truncated, animated, … (images.py)
+│   │   ├── UnsupportedImage  415
 │   │   ├── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
 │   │   └── ImageTooLarge     413
 │   ├── BodyTooLarge          413
@@ -18,6 +19,7 @@ AppError
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
+├── RangeNotSatisfiable       416  a part of a file that it does not have
 ├── QueueFull, RateLimited    429  and TooManyStreams
 ├── QuotaExceeded             429  the key's seconds of today are taken
 ├── Unavailable               503  database, storage, starting, busy, workers full, cards lost

@@ -6,7 +6,7 @@ export const label = (name, schema = {}) =>
   isKnown(`field.${name}`) ? t(`field.${name}`) : schema.title || name.replaceAll("_", " ");
 const choice = (name) => (isKnown(`choice.${name}`) ? t(`choice.${name}`) : String(name));
 
-const isPicture = (schema) => schema.contentMediaType?.startsWith("image/");
+const isPicture = ({ contentMediaType, oneOf }) => contentMediaType?.startsWith("image/") || oneOf?.some(({ format }) => format === "data-uri");
 const isNumber = (schema) => schema.type === "number" || schema.type === "integer";
 
 export function Control({ name, schema, value, onChange, show = number }) {
