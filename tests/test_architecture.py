@@ -5,7 +5,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -61,6 +61,14 @@ def sources() -> Sequence[tuple[str, ast.Module]]:
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_the_trees() -> Iterator[None]:
+    """At its end pytest looks for garbage five times, which took 3 s with a million nodes."""
+    yield
+    for kept in (parsed, nodes, sources, imported):
+        kept.cache_clear()
 
 
 @functools.cache
@@ -235,6 +243,34 @@ def test_no_process_starts_with_a_model_library_nor_the_gateway_with_the_worker(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (answer.stdout.strip(), answer.stderr) == ("[]", "")
+
+
+def test_the_unit_tests_meet_no_model_library() -> None:
+    """Each process of `make unit` imports all of its files, and torch and diffusers take 5 s."""
+    paths = [*(ROOT / "tests").rglob("*.py"), *(ROOT / name for name, _ in sources())]
+    modules = {
+        path.relative_to(ROOT).as_posix()[:-3].replace("/", ".").removesuffix(".__init__"): path
+        for path in paths
+    }
+    assert reaching(MODEL_LIBRARIES, "tests.unit.", modules) == set()
+    assert "tests.support.checkpoints" in reaching({"torch"}, "tests.integration.", modules)
+
+
+def reaching(libraries: set[str], start: str, modules: Mapping[str, Path]) -> set[str]:
+    """Return the modules that import one of the libraries early, and are imported from a start."""
+    waiting = [name for name in modules if name.startswith(start)]
+    seen, guilty = set(waiting), set()
+    while waiting:
+        name = waiting.pop()
+        body = parsed(modules[name].read_text()).body
+        early: list[ast.stmt] = [e for e in body if isinstance(e, ast.Import | ast.ImportFrom)]
+        for module in modules_of(ast.Module(early, [])):
+            parts = module.split(".")
+            guilty |= {name} if parts[0] in libraries else set()
+            inner = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            waiting += (inner & modules.keys()) - seen
+            seen |= inner
+    return guilty
 
 
 def test_the_gateway_never_meets_the_worker() -> None:

@@ -48,6 +48,7 @@ COMBINATIONS = [
         ("handheld",),
     )
 ]
+SETTINGS = Settings(_env_file=None)
 
 
 def ignore(step: Step) -> None:
@@ -63,7 +64,7 @@ def asked(image: Image, prompt: str, **values: object) -> RenderRequest:
 
 
 def rendered(image: Image, prompt: str, **values: object) -> Frames:
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     return np.concatenate(list(engine.render(asked(image, prompt, **values), ignore)))
 
 
@@ -288,7 +289,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
         if len(seen) == 2:
             raise LeaseLost("canceled")
 
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     request = asked(photos.cat(), "push in", num_frames=32)
     chunks: list[Frames] = []
     with pytest.raises(LeaseLost):
@@ -309,7 +310,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
 def test_the_plan_says_what_was_understood(
     prompt: str, moves: tuple[str, ...], speeds: tuple[str, ...], is_default: bool
 ) -> None:
-    plan = CameraEngine(Settings(_env_file=None)).plan(asked(photos.cat(), prompt))
+    plan = CameraEngine(SETTINGS).plan(asked(photos.cat(), prompt))
     assert plan == {
         "moves": moves,
         "speeds": speeds,
