@@ -64,8 +64,16 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(trylast=True)  # After pytest-randomly has shuffled the files.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one that began last would leave the other processes idle."""
-    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+    """Begin with the longest files: one that began last would leave the other processes idle.
+
+    Those of tests/e2e come first, because one browser serves all that follow each other there.
+    """
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("long") is None,
+            item.path.parent.name != "e2e",
+        )
+    )
 
 
 def pytest_collection_finish() -> None:
