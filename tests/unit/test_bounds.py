@@ -5,12 +5,11 @@ from typing import Any, Final
 
 import pytest
 
+from api.submit.images import PARTS
 from tests.support.document import DOCUMENT
 
 IMAGES: Final = tuple(
-    f"{image}{data}"
-    for image in ("image", "last_frame", "keyframes[].image")
-    for data in ("", ".data")
+    f"{image}{data}" for image in (*PARTS, "keyframes[].image") for data in ("", ".data")
 )
 """A data URI is as long as the body of its route may be."""
 
