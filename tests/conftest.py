@@ -1,7 +1,9 @@
 """Fixtures and rules for every test."""
 
+import gc
 import os
 import time
+from collections.abc import Generator
 from typing import Final
 
 import pytest
@@ -39,6 +41,22 @@ def pytest_configure() -> None:
 def pytest_xdist_auto_num_workers() -> int:
     """Run one process more than there are cores, for many tests wait; each has its own servers."""
     return min(4, (os.cpu_count() or 2) + 1)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Take what collecting imports out of the garbage collector's sight.
+
+    It is a million objects that stay. Looking through them while they came took 4 of 19 CPU
+    seconds, and then half a second each time: after every unloaded model, and five times at the
+    end.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(trylast=True)  # After pytest-randomly has shuffled the files.

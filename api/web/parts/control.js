@@ -6,8 +6,7 @@ export const label = (name, schema = {}) =>
   isKnown(`field.${name}`) ? t(`field.${name}`) : schema.title || name.replaceAll("_", " ");
 const choice = (name) => (isKnown(`choice.${name}`) ? t(`choice.${name}`) : String(name));
 
-// An image of the API may come in several forms; the page sends it as a file part.
-const isImage = (schema) => schema.contentMediaType?.startsWith("image/") || Boolean(schema.oneOf);
+const isPicture = ({ contentMediaType, oneOf }) => contentMediaType?.startsWith("image/") || oneOf?.some(({ format }) => format === "data-uri");
 const isNumber = (schema) => schema.type === "number" || schema.type === "integer";
 
 export function Control({ name, schema, value, onChange, show = number }) {
@@ -16,7 +15,7 @@ export function Control({ name, schema, value, onChange, show = number }) {
   const help = isKnown(`help.${name}`) ? t(`help.${name}`) : null;
   const shared = { id, name, schema, value, onChange, title, show };
   if (schema.enum) return html`<${Choices} ...${shared} options=${schema.enum} />`;
-  const Kind = isNumber(schema) ? Amount : schema.type === "boolean" ? Switch : isImage(schema) ? Slot : schema.format === "color" ? Colour : Words;
+  const Kind = isNumber(schema) ? Amount : schema.type === "boolean" ? Switch : isPicture(schema) ? Slot : schema.format === "color" ? Colour : Words;
   return html`<div class="control"><${Kind} ...${shared} />${help && html`<p class="hint">${help}</p>`}</div>`;
 }
 
