@@ -16,7 +16,7 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.images.sniff import VALUES, looks_like
-from api.submit.images import SINGLE
+from api.submit.images import PARTS
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 
@@ -25,7 +25,7 @@ MAX_FILES: Final = 20
 
 _NAMED_FILE: Final = re.compile(rb";\s*filename=", re.IGNORECASE)
 _MAY_BE_FILE: Final = re.compile(
-    rf";\s*(filename\*|name=\"?(?:{'|'.join(SINGLE)})\"?\s*(;|$))".encode(), re.IGNORECASE
+    rf";\s*(filename\*|name=\"?(?:{'|'.join(PARTS)})\"?\s*(;|$))".encode(), re.IGNORECASE
 )
 _UNNAMED: Final = b'; filename=""'
 _HINTS: Final = {

@@ -26,14 +26,14 @@ from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.remote_urls import check_webhook
 from api.submit.settle import price_micros, settle
 from api.submit.warnings import shape_warnings, warnings_for
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
 from shared.errors import DatabaseUnavailable, InvalidRequest
 from shared.errors.images import ImageTooLarge
 from shared.ids import new_id
 from shared.jobs.create import Webhook
-from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.inputs import Input, keyframe_name
 from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
@@ -153,9 +153,9 @@ def _order(
     request_id: str,
 ) -> CheckedRequest:
     offer = choose_model(ports.registry, caller, create.fields.model)
-    frames = create.images.frames
-    if frames != GivenFrames():
-        frames.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
+    given = create.images.given
+    if given != GivenImages():
+        given.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
     create = create.fitted(offer.spec)
     return CheckedRequest(
         create=create,
@@ -213,7 +213,7 @@ def job_of(order: CheckedRequest, images: Sequence[DecodedImage], ports: Ports) 
     parameters, gpu_bytes = settle(
         order.offer,
         fields,
-        order.create.images.frames,
+        order.create.images.given,
         image_width=image.width,
         image_height=image.height,
     )
@@ -275,7 +275,7 @@ def _more_inputs(
     job_id: UUID, parameters: RenderParameters, images: Sequence[DecodedImage]
 ) -> tuple[Input, ...]:
     """Return the inputs after the first, in the order of `Images`."""
-    names = [*(LAST_FRAME,) * parameters.last_frame, *map(keyframe_name, parameters.keyframes)]
+    names = [*parameters.given.single, *map(keyframe_name, parameters.keyframes)]
     return tuple(
         Input(
             name=name,

@@ -10,7 +10,7 @@ import pytest
 from api.submit.body import CreateRequest, Received, read_create
 from api.submit.image_source import ImageFrame, ImageUpload, ImageUrl
 from api.submit.images import Images
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.errors import AppError, InvalidRequest
 from tests.support.gateway import data_uri
 
@@ -127,8 +127,8 @@ def test_an_image_may_be_an_upload_a_part_or_a_frame() -> None:
         ),
     )
     images = read_create(Received(pairs, parts, None)).images
-    assert images == Images(b"two", b"four", ((4, b"one"), (-2, b"three")))
-    assert images.frames == GivenFrames(last_frame=True, keyframes=(4, -2))
+    assert images == Images(b"two", {"last_frame": b"four"}, ((4, b"one"), (-2, b"three")))
+    assert images.given == GivenImages(last_frame=True, keyframes=(4, -2))
 
 
 @pytest.mark.parametrize(

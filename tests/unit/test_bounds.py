@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from api.submit.images import PARTS
 from tests.support.document import document
 
 IMAGES: Final = tuple(
-    f"{image}{data}"
-    for image in ("image", "last_frame", "keyframes[].image")
-    for data in ("", ".data")
+    f"{image}{data}" for image in (*PARTS, "keyframes[].image") for data in ("", ".data")
 )
 """A data URI is as long as the body of its route may be."""
 

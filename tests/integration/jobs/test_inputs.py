@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.errors import InvalidRequest
 from shared.ids import new_id
-from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.inputs import Input, keyframe_name
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS, input_id, input_key
 from shared.owners import ANONYMOUS
@@ -22,7 +22,7 @@ from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.uploads import UploadSweeper
 
-NAMES = ("image", LAST_FRAME, keyframe_name(3))
+NAMES = ("image", "last_frame", keyframe_name(3))
 SPEC = MOVES.model_copy(update={"honours": ("last_frame", "keyframes")})
 
 
@@ -44,7 +44,7 @@ def with_inputs(job_fixture: JobFixture) -> Job:
         image_width=64,
         image_height=64,
         seed=1,
-        frames=GivenFrames(last_frame=True, keyframes=(3,)),
+        given=GivenImages(last_frame=True, keyframes=(3,)),
     )
     more = [Input(name=name, key=input_key(job_id, name), sha256="0") for name in NAMES[1:]]
     return job_fixture.submit(

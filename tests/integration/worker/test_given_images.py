@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.ids import new_id
 from shared.jobs.inputs import Input
@@ -48,7 +48,7 @@ def test_keyframes_and_the_last_frame_reach_the_engine(job_fixture: JobFixture) 
         image_width=64,
         image_height=64,
         seed=1,
-        frames=GivenFrames(last_frame=True, keyframes=(3, -3)),
+        given=GivenImages(last_frame=True, keyframes=(3, -3)),
     )
     job = job_fixture.submit(
         id=job_id,
