@@ -1,8 +1,13 @@
 """What docs/recipes.md asks for, where nothing else notices a step that was forgotten."""
 
+import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from alembic.util import template_to_file
 
 from api.app import create_app
 from api.dependencies import known_query
@@ -106,3 +111,41 @@ def test_every_route_of_ours_refuses_a_misspelled_query_and_describes_its_errors
         if "4XX" not in DOCUMENT["paths"][route.path][method.lower()]["responses"]
     }
     assert silent == set()
+
+
+def test_a_new_migration_is_in_our_format(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "message": "A note.",
+        "up_revision": "0002",
+        "down_revision": "0001",
+        **dict.fromkeys(("branch_labels", "depends_on", "upgrades", "downgrades")),
+    }
+    template, made = ROOT / "alembic" / "script.py.mako", tmp_path / "0002.py"
+    template_to_file(str(template), str(made), "utf-8", **values)
+    written = made.read_text()
+    for command in (["format", "-"], ["check", "--select=I", "--fix", "-"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache"]
+        done = subprocess.run(
+            [*ruff, "--config", str(ROOT / "pyproject.toml")],
+            input=written,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == written
+
+
+def test_a_column_that_older_processes_do_not_write_may_be_left_out() -> None:
+    added, demanding = 0, set()
+    for path in sorted((ROOT / "migrations" / "versions").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="add_column"), args=[_, ast.Call() as made]):
+                    added += 1
+                    said = {each.arg: each.value for each in made.keywords}
+                    nullable = said.get("nullable", ast.Constant(True))
+                    is_given = ast.unparse(nullable) == "True" or "server_default" in said
+                    demanding |= set() if is_given else {f"{path.name}:{node.lineno}"}
+    assert added > 15
+    assert demanding == set()
