@@ -11,6 +11,8 @@ from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.processes import until
 
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+
 POLICY = "Content Security Policy"
 VIDEO = "document.querySelector('video')"
 IMAGE = "document.querySelector('img')"
@@ -55,6 +57,8 @@ def test_a_photo_chosen_on_the_docs_page_becomes_a_job(
 def test_the_policy_of_the_docs_is_in_force(gateway: Gateway, browser: Browser) -> None:
     with visit(browser) as guest:
         page, complaints = guest.page, guest.complaints
+        # The policy comes with the page; what the page then draws takes seconds.
+        page.route("**/docs/ui/**", lambda asked: asked.abort())
         page.goto(f"{gateway.url}/docs")
         went = page.evaluate("fetch('http://localhost:9/').then(() => 1, () => 0)")
         inline = page.evaluate(

@@ -13,6 +13,7 @@ from shared.engines.spec import Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from tests.support import photos
+from tests.support.matrix import in_turn
 from tests.support.motion import psnr, shift_between
 from worker.engines.base import Frames, Image, RenderRequest, Step
 from worker.engines.camera.engine import SPEC, CameraEngine
@@ -47,6 +48,7 @@ COMBINATIONS = [
         ("handheld",),
     )
 ]
+SETTINGS = Settings(_env_file=None)
 
 
 def ignore(step: Step) -> None:
@@ -62,7 +64,7 @@ def asked(image: Image, prompt: str, **values: object) -> RenderRequest:
 
 
 def rendered(image: Image, prompt: str, **values: object) -> Frames:
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     return np.concatenate(list(engine.render(asked(image, prompt, **values), ignore)))
 
 
@@ -104,20 +106,12 @@ def white(width: int, height: int) -> Image:
     return np.full((height, width, 3), 255, dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        # Each run has each move on one file, in turn.
-        pytest.param(file, name, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended])
-        for number, name in enumerate(MoveName)
-        for place, file in enumerate(IMAGES)
-    ],
-)
+@pytest.mark.parametrize(("name", "file"), in_turn(tuple(MoveName), IMAGES))
 def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(name: MoveName, file: str) -> None:
     image = photos.photo(file)
-    request = asked(image, PROMPTS[name], resolution="256p")
+    request = asked(image, PROMPTS[name], resolution="256p", num_frames=8)
     width, height = request.parameters.width, request.parameters.height
-    frames = rendered(image, PROMPTS[name], resolution="256p")
+    frames = rendered(image, PROMPTS[name], resolution="256p", num_frames=8)
     left, top, right, bottom = poses_of(request.parameters)[TRAVELS[name].anchor].crop
     box = place(image.shape[1], image.shape[0], width=width, height=height, fit=Fit.CROP).box
     wide, high = box[2] - box[0], box[3] - box[1]
@@ -136,8 +130,7 @@ def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(name: MoveName, fi
     assert psnr(frames[TRAVELS[name].anchor], np.asarray(plain)) >= least
 
 
-@pytest.mark.parametrize("file", IMAGES)
-@pytest.mark.parametrize("fit", Fit)
+@pytest.mark.parametrize(("file", "fit"), in_turn(IMAGES, tuple(Fit)))
 @pytest.mark.parametrize(
     "size", [pytest.param((512, 512), marks=pytest.mark.extended), (320, 180)]
 )
@@ -207,21 +200,16 @@ def test_the_measure_sees_an_image_that_steps_by_whole_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "size", "prompt"),
-    [
-        # Likewise each prompt with one size.
-        pytest.param(
-            *sizes, prompt, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
-        )
-        for number, prompt in enumerate([*PROMPTS.values(), *COMBINATIONS])
-        for place, sizes in enumerate(
-            (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142)))
-        )
-    ],
+    ("prompt", "sizes"),
+    in_turn(
+        (*PROMPTS.values(), *COMBINATIONS),
+        (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142))),
+    ),
 )
 def test_nothing_beyond_the_edge_is_ever_shown(
-    source: tuple[int, int], size: tuple[int, int], prompt: str
+    prompt: str, sizes: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
+    source, size = sizes
     frames = rendered(white(*source), prompt, width=size[0], height=size[1], num_frames=8)
     assert frames.min() == 255
 
@@ -276,8 +264,9 @@ def test_another_seed_shakes_the_hand_otherwise() -> None:
     assert not np.array_equal(one[1:], two[1:])
 
 
-@pytest.mark.parametrize("num_frames", [8, 9, 31])
-@pytest.mark.parametrize("source", [(64, 64), (65, 97), (1999, 1333)])
+@pytest.mark.parametrize(
+    ("source", "num_frames"), in_turn(((64, 64), (65, 97), (1999, 1333)), (9, 31, 8))
+)
 def test_any_image_gives_a_clip_of_any_length(source: tuple[int, int], num_frames: int) -> None:
     image = photos.photo("coffee.png")
     resized = np.asarray(PillowImage.fromarray(image).resize(source))
@@ -300,7 +289,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
         if len(seen) == 2:
             raise LeaseLost("canceled")
 
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     request = asked(photos.cat(), "push in", num_frames=32)
     chunks: list[Frames] = []
     with pytest.raises(LeaseLost):
@@ -321,7 +310,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
 def test_the_plan_says_what_was_understood(
     prompt: str, moves: tuple[str, ...], speeds: tuple[str, ...], is_default: bool
 ) -> None:
-    plan = CameraEngine(Settings(_env_file=None)).plan(asked(photos.cat(), prompt))
+    plan = CameraEngine(SETTINGS).plan(asked(photos.cat(), prompt))
     assert plan == {
         "moves": moves,
         "speeds": speeds,

@@ -1,5 +1,7 @@
 """How an image meets a clip's frame."""
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,10 +9,12 @@ from PIL import Image as PillowImage
 
 from shared.engines.spec import Fit
 from tests.support import photos
+from tests.support.matrix import in_turn
 from worker.engines.framing import frame_image, place
 
 SIZES = [(512, 512), (768, 512), (512, 768), (910, 512), (514, 386), (64, 64), (1820, 1024)]
 SOURCES = [(64, 64), (65, 47), (1, 1), (2049, 1153), (300, 1201), (1001, 1000)]
+PAIRS = list(itertools.product(SOURCES, SIZES))
 
 
 def ramp(width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -21,12 +25,11 @@ def ramp(width: int, height: int) -> npt.NDArray[np.uint8]:
     return np.stack([red, green, np.zeros_like(red)], axis=-1).round().astype(np.uint8)
 
 
-@pytest.mark.parametrize("fit", Fit)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("pair", "fit"), in_turn(PAIRS, tuple(Fit)))
 def test_a_frame_has_exactly_the_size_asked_for(
-    source: tuple[int, int], size: tuple[int, int], fit: Fit
+    pair: tuple[tuple[int, int], tuple[int, int]], fit: Fit
 ) -> None:
+    source, size = pair
     image = np.full((source[1], source[0], 3), 200, dtype=np.uint8)
     frame = frame_image(image, width=size[0], height=size[1], fit=fit)
     assert frame.shape == (size[1], size[0], 3)
@@ -34,26 +37,24 @@ def test_a_frame_has_exactly_the_size_asked_for(
     assert frame.flags.c_contiguous
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("size", "source"), in_turn(SIZES, SOURCES))
 def test_a_crop_fills_the_frame_to_its_last_pixel(
-    source: tuple[int, int], size: tuple[int, int]
+    size: tuple[int, int], source: tuple[int, int]
 ) -> None:
     white = np.full((source[1], source[0], 3), 255, dtype=np.uint8)
     assert frame_image(white, width=size[0], height=size[1], fit=Fit.CROP).min() == 255
 
 
 @pytest.mark.parametrize("fit", Fit)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
-def test_nothing_is_stretched(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> None:
-    placement = place(*source, width=size[0], height=size[1], fit=fit)
-    left, top, right, bottom = placement.box
-    assert (right - left) / (bottom - top) == pytest.approx(
-        placement.width / placement.height, rel=1e-9
-    )
-    assert 0 <= left < right <= source[0]
-    assert 0 <= top < bottom <= source[1]
+def test_nothing_is_stretched(fit: Fit) -> None:
+    for source, size in PAIRS:
+        placement = place(*source, width=size[0], height=size[1], fit=fit)
+        left, top, right, bottom = placement.box
+        assert (right - left) / (bottom - top) == pytest.approx(
+            placement.width / placement.height, rel=1e-9
+        ), (source, size)
+        assert 0 <= left < right <= source[0]
+        assert 0 <= top < bottom <= source[1]
 
 
 @pytest.mark.parametrize("source", [(640, 400), (401, 640), (333, 500)])

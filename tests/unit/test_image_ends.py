@@ -16,11 +16,11 @@ from tests.unit.test_images import GREY, IMAGE, MAX_PIXELS, read
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
-@pytest.mark.parametrize("sixteenths", range(1, 16))
-def test_an_image_that_was_cut_off_is_told_so(kind: str, sixteenths: int) -> None:
+def test_an_image_that_was_cut_off_is_told_so(kind: str) -> None:
     body = encoded(IMAGE, kind)
-    with pytest.raises(TruncatedImage):
-        read_image(body[: len(body) * sixteenths // 16], max_pixels=MAX_PIXELS)
+    for sixteenths in range(1, 16):
+        with pytest.raises(TruncatedImage):
+            read_image(body[: len(body) * sixteenths // 16], max_pixels=MAX_PIXELS)
 
 
 SCANS: dict[str, dict[str, Any]] = {

@@ -5,6 +5,7 @@ import io
 import itertools
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,15 +131,12 @@ def test_a_palette_image_keeps_its_colours() -> None:
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        encoded(with_alpha(0), "PNG"),
-        encoded(with_alpha(0), "WEBP", lossless=True, exact=True),
-        encoded(with_alpha(0).convert("LA"), "PNG"),
-    ],
+    ("kind", "mode", "how"),
+    [("PNG", "RGBA", {}), ("WEBP", "RGBA", {"lossless": True, "exact": True}), ("PNG", "LA", {})],
     ids=["rgba png", "rgba webp", "la png"],
 )
-def test_transparency_becomes_white_and_is_said(body: bytes) -> None:
+def test_transparency_becomes_white_and_is_said(kind: str, mode: str, how: dict[str, Any]) -> None:
+    body = encoded(with_alpha(0).convert(mode), kind, **how)
     image = read_image(body, max_pixels=MAX_PIXELS)
     assert np.all(read(body) == 255)
     assert image.warnings == ("the image's transparency was filled with white",)
@@ -229,35 +227,35 @@ def animated(kind: str) -> bytes:
     return encoded(IMAGE, kind, save_all=True, append_images=[IMAGE.rotate(90)], duration=100)
 
 
-REFUSED: dict[str, tuple[bytes, type[InvalidImage], str]] = {
-    "nothing": (b"", InvalidImage, "empty"),
-    "text": (b"hello, I am an image", UnsupportedImage, "not an image"),
-    "random bytes": (bytes(range(256)) * 64, UnsupportedImage, "not an image"),
-    "gif": (encoded(IMAGE, "GIF"), UnsupportedImage, "a GIF"),
-    "bmp": (encoded(IMAGE, "BMP"), UnsupportedImage, "a BMP"),
-    "tiff": (encoded(IMAGE, "TIFF"), UnsupportedImage, "a TIFF"),
-    "postscript": (encoded(IMAGE, "EPS"), UnsupportedImage, "PostScript"),
-    "icon": (encoded(IMAGE, "ICO"), UnsupportedImage, "an icon"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
-    "pdf": (b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
+REFUSED: dict[str, tuple[Callable[[], bytes], type[InvalidImage], str]] = {
+    "nothing": (lambda: b"", InvalidImage, "empty"),
+    "text": (lambda: b"hello, I am an image", UnsupportedImage, "not an image"),
+    "random bytes": (lambda: bytes(range(256)) * 64, UnsupportedImage, "not an image"),
+    "gif": (lambda: encoded(IMAGE, "GIF"), UnsupportedImage, "a GIF"),
+    "bmp": (lambda: encoded(IMAGE, "BMP"), UnsupportedImage, "a BMP"),
+    "tiff": (lambda: encoded(IMAGE, "TIFF"), UnsupportedImage, "a TIFF"),
+    "postscript": (lambda: encoded(IMAGE, "EPS"), UnsupportedImage, "PostScript"),
+    "icon": (lambda: encoded(IMAGE, "ICO"), UnsupportedImage, "an icon"),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
+    "pdf": (lambda: b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
     "heic of nothing but its first bytes": (
-        b"\0\0\0\x18ftypheic" + bytes(99),
+        lambda: b"\0\0\0\x18ftypheic" + bytes(99),
         InvalidImage,
         "damaged",
     ),
-    "video": (b"\0\0\0\x18ftypisom" + bytes(99), UnsupportedImage, "a video"),
-    "web page": (b"<!doctype html><p>404", UnsupportedImage, "a web page"),
-    "animated webp": (animated("WEBP"), AnimatedImage, "2 frames"),
-    "animated png": (animated("PNG"), AnimatedImage, "2 frames"),
-    "animated avif": (animated("AVIF"), AnimatedImage, "2 frames"),
-    "900-megapixel bomb": (png((30_000, 30_000, 8, 2), b""), ImageTooLarge, "900"),
-    "144-megapixel bomb": (png((12_000, 12_000, 8, 2), b""), ImageTooLarge, "144"),
-    "one row": (encoded(Image.new("RGB", (4000, 1)), "PNG"), InvalidImage, "at least 16"),
-    "too small": (encoded(Image.new("RGB", (15, 15)), "PNG"), InvalidImage, "at least 16"),
-    "too long": (encoded(Image.new("RGB", (1700, 50)), "PNG"), InvalidImage, "32 times"),
-    "png without pixels": (png((64, 64, 8, 2), b""), TruncatedImage, "cut off"),
-    "png of an unknown kind": (png((64, 64, 8, 9), b""), InvalidImage, "damaged"),
-    "jpeg of nothing but its first bytes": (b"\xff\xd8\xff\xe0", InvalidImage, "damaged"),
+    "video": (lambda: b"\0\0\0\x18ftypisom" + bytes(99), UnsupportedImage, "a video"),
+    "web page": (lambda: b"<!doctype html><p>404", UnsupportedImage, "a web page"),
+    "animated webp": (lambda: animated("WEBP"), AnimatedImage, "2 frames"),
+    "animated png": (lambda: animated("PNG"), AnimatedImage, "2 frames"),
+    "animated avif": (lambda: animated("AVIF"), AnimatedImage, "2 frames"),
+    "900-megapixel bomb": (lambda: png((30_000, 30_000, 8, 2), b""), ImageTooLarge, "900"),
+    "144-megapixel bomb": (lambda: png((12_000, 12_000, 8, 2), b""), ImageTooLarge, "144"),
+    "one row": (lambda: encoded(Image.new("RGB", (4000, 1)), "PNG"), InvalidImage, "at least 16"),
+    "too small": (lambda: encoded(Image.new("RGB", (15, 15)), "PNG"), InvalidImage, "at least 16"),
+    "too long": (lambda: encoded(Image.new("RGB", (1700, 50)), "PNG"), InvalidImage, "32 times"),
+    "png without pixels": (lambda: png((64, 64, 8, 2), b""), TruncatedImage, "cut off"),
+    "png of an unknown kind": (lambda: png((64, 64, 8, 9), b""), InvalidImage, "damaged"),
+    "jpeg of nothing but its first bytes": (lambda: b"\xff\xd8\xff\xe0", InvalidImage, "damaged"),
 }
 
 
@@ -265,7 +263,7 @@ REFUSED: dict[str, tuple[bytes, type[InvalidImage], str]] = {
 def test_what_is_no_usable_image_is_refused_with_a_reason(kind: str) -> None:
     body, error, reason = REFUSED[kind]
     with pytest.raises(InvalidImage) as refused:
-        read_image(body, max_pixels=MAX_PIXELS)
+        read_image(body(), max_pixels=MAX_PIXELS)
     assert (type(refused.value), refused.value.param) == (error, "image")
     assert reason in refused.value.message
 
@@ -273,7 +271,7 @@ def test_what_is_no_usable_image_is_refused_with_a_reason(kind: str) -> None:
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
 def test_a_damaged_image_is_read_or_refused_and_nothing_else(kind: str) -> None:
     random = np.random.default_rng(RNG_SEED)
-    whole = np.frombuffer(encoded(IMAGE, kind), dtype=np.uint8)
+    whole = np.frombuffer(encoded(IMAGE.resize((60, 40)), kind), dtype=np.uint8)
     for _ in range(60):
         damaged = whole.copy()
         places = random.integers(len(whole), size=6)
@@ -284,7 +282,11 @@ def test_a_damaged_image_is_read_or_refused_and_nothing_else(kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("side", "scans", "is_refused"),
-    [(256, 50, False), (256, 90, False), (256, 200, True), (4000, 60, False), (4000, 95, True)],
+    [
+        *((256, 50, False), (256, 90, False), (256, 200, True), (1500, 95, False)),
+        pytest.param(4000, 60, False, marks=pytest.mark.extended),
+        (4000, 95, True),
+    ],
 )
 def test_a_jpeg_of_too_many_scans_is_refused_in_words(
     side: int, scans: int, is_refused: bool
@@ -310,8 +312,8 @@ def test_a_jpeg_of_segments_without_end_is_counted_no_further() -> None:
 
 
 def test_a_turn_of_a_phone_is_kept_whole_and_made_shorter() -> None:
-    image = read_image(encoded(Image.new("RGB", (24_000, 1_000)), "JPEG"), max_pixels=64_000_000)
-    assert (image.width, image.height) == (20_480, 853)
+    image = read_image(encoded(Image.new("RGB", (21_000, 700)), "JPEG"), max_pixels=64_000_000)
+    assert (image.width, image.height) == (20_480, 683)
 
 
 def test_sixteen_bit_holes_become_white() -> None:
@@ -358,7 +360,7 @@ def test_every_brand_of_heif_is_the_image(brand: bytes) -> None:
     assert np.array_equal(read(HEIC[:8] + brand + HEIC[12:]), read(HEIC))
 
 
-@pytest.mark.parametrize("sixteenths", range(1, 16))
-def test_a_heic_that_was_cut_off_is_refused(sixteenths: int) -> None:
-    with pytest.raises(InvalidImage):
-        read(HEIC[: len(HEIC) * sixteenths // 16])
+def test_a_heic_that_was_cut_off_is_refused() -> None:
+    for sixteenths in range(1, 16):
+        with pytest.raises(InvalidImage):
+            read(HEIC[: len(HEIC) * sixteenths // 16])

@@ -19,7 +19,7 @@ from shared.jobs.view import InputView
 from shared.settings import Settings
 from shared.tables.columns import metadata
 from shared.webhooks.events import EVENTS
-from tests.support.document import DOCUMENT
+from tests.support.document import document
 from tests.support.routes import leaves
 from worker.keeper.sample_events import SampleMessage, sample
 
@@ -108,7 +108,7 @@ def test_every_route_of_ours_refuses_a_misspelled_query_and_describes_its_errors
         f"{method} {route.path}"
         for route in ours
         for method in route.methods & {"GET", "POST", "PATCH", "DELETE"}
-        if "4XX" not in DOCUMENT["paths"][route.path][method.lower()]["responses"]
+        if "4XX" not in document()["paths"][route.path][method.lower()]["responses"]
     }
     assert silent == set()
 

@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.submit.body import CreateRequest, Received, read_create
@@ -57,6 +57,7 @@ def same(first: CreateRequest, second: CreateRequest) -> bool:
     return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
 
 
+@settings(deadline=None)  # Whoever shares the core makes an example slow.
 @given(FIELDS, IMAGES, st.booleans(), BLANK, st.booleans())
 def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
     values: dict[str, Any], image: bytes, brackets: bool, blank: str, bom: bool
@@ -77,12 +78,14 @@ def wrapped(text: str, width: int, line_break: str) -> str:
     return line_break.join(text[at : at + width] for at in range(0, len(text), width))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=90, max_size=600), st.sampled_from(["\n", "\r\n", " ", "\n  ", "\t"]))
 def test_base64_is_read_however_its_lines_are_broken(image: bytes, line_break: str) -> None:
     text = wrapped(base64.b64encode(image).decode(), 76, line_break)
     assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == image
 
 
+@settings(deadline=None)
 @given(IMAGES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
 def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
     image: bytes, is_url_safe: bool, is_padded: bool, around: str
@@ -96,6 +99,7 @@ def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
     assert of_json({"image": {"url": uri}}).images.image == image
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=400))
 def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes) -> None:
     """As long as they do not stand at the end, where a blank is only a blank."""

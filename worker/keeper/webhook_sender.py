@@ -107,6 +107,7 @@ class VideoEvent(BaseModel):
 class Message:
     """One try, signed and ready to go."""
 
+    owner_id: UUID
     url: str
     headers: dict[str, str]
     body: bytes
@@ -267,7 +268,7 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
     headers["content-type"] = "application/json"
-    return Message(delivery.url, headers, body, contents.now)
+    return Message(delivery.owner_id, delivery.url, headers, body, contents.now)
 
 
 def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -> BaseModel:
@@ -310,7 +311,9 @@ def send(outbound: Outbound, message: Message) -> Try:
     """Make the request; any result becomes a Try."""
     began = time.monotonic()
     try:
-        answer = outbound.post(message.url, message.body, message.headers)
+        answer = outbound.post(
+            message.url, message.body, message.headers, owner_id=message.owner_id
+        )
     except (OutboundRefused, OutboundFailed) as failure:
         latency = timedelta(seconds=time.monotonic() - began)
         return Try(at=message.at, latency=latency, error=failure.message)

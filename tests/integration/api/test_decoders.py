@@ -28,7 +28,7 @@ from tests.unit.test_images import GOOD, GOOD_GREY, REFUSED
 
 MAX_PIXELS = 64_000_000
 USUAL = {name: make() for name, make in (GOOD | GOOD_GREY).items()}
-ANY = USUAL | {f"refused {name}": body for name, (body, _, _) in REFUSED.items()}
+ANY = USUAL | {f"refused {name}": body() for name, (body, _, _) in REFUSED.items()}
 
 TIGHT = Limits(memory_bytes=512 * 2**20, cpu_seconds=1, wall_seconds=600)
 IMPATIENT = Limits(cpu_seconds=60, wall_seconds=1)
