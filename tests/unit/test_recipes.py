@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,6 +112,27 @@ def test_every_route_of_ours_refuses_a_misspelled_query_and_describes_its_errors
         if "4XX" not in document()["paths"][route.path][method.lower()]["responses"]
     }
     assert silent == set()
+
+
+def test_a_body_that_a_handler_reads_by_itself_is_described() -> None:
+    app = create_app(Settings(_env_file=None))
+    readers = [
+        route
+        for route in leaves(app.routes)
+        if vars(getattr(route, "endpoint", None) or route).keys() & {"takes_image", "takes_batch"}
+    ]
+    assert len(readers) > 5
+    assert [
+        r.path for r in readers if "requestBody" not in document()["paths"][r.path]["post"]
+    ] == []
+
+
+def test_every_protocol_is_on_the_page_of_clients() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text()
+    folders = [each.parent.name for each in (ROOT / "api" / "compat").glob("*/__init__.py")]
+    assert len(folders) > 1
+    prefixes = {name: import_module(f"api.compat.{name}.routes").router.prefix for name in folders}
+    assert {name: path for name, path in prefixes.items() if path not in page} == {}
 
 
 def test_a_new_migration_is_in_our_format(tmp_path: Path) -> None:
