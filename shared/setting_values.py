@@ -53,11 +53,6 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
-def nothing_is_none(value: object) -> object:
-    # `.env` files have lines that end after the equals sign.
-    return None if value == "" else value
-
-
 def postgres_is_named(value: SecretStr) -> SecretStr:
     return SecretStr(postgres_url(value.get_secret_value()))
 

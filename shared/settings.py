@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -168,19 +168,15 @@ class Settings(BaseSettings):
         env_file = _EnvFile(settings_cls, env_file=dotenv_settings.env_file)
         return init_settings, env_settings, env_file, files
 
-    _nothing_is_none = field_validator(
-        *(
-            "s3_public_endpoint",
-            "public_url",
-            "admin_key",
-            "secret",
-            "trusted_header",
-            "max_running_per_key",
-        ),
-        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
-        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
-        mode="before",
-    )(checks.nothing_is_none)
+    @field_validator("*", mode="before")
+    @classmethod
+    def _nothing_is_none(cls, value: object, info: ValidationInfo) -> object:
+        """Read an empty text as None where None is the default."""
+        assert info.field_name is not None
+        is_optional = cls.model_fields[info.field_name].default is None
+        # `.env` files have lines that end after the equals sign.
+        return None if is_optional and value == "" else value
+
     _postgres_is_named = field_validator("database_url")(checks.postgres_is_named)
     _redis_is_named = field_validator("redis_url")(checks.redis_is_named)
     _token_can_be_sent = field_validator("hf_token")(checks.token_can_be_sent)

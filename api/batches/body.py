@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from api.body_limit import with_picture
+from api.body_limit import with_image
 from api.concurrency.body_memory import Reservation
 from api.submit.blanks import without_blanks
 from api.submit.body import (
@@ -166,7 +166,7 @@ async def _read_json(request: Request, settings: Settings, reservation: Reservat
         BodyTooLarge: it is larger; files of a form may be.
     """
     body = await spool(request, reservation)
-    limit = with_picture(settings)
+    limit = with_image(settings)
     if len(body) > limit.bytes:
         raise BodyTooLarge(
             f"a batch in JSON may have {limit.bytes} bytes; send the images as parts of a form"

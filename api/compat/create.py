@@ -15,11 +15,12 @@ from api.ports import Ports
 from api.submit.blanks import without_blanks
 from api.submit.body import ALIASES, CreateRequest, Received, read_named
 from api.submit.image_source import Files
-from api.submit.images import IMAGE_FIELDS, SINGLE, Images, read_images
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import read_json
 from api.submit.queue_job import Submitted
 from api.submit.submit import submit
 from api.validation_messages import explain
+from shared.engines.given_images import SINGLE
 from shared.engines.spec import MIN_SIDE, EngineSpec
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
@@ -41,20 +42,20 @@ class Names:
     """The names that a protocol uses.
 
     Attributes:
-        pictures: the fields that may hold the image; errors name the first.
+        images: the fields that may hold the image; errors name the first.
         ours: its names for our fields.
         size: its names for a text like 1280x720.
         more: fields that hold an object of more fields.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     ours: Mapping[str, str] = field(default_factory=dict)
     size: tuple[str, ...] = ("size",)
     more: tuple[str, ...] = ()
 
     @property
     def all(self) -> frozenset[str]:
-        named = {*self.pictures, *self.ours, *self.size, *self.more}
+        named = {*self.images, *self.ours, *self.size, *self.more}
         return OURS | named
 
 
@@ -226,20 +227,20 @@ def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
 
 def _names_of_images(values: Mapping[str, Any], names: Names, files: Files) -> list[str]:
     """Return the names that have an image, the one that counts first; a file counts before."""
-    said = [name for name in names.pictures if name in files]
-    said += [name for name in names.pictures if name in values]
-    return said or [names.pictures[0]]
+    said = [name for name in names.images if name in files]
+    said += [name for name in names.images if name in values]
+    return said or [names.images[0]]
 
 
 def _plain(name: str, names: Names) -> str:
     """Return the name of a file part without the brackets of a list."""
     bare = name.removesuffix("[]")
-    return bare if bare in names.pictures else name
+    return bare if bare in names.images else name
 
 
 def _images(values: Mapping[str, Any], name: str, files: Files) -> Images:
     """Return the images; the first may have any of the names that clients use for it."""
-    parts = {each: files[each] for each in (name, *SINGLE[1:]) if each in files}
+    parts = {each: files[each] for each in (name, *SINGLE) if each in files}
     image = None  # As in our own API, a part of that name is the image.
     if name not in files:
         image = _spelled(_parsed(values.get(name), name), name)

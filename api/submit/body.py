@@ -1,7 +1,7 @@
 """The body of a create request, from multipart, a plain form or JSON, as one typed value."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, Self, cast
@@ -28,8 +28,24 @@ MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
-NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", *IMAGE_FIELDS})
-LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
+
+_CREATE: Final = CreateJob.model_json_schema()
+
+
+def _fields(kind: str, of: Mapping[str, Any] = _CREATE, name: str = "{}") -> Iterator[str]:
+    """Yield a form's names of the fields that JSON has as this type, as in `webhook[headers]`."""
+    for field, schema in of["properties"].items():
+        for each in (schema, *schema.get("anyOf", ())):
+            if "$ref" in each:
+                each = _CREATE["$defs"][each["$ref"].rpartition("/")[2]]
+            if each.get("type") == kind:
+                yield name.format(field)
+            if "properties" in each:
+                yield from _fields(kind, each, f"{field}[{{}}]")
+
+
+NESTED: Final = frozenset({*_fields("object"), *IMAGE_FIELDS})
+LISTS: Final = frozenset(_fields("array"))
 KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 

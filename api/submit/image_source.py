@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from api.submit.image_text import is_url, picture_in
+from api.submit.image_text import image_in, is_url
 from shared.errors import InvalidRequest, NotFound
 from shared.excerpt import excerpt
 from shared.jobs.job import parse_id
@@ -137,7 +137,7 @@ _WAYS: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any], Files, str], 
 
 
 def _decoded(sent: object, name: str) -> bytes:
-    picture = picture_in(sent.strip(), name) if isinstance(sent, str) else None
-    if picture is None:
+    image = image_in(sent.strip(), name) if isinstance(sent, str) else None
+    if image is None:
         raise InvalidRequest(f"{name} takes {_HOW}", param=name)
-    return picture
+    return image

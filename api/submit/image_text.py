@@ -6,7 +6,7 @@ import re
 from typing import Final
 from urllib.parse import unquote, unquote_to_bytes
 
-from shared.image_errors import InvalidImage
+from shared.errors.images import InvalidImage
 
 MAX_URI_HEAD: Final = 300
 
@@ -26,7 +26,7 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def picture_in(text: str, name: str) -> bytes | None:
+def image_in(text: str, name: str) -> bytes | None:
     """Return the image in a data URI or in base64; None if the text is neither.
 
     Raises:
@@ -51,10 +51,10 @@ def _of_data_uri(text: str, name: str) -> bytes | None:
     rest = text[head.end() :]
     if "%" in rest:
         rest = unquote_to_bytes(rest).decode("latin-1")
-    picture = _of_base64(rest.strip())
-    if picture is None:
+    image = _of_base64(rest.strip())
+    if image is None:
         raise InvalidImage(f"the data URI of {name} is not valid base64", param=name)
-    return picture
+    return image
 
 
 def _of_base64(text: str) -> bytes | None:

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from api.concurrency.body_memory import Reservation
 from api.images.sniff import VALUES, looks_like
 from api.submit.charsets import check_charset, is_utf_8, readable
-from api.submit.images import SINGLE
+from api.submit.images import PARTS
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 
@@ -28,7 +28,7 @@ MAX_FILES: Final = 20
 
 HEAD_BYTES: Final = 4096
 FILE_NAMES: Final = (
-    *(*SINGLE, "images", "file", "content"),
+    *(*PARTS, "images", "file", "content"),
     *("input_reference", "image_reference", "reference_url", "image_url"),
     *("input_image", "start_image", "first_frame_image"),
 )

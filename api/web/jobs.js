@@ -198,9 +198,23 @@ export async function readMore() {
   }
 }
 
+// Show a job, or the form for the next one; "back" leads to what was shown before.
 export function select(id) {
   set({ selected: id, dialog: null });
-  history.replaceState(null, "", id ? `#${id}` : location.pathname);
+  if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", id ? `#${id}` : location.pathname);
+  // On a phone they are one above the other.
+  requestAnimationFrame(() => {
+    const at = id ? document.querySelector(".stage") : document.getElementById("make");
+    const top = at?.getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight * 0.15) at.scrollIntoView({ block: "start" });
+  });
+}
+
+// Show what the address names.
+export async function showAsked() {
+  const asked = location.hash.startsWith("#job_") ? location.hash.slice(1) : null;
+  set({ selected: asked, dialog: null, view: location.pathname.endsWith("/admin") ? "admin" : "studio" });
+  if (asked && !state.jobs.has(asked)) await api.readJob(asked).then((job) => learn([job]), () => set({ selected: null }));
 }
 
 // Return an error in words: ours where we know the way out, else the server's own.

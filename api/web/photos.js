@@ -1,6 +1,8 @@
 // Photos of the next clips: chosen, dropped, pasted, a sample, or out of an earlier clip.
 import * as api from "./api.js";
-import { set, setForm, state, toast } from "./state.js";
+import { readsChinese } from "./form.js";
+import { select } from "./jobs.js";
+import { model, set, setForm, state, toast } from "./state.js";
 import { language, t } from "./i18n.js";
 import { sentence } from "./moves.js";
 
@@ -19,20 +21,26 @@ export async function measured(blob, name, more = {}) {
   return { blob, name, url, x: 0.5, y: 0.5, focus: null, ...size, ...more };
 }
 
+const KINDS = /(jpe?g|png|webp|avif|hei[cf])$/i; // At the end of a type, or of a name without one.
+
 export async function addFiles(files) {
   const all = [...files];
   const clip = all.find((file) => file.type === "video/mp4" || /\.mp4$/i.test(file.name));
   if (clip) return loadClip(clip);
-  const images = all.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name));
-  if (!images.length) return toast(t("photo.none"), { kind: "bad" });
-  const photos = await Promise.all(images.map((file) => measured(file, file.name)));
-  return showPhotos(images.length > 1 ? photos : [photos[0]]);
+  set({ isReading: true });
+  const read = await Promise.all(all.filter((file) => KINDS.test(file.type || file.name)).map((file) => measured(file, file.name)));
+  set({ isReading: false });
+  // Some browsers cannot show HEIC, which the server reads. What else is not shown is broken.
+  const photos = read.filter((photo) => photo.width || /hei[cf]|avif/i.test(photo.blob.type || photo.name));
+  if (photos.length) showPhotos(photos);
+  const out = all.length - photos.length;
+  if (out) toast(photos.length ? t("photo.some", { n: out }) : t(read.length ? "photo.broken" : "photo.none"), { kind: "bad", ms: 9000 });
 }
 
 export function showPhotos(photos) {
   state.photos.forEach((photo) => release(photo));
-  set({ photos, current: 0, selected: null, sendError: null });
-  history.replaceState(null, "", location.pathname);
+  set({ photos, current: 0, sendError: null });
+  select(null);
 }
 
 export function forgetPhotos() {
@@ -53,7 +61,7 @@ function release(photo) {
 export async function chooseSample({ name, moves, speed }) {
   const blob = await api.fetchBlob(api.path(`web/samples/${name}.jpg`));
   showPhotos([await measured(blob, `${name}.jpg`)]);
-  setForm({ prompt: sentence(moves, speed, language) });
+  setForm({ prompt: sentence(moves, speed, readsChinese(model()) ? language : "en") });
 }
 
 export function removePhoto(index) {

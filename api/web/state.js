@@ -80,6 +80,13 @@ export function liveJobs() {
   return live.sort((a, b) => place(a) - place(b) || -newestFirst(a, b));
 }
 
+// How far a job is, in percent. An engine that draws frames and generates nothing draws them all the
+// time, and not only at the end, as a model does.
+export function percent({ model: name, stage, progress }) {
+  const isDrawn = stage === "decoding" && state.models.find((each) => each.id === name)?.ai_generated === false;
+  return isDrawn ? 5 + Math.floor((91 * progress.step) / progress.total_steps) : progress.percent;
+}
+
 export const filterKey = ({ status, q }) => `${status}|${q}`;
 
 export function shownJobs() {
@@ -101,7 +108,7 @@ export const isPaused = (name) => state.queue?.data.find((line) => line.model ==
 // What jobs that were sent together have in common, or undefined.
 export const setName = (job) => job.metadata?.set || job.batch_id;
 
-// The order of sending: a batch's jobs have their ids in the order in which their pictures were read.
+// The order of sending: a batch's jobs have their ids in the order in which their images were read.
 export const firstSent = (a, b) => Date.parse(a.created_at) - Date.parse(b.created_at) || -newestFirst(a, b);
 
 // The jobs that were sent together, in the order of sending.

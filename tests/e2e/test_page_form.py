@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from api.openapi import MORE_IMAGES
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import FakeWorker, Gateway
@@ -18,7 +19,7 @@ from worker.video.metadata import Tags
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
-def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
+def test_a_focus_is_sent_in_fractions_of_the_image_that_is_sent(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
 ) -> None:
     page = guest.page
@@ -98,7 +99,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
         "caption": {"type": "string", "maxLength": 40, "title": "Caption"},
         "sky": {"type": "string", "format": "color", "default": "#336699", "title": "Sky"},
         "loop": {"type": "boolean", "default": False, "title": "Loop"},
-        "last_frame": {"type": "string", "contentMediaType": "image/*", "title": "Last frame"},
+        "last_frame": MORE_IMAGES["last_frame"],
     }
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
     page.route("**/v1/models/tomorrow/estimate?*", lambda route: route.fulfill(json={}))

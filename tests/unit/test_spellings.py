@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.submit.body import CreateRequest, Received, read_create
@@ -17,7 +17,7 @@ from shared.errors import InvalidRequest
 TEXTS = st.text(
     st.characters(categories=["L", "M", "N", "P", "S", "Zs"]), min_size=1, max_size=40
 ).filter(lambda text: text.strip())
-PICTURES = st.binary(min_size=1, max_size=300)
+IMAGES = st.binary(min_size=1, max_size=300)
 BLANK = st.sampled_from(["", " ", "\t", "null", "undefined", "None"])
 
 FIELDS = st.fixed_dictionaries(
@@ -57,15 +57,16 @@ def same(first: CreateRequest, second: CreateRequest) -> bool:
     return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
 
 
-@given(FIELDS, PICTURES, st.booleans(), BLANK, st.booleans())
+@settings(deadline=None)  # Whoever shares the core makes an example slow.
+@given(FIELDS, IMAGES, st.booleans(), BLANK, st.booleans())
 def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
-    values: dict[str, Any], picture: bytes, brackets: bool, blank: str, bom: bool
+    values: dict[str, Any], image: bytes, brackets: bool, blank: str, bom: bool
 ) -> None:
-    uri = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    uri = f"data:image/png;base64,{base64.b64encode(image).decode()}"
     as_json = of_json(values | {"image": {"data": uri}}, bom=bom)
     left_open = [("model", blank), ("width", blank), ("webhook[url]", blank)]
     pairs = pairs_of(values, brackets=brackets)
-    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": picture}, None)))
+    assert same(as_json, read_create(Received([*left_open, *pairs], {"image": image}, None)))
     assert same(as_json, read_create(Received([*pairs, ("image", uri)], {}, None)))
     escaped = urlencode([*pairs, ("image", uri)]).encode()
     assert same(as_json, read_create(Received((), {}, None, escaped)))
@@ -81,33 +82,36 @@ def wrapped(text: str, width: int, line_break: str) -> str:
     return line_break.join(text[at : at + width] for at in range(0, len(text), width))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=90, max_size=600), st.sampled_from(["\n", "\r\n", " ", "\n  ", "\t"]))
-def test_base64_is_read_however_its_lines_are_broken(picture: bytes, line_break: str) -> None:
-    text = wrapped(base64.b64encode(picture).decode(), 76, line_break)
-    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == picture
+def test_base64_is_read_however_its_lines_are_broken(image: bytes, line_break: str) -> None:
+    text = wrapped(base64.b64encode(image).decode(), 76, line_break)
+    assert of_json({"image": f"data:image/png;base64,{text}"}).images.image == image
 
 
-@given(PICTURES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
+@settings(deadline=None)
+@given(IMAGES, st.booleans(), st.booleans(), st.sampled_from(["{}", " {} ", "data:;base64,{}"]))
 def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
-    picture: bytes, is_url_safe: bool, is_padded: bool, around: str
+    image: bytes, is_url_safe: bool, is_padded: bool, around: str
 ) -> None:
     encode = base64.urlsafe_b64encode if is_url_safe else base64.b64encode
-    text = encode(picture).decode()
+    text = encode(image).decode()
     text = around.format(text if is_padded else text.rstrip("="))
-    assert of_json({"image": text}).images.image == picture
-    assert of_json({"image": {"data": text}}).images.image == picture
-    uri = f"data:image/png;base64,{encode(picture).decode()}"
-    assert of_json({"image": {"url": uri}}).images.image == picture
+    assert of_json({"image": text}).images.image == image
+    assert of_json({"image": {"data": text}}).images.image == image
+    uri = f"data:image/png;base64,{encode(image).decode()}"
+    assert of_json({"image": {"url": uri}}).images.image == image
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=400))
-def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: bytes) -> None:
+def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes) -> None:
     """As long as they do not stand at the end, where a blank is only a blank."""
-    text = base64.b64encode(picture).decode()
+    text = base64.b64encode(image).decode()
     if text.strip("+") != text:
         return
     body = b"prompt=x&image=data:image/png;base64," + text.encode()
-    assert read_create(Received((), {}, None, body)).images.image == picture
+    assert read_create(Received((), {}, None, body)).images.image == image
 
 
 @pytest.mark.parametrize(
@@ -129,10 +133,10 @@ def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(picture: byte
     ],
 )
 def test_a_data_uri_has_many_heads(text: str) -> None:
-    picture = bytes(range(251, 256)) * 9
-    encoded = base64.b64encode(picture).decode()
-    assert of_json({"image": text.format(encoded)}).images.image == picture
-    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == picture
+    image = bytes(range(251, 256)) * 9
+    encoded = base64.b64encode(image).decode()
+    assert of_json({"image": text.format(encoded)}).images.image == image
+    assert of_json({"image": text.format(quote_plus(encoded))}).images.image == image
 
 
 @pytest.mark.parametrize("length", [30, 2_100, 4_000])
@@ -162,7 +166,7 @@ def test_a_list_may_come_in_numbered_parts_as_php_writes_it() -> None:
     pairs += [("focus[1]", "0.25"), ("webhook[url]", "https://cms.example/hook")]
     pairs += [("webhook[event_types][0]", "job.failed")]
     pairs += [("keyframes[0][frame]", "8"), ("keyframes[0][image]", "https://cms.example/a.png")]
-    sent = read_create(Received(pairs, {"image": b"a picture"}, None))
+    sent = read_create(Received(pairs, {"image": b"an image"}, None))
     assert sent.fields.outputs == ("gif", "poster")
     assert sent.fields.focus == (0.5, 0.25)
     assert sent.fields.webhook is not None

@@ -13,9 +13,9 @@ from shared.errors import InvalidRequest, UnknownModel, UnsupportedBody
 from shared.excerpt import excerpt
 from shared.jobs.prediction import EVENTS, OWNER, PREFIX, version_id
 
-PICTURES: Final = ("image", "input_image", "start_image", "first_frame_image")
+IMAGES: Final = ("image", "input_image", "start_image", "first_frame_image")
 NAMES: Final = Names(
-    pictures=PICTURES,
+    images=IMAGES,
     ours={
         "frames_per_second": "fps",
         "max_frames": "num_frames",
@@ -80,7 +80,7 @@ def read_prediction(
         model, revision = _named(outer.get("version"))
     known = {name: value for name, value in values.items() if name in INNER}
     others += [name for name in values if name not in INNER]
-    for name in PICTURES:
+    for name in IMAGES:
         known[name] = _own_file(known.get(name), base_url)
     fixed = {"model": model, **_webhook(outer)}
     url = "webhook" if "webhook" in outer else "webhook_completed"

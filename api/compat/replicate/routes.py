@@ -12,9 +12,9 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.compat.create import submit_foreign
-from api.compat.replicate.create import PICTURES, engine_of, read_prediction
+from api.compat.replicate.create import IMAGES, engine_of, read_prediction
 from api.compat.replicate.models import (
     ModelPage,
     ModelView,
@@ -65,7 +65,7 @@ class Secret(BaseModel):
 _INPUT: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        **{name: {"type": "string", "format": "uri"} for name in PICTURES},
+        **{name: {"type": "string", "format": "uri"} for name in IMAGES},
         "prompt": {"type": "string", "maxLength": 2000},
     },
 }
@@ -99,7 +99,7 @@ Prefer = Annotated[
 
 
 @router.post("/predictions", status_code=201, response_model=Prediction, openapi_extra=_BODY)
-@takes_picture
+@takes_image
 async def create_prediction(
     request: Request,
     ports: Given,
@@ -121,7 +121,7 @@ async def create_prediction(
     response_model=Prediction,
     openapi_extra=_BODY,
 )
-@takes_picture
+@takes_image
 async def create_prediction_of_model(
     request: Request,
     owner: str,

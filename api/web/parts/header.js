@@ -50,8 +50,6 @@ const go = (view) => (event) => {
   scrollTo(0, 0);
 };
 
-addEventListener("popstate", () => set({ view: location.pathname.endsWith("/admin") ? "admin" : "studio" }));
-
 function toQueue(event) {
   event.preventDefault();
   document.getElementById("queue")?.scrollIntoView({ block: "center" });

@@ -1,5 +1,5 @@
 import { useEffect } from "../html.js";
-import { isLive, liveJobs, state } from "../state.js";
+import { isLive, liveJobs, percent as percentOf, state } from "../state.js";
 import { t } from "../i18n.js";
 
 const ICON = document.querySelector("link[rel=icon]");
@@ -9,7 +9,7 @@ const STILL = ICON.href;
 export function TabProgress() {
   const chosen = state.jobs.get(state.selected);
   const job = chosen && isLive(chosen) ? chosen : liveJobs()[0];
-  const percent = job?.status === "running" ? job.progress.percent : null;
+  const percent = job?.status === "running" ? percentOf(job) : null;
   const waiting = job?.status === "queued";
   useEffect(() => {
     document.title = percent !== null ? `${percent} % · Stillreel` : waiting ? `${t("status.queued")} · Stillreel` : "Stillreel";

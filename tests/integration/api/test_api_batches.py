@@ -1,4 +1,4 @@
-"""Batches over HTTP: many pictures in, all of them queued or none, and one zip out."""
+"""Batches over HTTP: many images in, all of them queued or none, and one zip out."""
 
 import csv
 import io
@@ -128,7 +128,7 @@ def test_one_wrong_item_refuses_all_and_leaves_nothing(
 ) -> None:
     parts = {"a": SMALL, "b": SMALL}
     if "broken" in json.dumps(item):
-        parts["broken"] = b"no picture"
+        parts["broken"] = b"no image"
     items = [{"image": {"part": "b"}}, item, {"image": {"part": "a"}}]
     answer = send(gateway, parts=parts, items=items)
     assert answer.status_code in (404, 415, 422), answer.text
@@ -252,7 +252,7 @@ def test_a_batch_that_is_missing_is_not_found(gateway: Gateway, path: str, name:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_pictures_of_a_batch_wait_in_files_not_in_memory(
+def test_images_of_a_batch_wait_in_files_not_in_memory(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     """While a batch waits for its turn at the decoders, its bytes hold none of the memory."""
