@@ -15,7 +15,7 @@ from api.ports import Ports
 from api.submit.blanks import without_blanks
 from api.submit.body import ALIASES, CreateRequest, Received, read_named
 from api.submit.image_source import Files
-from api.submit.images import IMAGE_FIELDS, PARTS, Images, read_images
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import read_json
 from api.submit.queue_job import Submitted
 from api.submit.submit import submit
