@@ -42,7 +42,7 @@ soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SE
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
 	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 BATCH_ROUNDS=50 GROWTH_RENDERS=2000 $(BIN)/python -m pytest -q $(SOAK_TESTS)
-	@INDUCTOR=1 $(BIN)/python -m pytest -q tests/unit/test_i2vgen_compiled.py -k makes_of_the_graph
+	@INDUCTOR=1 $(BIN)/python -m pytest -q tests/integration/i2vgen/test_i2vgen_compiled.py -k makes_of_the_graph
 
 soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 SEED=1
 	@$(PYTHON) -m local.install dev

@@ -19,10 +19,10 @@ from api.images.files.jpeg_segments import with_plain_head
 from api.images.files.png_chunks import read_png
 from api.images.files.unusual import unusual_kind
 from api.images.files.webp_chunks import with_whole_chunks
-from api.images.protocol import Picture
+from api.images.protocol import DecodedImage
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
@@ -71,7 +71,7 @@ class Opened:
     """In a PNG: the colour that is transparent."""
 
 
-def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> Picture:
+def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> DecodedImage:
     """Decode an upload and encode it again; only its look survives of the original file.
 
     Args:
@@ -196,7 +196,7 @@ def _check_scans(body: bytes, size: tuple[int, int]) -> None:
         )
 
 
-def _normalise(opened: Opened) -> Picture:
+def _normalise(opened: Opened) -> DecodedImage:
     """Return the normalised image of an opened file; shrink it first, to have less to do."""
     image = opened.image
     # libheif turns a HEIC itself, so the EXIF orientation must not be applied again.
@@ -208,22 +208,22 @@ def _normalise(opened: Opened) -> Picture:
     image.load()
     colours, alpha = _plain_mode(image, opened.transparent)
     alpha = None if alpha is None else _shrink(alpha)
-    picture, warnings = to_srgb(_shrink(colours), opened.told)
+    upright, warnings = to_srgb(_shrink(colours), opened.told)
     if alpha is not None:
-        picture, is_flattened = _flatten(picture, alpha)
+        upright, is_flattened = _flatten(upright, alpha)
         if is_flattened:
             warnings = ("the image's transparency was filled with white", *warnings)
     if orientation is not None:
-        picture = picture.transpose(orientation)
-    picture.info.clear()
+        upright = upright.transpose(orientation)
+    upright.info.clear()
     encoded = io.BytesIO()
-    picture.save(encoded, "PNG", compress_level=PNG_LEVEL)
+    upright.save(encoded, "PNG", compress_level=PNG_LEVEL)
     png = encoded.getvalue()
-    return Picture(
+    return DecodedImage(
         png=png,
         sha256=hashlib.sha256(png).hexdigest(),
-        width=picture.width,
-        height=picture.height,
+        width=upright.width,
+        height=upright.height,
         warnings=warnings,
     )
 

@@ -25,7 +25,7 @@ def is_cut(body: bytes) -> bool:
 def looks_like(body: bytes) -> str | None:
     """Return the kind of file by its first bytes, for a message that helps."""
     head = body[:HEAD_BYTES]
-    for magic, kind in _PICTURES:
+    for magic, kind in _IMAGES:
         if head.startswith(magic):
             return kind
     if head[4:8] == b"ftyp":
@@ -36,7 +36,7 @@ def looks_like(body: bytes) -> str | None:
         if head[at : at + len(magic)] == magic:
             return kind
     text = body[:TEXT_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
-    if text.startswith(_PICTURES[0][0]):
+    if text.startswith(_IMAGES[0][0]):
         return "a JPEG behind other bytes"
     text = text.lower()
     if text.startswith(b"<") and (b"<svg" in text or text.startswith(b"<?xml")):
@@ -60,7 +60,7 @@ def _kind_of_boxes(head: bytes) -> str:
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
-_TEXT_TRANSFER: Final = "a picture whose bytes were changed as if they were text"
+_TEXT_TRANSFER: Final = "an image whose bytes were changed as if they were text"
 
 _JSON: Final = "JSON"
 _DATA_URI: Final = "a data URI in a file"
@@ -75,7 +75,7 @@ _BRANDS: Final = {
     ),
 }
 
-_PICTURES: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
+_IMAGES: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
 
 _RAW: Final = "a camera's RAW file"
 
@@ -105,7 +105,7 @@ _MAGICS: Final = (
     *((b"P%d" % n + blank, "a PNM") for n in range(1, 8) for blank in (b"\n", b" ", b"\r")),
     (b"qoif", "a QOI"),
     (b"DDS ", "a DDS"),
-    (b"\x01\xda", "an SGI picture"),
+    (b"\x01\xda", "an SGI image"),
     (b"BPG\xfb", "a BPG"),
     (b"\x8aMNG", "an MNG"),
     (b"v/1\x01", "an OpenEXR"),

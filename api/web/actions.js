@@ -11,7 +11,7 @@ import { unanswered } from "./unanswered.js";
 const UNDO_MS = 6000;
 const retries = unanswered();
 
-// Make a job again of its own pictures, which the server has: by the same seed, or by others.
+// Make a job again of its own images, which the server has: by the same seed, or by others.
 export async function again(job, seeds = [job.seed]) {
   try {
     const { set: _, ...metadata } = job.metadata;

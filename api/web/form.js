@@ -122,7 +122,7 @@ export function isCut(photo, of = model()) {
   return photo.width > 0 && !photo.jobId && isCrop && frame(photo, of).differs && !isCentred;
 }
 
-// Return the point that a camera moves towards, in fractions of the picture that is sent.
+// Return the point that a camera moves towards, in fractions of the image that is sent.
 function focusOf(photo, of) {
   if (!isCut(photo, of)) return photo.focus;
   const { left, top, w, h } = view(photo, frame(photo, of).aspect);
@@ -151,7 +151,7 @@ export function hindrance(photos, of = model()) {
   return all.find(({ code }) => code);
 }
 
-// Return the fields of a request, without its picture.
+// Return the fields of a request, without its image.
 export function fields(photo, of = model()) {
   const { form } = state;
   const shape = frame(photo, of);

@@ -41,7 +41,7 @@ export async function submit() {
   soon(QUICK_MS / 2);
 }
 
-// A batch names a picture for each clip, and has no place for files of other fields.
+// A batch names an image for each clip, and has no place for files of other fields.
 const hasFiles = (sent) => Object.values(sent).some((value) => value instanceof Blob);
 
 async function sendTogether(orders) {

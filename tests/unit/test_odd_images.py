@@ -1,4 +1,4 @@
-"""Small faults that every browser overlooks cost no picture, and odd kinds are called by name."""
+"""Small faults that every browser overlooks cost no image, and odd kinds are called by name."""
 
 import io
 import struct
@@ -12,18 +12,18 @@ from PIL import Image
 from api.images.colour.space import PRIMARIES, profile, srgb_to_light
 from api.images.normalize import read_image
 from api.images.sniff import looks_like
-from shared.image_errors import InvalidImage, TruncatedImage, UnsupportedImage
+from shared.errors.images import InvalidImage, TruncatedImage, UnsupportedImage
 from tests.support.bombs import chunk
 from tests.support.gateway import encoded
 from tests.support.photos import Photo, cat
 
-PICTURE = Image.fromarray(cat()).resize((240, 160))
-LOOK = np.asarray(PICTURE)
+IMAGE = Image.fromarray(cat()).resize((240, 160))
+LOOK = np.asarray(IMAGE)
 LEVELS = 4.0
-JPEG = encoded(PICTURE, "JPEG", quality=95)
-PNG = encoded(PICTURE, "PNG")
-WEBP = encoded(PICTURE, "WEBP", quality=95)
-NOTED_WEBP = encoded(PICTURE, "WEBP", quality=95, exif=b"Exif\0\0" + bytes(999))
+JPEG = encoded(IMAGE, "JPEG", quality=95)
+PNG = encoded(IMAGE, "PNG")
+WEBP = encoded(IMAGE, "WEBP", quality=95)
+NOTED_WEBP = encoded(IMAGE, "WEBP", quality=95, exif=b"Exif\0\0" + bytes(999))
 BEHIND_JFIF = 20
 OUT_OF_PLACE = chunk(
     b"iCCP", b"p3\0\0" + zlib.compress(profile(PRIMARIES[12], srgb_to_light))
@@ -31,8 +31,8 @@ OUT_OF_PLACE = chunk(
 
 
 def read(body: bytes) -> Photo:
-    picture = read_image(body, max_pixels=2_000_000)
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+    image = read_image(body, max_pixels=2_000_000)
+    return np.asarray(Image.open(io.BytesIO(image.png)))
 
 
 def distance(body: bytes, look: Photo = LOOK) -> float:
@@ -93,12 +93,12 @@ OVERLOOKED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("fault", OVERLOOKED)
-def test_a_fault_that_browsers_overlook_costs_no_picture(fault: str) -> None:
+def test_a_fault_that_browsers_overlook_costs_no_image(fault: str) -> None:
     assert distance(OVERLOOKED[fault]()) <= LEVELS
 
 
 def test_colours_told_behind_a_palette_come_too_late() -> None:
-    palette = PICTURE.quantize(64)
+    palette = IMAGE.quantize(64)
     whole = encoded(palette, "PNG")
     at = whole.index(b"IDAT") - 4
     late = whole[:at] + OUT_OF_PLACE + whole[at:]
@@ -107,7 +107,7 @@ def test_colours_told_behind_a_palette_come_too_late() -> None:
 
 @pytest.mark.parametrize("missing", [40, 300, 2000])
 def test_a_webp_whose_pixels_are_cut_is_refused(missing: int) -> None:
-    for whole in (WEBP, encoded(PICTURE, "WEBP", lossless=True)):
+    for whole in (WEBP, encoded(IMAGE, "WEBP", lossless=True)):
         with pytest.raises(TruncatedImage):
             read(whole[:-missing])
 
@@ -175,23 +175,23 @@ NAMED: list[tuple[bytes, str]] = [
     (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS in place of the file"),
     (b"\r\n" + JPEG, "a JPEG behind other bytes"),
     (b"\xef\xbb\xbf" + JPEG, "a JPEG behind other bytes"),
-    (JPEG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
-    (JPEG.decode("latin-1").encode(), "a picture whose bytes were changed as if"),
-    (PNG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
-    (PNG.replace(b"\r\n", b"\n"), "a picture whose bytes were changed as if"),
+    (JPEG.decode("utf-8", "replace").encode(), "an image whose bytes were changed as if"),
+    (JPEG.decode("latin-1").encode(), "an image whose bytes were changed as if"),
+    (PNG.decode("utf-8", "replace").encode(), "an image whose bytes were changed as if"),
+    (PNG.replace(b"\r\n", b"\n"), "an image whose bytes were changed as if"),
 ]
 
 
 @pytest.mark.parametrize(("body", "name"), NAMED, ids=lambda it: it if isinstance(it, str) else "")
-def test_what_is_no_picture_of_ours_is_called_by_its_name(body: bytes, name: str) -> None:
+def test_what_is_no_image_of_ours_is_called_by_its_name(body: bytes, name: str) -> None:
     with pytest.raises(InvalidImage, match=f"this looks like {name}.*; send a JPEG, PNG, WEBP"):
         read(body)
 
 
-def test_a_picture_with_the_words_of_another_kind_in_its_head_is_still_what_it_is() -> None:
+def test_an_image_with_the_words_of_another_kind_in_its_head_is_still_what_it_is() -> None:
     noted = with_segment(0xFE, b"<?xml version='1.0'?><svg/>")
     assert looks_like(noted) == "JPEG"
-    hole = PICTURE.quantize(64)
+    hole = IMAGE.quantize(64)
     body = encoded(hole, "PNG", transparency=0)
     said = body[:33] + chunk(b"tEXt", b"a\0<?xml?><svg/>") + body[33:]
     assert np.array_equal(read(said), read(body))

@@ -19,7 +19,7 @@ MAX_PROFILE: Final = 4 * 1024 * 1024
 
 MAX_EXIF: Final = 64 * 1024
 
-_PICTURE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
+_IMAGE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _IF_WHOLE: Final = {b"tRNS": 1, b"acTL": 8, b"fcTL": 26}
 """What counts where its checksum is right and it has so many bytes; browsers pass over it else."""
 
@@ -51,7 +51,7 @@ def read_png(body: bytes) -> Png:
             break
         content = memoryview(body)[at + 8 : end - 4]
         is_early &= name not in _COLOURS_END
-        if name in _PICTURE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
+        if name in _IMAGE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
             kept.append(body[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             kept.append(_chunk(name, content))

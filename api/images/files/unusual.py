@@ -1,4 +1,4 @@
-"""Pictures of the formats that are read, in kinds of them that are not: what to call them."""
+"""Images of the formats that are read, in kinds of them that are not: what to call them."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ _BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def unusual_kind(body: bytes) -> str | None:
-    """Return what a picture is that no decoder here reads, though its format is; else None."""
+    """Return what an image is that no decoder here reads, though its format is; else None."""
     if body.startswith(PNG_SIGNATURE) and body[12:16] == b"CgBI":
         return "a PNG that Xcode has packed for an iPhone (CgBI)"
     return _kind_of_jpeg(body) if body.startswith(_JPEG) else None

@@ -111,7 +111,7 @@ function Basics({ of }) {
   const isAsSet = ({ values }) => Object.entries(values).every(([name, each]) => value(name, of) === each);
   const chosen = form.preset || offered.find(isAsSet)?.id;
   const choose = (id) => {
-    const { negative_prompt, fit } = form.values; // These are about the picture, not the effort.
+    const { negative_prompt, fit } = form.values; // These are about the image, not the effort.
     const kept = Object.fromEntries(Object.entries({ negative_prompt, fit }).filter(([, each]) => each !== undefined));
     setForm({ preset: id, values: kept });
   };

@@ -1,4 +1,4 @@
-// One setting, drawn from its JSON Schema: a number, a choice, a switch, a colour, a picture, words.
+// One setting, drawn from its JSON Schema: a number, a choice, a switch, a colour, an image, words.
 import { html, useRef } from "../html.js";
 import { isKnown, number, t } from "../i18n.js";
 
