@@ -87,13 +87,9 @@ def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: 
     expect(prompt).to_have_value("A quiet morning.")
 
 
-@pytest.mark.extended
-def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
-    studio: Gateway, guest: Visit, tmp_path: Path
-) -> None:
-    page = guest.page
-    (camera,) = studio.get("/v1/models").json()["data"]
-    model = copy.deepcopy(camera)
+def tomorrow(model: dict[str, Any]) -> dict[str, Any]:
+    """Return a model with one parameter of each kind, in the form of an engine of today."""
+    model = copy.deepcopy(model)
     model.update(id="tomorrow", title="Tomorrow", ai_generated=True)
     model["parameters"]["properties"] |= {
         "wind": {"type": "number", "minimum": 0, "maximum": 2, "default": 1, "title": "Wind"},
@@ -104,6 +100,16 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
         "last_frame": MORE_IMAGES["last_frame"],
         "mask": {"type": "string", "contentMediaType": "image/*", "title": "Mask"},
     }
+    return model
+
+
+@pytest.mark.extended
+def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
+    studio: Gateway, guest: Visit, tmp_path: Path
+) -> None:
+    page = guest.page
+    (camera,) = studio.get("/v1/models").json()["data"]
+    model = tomorrow(camera)
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": [camera, model]}))
     page.route("**/v1/models/tomorrow/estimate?*", lambda route: route.fulfill(json={}))
     bodies: list[bytes] = []

@@ -216,7 +216,7 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
         expect(page.locator(".prompt .warn")).to_have_count(0)  # The engine reads Chinese.
         page.set_viewport_size({"width": 844, "height": 390})
         assert page.evaluate("document.querySelector('.send').offsetHeight") < 80
-        page.set_viewport_size(PHONE["viewport"])
+        page.set_viewport_size({"width": 390, "height": 844})
         page.locator(".further summary").tap()
         widths.append(page.evaluate("document.documentElement.scrollWidth"))
         page.locator(".big").tap()
