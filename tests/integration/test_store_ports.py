@@ -19,7 +19,8 @@ from shared.storage import Storage
 from tests.support import stranger
 from tests.support.ports import service_ports
 from tests.support.processes import until
-from tests.support.stack import Stack, settings_from
+from tests.support.servers import settings_from
+from tests.support.stack import Stack
 
 CLIP = bytes(range(256)) * 64
 KEY = "videos/a/1.mp4"

@@ -16,7 +16,8 @@ from local.servers.postgres import postgres
 from local.servers.seaweed import is_blocked, sweep_sockets
 from local.state import State
 from tests.support.ports import free_port, service_ports
-from tests.support.stack import Server, Stack, connect
+from tests.support.servers import Server, connect
+from tests.support.stack import Stack
 
 
 def client(stack: Stack, *, seconds: float) -> Redis:
