@@ -31,6 +31,7 @@ from tests.support.ports import service_ports
 
 TEMPLATE: Final = "migrated"
 PREFIX: Final = "stillreel-stack-"
+LOG_LINES: Final = 20
 
 
 class Server:
@@ -52,7 +53,17 @@ class Server:
         self._is_frozen = False
 
     def wait_ready(self) -> None:
-        self._running.wait_ready()
+        """Wait until it serves.
+
+        Raises:
+            CannotStart: it does not; the end of its log is a note of the error.
+        """
+        try:
+            self._running.wait_ready()
+        except CannotStart as error:
+            lines = self.part.log.read_text(errors="replace").splitlines()
+            error.add_note("\n".join(lines[-LOG_LINES:]))
+            raise
 
     def stop(self) -> None:
         self._running.stop()
