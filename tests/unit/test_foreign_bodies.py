@@ -14,8 +14,8 @@ from api.submit.image_source import ImageUrl
 from shared.errors import InvalidRequest, UnsupportedBody
 from tests.support.gateway import data_uri
 
-IMAGE: Final = bytes(range(251, 256)) * 9
-URI: Final = data_uri(IMAGE)
+PHOTO: Final = bytes(range(251, 256)) * 9
+URI: Final = data_uri(PHOTO)
 BLANKS: Final[tuple[Any, ...]] = ("", " ", "null", "undefined", [], {}, None)
 OPTIONAL: Final = (
     *("seed", "num_frames", "fps", "guidance_scale", "size", "seconds", "resolution", "fit"),
@@ -53,8 +53,8 @@ def test_a_blank_value_counts_as_not_sent(blank: object) -> None:
 def test_an_image_may_be_base64_alone(name: str) -> None:
     alone = URI.partition(",")[2]
     for sent in (alone, {"image_url": alone}, [alone]):
-        assert video(**{name: sent}).images.image == IMAGE
-    assert prediction(image=alone).images.image == IMAGE
+        assert video(**{name: sent}).images.image == PHOTO
+    assert prediction(image=alone).images.image == PHOTO
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
@@ -68,19 +68,19 @@ def test_a_second_image_is_named_in_a_warning() -> None:
     assert video(input_reference=URI, image="x").warnings == (
         "image was ignored: the image is input_reference",
     )
-    both = form({"image": IMAGE, "input_reference": IMAGE})
+    both = form({"image": PHOTO, "input_reference": PHOTO})
     assert both.warnings == ("image was ignored: the image is input_reference",)
     assert prediction(start_image=URI).warnings == ("start_image was ignored: the image is image",)
 
 
 def test_a_last_frame_in_a_form_is_not_lost() -> None:
-    sent = form({"input_reference": IMAGE, "last_frame": b"another"})
-    assert sent.images.more["last_frame"] == b"another"
+    sent = form({"input_reference": PHOTO, "last_frame": b"another"})
+    assert sent.images.more == {"last_frame": b"another"}
 
 
 def test_a_file_part_may_be_named_as_a_list() -> None:
-    sent = form({"input_reference[]": IMAGE}, prompt="x")
-    assert (sent.images.image, sent.warnings) == (IMAGE, ())
+    sent = form({"input_reference[]": PHOTO}, prompt="x")
+    assert (sent.images.image, sent.warnings) == (PHOTO, ())
 
 
 def test_an_image_is_refused_by_the_name_that_was_sent() -> None:
@@ -106,7 +106,7 @@ def test_a_wrong_webhook_of_a_prediction_is_named_as_it_was_sent(name: str) -> N
 
 
 def test_a_prediction_in_a_form_is_told_how_to_bring_its_image() -> None:
-    received = Received([("version", "camera")], {"image": IMAGE}, None)
+    received = Received([("version", "camera")], {"image": PHOTO}, None)
     with pytest.raises(UnsupportedBody, match="send the prediction as application/json, with the"):
         read_prediction(received, base_url="")
 

@@ -13,8 +13,8 @@ from api.concurrency.body_memory import Reservation
 from api.submit.multipart import Form, read_multipart
 from shared.errors import InvalidRequest
 
-BYTES: Final = b"\xff\xd8\xff\xe0" + bytes(range(256))
-IMAGE: Final = ('name="image"; filename="a.jpg"', (), BYTES)
+PHOTO: Final = b"\xff\xd8\xff\xe0" + bytes(range(256))
+IMAGE: Final = ('name="image"; filename="a.jpg"', (), PHOTO)
 Part = tuple[str, Sequence[str], bytes]
 
 
@@ -42,7 +42,7 @@ def read(*parts: Part) -> Form:
 
 def prompt(content: bytes, *headers: str, named: str = 'name="prompt"') -> str:
     form = read((named, headers, content), IMAGE)
-    assert form.files == {"image": BYTES}
+    assert form.files == {"image": PHOTO}
     ((name, text),) = form.pairs
     assert name == "prompt"
     return text
@@ -54,7 +54,7 @@ def test_a_part_that_was_written_as_mail_is_what_it_was_before(coding: str) -> N
     how = f"Content-Transfer-Encoding: {coding}"
     assert prompt(encode("schön = gut".encode()), how).strip() == "schön = gut"
     for named in ('name="image"; filename="a.jpg"', 'name="image"'):
-        assert read((named, (how,), encode(BYTES))).files["image"][:260] == BYTES
+        assert read((named, (how,), encode(PHOTO))).files["image"][:260] == PHOTO
 
 
 def test_a_part_that_is_not_what_its_header_says_is_told() -> None:
@@ -93,6 +93,6 @@ def test_a_byte_order_mark_is_no_part_of_a_text() -> None:
     "named", ['name="input_reference"', "name=file", 'name="content"', 'name="images[]"']
 )
 def test_a_file_of_any_protocol_needs_no_filename(named: str) -> None:
-    assert [*read((named, (), BYTES)).files.values()] == [BYTES]
+    assert [*read((named, (), PHOTO)).files.values()] == [PHOTO]
     kind = "Content-Type: image/jpeg"
-    assert read(('name="first"', (kind,), BYTES)).files == {"first": BYTES}
+    assert read(('name="first"', (kind,), PHOTO)).files == {"first": PHOTO}
