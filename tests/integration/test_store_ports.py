@@ -21,6 +21,8 @@ from tests.support.ports import service_ports
 from tests.support.processes import until
 from tests.support.stack import Stack, settings_from
 
+pytestmark = pytest.mark.long
+
 CLIP = bytes(range(256)) * 64
 KEY = "videos/a/1.mp4"
 STORED = f"/buckets/stillreel/{KEY}"

@@ -27,6 +27,8 @@ from shared.storage import Storage
 from tests.support.ports import free_port, service_ports
 from tests.support.stack import ROOT, connect, settings_from
 
+pytestmark = pytest.mark.long
+
 T = TypeVar("T")
 
 READY_SECONDS = 60  # A hang, on a machine however busy.
