@@ -107,9 +107,7 @@ def _part(sent: Mapping[str, Any], files: Files, name: str) -> ImageSource:
 
 
 def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
-    frame = sent["frame"]
-    if isinstance(frame, str) and re.fullmatch(r"-?[0-9]{1,9}", frame):
-        frame = int(frame)  # Form values are texts, not numbers.
+    frame = number(sent["frame"])
     if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) > MOST:
         raise InvalidRequest(
             f"{name}.frame takes a whole number: 0 is the clip's first frame, -1 its last",
@@ -121,6 +119,12 @@ def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
         raise InvalidRequest(
             f"{name}.job_id is not the id of one of your jobs", param=f"{name}.job_id"
         ) from error
+
+
+def number(sent: object) -> object:
+    """Return a whole number that a form sent as a text; anything else as it is."""
+    is_text = isinstance(sent, str) and re.fullmatch(r"-?[0-9]{1,9}", sent)
+    return int(str(sent)) if is_text else sent
 
 
 _WAYS: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any], Files, str], ImageSource]]] = {

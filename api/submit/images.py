@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from api.submit.image_source import Files, ImageSource, read_source
+from api.submit.image_source import Files, ImageSource, number, read_source
 from shared.engines.given_images import GIVEN, MAX_KEYFRAMES, SINGLE, GivenImages
 from shared.errors import InvalidRequest
 from shared.excerpt import excerpt
@@ -80,7 +80,7 @@ def _keyframes(sent: object, files: Files) -> Iterator[tuple[int, ImageSource]]:
             raise InvalidRequest(
                 f'{name} takes {{"frame": 8, "image": …}} and nothing else', param=name
             )
-        frame = each["frame"]
+        frame = number(each["frame"])
         if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) > MAX_FRAME:
             raise InvalidRequest(
                 f"{name}.frame takes a whole number: the clip's frames count from 0, and -1 is"

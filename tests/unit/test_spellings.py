@@ -18,7 +18,7 @@ TEXTS = st.text(
     st.characters(categories=["L", "M", "N", "P", "S", "Zs"]), min_size=1, max_size=40
 ).filter(lambda text: text.strip())
 IMAGES = st.binary(min_size=1, max_size=300)
-BLANK = st.sampled_from(["", " ", "\t"])
+BLANK = st.sampled_from(["", " ", "\t", "null", "undefined", "None"])
 
 FIELDS = st.fixed_dictionaries(
     {"prompt": TEXTS},
@@ -70,8 +70,12 @@ def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
     assert same(as_json, read_create(Received([*pairs, ("image", uri)], {}, None)))
     escaped = urlencode([*pairs, ("image", uri)]).encode()
     assert same(as_json, read_create(Received((), {}, None, escaped)))
-    blanks = {"model": blank, "width": blank, "webhook": {"url": blank}}
-    assert same(as_json, of_json(values | blanks | {"image": uri}))
+    left: tuple[dict[str, Any], ...] = (
+        {"model": blank, "width": blank, "webhook": {"url": blank}},
+        {"model": None, "width": [], "webhook": [], "last_frame": {}, "keyframes": blank},
+    )
+    for blanks in left:
+        assert same(as_json, of_json(blanks | values | {"image": uri}))
 
 
 def wrapped(text: str, width: int, line_break: str) -> str:
@@ -119,6 +123,13 @@ def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes)
         "data:image/png;charset=utf-8;base64,{}",
         "data:;base64,{}",
         "\n data:image/png;base64,{}\n",
+        'data:image/png;name="a, b.png";base64,{}',
+        "data:base64,{}",
+        "data%3Aimage%2Fpng%3Bbase64%2C{}",
+        "\ufeffdata:image/png;base64,{}",
+        '"data:image/png;base64,{}"',
+        "image/png;base64,{}",
+        "base64,{}",
     ],
 )
 def test_a_data_uri_has_many_heads(text: str) -> None:
@@ -148,3 +159,45 @@ def test_a_name_that_is_only_a_little_alike_is_not_suggested() -> None:
     with pytest.raises(InvalidRequest) as refused:
         of_json({"image": "abcd", "ttl": 4})
     assert "did you mean" not in refused.value.message
+
+
+def test_a_list_may_come_in_numbered_parts_as_php_writes_it() -> None:
+    pairs = [("outputs[0]", "gif"), ("outputs[1]", "poster"), ("focus[0]", "0.5")]
+    pairs += [("focus[1]", "0.25"), ("webhook[url]", "https://cms.example/hook")]
+    pairs += [("webhook[event_types][0]", "job.failed")]
+    pairs += [("keyframes[0][frame]", "8"), ("keyframes[0][image]", "https://cms.example/a.png")]
+    sent = read_create(Received(pairs, {"image": b"an image"}, None))
+    assert sent.fields.outputs == ("gif", "poster")
+    assert sent.fields.focus == (0.5, 0.25)
+    assert sent.fields.webhook is not None
+    assert sent.fields.webhook.event_types == ("job.failed",)
+    assert sent.images.keyframes == ((8, ImageUrl("https://cms.example/a.png")),)
+
+
+@pytest.mark.parametrize("text", ["sch%F6n", "sch%C3%B6n", "%EF%BB%BFsch%C3%B6n"])
+def test_a_text_in_the_letters_of_an_old_page_is_read(text: str) -> None:
+    body = f"prompt={text}&image=data:,x".encode()
+    assert read_create(Received((), {}, None, body)).fields.prompt == "schön"
+    marked = b"\xef\xbb\xbf" + body
+    assert read_create(Received((), {}, None, marked)).fields.prompt == "schön"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\x1f\x8b\x08\0", "is compressed with gzip; send it uncompressed"),
+        ('{"prompt": "schön"}'.encode("latin-1"), "its bytes are not UTF-8; send JSON in UTF-8"),
+        (b'{"prompt": "\\ud83d"}', "it has half of a character"),
+        (b'{"fps": NaN}', "it has no NaN and no Infinity; leave the field out"),
+        (b'{"focus": [0, -Infinity]}', "it has no NaN and no Infinity"),
+    ],
+)
+def test_json_that_is_none_is_told_what_would_be_right(body: bytes, said: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_create(Received((), {}, body))
+    assert said in refused.value.message
+
+
+def test_of_two_values_of_one_name_json_means_the_last() -> None:
+    body = b'{"image": "data:,x", "prompt": "a", "prompt": "b"}'
+    assert read_create(Received((), {}, body)).fields.prompt == "b"
