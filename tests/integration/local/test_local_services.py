@@ -17,7 +17,7 @@ from local.servers.postgres import postgres
 from local.servers.seaweed import is_blocked, sweep_sockets
 from local.state import State
 from tests.support.ports import free_port, service_ports
-from tests.support.servers import PREFIX, Server, connect, folder_in_use
+from tests.support.servers import MEMORY, PREFIX, Server, connect, folder_in_use
 from tests.support.stack import Stack
 
 
@@ -95,7 +95,7 @@ def test_a_killed_postgres_leaves_no_shared_memory(stack: Stack) -> None:
     maps = [it.path for it in psutil.Process(stack.postgres.pid).memory_maps()]
     folder = str(stack.servers.folder)
     assert any(path.startswith(f"{folder}/pg/pg_dynshmem/") for path in maps)
-    assert not [path for path in maps if path.startswith("/dev/shm/PostgreSQL")]  # noqa: S108
+    assert not [path for path in maps if path.startswith(str(MEMORY / "PostgreSQL"))]
 
 
 def test_a_folder_that_a_killed_run_left_is_removed_by_the_next_and_one_in_use_is_not() -> None:
