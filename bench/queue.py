@@ -1,7 +1,7 @@
-"""How long an accepted job waits on an idle machine, beside plain Celery on the same servers.
+"""Measures how long a job waits on an idle machine, beside plain Celery on the same servers.
 
-Run `python -m bench.queue`. Both arms insert one durable row and ring; both mark the start with
-Postgres' clock. They take turns, so the machine's mood is the same for both.
+Run `python -m bench.queue`. Both arms insert one durable row and send one message; both note the
+start by Postgres' clock. They take turns, so that other load of the machine meets both.
 """
 
 import argparse
@@ -36,7 +36,7 @@ WARM_UPS = 5
 
 @contextmanager
 def program(module: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
-    """Run `python -m …` until the block ends; yield its process id."""
+    """Run `python -m …` until the block ends; yield the process id."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *module], cwd=ROOT, env=env, stdout=output, stderr=output
@@ -56,9 +56,9 @@ def until(probe: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
-    """Submit one job as the gateway does; return accepted -> started in milliseconds."""
-    job = desk.submit(picture=picture)
+def ours(desk: JobFixture, bell: Bell, image: np.ndarray) -> float:
+    """Submit one job as the gateway does; return the ms from accepted to started."""
+    job = desk.submit(image=image)
     bell.ring(NoopEngine.spec.name)
     until(lambda: desk.get(job).is_terminal)
     done = desk.get(job)
@@ -67,7 +67,7 @@ def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
 
 
 def plain(connection: psycopg.Connection) -> float:
-    """The same with plain Celery."""
+    """Do the same with plain Celery."""
     row = connection.execute(plain_celery.INSERT).fetchone()
     assert row is not None
     plain_celery.start.delay(row[0])
@@ -79,11 +79,11 @@ def plain(connection: psycopg.Connection) -> float:
 
 
 def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[float]]:
-    """Return the waits of both arms, in milliseconds, taken in turns."""
+    """Return the waits of both arms in ms; the arms took turns."""
     settings = stack.settings(engines="noop=bench.noop:NoopEngine")
     bell = Bell(settings.redis_url.get_secret_value())
     desk = JobFixture(settings, bell)
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     connection = psycopg.connect(os.environ["PLAIN_DATABASE_URL"], autocommit=True)
     connection.execute(plain_celery.TABLE)
     env = stack.env(engines="noop=bench.noop:NoopEngine")
@@ -96,7 +96,7 @@ def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[
         for number in range(rounds + WARM_UPS):
             for arm, act in zip(
                 waits,
-                (lambda: ours(desk, bell, picture), lambda: plain(connection)),
+                (lambda: ours(desk, bell, image), lambda: plain(connection)),
                 strict=True,
             ):
                 wait = act()

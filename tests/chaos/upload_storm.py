@@ -211,7 +211,7 @@ class UploadStorm:
         """Yield forks that still run, and temporary files, also those without a name."""
         process = psutil.Process(gateway.pid)
         if any(map(is_decoding, process.children(recursive=True))):
-            yield "a picture is still being decoded"
+            yield "an image is still being decoded"
         if (decoders := len(process.children())) > MAX_DECODERS:
             yield f"there are {decoders} decoders"
         files = [path for path in self._stack.data_dir.rglob("*") if path.is_file()]

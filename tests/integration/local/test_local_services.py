@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from local.processes.process import CannotStart, Process
 from local.servers.postgres import postgres
 from local.servers.seaweed import is_blocked, sweep_sockets
+from local.servers.valkey import valkey as valkey_part
 from local.state import State
 from tests.support.ports import free_port, service_ports
 from tests.support.servers import MEMORY, PREFIX, Server, connect, folder_in_use
@@ -76,6 +77,35 @@ def test_each_test_starts_from_nothing(stack: Stack, valkey: Redis, turn: str) -
     valkey.set("left", turn)
     assert stack.servers.storage.delete_prefix("") == 0
     stack.servers.storage.put("left", b"", content_type="text/plain")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda log: next(log.glob("*.incr.aof")).write_bytes(
+            bytes(64) + b"*3 what a loss of power"
+        ),
+        lambda log: (log / "appendonly.aof.manifest").write_text("file appendonly.aof.1"),
+    ],
+    ids=["zeros", "half a manifest"],
+)
+def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """It holds nothing of value, and stopped everything else for good."""
+    (tmp_path / "logs").mkdir()
+    part = valkey_part(tmp_path, State(ports={"valkey": free_port()}))
+    first = Process(part)
+    first.wait_ready()
+    first.kill()
+    damage(tmp_path / "valkey" / "appendonlydir")
+    with pytest.raises(CannotStart, match="valkey did not start: "):
+        Process(part).wait_ready()
+
+    again = Process(part)
+    again.wait_ready()
+
+    again.kill()
 
 
 def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
