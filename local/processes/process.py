@@ -23,6 +23,10 @@ TETHER = Path(__file__).with_name("die_with_parent.py")
 KILL_SECONDS = 10
 HURRIED_SECONDS = 2
 
+# Postgres' last two lines after some errors of a start; the first of them says what it was.
+_PG_ERROR = " FATAL:  "
+_PG_END = "LOG:  database system is shut down"
+
 
 class CannotStart(AppError):
     """The system cannot start or continue; the message is one sentence for whoever ran it."""
@@ -171,7 +175,7 @@ class Process:
 
 
 def last_line(log: Path) -> str:
-    """Return the log's last line with content, cut to fit a sentence."""
+    """Return the log's last line that says something, cut to fit a sentence."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - 8192))
@@ -179,6 +183,8 @@ def last_line(log: Path) -> str:
     except OSError:
         return "it wrote no log"
     said = [line.strip() for line in lines if line.strip()]
+    if len(said) > 1 and said[-1].endswith(_PG_END) and _PG_ERROR in said[-2]:
+        said.pop()
     return _in_words(said[-1])[:300] if said else "it wrote nothing to its log"
 
 

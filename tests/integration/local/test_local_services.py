@@ -121,6 +121,18 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
     assert 'port "nonsense"' in caught.value.__notes__[0], "the lines before the last"
 
 
+def test_a_postgres_that_cannot_start_says_its_error_and_not_that_it_is_shut_down(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "logs").mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        state = State(ports={"postgres": other.getsockname()[1]})
+        taken = Process(postgres(tmp_path, state, is_durable=False))
+        with pytest.raises(CannotStart, match=r"FATAL:  could not create any TCP/IP sockets$"):
+            taken.wait_ready()
+
+
 def test_a_killed_postgres_leaves_no_shared_memory(stack: Stack) -> None:
     maps = [it.path for it in psutil.Process(stack.postgres.pid).memory_maps()]
     folder = str(stack.servers.folder)
