@@ -11,6 +11,10 @@ from local.processes.process import CannotStart
 def main() -> int:
     try:
         settings = read_settings()
+    except CannotStart as error:
+        say(f"stillreel: {error.message}")
+        return 1
+    try:
         for line in strange_settings():
             say(f"stillreel: {line}")
         launch(settings)
@@ -18,7 +22,8 @@ def main() -> int:
         say(f"stillreel: {error.message}")
         return 1
     except OSError as error:
-        say(f"stillreel: {error.strerror}: {error.filename}")
+        place = error.filename or f"the data folder {settings.data_dir.absolute()}"
+        say(f"stillreel: {place}: {error.strerror or error}")
         return 1
     return 0
 

@@ -13,6 +13,7 @@ import psutil
 import psycopg
 
 from local.processes.process import Part
+from local.room import lack_for_jobs
 from local.servers.postgres import DATABASE, connect
 from local.servers.services import service_env
 from local.state import State
@@ -47,6 +48,7 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             env=env,
             # Each process waits only for the parts that it cannot start without.
             needs=("migrate",),
+            can_refuse=True,
             death_signal=signal.SIGTERM,  # They drain by themselves if the launcher is killed.
         )
 
@@ -72,7 +74,12 @@ def processes(folder: Path, state: State, settings: Settings) -> tuple[Part, ...
             python("gateway", "api"),
             address=address,
             grace_seconds=15,  # The gateway lets requests end for ten seconds.
-            ready=lambda: answers(f"{address}/readyz"),
+            # Without room it refuses new jobs, and people need it to delete old ones.
+            ready=lambda: answers(
+                f"{address}/livez"
+                if lack_for_jobs(folder, settings.min_free_bytes)
+                else f"{address}/readyz"
+            ),
         ),
     )
 

@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -22,6 +23,7 @@ from local.port_lock import Turn
 from local.processes.process import MARK, CannotStart, Part
 from local.processes.stray_processes import end_leftovers
 from local.processes.supervisor import Crew
+from local.room import check_first_start, lack_for_jobs, lack_for_parts
 from local.servers.seaweed import sweep_sockets
 from local.servers.services import choose_ports, services
 from local.state import State
@@ -45,6 +47,7 @@ class StopRequests:
         self._one_request_seconds = one_request_seconds
         self._last = float("-inf")
         on_stop(self._note)
+        signal.signal(signal.SIGQUIT, self._note)
 
     def is_asked(self) -> bool:
         """Say whether to stop; if nobody can read the output any longer, that counts too."""
@@ -56,6 +59,9 @@ class StopRequests:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self.count:
             return  # A closing terminal sends its signal twice, which does not mean hurry.
+        if number == signal.SIGQUIT:
+            self.count += 2  # Whoever presses Ctrl-\\ hurries; its usual end would leave servers.
+            return
         now = time.monotonic()
         if now - self._last > self._one_request_seconds:
             self.count += 1
@@ -78,18 +84,22 @@ def launch(
     check_settings(settings, folder)
     with hold(folder):
         check_postgres_version(folder)
-        state = State.load(folder)
+        check_first_start(folder)
+        kept = State.load(folder)
         if left := end_leftovers(folder):
             say(f"ended processes that an earlier start left: {', '.join(sorted(set(left)))}")
         refuse_busy_port(settings)
         remove_temporary(folder)
         with Turn(say, requests.is_asked) as turn:
-            chosen = choose_ports(state.ports, kept=settings.port)
-            state = replace(state, ports=chosen, gateway=gateway_address(settings))
-            state.save(folder)
+            chosen = choose_ports(kept.ports, kept=settings.port)
+            state = replace(kept, ports=chosen, gateway=gateway_address(settings))
+            if state != kept:
+                state.save(folder)
             sweep_sockets(state)
             servers = services(folder, state)
             own = ours(folder, state, settings)
+            if lack := lack_for_jobs(folder, settings.min_free_bytes):
+                say(f"{lack}: new jobs are refused until there is room")
 
             def let_others_choose() -> None:
                 # SeaweedFS opens its admin ports after it begins to serve.
@@ -113,7 +123,8 @@ def run(
         on_serving: called when the servers serve, and again regularly after that.
     """
     parts = (*servers, *own)
-    crew = Crew([_marked(part, folder) for part in parts], say)
+    hindrance = partial(lack_for_parts, folder)
+    crew = Crew([_marked(part, folder) for part in parts], say, hindrance=hindrance)
     is_announced = False
     logs_at = 0.0
     try:
@@ -141,6 +152,13 @@ def make_folder(path: Path) -> Path:
         CannotStart: the folder belongs to another user, or cannot be written to.
     """
     folder = path.absolute()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise CannotStart(
+            f"the name of the data folder {folder} is not UTF-8, and SeaweedFS needs that; set"
+            " STILLREEL_DATA_DIR to another folder, or rename this one"
+        ) from None
     try:
         # Others may only pass through it, because Postgres may have to run as another user than
         # root.
@@ -182,9 +200,9 @@ def hold(folder: Path) -> Iterator[None]:
                 f"another `make run` (pid {lock.read().strip()}) is using {folder}; stop it with"
                 " Ctrl-C, or set STILLREEL_DATA_DIR and PORT to run a second one beside it"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with contextlib.suppress(OSError):  # On a full disk the lock holds without our number.
+            os.truncate(lock.fileno(), 0)
+            os.write(lock.fileno(), str(os.getpid()).encode())
         yield
 
 

@@ -14,14 +14,15 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from shared import setting_values as checks
 from shared.env_file import EnvFileError, read_env_file
+from shared.secret_files import SecretFileError, read_secret_files
 from shared.server_urls import postgres_servers
 from shared.setting_values import LONGEST_SECONDS, listed
 from shared.wrong_settings import wrong_settings
@@ -55,7 +56,8 @@ class _EnvFile(DotEnvSettingsSource):
             values = read_env_file(file_path)
         except EnvFileError as error:
             raise SettingsError(str(error)) from None
-        return {name.lower(): value for name, value in values.items()}
+        # A line that ends at its equals sign sets nothing.
+        return {name.lower(): value for name, value in values.items() if value}
 
 
 class Settings(BaseSettings):
@@ -69,6 +71,7 @@ class Settings(BaseSettings):
         env_file=".env",
         env_file_encoding="latin-1",  # For the library's reader, which `_EnvFile` replaces.
         extra="ignore",
+        env_ignore_empty=True,
         frozen=True,
         allow_inf_nan=False,
         # The value may be a secret, and the error of one field shows the values of all.
@@ -163,24 +166,20 @@ class Settings(BaseSettings):
         if folder and not Path(folder).is_dir():
             # The library only warns; a process would then go on with the default passwords.
             raise SettingsError(f"{SECRETS_DIR_VARIABLE} names {folder}, which is not a folder")
-        files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
+        try:
+            found = read_secret_files(Path(folder), settings_cls.model_fields) if folder else {}
+        except SecretFileError as error:
+            raise SettingsError(f"{SECRETS_DIR_VARIABLE}: {error}") from None
+        files = InitSettingsSource(settings_cls, init_kwargs=found)
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
         env_file = _EnvFile(settings_cls, env_file=dotenv_settings.env_file)
         return init_settings, env_settings, env_file, files
 
-    _nothing_is_none = field_validator(
-        *(
-            "s3_public_endpoint",
-            "public_url",
-            "admin_key",
-            "secret",
-            "trusted_header",
-            "max_running_per_key",
-        ),
-        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
-        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
+    _home_is_meant = field_validator(
+        *("model_dir", "weights_dir", "data_dir", "runway_key_file", "fal_key_file"),
         mode="before",
-    )(checks.nothing_is_none)
+    )(checks.home_is_meant)
+    _logins_are_listed = field_validator("trusted_admins")(checks.logins_are_listed)
     _postgres_is_named = field_validator("database_url")(checks.postgres_is_named)
     _redis_is_named = field_validator("redis_url")(checks.redis_is_named)
     _token_can_be_sent = field_validator("hf_token")(checks.token_can_be_sent)

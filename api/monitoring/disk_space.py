@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from shared import disk
 from shared.engines.registry import OfferedEngine
 from shared.errors import StorageFull, WorkersFull
 from shared.settings import Settings
@@ -22,20 +23,21 @@ def check_disk_space(offer: OfferedEngine, settings: Settings) -> None:
     least = settings.min_free_bytes
     if offer.free_bytes is not None and offer.free_bytes < least:
         raise WorkersFull(
-            f"no worker for {offer.spec.name} has {_mib(least)} of disk left to make a clip in;"
-            " try again later",
+            f"no worker for {offer.spec.name} has {disk.mib(least)} of disk left to make a clip"
+            " in; try again later",
             retry_after_seconds=RETRY_SECONDS,
         )
 
 
 def check_disk(settings: Settings) -> None:
-    """Raise StorageFull where files are kept on this machine and its disk is nearly full."""
-    least = settings.min_free_bytes
-    free = free_bytes(settings.data_dir)
-    if free is not None and free < least:
+    """Raise StorageFull where files are kept on this machine and its disk takes no more."""
+    try:
+        found = disk.obstacle(settings.data_dir, least_bytes=settings.min_free_bytes)
+    except OSError:
+        return  # Files are kept elsewhere.
+    if found is not None:
         raise StorageFull(
-            f"the disk under STILLREEL_DATA_DIR has {_mib(free)} left, and keeps {_mib(least)}"
-            " free; delete jobs, or make room",
+            f"the disk under STILLREEL_DATA_DIR {found}; delete jobs, or make room",
             retry_after_seconds=RETRY_SECONDS,
         )
 
@@ -46,7 +48,3 @@ def free_bytes(folder: Path) -> int | None:
         return shutil.disk_usage(folder).free
     except OSError:
         return None
-
-
-def _mib(count: int) -> str:
-    return f"{count / 2**20:.0f} MiB"

@@ -8,7 +8,7 @@ from api.concurrency.body_memory import Reservation
 from api.ports import Ports
 from api.submit.body import refuse_nul
 from shared.errors import Busy
-from shared.image_errors import ImageNotFetched, ImageTooLarge
+from shared.errors.images import ImageNotFetched, ImageTooLarge
 from shared.outbound.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"

@@ -37,9 +37,10 @@ class Part:
     `ready` answers within about a second and never raises; without it a part serves as soon as it
     runs. A part with `runs_once` is a step: it is left out if it is `ready` already, else it is
     ready when it has ended with status 0. `upkeep` is called once an hour while the part serves;
-    an OSError is shown to the person, and the part goes on. `death_signal` is sent to the process
-    if its launcher dies without stopping it (Linux only). A part that downloads nothing gets no
-    proxy settings.
+    an OSError is shown to the person, and the part goes on. A part with `can_refuse` ends with
+    status 2 if its settings are wrong; other programs end so for other reasons. `death_signal` is
+    sent to the process if its launcher dies without stopping it (Linux only). A part that
+    downloads nothing gets no proxy settings.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Part:
     ready_seconds: float = 60
     upkeep: Callable[[], object] | None = None
     runs_once: bool = False
+    can_refuse: bool = False
     stop_signal: signal.Signals = signal.SIGTERM
     death_signal: signal.Signals | None = None
     grace_seconds: float = 10

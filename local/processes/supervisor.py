@@ -15,6 +15,8 @@ LIMIT: Final = 4
 everything stops."""
 STEADY_SECONDS: Final = 60
 """A part that served this long restarts without the backoff of earlier ends."""
+HINDERED_SECONDS: Final = 5.0
+"""The pause before a part is tried again that the outside hinders."""
 UPKEEP_SECONDS: Final = 3600.0
 REFUSED: Final = 2
 """The exit status of a process whose settings are wrong; another try would end in the same way."""
@@ -31,22 +33,31 @@ class Member:
     start_at: float = 0.0
     upkeep_at: float = 0.0
     ends: int = 0
+    is_hindered: bool = False
 
 
 class Crew:
-    """All parts of the system, advanced by `advance`, which never waits long."""
+    """All parts of the system, advanced by `advance`, which never waits long.
+
+    `hindrance` says what outside the parts, such as a full disk, makes them fail now. Such an end
+    is no fault of a part: it is started again until the hindrance is gone.
+    """
 
     def __init__(
         self,
         parts: Sequence[Part],
         say: Callable[[str], None],
         *,
+        hindrance: Callable[[], str | None] = lambda: None,
         first_restart_seconds: float = FIRST_RESTART_SECONDS,
+        hindered_seconds: float = HINDERED_SECONDS,
         upkeep_seconds: float = UPKEEP_SECONDS,
     ) -> None:
         self._members = {part.name: Member(part) for part in parts}
         self._say = say
+        self._hindrance = hindrance
         self._first_restart_seconds = first_restart_seconds
+        self._hindered_seconds = hindered_seconds
         self._upkeep_seconds = upkeep_seconds
 
     def are_ready(self, parts: Iterable[Part]) -> bool:
@@ -88,8 +99,12 @@ class Crew:
             return
         if member.part.runs_once and member.part.ready and member.part.ready():
             member.is_ready = True
-        else:
+            return
+        try:
             member.process = Process(member.part)
+        except OSError as error:
+            place = f": {error.filename}" if error.filename else ""
+            self._count_end(member, f"cannot start ({error.strerror}{place})")
 
     def _note_readiness(self, member: Member, process: Process) -> None:
         took = time.monotonic() - process.started
@@ -106,7 +121,7 @@ class Crew:
             self._mark_ready(member, time.monotonic() - process.started)
             return
         process.kill()  # Processes that it left may hold its port or its folder.
-        if status == REFUSED:
+        if status == REFUSED and member.part.can_refuse:
             raise CannotStart(f"{member.part.name} refused to start: {last_line(member.part.log)}")
         self._count_end(member, f"ended with status {status}")
 
@@ -131,8 +146,15 @@ class Crew:
     def _count_end(self, member: Member, what: str) -> None:
         now = time.monotonic()
         was_steady = member.is_ready and now - member.ready_at > STEADY_SECONDS
-        member.ends = 1 if was_steady else member.ends + 1
         member.process, member.is_ready = None, False
+        if hindrance := self._hindrance():
+            member.start_at = now + self._hindered_seconds
+            if not member.is_hindered:
+                self._say(f"  {member.part.name:<9} {what}: {hindrance}; then it starts again")
+            member.is_hindered = True
+            return
+        member.is_hindered = False
+        member.ends = 1 if was_steady else member.ends + 1
         if member.ends > LIMIT:
             raise CannotStart(
                 f"{member.part.name} {what}, {member.ends} times in a row;"

@@ -34,6 +34,8 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     argv += ["-c", "log_min_error_statement=panic"]
     if not is_durable:
         argv += ["-c", "fsync=off", "-c", "max_connections=300"]
+        # Tests kill it; its shared memory would stay in /dev/shm, 1 MB each time.
+        argv += ["-c", "dynamic_shared_memory_type=mmap"]
     as_user = _unprivileged()
     return Part(
         name="postgres",
@@ -104,13 +106,21 @@ def _init(pg: Path, as_user: tuple[str, ...], password: str, is_durable: bool) -
         [*as_user, *argv],
         input=password,
         text=True,
+        errors="backslashreplace",  # It repeats the names of folders, which may be any bytes.
         capture_output=True,
         check=False,
         start_new_session=True,  # Ctrl-C stops the launcher, which lets this command end first.
     )
     if done.returncode:
-        raise CannotStart(f"initdb failed: {(done.stderr or done.stdout).strip()[-300:]}")
+        raise CannotStart(f"Postgres could not make its data in {draft}: {_reason(done.stderr)}")
     draft.rename(pg)
+
+
+def _reason(said: str) -> str:
+    """Return the line of initdb that says why it failed; it says more about the consequences."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    reasons = [line for line in lines if "FATAL:" in line or "error:" in line]
+    return (reasons or lines or ["it said nothing"])[0][-300:]
 
 
 def _own(pg: Path, uid: int) -> None:

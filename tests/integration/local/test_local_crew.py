@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from local.app_processes import ROOT
-from local.launcher import StopRequests
+from local.launcher import StopRequests, make_folder
 from local.processes import stray_processes
 from local.processes.process import MARK, CannotStart, Part, Process
 from local.processes.supervisor import Crew
@@ -66,8 +67,8 @@ def said() -> list[str]:
 def crew_of(said: list[str]) -> Iterator[Callable[..., Crew]]:
     crews: list[Crew] = []
 
-    def crew_of(*parts: Part, **seconds: float) -> Crew:
-        crews.append(Crew(parts, said.append, **seconds))
+    def crew_of(*parts: Part, **more: Any) -> Crew:
+        crews.append(Crew(parts, said.append, **more))
         return crews[-1]
 
     yield crew_of
@@ -151,9 +152,52 @@ def test_a_part_that_always_ends_stops_the_system_with_its_last_word(
 def test_a_part_whose_settings_are_wrong_is_not_tried_again(
     part: Callable[..., Part], crew_of: Callable[..., Crew]
 ) -> None:
-    it = crew_of(part(script=REFUSES))
+    it = crew_of(part(script=REFUSES, can_refuse=True))
     with pytest.raises(CannotStart, match=r"^part refused to start: PORT is a word$"):
         advance_until(it, lambda: False)
+
+
+def test_a_server_that_crashed_with_the_status_of_a_refusal_is_started_again(
+    part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
+) -> None:
+    """As SeaweedFS does: a Go program that panics ends with status 2."""
+    it = crew_of(part(script=REFUSES, ready=lambda: False))
+    advance_until(it, lambda: said)
+    assert said == ["  part      ended with status 2; starting it again in 0.25 s"]
+
+
+def test_a_part_that_a_full_disk_ends_is_started_again_until_there_is_room(
+    part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str], tmp_path: Path
+) -> None:
+    counts = f"open('starts', 'a').write('x')\n{ENDS}"
+    disk = ["the disk has 0 MiB left"]
+    it = crew_of(
+        part(script=counts, ready=lambda: False),
+        hindrance=lambda: disk[0],
+        hindered_seconds=0.01,
+        first_restart_seconds=0.001,
+    )
+    advance_until(it, lambda: len(_text(tmp_path / "starts")) == 6)
+    assert said == [
+        "  part      ended with status 3: the disk has 0 MiB left; then it starts again"
+    ]
+    disk[0] = ""
+    with pytest.raises(CannotStart, match="5 times in a row"):
+        advance_until(it, lambda: False)
+
+
+def test_a_part_that_cannot_be_prepared_is_told_with_its_file_and_tried_again(
+    part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
+) -> None:
+    def prepare() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "data/valkey.conf")
+
+    it = crew_of(part(prepare=prepare))
+    advance_until(it, lambda: said)
+    assert said == [
+        "  part      cannot start (No space left on device: data/valkey.conf);"
+        " starting it again in 0.25 s"
+    ]
 
 
 def test_a_part_that_never_serves_is_killed_and_tried_again(
@@ -259,9 +303,13 @@ def test_signals_at_once_are_one_request_and_a_later_one_hurries() -> None:
         assert not requests.is_hurried()
         signal.raise_signal(signal.SIGINT)
         assert requests.is_hurried()
+        requests = StopRequests()
+        signal.raise_signal(signal.SIGQUIT)
+        assert requests.is_hurried()
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -285,3 +333,10 @@ def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
     assert min(after - before for before, after in itertools.pairwise(calls)) >= 0.05
     assert sum("needs tls/store.pem: No space left on device" in line for line in said) == 1
     assert not any("starting it again" in line for line in said)
+
+
+def test_a_data_folder_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    """SeaweedFS never served there, and initdb's answer was a traceback of ours."""
+    with pytest.raises(CannotStart, match="is not UTF-8, and SeaweedFS needs that; set STILLREEL"):
+        make_folder(tmp_path / os.fsdecode(b"clips\xff"))
+    assert not list(tmp_path.iterdir())
