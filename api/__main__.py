@@ -1,11 +1,13 @@
 """Run the gateway: `python -m api`; or manage its keys: `python -m api keys …`."""
 
 import errno
+import os
 import socket
 import sys
 from collections.abc import Sequence
 from typing import Final
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -19,7 +21,9 @@ from shared.errors import DatabaseUnavailable
 from shared.installation_secret import MISSING
 from shared.settings import LOOPBACK, Settings, read_settings
 from shared.stopping import on_stop
-from shared.wrong_settings import open_to_strangers
+from shared.wrong_settings import misspelled_settings, open_to_strangers
+
+_log = structlog.get_logger(__name__)
 
 GRACE_SECONDS: Final = 10
 """Longer than any create takes; at a stop, waiting requests are released at once."""
@@ -69,6 +73,8 @@ def main(arguments: Sequence[str] = ()) -> int:
     except OSError as error:
         return _refuse(_why_not(error, settings))
     logs.set_up(settings, process="gateway")
+    for strange in misspelled_settings(os.environ, Settings.model_fields):
+        _log.warning("unknown_setting", reason=strange)
     malloc.limit_heap_growth()
     descriptors.raise_limit()
     threads.take_short_turns()

@@ -8,10 +8,10 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from local.processes.process import MARK, CannotStart
+from local.processes.process import CannotStart
 from shared.env_file import read_env_file, unset_variables
 from shared.settings import Settings
-from shared.wrong_settings import misspelled_settings, wrong_settings
+from shared.wrong_settings import misspelled_settings, unprefixed_settings, wrong_settings
 
 ENV_FILE: Final = Path(".env")
 
@@ -32,8 +32,12 @@ def read_settings() -> Settings:
 
 def strange_settings() -> list[str]:
     """Return a line for each variable that only looks like a setting or that `.env` uses unset."""
-    given = {*os.environ, *read_env_file(ENV_FILE)} - {MARK}
-    misspelled = list(misspelled_settings(given, Settings.model_fields))
+    in_file = read_env_file(ENV_FILE)
+    given = {*os.environ, *in_file}
+    misspelled = [
+        *misspelled_settings(given, Settings.model_fields),
+        *unprefixed_settings(in_file, Settings.model_fields),
+    ]
     return misspelled + [
         f"in .env ${name} names a variable that is not set, so it stands for nothing; for a dollar"
         " sign write $$, or put the value in single quotes"

@@ -18,9 +18,14 @@ class Console:
     def say(self, line: str) -> None:
         """Print the line; errors are ignored, because the parts must still be stopped."""
         try:
-            print(line, flush=True)
+            print(self._printable(line), flush=True)
         except OSError:
             self._note_failure()
+
+    def _printable(self, line: str) -> str:
+        """Return the line with escapes for what this terminal's encoding lacks."""
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+        return line.encode(encoding, "backslashreplace").decode(encoding)
 
     def is_gone(self) -> bool:
         """Say whether nobody can read the output; a full disk does not count."""

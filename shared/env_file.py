@@ -67,7 +67,9 @@ def _parsed(path: Path) -> tuple[dict[str, str], set[str]]:
     except OSError as error:
         raise EnvFileError(f"{path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
-        raise EnvFileError(f"{path} is not written in UTF-8") from None
+        raise EnvFileError(f"{path} is not written in UTF-8; save it as UTF-8") from None
+    if "\0" in text:  # UTF-16 without its mark, as Windows' tools write it, reads like this.
+        raise EnvFileError(f"{path} holds NUL characters; save it as UTF-8")
     try:
         return parse(text, os.environ)
     except EnvFileError as error:

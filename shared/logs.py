@@ -1,10 +1,11 @@
 """Structured logs: one line per event, ids as fields, never a secret, a prompt or an image."""
 
+import io
 import json
 import logging
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import structlog
 
@@ -19,6 +20,32 @@ NOISY: Final = (
     *("celery", "kombu", POOL),
 )
 """Libraries whose lines below a warning help nobody."""
+
+
+class LineHandler(logging.StreamHandler[TextIO]):
+    """Writes lines whatever the locale is, and counts those that the disk or a pipe refuses.
+
+    Python's own handler writes a traceback for each of them, to the same full disk.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        if isinstance(stream, io.TextIOWrapper):
+            # JSON is UTF-8 by its standard; a name of a file may still hold any bytes.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+        super().__init__(stream)
+        self._refused = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.refused, refused = self._refused, self._refused
+        super().emit(record)
+        if refused == self._refused:
+            self._refused = 0  # The line was written, and said how many were not.
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if isinstance(sys.exc_info()[1], OSError):
+            self._refused += 1
+        else:
+            super().handleError(record)
 
 
 def set_up(settings: Settings, *, process: str) -> None:
@@ -40,7 +67,7 @@ def set_up(settings: Settings, *, process: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = LineHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _add_logger_name],
@@ -98,6 +125,8 @@ def _add_repeats(
     repeated = getattr(event["_record"], "repeated", 0)
     if repeated:
         event["repeated"] = repeated
+    if refused := getattr(event["_record"], "refused", 0):
+        event["lines_not_written"] = refused
     return event
 
 

@@ -3,6 +3,7 @@
 import math
 import re
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Final
 
 from pydantic import SecretStr, ValidationInfo
@@ -51,6 +52,25 @@ _PUBLIC_URL: Final = re.compile(
 def listed(value: str) -> tuple[str, ...]:
     """Return the parts of a comma list."""
     return tuple(part for part in (part.strip() for part in value.split(",")) if part)
+
+
+def home_is_meant(value: object) -> object:
+    """Return a path with `~` replaced by the home folder, as a shell would have done."""
+    if not isinstance(value, str) or not value.startswith("~"):
+        return value
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:
+        raise ValueError(
+            "~ stands for a home folder, and there is none; write all of it"
+        ) from error
+
+
+def logins_are_listed(value: str) -> str:
+    for part in listed(value):
+        if re.search(r'[\[\]";]', part):
+            raise ValueError(f"{part!r} is no login; it is a comma list, like ann,bob@example.org")
+    return value
 
 
 def postgres_is_named(value: SecretStr) -> SecretStr:

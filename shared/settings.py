@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
-    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from shared import setting_values as checks
 from shared.env_file import EnvFileError, read_env_file
+from shared.secret_files import SecretFileError, read_secret_files
 from shared.server_urls import postgres_servers
 from shared.setting_values import LONGEST_SECONDS, listed
 from shared.wrong_settings import wrong_settings
@@ -55,7 +56,8 @@ class _EnvFile(DotEnvSettingsSource):
             values = read_env_file(file_path)
         except EnvFileError as error:
             raise SettingsError(str(error)) from None
-        return {name.lower(): value for name, value in values.items()}
+        # A line that ends at its equals sign sets nothing.
+        return {name.lower(): value for name, value in values.items() if value}
 
 
 class Settings(BaseSettings):
@@ -69,6 +71,7 @@ class Settings(BaseSettings):
         env_file=".env",
         env_file_encoding="latin-1",  # For the library's reader, which `_EnvFile` replaces.
         extra="ignore",
+        env_ignore_empty=True,
         frozen=True,
         allow_inf_nan=False,
         # The value may be a secret, and the error of one field shows the values of all.
@@ -163,20 +166,20 @@ class Settings(BaseSettings):
         if folder and not Path(folder).is_dir():
             # The library only warns; a process would then go on with the default passwords.
             raise SettingsError(f"{SECRETS_DIR_VARIABLE} names {folder}, which is not a folder")
-        files = SecretsSettingsSource(settings_cls, secrets_dir=folder or None, env_prefix="")
+        try:
+            found = read_secret_files(Path(folder), settings_cls.model_fields) if folder else {}
+        except SecretFileError as error:
+            raise SettingsError(f"{SECRETS_DIR_VARIABLE}: {error}") from None
+        files = InitSettingsSource(settings_cls, init_kwargs=found)
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
         env_file = _EnvFile(settings_cls, env_file=dotenv_settings.env_file)
         return init_settings, env_settings, env_file, files
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _nothing_is_none(cls, value: object, info: ValidationInfo) -> object:
-        """Read an empty text as None where None is the default."""
-        assert info.field_name is not None
-        is_optional = cls.model_fields[info.field_name].default is None
-        # `.env` files have lines that end after the equals sign.
-        return None if is_optional and value == "" else value
-
+    _home_is_meant = field_validator(
+        *("model_dir", "weights_dir", "data_dir", "runway_key_file", "fal_key_file"),
+        mode="before",
+    )(checks.home_is_meant)
+    _logins_are_listed = field_validator("trusted_admins")(checks.logins_are_listed)
     _postgres_is_named = field_validator("database_url")(checks.postgres_is_named)
     _redis_is_named = field_validator("redis_url")(checks.redis_is_named)
     _token_can_be_sent = field_validator("hf_token")(checks.token_can_be_sent)

@@ -2,7 +2,8 @@
 import * as api from "./api.js";
 import { randomSeed } from "./form.js";
 import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
-import { loadSettings, measured, showPhotos } from "./photos.js";
+import { loadSettings } from "./files.js";
+import { measured, showPhotos } from "./photos.js";
 import { dismiss, set, state, toast } from "./state.js";
 import { t } from "./i18n.js";
 import { unanswered } from "./unanswered.js";

@@ -1,5 +1,8 @@
 // English: what the rest says.
 export default {
+  "photo.none": "This file cannot be used. JPEG, PNG, WebP, AVIF and HEIC work.",
+  "photo.some": "{n} of the files cannot be used and were left out. JPEG, PNG, WebP, AVIF and HEIC work.",
+  "photo.broken": "This photo is broken or incomplete. Save it again and try once more.",
   "photo.nth": "Photo {n}",
   "photo.move": "Drag, or use the arrow keys, to choose what is shown",
   "photo.focus": "Click where the camera should go",

@@ -136,10 +136,9 @@ async function readNews() {
       const cursor = { after: newest.last_id, hasMore: newest.has_more };
       set({ isListed: true, cursors: { ...state.cursors, [filterKey({ status: "", q: "" })]: cursor } });
     }
-    const queue = await api.readQueue();
-    const models = isOtherModels(queue) ? await api.listModels() : state.models;
-    set({ queue, models });
   }
+  // Events tell of jobs alone: not of a pause, and not of a worker.
+  if (isFull || isListening) await readQueue();
   // The first in line each time, and the rest in turns.
   const live = liveJobs();
   const first = live.slice(0, AT_ONCE / 2);
@@ -148,6 +147,12 @@ async function readNews() {
   const chosen = state.jobs.get(state.selected);
   const asked = new Set([...first, ...rest.slice(from, from + AT_ONCE / 2), ...(chosen && isLive(chosen) ? [chosen] : [])]);
   await Promise.all([...asked].map(readOne));
+}
+
+async function readQueue() {
+  const queue = await api.readQueue();
+  const models = isOtherModels(queue) ? await api.listModels() : state.models;
+  set({ queue, models });
 }
 
 // A job that is known as live and listed as such no more has ended, however far down the history
@@ -204,9 +209,10 @@ export function select(id) {
   if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", id ? `#${id}` : location.pathname);
   // On a phone they are one above the other.
   requestAnimationFrame(() => {
-    const at = id ? document.querySelector(".stage") : document.getElementById("make");
+    const isForm = !id && matchMedia("(max-width: 56.25em)").matches;
+    const at = document.querySelector(isForm ? ".make" : ".stage");
     const top = at?.getBoundingClientRect().top;
-    if (top < 0 || top > innerHeight * 0.15) at.scrollIntoView({ block: "start" });
+    if (top < 0 || top > Math.max(100, innerHeight * 0.15)) at.scrollIntoView({ block: "start" });
   });
 }
 

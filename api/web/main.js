@@ -26,8 +26,9 @@ export async function enter() {
 
 addEventListener("popstate", () => state.phase === "ready" && jobs.showAsked());
 addEventListener("stillreel:signed-in", async () => {
-  await enter();
   jobs.restart();
+  await enter();
+  jobs.soon(0);
 });
 // A download takes minutes: who waits for it sees it go on, and end.
 async function watchWeights() {

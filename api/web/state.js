@@ -80,13 +80,6 @@ export function liveJobs() {
   return live.sort((a, b) => place(a) - place(b) || -newestFirst(a, b));
 }
 
-// How far a job is, in percent. An engine that draws frames and generates nothing draws them all the
-// time, and not only at the end, as a model does.
-export function percent({ model: name, stage, progress }) {
-  const isDrawn = stage === "decoding" && state.models.find((each) => each.id === name)?.ai_generated === false;
-  return isDrawn ? 5 + Math.floor((91 * progress.step) / progress.total_steps) : progress.percent;
-}
-
 export const filterKey = ({ status, q }) => `${status}|${q}`;
 
 export function shownJobs() {

@@ -1,5 +1,8 @@
 // Chinese, in simplified characters: what the rest says.
 export default {
+  "photo.none": "此文件无法使用。支持 JPEG、PNG、WebP、AVIF 和 HEIC。",
+  "photo.some": "{n} 个文件无法使用，已略过。支持 JPEG、PNG、WebP、AVIF 和 HEIC。",
+  "photo.broken": "照片已损坏或不完整，请重新保存后再试。",
   "photo.nth": "第 {n} 张照片",
   "photo.move": "拖动或用方向键选择显示范围",
   "photo.focus": "点击镜头要靠近的位置",

@@ -31,7 +31,8 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.schema import OPERATIONS
-from tests.support.stack import Servers, Stack, fresh_stack
+from tests.support.servers import Servers
+from tests.support.stack import Stack, fresh_stack
 from tests.support.streams import begun
 
 EXAMPLES: Final = 4

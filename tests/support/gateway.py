@@ -145,8 +145,8 @@ class FakeWorker:
             time.sleep(0.005)
         return job
 
-    def beat(self, job: Job, step: int, total: int = 10) -> None:
-        progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
+    def beat(self, job: Job, step: int, total: int = 10, stage: Stage = Stage.DENOISING) -> None:
+        progress = Progress(stage=stage, step=step, total_steps=total, eta_seconds=40.0)
         self.jobs.beat(Claim(job.id, job.attempt), progress)
 
     def complete(self, job: Job, video: bytes = b"an mp4", **metrics: Any) -> Job:

@@ -61,3 +61,19 @@ def test_a_misspelled_setting_is_seen_in_the_env_file_too(monkeypatch: pytest.Mo
         "STILLREEL_ENGINE",
         "STILLREEL_PROT",
     ]
+
+
+def test_a_name_in_the_env_file_that_lacks_only_the_prefix_is_pointed_out() -> None:
+    Path(".env").write_text("ENGINES=camera\nPORT=7861\nHF_TOKEN=hf_x\n")
+    assert strange_settings() == [
+        "ENGINES in .env is no setting; did you mean STILLREEL_ENGINES?",
+        "PORT in .env is no setting; did you mean STILLREEL_PORT?",
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_an_env_file_of_windows_is_refused_with_how_to_save_it(encoding: str) -> None:
+    """Without its mark UTF-16 is read as names that nobody knows, so every setting was lost."""
+    Path(".env").write_bytes("STILLREEL_PORT=7001\n".encode(encoding))
+    with pytest.raises(CannotStart, match=r"^\.env .*; save it as UTF-8$"):
+        read_settings()

@@ -145,6 +145,19 @@ def test_more_warm_shapes_than_anybody_waits_for_are_refused() -> None:
     ("wrong", "said"),
     [
         ({"port": "seventy"}, "STILLREEL_PORT: it should be a whole number"),
+        (
+            {"lease_seconds": "10s"},
+            "STILLREEL_LEASE_SECONDS: it should be a number of seconds (ten minutes are 600)",
+        ),
+        (
+            {"min_free_bytes": "2GB"},
+            "STILLREEL_MIN_FREE_BYTES: it should be a whole number of bytes (2 GB are 2000000000)",
+        ),
+        (
+            {"trusted_admins": '["ann","bob"]'},
+            "STILLREEL_TRUSTED_ADMINS: '[\"ann\"' is no login; it is a comma list, like ann,bob@",
+        ),
+        ({"trusted_admins": "ann;bob"}, "'ann;bob' is no login"),
         ({"port": "0"}, "STILLREEL_PORT: it should be greater than or equal to 1"),
         ({"memory": "huge"}, "STILLREEL_MEMORY: it should be 'auto', 'normal' or 'low'"),
         ({"allow_anonymous": "maybe"}, "STILLREEL_ALLOW_ANONYMOUS: it should be 0 or 1"),
@@ -186,3 +199,66 @@ def test_a_misspelled_setting_is_told_with_the_one_that_was_meant() -> None:
         "STILLREEL_PROT is no setting; did you mean STILLREEL_PORT?",
         "STILLREEL_XYZZY is no setting, and has no effect",
     ]
+
+
+def test_a_misspelled_prefix_is_told_too_and_its_invisible_letters_are_shown() -> None:
+    given = ["STILREEL_PORT", "\u200bSTILLREEL_PORT", "STILL_PORT", "STEEL_PORT", "STILLREEL"]
+    assert list(misspelled_settings(given, Settings.model_fields)) == [
+        "STILREEL_PORT is no setting; did you mean STILLREEL_PORT?",
+        "\\u200bSTILLREEL_PORT is no setting; did you mean STILLREEL_PORT?",
+    ]
+
+
+def test_who_gives_a_secret_in_a_file_is_told_how_files_are_given() -> None:
+    assert list(misspelled_settings(["STILLREEL_ADMIN_KEY_FILE"], Settings.model_fields)) == [
+        "STILLREEL_ADMIN_KEY_FILE is no setting; to read STILLREEL_ADMIN_KEY from a file, name the"
+        " file admin_key, and its folder in STILLREEL_SECRETS_DIR"
+    ]
+    assert not list(misspelled_settings(["STILLREEL_FAL_KEY_FILE"], Settings.model_fields))
+
+
+@pytest.mark.parametrize("name", ["port", "data_dir", "s3_endpoint", "database_url", "engines"])
+def test_an_empty_value_leaves_a_setting_to_the_next_source(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An empty DATA_DIR would be the folder of the code, and an empty PORT is no number."""
+    monkeypatch.chdir(tmp_path)
+    usual = getattr(Settings(), name)
+    Path(".env").write_text(f"STILLREEL_{name.upper()}=\n")
+    monkeypatch.setenv(f"STILLREEL_{name.upper()}", "")
+    assert getattr(Settings(), name) == usual
+
+
+def test_a_home_folder_is_meant_in_a_file_as_in_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings(data_dir="~/clips").data_dir == tmp_path / "clips"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe\x00", "database_url is not written in UTF-8; save it as UTF-8"),
+        (None, "database_url cannot be read (Is a directory)"),
+    ],
+)
+def test_a_secret_file_that_cannot_be_read_is_named(
+    secrets: Path, content: bytes | None, said: str
+) -> None:
+    file = secrets / "database_url"
+    file.unlink()
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(SettingsError) as refused:
+        settings()
+    assert str(refused.value) == f"STILLREEL_SECRETS_DIR: {secrets}/{said}"
+
+
+def test_a_secret_file_may_begin_with_a_byte_order_mark_and_end_in_any_newline(
+    secrets: Path,
+) -> None:
+    (secrets / "database_url").write_bytes(b"\xef\xbb\xbfpostgresql+psycopg://from-windows\r\n")
+    assert settings().database_url.get_secret_value() == "postgresql+psycopg://from-windows"

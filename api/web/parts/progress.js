@@ -1,7 +1,14 @@
 import { html } from "../html.js";
 import { again, cancel, loadJob, remove } from "../actions.js";
-import { isPaused, percent as percentOf, state } from "../state.js";
+import { isPaused, state } from "../state.js";
 import { isKnown, seconds, t, term } from "../i18n.js";
+
+// How far a job is, in percent. An engine that draws frames and generates nothing draws them all the
+// time, and not only at the end, as a model does.
+export function percentOf({ model: name, stage, progress }) {
+  const isDrawn = stage === "decoding" && state.models.find((each) => each.id === name)?.ai_generated === false;
+  return isDrawn ? 5 + Math.floor((91 * progress.step) / progress.total_steps) : progress.percent;
+}
 
 // What a job is doing now, in words.
 export function doing(job) {

@@ -1,6 +1,7 @@
 import { useEffect } from "../html.js";
-import { isLive, liveJobs, percent as percentOf, state } from "../state.js";
+import { isLive, liveJobs, state } from "../state.js";
 import { t } from "../i18n.js";
+import { percentOf } from "./progress.js";
 
 const ICON = document.querySelector("link[rel=icon]");
 const STILL = ICON.href;

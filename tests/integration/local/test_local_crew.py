@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import itertools
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from local.app_processes import ROOT
-from local.launcher import StopRequests
+from local.launcher import StopRequests, make_folder
 from local.processes import stray_processes
 from local.processes.process import MARK, CannotStart, Part, Process
 from local.processes.supervisor import Crew
@@ -302,9 +303,13 @@ def test_signals_at_once_are_one_request_and_a_later_one_hurries() -> None:
         assert not requests.is_hurried()
         signal.raise_signal(signal.SIGINT)
         assert requests.is_hurried()
+        requests = StopRequests()
+        signal.raise_signal(signal.SIGQUIT)
+        assert requests.is_hurried()
     finally:
         for number, handler in kept.items():
             signal.signal(number, handler)
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
@@ -328,3 +333,10 @@ def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
     assert min(after - before for before, after in itertools.pairwise(calls)) >= 0.05
     assert sum("needs tls/store.pem: No space left on device" in line for line in said) == 1
     assert not any("starting it again" in line for line in said)
+
+
+def test_a_data_folder_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
+    """SeaweedFS never served there, and initdb's answer was a traceback of ours."""
+    with pytest.raises(CannotStart, match="is not UTF-8, and SeaweedFS needs that; set STILLREEL"):
+        make_folder(tmp_path / os.fsdecode(b"clips\xff"))
+    assert not list(tmp_path.iterdir())
