@@ -33,6 +33,7 @@ from shared.storage import Storage
 from shared.tallies import Tallies
 from shared.webhooks.headers import HeaderSeal
 from worker.keeper import webhook_sender
+from worker.keeper.clock_watch import ClockWatch
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.purge import BATCH, Purger
@@ -46,7 +47,7 @@ PURGE_EVERY_SECONDS: Final = 60.0
 PURGE_ROUNDS: Final = 20
 """The most batches of one round: a purge of years takes some hours, and delays nothing."""
 DELIVER_CONNECTIONS: Final = 4
-EXPIRE_CONNECTIONS: Final = 6
+EXPIRE_CONNECTIONS: Final = 7
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
@@ -178,6 +179,7 @@ def _endings(
 
     often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
     return [
+        Loop("clock", ClockWatch(db, settings).look, every=often, stop=stop),
         Loop("expire", Sweeper(db, storage, settings).sweep, every=often, stop=stop),
         Loop("uploads", UploadSweeper(db, storage).sweep, every=often, stop=stop),
         Loop("orphans", OrphanSweeper(db, storage).sweep, every=often, stop=stop),
