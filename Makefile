@@ -26,7 +26,7 @@ demo: $(BIN)/python  ## Send a sample photo to the running service and keep its 
 key: $(BIN)/python  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
 	@$(BIN)/python -m local.key create "$(NAME)" $(if $(ADMIN),--admin)
 
-unit:  ## Run the tests that need no server; ARGS="-k name" goes to pytest, as in the two below
+unit:  ## Run the tests that need no server and no model library; ARGS="-k name" goes to pytest, as in the two below
 	@$(PYTHON) -m local.install dev
 	@FLOOR_SECONDS=60 $(PYTEST) -m "not extended" tests/unit tests/test_architecture.py $(ARGS)
 
@@ -42,7 +42,7 @@ soak:  ## Storm over the service with faults; SOAK_JOBS=10000 SOAK_FAULTS=200 SE
 	@$(PYTHON) -m local.install dev
 	@$(BIN)/python -m tests.chaos.storm --jobs $(SOAK_JOBS) --faults $(SOAK_FAULTS) --seed $(SEED)
 	@STATE_MACHINE_EXAMPLES=2000 REPLACEMENT_KILLS=50 BATCH_ROUNDS=50 GROWTH_RENDERS=2000 $(BIN)/python -m pytest -q $(SOAK_TESTS)
-	@INDUCTOR=1 $(BIN)/python -m pytest -q tests/unit/test_i2vgen_compiled.py -k makes_of_the_graph
+	@INDUCTOR=1 $(BIN)/python -m pytest -q tests/integration/i2vgen/test_i2vgen_compiled.py -k makes_of_the_graph
 
 soak-uploads:  ## Storm of hostile uploads over one gateway; SOAK_UPLOADS=5000 SEED=1
 	@$(PYTHON) -m local.install dev

@@ -44,9 +44,9 @@ LARGEST: Final = BodyLimit(
 SMALL: Final = BodyLimit(SMALL_BODY_BYTES, "no request of this kind needs more")
 
 
-def takes_picture(handler: _Handler) -> _Handler:
+def takes_image(handler: _Handler) -> _Handler:
     """Let a body hold an image of MAX_UPLOAD_BYTES, also as base64, and the rest of a form."""
-    handler.__dict__["takes_picture"] = True
+    handler.__dict__["takes_image"] = True
     return handler
 
 
@@ -60,10 +60,10 @@ def body_limit(endpoint: Callable[..., Any], settings: Settings) -> BodyLimit:
     """Return the limit that a handler declares."""
     if getattr(endpoint, "takes_batch", False):
         return LARGEST
-    return with_picture(settings) if getattr(endpoint, "takes_picture", False) else SMALL
+    return with_image(settings) if getattr(endpoint, "takes_image", False) else SMALL
 
 
-def with_picture(settings: Settings) -> BodyLimit:
+def with_image(settings: Settings) -> BodyLimit:
     """Return the limit of a body that holds one image."""
     encoded = int(settings.max_upload_bytes * ENCODED)
     return BodyLimit(encoded + FORM_SLACK_BYTES, "send a smaller image")
@@ -71,7 +71,7 @@ def with_picture(settings: Settings) -> BodyLimit:
 
 def largest_body(settings: Settings) -> BodyLimit:
     """Return the largest limit that a route has."""
-    return max(LARGEST, with_picture(settings), key=lambda limit: limit.bytes)
+    return max(LARGEST, with_image(settings), key=lambda limit: limit.bytes)
 
 
 def declared_bytes(headers: Headers) -> int:

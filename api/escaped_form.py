@@ -3,6 +3,7 @@
 import re
 from typing import Final
 
+from api.submit.charsets import readable
 from shared.errors import InvalidRequest
 
 MAX_ESCAPES: Final = 1_500_000
@@ -34,7 +35,7 @@ def read_escaped(body: bytes, *, max_fields: int) -> list[tuple[str, str]]:
 
 def _unescaped(escaped: bytes) -> str:
     blanks = escaped.replace(b"+", b" ")
-    return _ESCAPE.sub(_one_byte, blanks).decode(errors="replace")
+    return readable(_ESCAPE.sub(_one_byte, blanks))
 
 
 def _one_byte(escape: re.Match[bytes]) -> bytes:

@@ -11,7 +11,7 @@ from api.middleware.authentication import is_public
 from api.openapi_examples import PROBLEM, add_examples, add_links
 from api.problems import MEDIA_TYPE, Problem
 from api.submit.image_source import MAX_URL
-from shared.engines.given_frames import MAX_KEYFRAMES
+from shared.engines.given_images import MAX_KEYFRAMES, SINGLE
 from shared.errors import AppError, Drained, LeaseLost, RenderFailed
 from shared.jobs.batch import MAX_ITEMS
 from shared.jobs.create import MAX_EVENT_TYPES, CreateJob, Metadata
@@ -104,7 +104,10 @@ _KEYFRAMES: Final[dict[str, Any]] = {
     },
     "description": "The images for frames of these numbers, for models that take them.",
 }
-MORE_IMAGES: Final[dict[str, dict[str, Any]]] = {"last_frame": _IMAGE, "keyframes": _KEYFRAMES}
+MORE_IMAGES: Final[dict[str, dict[str, Any]]] = {
+    **dict.fromkeys(SINGLE, _IMAGE),
+    "keyframes": _KEYFRAMES,
+}
 """The schemas of inputs that a job may have beside its image, for models that take them."""
 
 
@@ -135,7 +138,7 @@ CREATE_BODY: Final = _body(
         *_IN_FORMS,
         "image[job_id]",
         image=_FILE,
-        last_frame=_FILE,
+        **dict.fromkeys(SINGLE, _FILE),
         keyframes={"type": "string", "contentMediaType": "application/json"},
         **_IN_FORMS,
         **{f"image[{name}]": each for name, each in _FRAME["properties"].items()},

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-_PICTURE: Final = "data:image/png;base64,iVBORw0KGgo="
+_IMAGE: Final = "data:image/png;base64,iVBORw0KGgo="
 """The beginning of a PNG, in place of a whole one."""
 
 _BY_URL: Final = {"url": "https://example.org/cat.jpg"}
@@ -10,7 +10,7 @@ _HOOK: Final = "https://example.org/stillreel"
 
 EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
     ("post", "/v1/jobs"): {
-        "an image in the body": {"image": {"data": _PICTURE}, "prompt": "slow zoom in"},
+        "an image in the body": {"image": {"data": _IMAGE}, "prompt": "slow zoom in"},
         "an image behind a URL": {
             "image": _BY_URL,
             "prompt": "slow zoom in",
@@ -24,8 +24,8 @@ EXAMPLES: Final[dict[tuple[str, str], dict[str, Any]]] = {
         "two images, one of them panned": {
             "prompt": "slow zoom in",
             "items": [
-                {"image": {"data": _PICTURE}},
-                {"image": {"data": _PICTURE}, "prompt": "pan left", "metadata": {"order": "2"}},
+                {"image": {"data": _IMAGE}},
+                {"image": {"data": _IMAGE}, "prompt": "pan left", "metadata": {"order": "2"}},
             ],
         },
         "images behind URLs, and a webhook at the end": {

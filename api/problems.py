@@ -14,8 +14,8 @@ from starlette.routing import BaseRoute, Match, Mount
 from starlette.types import Scope
 
 from api.validation_messages import explain
-from shared.access_errors import Unauthenticated
 from shared.errors import AppError, Conflict
+from shared.errors.access import Unauthenticated
 from shared.excerpt import begin
 from shared.outbound.errors import OutboundFailed
 

@@ -15,7 +15,7 @@ from starlette.types import Message, Receive
 from api.body_limit import BodyLimit, body_limit, declared_bytes
 from api.concurrency.database_turn import in_turn
 from api.ports import Ports
-from api.submit.json_body import read_json
+from api.submit.json_body import is_json, read_json
 from api.validation_messages import explain
 from shared.errors import UnsupportedBody
 from shared.excerpt import excerpt
@@ -99,10 +99,7 @@ def _check_is_plain(headers: Headers) -> None:
 
 
 def _check_is_json(headers: Headers) -> None:
-    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json" and not (
-        kind.startswith("application/") and kind.endswith("+json")
-    ):
+    if not is_json(headers.get("content-type", "")):
         raise UnsupportedBody("send application/json", param="Content-Type")
 
 

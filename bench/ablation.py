@@ -1,4 +1,4 @@
-"""Our denoising with some of its techniques taken out, to see what each is worth."""
+"""Our denoising without some of its techniques, to measure what each is worth."""
 
 from copy import deepcopy
 from typing import Any
@@ -44,7 +44,7 @@ class WithoutKeptContext(Denoiser):
 
 
 class Unshared(Denoiser):
-    """Computes both rows from the first block on."""
+    """Computes both rows of a guided step from the first block on."""
 
     def down(
         self, hidden: torch.Tensor, time: torch.Tensor, context: Context, frames: int
@@ -59,15 +59,15 @@ class Unshared(Denoiser):
 
 
 class Hoisted(WithoutKeptContext, Unshared):
-    """Only the own loop: conditions and times once a clip, a step as two numbers."""
+    """Uses our loop only: it prepares conditions and times once for a clip."""
 
 
 def ablations(model: Model, unet: Any, shape: WarmShape, compiler: Compiler | None) -> Arms:
-    """Return our denoiser with one technique more each; the last is what ships.
+    """Return our denoisers, each with one technique more; the last one is the product's.
 
     Args:
-        unet: as diffusers made it; `model` has the same weights.
-        compiler: None leaves out what is compiled.
+        unet: the UNet of diffusers; `model` has the same weights.
+        compiler: without one, the compiled denoisers are left out.
     """
     anew, kept, flat = deepcopy(unet), deepcopy(unet), deepcopy(unet)
     for each in (anew, kept, flat):
@@ -93,5 +93,5 @@ def ablations(model: Model, unet: Any, shape: WarmShape, compiler: Compiler | No
 
 
 def _as_it_is(work: Work) -> Work:
-    """Record nothing: every kernel is launched at every step."""
+    """Record no graph: every kernel is launched at every step."""
     return work

@@ -1,4 +1,4 @@
-"""One clip by one arm, from the picture to the MP4 on disk, with the times of its steps."""
+"""Renders one clip by one arm, from the image to the MP4 on disk, and times its steps."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ Clock = Callable[[], float]
 
 @dataclass
 class Marks:
-    """When the device had finished its first and its last step."""
+    """The times at which the device finished its first and its last step."""
 
     total: int
     clock: Clock
@@ -36,7 +36,7 @@ class Marks:
     count: int = 0
 
     def step_done(self, device: torch.device | None = None) -> None:
-        """Note a step; a `device` that is not known to have finished it is waited for."""
+        """Note a step; wait first for a `device` that may not have finished it."""
         self.count += 1
         if self.count in {1, self.total}:
             if device is not None:
@@ -51,7 +51,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run took; `latents` are what it denoised to, where the arm shows them."""
+    """What one run took; `latents` are its denoised latents, if the arm gives them."""
 
     step_ms: float
     seconds: float
@@ -62,14 +62,14 @@ class Arm(Protocol):
     model: Model
 
     def warm(self) -> None:
-        """Compile, where the arm is compiled."""
+        """Compile, if the arm is a compiled one."""
 
     def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         """Render the request into an MP4 at `path`."""
 
 
 class Marked:
-    """A scheduler that marks its steps and keeps its last sample."""
+    """Wraps a scheduler, marks its steps, and keeps its last sample."""
 
     def __init__(self, scheduler: Any, marks: Marks, device: torch.device) -> None:
         self._scheduler = scheduler
@@ -88,14 +88,14 @@ class Marked:
 
 
 class StockArm:
-    """Diffusers' pipeline and its own way to a file."""
+    """Diffusers' pipeline, which also writes the file."""
 
     def __init__(self, pipeline: GivenSample, model: Model) -> None:
         self._pipeline = pipeline
-        self.model = model  # Draws the noise and the picture's latents, outside the clock.
+        self.model = model  # The noise and the image's latents are drawn before the clock starts.
 
     def warm(self) -> None:
-        """Its compiler works in the first run."""
+        """Its code is compiled in the first run."""
 
     def run(self, request: RenderRequest, path: Path, clock: Clock) -> Figures:
         noise, conditions = drawn(self.model, request)
@@ -114,7 +114,7 @@ class StockArm:
 
 
 class OurArm:
-    """What a worker runs between its claim and its upload."""
+    """Runs what a worker runs between its claim and its upload."""
 
     def __init__(
         self, model: Model, memory: MemoryUse = NORMAL, warm: "Warm | None" = None
@@ -153,7 +153,7 @@ class OurArm:
 
 
 class DenoisingArm:
-    """A denoiser alone: no file, but the latents it ends in."""
+    """Runs a denoiser alone; the result is latents and no file."""
 
     def __init__(
         self,
@@ -191,7 +191,7 @@ class DenoisingArm:
 
 @dataclass
 class Warm:
-    """What an arm is compiled for, and with."""
+    """The compiler of an arm, and the request that it compiles for."""
 
     model: Model
     shape: WarmShape
@@ -200,7 +200,7 @@ class Warm:
     compiled: Compiled | None = None
 
     def compile(self) -> None:
-        """Compile once; a failure ends the bench: an eager arm must not pass for a compiled."""
+        """Compile once; a failure ends the bench, or an eager arm would count as compiled."""
         if self.compiled is None:
             self.compiled = Compiled(self.model, compiler=self.compiler, record=self.record)
             if not self.compiled.warm(self.shape, decode_frames=NORMAL.decode_frames):
@@ -221,10 +221,10 @@ def interleaved(
     requests: Iterable[RenderRequest],
     run: Callable[[str, RenderRequest], Figures | None],
 ) -> Iterator[dict[str, list[Figures]]]:
-    """Yield what each arm took so far, round by round; every other one begins with the last arm.
+    """Yield each arm's figures so far, round by round; every second round goes backwards.
 
     Args:
-        run: renders by the arm of this name; None for one that is lost, with all it took.
+        run: renders by the arm of this name; None says that the arm failed, and it is dropped.
     """
     figures: dict[str, list[Figures]] = {name: [] for name in names}
     for number, request in enumerate(requests):

@@ -1,4 +1,4 @@
-"""Clips one after the other, as a worker renders them: how long the device rests in between."""
+"""Measures how long the device rests between clips that a worker renders one after another."""
 
 import statistics
 import threading
@@ -20,13 +20,13 @@ from worker.video.writer import Mp4Writer
 
 
 class Watch:
-    """Marks a clip's first work on the device and its last."""
+    """Marks the first and the last work of a clip on the device."""
 
     def __init__(self, model: Model) -> None:
         self.spans: list[tuple[Any, Any]] = []
         self._model = model
         self._began: Any = None
-        # The text encoder is what a clip asks of the device first.
+        # The text encoder is a clip's first work on the device.
         self._hook = model.text_encoder.register_forward_pre_hook(self._begin)
 
     def on_step(self, step: Step) -> None:
@@ -50,7 +50,7 @@ def back_to_back(
     *,
     arm: str,
 ) -> BackToBack:
-    """Render the requests in a row; each MP4 is finished while the next clip is rendered."""
+    """Render the requests one after another; each MP4 is finished while the next clip renders."""
     watch = Watch(model)
     held, tail = [], threading.Thread()
     began = time.perf_counter()
@@ -59,7 +59,7 @@ def back_to_back(
         for frames in render_clip(model, request, watch.on_step, compiled=compiled):
             writer.write(frames)
         if tail.ident is not None:
-            tail.join()  # One slot, as in a worker.
+            tail.join()  # It has one slot, as a worker has.
         tail = threading.Thread(target=writer.close)
         tail.start()
         held.append(held_bytes(model.device))

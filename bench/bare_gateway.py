@@ -1,12 +1,12 @@
-"""The peer of `bench/gateway.py`: the least that answers the same requests.
+"""The peer of `bench/gateway.py`: a server that does only what an answer needs.
 
-It looks the key up in memory, reads the same rows by psycopg on a thread, and returns JSON of
-the same size: the service's own answers, which `BARE_BODIES` holds by name, with what was read
-written over them.
+It looks up the key in memory, reads the same rows by psycopg on a thread, and returns JSON of the
+same size: it takes the service's own answers from `BARE_BODIES` and writes the read values into
+them.
 
-A create parses the form, decodes the picture by the same function (in the same confined processes,
-or under `/unconfined` in its own), puts the PNG into the same store and inserts one row. The relay
-sends each message of a Redis channel to all who listen, in an event as large as ours.
+A create parses the form, decodes the image by the same function (in the same confined processes,
+or under `/unconfined` in this process), puts the PNG into the same store and inserts one row. The
+relay sends each message of a Redis channel to all listeners, in an event as large as ours.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from starlette.routing import Route
 
 from api.images import normalize
 from api.images.decoder_pool import Decoders
-from api.images.protocol import Picture
+from api.images.protocol import DecodedImage
 from shared.ids import new_id
 from shared.jobs.storage_keys import input_key
 from shared.settings import Settings
@@ -99,7 +99,7 @@ async def create_job_unconfined(request: Request) -> Response:
     return await _create(request, normalize.read_image)
 
 
-async def _create(request: Request, read: Callable[..., Picture]) -> Response:
+async def _create(request: Request, read: Callable[..., DecodedImage]) -> Response:
     if not _has_key(request):
         return Response(status_code=401)
     async with request.form() as form:
@@ -109,15 +109,15 @@ async def _create(request: Request, read: Callable[..., Picture]) -> Response:
     return await run_in_threadpool(_queue, body, prompt, read)
 
 
-def _queue(body: bytes, prompt: str, read: Callable[..., Picture]) -> Response:
-    picture = read(body, max_pixels=_settings().max_pixels)
+def _queue(body: bytes, prompt: str, read: Callable[..., DecodedImage]) -> Response:
+    image = read(body, max_pixels=_settings().max_pixels)
     job_id = new_id()
-    _storage().put(input_key(job_id), picture.png, content_type="image/png")
+    _storage().put(input_key(job_id), image.png, content_type="image/png")
     values = _template() | {
         "id": job_id,
-        "image_sha256": picture.sha256,
-        "image_width": picture.width,
-        "image_height": picture.height,
+        "image_sha256": image.sha256,
+        "image_width": image.width,
+        "image_height": image.height,
     }
     values["parameters"] = Jsonb(values["parameters"] | {"prompt": prompt})
     names = list(values)
@@ -131,7 +131,7 @@ def _queue(body: bytes, prompt: str, read: Callable[..., Picture]) -> Response:
 
 @cache
 def _template() -> dict[str, Any]:
-    """Return the values of a queued job of the caller, as the gateway writes them."""
+    """Return the values that the gateway writes for a queued job of the caller."""
     row = _connection().execute(_QUEUED, [os.environ["BARE_OWNER"]]).fetchone()
     assert row is not None
     values: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
@@ -156,7 +156,7 @@ def _decoders() -> Decoders:
 
 
 class Relay:
-    """Everybody who listens, and the one subscription that serves them."""
+    """All listeners, and the one subscription that serves them."""
 
     def __init__(self) -> None:
         self.queues: set[asyncio.Queue[bytes]] = set()

@@ -1,4 +1,4 @@
-"""The time a bench may take, and what becomes of an arm that fails or takes too long."""
+"""Limits the time of a bench, and goes on without an arm that fails or takes too long."""
 
 import signal
 import sys
@@ -20,7 +20,7 @@ class TooSlow(Exception):
 
 @dataclass
 class Budget:
-    """When the bench has to be over, by the monotonic clock, and how long one arm may take."""
+    """The end of the bench by the monotonic clock, and the longest time of one arm."""
 
     ends: float
     arm_seconds: float
@@ -29,19 +29,19 @@ class Budget:
         return time.monotonic() + seconds < self.ends
 
     def part(self, share: float) -> "Budget":
-        """Return one that ends when this share of the time from now on is over."""
+        """Return a budget that ends after this share of the time that is left."""
         now = time.monotonic()
         left = self.ends - now
         return Budget(now + left * share if left > 0 else self.ends, self.arm_seconds)
 
     @property
     def next_seconds(self) -> float:
-        """Return how long what comes next may take."""
+        """Return how many seconds the next work may take."""
         return max(0.01, min(self.arm_seconds, self.ends - time.monotonic()))
 
 
 def say(words: str) -> None:
-    """Tell whoever waits, on stderr: stdout is the report's."""
+    """Print progress on stderr, because the report goes to stdout."""
     minutes, seconds = divmod(int(time.monotonic() - STARTED), 60)
     sys.stderr.write(f"{minutes:3}:{seconds:02} {words}\n")
     sys.stderr.flush()
@@ -50,10 +50,10 @@ def say(words: str) -> None:
 def attempt(
     what: str, work: Callable[[], T], *, seconds: float, on_lost: Callable[[str], None]
 ) -> T | None:
-    """Return what the work gives; None where it fails, and the bench goes on without it.
+    """Return the result of the work, or None if it fails: the bench then goes on without it.
 
     Args:
-        on_lost: told why, in a line for the report. The whole of it goes to stderr.
+        on_lost: called with the reason, in one line for the report. The traceback goes to stderr.
     """
     try:
         with at_most(seconds):
@@ -69,10 +69,10 @@ def attempt(
 
 @contextmanager
 def at_most(seconds: float) -> Iterator[None]:
-    """Raise TooSlow in the block once it has taken that long; only for the main thread.
+    """Raise TooSlow in the block after that time; it works in the main thread only.
 
-    Torch's compiler and a hung kernel's wait cannot be told to stop in another way; one that
-    never comes back to Python does not stop even so.
+    An alarm is the only way to stop torch's compiler or the wait for a hung kernel. Code that
+    never returns to Python cannot be stopped by it either.
     """
 
     def stop(*_: Any) -> None:
@@ -86,5 +86,5 @@ def at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, handler)
-        if left:  # Another's alarm, such as a test's limit, still has to come.
+        if left:  # Set the alarm again that was set before, such as the limit of a test.
             signal.setitimer(signal.ITIMER_REAL, max(0.01, left - time.monotonic() + began))

@@ -1,4 +1,4 @@
-"""The clips that are measured, in the order of what they are asked for."""
+"""The clips that are measured, the most important first."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -60,7 +60,7 @@ def engine_request(
 
 CASES: Final = {
     "cpu": (Case(192, 192, 8, 3),),
-    # The goals are the first one's, and it alone has an ablation: time may run out.
+    # Only the first case has goals and an ablation, because time may run out.
     "cuda": (Case(512, 512, 16, 50), Case(256, 256, 16, 50), Case(1280, 704, 16, 50)),
 }
 

@@ -1,8 +1,8 @@
-"""How far a draft strays from the exact clip: python -m bench.draft [--device cuda] [--model-dir].
+"""Measures how far a draft is from the exact clip: python -m bench.draft [--device cuda].
 
-The same noise, picture and words are denoised by the standard's sampler and by others in fewer
-steps. A small random checkpoint says how the samplers differ as solvers of one equation and
-nothing of what people see; the real weights' folder does.
+The standard sampler and others with fewer steps denoise the same noise, image and words. With a
+small random checkpoint this shows how the samplers differ as solvers of one equation, and nothing
+about what people see. `--model-dir` names a folder of real weights, which does.
 """
 
 import argparse
@@ -29,12 +29,12 @@ from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 from worker.engines.i2vgen.pipeline import clip_noise, denoised, encode
 from worker.engines.i2vgen.weights import Model
 
-PICTURES: Final = (astronaut, rocket, coffee)
+IMAGES: Final = (astronaut, rocket, coffee)
 
 
 @dataclass(frozen=True)
 class Strayed:
-    """The latents' relative error, and what the frames say beside the exact ones."""
+    """The relative error of the latents, and the likeness of the frames to the exact ones."""
 
     latents: float
     psnr: float
@@ -43,7 +43,7 @@ class Strayed:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to fewer steps, or to more of the exact ones."""
+    """One way to denoise in fewer steps, or in more steps of the standard sampler."""
 
     name: str
     changes: dict[str, object]
@@ -62,7 +62,7 @@ WAYS: Final = (
 
 
 def strayed(model: Model, request: RenderRequest) -> list[Strayed]:
-    """Return what each of `WAYS` differs in from the standard clip."""
+    """Return how the clip of each of `WAYS` differs from the standard clip."""
     exact, frames = rendered(model, request)
     found = []
     for way in WAYS:
@@ -86,13 +86,13 @@ def rendered(model: Model, request: RenderRequest) -> tuple[torch.Tensor, Frames
 def requests(side: int, frames: int, count: int) -> list[RenderRequest]:
     made = []
     for number in range(count):
-        picture = PICTURES[number % len(PICTURES)]()
+        image = IMAGES[number % len(IMAGES)]()
         asked = RequestedParameters(
             prompt="a slow, gentle motion", width=side, height=side, num_frames=frames, seed=number
         )
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         settled = resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=0)
-        made.append(RenderRequest(picture, settled))
+        made.append(RenderRequest(image, settled))
     return made
 
 

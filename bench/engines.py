@@ -1,4 +1,4 @@
-"""Engines over diffusers' pipelines, each beside the pipeline as it ships, in one process."""
+"""Measures engines over diffusers' pipelines beside the stock pipelines, in one process."""
 
 import statistics
 import time
@@ -31,7 +31,7 @@ PREVIEWS_TIMED: Final = 20
 
 @dataclass(frozen=True)
 class EngineCase:
-    """A clip of one engine, and what draws its model; sizes in pixels."""
+    """A clip of one engine, and the function that draws its model; sizes are in pixels."""
 
     engine: str
     draw: Callable[..., Subject]
@@ -61,7 +61,7 @@ CASES: Final[Mapping[str, tuple[EngineCase, ...]]] = {
         EngineCase("wan", draw_wan, 128, 64, 9, 4, 5.0),
         EngineCase("svd", draw_svd, 64, 64, 8, 4, 3.0),
     ),
-    # As many steps as fit nine minutes: a step takes the same in a clip of 50.
+    # As many steps as fit into nine minutes; a step of a clip of 50 steps takes the same time.
     "cuda": (
         EngineCase("wan", draw_wan, 896, 512, 49, 20, 5.0),
         EngineCase("svd", draw_svd, 896, 512, 14, 25, 3.0),
@@ -71,7 +71,7 @@ CASES: Final[Mapping[str, tuple[EngineCase, ...]]] = {
 
 @dataclass(frozen=True)
 class EngineRow:
-    """One pipeline's medians; ratios are of neighbours in one round."""
+    """The medians of one pipeline; a ratio is of two neighbours in one round."""
 
     name: str
     step_ms: float
@@ -85,15 +85,15 @@ class EngineRow:
 
 @dataclass(frozen=True)
 class PreviewCost:
-    """What a clip's previews cost: the map once, then each picture."""
+    """The costs of a clip's previews: of the map once, and of each image."""
 
     fit_ms: float
-    picture_ms: float
+    image_ms: float
 
 
 @dataclass
 class EngineReport:
-    """What is known of an engine so far."""
+    """The results for one engine so far."""
 
     title: str
     rows: list[EngineRow] = field(default_factory=list)
@@ -102,7 +102,7 @@ class EngineReport:
 
 
 class MeasuredEngine:
-    """One engine under measurement; after each row `on_found` is called."""
+    """Measures one engine, and calls `on_found` after each row."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class MeasuredEngine:
         self._error = 0.0
 
     def measure(self, rounds: int) -> None:
-        """Draw the model, and let both pipelines render in turns; the first clip is a warm-up."""
+        """Draw the model and let both pipelines render in turns; the first clip is a warm-up."""
         subject = self._attempt("the model", self._drawn)
         if subject is None:
             return
@@ -241,24 +241,25 @@ class MeasuredEngine:
 
 
 def preview_cost(make: Callable[[], LatentMap], device: torch.device, clock: Clock) -> PreviewCost:
-    """Return what previews cost, with the wait for the device that none of them needs."""
-    latent_map = make()  # Once unseen: libraries load at their first use.
+    """Return the costs of previews, with a wait for the device that they do not need."""
+    # The first preview is not counted, because libraries load at their first use.
+    latent_map = make()
     synchronize(device)
     began = clock()
     latent_map = make()
     synchronize(device)
     fitted = clock()
     latents = latent_map.mean + latent_map.spread * torch.randn((1, 64, 64), device=device)
-    latent_map.picture(latents, done=0.5)
+    latent_map.image(latents, done=0.5)
     synchronize(device)
     started = clock()
     for _ in range(PREVIEWS_TIMED):
-        latent_map.picture(latents, done=0.5).cpu()
+        latent_map.image(latents, done=0.5).cpu()
     synchronize(device)
     return PreviewCost(1000 * (fitted - began), 1000 * (clock() - started) / PREVIEWS_TIMED)
 
 
 def _ratio(theirs: list[Figures], mine: list[Figures], what: str) -> float:
-    # A row of the first clips alone has one neighbour; later ones leave those out.
+    # The first row has only the warm-up clips; later rows leave these out.
     pairs = zip(theirs, mine, strict=False)
     return statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)

@@ -1,4 +1,4 @@
-"""The sums of a step: what they take at the device's rate of products is the floor."""
+"""Counts the products of a step; at the device's rate of products, their time is the floor."""
 
 from dataclasses import replace
 
@@ -12,14 +12,14 @@ from tests.support.stock import stock_prediction
 
 
 def step_flops(case: Case, parts: Parts) -> int:
-    """Return the sums of one guided step of the reference, counted where nothing is computed."""
+    """Return the products of one guided step of the reference; nothing is computed for this."""
     noise, given = drawn(ours(parts), case.request(0))
     with torch.device("meta"):
         unet = type(parts.unet).from_config(parts.unet.config).to(parts.dtype)
     counted = replace(
         given,
         text=given.text.to("meta"),
-        picture=given.picture.to("meta"),
+        image=given.image.to("meta"),
         latents=given.latents.to("meta"),
     )
     with FlopCounterMode(display=False) as counter:

@@ -1,11 +1,11 @@
-"""What the gateway answers in a second, beside the least that does the same on the same servers.
+"""Measures the gateway's answers in a second, beside a bare server on the same Postgres and store.
 
-Run `python -m bench.gateway [--only PART] [--ended N] [--queued N]`. The arms take turns, so the
-machine's mood is the same for both; only their ratio is worth comparing between machines. With
-`--ended 1000000` the table is as it is after years. The parts:
+Run `python -m bench.gateway [--only PART] [--ended N] [--queued N]`. The two servers take turns,
+so that other load of the machine meets both; only their ratio can be compared between machines.
+With `--ended 1000000` the table is as large as after years. The parts:
 
     reads     polls, lists and models, at 1, 8 and 64 connections
-    routes    every hot read by itself, filters included
+    routes    each frequent read by itself, filters included
     create    a small JPEG to a queued job, at 1 and 8 connections
     listener  from a commit to each of 100 listeners
     claim     a worker's claim, with one owner's long queue
@@ -34,14 +34,15 @@ from shared.api_keys.store import Keys
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from tests.support.factory import JobFixture
 from tests.support.many_rows import fill_ended, fill_queued
-from tests.support.stack import Servers, Stack, open_database
+from tests.support.servers import running_servers
+from tests.support.stack import Stack, open_database
 
 PARTS: Final = ("reads", "routes", "create", "listener", "claim")
 CLAIMS: Final = 30
 
 
 def fill(desk: JobFixture, owner: UUID, ended: int, queued: int) -> dict[str, str]:
-    """Make the table as it is after years; return a job of each kind."""
+    """Make the table as large as after years; return a job of each kind."""
     job = desk.submit(owner_id=owner, metadata={"post": "1"})
     slow = open_database(desk.settings, deadline=timedelta(hours=1))
     with closing(slow):
@@ -97,20 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = Path(name)
-        servers = Servers(folder, is_durable=True)
-        try:
-            servers.start()
-            servers.migrate_template()
+        with running_servers(folder, is_durable=True) as servers:
             stack = Stack(servers, folder / "data")
             run(stack, asked.only or PARTS, asked.ended, asked.queued, folder, console)
-        finally:
-            servers.end()
 
 
 def run(
     stack: Stack, parts: Sequence[str], ended: int, queued: int, folder: Path, console: Console
 ) -> None:
-    """Fill the table and print what each part measures."""
+    """Fill the table, and print the result of each part."""
     with closing(JobFixture(stack.settings())) as desk:
         serve_noop(desk)
         made, key = Keys(desk.db).create("bench")

@@ -1,4 +1,4 @@
-"""The two servers that are asked in turns, and the client process that asks one of them."""
+"""The two servers that are asked in turns, and the client process that asks them."""
 
 import http.client
 import json
@@ -35,7 +35,7 @@ HEADS: Final = (
     "ratio",
 )
 
-# One client process for each measurement: it sends and counts, and knows nothing of the answers.
+# Each measurement has one client process, which sends and counts and does not read the answers.
 CLIENT = """
 import socket, sys, threading, time
 port, connections, seconds, wanted = sys.argv[1:]
@@ -67,22 +67,22 @@ print(sum(counts) / float(seconds), sorted(times)[len(times) // 2] * 1000)
 
 @dataclass(frozen=True)
 class Arm:
-    """A server that is asked: ours or the bare one."""
+    """A server that is measured: ours or the bare one."""
 
     port: int
     pid: int
 
     def cpu_seconds(self) -> float:
-        """Return what its process has taken of the CPUs, without those that it started."""
+        """Return the CPU seconds of its process, without those of its children."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Answers a second, the median of an answer in ms, and the server's CPU ms for one.
+    """Answers a second, the median time of one in ms, and the server's CPU ms for one.
 
-    The last depends least on what else the machine does.
+    Other load of the machine changes the CPU time least.
     """
 
     rate: float
@@ -97,7 +97,7 @@ def reading(path: str, key: str) -> bytes:
 def measure(
     arm: Arm, request: bytes, connections: int, *, status: int = 200, seconds: float = SECONDS
 ) -> Measured:
-    """Have the request sent again and again for so long, and each answer awaited."""
+    """Send the request again and again for this time, and wait for each answer."""
     before = arm.cpu_seconds()
     told = subprocess.run(
         [sys.executable, "-c", CLIENT, str(arm.port), str(connections), str(seconds), str(status)],
@@ -116,7 +116,7 @@ def measure(
 def add_turns(
     table: Table, name: str, turn: Callable[[], tuple[Measured, Measured]], rounds: int = ROUNDS
 ) -> None:
-    """Add a row of what both arms did in turns, with the median of the rounds' own ratios."""
+    """Add a row with both arms' results and the median of the ratios of the rounds."""
     pairs = [turn() for _ in range(rounds)]
     table.add_row(
         name,
@@ -140,7 +140,7 @@ def get(port: int, path: str, key: str) -> bytes:
 def gateways(
     stack: Stack, key: str, owner: UUID, job: str, folder: Path
 ) -> Iterator[tuple[Arm, Arm]]:
-    """Run ours and the bare one; yield them once both answer alike."""
+    """Run ours and the bare one; yield them when both give equal answers."""
     ours, bare = free_port(), free_port()
     url = stack.settings().database_url.get_secret_value()
     env = stack.env(

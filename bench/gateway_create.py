@@ -1,4 +1,4 @@
-"""From a small JPEG to a queued job, beside a handler with the same decode, PUT and INSERT."""
+"""Measures creates with a small JPEG, beside a handler with the same decode, PUT and INSERT."""
 
 import io
 from functools import partial
@@ -21,7 +21,7 @@ FIELDS: Final = {"model": NoopEngine.spec.name, "prompt": "a slow push in", "see
 
 
 def small_jpeg() -> bytes:
-    """Return a picture of soft waves with some noise, about as large as a photo of its size."""
+    """Return an image of soft waves with some noise, about as large as a photo of its size."""
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] / SIDE
     waves = [np.sin(9 * rows + k) * np.cos(7 * columns - k) for k in range(3)]
     noise = np.random.default_rng(0).normal(0, 6, (SIDE, SIDE, 3))
@@ -55,7 +55,7 @@ def creating(path: str, key: str, image: bytes) -> bytes:
 
 
 def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -> None:
-    """Print both arms' creates a second; the bare one decodes confined, then where it is."""
+    """Print both arms' creates a second; the bare one decodes confined, then by itself."""
     image = small_jpeg()
     own = creating("/v1/jobs", key, image)
     for title, path in (("confined", "/v1/jobs"), ("in its own process", "/unconfined/jobs")):
@@ -64,7 +64,7 @@ def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -
             *HEADS, title=f"POST /v1/jobs, a JPEG of {len(image) // 1000} kB; bare decodes {title}"
         )
         for arm, request in ((ours, own), (bare, other)):
-            # Clients and decoders start with the first pictures, in both.
+            # In both arms, clients and decoders start with the first images.
             measure(arm, request, max(CONNECTIONS), status=202, seconds=WARM_SECONDS)
         for connections in CONNECTIONS:
             turn = partial(_turn, ours, bare, own, other, connections, desk)
@@ -75,7 +75,7 @@ def create(ours: Arm, bare: Arm, key: str, desk: JobFixture, console: Console) -
 def _turn(
     ours: Arm, bare: Arm, own: bytes, other: bytes, connections: int, desk: JobFixture
 ) -> tuple[Measured, Measured]:
-    """Let each create for a while, from the same queue: what they made is removed after each."""
+    """Let each arm create for a while, then remove its jobs, so that both find one queue."""
     measured = []
     for arm, request in ((ours, own), (bare, other)):
         measured.append(measure(arm, request, connections, status=202))

@@ -1,4 +1,4 @@
-"""From a commit to everybody who listens, beside a relay that only passes messages on."""
+"""Measures the time from a commit to all listeners, beside a relay that only passes it on."""
 
 import re
 import selectors
@@ -31,21 +31,21 @@ _VERSION: Final = re.compile(rb'"version":(\d+)')
 
 
 class Waits(NamedTuple):
-    """From the return of the commit to a listener in the middle, and to the last one, in ms."""
+    """The times in ms from the end of the commit to the middle listener and to the last one."""
 
     median_ms: float
     last_ms: float
 
 
 class RelayBell(Bell):
-    """Tells of changes on the bare relay's channel."""
+    """Announces changes on the channel of the bare relay."""
 
     def _publish(self, body: str) -> None:
         self._redis.publish(RELAYED, body)
 
 
 class TimedBell:
-    """Notes what it was told to announce, and when: the commit has returned by then."""
+    """Notes each announcement and its time; the commit has ended by then."""
 
     def __init__(self, bell: Bell) -> None:
         self._bell = bell
@@ -58,12 +58,12 @@ class TimedBell:
 
 @dataclass
 class Crowd:
-    """Connections that listen to one server, read by one thread as they become readable."""
+    """Connections that listen to one server; one thread reads each that has data."""
 
     selector: selectors.BaseSelector
 
     def heard(self, version: int) -> list[float]:
-        """Return when each connection had the event of this version, the first one first."""
+        """Return the times at which the connections had the event of this version, in order."""
         waiting = {key.fd for key in self.selector.get_map().values()}
         rests: dict[int, bytes] = {}
         times = []
@@ -80,7 +80,7 @@ class Crowd:
         return times
 
     def drain(self) -> None:
-        """Read what lies ready."""
+        """Read all data that has arrived."""
         while self.selector.select(0.3):
             for key, _ in self.selector.select(0):
                 assert isinstance(key.fileobj, socket.socket)
@@ -105,7 +105,7 @@ def crowd(arm: Arm, path: str, key: str) -> Iterator[Crowd]:
 def listeners(
     ours: Arm, bare: Arm, key: str, owner: UUID, desk: JobFixture, console: Console
 ) -> None:
-    """Print what both arms take from the commit of a job's progress to each listener."""
+    """Print the times of both arms from the commit of a job's progress to each listener."""
     table = Table(
         *("stream", "ours, median ms", "bare", "ratio", "ours, last ms", "bare", "ratio"),
         title=f"commit to {LISTENERS} listeners, {COMMITS} commits each in turns",
@@ -128,7 +128,7 @@ def listeners(
 
 
 def _running_job(desk: JobFixture, owner: UUID) -> Claim:
-    """Return the claim of a job of this owner, whose beats are the commits."""
+    """Return the claim of a job of this owner; its beats are the commits."""
     while True:
         claimed = desk.jobs.claim([NoopEngine.spec.name], worker="bench")
         assert claimed is not None

@@ -1,4 +1,4 @@
-"""Polls, lists and models beside a bare handler, and what every hot read takes by itself."""
+"""Measures polls, lists and models beside a bare handler, and each frequent read by itself."""
 
 from functools import partial
 from typing import Final
@@ -27,7 +27,7 @@ ROUTES: Final = (
 
 
 def beside(ours: Arm, bare: Arm, key: str, job: str, console: Console) -> None:
-    """Print, for each read that clients send most, both arms' answers a second."""
+    """Print both arms' answers a second for the reads that clients send most."""
     for path in COMPARED.values():
         table = Table(*HEADS, title=f"GET {path.format(job='{id}')}")
         request = reading(path.format(job=job), key)
@@ -41,7 +41,7 @@ def _turn(ours: Arm, bare: Arm, request: bytes, connections: int) -> tuple[Measu
 
 
 def routes(ours: Arm, key: str, jobs: dict[str, str], console: Console) -> None:
-    """Print what each hot read takes at one connection."""
+    """Print the time of each frequent read at one connection."""
     table = Table("route", "/s", "median ms", title="one connection")
     for path in ROUTES:
         found = measure(ours, reading(path.format(**jobs), key), 1)

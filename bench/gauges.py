@@ -1,4 +1,4 @@
-"""Clocks, rates and memory of the device that a bench runs on."""
+"""Measures time, speed and memory of the device that a bench runs on."""
 
 import threading
 import time
@@ -11,8 +11,8 @@ import torch
 
 CLOCKS: Final[dict[str, Callable[[], float]]] = {
     "wall": time.perf_counter,
-    # CPU seconds of this process: what a machine that others use still tells truly. ffmpeg is a
-    # process of its own and not in them.
+    # CPU seconds of this process, which are right also on a machine that others use. ffmpeg is a
+    # process of its own, so its seconds are not in them.
     "cpu": time.process_time,
 }
 SAMPLE_SECONDS: Final = 0.005
@@ -24,16 +24,16 @@ def synchronize(device: torch.device) -> None:
 
 
 def held_bytes(device: torch.device) -> int:
-    """Return what is allocated on the card, or what this process holds of the host's memory."""
+    """Return the bytes that are allocated on the card, or this process's memory on the host."""
     if device.type == "cuda":
         return torch.cuda.memory_allocated(device)
     return int(psutil.Process().memory_info().rss)
 
 
 class Peak:
-    """The most that was held inside the block, beyond what was at its start.
+    """The peak of memory inside the block, in bytes above the start.
 
-    On a card this is `max_memory_allocated`; on a CPU the process is looked at every 5 ms.
+    On a card this is `max_memory_allocated`; on a CPU the process is measured every 5 ms.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -71,7 +71,7 @@ class Peak:
 def flops_per_second(
     device: torch.device, dtype: torch.dtype, clock: Callable[[], float]
 ) -> float:
-    """Return the rate of square products of random numbers: zeros run faster than any picture."""
+    """Return the rate of square matrix products of random numbers (zeros would be faster)."""
     side, times = (8192, 20) if device.type == "cuda" else (1024, 5)
     left, right = torch.randn((2, side, side), device=device, dtype=dtype)
     for _ in range(3):
@@ -85,7 +85,7 @@ def flops_per_second(
 
 
 def mark(device: torch.device) -> "torch.cuda.Event | float":
-    """Return this moment of the device's work: a card gets to it later than we do."""
+    """Return a mark in the device's work, which a card reaches later than this call."""
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)

@@ -1,4 +1,4 @@
-"""What issue 5 asks of a case, beside what was measured."""
+"""The goals of a case beside its measured values."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from bench.report import BackToBack, Goal, Halves, Row
 def goals(
     case: Case, rows: Sequence[Row], in_a_row: BackToBack | None, halves: Halves | None
 ) -> list[Goal]:
-    """Return the case's goals; one whose row is missing says that it was not measured."""
+    """Return the case's goals; a goal without a row says that it was not measured."""
     found = {each.name: each for each in rows}
     best, low, reference = found.get(OURS_COMPILED), found.get(FRUGAL), found.get(STOCK)
     clips = None if best is None else best.faster_clips
@@ -39,5 +39,5 @@ def goals(
 
 
 def _nearness(halves: Halves | None) -> float | None:
-    """Return 0.8 where ours strays 1.25 times as far as diffusers: the more, the better."""
+    """Return diffusers' error over ours: 0.8 if ours is 1.25 times as large; more is better."""
     return None if halves is None else 1 / halves.worst_ratio

@@ -1,6 +1,6 @@
-"""How far half precision strays from float32: ours beside diffusers' own, on the bench's weights.
+"""Measures the error of half precision against float32: ours beside diffusers', on one model.
 
-Every step is predicted from the same latents, those that diffusers reaches in float32.
+Both predict every step from the same latents, which diffusers reaches in float32.
 """
 
 from copy import deepcopy
@@ -20,10 +20,10 @@ from worker.engines.i2vgen.denoiser import Denoiser
 
 
 def half_errors(parts: Parts, case: Case, count: int, warm: Warm | None) -> Halves:
-    """Return the errors of `count` steps, in the parts' precision or bfloat16 for float32.
+    """Return the errors of `count` steps in the parts' precision; float32 parts use bfloat16.
 
     Args:
-        warm: gives the compiled predictions; None leaves ours eager.
+        warm: returns the compiled predictions; with None ours is eager.
     """
     model, request = ours(parts), case.request(0)
     dtype = torch.bfloat16 if parts.dtype is torch.float32 else parts.dtype
@@ -37,7 +37,7 @@ def half_errors(parts: Parts, case: Case, count: int, warm: Warm | None) -> Halv
     constants = denoiser.constants(_cast(given, dtype), steps)
     latents = noise.clip.to(parts.device)
     found = Halves("compiled" if is_warm else "eager", [], [])
-    # Convolutions in float32 are shortened on cards unless told otherwise.
+    # By default, cards compute convolutions of float32 with fewer bits.
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         for index, step in enumerate(steps):
             true, stock = (
@@ -52,4 +52,4 @@ def half_errors(parts: Parts, case: Case, count: int, warm: Warm | None) -> Halv
 
 
 def _cast(given: Conditions, dtype: torch.dtype) -> Conditions:
-    return replace(given, text=given.text.to(dtype), picture=given.picture.to(dtype))
+    return replace(given, text=given.text.to(dtype), image=given.image.to(dtype))

@@ -1,4 +1,4 @@
-"""The arms that render from picture to MP4, each over its own copy of the same weights."""
+"""The arms that render from image to MP4; each has its own copy of the same weights."""
 
 from dataclasses import dataclass, field
 
@@ -18,8 +18,8 @@ class Arms:
 
     Attributes:
         model: ours, eager.
-        denoising: for those whose run does not show its latents, what does.
-        warm: what the compiled arm was compiled for and to.
+        denoising: for arms whose run does not give its latents, a function that does.
+        warm: the compiled arm's request and predictions.
     """
 
     model: Model
@@ -29,7 +29,7 @@ class Arms:
 
 
 def line_up(parts: Parts, case: Case, compiler: Compiler | None) -> Arms:
-    """Return the arms in the order of their rows; without a compiler, the eager ones."""
+    """Return the arms in the order of their rows; without a compiler, only the eager ones."""
     model = ours(parts)
     arms = Arms(model, {STOCK: StockArm(stock(parts), model)})
     if compiler is not None:

@@ -1,4 +1,4 @@
-"""A case measured arm by arm: what is done is reported at once, what fails costs its row alone."""
+"""Measures a case arm by arm; each row is reported at once, and a failure costs its row only."""
 
 import statistics
 import time
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Effort:
-    """How often each thing is measured; 0 leaves it out."""
+    """How often each part is measured; 0 leaves it out."""
 
     rounds: int
     engine_rounds: int
@@ -45,7 +45,7 @@ class Effort:
 
 @dataclass(frozen=True)
 class Bench:
-    """How cases are measured, and whom to tell that there is more to see."""
+    """How cases are measured, and the function that is called after each new row."""
 
     parts: Parts
     folder: Path
@@ -66,7 +66,7 @@ class First:
 
 
 class Measured:
-    """One case under measurement; `report` has what is known so far."""
+    """Measures one case; `report` has the results so far."""
 
     def __init__(self, bench: Bench, case: Case) -> None:
         self.report = CaseReport(str(case))
@@ -78,7 +78,7 @@ class Measured:
         return 1000 * step_flops(self._case, self._bench.parts) / self._bench.flops_per_second
 
     def measure(self) -> None:
-        """Measure what makes files, then half precision, then clips in a row."""
+        """Measure the arms that make files, then half precision, then clips one after another."""
         bench, case = self._bench, self._case
         arms = self._attempt("the arms", lambda: line_up(bench.parts, case, bench.compiler))
         if arms is None:
@@ -95,7 +95,7 @@ class Measured:
         self._found()
 
     def ablate(self, budget: Budget | None = None) -> None:
-        """Add a row for each technique, added to the ones above it, within a time of its own."""
+        """Add a row for each technique together with those above it, within a time of its own."""
         if budget is not None:
             self._bench = replace(self._bench, budget=budget)
         bench, model = self._bench, ours(self._bench.parts)
@@ -106,7 +106,7 @@ class Measured:
         self._table(arms, bench.effort.ablation_rounds, self.report.ablation)
 
     def _table(self, arms: Arms, rounds: int, rows: list[Row]) -> None:
-        """Fill `rows`, round by round; nothing is compiled for no rounds."""
+        """Fill `rows`, round by round; with no rounds, nothing is compiled."""
         if not rounds:
             return
         firsts = self._firsts(arms, rows)
@@ -127,7 +127,7 @@ class Measured:
             self._found()
 
     def _in_time(self, requests: Sequence[RenderRequest]) -> Iterator[RenderRequest]:
-        """Yield the requests for as long as another round fits the time that is left."""
+        """Yield requests as long as another round fits into the time that is left."""
         longest = 0.0
         for number, request in enumerate(requests):
             began = time.monotonic()
@@ -138,10 +138,10 @@ class Measured:
             longest = max(longest, time.monotonic() - began)
 
     def _firsts(self, arms: Arms, rows: list[Row]) -> dict[str, First]:
-        """Return what each arm took to warm and run once, without those that could not.
+        """Return what each arm took for its warm-up and one run, without the arms that failed.
 
-        Each has its row at once, of that clip alone: the time may run out. Ours come before what
-        they are held against beside the reference.
+        Each arm gets its row at once, of that clip only, because time may run out. Ours run
+        before the peers other than the reference.
         """
         firsts: dict[str, First] = {}
         for name in sorted(arms.rendering, key=lambda each: each == STOCK_COMPILED):
@@ -157,7 +157,7 @@ class Measured:
         return {name: firsts[name] for name in arms.rendering if name in firsts}
 
     def _first(self, name: str, arms: Arms) -> First:
-        """Warm and run an arm once. A recorded launch allocates only now, so this has its peak."""
+        """Warm up and run an arm once; it has the peak: a recorded launch allocates now."""
         arm, began = arms.rendering[name], time.perf_counter()
         with Peak(arm.model.device) as peak:
             arm.warm()
@@ -187,7 +187,7 @@ class Measured:
         )
 
     def _estimated(self, name: str) -> int | None:
-        """Return what admission reckons with, less what no count of tensors shows."""
+        """Return admission's estimate, without the part that no count of tensors shows."""
         way = {OURS: "normal", FRUGAL: "low"}.get(name)
         if way is None or self._bench.parts.device.type == "cpu":
             return None
@@ -196,7 +196,7 @@ class Measured:
         return needed(way, **size) - FOOTPRINT.fixed_bytes
 
     def in_a_row(self, model: Model, warm: Warm | None) -> BackToBack:
-        """Render clips in a row, by the compiled arm where there is one."""
+        """Render clips one after another, by the compiled arm if there is one."""
         count, (arm, own) = self._bench.effort.clips_in_a_row, (OURS, model)
         if warm is not None:
             arm, own = OURS_COMPILED, warm.model
@@ -233,6 +233,6 @@ class Measured:
 
 
 def _compile_seconds(name: str, first: First, figures: Sequence[Figures]) -> float:
-    """Return what the first run took longer than the others; 0 for an arm that is not compiled."""
+    """Return how much longer the first run took than the others; 0 if not compiled."""
     usual = statistics.median(each.seconds for each in figures)
     return max(0.0, first.seconds - usual) if name in COMPILED else 0.0

@@ -1,4 +1,4 @@
-"""Random I2VGen-XL models in memory: the real one's size, and one that two cores can step."""
+"""Random I2VGen-XL models in memory: one of the real size, and one small enough for two cores."""
 
 import tempfile
 from copy import deepcopy
@@ -24,12 +24,12 @@ from worker.engines.i2vgen.weights import Model, prepare
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a model is; the blocks are the real model's in each."""
+    """The size of a model; all sizes have the blocks of the real model."""
 
     unet_channels: tuple[int, ...]
     vae_channels: tuple[int, ...]
     text: tuple[int, int, int]  # width, layers, heads
-    picture: tuple[int, int, int]
+    image: tuple[int, int, int]
     norm_groups: int = 32
 
 
@@ -40,7 +40,7 @@ SMALL: Final = Scale((64, 128, 256, 256), (64, 64, 64, 64), (512, 2, 8), (512, 2
 
 @dataclass(frozen=True)
 class Parts:
-    """Drawn weights, none of them zero. Every arm takes its own copy of the UNet."""
+    """Random weights, none of them zero. Each arm takes its own copy of the UNet."""
 
     unet: Any
     vae: Any
@@ -65,7 +65,7 @@ def draw_parts(scale: Scale, device: torch.device) -> Parts:
 
 
 def as_initialised(scale: Scale) -> tuple[Any, Any, Any, Any]:
-    """Return UNet, VAE and the encoders of text and picture, as the libraries make them."""
+    """Return UNet, VAE and the encoders of text and image, made by the libraries."""
     return _unet(scale), _vae(scale), _text_encoder(scale), _image_encoder(scale)
 
 
@@ -107,14 +107,14 @@ def ours(parts: Parts) -> Model:
 
 
 def apart(model: Model) -> Model:
-    """Return the model with its own UNet and VAE, whose weights may be laid out otherwise."""
+    """Return the model with its own UNet and VAE, whose memory layout may differ."""
     return replace(model, unet=deepcopy(model.unet), vae=deepcopy(model.vae))
 
 
 def without_encoders(model: Model) -> Model:
-    """Return the model with its own copies of the encoders, waiting on the host."""
-    text, picture = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
-    return replace(model, text_encoder=text, image_encoder=picture)
+    """Return the model with its own copies of the encoders, which wait on the host."""
+    text, image = deepcopy(model.text_encoder).cpu(), deepcopy(model.image_encoder).cpu()
+    return replace(model, text_encoder=text, image_encoder=image)
 
 
 def resident_bytes(model: Model) -> int:
@@ -161,7 +161,7 @@ def _text_encoder(scale: Scale) -> Any:
 
 
 def _image_encoder(scale: Scale) -> Any:
-    width, layers, heads = scale.picture
+    width, layers, heads = scale.image
     return CLIPVisionModelWithProjection(
         CLIPVisionConfig(
             hidden_size=width,

@@ -1,4 +1,4 @@
-"""The arms' names, as the tables have them."""
+"""The names of the arms in the tables."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""An engine that renders nothing slowly: what is left is the queue's own time."""
+"""An engine that renders almost nothing, so that what is measured is the queue's own time."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from worker.engines.base import Frames, OnProgress, OnStep, Plan, RenderRequest,
 
 
 class NoopEngine:
-    """Gives the picture's mean colour as flat frames; for measuring, never for people."""
+    """Gives flat frames of the image's mean colour; for measurements only."""
 
     spec = EngineSpec(
         name="noop",

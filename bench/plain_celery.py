@@ -1,4 +1,4 @@
-"""The peer of `bench/queue.py`: plain Celery with its defaults, and one durable row per job."""
+"""The peer of `bench/queue.py`: plain Celery with its defaults, and one durable row a job."""
 
 import os
 

@@ -1,7 +1,7 @@
-"""How long an accepted job waits on an idle machine, beside plain Celery on the same servers.
+"""Measures how long a job waits on an idle machine, beside plain Celery on the same servers.
 
-Run `python -m bench.queue`. Both arms insert one durable row and ring; both mark the start with
-Postgres' clock. They take turns, so the machine's mood is the same for both.
+Run `python -m bench.queue`. Both arms insert one durable row and send one message; both note the
+start by Postgres' clock. They take turns, so that other load of the machine meets both.
 """
 
 import argparse
@@ -25,7 +25,8 @@ from bench import plain_celery
 from bench.noop import NoopEngine
 from shared.bell import Bell
 from tests.support.factory import JobFixture
-from tests.support.stack import Servers, Stack
+from tests.support.servers import running_servers
+from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -35,7 +36,7 @@ WARM_UPS = 5
 
 @contextmanager
 def program(module: list[str], env: dict[str, str], log: Path) -> Iterator[int]:
-    """Run `python -m …` until the block ends; yield its process id."""
+    """Run `python -m …` until the block ends; yield the process id."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *module], cwd=ROOT, env=env, stdout=output, stderr=output
@@ -55,9 +56,9 @@ def until(probe: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
-    """Submit one job as the gateway does; return accepted -> started in milliseconds."""
-    job = desk.submit(picture=picture)
+def ours(desk: JobFixture, bell: Bell, image: np.ndarray) -> float:
+    """Submit one job as the gateway does; return the ms from accepted to started."""
+    job = desk.submit(image=image)
     bell.ring(NoopEngine.spec.name)
     until(lambda: desk.get(job).is_terminal)
     done = desk.get(job)
@@ -66,7 +67,7 @@ def ours(desk: JobFixture, bell: Bell, picture: np.ndarray) -> float:
 
 
 def plain(connection: psycopg.Connection) -> float:
-    """The same with plain Celery."""
+    """Do the same with plain Celery."""
     row = connection.execute(plain_celery.INSERT).fetchone()
     assert row is not None
     plain_celery.start.delay(row[0])
@@ -78,11 +79,11 @@ def plain(connection: psycopg.Connection) -> float:
 
 
 def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[float]]:
-    """Return the waits of both arms, in milliseconds, taken in turns."""
+    """Return the waits of both arms in ms; the arms took turns."""
     settings = stack.settings(engines="noop=bench.noop:NoopEngine")
     bell = Bell(settings.redis_url.get_secret_value())
     desk = JobFixture(settings, bell)
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     connection = psycopg.connect(os.environ["PLAIN_DATABASE_URL"], autocommit=True)
     connection.execute(plain_celery.TABLE)
     env = stack.env(engines="noop=bench.noop:NoopEngine")
@@ -95,7 +96,7 @@ def measure(stack: Stack, rounds: int, folder: Path) -> tuple[list[float], list[
         for number in range(rounds + WARM_UPS):
             for arm, act in zip(
                 waits,
-                (lambda: ours(desk, bell, picture), lambda: plain(connection)),
+                (lambda: ours(desk, bell, image), lambda: plain(connection)),
                 strict=True,
             ):
                 wait = act()
@@ -128,10 +129,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = Path(name)
-        servers = Servers(folder, is_durable=True)
-        try:
-            servers.start()
-            servers.migrate_template()
+        with running_servers(folder, is_durable=True) as servers:
             stack = Stack(servers, folder / "data")
             settings = stack.settings()
             url = settings.database_url.get_secret_value()
@@ -139,8 +137,6 @@ def main() -> None:
             plain_celery.app.conf.broker_url = settings.redis_url.get_secret_value()
             os.environ["PLAIN_REDIS_URL"] = plain_celery.app.conf.broker_url
             show(measure(stack, rounds, folder))
-        finally:
-            servers.end()
 
 
 if __name__ == "__main__":

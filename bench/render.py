@@ -1,9 +1,9 @@
-"""How fast and how exact our rendering is, beside diffusers' pipeline in the same process.
+"""Measures the speed and the error of our rendering beside diffusers' pipeline, in one process.
 
 Run `python -m bench.render` for small random models on the CPU, or with `--device cuda` for the
 real size. The arms take turns. The reference has the shim that its default call needs since
-transformers 5, and nothing else. The report is printed at the end, and written to outputs/ after
-every round: what fails or does not fit the time costs its own row, with the reason in its place.
+transformers 5, and no other change. The report is written to outputs/ after every round and
+printed at the end. If a row fails or does not fit into the time, the reason stands in its place.
 """
 
 import argparse
@@ -43,10 +43,10 @@ FIRST_PART: Final = 0.55
 def measure_all(
     bench: Bench, cases: Sequence[Case], engines: Sequence[EngineCase], report: Report
 ) -> None:
-    """Measure every case and engine; `report` has what is known at any moment.
+    """Measure every case and engine; `report` has the results so far.
 
-    The time may run out: I2VGen-XL's first case has a part of it, then the engines come, and the
-    first case's ablation before the third case.
+    Time may run out, so the order is: the first case of I2VGen-XL with a share of the time, the
+    engines, the second case, the ablation of the first case, the third case.
     """
     first = replace(bench, budget=bench.budget.part(FIRST_PART))
     measured = [Measured(first if case is cases[0] else bench, case) for case in cases]

@@ -1,4 +1,4 @@
-"""What a bench found, as a table for a reader and as JSON for a program."""
+"""The results of a bench, as a table for people and as JSON for programs."""
 
 import json
 import math
@@ -23,7 +23,7 @@ HEADINGS: Final = (
 
 @dataclass(frozen=True)
 class Row:
-    """One arm's medians over its rounds, beside those of the two arms it is held against."""
+    """The medians of one arm over its rounds, beside those of two peers."""
 
     name: str
     step_ms: float
@@ -38,12 +38,12 @@ class Row:
     percent_of_floor: float
     peak_bytes: int
     compile_seconds: float
-    estimated_bytes: int | None = None  # of the peak, where the full-size model's estimate applies
+    estimated_bytes: int | None = None  # the full-size model's
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Half precision's relative errors against float32: a step's each, from the same latents."""
+    """The relative errors of half precision against float32, one a step, from the same latents."""
 
     way: str  # "eager" or "compiled", of ours
     stock: list[float]
@@ -51,14 +51,14 @@ class Halves:
 
     @property
     def worst_ratio(self) -> float:
-        """Return the largest of our errors over diffusers' own at its step; NaN is the largest."""
+        """Return the largest ratio of our error to diffusers' of a step; NaN counts as largest."""
         ratios = [ours / stock for ours, stock in zip(self.ours, self.stock, strict=True)]
         return max(math.inf if math.isnan(ratio) else ratio for ratio in ratios)
 
 
 @dataclass(frozen=True)
 class BackToBack:
-    """Several clips one after the other, as a worker renders them."""
+    """Several clips one after another, as a worker renders them."""
 
     arm: str
     clips: int
@@ -69,7 +69,7 @@ class BackToBack:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row is to reach; `got` is None where the row was not measured."""
+    """The value that a row must reach; `got` is None if the row was not measured."""
 
     what: str
     at_least: float
@@ -84,7 +84,7 @@ class Goal:
 
 @dataclass
 class CaseReport:
-    """What is known of a case so far."""
+    """The results of a case so far."""
 
     title: str
     rows: list[Row] = field(default_factory=list)
@@ -92,7 +92,7 @@ class CaseReport:
     halves: Halves | None = None
     back_to_back: BackToBack | None = None
     goals: list[Goal] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # what was lost or left out, and why
+    missing: list[str] = field(default_factory=list)  # rows that failed or were left out, and why
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class Report:
     engines: list[EngineReport] = field(default_factory=list)
 
     def write(self, stem: Path) -> None:
-        """Write `stem`.md and `stem`.json; one that is cut short leaves the ones before."""
+        """Write `stem`.md and `stem`.json; an interrupted write leaves the earlier files."""
         stem.parent.mkdir(parents=True, exist_ok=True)
         _write(stem.with_name(f"{stem.name}.md"), self.as_markdown())
         _write(stem.with_name(f"{stem.name}.json"), json.dumps(asdict(self), indent=2))
@@ -123,8 +123,8 @@ def _engine(found: EngineReport) -> str:
         parts.append("\n".join(f"| {' | '.join(cells)} |" for cells in table))
     if (cost := found.previews) is not None:
         parts.append(
-            f"Previews: {cost.fit_ms:.1f} ms once a clip for the map, {cost.picture_ms:.2f} ms"
-            " for each picture, of which a clip has some ten."
+            f"Previews: {cost.fit_ms:.1f} ms once a clip for the map, {cost.image_ms:.2f} ms"
+            " for each image, of which a clip has some ten."
         )
     if found.missing:
         parts.append("\n".join(f"- {each}" for each in found.missing))
@@ -160,7 +160,7 @@ def row(
     steps: int,
     **found: Any,
 ) -> Row:
-    """Return an arm's row; ratios are medians of those of neighbours, which one mood meets."""
+    """Return an arm's row; ratios are medians over neighbours, which the same load meets."""
     mine = figures[name]
     ratios = _ratios(figures[against], mine, "step_ms")
     step_ms = statistics.median(each.step_ms for each in mine)
@@ -192,7 +192,7 @@ def _case(case: CaseReport) -> str:
     if case.rows:
         parts.append(_table(case.rows, HEADINGS))
     if case.ablation:
-        # Its arms only denoise; the reference alone makes a file.
+        # These arms only denoise; only the reference makes a file.
         headings = [each for each in HEADINGS if each not in ("s a clip", "faster clips")]
         parts += ["Technique by technique, each added to those above it:"]
         parts += [_table(case.ablation, headings)]

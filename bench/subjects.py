@@ -1,4 +1,4 @@
-"""Random Wan and SVD models in memory, under diffusers' own pipeline and under ours."""
+"""Random Wan and SVD models in memory, for diffusers' pipelines and for ours."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -51,7 +51,7 @@ from worker.engines.wan.tiny import SCHEDULER
 
 AfterStep = Callable[[], None]
 
-# TI2V-5B's own configuration, without its 48 statistics of latents, which change no time.
+# The configuration of TI2V-5B, without its 48 statistics of latents, which cost no time.
 WAN_TRANSFORMER: Final = {
     "in_channels": 48,
     "out_channels": 48,
@@ -111,22 +111,22 @@ SMALL_SVD_UNET: Final = {
 
 
 class Subject(Protocol):
-    """One engine's model, under the pipeline that diffusers ships and under the engine's."""
+    """The model of one engine, with diffusers' pipeline and the engine's."""
 
     @property
     def device(self) -> torch.device: ...
 
     def by_stock(self, request: RenderRequest, after_step: AfterStep, output: str) -> Any:
-        """Return a clip's pictures for the output "pil", its latents for "latent"."""
+        """Return a clip's images for the output "pil", its latents for "latent"."""
 
     def by_ours(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
         """Yield a clip's frames."""
 
     def latents(self, request: RenderRequest) -> torch.Tensor:
-        """Return what the engine denoises to."""
+        """Return the denoised latents of the engine."""
 
     def latent_map(self, request: RenderRequest) -> LatentMap:
-        """Return what makes the clip's previews."""
+        """Return the object that makes the clip's previews."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Wan:
 
     @property
     def _forgetful(self) -> WanModel:
-        """Return the model that has encoded nothing yet, as the stock pipeline never has."""
+        """Return the model with no kept encodings, because the stock pipeline keeps none."""
         return replace(self.model, encodings=Encodings())
 
     def latent_map(self, request: RenderRequest) -> LatentMap:
@@ -203,8 +203,8 @@ class Svd:
 
 
 def draw_wan(device: torch.device, *, is_full: bool) -> Subject:
-    """Draw TI2V-5B, or one that two cores step in moments; both pipelines share the weights."""
-    # The library wants it for cleaning prompts, and it is not installed: ours are clean.
+    """Draw TI2V-5B or a small model for two cores; both pipelines share the weights."""
+    # The library cleans prompts with it. It is not installed, and our prompts are clean.
     pipeline_wan_i2v.ftfy = SimpleNamespace(fix_text=lambda text: text)
     dtype = _dtype(device)
     with torch.random.fork_rng(), device:
@@ -237,7 +237,7 @@ def draw_wan(device: torch.device, *, is_full: bool) -> Subject:
 
 
 def draw_svd(device: torch.device, *, is_full: bool) -> Subject:
-    """Draw SVD, or a small one; ours is diffusers' pipeline, called otherwise."""
+    """Draw SVD or a small model; ours is diffusers' pipeline with another call."""
     dtype = _dtype(device)
     with torch.random.fork_rng(), device:
         torch.manual_seed(14)
@@ -249,7 +249,7 @@ def draw_svd(device: torch.device, *, is_full: bool) -> Subject:
             ),
             dtype,
         )
-        # The class's defaults are the real one's.
+        # The defaults of the class are those of the real model.
         config: dict[str, Any] = {} if is_full else SMALL_SVD_UNET
         unet = _in(dtype, lambda: UNetSpatioTemporalConditionModel(**config))
         eye = CLIPVisionConfig(**(CLIP_H if is_full else SMALL_CLIP))
@@ -275,7 +275,7 @@ def _dtype(device: torch.device) -> torch.dtype:
 
 
 def _in(dtype: torch.dtype, make: Callable[[], Any]) -> Any:
-    """Return what is made with weights of this kind from the start: no card holds it twice."""
+    """Return the module made with weights of this type at once, so that no card holds it twice."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:

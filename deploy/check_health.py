@@ -1,6 +1,6 @@
 """`python -m deploy.check_health PART`: exit 0 if this container's process does its work.
 
-A process that is stuck still runs; what counts is what others can see of it.
+A stuck process still runs, so each check looks at what the process does for others.
 """
 
 import socket
@@ -19,7 +19,8 @@ from shared.settings import Settings, read_settings
 SECONDS: Final = 5
 SILENCE: Final = timedelta(seconds=60)
 
-_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # It is loopback.
+# Loopback is asked without a proxy.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 def is_gateway_ready(settings: Settings) -> bool:
@@ -31,12 +32,12 @@ def is_gateway_ready(settings: Settings) -> bool:
 
 
 def is_keeper_at_work(settings: Settings) -> bool:
-    """Tell whether the keeper of this container has used its connection lately."""
+    """Say whether the keeper of this container has used its connection lately."""
     return _ask(settings, _KEEPER, silence=SILENCE)
 
 
 def is_every_worker_alive(settings: Settings, *, patience_seconds: int = PATIENCE_SECONDS) -> bool:
-    """Tell whether this container has workers, and all of them have beaten lately."""
+    """Say whether this container has workers, and each of them has had a beat lately."""
     values = {"silence": SILENCE, "host": socket.gethostname()}
     return _ask(settings, _WORKERS, patience_seconds=patience_seconds, **values)
 
@@ -55,7 +56,7 @@ def _ask(
     patience_seconds: int = PATIENCE_SECONDS,
     **values: object,
 ) -> bool:
-    """Ask the database, which has SECONDS, or as long as the patience where that is longer."""
+    """Ask the database; it has SECONDS to answer, or `patience_seconds` if that is longer."""
     db = Database(
         settings.database_url.get_secret_value(),
         deadline=timedelta(seconds=max(SECONDS, patience_seconds)),
@@ -72,14 +73,14 @@ def _ask(
         db.close()
 
 
-# Two keepers in two containers have two addresses; on one machine without containers, one.
+# The address tells the keepers of two containers apart.
 _KEEPER: Final = """
 SELECT count(*) > 0 FROM pg_stat_activity
 WHERE application_name = 'keeper-reap' AND datname = current_database()
   AND client_addr = inet_client_addr() AND state_change > clock_timestamp() - :silence
 """
 
-# NULL where there is no worker, which is as bad.
+# The answer is NULL if there is no worker, which is not healthy either.
 _WORKERS: Final = """
 SELECT bool_and(beat_at > clock_timestamp() - :silence)
 FROM workers WHERE host = :host AND state NOT IN ('stopped', 'lost')

@@ -1,7 +1,7 @@
 """`python -m deploy.draw_secrets FOLDER`: the passwords of a compose installation, drawn once.
 
-Each reader gets files of its own, which only it may read. `drawn.json` keeps what was drawn:
-where it exists the same files are written again, so that a new version can add some.
+Each reader gets files of its own, which no other reader may read. `drawn.json` keeps the values.
+If it exists, all files are written again with these values, so that a new version can add some.
 """
 
 import json
@@ -21,7 +21,7 @@ STORE: Final = 10002
 CACHE: Final = 10003
 POSTGRES: Final = 999
 GRAFANA: Final = 472
-"""Who reads: ours and two of our choice, and the users the images of the last two bring."""
+"""The users who read: three ids of our choice, and those that two images have."""
 
 AUTHORITY: Final = "authority.pem"
 PAIR: Final = "store.pem"
@@ -31,7 +31,7 @@ ONLY_ITS_OWNER_READS: Final = 0o400
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What has to stay the same for as long as the data lives."""
+    """The values that must stay the same as long as the data exists."""
 
     postgres_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
     valkey_password: str = field(default_factory=lambda: secrets.token_hex(24), repr=False)
@@ -46,7 +46,7 @@ class Drawn:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Return what was drawn before; what is missing in it, or near its end, is drawn now."""
+        """Return the kept values; a value that is missing or expires soon is drawn now."""
         drawn = cls(**json.loads(path.read_text())) if path.exists() else cls()
         found = (drawn.store_authority, drawn.store_authority_key, drawn.store_pair)
         kept = Certificates(*found).renewed()
@@ -60,7 +60,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class SecretFile:
-    """One file for one reader: its path in the folder, who may read it, what it says."""
+    """One file for one reader: its path in the folder, the user who may read it, its content."""
 
     path: str
     owner: int
@@ -85,7 +85,7 @@ def files(drawn: Drawn) -> Iterable[SecretFile]:
 
 
 def identities(drawn: Drawn) -> str:
-    """Return SeaweedFS' list of who may do what: without one, everybody may do everything."""
+    """Return SeaweedFS' list of users and rights; without a list everybody may do everything."""
     key = {"accessKey": drawn.s3_access_key, "secretKey": drawn.s3_secret_key}
     return json.dumps(
         {"identities": [{"name": "stillreel", "credentials": [key], "actions": ["Admin"]}]}
@@ -93,15 +93,15 @@ def identities(drawn: Drawn) -> str:
 
 
 def security(drawn: Drawn) -> str:
-    """Return what closes SeaweedFS' inner ports; its paths begin at the file's own folder."""
+    """Return the file that closes SeaweedFS' inner ports; paths are relative to its folder."""
     return security_toml(authority=AUTHORITY, pair=PAIR, signing_key=drawn.store_signing_key)
 
 
 def draw(folder: Path, *, owner: int | None = None) -> None:
-    """Write every file anew, each whole or not at all.
+    """Write every file again, each completely or not at all.
 
     Args:
-        owner: whose all files become, where this is not root.
+        owner: the owner of all files, for a caller who is not root.
     """
     kept = folder / "drawn.json"
     drawn = Drawn.load(kept)
@@ -126,7 +126,7 @@ def write(path: Path, content: str, owner: int) -> None:
 
 
 def main(folder: str, *stores: str) -> int:
-    """Draw the secrets, and give the store's folders to the user it runs as."""
+    """Draw the secrets, and make the store's user the owner of its folders."""
     draw(Path(folder))
     for store in stores:
         os.chown(store, STORE, STORE)

@@ -1,4 +1,4 @@
-"""`python -m deploy.make_bucket`: wait until the store keeps objects, with our bucket in it."""
+"""`python -m deploy.make_bucket`: make our bucket, and wait until it keeps objects."""
 
 import sys
 import time
@@ -37,18 +37,18 @@ def main() -> int:
 
 
 def make_bucket(storage: Storage) -> None:
-    """Make the bucket if it is missing, and see that an object put there can be read.
+    """Make the bucket if it is missing, and check that an object in it can be read.
 
-    SeaweedFS answers health checks and listings seconds before it can read an object.
+    SeaweedFS answers health checks and listings some seconds before it can read an object.
 
     Raises:
-        StorageUnavailable, Gone: it is not so far yet.
+        StorageUnavailable, Gone: the store is not ready yet.
     """
     refused: StorageUnavailable | None = None
     try:
         storage.create_bucket()
     except StorageUnavailable as error:
-        refused = error  # A key need not be allowed to, where somebody else has made it.
+        refused = error  # A key without this right is enough if the bucket exists.
     try:
         storage.put(PROBE, b"ready", content_type="text/plain")
     except StorageUnavailable as error:

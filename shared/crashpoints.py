@@ -24,7 +24,7 @@ HOLD_LOOK_SECONDS: Final = 0.05
 EXIT: Final = 137  # The status that a shell shows for SIGKILL.
 
 GATEWAY: Final = (
-    "picture_stored",
+    "image_stored",
     "submit_before_commit",
     "submit_after_commit",
     "bell_rung",

@@ -54,11 +54,6 @@ def listed(value: str) -> tuple[str, ...]:
     return tuple(part for part in (part.strip() for part in value.split(",")) if part)
 
 
-def nothing_is_none(value: object) -> object:
-    # `.env` files have lines that end after the equals sign.
-    return None if value == "" else value
-
-
 def home_is_meant(value: object) -> object:
     """Return a path with `~` replaced by the home folder, as a shell would have done."""
     if not isinstance(value, str) or not value.startswith("~"):

@@ -175,19 +175,6 @@ class Settings(BaseSettings):
         env_file = _EnvFile(settings_cls, env_file=dotenv_settings.env_file)
         return init_settings, env_settings, env_file, files
 
-    _nothing_is_none = field_validator(
-        *(
-            "s3_public_endpoint",
-            "public_url",
-            "admin_key",
-            "secret",
-            "trusted_header",
-            "max_running_per_key",
-        ),
-        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
-        *("openai_videos_key", "runway_key", "runway_key_file", "fal_key", "fal_key_file"),
-        mode="before",
-    )(checks.nothing_is_none)
     _home_is_meant = field_validator(
         *("model_dir", "weights_dir", "data_dir", "runway_key_file", "fal_key_file"),
         mode="before",

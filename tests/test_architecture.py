@@ -5,7 +5,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -44,20 +44,37 @@ BY_PROXY = {"worker/download/web.py"}
 """Downloads of weights alone take the operator's proxy, as pip does."""
 
 
+parsed = functools.cache(ast.parse)
+
+
+@functools.cache
+def nodes(tree: ast.Module) -> Sequence[ast.AST]:
+    """Return all nodes of a module; walked once for all tests."""
+    return tuple(ast.walk(tree))
+
+
 @functools.cache
 def sources() -> Sequence[tuple[str, ast.Module]]:
     """Return every module of ours with its tree; read once for all tests."""
     return [
-        (path.relative_to(ROOT).as_posix(), ast.parse(path.read_text()))
+        (path.relative_to(ROOT).as_posix(), parsed(path.read_text()))
         for package in PACKAGES
         for path in sorted((ROOT / package).rglob("*.py"))
     ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_the_trees() -> Iterator[None]:
+    """At its end pytest looks for garbage five times, which took 3 s with a million nodes."""
+    yield
+    for kept in (parsed, nodes, sources, imported):
+        kept.cache_clear()
+
+
 @functools.cache
 def imported(tree: ast.Module) -> set[str]:
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -84,7 +101,7 @@ def test_a_status_is_written_in_one_place_only() -> None:
     """Any SQL that sets jobs.status, and any assignment to `.status`, outside of it."""
     guilty = set()
     for path, tree in sources():
-        for node in ast.walk(tree):
+        for node in nodes(tree):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 text = " ".join(node.value.split()).lower()
                 if "update jobs set status" in text or "insert into jobs" in text:
@@ -159,7 +176,7 @@ def lengths_over(path: str, code: str) -> Iterator[str]:
     lines = code.count("\n")
     if lines > LARGEST_FILE:
         yield f"{path} has {lines} lines"
-    for node in ast.walk(ast.parse(code)):
+    for node in nodes(parsed(code)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             lines = node.end_lineno - node.lineno + 1
@@ -176,7 +193,7 @@ def test_what_is_too_long_would_be_seen() -> None:
 
 def modules_of(tree: ast.Module) -> Iterator[str]:
     """Yield each module that is imported, also as a name of its package."""
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -191,7 +208,7 @@ def test_a_broad_except_stands_only_at_the_edges_that_are_listed() -> None:
         path
         for path, tree in sources()
         if path.startswith(("api/", "worker/", "shared/", "local/"))
-        for node in ast.walk(tree)
+        for node in nodes(tree)
         if isinstance(node, ast.ExceptHandler) and is_broad(node.type)
     }
     assert found == listed
@@ -226,6 +243,34 @@ def test_no_process_starts_with_a_model_library_nor_the_gateway_with_the_worker(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert (answer.stdout.strip(), answer.stderr) == ("[]", "")
+
+
+def test_the_unit_tests_meet_no_model_library() -> None:
+    """Each process of `make unit` imports all of its files, and torch and diffusers take 5 s."""
+    paths = [*(ROOT / "tests").rglob("*.py"), *(ROOT / name for name, _ in sources())]
+    modules = {
+        path.relative_to(ROOT).as_posix()[:-3].replace("/", ".").removesuffix(".__init__"): path
+        for path in paths
+    }
+    assert reaching(MODEL_LIBRARIES, "tests.unit.", modules) == set()
+    assert "tests.support.checkpoints" in reaching({"torch"}, "tests.integration.", modules)
+
+
+def reaching(libraries: set[str], start: str, modules: Mapping[str, Path]) -> set[str]:
+    """Return the modules that import one of the libraries early, and are imported from a start."""
+    waiting = [name for name in modules if name.startswith(start)]
+    seen, guilty = set(waiting), set()
+    while waiting:
+        name = waiting.pop()
+        body = parsed(modules[name].read_text()).body
+        early: list[ast.stmt] = [e for e in body if isinstance(e, ast.Import | ast.ImportFrom)]
+        for module in modules_of(ast.Module(early, [])):
+            parts = module.split(".")
+            guilty |= {name} if parts[0] in libraries else set()
+            inner = {".".join(parts[:count]) for count in range(1, len(parts) + 1)}
+            waiting += (inner & modules.keys()) - seen
+            seen |= inner
+    return guilty
 
 
 def test_the_gateway_never_meets_the_worker() -> None:
@@ -268,7 +313,7 @@ def test_a_second_door_would_be_seen(code: str, client: str) -> None:
 def web_clients(tree: ast.Module) -> set[str]:
     """Return the clients of the web that a module imports, early or late, and its own dials."""
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(tree):
         match node:
             case ast.Import(names=aliases):
                 names |= {alias.name for alias in aliases}
@@ -290,11 +335,11 @@ def test_nothing_waits_with_select() -> None:
     guilty = {
         path
         for path, tree in sources()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute | ast.ImportFrom)
-        and (
-            ast.unparse(node) in {"select.select", "from select import select"}
-            or (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        for node in nodes(tree)
+        if (isinstance(node, ast.Attribute) and node.attr == "SelectSelector")
+        or (
+            (isinstance(node, ast.ImportFrom) or getattr(node, "attr", "") == "select")
+            and ast.unparse(node) in {"select.select", "from select import select"}
         )
     }
     assert guilty == set()
@@ -304,7 +349,7 @@ def test_no_client_of_ours_asks_the_environment_for_a_proxy() -> None:
     guilty = {
         f"{path}:{call.lineno}"
         for path, tree in sources()
-        for call in ast.walk(tree)
+        for call in nodes(tree)
         if isinstance(call, ast.Call) and may_use_a_proxy(call) and path not in BY_PROXY
     }
     assert guilty == set()

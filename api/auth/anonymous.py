@@ -12,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.auth.cross_site import check_cross_site
-from shared.access_errors import MissingKey
+from shared.errors.access import MissingKey
 from shared.excerpt import begin
 from shared.settings import Settings
 

@@ -22,7 +22,10 @@ from api.auth.login_proxy import LoginProxy
 from api.auth.session_cache import SessionCache
 from api.auth.session_cookie import read_token
 from api.auth.signed_link import read_link
-from shared.access_errors import (
+from shared.api_keys.key import ApiKey, ApiKeySet, hashed
+from shared.api_keys.sessions import KeyProof, Session, Sessions
+from shared.errors import AppError
+from shared.errors.access import (
     AdminOnly,
     Forbidden,
     InvalidKey,
@@ -32,9 +35,6 @@ from shared.access_errors import (
     SessionEnded,
     Unauthenticated,
 )
-from shared.api_keys.key import ApiKey, ApiKeySet, hashed
-from shared.api_keys.sessions import KeyProof, Session, Sessions
-from shared.errors import AppError
 from shared.jobs.batch import BATCH_ID
 from shared.jobs.job import public_id
 from shared.jobs.links import ZIP, Links, SignedLink

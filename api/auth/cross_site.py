@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from shared.access_errors import CrossSiteRefused, HostRefused
+from shared.errors.access import CrossSiteRefused, HostRefused
 from shared.excerpt import begin
 from shared.settings import Settings
 

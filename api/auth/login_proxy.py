@@ -12,7 +12,7 @@ from starlette.types import Scope
 
 from api.auth.anonymous import peer_address
 from api.auth.patient_reads import PatientReads
-from shared.access_errors import HeaderRefused
+from shared.errors.access import HeaderRefused
 from shared.owners import Owners
 from shared.settings import Settings
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from starlette.types import Scope
 
-from shared.access_errors import LinkExpired, LinkRefused
+from shared.errors.access import LinkExpired, LinkRefused
 from shared.jobs.job import Variant
 from shared.jobs.links import EXPIRED, FORGED, ZIP, Links, SignedLink
 

@@ -8,14 +8,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, ValidationError
 from starlette.datastructures import FormData, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
-from api.body_limit import with_picture
+from api.body_limit import with_image
 from api.concurrency.body_memory import Reservation
+from api.submit.blanks import without_blanks
 from api.submit.body import (
     MAX_FIELDS,
-    check_charset,
     nested,
     read_fields,
     read_object,
@@ -23,8 +22,10 @@ from api.submit.body import (
     resolve_aliases,
     spool,
 )
+from api.submit.charsets import check_charset
 from api.submit.image_source import ImageSource, read_source
 from api.submit.json_body import read_json
+from api.submit.multipart import arrived, text_of
 from api.validation_messages import explain
 from shared.errors import AppError, BodyTooLarge, InvalidRequest, Unavailable, UnsupportedBody
 from shared.excerpt import excerpt
@@ -137,8 +138,9 @@ def read_batch(received: ReceivedBatch) -> BatchRequest:
     """
     shared = _shared(received)
     refuse_nul(shared)
-    resolve_aliases(shared)
     sent = shared.pop("items", None)
+    shared = without_blanks(shared)
+    resolve_aliases(shared)
     webhook = _webhook(shared.pop("webhook", None))
     if shared.pop("image", None) is not None:
         raise InvalidRequest("a batch has its images in items", param="image")
@@ -164,7 +166,7 @@ async def _read_json(request: Request, settings: Settings, reservation: Reservat
         BodyTooLarge: it is larger; files of a form may be.
     """
     body = await spool(request, reservation)
-    limit = with_picture(settings)
+    limit = with_image(settings)
     if len(body) > limit.bytes:
         raise BodyTooLarge(
             f"a batch in JSON may have {limit.bytes} bytes; send the images as parts of a form"
@@ -173,18 +175,14 @@ async def _read_json(request: Request, settings: Settings, reservation: Reservat
 
 
 async def _read_form(request: Request) -> FormData:
-    parser = MultiPartParser(
-        request.headers,
-        request.stream(),
-        max_files=MAX_ITEMS,
-        max_fields=MAX_FIELDS,
-        max_part_size=MAX_WORDS_BYTES,
-    )
-    parser.spool_max_size = IN_MEMORY_BYTES
     try:
-        return await parser.parse()
-    except MultiPartException as error:
-        raise InvalidRequest(f"the form cannot be read: {error.message}") from error
+        return await arrived(
+            request,
+            max_files=MAX_ITEMS,
+            max_fields=MAX_FIELDS,
+            max_text_bytes=MAX_WORDS_BYTES,
+            in_memory_bytes=IN_MEMORY_BYTES,
+        )
     except OSError as error:
         raise Unavailable("there is no space for so large a body now; try again") from error
 
@@ -196,6 +194,11 @@ async def _sorted(form: FormData, reservation: Reservation) -> ReceivedBatch:
         if isinstance(value, str):
             await reservation.grow(len(value))
             pairs.append((name, value))
+        elif not value.size:  # Browsers also send a file input that was left empty.
+            continue
+        elif (text := await text_of(name, value)) is not None:
+            await reservation.grow(len(text))
+            pairs.append((name, text))
         else:
             files.append((name, value))
     return ReceivedBatch(pairs=pairs, files=files)
@@ -275,7 +278,7 @@ def _item(
 ) -> BatchItem:
     if not isinstance(sent, Mapping):
         raise InvalidRequest('an item is an object, like {"image": {"url": "https://…"}}')
-    own = {name: value for name, value in sent.items() if value is not None}
+    own = without_blanks(sent)
     resolve_aliases(own)
     if "webhook" in own:
         raise InvalidRequest("a batch has one webhook; put it beside items", param="webhook")

@@ -21,7 +21,7 @@ from api.ports import Ports
 from api.problems import request_id
 from api.submit.allowed import choose_model
 from api.submit.body import CreateRequest
-from api.submit.fetch_source import picture_from
+from api.submit.fetch_source import image_from
 from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageSource
 from api.submit.images import Images
@@ -29,8 +29,8 @@ from api.submit.remote_urls import check_webhook
 from api.submit.submit import CheckedRequest, check_create, job_of, sealed
 from shared.engines.registry import OfferedEngine
 from shared.errors import AppError, DatabaseUnavailable
+from shared.errors.images import ImageTooLarge
 from shared.ids import new_id
-from shared.image_errors import ImageTooLarge
 from shared.jobs.batch import Batch, NewBatch
 from shared.jobs.insert import same_request
 from shared.jobs.new_job import NewJob
@@ -72,7 +72,7 @@ async def submit_batch(
     """Turn a request into queued jobs, all of them or none.
 
     Raises:
-        InvalidRequest: the fields or a picture; `param` names the item, and nothing is kept.
+        InvalidRequest: the fields or an image; `param` names the item, and nothing is kept.
         QueueFull, QuotaExceeded: the queue or the quota has not enough left for all of them.
         Unavailable: as `submit`.
     """
@@ -196,7 +196,7 @@ async def _prepare(ports: Ports, checked: CheckedBatch, number: int) -> NewJob:
     order, image = checked.orders[number], checked.images[number]
     async with ports.pools.body_memory.reserve(order.owner_id) as reservation:
         try:
-            picture = await picture_from(
+            decoded = await image_from(
                 ports,
                 await _body(image, reservation),
                 name="image",
@@ -204,11 +204,11 @@ async def _prepare(ports: Ports, checked: CheckedBatch, number: int) -> NewJob:
                 reservation=reservation,
             )
             new = await ports.pools.parsing.run(
-                partial(job_of, order, [picture], ports), owner_id=order.owner_id
+                partial(job_of, order, [decoded], ports), owner_id=order.owner_id
             )
         except AppError as error:
             raise within(f"items.{number}", error)  # noqa: B904 (it is the same one)
-        put = partial(ports.storage.put, input_key(new.id), picture.png, content_type="image/png")
+        put = partial(ports.storage.put, input_key(new.id), decoded.png, content_type="image/png")
         await ports.pools.storing.run(put, owner_id=order.owner_id)
     return replace(new, batch_id=checked.batch.id, batch_position=number + 1)
 

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from api.auth.caller import Caller
 from api.ports import Ports
+from api.submit.blanks import without_blanks
 from api.submit.body import ALIASES, CreateRequest, Received, read_named
 from api.submit.image_source import Files
 from api.submit.images import IMAGE_FIELDS, Images, read_images
@@ -19,12 +20,17 @@ from api.submit.json_body import read_json
 from api.submit.queue_job import Submitted
 from api.submit.submit import submit
 from api.validation_messages import explain
+from shared.engines.given_images import SINGLE
 from shared.engines.spec import MIN_SIDE, EngineSpec
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
 from shared.jobs.create import CreateJob
 
 OURS: Final = frozenset({*CreateJob.model_fields, *ALIASES, *IMAGE_FIELDS[1:]})
+IMAGE_PARAMS: Final = (
+    "image",
+    *(f"image.{each}" for each in ("url", "data", "upload_id", "part", "job_id", "frame")),
+)
 MOST_NAMED: Final = 20
 """Unknown names that a warning lists; the rest is counted."""
 
@@ -36,20 +42,20 @@ class Names:
     """The names that a protocol uses.
 
     Attributes:
-        pictures: the fields that may hold the image; errors name the first.
+        images: the fields that may hold the image; errors name the first.
         ours: its names for our fields.
         size: its names for a text like 1280x720.
         more: fields that hold an object of more fields.
     """
 
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
     ours: Mapping[str, str] = field(default_factory=dict)
     size: tuple[str, ...] = ("size",)
     more: tuple[str, ...] = ()
 
     @property
     def all(self) -> frozenset[str]:
-        named = {*self.pictures, *self.ours, *self.size, *self.more}
+        named = {*self.images, *self.ours, *self.size, *self.more}
         return OURS | named
 
 
@@ -107,7 +113,8 @@ def read_foreign(received: Received, names: Names, **fixed: Any) -> ForeignReque
         InvalidRequest: a value is wrong; `param` is the name that the client used.
     """
     values, others = read_named(received, names.all)
-    return foreign_request(values, others, names, files=received.files, **fixed)
+    files = {_plain(name, names): body for name, body in received.files.items()}
+    return foreign_request(values, others, names, files=files, **fixed)
 
 
 def foreign_request(
@@ -116,6 +123,7 @@ def foreign_request(
     names: Names,
     *,
     files: Files = MappingProxyType({}),
+    words: Mapping[str, str] = MappingProxyType({}),
     **fixed: Any,
 ) -> ForeignRequest:
     """Return the request that these values make.
@@ -123,12 +131,16 @@ def foreign_request(
     Args:
         others: unknown names; a warning lists them.
         files: the parts of a form; the image may be one of them.
+        words: the client's names of what is in `fixed`.
         fixed: our fields that the protocol gives in another place.
     """
     values, others = _opened(values, [*others], names)
     warnings = [_ignored(others)] if others else []
-    images = _images(values, names, files)
-    ours, params = _ours(values, names)
+    named, *unused = _names_of_images(values, names, files)
+    warnings += [f"{name} was ignored: the image is {named}" for name in unused]
+    images = _images(values, named, files)
+    ours, params = _ours(values, names, named)
+    params |= words
     size = _size(values, names)
     if size is not None and ("width" in ours or "height" in ours):
         size = None
@@ -158,25 +170,27 @@ def _opened(
     values: Mapping[str, Any], others: list[str], names: Names
 ) -> tuple[dict[str, Any], list[str]]:
     """Return the values with those of nested objects; an outer value wins."""
-    found = {name: value for name, value in values.items() if value is not None}
+    found = without_blanks(values)
     for name in names.more:
         inner = _parsed(found.pop(name, None), name)
         if inner is None:
             continue
         if not isinstance(inner, Mapping):
             raise InvalidRequest(f"{name} takes an object of names and values", param=name)
-        for key, value in inner.items():
+        for key, value in without_blanks(inner).items():
             if key not in names.all or key in names.more:
                 others.append(f"{name}.{key}")
-            elif value is not None:
+            else:
                 found.setdefault(key, value)
     return found, others
 
 
-def _ours(values: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict[str, str]]:
+def _ours(
+    values: Mapping[str, Any], names: Names, image: str
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Return our fields, and the client's own name of each that differs."""
     found: dict[str, Any] = {}
-    params = dict.fromkeys(("image", "image.url"), names.pictures[0])
+    params = dict.fromkeys(IMAGE_PARAMS, image)
     size = _said(values, names.size)
     if size is not None and not values.keys() & {"width", "height"}:
         params |= dict.fromkeys(("width", "height"), size)
@@ -196,7 +210,7 @@ def _ours(values: Mapping[str, Any], names: Names) -> tuple[dict[str, Any], dict
 
 
 def _said(values: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    return next((name for name in names if values.get(name) not in (None, "")), None)
+    return next((name for name in names if name in values), None)
 
 
 def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
@@ -211,18 +225,30 @@ def _size(values: Mapping[str, Any], names: Names) -> tuple[int, int] | None:
     return int(match[1]), int(match[2])
 
 
-def _images(values: Mapping[str, Any], names: Names, files: Files) -> Images:
+def _names_of_images(values: Mapping[str, Any], names: Names, files: Files) -> list[str]:
+    """Return the names that have an image, the one that counts first; a file counts before."""
+    said = [name for name in names.images if name in files]
+    said += [name for name in names.images if name in values]
+    return said or [names.images[0]]
+
+
+def _plain(name: str, names: Names) -> str:
+    """Return the name of a file part without the brackets of a list."""
+    bare = name.removesuffix("[]")
+    return bare if bare in names.images else name
+
+
+def _images(values: Mapping[str, Any], name: str, files: Files) -> Images:
     """Return the images; the first may have any of the names that clients use for it."""
-    part = next((name for name in names.pictures if name in files), None)
-    name = part or _said(values, names.pictures) or names.pictures[0]
+    parts = {each: files[each] for each in (name, *SINGLE) if each in files}
     image = None  # As in our own API, a part of that name is the image.
-    if part is None:
+    if name not in files:
         image = _spelled(_parsed(values.get(name), name), name)
-    elif part != "image":
-        image = {"part": part}
-    more = {name: _parsed(values.get(name), name) for name in IMAGE_FIELDS[1:]}
-    with in_words_of(dict.fromkeys(("image", "image.url"), name)):
-        return read_images({**more, "image": image}, {name: files[name]} if part else {})
+    elif name != "image":
+        image = {"part": name}
+    more = {each: _parsed(values.get(each), each) for each in IMAGE_FIELDS[1:]}
+    with in_words_of(dict.fromkeys(IMAGE_PARAMS, name)):
+        return read_images({**more, "image": image}, parts)
 
 
 def _spelled(sent: Any, name: str) -> Any:
@@ -234,13 +260,13 @@ def _spelled(sent: Any, name: str) -> Any:
         sent = sent.get("url") if isinstance(sent, Mapping) else sent
     if isinstance(sent, Mapping) and "file_id" not in sent:
         return sent
-    if not isinstance(sent, str):
-        raise InvalidRequest(
-            f"{name} {'is missing; it ' if not sent else ''}takes one image: a file part of a"
-            ' multipart form, a data URI, or {"image_url": "https://…"}',
-            param=name,
-        )
-    return sent if sent[:5].lower() == "data:" else {"url": sent}
+    if isinstance(sent, str) and sent:
+        return sent
+    raise InvalidRequest(
+        f"{name} {'takes' if sent else 'is missing; it takes'} one image: a file part of a"
+        ' multipart form, a data URI, base64, or {"image_url": "https://…"}',
+        param=name,
+    )
 
 
 def _parsed(value: Any, name: str) -> Any:

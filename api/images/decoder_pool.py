@@ -16,9 +16,9 @@ from typing import Final
 import structlog
 
 from api.images.confinement import check_confined
-from api.images.protocol import ANSWER, REQUEST, Limits, Picture, picture_of, receive
+from api.images.protocol import ANSWER, REQUEST, DecodedImage, Limits, image_of, receive
 from shared.errors import Unavailable
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
@@ -77,7 +77,7 @@ class Decoders:
         self._idle: list[Decoder] = [self._start()]
         threading.Thread(target=_tell_if_unconfined, daemon=True).start()
 
-    def read_image(self, body: bytes, *, max_pixels: int) -> Picture:
+    def read_image(self, body: bytes, *, max_pixels: int) -> DecodedImage:
         """Decode an upload in another process and return it normalised.
 
         See `api.images.normalize.read_image`.
@@ -104,7 +104,7 @@ class Decoders:
         for decoder in decoders:
             decoder.kill()
 
-    def _read(self, decoder: "Decoder", body: bytes, max_pixels: int) -> Picture:
+    def _read(self, decoder: "Decoder", body: bytes, max_pixels: int) -> DecodedImage:
         try:
             answer = decoder.ask(body, max_pixels, within=self._limits.wall_seconds)
         except BaseException as error:
@@ -116,10 +116,10 @@ class Decoders:
         self._give_back(decoder)
         return self._judge(answer)
 
-    def _judge(self, answer: Answer) -> Picture:
+    def _judge(self, answer: Answer) -> DecodedImage:
         """Return the image of an answer, or raise the error that it has."""
         if answer.status == 0 and answer.png:
-            return picture_of(answer.head, answer.png)
+            return image_of(answer.head, answer.png)
         if answer.status == 0:
             code, message = json.loads(answer.head)
             raise _REFUSALS.get(code, InvalidImage)(message, param="image")
@@ -131,7 +131,7 @@ class Decoders:
         raise self._over_limits("exit")
 
     def _over_limits(self, reason: str) -> ImageOverLimits:
-        _log.warning("picture_over_limits", reason=reason)
+        _log.warning("image_over_limits", reason=reason)
         return ImageOverLimits(
             "the image could not be decoded within the limits"
             f" ({self._limits.memory_bytes // 2**20} MiB of memory, {self._limits.cpu_seconds} s);"

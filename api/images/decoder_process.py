@@ -26,8 +26,8 @@ from PIL import AvifImagePlugin, Image, ImageCms
 from api.images import confinement
 from api.images.files import heif
 from api.images.normalize import FORMATS, MIN_SIDE, ORIENTATION, read_image
-from api.images.protocol import ANSWER, REQUEST, Limits, Picture, receive
-from shared.image_errors import InvalidImage
+from api.images.protocol import ANSWER, REQUEST, DecodedImage, Limits, receive
+from shared.errors.images import InvalidImage
 
 ANSWER_BYTES: Final = 144 * 1024 * 1024
 """More than the PNG of 2048 x 20480 pixels of noise; pages that are not written cost nothing."""
@@ -39,7 +39,7 @@ _LENGTHS: Final = struct.Struct("!IQ")
 
 UNCONFINED: Final = "this machine's kernel cannot confine its decoder (no seccomp filter)"
 
-Read = Callable[[bytes, int, str | None], Picture]
+Read = Callable[[bytes, int, str | None], DecodedImage]
 """Arguments: the upload, the most pixels, and the reason why HEIC is not read, if it is not."""
 
 
@@ -125,8 +125,8 @@ def _decode(
         os.write(progress, b"1")
         is_confined = confine(limits)
         try:
-            picture = read(body, max_pixels, None if is_confined else UNCONFINED)
-            head, png = picture.head(), picture.png
+            image = read(body, max_pixels, None if is_confined else UNCONFINED)
+            head, png = image.head(), image.png
         except InvalidImage as error:
             head, png = json.dumps([error.code, error.message]).encode(), b""
         answer.write(_LENGTHS.pack(len(head), len(png)))

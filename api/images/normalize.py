@@ -13,16 +13,16 @@ from PIL import Image, ImageMath, UnidentifiedImageError
 from api.images.colour.space import Cicp
 from api.images.colour.to_srgb import Told, says_adobe_rgb, to_srgb
 from api.images.files import heif
-from api.images.files.boxes import cicp_of
+from api.images.files.boxes import Area, aperture_of, cicp_of
 from api.images.files.jpeg_end import with_end
 from api.images.files.jpeg_segments import with_plain_head
 from api.images.files.png_chunks import read_png
 from api.images.files.unusual import unusual_kind
 from api.images.files.webp_chunks import with_whole_chunks
-from api.images.protocol import Picture
+from api.images.protocol import DecodedImage
 from api.images.scans import count_scans
 from api.images.sniff import is_cut, looks_like
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
@@ -70,8 +70,11 @@ class Opened:
     transparent: int | tuple[int, ...] | None = None
     """In a PNG: the colour that is transparent."""
 
+    aperture: Area | None = None
+    """In an AVIF: the part that is to be shown; libheif cuts it out of a HEIC itself."""
 
-def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> Picture:
+
+def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> DecodedImage:
     """Decode an upload and encode it again; only its look survives of the original file.
 
     Args:
@@ -133,8 +136,10 @@ def _open(body: bytes, no_heic: str | None) -> Opened:
         told = replace(png.told, is_adobe_rgb=says_adobe_rgb(image))
         return Opened(image, "PNG", told, png.transparent)
     image = _open_usual(body)
-    cicp = cicp_of(body) if image.format == "AVIF" else None
-    return Opened(image, image.format or "", _told(image, cicp=cicp))
+    if image.format != "AVIF":
+        return Opened(image, image.format or "", _told(image, cicp=None))
+    told = _told(image, cicp=cicp_of(body))
+    return Opened(image, "AVIF", told, aperture=aperture_of(body, image.size))
 
 
 def _told(image: Image.Image, *, cicp: Cicp | None) -> Told:
@@ -196,7 +201,7 @@ def _check_scans(body: bytes, size: tuple[int, int]) -> None:
         )
 
 
-def _normalise(opened: Opened) -> Picture:
+def _normalise(opened: Opened) -> DecodedImage:
     """Return the normalised image of an opened file; shrink it first, to have less to do."""
     image = opened.image
     # libheif turns a HEIC itself, so the EXIF orientation must not be applied again.
@@ -206,24 +211,26 @@ def _normalise(opened: Opened) -> Picture:
         # 48-megapixel photo costs a quarter.
         image.draft(None, _target(image.size))
     image.load()
+    if opened.aperture is not None and _is_of_a_clip(*opened.aperture):
+        image = image.crop(opened.aperture)
     colours, alpha = _plain_mode(image, opened.transparent)
     alpha = None if alpha is None else _shrink(alpha)
-    picture, warnings = to_srgb(_shrink(colours), opened.told)
+    upright, warnings = to_srgb(_shrink(colours), opened.told)
     if alpha is not None:
-        picture, is_flattened = _flatten(picture, alpha)
+        upright, is_flattened = _flatten(upright, alpha)
         if is_flattened:
             warnings = ("the image's transparency was filled with white", *warnings)
     if orientation is not None:
-        picture = picture.transpose(orientation)
-    picture.info.clear()
+        upright = upright.transpose(orientation)
+    upright.info.clear()
     encoded = io.BytesIO()
-    picture.save(encoded, "PNG", compress_level=PNG_LEVEL)
+    upright.save(encoded, "PNG", compress_level=PNG_LEVEL)
     png = encoded.getvalue()
-    return Picture(
+    return DecodedImage(
         png=png,
         sha256=hashlib.sha256(png).hexdigest(),
-        width=picture.width,
-        height=picture.height,
+        width=upright.width,
+        height=upright.height,
         warnings=warnings,
     )
 
@@ -250,6 +257,11 @@ def _plain_mode(
         *channels, alpha = image.convert("RGBA").split()
         return Image.merge("RGB", channels), alpha
     return (image if image.mode in {"L", "RGB", "CMYK"} else image.convert("RGB")), None
+
+
+def _is_of_a_clip(left: int, top: int, right: int, bottom: int) -> bool:
+    shorter, longer = sorted((right - left, bottom - top))
+    return shorter >= MIN_SIDE and longer <= MAX_ASPECT * shorter
 
 
 def _target(size: tuple[int, int]) -> tuple[int, int]:
@@ -282,9 +294,15 @@ def _flatten(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, bool]
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn the image upright; an unreadable EXIF block means not at all."""
+    """Return how to turn the image upright; an unreadable EXIF block means not at all.
+
+    XMP may name an orientation too, but no browser reads it there: programs that turned the pixels
+    and removed the EXIF block have left it behind.
+    """
+    exif = Image.Exif()
     try:
-        value = image.getexif().get(ORIENTATION)
+        exif.load(image.info.get("exif") or b"")
+        value = exif.get(ORIENTATION)
     except Exception:  # The block has the client's bytes, so its parser may raise any exception.
         return None
     return _TURNS.get(value)

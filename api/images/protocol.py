@@ -15,7 +15,7 @@ ANSWER: Final = struct.Struct("!iIQ")
 
 
 @dataclass(frozen=True)
-class Picture:
+class DecodedImage:
     """A normalised image: PNG, 8-bit sRGB, upright, without alpha or metadata.
 
     `sha256` is the PNG's; sides are in pixels.
@@ -28,7 +28,7 @@ class Picture:
     warnings: tuple[str, ...]
 
     def head(self) -> bytes:
-        """Return everything except the PNG, for `picture_of`."""
+        """Return everything except the PNG, for `image_of`."""
         return json.dumps([self.sha256, self.width, self.height, self.warnings]).encode()
 
 
@@ -46,10 +46,10 @@ class Limits:
     wall_seconds: float = 30.0
 
 
-def picture_of(head: bytes, png: bytes) -> Picture:
-    """Return the image for a `Picture.head` and its PNG."""
+def image_of(head: bytes, png: bytes) -> DecodedImage:
+    """Return the image for a `DecodedImage.head` and its PNG."""
     sha256, width, height, warnings = json.loads(head)
-    return Picture(png, sha256, width, height, tuple(warnings))
+    return DecodedImage(png, sha256, width, height, tuple(warnings))
 
 
 def receive(peer: socket.socket, count: int, *, until: float | None = None) -> bytes:

@@ -10,8 +10,8 @@ from api.auth.anonymous import peer_address
 from api.auth.caller import Caller
 from api.auth.rate_limit import Rates
 from api.problems import problem_response
-from shared.access_errors import LinkRefused, ReadOnlyKey, Unauthenticated
 from shared.errors import AppError, RateLimited
+from shared.errors.access import LinkRefused, ReadOnlyKey, Unauthenticated
 
 PUBLIC: Final = frozenset(
     {"/", "/admin", "/livez", "/readyz", "/metrics", "/openapi.json", "/docs", "/docs/start.js"}

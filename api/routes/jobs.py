@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from api.auth.caller import Authenticated
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.dependencies import (
     DEFAULT_LIMIT,
     MAX_WAIT_SECONDS,
@@ -74,7 +74,7 @@ _log = structlog.get_logger(__name__)
 
 
 @router.post("", status_code=202, response_model=JobView, openapi_extra=CREATE_BODY)
-@takes_picture
+@takes_image
 async def create_job(
     request: Request,
     ports: Given,

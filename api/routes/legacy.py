@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.dependencies import BaseUrl, Given, Preferring
 from api.openapi import FILE, GENERATE_BODY, PROBLEMS
 from api.ports import Ports
@@ -48,7 +48,7 @@ class Generated(BaseModel):
 
 
 @router.post("/generate", response_model=Generated, openapi_extra=GENERATE_BODY, deprecated=True)
-@takes_picture
+@takes_image
 async def generate(
     request: Request,
     ports: Given,

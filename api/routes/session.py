@@ -15,8 +15,8 @@ from api.dependencies import Given, known_query
 from api.openapi import PROBLEMS
 from api.ports import Ports
 from api.route import Route
-from shared.access_errors import MissingKey
 from shared.api_keys.sessions import LIVES
+from shared.errors.access import MissingKey
 
 router = APIRouter(
     route_class=Route,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import declared_bytes, takes_picture
+from api.body_limit import declared_bytes, takes_image
 from api.dependencies import BaseUrl, Given, known_query
 from api.openapi import PROBLEMS, file_form
 from api.ports import Ports
@@ -19,7 +19,7 @@ from api.route import Route
 from api.submit.body import receive
 from api.submit.json_body import KnownNames
 from shared.errors import AppError, Gone, InvalidRequest
-from shared.image_errors import ImageTooLarge
+from shared.errors.images import ImageTooLarge
 from shared.uploads import LIVES, Upload, parse_upload_id
 
 router = APIRouter(
@@ -103,7 +103,7 @@ async def delete_upload(upload_id: str, ports: Given, caller: Authenticated) -> 
 @router.post(
     "/{upload_id}/content", status_code=204, response_class=Response, openapi_extra=file_form(FILE)
 )
-@takes_picture
+@takes_image
 async def receive_upload(
     request: Request, upload_id: str, ports: Given, caller: Authenticated
 ) -> None:

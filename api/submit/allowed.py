@@ -1,9 +1,9 @@
 """The model of a caller's request, among those that its key may use."""
 
 from api.auth.caller import Caller
-from shared.access_errors import ModelNotAllowed
 from shared.engines.registry import EngineRegistry, OfferedEngine
 from shared.errors import UnknownModel
+from shared.errors.access import ModelNotAllowed
 from shared.excerpt import excerpt
 
 

@@ -1,7 +1,7 @@
 """The body of a create request, from multipart, a plain form or JSON, as one typed value."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Final, Self, cast
@@ -12,13 +12,15 @@ from starlette.requests import Request
 
 from api.concurrency.body_memory import Reservation
 from api.escaped_form import read_escaped
+from api.submit.blanks import is_blank, without_blanks
+from api.submit.charsets import check_charset
 from api.submit.images import IMAGE_FIELDS, Images, read_images
-from api.submit.json_body import MAX_ENTRIES, read_json
+from api.submit.json_body import MAX_ENTRIES, is_json, read_json
 from api.submit.multipart import read_multipart
 from api.validation_messages import explain, misplaced_field, unknown_field
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest, Unavailable, UnsupportedBody
-from shared.excerpt import begin, excerpt
+from shared.excerpt import begin
 from shared.jobs.create import CreateJob
 
 MAX_NAME: Final = 100  # Longer than `metadata[…]` with the longest key.
@@ -26,14 +28,25 @@ MAX_DEPTH: Final = 5
 SPOOL_BYTES: Final = 1024 * 1024
 MAX_FIELDS: Final = 120  # 50 keys of metadata, every other field, and some lists.
 ALIASES: Final = {"steps": "num_inference_steps"}
-NESTED: Final = frozenset({"metadata", "webhook", "webhook[headers]", *IMAGE_FIELDS})
-LISTS: Final = frozenset({"outputs", "webhook[event_types]", "focus"})
-KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
-CHARSETS: Final = frozenset(
-    {"utf-8", "utf8", "us-ascii", "ascii", "iso-8859-1", "latin-1", "latin1"}
-)
-"""Python has codecs that take the square of a text's length, or make half a character of it."""
 
+_CREATE: Final = CreateJob.model_json_schema()
+
+
+def _fields(kind: str, of: Mapping[str, Any] = _CREATE, name: str = "{}") -> Iterator[str]:
+    """Yield a form's names of the fields that JSON has as this type, as in `webhook[headers]`."""
+    for field, schema in of["properties"].items():
+        for each in (schema, *schema.get("anyOf", ())):
+            if "$ref" in each:
+                each = _CREATE["$defs"][each["$ref"].rpartition("/")[2]]
+            if each.get("type") == kind:
+                yield name.format(field)
+            if "properties" in each:
+                yield from _fields(kind, each, f"{field}[{{}}]")
+
+
+NESTED: Final = frozenset({*_fields("object"), *IMAGE_FIELDS})
+LISTS: Final = frozenset(_fields("array"))
+KNOWN: Final = ("image", *CreateJob.model_fields, *IMAGE_FIELDS[1:], *ALIASES)
 _PATH: Final = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -81,13 +94,14 @@ async def receive(request: Request, *, max_bytes: int, reservation: Reservation)
 async def _receive(request: Request, max_bytes: int, reservation: Reservation) -> Received:
     kind, _, options = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
-    if kind == "application/json":
+    if is_json(kind):
         return Received((), {}, await spool(request, reservation))
     if kind == "application/x-www-form-urlencoded":
         return Received((), {}, None, await spool(request, reservation))
     if kind != "multipart/form-data":
+        alone = "the image is not taken alone; " if kind.startswith("image/") else ""
         raise UnsupportedBody(
-            "send multipart/form-data with an image part, or application/json",
+            f"{alone}send multipart/form-data with an image part, or application/json",
             param="Content-Type",
         )
     check_charset(options)
@@ -103,7 +117,7 @@ def read_create(received: Received) -> CreateRequest:
     Raises:
         InvalidRequest: `param` names the field; the message says what would be right.
     """
-    values = _without_blanks(_values(received))
+    values = without_blanks(_values(received))
     refuse_nul(values)
     resolve_aliases(values)
     images = read_images(values, received.files)
@@ -152,22 +166,6 @@ def _values(received: Received) -> dict[str, Any]:
     return nested(received.pairs)
 
 
-def _without_blanks(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values without blank ones, because a blank value counts as not sent.
-
-    Pages and no-code tools send every input they have. Values of metadata may be empty.
-    """
-    webhook = values.get("webhook")
-    if isinstance(webhook, dict) and webhook:
-        webhook = {name: value for name, value in webhook.items() if not _is_blank(value)}
-        values = values | {"webhook": webhook or None}
-    return {name: value for name, value in values.items() if not _is_blank(value)}
-
-
-def _is_blank(value: object) -> bool:
-    return isinstance(value, str) and not value.strip()
-
-
 def read_named(
     received: Received, names: Collection[str]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -178,7 +176,7 @@ def read_named(
     Raises:
         InvalidRequest: the JSON or the form, or one of these names in two ways.
     """
-    others = [name for name in received.files if name not in names]
+    others = [name for name in received.files if name.partition("[")[0] not in names]
     if received.json is not None:
         values = read_object(received.json)
         others += [name for name in values if name not in names]
@@ -191,17 +189,6 @@ def read_named(
         found = nested([pair for pair in pairs if pair[0].partition("[")[0] in names])
     refuse_nul(found)
     return found, tuple(dict.fromkeys(others))
-
-
-def check_charset(options: str) -> None:
-    """Refuse a form in a charset that no browser uses."""
-    for option in options.lower().split(";"):
-        name, _, value = option.partition("=")
-        if name.strip().rstrip("*") == "charset" and value.strip(" \t\"'") not in CHARSETS:
-            raise InvalidRequest(
-                f"the form is in charset {excerpt(value.strip())}; send it in UTF-8",
-                param="Content-Type",
-            )
 
 
 async def spool(request: Request, reservation: Reservation) -> bytes:
@@ -225,10 +212,8 @@ def read_object(body: bytes) -> dict[str, Any]:
 def nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return form fields as the JSON that they stand for: `metadata[k]`, `outputs[]`, JSON texts.
 
-    A list may be sent as JSON, as a comma list, or in parts. An empty field counts as not sent,
-    because browsers send every input of a form.
-
-    A field left empty is a field not sent: browsers send every input of a form.
+    A list may be sent as JSON, as a comma list, or in parts, also numbered ones (`outputs[0]`). A
+    field left empty counts as not sent, because browsers send every input of a form.
     """
     values: dict[str, Any] = {}
     for name, text in pairs:
@@ -237,10 +222,23 @@ def nested(pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
         if match is None or len(keys) > MAX_DEPTH:
             raise unknown_field(name, KNOWN)
         top = match[1]
-        if not text and (not keys or top in IMAGE_FIELDS or name in LISTS):
+        if is_blank(text, top) and (not keys or top in IMAGE_FIELDS or name in LISTS):
             continue
         _place(values, [top, *keys], _meant(name, text))
+    for path in (*LISTS, "keyframes"):
+        _number(values, path)
     return values
+
+
+def _number(values: dict[str, Any], path: str) -> None:
+    """Make a list of numbered parts, as PHP and other programs write the parts of a list."""
+    *parents, last = path.replace("]", "").split("[")
+    at: Any = values
+    for key in parents:
+        at = at.get(key) if isinstance(at, dict) else None
+    parts = at.get(last) if isinstance(at, dict) else None
+    if isinstance(parts, dict) and [*parts] == [str(number) for number in range(len(parts))]:
+        at[last] = [*parts.values()]
 
 
 def _meant(name: str, text: str) -> Any:

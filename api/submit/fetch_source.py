@@ -5,19 +5,19 @@ from uuid import UUID
 
 from api.concurrency.body_memory import Reservation
 from api.images.clip_frame import clip_frame
-from api.images.protocol import Picture
+from api.images.protocol import DecodedImage
 from api.ports import Ports
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
 from api.submit.remote_urls import fetch_image
 from shared.errors import Gone, InvalidRequest, NotFound
-from shared.image_errors import ImageTooLarge, InvalidImage
+from shared.errors.images import ImageTooLarge, InvalidImage
 from shared.jobs.files import finished_file
 from shared.jobs.job import Artifact, Variant
 
 
-async def picture_from(
+async def image_from(
     ports: Ports, source: ImageSource, *, name: str, owner_id: UUID, reservation: Reservation
-) -> Picture:
+) -> DecodedImage:
     """Return an image as it is stored, from any source; `name` is its field.
 
     Raises:
@@ -29,12 +29,12 @@ async def picture_from(
     body = await fetch(source)
     read = partial(ports.decoders.read_image, body, max_pixels=ports.settings.max_pixels)
     try:
-        picture: Picture = await ports.pools.decoding.run(read, owner_id=owner_id)
+        image: DecodedImage = await ports.pools.decoding.run(read, owner_id=owner_id)
     except InvalidImage as error:
         if name != "image":
             error.param, error.message = name, f"{name}: {error.message}"
         raise
-    return picture
+    return image
 
 
 async def _body(

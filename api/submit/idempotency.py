@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import Depends, Header
 
 from api.submit.image_source import ImageFrame, ImageSource, ImageUpload, ImageUrl
-from api.submit.images import SINGLE, Images
+from api.submit.images import Images
 from shared.errors import InvalidRequest
 from shared.jobs.create import CreateJob
 
@@ -48,9 +48,8 @@ def fingerprint(fields: CreateJob, images: Images) -> str:
     said = fields.model_dump(mode="json", exclude_defaults=True, exclude={"webhook": {"headers"}})
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
     digest.update(_said(images.image))
-    for name, image in images:
-        if name in SINGLE[1:]:
-            digest.update(f"{name}\0".encode() + _said(image))
+    for name, image in images.more.items():
+        digest.update(f"{name}\0".encode() + _said(image))
     for frame, image in images.keyframes:
         digest.update(f"keyframe {frame}\0".encode() + _said(image))
     return digest.hexdigest()

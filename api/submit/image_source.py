@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from api.submit.image_text import is_url, picture_in
+from api.submit.image_text import image_in, is_url
 from shared.errors import InvalidRequest, NotFound
 from shared.excerpt import excerpt
 from shared.jobs.job import parse_id
@@ -107,9 +107,7 @@ def _part(sent: Mapping[str, Any], files: Files, name: str) -> ImageSource:
 
 
 def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
-    frame = sent["frame"]
-    if isinstance(frame, str) and re.fullmatch(r"-?[0-9]{1,9}", frame):
-        frame = int(frame)  # Form values are texts, not numbers.
+    frame = number(sent["frame"])
     if not isinstance(frame, int) or isinstance(frame, bool) or abs(frame) > MOST:
         raise InvalidRequest(
             f"{name}.frame takes a whole number: 0 is the clip's first frame, -1 its last",
@@ -123,6 +121,12 @@ def _frame(sent: Mapping[str, Any], _: Files, name: str) -> ImageSource:
         ) from error
 
 
+def number(sent: object) -> object:
+    """Return a whole number that a form sent as a text; anything else as it is."""
+    is_text = isinstance(sent, str) and re.fullmatch(r"-?[0-9]{1,9}", sent)
+    return int(str(sent)) if is_text else sent
+
+
 _WAYS: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any], Files, str], ImageSource]]] = {
     ("url",): _url,
     ("data",): _data,
@@ -133,7 +137,7 @@ _WAYS: Final[Mapping[tuple[str, ...], Callable[[Mapping[str, Any], Files, str], 
 
 
 def _decoded(sent: object, name: str) -> bytes:
-    picture = picture_in(sent.strip(), name) if isinstance(sent, str) else None
-    if picture is None:
+    image = image_in(sent.strip(), name) if isinstance(sent, str) else None
+    if image is None:
         raise InvalidRequest(f"{name} takes {_HOW}", param=name)
-    return picture
+    return image

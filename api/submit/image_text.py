@@ -4,12 +4,18 @@ import base64
 import binascii
 import re
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
-from shared.image_errors import InvalidImage
+from shared.errors.images import InvalidImage
 
 MAX_URI_HEAD: Final = 300
 
+_AROUND: Final = " \t\r\n\ufeff\"'"
+"""What templates leave around a text."""
+
+_ESCAPED: Final = re.compile(r"data%3a", re.IGNORECASE)
+_SHORT_HEAD: Final = re.compile(r"(?:[\w.+-]{1,40}/[\w.+-]{1,60};)?base64,", re.IGNORECASE)
+_BASE64_HEAD: Final = re.compile(r"(?:[;:])\s*base64\s*,", re.IGNORECASE)
 _URL: Final = re.compile(r"https?:", re.IGNORECASE)
 _LINE_BREAKS: Final = re.compile(r" *[\r\n\t\f\v][\r\n\t\f\v ]*")
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]*")
@@ -20,31 +26,35 @@ def is_url(text: str) -> bool:
     return _URL.match(text) is not None
 
 
-def picture_in(text: str, name: str) -> bytes | None:
+def image_in(text: str, name: str) -> bytes | None:
     """Return the image in a data URI or in base64; None if the text is neither.
 
     Raises:
         InvalidImage: the data URI is damaged.
     """
+    text = text.strip(_AROUND)
+    if _ESCAPED.match(text):
+        text = unquote(text)
+    if _SHORT_HEAD.match(text):
+        text = f"data:;{text}"
     if text[:5].lower() == "data:":
         return _of_data_uri(text, name)
     return _of_base64(text) if text else None
 
 
 def _of_data_uri(text: str, name: str) -> bytes | None:
-    comma = text.find(",", 0, MAX_URI_HEAD)
-    if comma < 0:
-        return None
-    options = [option.strip().lower() for option in text[:comma].split(";")]
-    rest = text[comma + 1 :]
-    if "base64" not in options:
-        return unquote_to_bytes(rest)
+    # A file's name in the head may have commas.
+    head = _BASE64_HEAD.search(text, 0, MAX_URI_HEAD)
+    if head is None:
+        comma = text.find(",", 0, MAX_URI_HEAD)
+        return None if comma < 0 else unquote_to_bytes(text[comma + 1 :])
+    rest = text[head.end() :]
     if "%" in rest:
         rest = unquote_to_bytes(rest).decode("latin-1")
-    picture = _of_base64(rest.strip())
-    if picture is None:
+    image = _of_base64(rest.strip())
+    if image is None:
         raise InvalidImage(f"the data URI of {name} is not valid base64", param=name)
-    return picture
+    return image
 
 
 def _of_base64(text: str) -> bytes | None:

@@ -1,5 +1,6 @@
 """JSON from clients, refused if it would cost more to read than any request needs."""
 
+import re
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
@@ -30,6 +31,13 @@ _UTF_16: Final = (b"\xff\xfe", b"\xfe\xff")
 """Without these each letter of the first four bytes has zeros beside it."""
 
 _MARKS: Final = (b",", b"[", b"{")
+_GZIP: Final = b"\x1f\x8b"
+_NOT_NUMBERS: Final = re.compile(rb"[:\[,]\s*-?(?:NaN|Infinity)\b")
+_HINTS: Final = (
+    ("invalid unicode code point", "its bytes are not UTF-8; send JSON in UTF-8"),
+    ("hex escape", "it has half of a character, like \\ud83d without its other half"),
+)
+"""What the parser's words mean to whoever wrote the JSON."""
 
 
 class KnownNames(BaseModel):
@@ -44,6 +52,8 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
     Raises:
         InvalidRequest: it is not JSON, nested too deep, has too many values, or a NUL.
     """
+    if text.startswith(_GZIP):
+        raise InvalidRequest(f"{name} is compressed with gzip; send it uncompressed", param=param)
     if text.startswith(_UTF_16) or b"\0" in text[:4]:
         raise InvalidRequest(
             f"{name} is in UTF-16, or another alphabet of wide letters; send JSON in UTF-8",
@@ -58,9 +68,26 @@ def read_json(text: bytes, name: str, *, param: str | None = None) -> Any:
     try:
         value = from_json(text, allow_inf_nan=False)
     except ValueError as error:
-        raise InvalidRequest(f"{name} is not JSON: {error}", param=param) from error
+        why = _reason(error, text)
+        raise InvalidRequest(f"{name} is not JSON: {why}", param=param) from error
     _check_shape(value, name, param)
     return value
+
+
+def is_json(content_type: str) -> bool:
+    """Say whether a Content-Type means JSON, also of a kind of its own."""
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind in {"application/json", "text/json"} or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
+
+
+def _reason(error: ValueError, text: bytes) -> str:
+    """Return what is wrong with a text that is no JSON, and where."""
+    said = str(error)
+    if said.startswith(("expected value", "invalid number")) and _NOT_NUMBERS.search(text):
+        return f"it has no NaN and no Infinity; leave the field out ({said})"
+    return next((f"{hint} ({said})" for words, hint in _HINTS if words in said), said)
 
 
 def _check_shape(value: Any, name: str, param: str | None) -> None:

@@ -48,7 +48,7 @@ def queue_job(
     try:
         for store, key in zip(stores, keys, strict=True):
             store(ports.storage, key)
-        crashpoint("picture_stored")
+        crashpoint("image_stored")
         job, is_replay = ports.jobs.submit(new, max_queued=max_queued, daily_seconds=daily_seconds)
     except DatabaseUnavailable:
         raise  # The commit may have happened: the inputs may belong to a job.

@@ -8,7 +8,7 @@ from api.concurrency.body_memory import Reservation
 from api.ports import Ports
 from api.submit.body import refuse_nul
 from shared.errors import Busy
-from shared.image_errors import ImageNotFetched, ImageTooLarge
+from shared.errors.images import ImageNotFetched, ImageTooLarge
 from shared.outbound.errors import AnswerTooLarge, OutboundFailed, OutboundRefused, TooManyLookups
 
 ACCEPT: Final = "image/jpeg,image/png,image/webp,image/avif"
@@ -24,7 +24,7 @@ async def check_webhook(ports: Ports, url: str, *, param: str, owner_id: UUID) -
     refuse_nul(url, param)
     try:
         await ports.pools.lookups.run(
-            partial(ports.webhook_url_checker.check, url), owner_id=owner_id
+            partial(ports.webhook_url_checker.check, url, owner_id=owner_id), owner_id=owner_id
         )
     except TooManyLookups as error:
         raise Busy(error.message) from error
@@ -46,7 +46,7 @@ async def fetch_image(
         Busy: as `check_webhook`.
     """
     try:
-        fetch = partial(ports.image_fetcher.fetch, url, accept=ACCEPT)
+        fetch = partial(ports.image_fetcher.fetch, url, accept=ACCEPT, owner_id=owner_id)
         async with ports.pools.fetching.turn(owner_id) as run:
             fetched: bytes = await run(fetch)
             await reservation.grow(len(fetched))

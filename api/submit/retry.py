@@ -16,7 +16,6 @@ from api.submit.allowed import choose_model
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.settle import price_micros, settle
 from api.submit.warnings import warnings_for
-from shared.engines.given_frames import GivenFrames
 from shared.engines.parameters import RenderParameters, RequestedParameters
 from shared.engines.registry import OfferedEngine
 from shared.errors import InvalidRequest
@@ -145,7 +144,7 @@ def _new_job(order: _Order, ports: Ports) -> NewJob:
     parameters, gpu_bytes = settle(
         order.offer,
         asked_again(old, changes),
-        GivenFrames(last_frame=old.last_frame, keyframes=old.keyframes),
+        old.given,
         image_width=earlier.image_width,
         image_height=earlier.image_height,
     )

@@ -3,7 +3,7 @@
 import secrets
 
 from api.submit.gpu_fit import admit
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RenderParameters, RequestedParameters, resolve_parameters
 from shared.engines.registry import OfferedEngine
 from shared.engines.spec import MAX_SEED, EngineSpec
@@ -12,7 +12,7 @@ from shared.engines.spec import MAX_SEED, EngineSpec
 def settle(
     offer: OfferedEngine,
     asked: RequestedParameters,
-    frames: GivenFrames,
+    given: GivenImages,
     *,
     image_width: int,
     image_height: int,
@@ -29,7 +29,7 @@ def settle(
         image_width=image_width,
         image_height=image_height,
         seed=secrets.randbelow(MAX_SEED + 1),
-        frames=frames,
+        given=given,
     )
     gpu_bytes = admit(
         offer.spec,

@@ -13,27 +13,27 @@ from starlette.requests import Request
 from api.auth.caller import Caller
 from api.body_limit import declared_bytes
 from api.concurrency.body_memory import Reservation
-from api.images.protocol import Picture
+from api.images.protocol import DecodedImage
 from api.monitoring.disk_space import check_disk_space
 from api.ports import Ports
 from api.problems import request_id
 from api.submit.allowed import choose_model
 from api.submit.body import CreateRequest, Received, read_create, receive
-from api.submit.fetch_source import picture_from
+from api.submit.fetch_source import image_from
 from api.submit.idempotency import fingerprint
 from api.submit.image_source import ImageUrl
 from api.submit.queue_job import Store, Submitted, queue_job
 from api.submit.remote_urls import check_webhook
 from api.submit.settle import price_micros, settle
 from api.submit.warnings import shape_warnings, warnings_for
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RenderParameters
 from shared.engines.registry import OfferedEngine
 from shared.errors import DatabaseUnavailable, InvalidRequest
+from shared.errors.images import ImageTooLarge
 from shared.ids import new_id
-from shared.image_errors import ImageTooLarge
 from shared.jobs.create import Webhook
-from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.inputs import Input, keyframe_name
 from shared.jobs.insert import same_request
 from shared.jobs.job import Job
 from shared.jobs.new_job import NewJob
@@ -104,19 +104,19 @@ async def submit(
         if isinstance(found, Job):
             return Submitted(found, is_replay=True)
         order = found
-        pictures = await _pictures(order, ports, reservation)
-    return await pools.storing.run(partial(_accept, ports, order, pictures), owner_id=owner_id)
+        images = await _images(order, ports, reservation)
+    return await pools.storing.run(partial(_accept, ports, order, images), owner_id=owner_id)
 
 
-async def _pictures(
+async def _images(
     order: CheckedRequest, ports: Ports, reservation: Reservation
-) -> Sequence[Picture]:
+) -> Sequence[DecodedImage]:
     """Return the bytes of the images, one after another, after the webhook was checked."""
     webhook = order.create.fields.webhook
     if webhook is not None:
         url = str(webhook.url)
         await check_webhook(ports, url, param="webhook.url", owner_id=order.owner_id)
-    read = partial(picture_from, ports, owner_id=order.owner_id, reservation=reservation)
+    read = partial(image_from, ports, owner_id=order.owner_id, reservation=reservation)
     return [await read(source, name=name) for name, source in order.create.images]
 
 
@@ -153,9 +153,9 @@ def _order(
     request_id: str,
 ) -> CheckedRequest:
     offer = choose_model(ports.registry, caller, create.fields.model)
-    frames = create.images.frames
-    if frames != GivenFrames():
-        frames.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
+    given = create.images.given
+    if given != GivenImages():
+        given.check(offer.spec, tuple(other.spec for other in ports.registry.offers()))
     create = create.fitted(offer.spec)
     return CheckedRequest(
         create=create,
@@ -178,13 +178,13 @@ def _earlier(ports: Ports, order: CheckedRequest) -> Job | None:
     return None if job is None else same_request(job, order.fingerprint)
 
 
-def _accept(ports: Ports, order: CheckedRequest, pictures: Sequence[Picture]) -> Submitted:
+def _accept(ports: Ports, order: CheckedRequest, images: Sequence[DecodedImage]) -> Submitted:
     """Resolve the values, and queue the job with its images."""
-    new = job_of(order, pictures, ports)
+    new = job_of(order, images, ports)
     return queue_job(
         ports,
         replace(new, expected_seconds=_expected(ports, new)),
-        list(map(_put, pictures)),
+        list(map(_put, images)),
         max_queued=order.max_queued,
         daily_seconds=order.daily_seconds,
     )
@@ -197,11 +197,11 @@ def _expected(ports: Ports, new: NewJob) -> float | None:
     return None
 
 
-def _put(picture: Picture) -> Store:
-    return lambda storage, key: storage.put(key, picture.png, content_type="image/png")
+def _put(image: DecodedImage) -> Store:
+    return lambda storage, key: storage.put(key, image.png, content_type="image/png")
 
 
-def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> NewJob:
+def job_of(order: CheckedRequest, images: Sequence[DecodedImage], ports: Ports) -> NewJob:
     """Return the values of the job's rows, with every parameter resolved.
 
     Raises:
@@ -209,13 +209,13 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
             memory.
     """
     fields, spec = order.create.fields, order.offer.spec
-    picture, *more = pictures
+    image, *more = images
     parameters, gpu_bytes = settle(
         order.offer,
         fields,
-        order.create.images.frames,
-        image_width=picture.width,
-        image_height=picture.height,
+        order.create.images.given,
+        image_width=image.width,
+        image_height=image.height,
     )
     job_id = new_id()
     ttl = fields.queue_ttl_seconds
@@ -226,9 +226,9 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         engine=spec.name,
         engine_revision=spec.revision,
         parameters=parameters,
-        image_sha256=picture.sha256,
-        image_width=picture.width,
-        image_height=picture.height,
+        image_sha256=image.sha256,
+        image_width=image.width,
+        image_height=image.height,
         more_inputs=_more_inputs(job_id, parameters, more),
         needs=parameters.needs,
         gpu_bytes=gpu_bytes,
@@ -244,20 +244,20 @@ def job_of(order: CheckedRequest, pictures: Sequence[Picture], ports: Ports) -> 
         webhook_event_types=() if webhook is None else webhook.event_types,
         webhook_headers=None if webhook is None else sealed(webhook, ports.header_seal, job_id),
         metadata=fields.metadata,
-        warnings=_warnings(order, parameters, pictures),
+        warnings=_warnings(order, parameters, images),
         queue_ttl=None if ttl is None else timedelta(seconds=ttl),
     )
 
 
 def _warnings(
-    order: CheckedRequest, parameters: RenderParameters, pictures: Sequence[Picture]
+    order: CheckedRequest, parameters: RenderParameters, images: Sequence[DecodedImage]
 ) -> tuple[str, ...]:
     """Return what is wrong with the request and does not keep it from being done."""
-    first, spec = pictures[0], order.offer.spec
+    first, spec = images[0], order.offer.spec
     return (
         *order.create.warnings,
         *warnings_for(order.offer, order.create.fields, parameters),
-        *(warning for picture in pictures for warning in picture.warnings),
+        *(warning for image in images for warning in image.warnings),
         *shape_warnings(spec, parameters, image_width=first.width, image_height=first.height),
     )
 
@@ -272,17 +272,17 @@ def sealed(webhook: Webhook, seal: HeaderSeal, of: UUID) -> str | None:
 
 
 def _more_inputs(
-    job_id: UUID, parameters: RenderParameters, pictures: Sequence[Picture]
+    job_id: UUID, parameters: RenderParameters, images: Sequence[DecodedImage]
 ) -> tuple[Input, ...]:
     """Return the inputs after the first, in the order of `Images`."""
-    names = [*(LAST_FRAME,) * parameters.last_frame, *map(keyframe_name, parameters.keyframes)]
+    names = [*parameters.given.single, *map(keyframe_name, parameters.keyframes)]
     return tuple(
         Input(
             name=name,
             key=input_key(job_id, name),
-            sha256=picture.sha256,
-            width=picture.width,
-            height=picture.height,
+            sha256=image.sha256,
+            width=image.width,
+            height=image.height,
         )
-        for name, picture in zip(names, pictures, strict=True)
+        for name, image in zip(names, images, strict=True)
     )

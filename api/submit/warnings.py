@@ -70,7 +70,7 @@ def shape_warnings(
     is_kept = spec.shape is Shape.KEEP and parameters.resolution is not None
     if not is_kept or parameters.fit is not Fit.CROP:
         return ()
-    clip, picture = (
+    clip, image = (
         max(width, height) / min(width, height)
         for width, height in (
             (parameters.width, parameters.height),
@@ -79,7 +79,7 @@ def shape_warnings(
     )
     if max(parameters.width, parameters.height) + spec.multiple <= spec.max_side:
         return ()
-    if picture <= clip * HARDLY_LONGER:
+    if image <= clip * HARDLY_LONGER:
         return ()
     return (
         f"the image is {image_width} x {image_height}, longer than a clip can be; the clip shows"

@@ -2,7 +2,8 @@
 import * as api from "./api.js";
 import { randomSeed } from "./form.js";
 import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
-import { loadSettings, measured, showPhotos } from "./photos.js";
+import { loadSettings } from "./files.js";
+import { measured, showPhotos } from "./photos.js";
 import { dismiss, set, state, toast } from "./state.js";
 import { t } from "./i18n.js";
 import { unanswered } from "./unanswered.js";
@@ -10,7 +11,7 @@ import { unanswered } from "./unanswered.js";
 const UNDO_MS = 6000;
 const retries = unanswered();
 
-// Make a job again of its own pictures, which the server has: by the same seed, or by others.
+// Make a job again of its own images, which the server has: by the same seed, or by others.
 export async function again(job, seeds = [job.seed]) {
   try {
     const { set: _, ...metadata } = job.metadata;

@@ -1,5 +1,5 @@
 // From the form to the fields of a request, and what a clip of them will be.
-import { model, state } from "./state.js";
+import { model, setForm, state } from "./state.js";
 
 // Drawn by parts of their own, or nothing a creator sets for one clip.
 const OWN = new Set(["prompt", "model", "image", "resolution", "num_frames", "seconds", "seed", "fit", "focus", "quality", "width", "height"]);
@@ -15,6 +15,9 @@ export function property(of, name) {
   if (schema.$ref) schema = { ...schema, ...of.parameters.$defs[schema.$ref.split("/").pop()] };
   return standard === undefined ? schema : { ...schema, default: standard };
 }
+
+// Say whether a model makes something of a Chinese prompt.
+export const readsChinese = (of) => !of.ai_generated || ["zh", "mul"].some((each) => of.prompt_languages?.includes(each));
 
 // The settings below the fold: all that the model declares and no part of the page draws itself.
 export const furtherNames = (of) =>
@@ -40,13 +43,28 @@ export function presets(of) {
 // Return a setting as it stands: what the creator set, else the preset's, else the model's own.
 export function value(name, of = model()) {
   const { values } = state.form;
-  if (values[name] !== undefined) return values[name];
+  if (values[name] !== undefined) return within(values[name], property(of, name));
   const preset = presets(of).find((each) => each.id === state.form.preset)?.values || {};
   if (preset[name] !== undefined) return preset[name];
   if (name === "num_inference_steps" && preset.quality) {
     return of.qualities[preset.quality]?.num_inference_steps;
   }
   return property(of, name)?.default;
+}
+
+// What another model was set to may be more than this one makes.
+function within(set, schema) {
+  if (schema?.enum) return schema.enum.includes(set) ? set : schema.default;
+  return typeof set === "number" ? Math.min(schema?.maximum ?? set, Math.max(schema?.minimum ?? set, set)) : set;
+}
+
+// Choose a model. What says how the clip should look stays; what it costs in effort is the model's own.
+export function chooseModel(id) {
+  const of = state.models.find((each) => each.id === id);
+  const stays = ["negative_prompt", "fit", "resolution", "last_frame"].filter((name) => property(of, name));
+  const values = Object.fromEntries(stays.map((name) => [name, state.form.values[name]]));
+  const shape = shapes(of).includes(state.form.shape) ? state.form.shape : "";
+  setForm({ model: id, preset: null, values, shape });
 }
 
 export const clipSeconds = (of = model()) => value("num_frames", of) / value("fps", of);
@@ -104,7 +122,7 @@ export function isCut(photo, of = model()) {
   return photo.width > 0 && !photo.jobId && isCrop && frame(photo, of).differs && !isCentred;
 }
 
-// Return the point that a camera moves towards, in fractions of the picture that is sent.
+// Return the point that a camera moves towards, in fractions of the image that is sent.
 function focusOf(photo, of) {
   if (!isCut(photo, of)) return photo.focus;
   const { left, top, w, h } = view(photo, frame(photo, of).aspect);
@@ -116,7 +134,10 @@ function focusOf(photo, of) {
 export function obstacle(photo, of = model()) {
   const { width, height } = frame(photo, of);
   const most = property(of, "width")?.maximum;
-  if (most && Math.max(width, height) > most) return { code: "side", width, height, most };
+  if (most && Math.max(width, height) > most) {
+    const long = Math.max(width / height, height / width);
+    return { code: "side", width, height, most, lower: (each) => shortSide(each) * long <= most };
+  }
   const resolution = value("resolution", of);
   const at = (of.buckets?.[resolution] || []).findIndex(([w, h]) => w === width && h === height);
   const frames = of.max_frames?.[resolution]?.[at];
@@ -124,7 +145,13 @@ export function obstacle(photo, of = model()) {
   return frames ? { code: "frames", frames, seconds: frames / value("fps", of), resolution } : { code: "resolution", resolution };
 }
 
-// Return the fields of a request, without its picture.
+// Return what keeps the photos from being sent, and the number of the photo, or undefined.
+export function hindrance(photos, of = model()) {
+  const all = photos.map((photo, at) => ({ ...obstacle(photo, of), nth: at + 1 }));
+  return all.find(({ code }) => code);
+}
+
+// Return the fields of a request, without its image.
 export function fields(photo, of = model()) {
   const { form } = state;
   const shape = frame(photo, of);

@@ -1,17 +1,17 @@
 // Times and sizes as the reader's language writes them.
-import { language, number } from "./i18n.js";
+import { number, region } from "./i18n.js";
 
 export function when(iso) {
   const then = new Date(iso);
   const isToday = then.toDateString() === new Date().toDateString();
   const how = isToday ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
-  return new Intl.DateTimeFormat(language, how).format(then);
+  return new Intl.DateTimeFormat(region(), how).format(then);
 }
 
-export const day = (iso) => new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(iso));
+export const day = (iso) => new Intl.DateTimeFormat(region(), { dateStyle: "medium" }).format(new Date(iso));
 
 export const usd = (value) =>
-  new Intl.NumberFormat(language, { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" }).format(value);
+  new Intl.NumberFormat(region(), { style: "currency", currency: "USD", currencyDisplay: "narrowSymbol" }).format(value);
 
 export function bytes(value) {
   const units = ["B", "KB", "MB", "GB", "TB"];

@@ -13,6 +13,7 @@ const remembered = () => {
 };
 const preferred = () => (navigator.languages || [navigator.language]).find((l) => /^(en|zh)/i.test(l));
 
+const closest = (to) => (navigator.languages || [navigator.language]).find((l) => l.toLowerCase().startsWith(to)) || to;
 export let language = LANGUAGES[remembered()] ? remembered() : (preferred() || "en").slice(0, 2).toLowerCase();
 
 // Bring the words of a language; the page is drawn when they are there.
@@ -60,8 +61,11 @@ export function seconds(value) {
   if (value < 10) return t("time.s", { n: value < 1 ? "1" : Math.round(value) });
   if (value < 90) return t("time.s", { n: Math.round(value) });
   if (value < 5400) return t("time.min", { n: Math.round(value / 60) });
-  return t("time.h", { n: Math.round(value / 3600) });
+  return t("time.h", { n: number(value / 3600) });
 }
 
+// Dates and numbers as the reader's own country writes them.
+export const region = () => closest(language);
+
 export const number = (value, digits = 1) =>
-  new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
+  new Intl.NumberFormat(region(), { maximumFractionDigits: digits }).format(value);

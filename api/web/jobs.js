@@ -136,10 +136,9 @@ async function readNews() {
       const cursor = { after: newest.last_id, hasMore: newest.has_more };
       set({ isListed: true, cursors: { ...state.cursors, [filterKey({ status: "", q: "" })]: cursor } });
     }
-    const queue = await api.readQueue();
-    const models = isOtherModels(queue) ? await api.listModels() : state.models;
-    set({ queue, models });
   }
+  // Events tell of jobs alone: not of a pause, and not of a worker.
+  if (isFull || isListening) await readQueue();
   // The first in line each time, and the rest in turns.
   const live = liveJobs();
   const first = live.slice(0, AT_ONCE / 2);
@@ -148,6 +147,12 @@ async function readNews() {
   const chosen = state.jobs.get(state.selected);
   const asked = new Set([...first, ...rest.slice(from, from + AT_ONCE / 2), ...(chosen && isLive(chosen) ? [chosen] : [])]);
   await Promise.all([...asked].map(readOne));
+}
+
+async function readQueue() {
+  const queue = await api.readQueue();
+  const models = isOtherModels(queue) ? await api.listModels() : state.models;
+  set({ queue, models });
 }
 
 // A job that is known as live and listed as such no more has ended, however far down the history
@@ -198,9 +203,24 @@ export async function readMore() {
   }
 }
 
+// Show a job, or the form for the next one; "back" leads to what was shown before.
 export function select(id) {
   set({ selected: id, dialog: null });
-  history.replaceState(null, "", id ? `#${id}` : location.pathname);
+  if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", id ? `#${id}` : location.pathname);
+  // On a phone they are one above the other.
+  requestAnimationFrame(() => {
+    const isForm = !id && matchMedia("(max-width: 56.25em)").matches;
+    const at = document.querySelector(isForm ? ".make" : ".stage");
+    const top = at?.getBoundingClientRect().top;
+    if (top < 0 || top > Math.max(100, innerHeight * 0.15)) at.scrollIntoView({ block: "start" });
+  });
+}
+
+// Show what the address names.
+export async function showAsked() {
+  const asked = location.hash.startsWith("#job_") ? location.hash.slice(1) : null;
+  set({ selected: asked, dialog: null, view: location.pathname.endsWith("/admin") ? "admin" : "studio" });
+  if (asked && !state.jobs.has(asked)) await api.readJob(asked).then((job) => learn([job]), () => set({ selected: null }));
 }
 
 // Return an error in words: ours where we know the way out, else the server's own.

@@ -7,7 +7,7 @@ const RETRY_MS = 1000;
 let dressed = null;
 
 // Bring the styles of what a cold page does not show.
-function dress() {
+export function dress() {
   dressed ||= new Promise((done, failed) => {
     const link = Object.assign(document.createElement("link"), { rel: "stylesheet", href: path("web/later.css"), onload: done });
     link.onerror = () => {

@@ -16,11 +16,7 @@ export async function enter() {
     const who = await api.whoAmI();
     const [models, queue] = await Promise.all([api.listModels(), api.readQueue()]);
     set({ models, queue, who, phase: "ready", isOnline: true });
-    const asked = location.hash.slice(1);
-    if (asked.startsWith("job_")) {
-      set({ selected: asked });
-      await api.readJob(asked).then((job) => jobs.learn([job]), () => set({ selected: null }));
-    }
+    await jobs.showAsked();
   } catch (error) {
     if (error.status === 401) return;
     set(error.status === 403 ? { phase: "sign-in", signInError: error } : { phase: "unreachable" });
@@ -28,9 +24,11 @@ export async function enter() {
   }
 }
 
+addEventListener("popstate", () => state.phase === "ready" && jobs.showAsked());
 addEventListener("stillreel:signed-in", async () => {
-  await enter();
   jobs.restart();
+  await enter();
+  jobs.soon(0);
 });
 // A download takes minutes: who waits for it sees it go on, and end.
 async function watchWeights() {

@@ -95,7 +95,7 @@ export function toggle(moves, name) {
 }
 
 // How far a move goes at normal speed, as the camera engine's: a zoom factor, parts of the
-// picture, degrees.
+// image, degrees.
 const POSES = {
   push_in: { z1: 1.2 }, pull_out: { z0: 1.2 },
   pan_left: { x0: -6, x1: 6 }, pan_right: { x0: 6, x1: -6 },
@@ -106,7 +106,7 @@ const POSES = {
 };
 const REACH = { slow: 0.5, normal: 1, quick: 1.8 };
 
-// Return CSS variables for `.camera`: the picture's transform at the start and the end.
+// Return CSS variables for `.camera`: the image's transform at the start and the end.
 export function pose(moves, speed, { more = 1, aspect = 1.5 } = {}) {
   const reach = REACH[speed] * more;
   const sum = { z0: 1, z1: 1, x0: 0, x1: 0, y0: 0, y1: 0, r0: 0, r1: 0, w0: 0, w1: 0 };

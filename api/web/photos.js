@@ -1,7 +1,9 @@
 // Photos of the next clips: chosen, dropped, pasted, a sample, or out of an earlier clip.
 import * as api from "./api.js";
-import { set, setForm, state, toast } from "./state.js";
-import { language, t } from "./i18n.js";
+import { readsChinese } from "./form.js";
+import { select } from "./jobs.js";
+import { model, set, setForm, state } from "./state.js";
+import { language } from "./i18n.js";
 import { sentence } from "./moves.js";
 
 export const SAMPLES = [
@@ -13,26 +15,26 @@ export const SAMPLES = [
 export async function measured(blob, name, more = {}) {
   const url = URL.createObjectURL(blob);
   const size = await createImageBitmap(blob).then(
-    (bitmap) => ({ width: bitmap.width, height: bitmap.height }),
+    (bitmap) => {
+      const { width, height } = bitmap;
+      bitmap.close();
+      return { width, height };
+    },
     () => ({ width: 0, height: 0 }), // HEIC in most browsers: the server can, this page cannot.
   );
   return { blob, name, url, x: 0.5, y: 0.5, focus: null, ...size, ...more };
 }
 
-export async function addFiles(files) {
+// What chooses, drops and pastes. The list is copied at once: the browser clears its own.
+export const addFiles = (files) => {
   const all = [...files];
-  const clip = all.find((file) => file.type === "video/mp4" || /\.mp4$/i.test(file.name));
-  if (clip) return loadClip(clip);
-  const images = all.filter((file) => file.type.startsWith("image/") || /\.(heic|heif|avif)$/i.test(file.name));
-  if (!images.length) return toast(t("photo.none"), { kind: "bad" });
-  const photos = await Promise.all(images.map((file) => measured(file, file.name)));
-  return showPhotos(images.length > 1 ? photos : [photos[0]]);
-}
+  return import("./files.js").then((part) => part.addFiles(all));
+};
 
 export function showPhotos(photos) {
   state.photos.forEach((photo) => release(photo));
-  set({ photos, current: 0, selected: null, sendError: null });
-  history.replaceState(null, "", location.pathname);
+  set({ photos, current: 0, sendError: null });
+  select(null);
 }
 
 export function forgetPhotos() {
@@ -53,7 +55,7 @@ function release(photo) {
 export async function chooseSample({ name, moves, speed }) {
   const blob = await api.fetchBlob(api.path(`web/samples/${name}.jpg`));
   showPhotos([await measured(blob, `${name}.jpg`)]);
-  setForm({ prompt: sentence(moves, speed, language) });
+  setForm({ prompt: sentence(moves, speed, readsChinese(model()) ? language : "en") });
 }
 
 export function removePhoto(index) {
@@ -71,22 +73,3 @@ export const movePhoto = (index, x, y) => changePhoto(index, { x: within(x), y: 
 
 // Set the point that the camera moves towards, in fractions of the photo; null is its middle.
 export const focusPhoto = (index, point) => changePhoto(index, { focus: point?.map(within) ?? null });
-
-const SETTINGS = ["negative_prompt", "resolution", "fit", "num_frames", "fps", "num_inference_steps", "guidance_scale"];
-
-// Put a job's settings into the form; `input` and the words of an MP4 have the same names.
-export function loadSettings(settings, { seed = null, model = null } = {}) {
-  const values = {};
-  for (const name of SETTINGS) if (settings[name] != null && settings[name] !== "") values[name] = settings[name];
-  const isKnown = state.models.some((each) => each.id === model);
-  const preset = settings.quality && settings.quality !== "standard" ? `quality:${settings.quality}` : null;
-  setForm({ prompt: settings.prompt || "", values, preset, seed, shape: "", ...(isKnown ? { model } : {}) });
-}
-
-async function loadClip(file) {
-  const { readClip } = await import("./mp4.js");
-  const settings = await readClip(file);
-  if (!settings) return toast(t("clip.foreign"), { kind: "bad" });
-  loadSettings(settings, { seed: settings.seed, model: settings.engine });
-  return toast(t("clip.loaded"));
-}

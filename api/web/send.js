@@ -13,6 +13,9 @@ const sends = unanswered();
 // What makes a photo, as it is sent, another one.
 const traits = ({ url, x, y, jobId, frame: at }) => [url, x, y, jobId, at, state.form.shape];
 
+// A photo on its way is lost with the page.
+addEventListener("beforeunload", (event) => state.isSending && event.preventDefault());
+
 // Send the photos: one as a job, several as a batch, all of them or none; show the first.
 export async function submit() {
   const of = model();
@@ -30,7 +33,7 @@ export async function submit() {
     if (orders.length > 1 && !hasFiles(orders[0].fields)) await sendTogether(orders);
     else await sendEach(orders, photos);
     sends.forget();
-    set({ announcement: t("sent"), sentAt: Date.now() });
+    set({ announcement: t("sent") });
   } catch (error) {
     set({ sendError: error });
   }
@@ -38,7 +41,7 @@ export async function submit() {
   soon(QUICK_MS / 2);
 }
 
-// A batch names a picture for each clip, and has no place for files of other fields.
+// A batch names an image for each clip, and has no place for files of other fields.
 const hasFiles = (sent) => Object.values(sent).some((value) => value instanceof Blob);
 
 async function sendTogether(orders) {

@@ -101,7 +101,7 @@ export const isPaused = (name) => state.queue?.data.find((line) => line.model ==
 // What jobs that were sent together have in common, or undefined.
 export const setName = (job) => job.metadata?.set || job.batch_id;
 
-// The order of sending: a batch's jobs have their ids in the order in which their pictures were read.
+// The order of sending: a batch's jobs have their ids in the order in which their images were read.
 export const firstSent = (a, b) => Date.parse(a.created_at) - Date.parse(b.created_at) || -newestFirst(a, b);
 
 // The jobs that were sent together, in the order of sending.

@@ -1,7 +1,7 @@
 <?php
 /**
  * Plugin Name: Stillreel receiver
- * Description: Keeps the clip that was made of a post's picture with the post.
+ * Description: Keeps the clip that was made of a post's image with the post.
  *
  * Put this file into wp-content/plugins, and into wp-config.php:
  *     define('STILLREEL_WEBHOOK_SECRET', 'whsec_...');

@@ -34,6 +34,8 @@ def postgres(folder: Path, state: State, *, is_durable: bool) -> Part:
     argv += ["-c", "log_min_error_statement=panic"]
     if not is_durable:
         argv += ["-c", "fsync=off", "-c", "max_connections=300"]
+        # Tests kill it; its shared memory would stay in /dev/shm, 1 MB each time.
+        argv += ["-c", "dynamic_shared_memory_type=mmap"]
     as_user = _unprivileged()
     return Part(
         name="postgres",

@@ -5,7 +5,7 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GIVEN, GivenImages
 from shared.engines.spec import (
     MAX_SEED,
     MIN_SIDE,
@@ -127,13 +127,17 @@ class RenderParameters(BaseModel):
         return round(self.num_frames / self.fps, 3)
 
     @property
+    def given(self) -> GivenImages:
+        """Return which images the job has beside its first."""
+        return GivenImages(**{name: getattr(self, name) for name in GIVEN})
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """Return what a worker must honour to render this as it was asked for."""
         wanted = {
             Honours.FOCUS: self.focus != MIDDLE,
             Honours.BLUR: self.fit is Fit.BLUR,
-            Honours.LAST_FRAME: self.last_frame,
-            Honours.KEYFRAMES: bool(self.keyframes),
+            **{name: bool(getattr(self, name)) for name in GIVEN},
         }
         return tuple(name for name, is_needed in wanted.items() if is_needed)
 
@@ -148,13 +152,13 @@ def resolve_parameters(
     image_width: int,
     image_height: int,
     seed: int,
-    frames: GivenFrames | None = None,
+    given: GivenImages | None = None,
 ) -> RenderParameters:
     """Fix every value the client left open, or say which one is out of the engine's range.
 
     Args:
         seed: used when the client asked for none.
-        frames: the frames that have images of their own.
+        given: the images that the client gives beside the first.
 
     Raises:
         InvalidRequest: a value is outside the engine's limits; `param` names it.
@@ -172,7 +176,7 @@ def resolve_parameters(
         _check_span(spec, name, value)
     _check_fit(spec, asked.fit)
     resolution, (width, height) = _size(spec, asked, image_width, image_height)
-    given = frames or GivenFrames()
+    given = given or GivenImages()
     return RenderParameters(
         prompt=asked.prompt,
         negative_prompt=asked.negative_prompt,
@@ -186,8 +190,8 @@ def resolve_parameters(
         approximate=recipe.approximate,
         guidance_scale=guidance_scale,
         seed=_given(asked.seed, seed),
-        last_frame=given.last_frame,
         keyframes=given.settled(spec, chosen["num_frames"]),
+        **dict.fromkeys(given.single, True),
         **chosen,
     )
 
@@ -305,7 +309,7 @@ def _check_made(spec: EngineSpec, size: tuple[int, int]) -> None:
 
 
 def _explicit_size(spec: EngineSpec, asked: RequestedParameters, aspect: float) -> tuple[int, int]:
-    """Return the sides asked for; a missing one follows the picture's aspect."""
+    """Return the sides asked for; a missing one follows the image's aspect."""
     sides: dict[str, int] = {}
     for name, given, derived in (
         ("width", asked.width, (asked.height or 0) * aspect),

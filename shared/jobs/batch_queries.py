@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import text
 
-from shared.access_errors import LinkExpired
 from shared.db import Database
 from shared.errors import InvalidRequest
+from shared.errors.access import LinkExpired
 from shared.jobs.batch import Batch, LiveCounts, no_such_batch
 from shared.jobs.job import Job
 from shared.jobs.links import EXPIRED, SignedLink

@@ -9,8 +9,6 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from shared.jobs.storage_keys import FIRST, input_key
 
-LAST_FRAME: Final = "last_frame"
-
 
 class InputKind(StrEnum):
     IMAGE = "image"
@@ -21,7 +19,8 @@ class InputKind(StrEnum):
 class Input(BaseModel):
     """One input as it is stored; sides in pixels, None if its kind has no sides.
 
-    `name` is unique within its job: `image` for the first, `last_frame`, `keyframe_N`.
+    `name` is unique within its job: `image` for the first, `keyframe_N`, or the name of the
+    client's field.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Select, func, literal_column, select, text
 
-from shared.access_errors import LinkExpired
 from shared.db import Database
 from shared.engines.registry import WORKER_ALIVE_SECONDS
+from shared.errors.access import LinkExpired
 from shared.jobs import sql
 from shared.jobs.inputs import Input
 from shared.jobs.job import Job, no_such_job

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import BinaryIO, Final
+from uuid import UUID
 
 import httpcore2
 import httpx2
@@ -67,7 +68,8 @@ class Outbound:
     by the host's name. A request has ended after `deadline`, with lookups, connects, redirects and
     answers. `closed_ports` are closed everywhere; `inner_ports` only inside the allowed networks,
     because other public hosts may use the same numbers. Proxies of the environment are not used,
-    because they would do their own lookup.
+    because they would do their own lookup. `owner_id` names the owner that a request is made for,
+    whose lookups leave some for others.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Outbound:
     def deadline(self) -> timedelta:
         return self._deadline
 
-    def check(self, url: str) -> None:
+    def check(self, url: str, *, owner_id: UUID | None = None) -> None:
         """Check where a URL leads now, without connecting; each request checks it again.
 
         Raises:
@@ -107,10 +109,12 @@ class Outbound:
         """
         target = self._open_port(Target.parse(url))
         deadline = Deadline(self._deadline)
-        addresses = self._lookups.addresses(target.host, target.port, deadline)
+        addresses = self._lookups.addresses(target.host, target.port, deadline, owner_id=owner_id)
         self._gate.judge(target.host, target.port, addresses)
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Answer:
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, owner_id: UUID | None = None
+    ) -> Answer:
         """Send a body and return the answer, whatever its status; no redirect is followed.
 
         Raises:
@@ -120,7 +124,8 @@ class Outbound:
         target = self._open_port(Target.parse(url))
         request = _request("POST", target, headers, body)
         max_bytes = HEAD_BYTES + self._max_bytes
-        with self._response(request, target, Deadline(self._deadline), max_bytes) as response:
+        deadline = Deadline(self._deadline)
+        with self._response(request, target, deadline, max_bytes, owner_id=owner_id) as response:
             return self._read(response)
 
     def send(
@@ -174,7 +179,7 @@ class Outbound:
             target, headers = self._open_port(target.following(location)), {}
         raise TooManyRedirects(f"there are more than {redirects} redirects")
 
-    def fetch(self, url: str, *, accept: str) -> bytes:
+    def fetch(self, url: str, *, accept: str, owner_id: UUID | None = None) -> bytes:
         """Return the whole body of a GET, at most `max_bytes`.
 
         Up to MAX_REDIRECTS redirects are followed; each is parsed, checked and connected to as if
@@ -195,7 +200,9 @@ class Outbound:
         max_bytes = HEAD_BYTES + self._max_bytes + self._max_bytes // FRAMING_SHARE
         for _ in range(1 + MAX_REDIRECTS):
             request = _request("GET", target, {"Accept": accept}, None)
-            with self._response(request, target, deadline, max_bytes) as response:
+            with self._response(
+                request, target, deadline, max_bytes, owner_id=owner_id
+            ) as response:
                 location = _location(response)
                 if location is None:
                     return self._whole(response, target)
@@ -212,7 +219,13 @@ class Outbound:
 
     @contextlib.contextmanager
     def _response(
-        self, request: httpcore2.Request, target: Target, deadline: Deadline, max_bytes: int
+        self,
+        request: httpcore2.Request,
+        target: Target,
+        deadline: Deadline,
+        max_bytes: int,
+        *,
+        owner_id: UUID | None = None,
     ) -> Iterator[httpcore2.Response]:
         backend = PinnedBackend(
             self._lookups,
@@ -220,6 +233,7 @@ class Outbound:
             deadline=deadline,
             max_bytes=max_bytes,
             connect_seconds=self._connect_seconds,
+            owner_id=owner_id,
         )
         connection = httpcore2.HTTPConnection(
             request.url.origin, ssl_context=self._tls, network_backend=backend

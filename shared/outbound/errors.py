@@ -1,4 +1,4 @@
-"""Errors of outgoing requests; `shared/errors.py` shows their place in the tree."""
+"""Errors of outgoing requests; `shared/errors/__init__.py` shows their place in the tree."""
 
 from shared.errors import AppError
 

@@ -4,12 +4,14 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Final
+from uuid import UUID
 
 import httpcore2
 
@@ -29,6 +31,8 @@ time."""
 
 # getaddrinfo cannot be stopped, so the threads of a dead name server must be limited.
 MAX_LOOKUPS: Final = 64
+LOOKUPS_EACH: Final = MAX_LOOKUPS * 3 // 4
+"""How many one owner gets, whose own domain may have a name server that never answers."""
 
 Resolve = Callable[[str, int], Sequence[Address]]
 
@@ -62,18 +66,23 @@ class Deadline:
 
 
 class Lookups:
-    """Name lookups that are given up at a deadline, because `resolve` itself has none."""
+    """Name lookups that are given up at a deadline, because `resolve` itself has none.
+
+    A lookup that was given up goes on, and counts until it ends.
+    """
 
     def __init__(self, resolve: Resolve) -> None:
         self._resolve = resolve
-        self._slots = threading.BoundedSemaphore(MAX_LOOKUPS)
+        self._ended = threading.Condition()
+        self._under_way: Counter[UUID | None] = Counter()
 
-    def addresses(self, host: str, port: int, deadline: Deadline) -> Sequence[Address]:
-        if not self._slots.acquire(timeout=deadline.left()):
-            raise TooManyLookups("too many name lookups are waiting for the name server")
+    def addresses(
+        self, host: str, port: int, deadline: Deadline, *, owner_id: UUID | None = None
+    ) -> Sequence[Address]:
+        self._begin(owner_id, deadline)
         found: Future[Sequence[Address]] = Future()
         threading.Thread(
-            target=self._look_up, args=(found, host, port), name="lookup", daemon=True
+            target=self._look_up, args=(found, host, port, owner_id), name="lookup", daemon=True
         ).start()
         try:
             return found.result(timeout=deadline.left())
@@ -82,13 +91,32 @@ class Lookups:
         except (OSError, UnicodeError) as error:
             raise OutboundFailed(f"{host} does not resolve") from error
 
-    def _look_up(self, found: Future[Sequence[Address]], host: str, port: int) -> None:
+    def _begin(self, owner_id: UUID | None, deadline: Deadline) -> None:
+        """Count a lookup as soon as it may begin."""
+        each = MAX_LOOKUPS if owner_id is None else LOOKUPS_EACH
+
+        def is_free() -> bool:
+            return (
+                self._under_way.total() < MAX_LOOKUPS and self._under_way.get(owner_id, 0) < each
+            )
+
+        with self._ended:
+            if not self._ended.wait_for(is_free, timeout=deadline.left()):
+                raise TooManyLookups("too many name lookups are waiting for the name server")
+            self._under_way[owner_id] += 1
+
+    def _look_up(
+        self, found: Future[Sequence[Address]], host: str, port: int, owner_id: UUID | None
+    ) -> None:
         try:
             found.set_result(self._resolve(host, port))
         except (OSError, UnicodeError) as error:
             found.set_exception(error)
         finally:
-            self._slots.release()
+            with self._ended:
+                self._under_way[owner_id] -= 1
+                self._under_way = +self._under_way  # Owners without a lookup are not kept.
+                self._ended.notify_all()
 
 
 @dataclass(frozen=True)
@@ -139,8 +167,10 @@ class PinnedBackend(httpcore2.NetworkBackend):
         deadline: Deadline,
         max_bytes: int,
         connect_seconds: float = CONNECT_SECONDS,
+        owner_id: UUID | None = None,
     ) -> None:
         self._lookups = lookups
+        self._owner_id = owner_id
         self._connect_seconds = connect_seconds
         self._gate = gate
         self._deadline = deadline
@@ -155,7 +185,9 @@ class PinnedBackend(httpcore2.NetworkBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
         try:
-            addresses = self._lookups.addresses(host, port, self._deadline)
+            addresses = self._lookups.addresses(
+                host, port, self._deadline, owner_id=self._owner_id
+            )
             self._gate.judge(host, port, addresses)
             connected = self._connect_to_first(host, port, addresses)
         except OutboundFailed as error:

@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tests.chaos.bad_pictures import OK, PICTURES, saved
+from tests.chaos.bad_images import IMAGES, OK, saved
 from tests.support.gateway import data_uri
 
 JSON = "application/json"
@@ -61,7 +61,7 @@ def part(disposition: bytes, body: bytes) -> bytes:
     return b"--b\r\nContent-Disposition: form-data; " + disposition + b"\r\n\r\n" + body + b"\r\n"
 
 
-def picture_part(name: bytes = b"photo.jpg", body: bytes | None = None) -> bytes:
+def image_part(name: bytes = b"photo.jpg", body: bytes | None = None) -> bytes:
     disposition = b'name="image"; filename="' + name + b'"'
     return part(disposition, saved("JPEG") if body is None else body)
 
@@ -89,42 +89,40 @@ BODIES: dict[str, Kind] = {
     "ten thousand fields": Kind(
         lambda rng: http(b"&".join(b"a%d=b" % n for n in range(10_000)), URLENCODED), BAD
     ),
-    "two pictures": Kind(lambda rng: form(picture_part(), picture_part()), BAD),
-    "a picture in a form and its JSON": Kind(
-        lambda rng: form(picture_part(), part(b'name="image"', PHOTO.encode())), BAD
+    "two images": Kind(lambda rng: form(image_part(), image_part()), BAD),
+    "an image in a form and its JSON": Kind(
+        lambda rng: form(image_part(), part(b'name="image"', PHOTO.encode())), BAD
     ),
     "a field twice": Kind(
-        lambda rng: form(picture_part(), *[part(b'name="prompt"', b"x")] * 2), BAD
+        lambda rng: form(image_part(), *[part(b'name="prompt"', b"x")] * 2), BAD
     ),
     "a very long field name": Kind(
-        lambda rng: form(picture_part(), part(b'name="' + b"a" * 500_000 + b'"', b"x")), BAD
+        lambda rng: form(image_part(), part(b'name="' + b"a" * 500_000 + b'"', b"x")), BAD
     ),
     "a very long name in json": Kind(
         lambda rng: image_json(PHOTO, **{"prompt" * 300_000: "x"}), BAD
     ),
     "a very long file name": Kind(
-        lambda rng: form(picture_part(b"a" * rng.choice((200, 300_000)))), OK | BAD
+        lambda rng: form(image_part(b"a" * rng.choice((200, 300_000)))), OK | BAD
     ),
-    "a file name that climbs": Kind(lambda rng: form(picture_part(b"../../etc/cron.d/x")), OK),
-    "a file name with NUL": Kind(lambda rng: form(picture_part(b"a\0.php")), OK | BAD),
+    "a file name that climbs": Kind(lambda rng: form(image_part(b"../../etc/cron.d/x")), OK),
+    "a file name with NUL": Kind(lambda rng: form(image_part(b"a\0.php")), OK | BAD),
     "a field name with NUL": Kind(
-        lambda rng: form(picture_part(), part(b'name="pro\0mpt"', b"x")), BAD
+        lambda rng: form(image_part(), part(b'name="pro\0mpt"', b"x")), BAD
     ),
     "a field name that climbs": Kind(
-        lambda rng: form(picture_part(), part(b'name="../prompt"', b"x")), BAD
+        lambda rng: form(image_part(), part(b'name="../prompt"', b"x")), BAD
     ),
     "a NUL in a prompt": Kind(lambda rng: image_json(PHOTO, prompt="a\0b"), BAD),
     "half a surrogate": Kind(text(b'{"image": "x", "prompt": "\\ud800"}'), BAD),
     "another boundary": Kind(
-        lambda rng: http(picture_part() + b"--b--\r\n", "multipart/form-data; boundary=c"), BAD
+        lambda rng: http(image_part() + b"--b--\r\n", "multipart/form-data; boundary=c"), BAD
     ),
-    "no boundary": Kind(
-        lambda rng: http(picture_part() + b"--b--\r\n", "multipart/form-data"), BAD
-    ),
-    "a form without an end": Kind(lambda rng: form(picture_part(), end=b""), OK | BAD),
+    "no boundary": Kind(lambda rng: http(image_part() + b"--b--\r\n", "multipart/form-data"), BAD),
+    "a form without an end": Kind(lambda rng: form(image_part(), end=b""), OK | BAD),
     "a form cut in a header": Kind(lambda rng: form(b"--b\r\nContent-Dispo", end=b""), BAD),
     "a form in a form": Kind(
-        lambda rng: form(picture_part(body=form(picture_part()).partition(b"\r\n\r\n")[2])),
+        lambda rng: form(image_part(body=form(image_part()).partition(b"\r\n\r\n")[2])),
         BAD | UNSUPPORTED | OK,
     ),
     "a part with ten thousand headers": Kind(
@@ -148,7 +146,7 @@ BODIES: dict[str, Kind] = {
         lambda rng: image_json(data_uri(b"%PDF-1.7 x", "application/pdf")), UNSUPPORTED
     ),
     "a data URI without a comma": Kind(lambda rng: image_json("data:" + "a" * 3_000_000), BAD),
-    "a file path for a picture": Kind(lambda rng: image_json("file:///etc/passwd"), BAD),
+    "a file path for an image": Kind(lambda rng: image_json("file:///etc/passwd"), BAD),
     "another content type": Kind(lambda rng: http(saved("JPEG"), "image/jpeg"), UNSUPPORTED),
     "too large a body": Kind(lambda rng: http(b"{" + bytes(99), JSON, length=10**10), TOO_LARGE),
     "chunks beyond the limit": Kind(
@@ -171,7 +169,7 @@ BODIES: dict[str, Kind] = {
         lambda rng: HEAD + b"X: y\r\n" * 60_000, NO_ANSWER | MALFORMED, then="hang up"
     ),
     "hanging up in the body": Kind(
-        lambda rng: form(picture_part())[: rng.randrange(200, 6000)], NO_ANSWER, 3, "hang up"
+        lambda rng: form(image_part())[: rng.randrange(200, 6000)], NO_ANSWER, 3, "hang up"
     ),
     "a length that is too long": Kind(
         lambda rng: http(b"{", JSON, length=999), NO_ANSWER, 3, "hang up"
@@ -189,11 +187,11 @@ def requests(seed: int, count: int) -> Iterator[Request]:
     kinds: dict[str, Kind] = {
         **{
             name: Kind(
-                lambda rng, make=kind.make: form(picture_part(body=make(rng))),  # type: ignore[misc]
+                lambda rng, make=kind.make: form(image_part(body=make(rng))),  # type: ignore[misc]
                 kind.right,
                 kind.weight,
             )
-            for name, kind in PICTURES.items()
+            for name, kind in IMAGES.items()
         },
         **BODIES,
     }

@@ -17,7 +17,7 @@ import requests
 from tests.support.gateway import photo_png
 
 REQUEST_SECONDS: Final = 30.0
-PICTURE: Final = photo_png(size=(64, 64))
+IMAGE: Final = photo_png(size=(64, 64))
 FORM: Final = {"model": "scripted", "width": "64", "height": "64", "num_frames": "1"}
 
 
@@ -118,7 +118,7 @@ class Clients:
                 "POST",
                 "/v1/jobs",
                 data=form,
-                files={"image": ("photo.png", PICTURE)},
+                files={"image": ("photo.png", IMAGE)},
                 headers={"Idempotency-Key": key},
             )
             if answer is not None and answer.status_code == 202:

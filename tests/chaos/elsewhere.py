@@ -33,7 +33,7 @@ from worker.engines.remote.openai_videos.address import addresses
 from worker.engines.remote.openai_videos.engine import spec
 
 PATIENCE_SECONDS: Final = 240.0
-PICTURE: Final = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+IMAGE: Final = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 AT_START: Final = ROOT / "tests" / "support" / "providers" / "at_start"
 PRICE_MICROS: Final = 100_000
 OWN: Final = "wan"
@@ -131,7 +131,7 @@ class House:
         """Queue a job as the gateway does, and ring."""
         job = self.desk.submit(
             spec=self.specs[engine],
-            picture=PICTURE,
+            image=IMAGE,
             asked=RequestedParameters(prompt=prompt, width=96, height=64, num_frames=8, fps=8),
             price_micros=PRICE_MICROS if engine in PAID else None,
         )
@@ -187,7 +187,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self.answer and not self.gave_up.wait(0.05):
             with contextlib.suppress(requests.RequestException, ValueError):
-                files = {"image": ("photo.png", png(PICTURE))} if self._form else None
+                files = {"image": ("photo.png", png(IMAGE))} if self._form else None
                 answer = requests.post(
                     self._url, data=self._form, files=files, headers=self._headers, timeout=60
                 )

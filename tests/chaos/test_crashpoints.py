@@ -117,9 +117,9 @@ def provoke_the_rest(job_fixture: JobFixture, clients: Clients, marks: Path) -> 
 
 
 def submit(job_fixture: JobFixture) -> Job:
-    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     small = RequestedParameters(width=64, height=64, num_frames=1)
-    return job_fixture.submit(spec=ScriptedEngine.spec, picture=picture, asked=small)
+    return job_fixture.submit(spec=ScriptedEngine.spec, image=image, asked=small)
 
 
 def leave_files_to_sweep(job_fixture: JobFixture) -> None:

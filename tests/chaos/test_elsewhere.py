@@ -80,7 +80,7 @@ WORKER = MappingProxyType(
 )
 SUBMITS = MappingProxyType(
     {
-        "picture_stored": Fate(),
+        "image_stored": Fate(),
         "submit_after_commit": Fate(),
         "bell_rung": Fate(),
         "submit_before_commit": Fate(alone=True),

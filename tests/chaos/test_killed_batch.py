@@ -25,10 +25,10 @@ SETTINGS = {"outbound_allow": "127.0.0.1/32", "lease_seconds": 10}
 
 
 def photo(number: int) -> bytes:
-    """Return a small picture that is none of the others."""
-    picture = np.full((96, 128, 3), 40 + number, np.uint8)
-    picture[:, : number + 10, 1] = 200
-    return png(picture)
+    """Return a small image that is none of the others."""
+    image = np.full((96, 128, 3), 40 + number, np.uint8)
+    image[:, : number + 10, 1] = 200
+    return png(image)
 
 
 def created(url: str, webhook_url: str) -> str:

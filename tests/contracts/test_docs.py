@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.body_limit import with_picture
+from api.body_limit import with_image
 from api.dependencies import MAX_WAIT_SECONDS
 from shared.lifecycle import TRANSITIONS, Event, Status
 from shared.settings import Settings
@@ -69,7 +69,7 @@ def test_the_proxies_of_the_page_let_through_what_the_gateway_takes() -> None:
         (found,) = re.findall(pattern, page)
         return int(found)
 
-    most_bytes = with_picture(settings).bytes
+    most_bytes = with_image(settings).bytes
     assert number(r"client_max_body_size (\d+)m;") * 2**20 > most_bytes
     assert number(r"max_size (\d+)MB\n") * 10**6 > most_bytes
     longest = max(settings.generate_timeout_seconds, MAX_WAIT_SECONDS)

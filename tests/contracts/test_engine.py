@@ -9,9 +9,9 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import chdir
+from contextlib import ExitStack, chdir
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -51,19 +51,14 @@ def settings() -> Settings:
     return Settings(_env_file=None)
 
 
-def small_i2vgen_xl(folder: Path) -> VideoEngine:
-    # Imported here, because torch takes seconds that the camera's checks need not wait for.
-    from tests.support import checkpoints
-    from worker.engines.i2vgen.engine import I2VGenXLEngine
+def small(family: str) -> Callable[[Path], VideoEngine]:
+    def build(folder: Path) -> VideoEngine:
+        # Imported here, because torch takes seconds that the camera's checks need not wait for.
+        from tests.support.small_models import FAMILIES
 
-    checkpoint = checkpoints.small_i2vgen_xl(folder)
-    return I2VGenXLEngine(Settings(model_dir=checkpoint, _env_file=None))
+        return FAMILIES[family].engine(FAMILIES[family].build(folder))
 
-
-def small_wan(folder: Path) -> VideoEngine:
-    from tests.support.small_models import FAMILIES
-
-    return FAMILIES["wan"].engine(FAMILIES["wan"].build(folder))
+    return build
 
 
 def small_svd(folder: Path) -> VideoEngine:
@@ -84,14 +79,6 @@ def forwarding(folder: Path) -> VideoEngine:
     return engine
 
 
-def small_animatediff(folder: Path) -> VideoEngine:
-    from tests.support import checkpoints  # noqa: F401  # One thread for torch.
-    from worker.engines.animatediff.engine import AnimateDiffEngine
-    from worker.engines.animatediff.tiny import tiny_animatediff
-
-    return AnimateDiffEngine(Settings(model_dir=tiny_animatediff(folder), _env_file=None))
-
-
 def small_folder(folder: Path) -> VideoEngine:
     from tests.support.small_diffusers import served, small_ltx
 
@@ -107,14 +94,14 @@ CAMERA: Final = Subject(
 SUBJECTS: Final = (
     Subject(
         "animatediff",
-        small_animatediff,
+        small("animatediff"),
         cases=((128, 64, 8), (64, 128, 9), (64, 64, 32)),
         prompt="the steam rises",
     ),
     CAMERA,
     Subject(
         "i2vgen-xl",
-        small_i2vgen_xl,
+        small("i2vgen-xl"),
         cases=((128, 64, 8), (64, 128, 9), (192, 128, 32)),
         prompt="the steam rises",
     ),
@@ -127,7 +114,7 @@ SUBJECTS: Final = (
     Subject("svd-xt", small_svd, cases=((128, 64, 8), (64, 128, 9), (64, 64, 14))),
     Subject(
         "wan",
-        small_wan,
+        small("wan"),
         cases=((128, 64, 5), (64, 128, 9), (96, 64, 10)),
         prompt="the steam rises",
     ),
@@ -291,11 +278,11 @@ def check_the_plan_is_quick_and_plain(bench: Bench) -> None:
     assert bench.engine.plan(request) == plan
 
 
-def check_the_picture_is_left_as_it_was(bench: Bench) -> None:
+def check_the_image_is_left_as_it_was(bench: Bench) -> None:
     request = bench.request()
-    picture = request.image.copy()
+    before = request.image.copy()
     bench.frames(request)
-    assert np.array_equal(request.image, picture)
+    assert np.array_equal(request.image, before)
 
 
 def check_no_file_is_left_behind(bench: Bench) -> None:
@@ -322,7 +309,7 @@ RENDERED_AGAIN: Final = (
     check_the_same_seed_gives_the_same_frames,
     check_a_second_load_does_nothing,
     check_an_unloaded_engine_loads_again,
-    check_the_picture_is_left_as_it_was,
+    check_the_image_is_left_as_it_was,
     check_no_file_is_left_behind,
 )
 """Each renders anew: up to two seconds of a core for an engine of diffusers."""
@@ -342,19 +329,25 @@ HELD: Final = [
 
 
 @pytest.fixture(scope="module")
-def bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Bench]:
-    subject: Subject = request.param
-    engine = subject.build(tmp_path_factory.mktemp(subject.name))
-    engine.load("cpu", ignore_progress)
-    yield Bench(engine, subject)
-    engine.unload()
+def bench_of(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Subject], Bench]]:
+    """Load each engine once, whatever the order of the tests."""
+    with ExitStack() as loaded:
+
+        @cache
+        def bench(subject: Subject) -> Bench:
+            engine = subject.build(tmp_path_factory.mktemp(subject.name))
+            engine.load("cpu", ignore_progress)
+            loaded.callback(engine.unload)
+            return Bench(engine, subject)
+
+        yield bench
 
 
-@pytest.mark.parametrize(("bench", "check"), HELD, indirect=["bench"])
-def test_an_engine_keeps_the_contract(bench: Bench, check: Callable[[Bench], None]) -> None:
-    check(bench)
+@pytest.mark.parametrize(("subject", "check"), HELD)
+def test_an_engine_keeps_the_contract(
+    bench_of: Callable[[Subject], Bench], subject: Subject, check: Callable[[Bench], None]
+) -> None:
+    check(bench_of(subject))
 
 
 FAULTS: Final = (
@@ -375,7 +368,7 @@ FAULTS: Final = (
     (faulty_engines.CannotComeBack, check_an_unloaded_engine_loads_again),
     (faulty_engines.PlansByRendering, check_the_plan_is_quick_and_plain),
     (faulty_engines.PlansInBytes, check_the_plan_is_quick_and_plain),
-    (faulty_engines.PaintsOnThePicture, check_the_picture_is_left_as_it_was),
+    (faulty_engines.PaintsOnTheImage, check_the_image_is_left_as_it_was),
     (faulty_engines.LeavesATemporaryFile, check_no_file_is_left_behind),
     (faulty_engines.LeavesAFileHere, check_no_file_is_left_behind),
     (faulty_engines.KeepsASecret, check_the_spec_survives_json),

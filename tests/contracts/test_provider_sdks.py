@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]  # Its first run i
 RUNWAY = "runwayml==5.24.0"
 FAL = "fal-client==1.0.3"
 FILM = b"a film"
-PICTURE = "data:image/png;base64,AAAA"
+IMAGE = "data:image/png;base64,AAAA"
 
 RUNWAY_SCRIPT = """
 import json, os, sys, urllib.request
@@ -127,7 +127,7 @@ def test_the_stand_in_for_runway_speaks_as_its_official_sdk_hears(
 ) -> None:
     runway.looks_needed = 3
     bodies = [
-        runway_wire.create_body(model, asked(), first=PICTURE, last=PICTURE if last else None)
+        runway_wire.create_body(model, asked(), first=IMAGE, last=IMAGE if last else None)
         for model in RUNWAY_MODELS.values()
         for last in {False, model.takes_last_frame}
     ]
@@ -160,7 +160,7 @@ def test_runways_models_are_as_its_official_sdk_has_them(tmp_path: Path) -> None
             assert {"auto"} == set(theirs["durations"]) or set(model.seconds) == set(
                 theirs["durations"]
             )
-        body = runway_wire.create_body(model, asked(), first=PICTURE)
+        body = runway_wire.create_body(model, asked(), first=IMAGE)
         snake = {"promptImage": "prompt_image", "promptText": "prompt_text"}
         snake["negativePrompt"] = "negative_prompt"
         names = {snake.get(name, name) for name in body}
@@ -173,7 +173,7 @@ def test_the_stand_in_for_fal_speaks_as_its_official_client_hears(tmp_path: Path
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     bodies = [
-        (model.name, fal_wire.create_body(model, asked(), first=PICTURE))
+        (model.name, fal_wire.create_body(model, asked(), first=IMAGE))
         for model in FAL_MODELS.values()
     ]
     with FalService(FILM, tls=tls) as fal:

@@ -86,6 +86,14 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         page.goto(house.url)
         page.locator(".make").first.wait_for()  # The session outlives the page that began it.
+        # A link to a clip leads to it, with a sign-in on the way.
+        page.locator(".clip-open").click()
+        plays(page)
+        page.context.clear_cookies()
+        page.reload()
+        page.locator("#key").fill(ADMIN_KEY)
+        page.keyboard.press("Enter")
+        plays(page)
 
 
 # In each run tests/e2e/test_page_words.py sees that every word is there in both languages.

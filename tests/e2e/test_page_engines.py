@@ -24,7 +24,7 @@ SECONDS = 400.0
 """For one clip on a machine with much else to do: alone it takes some seconds."""
 
 SCREENSHOTS = "PAGE_SCREENSHOTS"
-"""Names a folder for pictures of the page, for whoever wants to look."""
+"""Names a folder for images of the page, for whoever wants to look."""
 
 # So many steps that a render is seen; SVD's each take seconds on a core.
 SMALL: dict[str, dict[str, int]] = {
@@ -85,9 +85,9 @@ def newest(service: Service) -> str | None:
 def see_preview(page: Page) -> None:
     """Wait until a preview lies over the photo, large and in the queue."""
     for where in (".frame.is-rendering > .sketch", ".mini > .sketch"):
-        picture = page.locator(where)
-        expect(picture).to_be_visible(timeout=SECONDS * 1000)
-        picture.evaluate("it => it.decode()")
+        image = page.locator(where)
+        expect(image).to_be_visible(timeout=SECONDS * 1000)
+        image.evaluate("it => it.decode()")
     assert "preview" in str(page.locator(".mini > .sketch").get_attribute("src"))
 
 

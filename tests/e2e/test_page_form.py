@@ -1,5 +1,6 @@
 """The form: what it says is what is sent, and what cannot be made is said before."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
+from api.openapi import MORE_IMAGES
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import FakeWorker, Gateway
@@ -18,7 +20,7 @@ from worker.video.metadata import Tags
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
-def test_a_focus_is_sent_in_fractions_of_the_picture_that_is_sent(
+def test_a_focus_is_sent_in_fractions_of_the_image_that_is_sent(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, tmp_path: Path
 ) -> None:
     page = guest.page
@@ -85,12 +87,9 @@ def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: 
     expect(prompt).to_have_value("A quiet morning.")
 
 
-@pytest.mark.extended
-def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
-    studio: Gateway, guest: Visit, tmp_path: Path
-) -> None:
-    page = guest.page
-    model = studio.get("/v1/models").json()["data"][0]
+def tomorrow(model: dict[str, Any]) -> dict[str, Any]:
+    """Return a model with one parameter of each kind, in the form of an engine of today."""
+    model = copy.deepcopy(model)
     model.update(id="tomorrow", title="Tomorrow", ai_generated=True)
     model["parameters"]["properties"] |= {
         "wind": {"type": "number", "minimum": 0, "maximum": 2, "default": 1, "title": "Wind"},
@@ -98,9 +97,20 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
         "caption": {"type": "string", "maxLength": 40, "title": "Caption"},
         "sky": {"type": "string", "format": "color", "default": "#336699", "title": "Sky"},
         "loop": {"type": "boolean", "default": False, "title": "Loop"},
-        "last_frame": {"type": "string", "contentMediaType": "image/*", "title": "Last frame"},
+        "last_frame": MORE_IMAGES["last_frame"],
+        "mask": {"type": "string", "contentMediaType": "image/*", "title": "Mask"},
     }
-    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [model]}))
+    return model
+
+
+@pytest.mark.extended
+def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
+    studio: Gateway, guest: Visit, tmp_path: Path
+) -> None:
+    page = guest.page
+    (camera,) = studio.get("/v1/models").json()["data"]
+    model = tomorrow(camera)
+    page.route("**/v1/models", lambda route: route.fulfill(json={"data": [camera, model]}))
     page.route("**/v1/models/tomorrow/estimate?*", lambda route: route.fulfill(json={}))
     bodies: list[bytes] = []
 
@@ -113,12 +123,16 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     enter(page, studio)
     page.locator(".sample").first.click()
     page.locator(".further summary").click()
+    page.get_by_text("256p").click()
+    page.locator("#model").select_option("tomorrow")
+    assert page.locator("input[name=resolution][value='256p']").is_checked()  # It stays.
     page.get_by_label("Wind").fill("1.5")
     page.get_by_text("coarse").click()
     page.get_by_label("Caption").fill("hello")
     page.get_by_label("Sky").fill("#ff0000")
     page.get_by_label("Loop").check()
     page.get_by_label("Last frame").set_input_files(tmp_path / "last.png")
+    page.get_by_label("Mask").set_input_files(tmp_path / "last.png")
     page.locator(".big").click()
     expect(page.locator(".send .error")).to_have_text("seen")
     parts = re.findall(
@@ -130,7 +144,8 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     assert sent["caption"] == b"hello"
     assert sent["sky"] == b"#ff0000"
     assert sent["loop"] == b"true"
-    assert b'name="last_frame"; filename="last.png"' in bodies[0]
+    for name in (b"last_frame", b"mask"):
+        assert b'name="%s"; filename="last.png"' % name in bodies[0]
     assert all("422" in said for said in guest.complaints)
     guest.complaints.clear()  # The browser notes every refusal.
 
@@ -143,6 +158,8 @@ def test_a_clip_made_here_loads_its_settings(
     settings = {"engine": "camera", "prompt": "镜头推近。", "seed": 7, "num_frames": 24, "fps": 12}
     write_clip(tmp_path / "mine.mp4", moving_clip(), tags=Tags({**settings, "resolution": "768p"}))
     write_clip(tmp_path / "foreign.mp4", moving_clip())
+    longer = Tags({**settings, "engine": "not here", "num_frames": 121})
+    write_clip(tmp_path / "longer.mp4", moving_clip(), tags=longer)
     enter(page, studio)
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "mine.mp4")
     expect(page.locator("#prompt")).to_have_value("镜头推近。")
@@ -152,6 +169,9 @@ def test_a_clip_made_here_loads_its_settings(
     expect(page.locator("#seed")).to_have_value("7")
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "foreign.mp4")
     expect(page.locator(".toast.bad")).to_contain_text("has no settings")
+    page.locator("input[data-for=photos]").set_input_files(tmp_path / "longer.mp4")
+    # No more than the model that is here can make.
+    expect(page.locator("output[for=field-num_frames]")).to_contain_text("32 frames")
 
 
 @pytest.mark.extended
@@ -204,11 +224,20 @@ def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
     studio: Gateway, guest: Visit, tmp_path: Path
 ) -> None:
     page = guest.page
-    photo().resize((900, 200)).save(tmp_path / "strip.png")
+    files = [tmp_path / "plain.png", tmp_path / "strip.png"]
+    photo().resize((90, 60)).save(files[0])
+    photo().resize((900, 200)).save(files[1])
+    photo().resize((900, 20)).save(tmp_path / "thread.png")
     enter(page, studio)
-    page.locator("input[data-for=photos]").set_input_files(tmp_path / "strip.png")
+    page.locator("input[data-for=photos]").set_input_files(tmp_path / "thread.png")
+    page.get_by_role("button", name="Crop to 16:9").click()  # At 256p it is too long as well.
+    expect(page.locator(".big")).to_be_enabled()
+    page.locator("input[data-for=photos]").set_input_files(files)
+    page.get_by_text("As photo").click()
     page.get_by_text("768p").click()
-    expect(page.locator(".send .error")).to_contain_text("this model goes up to 3072")
+    said = page.locator(".send .error")
+    expect(said).to_contain_text("Photo 2: At this resolution")
+    expect(said).to_contain_text("this model goes up to 3072")
     expect(page.locator(".big")).to_be_disabled()
     page.get_by_role("button", name="Use 512p").click()
     expect(page.locator(".big")).to_be_enabled()

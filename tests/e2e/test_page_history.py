@@ -1,10 +1,17 @@
 """What was made: searched, deleted and taken back, and words that are code."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser, FilePayload, expect
 
 from shared.errors import OutOfMemory
 from tests.support.browser import Visit, visit
+from tests.support.clips import photo
 from tests.support.gateway import ADMIN_KEY, FakeWorker, Gateway, running_gateway
 from tests.support.page import enter, finish, plays, send, sign_in
 from tests.support.processes import until
@@ -95,6 +102,41 @@ def test_words_that_are_code_stay_words(
     page.get_by_role("button", name="As code").click()
     expect(page.locator("pre")).to_contain_text("onerror")
     assert page.evaluate("window.pwned") is None
+
+
+@pytest.mark.extended
+def test_the_code_that_is_shown_runs_as_it_stands(
+    fake_worker: FakeWorker, module_stack: Stack, browser: Browser, clip: bytes, tmp_path: Path
+) -> None:
+    fake_worker.clear()
+    fake_worker.offer(CAMERA)
+    photo().resize((96, 72)).save(tmp_path / "photo.jpg")
+    programs = {"curl": "bash", "Python": sys.executable, "JavaScript": shutil.which("node")}
+    settings = module_stack.settings(admin_key=ADMIN_KEY)
+    with running_gateway(settings) as house, visit(browser, locale="en-GB") as guest:
+        house.created(prompt='It\'s `$HOME` and a "quote", @home')
+        finish(fake_worker, clip)
+        page = guest.page
+        sign_in(page, house, ADMIN_KEY)
+        page.locator(".clip-open").click()
+        page.get_by_role("button", name="As code").click()
+        for language, program in programs.items():
+            if not program:
+                continue  # Not every machine has node.
+            page.locator("dialog").get_by_role("button", name=language, exact=True).click()
+            (tmp_path / "clip.mjs").write_text(page.locator("pre").inner_text())
+            ran = subprocess.Popen(
+                [program, "clip.mjs"],
+                cwd=tmp_path,
+                env={**os.environ, "STILLREEL_KEY": ADMIN_KEY},
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            finish(fake_worker, clip)
+            said, complaints = ran.communicate(timeout=60)
+            assert ran.returncode == 0, complaints
+            assert ("/content?variant=video" in said) is (language != "curl"), said
 
 
 @pytest.mark.extended

@@ -1,12 +1,15 @@
 """The page in a real Chromium: from a photo to a clip, on every way there."""
 
+import re
 from pathlib import Path
+from typing import Final, Literal
 from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, expect
 
 from shared.errors import OutOfMemory
+from shared.lifecycle import Stage
 from tests.support.browser import Visit, visit
 from tests.support.clips import photo
 from tests.support.gateway import FakeWorker, Gateway
@@ -15,15 +18,32 @@ from tests.support.processes import until
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
+MOVING: Final = "document.getAnimations().filter(a => a.playState === 'running').length"
 
+
+@pytest.mark.parametrize(
+    ("motion", "moves"),
+    [("no-preference", True), pytest.param("reduce", False, marks=pytest.mark.extended)],
+)
 def test_two_clicks_lead_from_a_cold_page_to_a_playing_clip(
-    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
+    studio: Gateway,
+    fake_worker: FakeWorker,
+    browser: Browser,
+    clip: bytes,
+    motion: Literal["no-preference", "reduce"],
+    moves: bool,
 ) -> None:
-    send(guest.page, studio)
-    finish(fake_worker, clip)
-    plays(guest.page)
-    assert guest.page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
-    guest.page.locator(".library .clip").wait_for()
+    with visit(browser, locale="en-GB", reduced_motion=motion) as guest:
+        page = guest.page
+        send(page, studio)
+        until(lambda: bool(page.evaluate(f"{MOVING} > 0")) == moves, "it moves as was asked for")
+        finish(fake_worker, clip)
+        plays(page)
+        assert page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
+        # As the reader's country writes it.
+        expect(page.locator(".library .clip time")).to_have_text(re.compile(r"^\d\d:\d\d$"))
+        assert guest.complaints == []
+        assert len(guest.origins()) == 1
 
 
 @pytest.mark.extended
@@ -57,6 +77,9 @@ def test_a_reload_in_mid_render_finds_the_job_where_it_is(
     page.reload()
     expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
     expect(page.locator(".queue li")).to_have_count(1)
+    # The camera engine draws frames and nothing else: half of them is half of its time.
+    fake_worker.beat(job, 5, stage=Stage.DECODING)
+    until(lambda: page.title().startswith("50 %"), "the title tells how much is drawn")
     fake_worker.complete(job, clip)
     plays(page)
 
@@ -76,7 +99,14 @@ def test_cancel_ends_a_job_and_keeps_the_form(
 ) -> None:
     page = guest.page
     send(page, studio)
-    page.locator(".progress button").click()
+    page.locator(".progress button").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".failed h2")).to_have_text("Canceled")
+    # The button is gone, and the focus is where it was.
+    assert page.evaluate("document.activeElement.className") == "stage"
+    page.go_back()
+    expect(page.locator(".is-ready")).to_be_visible()
+    page.go_forward()
     expect(page.locator(".failed h2")).to_have_text("Canceled")
     assert page.locator("#prompt").input_value() == "The camera slowly pushes in."
     assert studio.get("/v1/jobs").json()["data"][0]["status"] == "canceled"
@@ -104,8 +134,12 @@ def test_five_photos_become_one_batch_with_one_progress_and_one_zip(
     files = [tmp_path / f"{number}.jpg" for number in range(5)]
     for file in files:
         photo().resize((96, 72)).save(file)
+    wrong = [tmp_path / "paper.pdf", tmp_path / "broken.jpg"]
+    for file in wrong:
+        file.write_bytes(b"%PDF-1.7")
     enter(page, studio)
-    page.locator("input[data-for=photos]").set_input_files(files)
+    page.locator("input[data-for=photos]").set_input_files([*files, *wrong])
+    expect(page.locator(".toast.bad")).to_contain_text("2 of the files cannot be used")
     page.get_by_role("button", name="Generate 5 clips").click()
     expect(page.locator(".queue li")).to_have_count(5)
     finish(fake_worker, clip)
@@ -179,6 +213,10 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
         widths = [page.evaluate("document.documentElement.scrollWidth")]
         page.locator(".narrow-samples button").first.tap()
         expect(page.locator("#prompt")).to_have_value("镜头缓慢推近。")
+        expect(page.locator(".prompt .warn")).to_have_count(0)  # The engine reads Chinese.
+        page.set_viewport_size({"width": 844, "height": 390})
+        assert page.evaluate("document.querySelector('.send').offsetHeight") < 80
+        page.set_viewport_size({"width": 390, "height": 844})
         page.locator(".further summary").tap()
         widths.append(page.evaluate("document.documentElement.scrollWidth"))
         page.locator(".big").tap()
@@ -188,6 +226,9 @@ def test_on_a_phone_in_chinese_nothing_is_wider_than_the_screen(
         widths.append(page.evaluate("document.documentElement.scrollWidth"))
         in_view = f"{VIDEO}.getBoundingClientRect().top < innerHeight / 2"
         until(lambda: page.evaluate(in_view), "the clip is in view")
+        page.get_by_role("button", name="相同设置").tap()
+        form = "document.querySelector('.make').getBoundingClientRect().top"
+        until(lambda: page.evaluate(f"{form} > 0"), "the form is in view")
         assert widths == [390, 390, 390]
 
 

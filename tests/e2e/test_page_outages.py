@@ -29,13 +29,21 @@ def test_offline_and_back(
     studio: Gateway, fake_worker: FakeWorker, browser: Browser, clip: bytes
 ) -> None:
     with visit(browser, locale="en-GB") as guest:
-        send(guest.page, studio)
-        guest.page.context.set_offline(True)
-        expect(guest.page.locator(".banner")).to_contain_text("Your jobs continue")
+        page = guest.page
+        send(page, studio)
+        # With the page scrolled by a little, the header once hid what came under it.
+        page.set_viewport_size({"width": 1280, "height": 500})
+        page.evaluate("scrollTo(0, 40)")
+        page.context.set_offline(True)
+        expect(page.locator(".banner")).to_contain_text("Your jobs continue")
+        below = "document.querySelector('.top').getBoundingClientRect().bottom"
+        assert page.evaluate(
+            f"document.querySelector('.banner').getBoundingClientRect().top >= {below}"
+        )
         finish(fake_worker, clip)
-        guest.page.context.set_offline(False)
-        plays(guest.page)
-        expect(guest.page.locator(".banner")).to_have_count(0)
+        page.context.set_offline(False)
+        plays(page)
+        expect(page.locator(".banner")).to_have_count(0)
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,14 @@ def test_a_pause_is_shown_and_taken_back_by_the_page(
         page = guest.page
         sign_in(page, house, ADMIN_KEY)
         choose_sample(page)
+        press_send(page)
         page.get_by_role("link", name="Admin").click()
         page.get_by_role("button", name="Pause all").click()
         expect(page.locator(".admin")).to_contain_text("All models are paused since")
         page.get_by_role("link", name="Stillreel, home").click()
-        page.reload()
         expect(page.locator(".pill")).to_contain_text("Paused")
         expect(page.locator(".send")).to_contain_text("Jobs are kept")
-        choose_sample(page)
-        press_send(page)
+        page.locator(".queue-job").click()
         expect(page.locator(".progress-line")).to_contain_text("Paused")
         assert fake_worker.jobs.claim(["camera"], worker="hand") is None
         page.get_by_role("link", name="Admin").click()

@@ -7,7 +7,6 @@ from typing import Final
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from shared.access_errors import Forbidden, LinkExpired, LinkRefused, Unauthenticated
 from shared.errors import (
     AppError,
     BodyTooLarge,
@@ -24,7 +23,8 @@ from shared.errors import (
     Unavailable,
     UnknownModel,
 )
-from shared.image_errors import InvalidImage
+from shared.errors.access import Forbidden, LinkExpired, LinkRefused, Unauthenticated
+from shared.errors.images import InvalidImage
 from tests.support.browser import visit
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.page import choose_sample, enter, press_send

@@ -28,7 +28,8 @@ from tests.support.gateway import (
     running_gateway,
 )
 from tests.support.schema import OPERATIONS
-from tests.support.stack import Servers, Stack, fresh_stack
+from tests.support.servers import Servers
+from tests.support.stack import Stack, fresh_stack
 from tests.support.streams import begun
 
 EXAMPLES: Final = 4
@@ -146,7 +147,7 @@ PAIRS: Final = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 
 
 @settings(STEADY, max_examples=300)
-@given(pairs=PAIRS, file=st.sampled_from([None, b"a picture"]))
+@given(pairs=PAIRS, file=st.sampled_from([None, b"an image"]))
 def test_no_names_of_a_form_are_more_than_refused(
     pairs: list[tuple[str, str]], file: bytes | None
 ) -> None:

@@ -1,4 +1,4 @@
-"""Where a picture's process is walled off, and what is said where the kernel cannot do it."""
+"""Where an image's process is walled off, and what is said where the kernel cannot do it."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 from tests.support.processes import Program, until
 from tests.support.stack import ROOT, Stack
 
-CASES = ROOT / "tests" / "corpus" / "pictures"
+CASES = ROOT / "tests" / "corpus" / "images"
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_decoder_on_a_kernel_without_filters_is_not_confined() -> None:
     assert tried.returncode == 1
 
 
-def test_where_the_kernel_cannot_confine_pictures_are_taken_and_the_operator_is_told(
+def test_where_the_kernel_cannot_confine_images_are_taken_and_the_operator_is_told(
     old: tuple[str, Program],
 ) -> None:
     url, program = old

@@ -1,4 +1,4 @@
-"""What people and their tools really send comes out as the picture that it shows."""
+"""What people and their tools really send comes out as the image that it shows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,8 +42,8 @@ def send_json(gateway: Gateway, name: str, body: bytes) -> requests.Response:
     return gateway.post("/v1/jobs", json=values)
 
 
-@pytest.mark.parametrize("case", cases("pictures"), ids=lambda case: str(case.name))
-def test_a_picture_of_the_corpus_shows_what_is_right(gateway: Gateway, case: Path) -> None:
+@pytest.mark.parametrize("case", cases("images"), ids=lambda case: str(case.name))
+def test_an_image_of_the_corpus_shows_what_is_right(gateway: Gateway, case: Path) -> None:
     for send in (send_form, send_json):
         check(gateway, send(gateway, case.name, case.read_bytes()), right_of(case))
 
@@ -55,7 +55,7 @@ def test_a_body_of_the_corpus_gives_what_is_right(gateway: Gateway, case: Path) 
     check(gateway, answer, right_of(case))
 
 
-# In each run the pictures of the corpus come in both ways.
+# In each run the images of the corpus come in both ways.
 @pytest.mark.parametrize("send", [send_form, pytest.param(send_json, marks=pytest.mark.extended)])
 @pytest.mark.parametrize("made", MAKERS, ids=lambda made: str(made.name))
 def test_a_photo_as_its_maker_writes_it_shows_what_was_photographed(

@@ -1,4 +1,4 @@
-"""What a clip's previews show: each another picture, at the end in the photo's colours."""
+"""What a clip's previews show: each another image, at the end in the photo's colours."""
 
 import itertools
 from pathlib import Path
@@ -23,7 +23,7 @@ SHOWN = [2, 4, 6]
 
 
 def previews(engine: Any, request: RenderRequest) -> list[tuple[int, Photo]]:
-    """Render, and return the steps that had a picture, with it."""
+    """Render, and return the steps that had an image, with it."""
     steps = told(engine, request)
     denoising = [step for step in steps if step.stage is Stage.DENOISING]
     assert [step.index for step in denoising] == list(range(1, STEPS + 1))
@@ -41,26 +41,26 @@ IN_MAKE_TEST = ("i2vgen-xl", "wan", "animatediff", "diffusers: LTX")
         for name in FAMILIES
     ],
 )
-def test_a_clip_shows_a_new_small_picture_every_few_steps(name: str, tmp_path: Path) -> None:
+def test_a_clip_shows_a_new_small_image_every_few_steps(name: str, tmp_path: Path) -> None:
     family = FAMILIES[name]
     request = family.brief(num_inference_steps=STEPS)
 
     found = previews(family.loaded(family.build(tmp_path / "small")), request)
 
     assert [step for step, _ in found] == SHOWN
-    pictures = [picture for _, picture in found]
+    images = [image for _, image in found]
     given = request.parameters
-    for picture in pictures:
-        height, width, _ = picture.shape
-        assert picture.dtype == np.uint8
+    for image in images:
+        height, width, _ = image.shape
+        assert image.dtype == np.uint8
         assert max(height, width) <= max(given.height, given.width) // 4
         assert width / height == pytest.approx(given.width / given.height, rel=0.1)
-        assert picture.std() > 0
-    for before, after in itertools.pairwise(pictures):
+        assert image.std() > 0
+    for before, after in itertools.pairwise(images):
         assert not np.array_equal(before, after)
     # These weights are random: what they make is in the photo's colours all the same.
     colour = framed(request.image, request.parameters).mean(axis=(0, 1))
-    assert np.abs(pictures[0].mean(axis=(0, 1)) - colour).max() < 40
+    assert np.abs(images[0].mean(axis=(0, 1)) - colour).max() < 40
 
 
 def test_a_denoiser_that_comes_to_the_photo_shows_the_photo(
@@ -83,12 +83,12 @@ def test_a_denoiser_that_comes_to_the_photo_shows_the_photo(
         return kept.sqrt() * noise - (1 - kept).sqrt() * clean
 
     monkeypatch.setattr(Guidance, "predict", predict)
-    found = [picture for _, picture in previews(engine, request)]
+    found = [image for _, image in previews(engine, request)]
 
     photo = framed(request.image, request.parameters)
     own = own_latents(engine, request)
     # As much as a linear map gets out of the latents of this VAE, whose weights are random.
-    best = fit(own, photo).picture(own, done=1.0).numpy()
+    best = fit(own, photo).image(own, done=1.0).numpy()
     likeness = [float(np.corrcoef(each.ravel(), best.ravel())[0, 1]) for each in found]
     assert likeness == sorted(likeness)
     assert likeness[0] < 0.9 < 0.97 < likeness[-1]
@@ -96,6 +96,6 @@ def test_a_denoiser_that_comes_to_the_photo_shows_the_photo(
 
 
 def own_latents(engine: Any, request: RenderRequest) -> torch.Tensor:
-    """Return the latents of the request's picture, (channels, h, w)."""
+    """Return the latents of the request's image, (channels, h, w)."""
     noise = clip_noise(engine.model, request.parameters)
     return encode(engine.model, request, noise, lambda step: None).latents[0, :, 0]

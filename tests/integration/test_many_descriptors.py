@@ -44,7 +44,7 @@ def test_a_pooled_connection_is_used_again_and_a_dead_one_replaced(stack: Stack)
             assert connection.execute(text("SELECT 1")).scalar_one() == 1
 
 
-def test_a_picture_is_still_decoded_in_its_fork() -> None:
+def test_an_image_is_still_decoded_in_its_fork() -> None:
     ours, theirs = socket.socketpair()
 
     def decode(progress: int) -> NoReturn:

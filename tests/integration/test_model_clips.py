@@ -3,7 +3,7 @@
 `i2vgen-xl`, with a loop of its own, has more such tests in its folder.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -15,8 +15,10 @@ import torch
 from shared.errors import Drained, MissingWeights, NonFiniteFrames, OutOfMemory
 from tests.support.photos import astronaut
 from tests.support.small_models import FAMILIES, Family, model_of, passes, rendered, told
+from worker.engines import BUILT_IN
 from worker.engines.base import Step
 from worker.engines.diffusion.engine import DiffusionEngine
+from worker.weights.catalogue import LAYOUTS
 
 NAMES = [name for name in FAMILIES if name != "i2vgen-xl"]
 FOLDER = "diffusers: LTX"
@@ -34,6 +36,13 @@ each_and_a_folder = pytest.mark.parametrize(
 )
 
 FRAMES_A_SECOND_COUNT = ("svd", FOLDER)
+
+
+def test_every_model_that_ships_is_tried_here() -> None:
+    def modules(names: Iterable[str]) -> set[str]:
+        return {BUILT_IN[name].partition(":")[0] for name in names if name in BUILT_IN}
+
+    assert modules(FAMILIES) == modules(LAYOUTS)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +65,7 @@ Engine = Callable[[str], DiffusionEngine[Any]]
 def test_the_global_seed_is_left_alone_and_does_not_count(folder: Folder, name: str) -> None:
     clips = []
     for seed in (1, 2):
-        # An engine of its own: the second clip would find its texts and pictures encoded.
+        # An engine of its own: the second clip would find its texts and images encoded.
         fresh = FAMILIES[name].loaded(folder(name))
         torch.manual_seed(seed)
         state = torch.get_rng_state()
@@ -70,7 +79,7 @@ def test_all_that_is_given_decides_the_clip(engine: Engine, name: str) -> None:
     spec, brief = engine(name).spec, FAMILIES[name].brief
     requests = {
         "as it was": brief(),
-        "picture": brief(astronaut()),
+        "image": brief(astronaut()),
         "fit": brief(fit="pad"),
         "seed": brief(seed=8),
         "steps": brief(num_inference_steps=4),

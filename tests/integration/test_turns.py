@@ -58,7 +58,7 @@ def one_shipped(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def shipped(one_shipped: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway as users have it, with no more patience; its decoders do as a picture says."""
+    """A gateway as users have it, with no more patience; its decoders do as an image says."""
     return one_shipped
 
 
@@ -118,7 +118,7 @@ def test_a_burst_of_photos_waits_in_line_and_is_taken_whole(
         assert [each.result(100).status_code for each in scripts] == [200, 200]
 
 
-def test_slow_pictures_of_one_owner_leave_anothers_a_process(
+def test_slow_images_of_one_owner_leave_anothers_a_process(
     shipped: Gateway, tenants: tuple[Holder, Holder]
 ) -> None:
     slow, other = tenants
@@ -135,7 +135,7 @@ def test_slow_pictures_of_one_owner_leave_anothers_a_process(
 
 
 def _release(waiting: list[Future[requests.Response]]) -> bool:
-    """Let the pictures go on that wait in a decoder; say whether all have an answer."""
+    """Let the images go on that wait in a decoder; say whether all have an answer."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "tests.support.faulty_decoder" in process.cmdline():

@@ -14,7 +14,7 @@ from tests.support.photos import Photo
 from tests.support.stack import ROOT
 
 CORPUS: Final = ROOT / "tests" / "corpus"
-REFERENCE: Final = CORPUS / "pictures" / "reference.png"
+REFERENCE: Final = CORPUS / "images" / "reference.png"
 RIGHT: Final = ".right.json"
 LEVELS: Final = 4.0
 """Of 255, on average: how far an image may differ from its reference."""

@@ -1,8 +1,12 @@
 """/openapi.json, made once in a process for all files that need it."""
 
-from typing import Any, Final
+from functools import cache
+from typing import Any
 
 from api.app import create_app
 from shared.settings import Settings
 
-DOCUMENT: Final[dict[str, Any]] = create_app(Settings(_env_file=None)).openapi()
+
+@cache
+def document() -> dict[str, Any]:
+    return create_app(Settings(_env_file=None)).openapi()

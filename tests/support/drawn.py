@@ -56,7 +56,7 @@ def conditions(latents: torch.Tensor, seed: int) -> Conditions:
     generator = torch.Generator().manual_seed(100 + seed)
     return Conditions(
         text=torch.randn((2, 77, WIDTH), generator=generator),
-        picture=torch.randn((2, 1, WIDTH), generator=generator),
+        image=torch.randn((2, 1, WIDTH), generator=generator),
         latents=torch.randn(latents.shape, generator=generator),
         fps=8 + seed,
     )

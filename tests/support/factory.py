@@ -56,7 +56,7 @@ class JobFixture:
         self,
         *,
         spec: EngineSpec = NoopEngine.spec,
-        picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
+        image: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
         asked: RequestedParameters | None = None,
         max_queued: int = 100_000,
         daily_seconds: int | None = None,
@@ -64,9 +64,9 @@ class JobFixture:
     ) -> Job:
         """Queue a job; with an image it can be rendered too."""
         job_id = fields.pop("id", None) or new_id()
-        if picture is not None:
-            self.storage.put(input_key(job_id), png(picture), content_type="image/png")
-        new = new_job(id=job_id, spec=spec, picture=picture, asked=asked, **fields)
+        if image is not None:
+            self.storage.put(input_key(job_id), png(image), content_type="image/png")
+        new = new_job(id=job_id, spec=spec, image=image, asked=asked, **fields)
         job, _ = self.jobs.submit(new, max_queued=max_queued, daily_seconds=daily_seconds)
         return job
 
@@ -87,13 +87,13 @@ class JobFixture:
 def new_job(
     *,
     spec: EngineSpec = NoopEngine.spec,
-    picture: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
+    image: np.ndarray[Any, np.dtype[np.uint8]] | None = None,
     asked: RequestedParameters | None = None,
     **fields: Any,
 ) -> NewJob:
     """Return the values that a submit of a job writes."""
-    image = np.full((96, 128, 3), 90, np.uint8) if picture is None else picture
-    height, width, _ = image.shape
+    pixels = np.full((96, 128, 3), 90, np.uint8) if image is None else image
+    height, width, _ = pixels.shape
     values: dict[str, Any] = {
         "id": new_id(),
         "owner_id": ANONYMOUS,
@@ -102,7 +102,7 @@ def new_job(
         "parameters": resolve_parameters(
             spec, asked or RequestedParameters(), image_width=width, image_height=height, seed=7
         ),
-        "image_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+        "image_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
         "image_width": width,
         "image_height": height,
         "source": "tests",

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from api.images.decoder_process import main
 from api.images.normalize import read_image
-from api.images.protocol import Picture
-from shared.image_errors import InvalidImage
+from api.images.protocol import DecodedImage
+from shared.errors.images import InvalidImage
 
 _released: list[int] = []
 
@@ -118,7 +118,7 @@ def _try(name: str, folder: str) -> str:
     return "done"
 
 
-def read(body: bytes, max_pixels: int, no_heic: str | None) -> Picture:
+def read(body: bytes, max_pixels: int, no_heic: str | None) -> DecodedImage:
     head, _, rest = body.partition(b"\n")
     word, _, argument = head.partition(b" ")
     if word not in FAULTS:

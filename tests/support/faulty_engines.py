@@ -131,7 +131,7 @@ class PlansInBytes(CameraEngine):
         return {"moves": b"push_in"}  # type: ignore[dict-item]  # The fault itself.
 
 
-class PaintsOnThePicture(CameraEngine):
+class PaintsOnTheImage(CameraEngine):
     def render(self, request: RenderRequest, on_step: OnStep) -> Iterator[Frames]:
         request.image[0, 0] = 255 - request.image[0, 0]
         return super().render(request, on_step)

@@ -145,8 +145,8 @@ class FakeWorker:
             time.sleep(0.005)
         return job
 
-    def beat(self, job: Job, step: int, total: int = 10) -> None:
-        progress = Progress(stage=Stage.DENOISING, step=step, total_steps=total, eta_seconds=40.0)
+    def beat(self, job: Job, step: int, total: int = 10, stage: Stage = Stage.DENOISING) -> None:
+        progress = Progress(stage=stage, step=step, total_steps=total, eta_seconds=40.0)
         self.jobs.beat(Claim(job.id, job.attempt), progress)
 
     def complete(self, job: Job, video: bytes = b"an mp4", **metrics: Any) -> Job:
@@ -350,13 +350,13 @@ def without_database(stack: Stack) -> Settings:
 @cache
 def photo_png(*, size: tuple[int, int] | None = None) -> bytes:
     """Return a photograph as PNG, by default 96 x 64."""
-    picture = PillowImage.fromarray(cat()).resize(size or (96, 64))
-    return encoded(picture, "PNG")
+    image = PillowImage.fromarray(cat()).resize(size or (96, 64))
+    return encoded(image, "PNG")
 
 
-def encoded(picture: PillowImage.Image, kind: str, **options: Any) -> bytes:
+def encoded(image: PillowImage.Image, kind: str, **options: Any) -> bytes:
     body = io.BytesIO()
-    picture.save(body, kind, **options)
+    image.save(body, kind, **options)
     return body.getvalue()
 
 

@@ -35,7 +35,7 @@ def slope(engine: I2VGenXLEngine, *, numbers: range, leaked_bytes: int = 0) -> f
 
 def request(number: int) -> RenderRequest:
     """Return a small clip with a prompt of its own, so that every kept encoding is a new one."""
-    picture = np.roll(astronaut()[:128, :128], number, axis=0)
+    image = np.roll(astronaut()[:128, :128], number, axis=0)
     asked = RequestedParameters(
         prompt=f"take {number}",
         width=64,
@@ -46,7 +46,7 @@ def request(number: int) -> RenderRequest:
         seed=number,
     )
     return RenderRequest(
-        picture, resolve_parameters(SPEC, asked, image_width=128, image_height=128, seed=1)
+        image, resolve_parameters(SPEC, asked, image_width=128, image_height=128, seed=1)
     )
 
 

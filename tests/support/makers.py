@@ -26,7 +26,7 @@ pillow_heif.register_heif_opener()
 Light = npt.NDArray[np.float64]
 Edit = Callable[[bytes], bytes]
 
-PICTURE: Final = Image.open(REFERENCE).convert("RGB")
+IMAGE: Final = Image.open(REFERENCE).convert("RGB")
 WHITE_NITS: Final = 203.0
 
 # From linear sRGB: published by the makers of the spaces, D65 throughout.
@@ -54,7 +54,7 @@ class Made:
 
 def light() -> Light:
     """Return the reference as linear light, (height, width, 3)."""
-    codes = np.asarray(PICTURE).astype(float) / 255
+    codes = np.asarray(IMAGE).astype(float) / 255
     return np.where(codes <= 0.04045, codes / 12.92, ((codes + 0.055) / 1.055) ** 2.4)
 
 
@@ -84,26 +84,26 @@ def in_space(matrix: Any, curve: Callable[[Light], Light]) -> Image.Image:
     return Image.fromarray(np.clip(np.round(codes * 255), 0, 255).astype(np.uint8))
 
 
-def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
     body = io.BytesIO()
-    picture.save(body, kind, **options)
+    image.save(body, kind, **options)
     return body.getvalue()
 
 
-def jpeg(picture: Image.Image = PICTURE, edit: Edit | None = None, **options: Any) -> bytes:
-    body = saved(picture, "JPEG", **{"quality": 95, **options})
+def jpeg(image: Image.Image = IMAGE, edit: Edit | None = None, **options: Any) -> bytes:
+    body = saved(image, "JPEG", **{"quality": 95, **options})
     return body if edit is None else edit(body)
 
 
-def heic(picture: Image.Image = PICTURE, **options: Any) -> bytes:
-    return saved(picture, "HEIF", **{"quality": 90, "chroma": 444, **options})
+def heic(image: Image.Image = IMAGE, **options: Any) -> bytes:
+    return saved(image, "HEIF", **{"quality": 90, "chroma": 444, **options})
 
 
 def ten_bits() -> bytes:
     """Return a HEIC of 10 bits a channel."""
     wide = np.round(srgb(light()) * 65535).astype(np.uint16)
     file, body = pillow_heif.HeifFile(), io.BytesIO()
-    file.add_frombytes("RGB;16", PICTURE.size, wide.tobytes())
+    file.add_frombytes("RGB;16", IMAGE.size, wide.tobytes())
     file.save(body, quality=90, chroma=444)
     return body.getvalue()
 
@@ -140,31 +140,31 @@ def with_chunks(body: bytes, *chunks: bytes) -> bytes:
     return body[:33] + b"".join(chunks) + body[33:]
 
 
-def png(picture: Image.Image, *chunks: bytes, **options: Any) -> bytes:
-    return with_chunks(saved(picture, "PNG", **options), *chunks)
+def png(image: Image.Image, *chunks: bytes, **options: Any) -> bytes:
+    return with_chunks(saved(image, "PNG", **options), *chunks)
 
 
 def lying() -> Image.Image:
     """Return the reference as a phone that was held upright stores it (orientation 6)."""
-    return PICTURE.transpose(Image.Transpose.ROTATE_90)
+    return IMAGE.transpose(Image.Transpose.ROTATE_90)
 
 
-def avif(picture: Image.Image, primaries: int, transfer: int) -> bytes:
+def avif(image: Image.Image, primaries: int, transfer: int) -> bytes:
     """Return an AVIF with these code points, where Pillow would write its own."""
-    body = saved(picture, "AVIF", quality=95, subsampling="4:4:4")
+    body = saved(image, "AVIF", quality=95, subsampling="4:4:4")
     at = body.index(b"nclx") + 4
     return body[:at] + struct.pack(">HH", primaries, transfer) + body[at + 4 :]
 
 
 def mpo() -> bytes:
-    return saved(PICTURE, "MPO", quality=95, save_all=True, append_images=[PICTURE.convert("L")])
+    return saved(IMAGE, "MPO", quality=95, save_all=True, append_images=[IMAGE.convert("L")])
 
 
 def sixteen_bits(linear: Light) -> bytes:
     """Return a PNG of 16 bits a channel."""
     wide = np.round(np.clip(linear, 0, 1) * 65535).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in wide)
-    header = struct.pack(">IIBBBBB", *PICTURE.size, 16, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", *IMAGE.size, 16, 2, 0, 0, 0)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
@@ -190,7 +190,7 @@ PQ_NUMBERS: Final = {"color_primaries": 9, "transfer_characteristics": 16}
 
 MAKERS: Final = (
     Made("apple-photo.heic", lambda: heic(P3(), icc_profile=P3_ICC, exif=tagged("Apple"))),
-    Made("apple-upright.heic", lambda: heic(PICTURE, exif=tagged("Apple", orientation=1))),
+    Made("apple-upright.heic", lambda: heic(IMAGE, exif=tagged("Apple", orientation=1))),
     Made(
         "apple-turned.heic", lambda: heic(lying(), exif=tagged("Apple", orientation=6).tobytes())
     ),
@@ -251,13 +251,13 @@ MAKERS: Final = (
     Made("fujifilm-restarts.jpg", lambda: jpeg(restart_marker_blocks=4, dpi=(300, 300))),
     Made("gopro-telemetry.jpg", lambda: jpeg(edit=with_segments(segment(0xE6, b"GPMF" * 900)))),
     Made("dji-padded.jpg", lambda: jpeg(edit=behind(bytes(5000)), exif=tagged("DJI"))),
-    Made("photoshop-cmyk.jpg", lambda: jpeg(PICTURE.convert("CMYK"))),
+    Made("photoshop-cmyk.jpg", lambda: jpeg(IMAGE.convert("CMYK"))),
     Made(
         "scanner-grey.jpg",
-        lambda: jpeg(PICTURE.convert("L"), dpi=(600, 600)),
+        lambda: jpeg(IMAGE.convert("L"), dpi=(600, 600)),
         Right(grey=True),
     ),
-    Made("windows-screenshot.png", lambda: png(PICTURE, gamma(0.45455), chunk(b"sRGB", b"\0"))),
+    Made("windows-screenshot.png", lambda: png(IMAGE, gamma(0.45455), chunk(b"sRGB", b"\0"))),
     Made(
         "old-mac.png",
         lambda: png(in_space(np.eye(3), lambda linear: linear ** (1 / 1.8)), gamma(1 / 1.8)),

@@ -2,8 +2,6 @@
 
 import numpy as np
 import numpy.typing as npt
-from skimage.filters import gaussian
-from skimage.registration import phase_cross_correlation
 
 from worker.engines.base import Image
 
@@ -18,7 +16,7 @@ def shift_between(
     """Return how far the middle of the square around `centre` (x, y) moved, as (dx, dy).
 
     A whole-pixel guess by phase correlation, then Gauss-Newton steps on the difference of
-    the two patches: good to a hundredth of a pixel on a textured picture. The fit lets the
+    the two patches: good to a hundredth of a pixel on a textured image. The fit lets the
     patch stretch and turn a little, as it does under a zoom or a roll.
     """
     patch = (
@@ -26,6 +24,8 @@ def shift_between(
         slice(centre[0] - half, centre[0] + half),
     )
     first, second = _smooth(before), _smooth(after)
+    from skimage.registration import phase_cross_correlation  # Late: it takes 0.2 s of CPU.
+
     guess = phase_cross_correlation(first[patch], second[patch], normalization=None)[0]
     shift = -np.array([guess[1], guess[0]], dtype=np.float64)
     spectrum = np.fft.rfft2(second)
@@ -49,6 +49,8 @@ def psnr(one: Image, other: Image) -> float:
 
 
 def _smooth(frame: Image) -> Grey:
+    from skimage.filters import gaussian
+
     return np.asarray(gaussian(frame.mean(axis=-1), sigma=1.5), dtype=np.float64)
 
 

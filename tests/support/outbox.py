@@ -125,14 +125,14 @@ class Outbox:
         """Queue and cancel a job."""
         return self._desk.jobs.cancel(self._desk.submit().id, owner_id=ANONYMOUS)
 
-    def endpoint(self, url: str) -> UUID:
+    def endpoint(self, url: str, *, owner_id: UUID = ANONYMOUS) -> UUID:
         """Register an endpoint for the ends of jobs."""
         endpoint_id = uuid4()
         self.run(
             "INSERT INTO webhook_endpoints (id, owner_id, name, url, event_types, secret)"
             " VALUES (:id, :owner, 'mine', :url, :types, :secret)",
             id=endpoint_id,
-            owner=ANONYMOUS,
+            owner=owner_id,
             url=url,
             types=list(ENDS),
             secret=new_secret(),

@@ -1,10 +1,11 @@
 """Real photographs that scikit-image ships in its wheel; nothing is ever downloaded."""
 
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import skimage
 from PIL import Image as PillowImage
 
 Photo = npt.NDArray[np.uint8]
@@ -17,14 +18,22 @@ def photo(name: str, *, short_side: int | None = None) -> Photo:
 
     Read straight from the installed package: `skimage.data` itself would fetch a missing file.
     """
-    path = Path(skimage.__file__).parent / "data" / name
-    with PillowImage.open(path) as opened:
-        picture = opened.convert("RGB")
+    with PillowImage.open(shipped_folder() / name) as opened:
+        image = opened.convert("RGB")
     if short_side is not None:
-        scale = short_side / min(picture.size)
-        size = (round(picture.width * scale), round(picture.height * scale))
-        picture = picture.resize(size, PillowImage.Resampling.LANCZOS)
-    return np.array(picture)
+        scale = short_side / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        image = image.resize(size, PillowImage.Resampling.LANCZOS)
+    return np.array(image)
+
+
+@cache
+def shipped_folder() -> Path:
+    """Return the folder of the photographs, found without the library's import."""
+    found = find_spec("skimage")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "data"
 
 
 def phone_photo(width: int = 8064, height: int = 6048) -> PillowImage.Image:

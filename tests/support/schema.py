@@ -6,7 +6,7 @@ from typing import Final
 import schemathesis
 from schemathesis.core.result import Ok
 
-from tests.support.document import DOCUMENT
+from tests.support.document import document
 
-SCHEMA: Final = schemathesis.openapi.from_dict(deepcopy(DOCUMENT))
+SCHEMA: Final = schemathesis.openapi.from_dict(deepcopy(document()))
 OPERATIONS: Final = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]

@@ -34,11 +34,11 @@ def quick(request: RenderRequest, **changed: Any) -> RenderRequest:
     return replace(request, parameters=parameters)
 
 
-def settled(picture: Photo, asked: RequestedParameters) -> RenderRequest:
+def settled(image: Photo, asked: RequestedParameters) -> RenderRequest:
     parameters = resolve_parameters(
-        SPEC, asked, image_width=picture.shape[1], image_height=picture.shape[0], seed=11
+        SPEC, asked, image_width=image.shape[1], image_height=image.shape[0], seed=11
     )
-    return RenderRequest(picture, parameters)
+    return RenderRequest(image, parameters)
 
 
 def rendered(

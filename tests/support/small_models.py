@@ -49,8 +49,8 @@ def asked(image: Image | None = None, **changed: object) -> RenderRequest:
         "guidance_scale": 5.0,
         "seed": 7,
     }
-    picture = coffee() if image is None else image
-    return RenderRequest(picture, RenderParameters.model_validate({**values, **changed}))
+    given = coffee() if image is None else image
+    return RenderRequest(given, RenderParameters.model_validate({**values, **changed}))
 
 
 def over(kind: Callable[[Settings], EngineT], folder: Path, **settings: Any) -> EngineT:

@@ -73,7 +73,7 @@ def stock_prediction(
         when,
         fps=torch.tensor([given.fps] * rows, device=latents.device),
         image_latents=given.latents.to(unet.dtype).repeat(rows, 1, 1, 1, 1),
-        image_embeddings=given.picture[:, 0],
+        image_embeddings=given.image[:, 0],
         encoder_hidden_states=given.text,
     ).sample.chunk(2)
     combined: torch.Tensor = (unguided + scale * (guided - unguided)).float()

@@ -30,7 +30,7 @@ class VideoServer:
         self.counts: Counter[str] = Counter()
         self.forms: list[dict[str, str]] = []
         self.headers: list[dict[str, str]] = []
-        self.pictures: list[bytes] = []
+        self.images: list[bytes] = []
         self.tasks: dict[str, dict[str, Any]] = {}
         self.link: str | None = None
         self.clip_type = "video/mp4"
@@ -67,11 +67,11 @@ class VideoServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def create(self, form: dict[str, str], picture: bytes, headers: dict[str, str]) -> Any:
+    def create(self, form: dict[str, str], image: bytes, headers: dict[str, str]) -> Any:
         with self._lock:
             self.counts["create"] += 1
             self.forms.append(form)
-            self.pictures.append(picture)
+            self.images.append(image)
             self.headers.append(headers)
             words = form.get("prompt", "").split()
             if "refuse" in words:
@@ -174,9 +174,9 @@ def _handler(server: VideoServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            form, picture = _form(self.headers["Content-Type"], body)
+            form, image = _form(self.headers["Content-Type"], body)
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self._answer(*server.create(form, picture, headers))
+            self._answer(*server.create(form, image, headers))
 
         def do_GET(self) -> None:
             task, _, part = self.path.removeprefix("/v1/videos/").partition("/")
@@ -205,13 +205,13 @@ def _form(content_type: str, body: bytes) -> tuple[dict[str, str], bytes]:
     parser = email.parser.BytesParser(policy=email.policy.HTTP)
     message = parser.parsebytes(f"Content-Type: {content_type}\r\n\r\n".encode() + body)
     form: dict[str, str] = {}
-    picture = b""
+    image = b""
     for part in message.iter_parts():
         name = str(part.get_param("name", header="content-disposition"))
         content = part.get_payload(decode=True)
         assert isinstance(content, bytes)
         if part.get_filename():
-            picture = content
+            image = content
         else:
             form[name] = content.decode()
-    return form, picture
+    return form, image

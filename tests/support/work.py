@@ -19,14 +19,17 @@ def steps_of(call: Callable[[], object]) -> int:
     """
     count = 0
 
-    def trace(frame: FrameType, event: str, arg: Any) -> Any:
+    def enter(frame: FrameType, event: str, arg: Any) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        return step
+
+    def step(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal count
-        frame.f_trace_opcodes = True
         count += event == "opcode"
-        return trace
+        return step
 
     before = sys.gettrace()
-    sys.settrace(trace)
+    sys.settrace(enter)
     try:
         with suppress(AppError):
             call()
@@ -47,12 +50,9 @@ def bytes_of(call: Callable[[], object]) -> int:
 
 
 def cpu_seconds_of(call: Callable[[], object]) -> float:
-    """Return the CPU time of a call, the best of three; other processes do not count."""
+    """Return the CPU time of a call; that of other processes and threads does not count."""
     assert threading.current_thread() is threading.main_thread()
-    taken = []
-    for _ in range(3):
-        began = time.thread_time()
-        with suppress(AppError):
-            call()
-        taken.append(time.thread_time() - began)
-    return min(taken)
+    began = time.thread_time()
+    with suppress(AppError):
+        call()
+    return time.thread_time() - began

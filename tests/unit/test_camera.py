@@ -13,6 +13,7 @@ from shared.engines.spec import Fit
 from shared.errors import LeaseLost
 from shared.settings import Settings
 from tests.support import photos
+from tests.support.matrix import in_turn
 from tests.support.motion import psnr, shift_between
 from worker.engines.base import Frames, Image, RenderRequest, Step
 from worker.engines.camera.engine import SPEC, CameraEngine
@@ -35,7 +36,7 @@ PROMPTS = {
     MoveName.ARC_RIGHT: "arc right",
     MoveName.HANDHELD: "handheld",
 }
-PICTURES = ("astronaut.png", "chelsea.png", "hubble_deep_field.jpg")
+IMAGES = ("astronaut.png", "chelsea.png", "hubble_deep_field.jpg")
 COMBINATIONS = [
     ", ".join(f"quickly {move}" for move in moves)
     for moves in itertools.product(
@@ -47,6 +48,7 @@ COMBINATIONS = [
         ("handheld",),
     )
 ]
+SETTINGS = Settings(_env_file=None)
 
 
 def ignore(step: Step) -> None:
@@ -62,7 +64,7 @@ def asked(image: Image, prompt: str, **values: object) -> RenderRequest:
 
 
 def rendered(image: Image, prompt: str, **values: object) -> Frames:
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     return np.concatenate(list(engine.render(asked(image, prompt, **values), ignore)))
 
 
@@ -104,24 +106,12 @@ def white(width: int, height: int) -> Image:
     return np.full((height, width, 3), 255, dtype=np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("picture", "name"),
-    [
-        # Each run has each move on one picture, in turn.
-        pytest.param(
-            picture, name, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
-        )
-        for number, name in enumerate(MoveName)
-        for place, picture in enumerate(PICTURES)
-    ],
-)
-def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
-    name: MoveName, picture: str
-) -> None:
-    image = photos.photo(picture)
-    request = asked(image, PROMPTS[name], resolution="256p")
+@pytest.mark.parametrize(("name", "file"), in_turn(tuple(MoveName), IMAGES))
+def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(name: MoveName, file: str) -> None:
+    image = photos.photo(file)
+    request = asked(image, PROMPTS[name], resolution="256p", num_frames=8)
     width, height = request.parameters.width, request.parameters.height
-    frames = rendered(image, PROMPTS[name], resolution="256p")
+    frames = rendered(image, PROMPTS[name], resolution="256p", num_frames=8)
     left, top, right, bottom = poses_of(request.parameters)[TRAVELS[name].anchor].crop
     box = place(image.shape[1], image.shape[0], width=width, height=height, fit=Fit.CROP).box
     wide, high = box[2] - box[0], box[3] - box[1]
@@ -140,15 +130,14 @@ def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(
     assert psnr(frames[TRAVELS[name].anchor], np.asarray(plain)) >= least
 
 
-@pytest.mark.parametrize("picture", PICTURES)
-@pytest.mark.parametrize("fit", Fit)
+@pytest.mark.parametrize(("file", "fit"), in_turn(IMAGES, tuple(Fit)))
 @pytest.mark.parametrize(
     "size", [pytest.param((512, 512), marks=pytest.mark.extended), (320, 180)]
 )
-def test_whole_picture_anchors_match_the_framed_picture(
-    picture: str, fit: Fit, size: tuple[int, int]
+def test_whole_image_anchors_match_the_framed_image(
+    file: str, fit: Fit, size: tuple[int, int]
 ) -> None:
-    image = photos.photo(picture)
+    image = photos.photo(file)
     width, height = size
     plain = frame_image(image, width=width, height=height, fit=fit)
     how = {"width": width, "height": height, "fit": fit, "num_frames": 8}
@@ -196,7 +185,7 @@ def test_a_move_of_less_than_a_pixel_a_frame_never_steps(prompt: str) -> None:
     assert np.abs(np.diff(shifts, 2)).max() < 0.02
 
 
-def test_the_measure_sees_a_picture_that_steps_by_whole_pixels() -> None:
+def test_the_measure_sees_an_image_that_steps_by_whole_pixels() -> None:
     image = photos.photo("hubble_deep_field.jpg")
     poses = follow(
         [Move(MoveName.PAN_LEFT, Speed.SLOW)], width=160, height=160, num_frames=32, fps=8, seed=1
@@ -211,21 +200,16 @@ def test_the_measure_sees_a_picture_that_steps_by_whole_pixels() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "size", "prompt"),
-    [
-        # Likewise each prompt with one size.
-        pytest.param(
-            *sizes, prompt, marks=[] if (number + place) % 3 == 0 else [pytest.mark.extended]
-        )
-        for number, prompt in enumerate([*PROMPTS.values(), *COMBINATIONS])
-        for place, sizes in enumerate(
-            (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142)))
-        )
-    ],
+    ("prompt", "sizes"),
+    in_turn(
+        (*PROMPTS.values(), *COMBINATIONS),
+        (((300, 200), (96, 64)), ((64, 64), (64, 96)), ((97, 211), (66, 142))),
+    ),
 )
 def test_nothing_beyond_the_edge_is_ever_shown(
-    source: tuple[int, int], size: tuple[int, int], prompt: str
+    prompt: str, sizes: tuple[tuple[int, int], tuple[int, int]]
 ) -> None:
+    source, size = sizes
     frames = rendered(white(*source), prompt, width=size[0], height=size[1], num_frames=8)
     assert frames.min() == 255
 
@@ -241,7 +225,7 @@ def test_what_the_crop_cut_off_does_not_come_back(prompt: str) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["push in", "roll clockwise", COMBINATIONS[0]])
-def test_bars_stay_black_and_the_picture_stays_between_them(prompt: str) -> None:
+def test_bars_stay_black_and_the_image_stays_between_them(prompt: str) -> None:
     frames = rendered(white(300, 200), prompt, width=120, height=120, fit=Fit.PAD, num_frames=8)
     assert frames[:, :20].max() == 0
     assert frames[:, -20:].max() == 0
@@ -280,12 +264,13 @@ def test_another_seed_shakes_the_hand_otherwise() -> None:
     assert not np.array_equal(one[1:], two[1:])
 
 
-@pytest.mark.parametrize("num_frames", [8, 9, 31])
-@pytest.mark.parametrize("source", [(64, 64), (65, 97), (1999, 1333)])
-def test_any_picture_gives_a_clip_of_any_length(source: tuple[int, int], num_frames: int) -> None:
+@pytest.mark.parametrize(
+    ("source", "num_frames"), in_turn(((64, 64), (65, 97), (1999, 1333)), (9, 31, 8))
+)
+def test_any_image_gives_a_clip_of_any_length(source: tuple[int, int], num_frames: int) -> None:
     image = photos.photo("coffee.png")
-    picture = np.asarray(PillowImage.fromarray(image).resize(source))
-    frames = rendered(picture, "zoom in, roll", num_frames=num_frames, resolution="256p")
+    resized = np.asarray(PillowImage.fromarray(image).resize(source))
+    frames = rendered(resized, "zoom in, roll", num_frames=num_frames, resolution="256p")
     assert len(frames) == num_frames
     assert min(frames.shape[1:3]) == 256
     assert frames.std() > 10
@@ -304,7 +289,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
         if len(seen) == 2:
             raise LeaseLost("canceled")
 
-    engine = CameraEngine(Settings(_env_file=None))
+    engine = CameraEngine(SETTINGS)
     request = asked(photos.cat(), "push in", num_frames=32)
     chunks: list[Frames] = []
     with pytest.raises(LeaseLost):
@@ -325,7 +310,7 @@ def test_a_stop_ends_the_render_within_one_chunk() -> None:
 def test_the_plan_says_what_was_understood(
     prompt: str, moves: tuple[str, ...], speeds: tuple[str, ...], is_default: bool
 ) -> None:
-    plan = CameraEngine(Settings(_env_file=None)).plan(asked(photos.cat(), prompt))
+    plan = CameraEngine(SETTINGS).plan(asked(photos.cat(), prompt))
     assert plan == {
         "moves": moves,
         "speeds": speeds,

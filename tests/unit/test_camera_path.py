@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.support.matrix import in_turn
 from worker.engines.camera.moves import Move, MoveName, Speed
 from worker.engines.camera.path import FIRST, MIDDLE, TRAVELS, Pose, ease, follow
 
@@ -49,13 +50,13 @@ def path(
 def seen(
     pose: Pose, x: float, y: float, *, size: tuple[int, int] = (768, 512)
 ) -> npt.NDArray[np.float64]:
-    """Return the point of the picture that the frame shows at (x, y)."""
+    """Return the point of the image that the frame shows at (x, y)."""
     point = pose.matrix(*size) @ np.array([x, y, 1.0])
     return np.asarray(point[:2] / point[2])
 
 
 def gaps(poses: tuple[Pose, ...], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return how far each corner of each frame lies within each edge of the picture."""
+    """Return how far each corner of each frame lies within each edge of the image."""
     width, height = size
     corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
     x, y, scale = np.moveaxis(np.stack([p.matrix(*size) @ corners for p in poses]), 1, 0)
@@ -63,9 +64,8 @@ def gaps(poses: tuple[Pose, ...], size: tuple[int, int]) -> npt.NDArray[np.float
     return np.stack([x, width - x, y, height - y])
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("speed", Speed)
-def test_no_corner_leaves_the_picture_and_no_more_than_needed_is_cut_away(
+@pytest.mark.parametrize(("size", "speed"), in_turn(SIZES, tuple(Speed)))
+def test_no_corner_leaves_the_image_and_no_more_than_needed_is_cut_away(
     size: tuple[int, int], speed: Speed
 ) -> None:
     for names in COMBINATIONS:
@@ -129,7 +129,7 @@ def test_a_move_alone_is_upright_in_its_anchor_frame(name: MoveName) -> None:
         assert (left + right, top + bottom) == pytest.approx((1, 1))
 
 
-def test_a_camera_that_rolls_clockwise_sees_the_picture_turn_the_other_way() -> None:
+def test_a_camera_that_rolls_clockwise_sees_the_image_turn_the_other_way() -> None:
     last = path(MoveName.ROLL_CLOCKWISE, size=(512, 512))[-1]
     level = seen(last, 500, 256, size=(512, 512)) - seen(last, 12, 256, size=(512, 512))
     assert math.degrees(math.atan2(level[1], level[0])) == pytest.approx(4)
@@ -197,11 +197,11 @@ def places(
         for number, pair in enumerate(itertools.product(SIZES, FOCUSES))
     ],
 )
-def test_with_a_focus_no_corner_leaves_the_picture(
+def test_with_a_focus_no_corner_leaves_the_image(
     size: tuple[int, int], focus: tuple[float, float]
 ) -> None:
     for names in COMBINATIONS:
-        poses = path(*names, speed=Speed.QUICK, size=size, focus=focus)
+        poses = path(*names, speed=Speed.QUICK, size=size, focus=focus, num_frames=9)
         assert gaps(poses, size).min() > -1e-6 * max(size), names
 
 

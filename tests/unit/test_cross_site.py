@@ -32,7 +32,6 @@ def verdict(*headers: tuple[str, str], method: str = "POST", host: str = HERE) -
     return "in"
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
 @pytest.mark.parametrize(
     "site",
     [
@@ -42,22 +41,21 @@ def verdict(*headers: tuple[str, str], method: str = "POST", host: str = HERE) -
         *("same-origin\x00", "n\xf6ne", "x" * 5000),
     ],
 )
-def test_a_site_that_no_browser_names_is_refused(method: str, site: str) -> None:
-    assert verdict(("sec-fetch-site", site), *LINK, method=method) == "cross_site_refused"
-    for origin in (OURS, "http://localhost:3000"):
-        said = verdict(("sec-fetch-site", site), ("origin", origin), method=method)
-        assert said == "cross_site_refused"
+def test_a_site_that_no_browser_names_is_refused(site: str) -> None:
+    named = ("sec-fetch-site", site)
+    for method in ("GET", "HEAD", "POST", "DELETE"):
+        assert verdict(named, *LINK, method=method) == "cross_site_refused", method
+        for origin in (OURS, "http://localhost:3000"):
+            said = verdict(named, ("origin", origin), method=method)
+            assert said == "cross_site_refused", (method, origin)
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-@pytest.mark.parametrize("name", ["sec-fetch-site", "Sec-Fetch-Site", "SEC-FETCH-SITE"])
 @pytest.mark.parametrize("first", ["same-origin", "none", "cross-site"])
-@pytest.mark.parametrize("second", ["same-origin", "none", "cross-site"])
-def test_a_site_that_is_named_twice_is_refused(
-    method: str, name: str, first: str, second: str
-) -> None:
-    twice = (("sec-fetch-site", first), (name.lower(), second), *LINK)
-    assert verdict(*twice, method=method) == "cross_site_refused"
+def test_a_site_that_is_named_twice_is_refused(method: str, first: str) -> None:
+    for second in ("same-origin", "none", "cross-site"):
+        twice = (("sec-fetch-site", first), ("sec-fetch-site", second), *LINK)
+        assert verdict(*twice, method=method) == "cross_site_refused", second
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -67,7 +65,6 @@ def test_an_origin_that_is_named_twice_is_refused(method: str, second: str) -> N
         assert verdict(*(("origin", each) for each in pair), method=method) == "cross_site_refused"
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
     "origin",
     [
@@ -80,10 +77,11 @@ def test_an_origin_that_is_named_twice_is_refused(method: str, second: str) -> N
         *("blob:http://127.0.0.1:7860/x", f"{OURS}\x00", "http://[127.0.0.1]:7860"),
     ],
 )
-def test_an_origin_that_is_not_exactly_one_of_ours_is_refused(method: str, origin: str) -> None:
-    assert verdict(("origin", origin), method=method) == "cross_site_refused"
-    said = verdict(("origin", origin), ("sec-fetch-site", "same-origin"), method=method)
-    assert said == "cross_site_refused"
+def test_an_origin_that_is_not_exactly_one_of_ours_is_refused(origin: str) -> None:
+    for method in ("GET", "POST"):
+        assert verdict(("origin", origin), method=method) == "cross_site_refused", method
+        said = verdict(("origin", origin), ("sec-fetch-site", "same-origin"), method=method)
+        assert said == "cross_site_refused", method
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])

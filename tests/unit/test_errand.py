@@ -138,7 +138,7 @@ def test_a_refused_create_is_no_lost_one() -> None:
 
 def test_content_that_was_refused_is_an_end_of_its_own() -> None:
     kept, place = Unkept(), Elsewhere()
-    place.trouble["create"] = [ContentRefused("the picture was refused")]
+    place.trouble["create"] = [ContentRefused("the image was refused")]
     with pytest.raises(ContentRefused):
         run(kept, place)
 

@@ -1,4 +1,6 @@
-"""How a picture meets a clip's frame."""
+"""How an image meets a clip's frame."""
+
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -7,26 +9,27 @@ from PIL import Image as PillowImage
 
 from shared.engines.spec import Fit
 from tests.support import photos
+from tests.support.matrix import in_turn
 from worker.engines.framing import frame_image, place
 
 SIZES = [(512, 512), (768, 512), (512, 768), (910, 512), (514, 386), (64, 64), (1820, 1024)]
 SOURCES = [(64, 64), (65, 47), (1, 1), (2049, 1153), (300, 1201), (1001, 1000)]
+PAIRS = list(itertools.product(SOURCES, SIZES))
 
 
 def ramp(width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Return a picture whose red is the x and green the y of each pixel's centre, 0 to 255."""
+    """Return an image whose red is the x and green the y of each pixel's centre, 0 to 255."""
     x = (np.arange(width) + 0.5) / width * 255
     y = (np.arange(height) + 0.5) / height * 255
     red, green = np.meshgrid(x, y)
     return np.stack([red, green, np.zeros_like(red)], axis=-1).round().astype(np.uint8)
 
 
-@pytest.mark.parametrize("fit", Fit)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("pair", "fit"), in_turn(PAIRS, tuple(Fit)))
 def test_a_frame_has_exactly_the_size_asked_for(
-    source: tuple[int, int], size: tuple[int, int], fit: Fit
+    pair: tuple[tuple[int, int], tuple[int, int]], fit: Fit
 ) -> None:
+    source, size = pair
     image = np.full((source[1], source[0], 3), 200, dtype=np.uint8)
     frame = frame_image(image, width=size[0], height=size[1], fit=fit)
     assert frame.shape == (size[1], size[0], 3)
@@ -34,26 +37,24 @@ def test_a_frame_has_exactly_the_size_asked_for(
     assert frame.flags.c_contiguous
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize(("size", "source"), in_turn(SIZES, SOURCES))
 def test_a_crop_fills_the_frame_to_its_last_pixel(
-    source: tuple[int, int], size: tuple[int, int]
+    size: tuple[int, int], source: tuple[int, int]
 ) -> None:
     white = np.full((source[1], source[0], 3), 255, dtype=np.uint8)
     assert frame_image(white, width=size[0], height=size[1], fit=Fit.CROP).min() == 255
 
 
 @pytest.mark.parametrize("fit", Fit)
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("source", SOURCES)
-def test_nothing_is_stretched(source: tuple[int, int], size: tuple[int, int], fit: Fit) -> None:
-    placement = place(*source, width=size[0], height=size[1], fit=fit)
-    left, top, right, bottom = placement.box
-    assert (right - left) / (bottom - top) == pytest.approx(
-        placement.width / placement.height, rel=1e-9
-    )
-    assert 0 <= left < right <= source[0]
-    assert 0 <= top < bottom <= source[1]
+def test_nothing_is_stretched(fit: Fit) -> None:
+    for source, size in PAIRS:
+        placement = place(*source, width=size[0], height=size[1], fit=fit)
+        left, top, right, bottom = placement.box
+        assert (right - left) / (bottom - top) == pytest.approx(
+            placement.width / placement.height, rel=1e-9
+        ), (source, size)
+        assert 0 <= left < right <= source[0]
+        assert 0 <= top < bottom <= source[1]
 
 
 @pytest.mark.parametrize("source", [(640, 400), (401, 640), (333, 500)])
@@ -64,7 +65,7 @@ def test_a_crop_is_centred_to_a_fraction_of_a_pixel(source: tuple[int, int]) -> 
 
 
 @pytest.mark.parametrize(("width", "height"), [(512, 512), (512, 300), (256, 640)])
-def test_padding_shows_the_whole_picture_between_equal_black_bars(width: int, height: int) -> None:
+def test_padding_shows_the_whole_image_between_equal_black_bars(width: int, height: int) -> None:
     frame = frame_image(photos.coffee() // 2 + 64, width=width, height=height, fit=Fit.PAD)
     lit = frame.max(axis=-1) > 0
     rows, columns = np.flatnonzero(lit.any(axis=1)), np.flatnonzero(lit.any(axis=0))
@@ -113,25 +114,23 @@ def test_a_photo_is_resampled_with_lanczos() -> None:
     )
 
 
-def test_blur_lays_the_whole_picture_over_its_own_blur() -> None:
-    picture = photos.photo("coffee.png", short_side=200)
-    padded = frame_image(picture, width=512, height=512, fit=Fit.PAD)
-    blurred = frame_image(picture, width=512, height=512, fit=Fit.BLUR)
-    placement = place(picture.shape[1], picture.shape[0], width=512, height=512, fit=Fit.BLUR)
-    assert placement == place(
-        picture.shape[1], picture.shape[0], width=512, height=512, fit=Fit.PAD
-    )
+def test_blur_lays_the_whole_image_over_its_own_blur() -> None:
+    image = photos.photo("coffee.png", short_side=200)
+    padded = frame_image(image, width=512, height=512, fit=Fit.PAD)
+    blurred = frame_image(image, width=512, height=512, fit=Fit.BLUR)
+    placement = place(image.shape[1], image.shape[0], width=512, height=512, fit=Fit.BLUR)
+    assert placement == place(image.shape[1], image.shape[0], width=512, height=512, fit=Fit.PAD)
     inside = slice(placement.top, placement.top + placement.height)
     assert np.array_equal(blurred[inside], padded[inside])
     bar = blurred[: placement.top].astype(int)
     assert padded[: placement.top].max() == 0
-    assert abs(bar.mean() - picture.mean()) < 60
+    assert abs(bar.mean() - image.mean()) < 60
     assert np.abs(np.diff(bar, axis=1)).max() < 12, "nothing sharp is left in a bar"
 
 
 def test_a_focus_is_a_place_in_the_part_that_is_shown() -> None:
-    picture = np.zeros((100, 200, 3), np.uint8)
+    image = np.zeros((100, 200, 3), np.uint8)
     square = place(200, 100, width=64, height=64, fit=Fit.CROP)
-    assert square.fractions(0.5, 0.25, image=picture) == pytest.approx((0.5, 0.25))
-    assert square.fractions(0.3, 0.9, image=picture) == pytest.approx((0.1, 0.9))
-    assert square.fractions(0.0, 0.0, image=picture) == (0.0, 0.0)
+    assert square.fractions(0.5, 0.25, image=image) == pytest.approx((0.5, 0.25))
+    assert square.fractions(0.3, 0.9, image=image) == pytest.approx((0.1, 0.9))
+    assert square.fractions(0.0, 0.0, image=image) == (0.0, 0.0)

@@ -24,7 +24,6 @@ def test_an_id_that_was_shown_is_read_back(kind: PublicId) -> None:
     assert kind.show(row_id).startswith(kind.prefix)
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.prefix)
 @pytest.mark.parametrize(
     "text",
     [
@@ -39,10 +38,11 @@ def test_an_id_that_was_shown_is_read_back(kind: PublicId) -> None:
         *(None, 7, ["{0}"]),
     ],
 )
-def test_what_is_no_id_is_not_found(kind: PublicId, text: object) -> None:
-    given = text.replace("{0}", kind.prefix) if isinstance(text, str) else text
-    with pytest.raises(NotFound, match=kind.missing):
-        kind.parse(given)
+def test_what_is_no_id_is_not_found(text: object) -> None:
+    for kind in KINDS:
+        given = text.replace("{0}", kind.prefix) if isinstance(text, str) else text
+        with pytest.raises(NotFound, match=kind.missing):
+            kind.parse(given)
 
 
 def test_no_kind_reads_the_ids_of_another() -> None:

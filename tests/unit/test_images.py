@@ -1,10 +1,11 @@
-"""Whatever a client sends as a picture becomes one plain PNG, or an error it can read."""
+"""Whatever a client sends as an image becomes one plain PNG, or an error it can read."""
 
 import contextlib
 import io
 import itertools
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms
 from api.images.files import heif
 from api.images.normalize import MAX_SHORT_SIDE, read_image
 from api.images.scans import count_scans
-from shared.image_errors import (
+from shared.errors.images import (
     AnimatedImage,
     ImageOverLimits,
     ImageTooLarge,
@@ -29,19 +30,19 @@ from tests.support.photos import Photo, cat
 MAX_PIXELS = 2_000_000
 RNG_SEED = 7860
 
-PICTURE = Image.fromarray(cat()).resize((240, 160))
-GREY = PICTURE.convert("L")
+IMAGE = Image.fromarray(cat()).resize((240, 160))
+GREY = IMAGE.convert("L")
 HEIC = REFERENCE.with_name("photo.heic").read_bytes()
 
 
 def read(body: bytes) -> Photo:
     """Return the pixels that are stored for an upload, (height, width, 3)."""
-    picture = read_image(body, max_pixels=MAX_PIXELS)
-    stored = Image.open(io.BytesIO(picture.png))
+    image = read_image(body, max_pixels=MAX_PIXELS)
+    stored = Image.open(io.BytesIO(image.png))
     assert (stored.format, stored.mode, stored.size) == (
         "PNG",
         "RGB",
-        (picture.width, picture.height),
+        (image.width, image.height),
     )
     return np.asarray(stored)
 
@@ -52,15 +53,15 @@ def psnr(first: Photo, second: Photo) -> float:
 
 
 def with_alpha(value: int) -> Image.Image:
-    picture = PICTURE.convert("RGBA")
-    picture.putalpha(value)
-    return picture
+    image = IMAGE.convert("RGBA")
+    image.putalpha(value)
+    return image
 
 
 def sixteen_bit_rgb() -> bytes:
-    wide = np.asarray(PICTURE).astype(">u2") * 257
+    wide = np.asarray(IMAGE).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in wide)
-    return png((*PICTURE.size, 16, 2), rows)
+    return png((*IMAGE.size, 16, 2), rows)
 
 
 def sixteen_bit_grey() -> bytes:
@@ -68,31 +69,31 @@ def sixteen_bit_grey() -> bytes:
 
 
 def palette_with_hole() -> bytes:
-    picture = PICTURE.quantize(64)
-    return encoded(picture, "PNG", transparency=0)
+    image = IMAGE.quantize(64)
+    return encoded(image, "PNG", transparency=0)
 
 
 def phone_mpo() -> bytes:
-    """Return a JPEG with a second picture behind the first, as phones write them."""
-    return encoded(PICTURE, "MPO", save_all=True, append_images=[GREY.convert("RGB")])
+    """Return a JPEG with a second image behind the first, as phones write them."""
+    return encoded(IMAGE, "MPO", save_all=True, append_images=[GREY.convert("RGB")])
 
 
 GOOD: dict[str, Callable[[], bytes]] = {
-    "jpeg": lambda: encoded(PICTURE, "JPEG", quality=95),
-    "progressive jpeg": lambda: encoded(PICTURE, "JPEG", quality=95, progressive=True),
-    "jpeg without chroma subsampling": lambda: encoded(PICTURE, "JPEG", quality=95, subsampling=0),
+    "jpeg": lambda: encoded(IMAGE, "JPEG", quality=95),
+    "progressive jpeg": lambda: encoded(IMAGE, "JPEG", quality=95, progressive=True),
+    "jpeg without chroma subsampling": lambda: encoded(IMAGE, "JPEG", quality=95, subsampling=0),
     "phone jpeg (mpo)": phone_mpo,
-    "png": lambda: encoded(PICTURE, "PNG"),
-    "lossy webp": lambda: encoded(PICTURE, "WEBP", quality=95),
-    "lossless webp": lambda: encoded(PICTURE, "WEBP", lossless=True),
-    "avif": lambda: encoded(PICTURE, "AVIF", quality=90),
+    "png": lambda: encoded(IMAGE, "PNG"),
+    "lossy webp": lambda: encoded(IMAGE, "WEBP", quality=95),
+    "lossless webp": lambda: encoded(IMAGE, "WEBP", lossless=True),
+    "avif": lambda: encoded(IMAGE, "AVIF", quality=90),
     "opaque rgba png": lambda: encoded(with_alpha(255), "PNG"),
     "opaque rgba webp": lambda: encoded(with_alpha(255), "WEBP", lossless=True),
     "16-bit rgb png": sixteen_bit_rgb,
-    "cmyk jpeg": lambda: encoded(PICTURE.convert("CMYK"), "JPEG", quality=95),
-    "jpeg with a zip behind it": lambda: encoded(PICTURE, "JPEG", quality=95) + b"PK\x03\x04" * 99,
-    "jpeg with broken exif": lambda: encoded(PICTURE, "JPEG", quality=95, exif=b"Exif\0\0junk"),
-    "png with a broken colour profile": lambda: encoded(PICTURE, "PNG", icc_profile=b"junk"),
+    "cmyk jpeg": lambda: encoded(IMAGE.convert("CMYK"), "JPEG", quality=95),
+    "jpeg with a zip behind it": lambda: encoded(IMAGE, "JPEG", quality=95) + b"PK\x03\x04" * 99,
+    "jpeg with broken exif": lambda: encoded(IMAGE, "JPEG", quality=95, exif=b"Exif\0\0junk"),
+    "png with a broken colour profile": lambda: encoded(IMAGE, "PNG", icc_profile=b"junk"),
 }
 
 GOOD_GREY: dict[str, Callable[[], bytes]] = {
@@ -104,8 +105,8 @@ GOOD_GREY: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("kind", GOOD)
-def test_every_usual_kind_of_colour_picture_keeps_its_look(kind: str) -> None:
-    assert psnr(read(GOOD[kind]()), np.asarray(PICTURE)) > 30
+def test_every_usual_kind_of_colour_image_keeps_its_look(kind: str) -> None:
+    assert psnr(read(GOOD[kind]()), np.asarray(IMAGE)) > 30
 
 
 def test_a_png_with_text_without_end_is_read_without_it() -> None:
@@ -115,33 +116,30 @@ def test_a_png_with_text_without_end_is_read_without_it() -> None:
 
 
 @pytest.mark.parametrize("kind", GOOD_GREY)
-def test_every_usual_kind_of_grey_picture_keeps_its_look(kind: str) -> None:
+def test_every_usual_kind_of_grey_image_keeps_its_look(kind: str) -> None:
     assert psnr(read(GOOD_GREY[kind]()), np.asarray(GREY.convert("RGB"))) > 35
 
 
-def test_a_black_and_white_picture_stays_black_and_white() -> None:
-    drawn = PICTURE.convert("1")
+def test_a_black_and_white_image_stays_black_and_white() -> None:
+    drawn = IMAGE.convert("1")
     assert np.array_equal(read(encoded(drawn, "PNG")), np.asarray(drawn.convert("RGB")))
 
 
-def test_a_palette_picture_keeps_its_colours() -> None:
-    drawn = PICTURE.quantize(64)
+def test_a_palette_image_keeps_its_colours() -> None:
+    drawn = IMAGE.quantize(64)
     assert np.array_equal(read(encoded(drawn, "PNG")), np.asarray(drawn.convert("RGB")))
 
 
 @pytest.mark.parametrize(
-    "body",
-    [
-        encoded(with_alpha(0), "PNG"),
-        encoded(with_alpha(0), "WEBP", lossless=True, exact=True),
-        encoded(with_alpha(0).convert("LA"), "PNG"),
-    ],
+    ("kind", "mode", "how"),
+    [("PNG", "RGBA", {}), ("WEBP", "RGBA", {"lossless": True, "exact": True}), ("PNG", "LA", {})],
     ids=["rgba png", "rgba webp", "la png"],
 )
-def test_transparency_becomes_white_and_is_said(body: bytes) -> None:
-    picture = read_image(body, max_pixels=MAX_PIXELS)
+def test_transparency_becomes_white_and_is_said(kind: str, mode: str, how: dict[str, Any]) -> None:
+    body = encoded(with_alpha(0).convert(mode), kind, **how)
+    image = read_image(body, max_pixels=MAX_PIXELS)
     assert np.all(read(body) == 255)
-    assert picture.warnings == ("the image's transparency was filled with white",)
+    assert image.warnings == ("the image's transparency was filled with white",)
 
 
 def test_a_hole_in_a_palette_becomes_white() -> None:
@@ -151,12 +149,12 @@ def test_a_hole_in_a_palette_becomes_white() -> None:
     assert np.all(read(body)[hole] == 255)
 
 
-def test_an_opaque_picture_brings_no_warning() -> None:
+def test_an_opaque_image_brings_no_warning() -> None:
     assert read_image(GOOD["opaque rgba png"](), max_pixels=MAX_PIXELS).warnings == ()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_upright(orientation: int) -> None:
+def test_an_image_is_turned_upright(orientation: int) -> None:
     lying = Image.Exif()
     lying[0x0112] = orientation
     undo: dict[int, list[Image.Transpose]] = {
@@ -169,11 +167,11 @@ def test_a_picture_is_turned_upright(orientation: int) -> None:
         7: [Image.Transpose.TRANSVERSE],
         8: [Image.Transpose.ROTATE_270],
     }
-    stored = PICTURE
+    stored = IMAGE
     for turn in undo[orientation]:
         stored = stored.transpose(turn)
     body = encoded(stored, "JPEG", quality=95, exif=lying)
-    assert psnr(read(body), np.asarray(PICTURE)) > 30
+    assert psnr(read(body), np.asarray(IMAGE)) > 30
 
 
 def test_colours_come_out_as_srgb() -> None:
@@ -194,21 +192,19 @@ def test_colours_come_out_as_srgb() -> None:
         pytest.param("PNG", (2600, 2080), marks=pytest.mark.extended),
     ],
 )
-def test_a_large_picture_is_shrunk_to_what_a_clip_can_use(
-    kind: str, size: tuple[int, int]
-) -> None:
-    large = PICTURE.resize(size, Image.Resampling.BILINEAR)
-    picture = read_image(encoded(large, kind), max_pixels=24_000_000)
-    assert picture.height == MAX_SHORT_SIDE
-    assert picture.width == round(size[0] * MAX_SHORT_SIDE / size[1])
-    stored = Image.open(io.BytesIO(picture.png)).resize(PICTURE.size, Image.Resampling.BOX)
-    assert psnr(np.asarray(stored), np.asarray(PICTURE)) > 25
+def test_a_large_image_is_shrunk_to_what_a_clip_can_use(kind: str, size: tuple[int, int]) -> None:
+    large = IMAGE.resize(size, Image.Resampling.BILINEAR)
+    image = read_image(encoded(large, kind), max_pixels=24_000_000)
+    assert image.height == MAX_SHORT_SIDE
+    assert image.width == round(size[0] * MAX_SHORT_SIDE / size[1])
+    stored = Image.open(io.BytesIO(image.png)).resize(IMAGE.size, Image.Resampling.BOX)
+    assert psnr(np.asarray(stored), np.asarray(IMAGE)) > 25
 
 
 def test_nothing_of_the_file_survives_but_its_pixels() -> None:
     private = Image.Exif()
     private[0x010E] = "taken at home"
-    body = encoded(PICTURE, "PNG", exif=private, dpi=(300, 300), icc_profile=b"me") + b"a tail"
+    body = encoded(IMAGE, "PNG", exif=private, dpi=(300, 300), icc_profile=b"me") + b"a tail"
     stored = read_image(body, max_pixels=MAX_PIXELS).png
     names = []
     at = 8
@@ -222,60 +218,60 @@ def test_nothing_of_the_file_survives_but_its_pixels() -> None:
 def test_the_same_pixels_have_the_same_sha256_whatever_came_with_them() -> None:
     private = Image.Exif()
     private[0x010E] = "taken at home"
-    plain = read_image(encoded(PICTURE, "PNG"), max_pixels=MAX_PIXELS)
-    tagged = read_image(encoded(PICTURE, "PNG", exif=private), max_pixels=MAX_PIXELS)
+    plain = read_image(encoded(IMAGE, "PNG"), max_pixels=MAX_PIXELS)
+    tagged = read_image(encoded(IMAGE, "PNG", exif=private), max_pixels=MAX_PIXELS)
     assert plain.sha256 == tagged.sha256
 
 
 def animated(kind: str) -> bytes:
-    return encoded(PICTURE, kind, save_all=True, append_images=[PICTURE.rotate(90)], duration=100)
+    return encoded(IMAGE, kind, save_all=True, append_images=[IMAGE.rotate(90)], duration=100)
 
 
-REFUSED: dict[str, tuple[bytes, type[InvalidImage], str]] = {
-    "nothing": (b"", InvalidImage, "empty"),
-    "text": (b"hello, I am a picture", UnsupportedImage, "not an image"),
-    "random bytes": (bytes(range(256)) * 64, UnsupportedImage, "not an image"),
-    "gif": (encoded(PICTURE, "GIF"), UnsupportedImage, "a GIF"),
-    "bmp": (encoded(PICTURE, "BMP"), UnsupportedImage, "a BMP"),
-    "tiff": (encoded(PICTURE, "TIFF"), UnsupportedImage, "a TIFF"),
-    "postscript": (encoded(PICTURE, "EPS"), UnsupportedImage, "PostScript"),
-    "icon": (encoded(PICTURE, "ICO"), UnsupportedImage, "an icon"),
-    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
-    "pdf": (b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
+REFUSED: dict[str, tuple[Callable[[], bytes], type[InvalidImage], str]] = {
+    "nothing": (lambda: b"", InvalidImage, "empty"),
+    "text": (lambda: b"hello, I am an image", UnsupportedImage, "not an image"),
+    "random bytes": (lambda: bytes(range(256)) * 64, UnsupportedImage, "not an image"),
+    "gif": (lambda: encoded(IMAGE, "GIF"), UnsupportedImage, "a GIF"),
+    "bmp": (lambda: encoded(IMAGE, "BMP"), UnsupportedImage, "a BMP"),
+    "tiff": (lambda: encoded(IMAGE, "TIFF"), UnsupportedImage, "a TIFF"),
+    "postscript": (lambda: encoded(IMAGE, "EPS"), UnsupportedImage, "PostScript"),
+    "icon": (lambda: encoded(IMAGE, "ICO"), UnsupportedImage, "an icon"),
+    "svg": (lambda: b'<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedImage, "an SVG"),
+    "pdf": (lambda: b"%PDF-1.7 ...", UnsupportedImage, "a PDF"),
     "heic of nothing but its first bytes": (
-        b"\0\0\0\x18ftypheic" + bytes(99),
+        lambda: b"\0\0\0\x18ftypheic" + bytes(99),
         InvalidImage,
         "damaged",
     ),
-    "video": (b"\0\0\0\x18ftypisom" + bytes(99), UnsupportedImage, "a video"),
-    "web page": (b"<!doctype html><p>404", UnsupportedImage, "a web page"),
-    "animated webp": (animated("WEBP"), AnimatedImage, "2 frames"),
-    "animated png": (animated("PNG"), AnimatedImage, "2 frames"),
-    "animated avif": (animated("AVIF"), AnimatedImage, "2 frames"),
-    "900-megapixel bomb": (png((30_000, 30_000, 8, 2), b""), ImageTooLarge, "900"),
-    "144-megapixel bomb": (png((12_000, 12_000, 8, 2), b""), ImageTooLarge, "144"),
-    "one row": (encoded(Image.new("RGB", (4000, 1)), "PNG"), InvalidImage, "at least 16"),
-    "too small": (encoded(Image.new("RGB", (15, 15)), "PNG"), InvalidImage, "at least 16"),
-    "too long": (encoded(Image.new("RGB", (1700, 50)), "PNG"), InvalidImage, "32 times"),
-    "png without pixels": (png((64, 64, 8, 2), b""), TruncatedImage, "cut off"),
-    "png of an unknown kind": (png((64, 64, 8, 9), b""), InvalidImage, "damaged"),
-    "jpeg of nothing but its first bytes": (b"\xff\xd8\xff\xe0", InvalidImage, "damaged"),
+    "video": (lambda: b"\0\0\0\x18ftypisom" + bytes(99), UnsupportedImage, "a video"),
+    "web page": (lambda: b"<!doctype html><p>404", UnsupportedImage, "a web page"),
+    "animated webp": (lambda: animated("WEBP"), AnimatedImage, "2 frames"),
+    "animated png": (lambda: animated("PNG"), AnimatedImage, "2 frames"),
+    "animated avif": (lambda: animated("AVIF"), AnimatedImage, "2 frames"),
+    "900-megapixel bomb": (lambda: png((30_000, 30_000, 8, 2), b""), ImageTooLarge, "900"),
+    "144-megapixel bomb": (lambda: png((12_000, 12_000, 8, 2), b""), ImageTooLarge, "144"),
+    "one row": (lambda: encoded(Image.new("RGB", (4000, 1)), "PNG"), InvalidImage, "at least 16"),
+    "too small": (lambda: encoded(Image.new("RGB", (15, 15)), "PNG"), InvalidImage, "at least 16"),
+    "too long": (lambda: encoded(Image.new("RGB", (1700, 50)), "PNG"), InvalidImage, "32 times"),
+    "png without pixels": (lambda: png((64, 64, 8, 2), b""), TruncatedImage, "cut off"),
+    "png of an unknown kind": (lambda: png((64, 64, 8, 9), b""), InvalidImage, "damaged"),
+    "jpeg of nothing but its first bytes": (lambda: b"\xff\xd8\xff\xe0", InvalidImage, "damaged"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_usable_picture_is_refused_with_a_reason(kind: str) -> None:
+def test_what_is_no_usable_image_is_refused_with_a_reason(kind: str) -> None:
     body, error, reason = REFUSED[kind]
     with pytest.raises(InvalidImage) as refused:
-        read_image(body, max_pixels=MAX_PIXELS)
+        read_image(body(), max_pixels=MAX_PIXELS)
     assert (type(refused.value), refused.value.param) == (error, "image")
     assert reason in refused.value.message
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_a_damaged_picture_is_read_or_refused_and_nothing_else(kind: str) -> None:
+def test_a_damaged_image_is_read_or_refused_and_nothing_else(kind: str) -> None:
     random = np.random.default_rng(RNG_SEED)
-    whole = np.frombuffer(encoded(PICTURE, kind), dtype=np.uint8)
+    whole = np.frombuffer(encoded(IMAGE.resize((60, 40)), kind), dtype=np.uint8)
     for _ in range(60):
         damaged = whole.copy()
         places = random.integers(len(whole), size=6)
@@ -286,12 +282,16 @@ def test_a_damaged_picture_is_read_or_refused_and_nothing_else(kind: str) -> Non
 
 @pytest.mark.parametrize(
     ("side", "scans", "is_refused"),
-    [(256, 50, False), (256, 90, False), (256, 200, True), (4000, 60, False), (4000, 95, True)],
+    [
+        *((256, 50, False), (256, 90, False), (256, 200, True), (1500, 95, False)),
+        pytest.param(4000, 60, False, marks=pytest.mark.extended),
+        (4000, 95, True),
+    ],
 )
 def test_a_jpeg_of_too_many_scans_is_refused_in_words(
     side: int, scans: int, is_refused: bool
 ) -> None:
-    """Each is a pass over the whole picture, for a few bytes of the file."""
+    """Each is a pass over the whole image, for a few bytes of the file."""
     body = jpeg_scans(side, scans)
     if not is_refused:
         assert read_image(body, max_pixels=64_000_000).width <= side
@@ -301,7 +301,7 @@ def test_a_jpeg_of_too_many_scans_is_refused_in_words(
 
 
 def test_a_preview_or_a_film_in_a_photo_does_not_count_as_its_scans() -> None:
-    plain = encoded(PICTURE, "JPEG")
+    plain = encoded(IMAGE, "JPEG")
     preview = b"\xff\xe1\xff\xfe" + b"\xff\xda" * ((0xFFFE - 2) // 2)
     photo = plain[:2] + preview + plain[2:] + b"\xff\xda\x00\x02" * 1000
     assert count_scans(photo) == count_scans(plain) == 1
@@ -312,8 +312,8 @@ def test_a_jpeg_of_segments_without_end_is_counted_no_further() -> None:
 
 
 def test_a_turn_of_a_phone_is_kept_whole_and_made_shorter() -> None:
-    picture = read_image(encoded(Image.new("RGB", (24_000, 1_000)), "JPEG"), max_pixels=64_000_000)
-    assert (picture.width, picture.height) == (20_480, 853)
+    image = read_image(encoded(Image.new("RGB", (21_000, 700)), "JPEG"), max_pixels=64_000_000)
+    assert (image.width, image.height) == (20_480, 683)
 
 
 def test_sixteen_bit_holes_become_white() -> None:
@@ -324,11 +324,11 @@ def test_sixteen_bit_holes_become_white() -> None:
     stored = read(body)
     assert np.all(stored[:40] == 255)
     assert psnr(stored[40:], np.asarray(GREY.convert("RGB"))[40:]) > 35
-    colours = (np.asarray(PICTURE) * np.uint16(257)).astype(">u2")
+    colours = (np.asarray(IMAGE) * np.uint16(257)).astype(">u2")
     colours[:40] = (0x1234, 0x5678, 0x9ABC)
     rows = b"".join(b"\0" + row.tobytes() for row in colours)
     hole = b"\x12\x34\x56\x78\x9a\xbc"
-    stored = read(png((*PICTURE.size, 16, 2), rows, chunk(b"tRNS", hole)))
+    stored = read(png((*IMAGE.size, 16, 2), rows, chunk(b"tRNS", hole)))
     assert np.all(stored[:40] == 255)
 
 
@@ -356,11 +356,11 @@ def test_the_decoders_of_heic_are_not_below_the_mends_of_their_faults() -> None:
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1"])
-def test_every_brand_of_heif_is_the_picture(brand: bytes) -> None:
+def test_every_brand_of_heif_is_the_image(brand: bytes) -> None:
     assert np.array_equal(read(HEIC[:8] + brand + HEIC[12:]), read(HEIC))
 
 
-@pytest.mark.parametrize("sixteenths", range(1, 16))
-def test_a_heic_that_was_cut_off_is_refused(sixteenths: int) -> None:
-    with pytest.raises(InvalidImage):
-        read(HEIC[: len(HEIC) * sixteenths // 16])
+def test_a_heic_that_was_cut_off_is_refused() -> None:
+    for sixteenths in range(1, 16):
+        with pytest.raises(InvalidImage):
+            read(HEIC[: len(HEIC) * sixteenths // 16])

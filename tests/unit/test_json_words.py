@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from api.app import create_app
 from api.responses.model_schema import parameters_schema
 from bench.noop import NoopEngine
 from shared.numbers import use_json_words
-from shared.settings import Settings
+from tests.support.document import document
 
 OTHERS = {"ge", "le", "gt", "lt", "multiple_of"}
 
@@ -26,7 +25,7 @@ def limits(schema: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_openapi_says_minimum_and_maximum() -> None:
-    said = {name for name, _ in limits(create_app(Settings(_env_file=None)).openapi())}
+    said = {name for name, _ in limits(document())}
     assert said & OTHERS == set()
     assert {"minimum", "maximum", "exclusiveMinimum"} <= said
 

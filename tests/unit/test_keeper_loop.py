@@ -1,13 +1,19 @@
 """A keeper loop that fails waits longer each time, says so, and says when it is back."""
 
+import contextlib
 import logging
 import threading
 import time
+from datetime import timedelta
 
 import pytest
+from pydantic import SecretStr
 
+from shared.db import Database
 from shared.errors import DatabaseUnavailable
-from worker.keeper.__main__ import Loop
+from shared.settings import Settings
+from shared.storage import Storage
+from worker.keeper.__main__ import Loop, endings
 
 
 class Failing:
@@ -56,3 +62,19 @@ def test_a_loop_that_works_again_says_how_many_rounds_it_missed(
     assert "keeper_round_skipped" in again
     assert "rounds_resumed" in resumed
     assert "missed=2" in resumed
+
+
+def test_no_loop_that_removes_waits_for_anothers_connection() -> None:
+    settings = Settings(_env_file=None, secret=SecretStr("s" * 32))
+    given: list[str] = []
+    with contextlib.ExitStack() as opened:
+
+        def database(name: str) -> Database:
+            given.append(name)
+            url = settings.database_url.get_secret_value()
+            db = Database(url, deadline=timedelta(seconds=1), pool_size=1)
+            return opened.enter_context(contextlib.closing(db))
+
+        storage = opened.enter_context(contextlib.closing(Storage(settings)))
+        loops = endings(settings, database, storage, threading.Event())
+    assert sorted(given) == sorted(loop.name for loop in loops)

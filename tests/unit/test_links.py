@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Scope
 
 from api.auth.signed_link import read_link
-from shared.access_errors import LinkExpired, LinkRefused
+from shared.errors.access import LinkExpired, LinkRefused
 from shared.ids import new_id
 from shared.installation_secret import InstallationSecret, Purpose
 from shared.jobs.job import Job, Variant, public_id

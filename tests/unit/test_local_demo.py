@@ -51,8 +51,8 @@ def test_the_clip_is_kept_in_outputs_under_the_jobs_id(photo: Path) -> None:
     ("answers", "sentence"),
     [
         (
-            [job("queued", 202), job("failed", error={"message": "the picture is torn"})],
-            "the job failed: the picture is torn",
+            [job("queued", 202), job("failed", error={"message": "the image is torn"})],
+            "the job failed: the image is torn",
         ),
         ([httpx2.Response(429, json={"detail": "the queue is full"})], "the queue is full"),
         ([httpx2.Response(401, json={"detail": "no key"})], "give it one: KEY=sr_… make demo"),

@@ -1,4 +1,4 @@
-"""Small faults that every browser overlooks cost no picture, and odd kinds are called by name."""
+"""Small faults that every browser overlooks cost no image, and odd kinds are called by name."""
 
 import io
 import struct
@@ -12,18 +12,19 @@ from PIL import Image
 from api.images.colour.space import PRIMARIES, profile, srgb_to_light
 from api.images.normalize import read_image
 from api.images.sniff import looks_like
-from shared.image_errors import InvalidImage, TruncatedImage, UnsupportedImage
+from shared.errors.images import InvalidImage, TruncatedImage, UnsupportedImage
 from tests.support.bombs import chunk
 from tests.support.gateway import encoded
+from tests.support.heif_boxes import clap, irot, with_properties
 from tests.support.photos import Photo, cat
 
-PICTURE = Image.fromarray(cat()).resize((240, 160))
-LOOK = np.asarray(PICTURE)
+IMAGE = Image.fromarray(cat()).resize((240, 160))
+LOOK = np.asarray(IMAGE)
 LEVELS = 4.0
-JPEG = encoded(PICTURE, "JPEG", quality=95)
-PNG = encoded(PICTURE, "PNG")
-WEBP = encoded(PICTURE, "WEBP", quality=95)
-NOTED_WEBP = encoded(PICTURE, "WEBP", quality=95, exif=b"Exif\0\0" + bytes(999))
+JPEG = encoded(IMAGE, "JPEG", quality=95)
+PNG = encoded(IMAGE, "PNG")
+WEBP = encoded(IMAGE, "WEBP", quality=95)
+NOTED_WEBP = encoded(IMAGE, "WEBP", quality=95, exif=b"Exif\0\0" + bytes(999))
 BEHIND_JFIF = 20
 OUT_OF_PLACE = chunk(
     b"iCCP", b"p3\0\0" + zlib.compress(profile(PRIMARIES[12], srgb_to_light))
@@ -31,8 +32,8 @@ OUT_OF_PLACE = chunk(
 
 
 def read(body: bytes) -> Photo:
-    picture = read_image(body, max_pixels=2_000_000)
-    return np.asarray(Image.open(io.BytesIO(picture.png)))
+    image = read_image(body, max_pixels=2_000_000)
+    return np.asarray(Image.open(io.BytesIO(image.png)))
 
 
 def distance(body: bytes, look: Photo = LOOK) -> float:
@@ -93,12 +94,12 @@ OVERLOOKED: dict[str, Callable[[], bytes]] = {
 
 
 @pytest.mark.parametrize("fault", OVERLOOKED)
-def test_a_fault_that_browsers_overlook_costs_no_picture(fault: str) -> None:
+def test_a_fault_that_browsers_overlook_costs_no_image(fault: str) -> None:
     assert distance(OVERLOOKED[fault]()) <= LEVELS
 
 
 def test_colours_told_behind_a_palette_come_too_late() -> None:
-    palette = PICTURE.quantize(64)
+    palette = IMAGE.quantize(64)
     whole = encoded(palette, "PNG")
     at = whole.index(b"IDAT") - 4
     late = whole[:at] + OUT_OF_PLACE + whole[at:]
@@ -107,7 +108,7 @@ def test_colours_told_behind_a_palette_come_too_late() -> None:
 
 @pytest.mark.parametrize("missing", [40, 300, 2000])
 def test_a_webp_whose_pixels_are_cut_is_refused(missing: int) -> None:
-    for whole in (WEBP, encoded(PICTURE, "WEBP", lossless=True)):
+    for whole in (WEBP, encoded(IMAGE, "WEBP", lossless=True)):
         with pytest.raises(TruncatedImage):
             read(whole[:-missing])
 
@@ -127,6 +128,7 @@ def for_iphones() -> bytes:
 
 
 UNUSUAL: dict[str, tuple[bytes, str]] = {
+    "h.264": (b"\0\0\0\x14ftypavci\0\0\0\0mif1", "a HEIF of another codec than HEVC"),
     "12 bits": (frame(0xC1, b"\x0c\0\xa0\0\xf0\x03"), "a JPEG of 12 bits a channel"),
     "lossless": (frame(0xC3, b"\x08\0\xa0\0\xf0\x03"), "a lossless JPEG"),
     "layers": (frame(0xC5, b"\x08\0\xa0\0\xf0\x03"), "a JPEG of several layers"),
@@ -149,6 +151,15 @@ NAMED: list[tuple[bytes, str]] = [
     (b"\xff\x4f\xff\x51\0", "a JPEG 2000"),
     (b"II+\0\x08\0\0\0", "a TIFF"),
     (b"II*\0\x10\0\0\0CR\x02\0", "a camera's RAW file"),
+    (b"II*\0\x08\0\0\0\1\0\x12\xc6" + bytes(14), "a camera's RAW file"),
+    (b"MM\0*\0\0\0\x08\0\2\x01\x0f" + bytes(10) + b"\x01\x4a" + bytes(14), "a camera's RAW"),
+    (b"MM\0*\0\0\0\x08\0\2\x01\x0f" + bytes(10) + b"\x01\x1a" + bytes(14), "a TIFF"),
+    (b"\0\0\2\0\0\0\0\0\0\0", "a TGA"),
+    (b"\x0a\x05\x01\x08", "a PCX"),
+    (b"\0\x05\x16\x07\0\2\0\0", "what macOS keeps beside a file"),
+    (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "XML, like the error of"),
+    (b'<?xml version="1.0"?><svg/>', "an SVG"),
+    (b'[{"error": "not found"}]', "JSON"),
     (b"\0\0\0\x18ftypcrx \0\0\0\x01crx isom", "a camera's RAW file"),
     (b"FUJIFILMCCD-RAW 0201", "a camera's RAW file"),
     (b"II\xbc\x01", "a JPEG XR"),
@@ -175,23 +186,89 @@ NAMED: list[tuple[bytes, str]] = [
     (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS in place of the file"),
     (b"\r\n" + JPEG, "a JPEG behind other bytes"),
     (b"\xef\xbb\xbf" + JPEG, "a JPEG behind other bytes"),
-    (JPEG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
-    (JPEG.decode("latin-1").encode(), "a picture whose bytes were changed as if"),
-    (PNG.decode("utf-8", "replace").encode(), "a picture whose bytes were changed as if"),
-    (PNG.replace(b"\r\n", b"\n"), "a picture whose bytes were changed as if"),
+    (JPEG.decode("utf-8", "replace").encode(), "an image whose bytes were changed as if"),
+    (JPEG.decode("latin-1").encode(), "an image whose bytes were changed as if"),
+    (PNG.decode("utf-8", "replace").encode(), "an image whose bytes were changed as if"),
+    (PNG.replace(b"\r\n", b"\n"), "an image whose bytes were changed as if"),
 ]
 
 
 @pytest.mark.parametrize(("body", "name"), NAMED, ids=lambda it: it if isinstance(it, str) else "")
-def test_what_is_no_picture_of_ours_is_called_by_its_name(body: bytes, name: str) -> None:
+def test_what_is_no_image_of_ours_is_called_by_its_name(body: bytes, name: str) -> None:
     with pytest.raises(InvalidImage, match=f"this looks like {name}.*; send a JPEG, PNG, WEBP"):
         read(body)
 
 
-def test_a_picture_with_the_words_of_another_kind_in_its_head_is_still_what_it_is() -> None:
+def test_an_image_with_the_words_of_another_kind_in_its_head_is_still_what_it_is() -> None:
     noted = with_segment(0xFE, b"<?xml version='1.0'?><svg/>")
     assert looks_like(noted) == "JPEG"
-    hole = PICTURE.quantize(64)
+    hole = IMAGE.quantize(64)
     body = encoded(hole, "PNG", transparency=0)
     said = body[:33] + chunk(b"tEXt", b"a\0<?xml?><svg/>") + body[33:]
     assert np.array_equal(read(said), read(body))
+
+
+def test_a_colour_that_a_palette_has_not_is_its_last_one_as_in_browsers() -> None:
+    drawn = IMAGE.quantize(16)
+    whole = encoded(drawn, "PNG", bits=8)
+    at = whole.index(b"PLTE") - 4
+    end = at + 12 + int.from_bytes(whole[at : at + 4], "big")
+    colours = whole[at + 8 : at + 8 + 30]
+    shown = read(whole[:at] + chunk(b"PLTE", colours) + whole[end:])
+    beyond = np.asarray(drawn) > 9
+    assert beyond.any()
+    assert np.all(shown[beyond] == [*colours[-3:]])
+    right = np.asarray(drawn.convert("RGB"))
+    assert np.array_equal(shown[~beyond], right[~beyond])
+
+
+def adam7(look: Photo) -> bytes:
+    """Return a PNG that comes in seven passes, coarse ones first."""
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    rows = b"".join(
+        b"\0" + row.tobytes()
+        for left, top, across, down in (*passes, (0, 1, 1, 2))
+        for row in look[top::down, left::across]
+    )
+    header = struct.pack(">IIBBBBB", look.shape[1], look.shape[0], 8, 2, 0, 0, 1)
+    return PNG[:8] + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + PNG[-12:]
+
+
+def test_a_png_in_passes_is_read_and_called_cut_off_where_it_is() -> None:
+    whole = adam7(LOOK)
+    assert np.array_equal(read(whole), LOOK)
+    for share in (0.3, 0.66, 0.95):
+        with pytest.raises(TruncatedImage):
+            read(whole[: int(len(whole) * share)])
+
+
+def orientation_in_xmp(value: int) -> bytes:
+    text = f'<x:xmpmeta><rdf:Description tiff:Orientation="{value}"/></x:xmpmeta>'
+    return b"http://ns.adobe.com/xap/1.0/\0" + text.encode()
+
+
+def test_an_orientation_that_only_xmp_names_is_left_behind_as_browsers_do() -> None:
+    assert distance(with_segment(0xE1, orientation_in_xmp(6))) <= LEVELS
+
+
+AVIF = encoded(IMAGE, "AVIF", quality=95, subsampling="4:4:4")
+
+
+@pytest.mark.parametrize(
+    ("properties", "look"),
+    [
+        ([clap(120, 80, -60, -40)], LOOK[:80, :120]),
+        ([clap(120, 80, 60, 40)], LOOK[80:, 120:]),
+        ([clap(120, 80, -60, -40), irot(1)], np.rot90(LOOK[:80, :120])),
+        ([irot(1)], np.rot90(LOOK)),
+        ([clap(240, 160, 0, 0)], LOOK),
+        ([clap(241, 160, 0, 0)], LOOK),
+        ([clap(120, 80, -61, -40)], LOOK),
+        ([clap(121, 80, 0, 0)], LOOK),
+        ([clap(8, 8, 0, 0)], LOOK),
+        ([clap(0, 0, 0, 0)], LOOK),
+    ],
+    ids=["first", "last", "turned", "all", "whole", "larger", "outside", "half", "tiny", "none"],
+)
+def test_of_an_avif_the_part_is_shown_that_it_names(properties: list[bytes], look: Photo) -> None:
+    assert distance(with_properties(AVIF, *properties), look) <= LEVELS

@@ -65,17 +65,7 @@ def test_a_secret_is_not_shown_when_the_settings_are(secrets: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [
-        *(
-            "s3_public_endpoint",
-            "public_url",
-            "admin_key",
-            "secret",
-            "trusted_header",
-            "max_running_per_key",
-        ),
-        *("model_dir", "weights_dir", "hf_endpoint", "hf_token", "worker_id"),
-    ],
+    [name for name, field in Settings.model_fields.items() if field.default is None],
 )
 def test_a_line_that_ends_at_its_sign_sets_nothing(
     name: str, monkeypatch: pytest.MonkeyPatch

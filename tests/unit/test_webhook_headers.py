@@ -24,7 +24,7 @@ def seal(*secrets: str) -> HeaderSeal:
 def asked(**pairs: str) -> Any:
     """Return a create request made of form fields."""
     fields = [("prompt", "a cat"), ("webhook[url]", HOOK)]
-    return read_create(Received([*fields, *pairs.items()], {"image": b"picture"}, None))
+    return read_create(Received([*fields, *pairs.items()], {"image": b"image"}, None))
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_form_brings_them_one_by_one_or_as_json() -> None:
 def test_no_refusal_repeats_a_value(json: bytes) -> None:
     body = b'{"prompt": "a", "webhook": {"url": "https://a.example/", "headers": %s}}' % json
     with pytest.raises(InvalidRequest) as refused:
-        read_create(Received((), {"image": b"picture"}, body))
+        read_create(Received((), {"image": b"image"}, body))
     assert str(refused.value.param).startswith("webhook.headers")
     assert "s3cret" not in refused.value.message
     assert "7312731" not in refused.value.message

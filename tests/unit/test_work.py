@@ -100,7 +100,7 @@ def escaped(before: str, repeated: str) -> Make:
 def form_name(before: str, repeated: str, after: str = "") -> Make:
     def make(length: int) -> Call:
         name = before + repeated * (length // len(repeated)) + after
-        return lambda: read_create(Received([(name, "x")], {"image": b"a picture"}, None))
+        return lambda: read_create(Received([(name, "x")], {"image": b"an image"}, None))
 
     return make
 
@@ -309,8 +309,10 @@ def _is_linear(make: Make, start: int) -> None:
     held = bytes_of(small), bytes_of(large)
     assert held[1] <= 1.5 * GROWTH * held[0] + 2**20
     # What C code does is seen by its time alone: the square would be 256 times the small one's.
-    seconds = cpu_seconds_of(small), cpu_seconds_of(large)
-    assert seconds[1] <= 4 * GROWTH * seconds[0] + 0.05
+    # Whoever shares the core makes a try slower, and never one of three tries faster.
+    assert any(
+        cpu_seconds_of(large) <= 4 * GROWTH * cpu_seconds_of(small) + 0.05 for _ in range(3)
+    )
 
 
 @pytest.mark.parametrize("name", HEADERS)

@@ -68,7 +68,7 @@ def frame_image(image: Image, *, width: int, height: int, fit: Fit) -> Image:
 
 
 def framed(image: Image, asked: RenderParameters) -> Image:
-    """Return the picture as a frame of the clip that was asked for."""
+    """Return the image as a frame of the clip that was asked for."""
     return frame_image(image, width=asked.width, height=asked.height, fit=asked.fit)
 
 

@@ -47,7 +47,6 @@ PURGE_EVERY_SECONDS: Final = 60.0
 PURGE_ROUNDS: Final = 20
 """The most batches of one round: a purge of years takes some hours, and delays nothing."""
 DELIVER_CONNECTIONS: Final = 4
-EXPIRE_CONNECTIONS: Final = 7
 DELIVER_WAIT: Final = timedelta(seconds=0.25)
 
 _log = structlog.get_logger(__name__)
@@ -122,7 +121,7 @@ def main() -> int:
 
 
 def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitStack) -> list[Loop]:
-    """Return the loops; those that keep the service running have a connection each."""
+    """Return the loops; each has connections of its own."""
 
     def database(name: str, connections: int = 1) -> Database:
         db = Database(
@@ -153,21 +152,29 @@ def _loops(settings: Settings, stop: threading.Event, opened: contextlib.ExitSta
     return [
         Loop("reap", reap, every=tick, stop=stop),
         Loop("deliver", lambda: deliverer.step(DELIVER_WAIT), every=0, stop=stop),
-        *_endings(settings, database("expire", EXPIRE_CONNECTIONS), storage, stop),
+        *endings(settings, database, storage, stop),
     ]
 
 
-def _endings(
-    settings: Settings, db: Database, storage: Storage, stop: threading.Event
+def endings(
+    settings: Settings,
+    database: Callable[[str], Database],
+    storage: Storage,
+    stop: threading.Event,
 ) -> list[Loop]:
-    """Return the loops that remove ended things; nothing waits for them."""
-    purger, keys, tallies = Purger(db, settings), Keys(db), Tallies(db)
-    sessions = Sessions(db, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
+    """Return the loops that remove ended things; nothing waits for them.
+
+    Args:
+        database: returns connections of a loop's own, so that no loop waits for another's.
+    """
+    forgetting, purging = database("forget"), database("purge")
+    keys, tallies, purger = Keys(forgetting), Tallies(purging), Purger(purging, settings)
+    sessions = Sessions(forgetting, InstallationSecret.of(settings).keys(Purpose.SESSIONS))
 
     def forget() -> None:
         keys.forget_previous()
         sessions.forget_ended()
-        purger.forget_keys()
+        Purger(forgetting, settings).forget_keys()
 
     def purge() -> None:
         while tallies.count():  # First, because deleted rows cannot be counted any longer.
@@ -179,12 +186,14 @@ def _endings(
 
     often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
     return [
-        Loop("clock", ClockWatch(db, settings).look, every=often, stop=stop),
-        Loop("expire", Sweeper(db, storage, settings).sweep, every=often, stop=stop),
-        Loop("uploads", UploadSweeper(db, storage).sweep, every=often, stop=stop),
-        Loop("orphans", OrphanSweeper(db, storage).sweep, every=often, stop=stop),
+        Loop("clock", ClockWatch(database("clock"), settings).look, every=often, stop=stop),
+        Loop(
+            "expire", Sweeper(database("expire"), storage, settings).sweep, every=often, stop=stop
+        ),
+        Loop("uploads", UploadSweeper(database("uploads"), storage).sweep, every=often, stop=stop),
+        Loop("orphans", OrphanSweeper(database("orphans"), storage).sweep, every=often, stop=stop),
         Loop("forget", forget, every=often, stop=stop),
-        Loop("blank", purger.blank, every=often, stop=stop),
+        Loop("blank", Purger(database("blank"), settings).blank, every=often, stop=stop),
         Loop("purge", purge, every=seldom, stop=stop),
     ]
 

@@ -5,12 +5,14 @@ it accepts the connection but never answers. So each kind of try has threads of 
 that took its last delivery (PROVEN) never waits behind a dead one, because SPARE_THREADS are not
 given to others. An unknown receiver (NEW) may wait for others of its kind, but only if NEW_THREADS
 / PER_LANE dead hosts were named for the first time within that time: before it answers, nothing
-distinguishes it from them. A failed delivery (RETRY) waits for other failed ones.
+distinguishes it from them. A failed delivery (RETRY) waits for other failed ones. And an owner's
+receivers, however slow, never take more than EACH of the threads of a kind, or of all.
 """
 
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,9 +55,9 @@ MAX_ANSWER_BYTES: Final = 8 * 1024
 RECORD_MARGIN: Final = timedelta(seconds=30)
 
 # A thread that waits for a receiver took 30 kB when measured, and holds no database connection.
-NEW_THREADS: Final = 64
-RETRY_THREADS: Final = 32
-SPARE_THREADS: Final = 32
+NEW_THREADS: Final = 88
+RETRY_THREADS: Final = 44
+SPARE_THREADS: Final = 44
 THREADS: Final = NEW_THREADS + RETRY_THREADS + SPARE_THREADS
 PER_LANE: Final = 2
 LIMITS: Final = {
@@ -63,6 +65,9 @@ LIMITS: Final = {
     Kind.NEW: NEW_THREADS,
     Kind.RETRY: RETRY_THREADS,
 }
+EACH: Final = {kind: limit * 3 // 4 for kind, limit in LIMITS.items()}
+"""How many threads one owner gets, and EACH[PROVEN] in all kinds together."""
+
 REMEMBERED_LANES: Final = 2000
 
 JITTER: Final = 0.2
@@ -102,6 +107,7 @@ class VideoEvent(BaseModel):
 class Message:
     """One try, signed and ready to go."""
 
+    owner_id: UUID
     url: str
     headers: dict[str, str]
     body: bytes
@@ -133,7 +139,7 @@ class WebhookSender:
         self._base_url = base_url
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="webhook")
         self._lock = threading.Lock()
-        self._in_flight: dict[UUID, tuple[str, Kind]] = {}
+        self._in_flight: dict[UUID, tuple[Delivery, Kind]] = {}
         # Of this process only: after a restart every receiver is new, and proves itself with its
         # next answer.
         self._proven: dict[str, None] = {}
@@ -198,20 +204,22 @@ class WebhookSender:
         with self._lock:
             in_flight = list(self._in_flight.values())
             proven = list(self._proven)
-        alike = sum(each is kind for _, each in in_flight)
-        room = min(THREADS - len(in_flight), LIMITS[kind] - alike)
+        alike = [delivery for delivery, each in in_flight if each is kind]
+        room = min(THREADS - len(in_flight), LIMITS[kind] - len(alike))
         if room <= 0:
             return 0
         claimed = self._rows.claim(
             kind,
             limit=room,
-            busy_receiver_keys=[receiver_key for receiver_key, _ in in_flight],
+            busy_receiver_keys=[delivery.receiver_key for delivery, _ in in_flight],
             proven_receiver_keys=proven,
             per_receiver=PER_LANE,
+            per_owner=EACH[kind],
+            owners_room=_owners_room(kind, [delivery for delivery, _ in in_flight], alike),
         )
         for delivery in claimed:
             with self._lock:
-                self._in_flight[delivery.id] = (delivery.receiver_key, kind)
+                self._in_flight[delivery.id] = (delivery, kind)
             self._pool.submit(self._run, delivery)
         return len(claimed)
 
@@ -238,6 +246,18 @@ class WebhookSender:
                 del self._proven[next(iter(self._proven))]
 
 
+def _owners_room(
+    kind: Kind, in_flight: Sequence[Delivery], alike: Sequence[Delivery]
+) -> dict[UUID, int]:
+    """Return how many more tries of a kind each owner with tries in flight may begin."""
+    of_all = Counter(delivery.owner_id for delivery in in_flight)
+    of_kind = Counter(delivery.owner_id for delivery in alike)
+    return {
+        owner_id: min(EACH[kind] - of_kind[owner_id], EACH[Kind.PROVEN] - count)
+        for owner_id, count in of_all.items()
+    }
+
+
 def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: str) -> Message:
     """Sign the job as it is now, with links that are valid from now on.
 
@@ -248,7 +268,7 @@ def prepare(delivery: Delivery, contents: Contents, *, links: Links, base_url: s
         webhook_id(delivery.id), contents.now, body, signing_secrets=contents.signing_secrets
     )
     headers["content-type"] = "application/json"
-    return Message(delivery.url, headers, body, contents.now)
+    return Message(delivery.owner_id, delivery.url, headers, body, contents.now)
 
 
 def _body(delivery: Delivery, contents: Contents, links: Links, base_url: str) -> BaseModel:
@@ -291,7 +311,9 @@ def send(outbound: Outbound, message: Message) -> Try:
     """Make the request; any result becomes a Try."""
     began = time.monotonic()
     try:
-        answer = outbound.post(message.url, message.body, message.headers)
+        answer = outbound.post(
+            message.url, message.body, message.headers, owner_id=message.owner_id
+        )
     except (OutboundRefused, OutboundFailed) as failure:
         latency = timedelta(seconds=time.monotonic() - began)
         return Try(at=message.at, latency=latency, error=failure.message)

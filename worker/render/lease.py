@@ -348,8 +348,8 @@ class Leases:
         taken = lease.take_preview()
         if taken is None or self._previews is None:
             return
-        step, picture = taken
-        if self._previews.put(lease.claim.job_id, lease.claim.attempt, encode_preview(picture)):
+        step, image = taken
+        if self._previews.put(lease.claim.job_id, lease.claim.attempt, encode_preview(image)):
             lease.preview_step = step
 
     def _forget(self, claim: Claim) -> None:

@@ -12,12 +12,12 @@ import structlog
 
 from shared.crashpoints import crashpoint
 from shared.errors import DatabaseUnavailable, DevicePoisoned
-from shared.jobs.inputs import LAST_FRAME, InputKind, keyframe_name
+from shared.jobs.inputs import InputKind, keyframe_name
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import FIRST
 from shared.lifecycle import Stage
 from shared.storage import Storage
-from worker.engines.base import Checkpoint, Image, RenderRequest, VideoEngine
+from worker.engines.base import Checkpoint, Image, Notes, RenderRequest, VideoEngine
 from worker.render.checkpoint import KeptCheckpoint
 from worker.render.clip import Clip
 from worker.render.context import RenderContext, scratch_bytes
@@ -151,10 +151,11 @@ def read_request(
     return RenderRequest(
         image=images[FIRST],
         parameters=job.parameters,
-        last_frame=images.get(LAST_FRAME),
         keyframes={frame: images[keyframe_name(frame)] for frame in job.parameters.keyframes},
         job=job.public_id,
         checkpoint=checkpoint,
+        notes=Notes(),
+        **{name: images[name] for name in job.parameters.given.single},
     )
 
 
@@ -172,8 +173,8 @@ def read_image(storage: Storage, key: str, lease: Lease) -> Image:
         key=key,
         failure="the image could not be read from the storage",
     )
-    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as picture:
-        return np.array(picture.convert("RGB"))
+    with PIL.Image.open(io.BytesIO(body), formats=["PNG"]) as image:
+        return np.array(image.convert("RGB"))
 
 
 def claim(context: RenderContext) -> Job | None:

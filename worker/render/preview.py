@@ -12,12 +12,12 @@ QUALITY: Final = 60
 QUICKEST: Final = 0
 
 
-def encode_preview(picture: Image) -> bytes:
+def encode_preview(image: Image) -> bytes:
     """Return a WebP whose long side has 256 pixels; latents are smaller, so they are enlarged."""
-    height, width, _ = picture.shape
+    height, width, _ = image.shape
     share = LONG_SIDE / max(height, width)
     size = (max(1, round(width * share)), max(1, round(height * share)))
-    shown = PIL.Image.fromarray(picture).resize(size, PIL.Image.Resampling.BICUBIC)
+    shown = PIL.Image.fromarray(image).resize(size, PIL.Image.Resampling.BICUBIC)
     body = io.BytesIO()
     shown.save(body, "WEBP", quality=QUALITY, method=QUICKEST)
     return body.getvalue()

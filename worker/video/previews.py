@@ -48,10 +48,10 @@ def gif(path: Path, facts: VideoFacts) -> bytes:
         BadVideo: ffmpeg failed or stalled.
     """
     width, height = _within(GIF_SIDE, facts)
-    picture = f"fps={min(facts.fps, GIF_FPS)},scale={width}:{height}:{_RESIZE_FLAGS}"
+    scaled = f"fps={min(facts.fps, GIF_FPS)},scale={width}:{height}:{_RESIZE_FLAGS}"
     # For a photo: 34.2 dB; error diffusion gave 32.8 dB and a larger file.
     palette = "palettegen[p];[b][p]paletteuse=dither=bayer:bayer_scale=4"
-    graph = f"[0:v]{picture},split[a][b];[a]{palette}"
+    graph = f"[0:v]{scaled},split[a][b];[a]{palette}"
     return _render(path, [*("-lavfi", graph), *("-loop", "0", "-f", "gif")])
 
 

@@ -7,7 +7,7 @@ from api.compat.create import ForeignRequest, Names, read_foreign
 from api.submit.body import Received
 
 NAMES: Final = Names(
-    pictures=("input_reference", "image_reference", "reference_url", "image_url", "image"),
+    images=("input_reference", "image_reference", "reference_url", "image_url", "image"),
     ours={"duration": "seconds"},
     more=("extra_params", "extra_body"),
 )

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.auth.caller import Authenticated, Caller
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.compat.create import submit_foreign
 from api.compat.openai.create import VIDEO_BODY, read_video
 from api.compat.openai.video import DeletedVideo, Video, VideoList, video
@@ -60,7 +60,7 @@ VARIANTS: Final = {
 
 
 @router.post("", response_model=Video, openapi_extra=VIDEO_BODY)
-@takes_picture
+@takes_image
 async def create_video(
     request: Request, ports: Given, caller: Authenticated, key: Idempotency
 ) -> Response:

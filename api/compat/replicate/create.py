@@ -6,15 +6,16 @@ from dataclasses import dataclass, fields
 from typing import Any, Final, Self
 
 from api.compat.create import ForeignRequest, Names, foreign_request
+from api.submit.blanks import without_blanks
 from api.submit.body import Received, read_named
 from shared.engines.spec import EngineSpec
-from shared.errors import InvalidRequest, UnknownModel
+from shared.errors import InvalidRequest, UnknownModel, UnsupportedBody
 from shared.excerpt import excerpt
 from shared.jobs.prediction import EVENTS, OWNER, PREFIX, version_id
 
-PICTURES: Final = ("image", "input_image", "start_image", "first_frame_image")
+IMAGES: Final = ("image", "input_image", "start_image", "first_frame_image")
 NAMES: Final = Names(
-    pictures=PICTURES,
+    images=IMAGES,
     ours={
         "frames_per_second": "fps",
         "max_frames": "num_frames",
@@ -22,6 +23,9 @@ NAMES: Final = Names(
         "duration": "seconds",
     },
 )
+INNER: Final = NAMES.all - {"model"}
+"""What an input has; the model stands beside it."""
+
 OUTER: Final = frozenset(
     {"version", "input", "webhook", "webhook_completed", "webhook_events_filter", "stream"}
 )
@@ -59,20 +63,28 @@ def read_prediction(
         model: the engine, if the path names it.
     """
     if received.json is None:
-        raise InvalidRequest("send the prediction as application/json", param="Content-Type")
-    outer, _ = read_named(received, OUTER)
-    values = outer.get("input")
+        raise UnsupportedBody(
+            "send the prediction as application/json, with the image as a data URI, a URL, or the"
+            f" urls.get of a file that was sent to {PREFIX}/files",
+            param="Content-Type",
+        )
+    sent, unknown = read_named(received, OUTER)
+    outer, others = without_blanks(sent), [*unknown]
+    if outer.get("stream"):
+        others.append("stream")
+    values = outer.get("input", {})
     if not isinstance(values, Mapping):
         raise InvalidRequest("input takes an object of names and values", param="input")
     revision = None
     if model is None:
         model, revision = _named(outer.get("version"))
-    known = {name: value for name, value in values.items() if name in NAMES.all}
-    others = [name for name in values if name not in NAMES.all]
-    for name in PICTURES:
+    known = {name: value for name, value in values.items() if name in INNER}
+    others += [name for name in values if name not in INNER]
+    for name in IMAGES:
         known[name] = _own_file(known.get(name), base_url)
     fixed = {"model": model, **_webhook(outer)}
-    request = foreign_request(known, others, NAMES, **fixed)
+    url = "webhook" if "webhook" in outer else "webhook_completed"
+    request = foreign_request(known, others, NAMES, words={"webhook.url": url}, **fixed)
     said = {each.name: getattr(request, each.name) for each in fields(request)}
     return PredictionRequest(**said, revision=revision)
 
@@ -96,8 +108,9 @@ def _named(version: object) -> tuple[str, str | None]:
     match = _VERSION.fullmatch(version) if isinstance(version, str) else None
     if match is None:
         raise InvalidRequest(
-            f"version {excerpt(version)} is none; it takes one like {OWNER}/camera, or what"
-            f" GET {PREFIX}/models shows as latest_version",
+            f"{'version is missing' if version is None else f'{excerpt(version)} is no version'};"
+            f" it takes one like {OWNER}/camera, or what GET {PREFIX}/models shows as"
+            " latest_version",
             param="version",
         )
     return engine_of(match["owner"] or OWNER, match["name"]), match["revision"]

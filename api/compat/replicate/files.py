@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.dependencies import BaseUrl, Given
 from api.openapi import PROBLEMS, file_form
 from api.route import Route
@@ -46,7 +46,7 @@ class FileView(BaseModel):
 
 
 @router.post("", status_code=201, openapi_extra=file_form(PART))
-@takes_picture
+@takes_image
 async def create_file(
     request: Request, ports: Given, caller: Authenticated, base_url: BaseUrl
 ) -> FileView:

@@ -8,13 +8,13 @@ from functools import partial
 from typing import Annotated, Any, Final, Self
 
 import structlog
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import BaseModel
 
 from api.auth.caller import Authenticated
-from api.body_limit import takes_picture
+from api.body_limit import takes_image
 from api.compat.create import submit_foreign
-from api.compat.replicate.create import PICTURES, engine_of, read_prediction
+from api.compat.replicate.create import IMAGES, engine_of, read_prediction
 from api.compat.replicate.models import (
     ModelPage,
     ModelView,
@@ -23,14 +23,15 @@ from api.compat.replicate.models import (
     model_view,
     version_view,
 )
-from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Paging
+from api.dependencies import MAX_WAIT_SECONDS, BaseUrl, Given, Paging, known_query
 from api.openapi import PROBLEMS
 from api.ports import Ports
 from api.responses.job import view
 from api.route import Route
 from api.routes.jobs import has_ended
 from api.submit.idempotency import Idempotency
-from shared.errors import JobTerminal, NotFound
+from api.submit.queue_job import Submitted
+from shared.errors import InvalidRequest, JobTerminal, NotFound
 from shared.jobs.job import JOB_ID, Job, parse_id
 from shared.jobs.listing import WRONG_CURSOR, Filter
 from shared.jobs.prediction import PREFIX, SOURCE, STATUSES, Prediction, prediction
@@ -44,7 +45,7 @@ SHARE: Final = 0.95
 """The part of a client's wait that is used: the client gives up half a second after its own limit,
 which includes the submit."""
 
-_WAIT: Final = re.compile(r"wait(?:=\"?(\d{1,9})\"?)?", re.IGNORECASE)
+_WAIT: Final = re.compile(r"wait(?:=\"?([0-9]{1,20}(?:\.[0-9]{1,9})?)\"?)?", re.IGNORECASE)
 
 _log = structlog.get_logger(__name__)
 
@@ -64,7 +65,7 @@ class Secret(BaseModel):
 _INPUT: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        **{name: {"type": "string", "format": "uri"} for name in PICTURES},
+        **{name: {"type": "string", "format": "uri"} for name in IMAGES},
         "prompt": {"type": "string", "maxLength": 2000},
     },
 }
@@ -98,7 +99,7 @@ Prefer = Annotated[
 
 
 @router.post("/predictions", status_code=201, response_model=Prediction, openapi_extra=_BODY)
-@takes_picture
+@takes_image
 async def create_prediction(
     request: Request,
     ports: Given,
@@ -111,7 +112,7 @@ async def create_prediction(
     wait = _Wait.begin(prefer)
     read = partial(read_prediction, base_url=base_url)
     submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
-    return await wait.answer(ports, submitted.job, base_url)
+    return await wait.answer(ports, submitted, base_url)
 
 
 @router.post(
@@ -120,7 +121,7 @@ async def create_prediction(
     response_model=Prediction,
     openapi_extra=_BODY,
 )
-@takes_picture
+@takes_image
 async def create_prediction_of_model(
     request: Request,
     owner: str,
@@ -135,10 +136,10 @@ async def create_prediction_of_model(
     wait = _Wait.begin(prefer)
     read = partial(read_prediction, base_url=base_url, model=engine_of(owner, model))
     submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
-    return await wait.answer(ports, submitted.job, base_url)
+    return await wait.answer(ports, submitted, base_url)
 
 
-@router.get("/predictions")
+@router.get("/predictions", dependencies=[Depends(known_query)])
 def list_predictions(
     ports: Given,
     caller: Authenticated,
@@ -146,11 +147,13 @@ def list_predictions(
     after: Annotated[str | None, Query(alias="cursor", max_length=100)] = None,
 ) -> PredictionPage:
     """List jobs as predictions, the newest first, also jobs of other protocols."""
-    page = ports.queries.page(
-        owner_id=caller.owner_id,
-        narrow=Filter(),
-        cut=Paging(after, PAGE, "desc").cut(JOB_ID, wrong=WRONG_CURSOR),
-    )
+    try:
+        cut = Paging(after or None, PAGE, "desc").cut(JOB_ID, wrong=WRONG_CURSOR)
+        page = ports.queries.page(owner_id=caller.owner_id, narrow=Filter(), cut=cut)
+    except InvalidRequest as error:
+        raise InvalidRequest(
+            "cursor is not one that this listing gave; use next of a page as it is", param="cursor"
+        ) from error
     last = page.items[-1].public_id if page.has_more else None
     return PredictionPage(
         next=last and f"{base_url}{PREFIX}/predictions?cursor={last}",
@@ -229,10 +232,11 @@ class _Wait:
         """Read `Prefer`: `wait` alone means the longest wait, and no header means no wait."""
         waits = [_WAIT.fullmatch(part.strip()) for part in (prefer or "").split(",")]
         asked = next((match[1] or MAX_WAIT_SECONDS for match in waits if match), 0)
-        return cls(SHARE * min(int(asked), MAX_WAIT_SECONDS), time.monotonic())
+        return cls(SHARE * min(float(asked), MAX_WAIT_SECONDS), time.monotonic())
 
-    async def answer(self, ports: Ports, job: Job, base_url: str) -> Response:
+    async def answer(self, ports: Ports, submitted: Submitted, base_url: str) -> Response:
         """Answer with a new prediction, or with the ended one if the end comes in time."""
+        job = submitted.job
         left = timedelta(seconds=self.began_at + self.seconds - time.monotonic())
         if left > timedelta(0):
             job = await ports.job_watcher.until(job, has_ended, within=left)
@@ -240,7 +244,8 @@ class _Wait:
         if not job.is_terminal:
             # The clients take every other word for the end of the prediction.
             shown = shown.model_copy(update={"status": STATUSES[Status.QUEUED]})
-        return Response(shown.model_dump_json(), 201, media_type="application/json")
+        headers = {"Idempotency-Replayed": "true"} if submitted.is_replay else {}
+        return Response(shown.model_dump_json(), 201, headers, media_type="application/json")
 
 
 def _shown(ports: Ports, job: Job, base_url: str) -> Prediction:

@@ -40,9 +40,9 @@ def with_end(body: bytes, size: tuple[int, int]) -> bytes:
     end, is_covered = _end_of_scans(body)
     if end is None or not is_covered:
         return body
-    picture = body[:end]
-    first, second = (_look(picture + probe, size) for probe in _PROBES)
-    return picture + END if first is not None and first == second else body
+    image = body[:end]
+    first, second = (_look(image + probe, size) for probe in _PROBES)
+    return image + END if first is not None and first == second else body
 
 
 def _look(body: bytes, size: tuple[int, int]) -> bytes | None:

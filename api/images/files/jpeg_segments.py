@@ -1,4 +1,4 @@
-"""The segments of a JPEG before its picture: those that Pillow would stumble over, left out.
+"""The segments of a JPEG before its image: those that Pillow would stumble over, left out.
 
 A browser steps over stray bytes between segments, and over notes of programs that are too short
 to say anything; Pillow takes either for damage.
@@ -24,7 +24,7 @@ _SHORTEST: Final = {
 
 
 def with_plain_head(body: bytes) -> bytes:
-    """Return a JPEG without what says nothing before its picture; else as it was."""
+    """Return a JPEG without what says nothing before its image; else as it was."""
     kept = [body[:2]]
     at, is_changed = 2, False
     for _ in range(MAX_SEGMENTS):

@@ -1,6 +1,6 @@
 """WebP files that are shorter than they say, though their pixels are all there.
 
-What is cut off then is a note behind the picture, or the byte that makes its length even.
+What is cut off then is a note behind the image, or the byte that makes its length even.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ _PIXELS: Final = frozenset({b"VP8 ", b"VP8L"})
 
 
 def with_whole_chunks(body: bytes) -> bytes:
-    """Return a WebP of the chunks that are whole, if the picture's is; else as it was."""
+    """Return a WebP of the chunks that are whole, if the image's is; else as it was."""
     if int.from_bytes(body[4:8], "little") + 8 <= len(body):
         return body
     kept, at, has_pixels = [], _HEAD, False

@@ -39,7 +39,17 @@ export function App() {
     <p class="visually-hidden" aria-live="polite">${announcement}</p>`;
 }
 
+// Where the focus was last: what is removed leaves it to the part it was in, not to the page's top.
+let focused = null;
+addEventListener("focusin", ({ target }) => (focused = { target, part: target.closest("section") }));
+
+function keepFocus() {
+  if (document.activeElement !== document.body || !focused || focused.target.isConnected) return;
+  (focused.part?.isConnected ? focused.part : document.getElementById("make"))?.focus({ preventScroll: true });
+}
+
 function Studio() {
+  useEffect(keepFocus);
   return html`
     <main class="studio">
       <h1 class="visually-hidden">${t("title")}</h1>

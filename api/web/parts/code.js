@@ -45,25 +45,39 @@ const WRITERS = {
     const head = takesKey() ? [`  -H "${bearer}"`] : [];
     return [`curl ${quoted(url)}`, ...head, "  -F image=@photo.jpg", ...words].join(" \\\n");
   },
-  Python: (fields, url) => `import requests
+  Python: (fields, url) => `${takesKey() ? "import os\n\n" : ""}import requests
+
+JOBS = ${JSON.stringify(url)}
+HEADERS = ${takesKey() ? '{"Authorization": f"Bearer {os.environ[\'STILLREEL_KEY\']}"}' : "{}"}
 
 with open("photo.jpg", "rb") as photo:
     answer = requests.post(
-        ${JSON.stringify(url)},${takesKey() ? '\n        headers={"Authorization": f"Bearer {os.environ[\'STILLREEL_KEY\']}"},' : ""}
+        JOBS,
+        headers=HEADERS,
         files={"image": photo},
         data=${JSON.stringify(fields, null, 4).replaceAll("\n", "\n        ")},
         timeout=60,
     )
+answer.raise_for_status()
 job = answer.json()
-answer = requests.get(f"${url}/{job['id']}", params={"wait": 60}, timeout=90)
-print(answer.json()["output"]["video"]["url"])`.replace(/^/, takesKey() ? "import os\n" : ""),
-  JavaScript: (fields, url) => `const form = new FormData();
-form.append("image", photo); // a File or Blob
+while job["status"] in ("queued", "running"):
+    job = requests.get(f"{JOBS}/{job['id']}", headers=HEADERS, params={"wait": 60}, timeout=90).json()
+print(job["output"]["video"]["url"] if job["output"] else job["error"])`,
+  JavaScript: (fields, url) => `// node clip.mjs
+import { readFile } from "node:fs/promises";
+
+const JOBS = ${JSON.stringify(url)};
+const headers = ${takesKey() ? "{ Authorization: `Bearer ${process.env.STILLREEL_KEY}` }" : "{}"};
+const read = async (answer) => (answer.ok ? answer.json() : Promise.reject(await answer.text()));
+
+const form = new FormData();
+form.append("image", new Blob([await readFile("photo.jpg")]), "photo.jpg");
 for (const [name, value] of Object.entries(${JSON.stringify(fields, null, 2)})) {
   form.append(name, value);
 }
-const headers = ${takesKey() ? "{ Authorization: `Bearer ${key}` }" : "{}"};
-const job = await (await fetch(${JSON.stringify(url)}, { method: "POST", headers, body: form })).json();
-const done = await (await fetch(\`${url}/\${job.id}?wait=60\`, { headers })).json();
-console.log(done.output.video.url);`,
+let job = await read(await fetch(JOBS, { method: "POST", headers, body: form }));
+while (["queued", "running"].includes(job.status)) {
+  job = await read(await fetch(\`\${JOBS}/\${job.id}?wait=60\`, { headers }));
+}
+console.log(job.output ? job.output.video.url : job.error);`,
 };

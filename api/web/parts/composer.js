@@ -1,6 +1,6 @@
 // Left: the photo, the words, the settings, and the one big button.
 import { html, useEffect, useState } from "../html.js";
-import { furtherNames, obstacle, presets, property, value } from "../form.js";
+import { chooseModel, furtherNames, hindrance, presets, property, value } from "../form.js";
 import { explained } from "../jobs.js";
 import { isPaused, model, setForm, state, useStore } from "../state.js";
 import { bytes } from "../format.js";
@@ -19,7 +19,7 @@ export function Composer() {
   if (!models.length) return html`<section class="make" id="make" tabindex="-1"><${NoWorker} /></section>`;
   const of = model();
   const photo = photos[current];
-  const problem = photo && obstacle(photo, of);
+  const problem = hindrance(photos, of);
   const many = photos.length > 1;
   return html`
     <section class="make" id="make" tabindex="-1" aria-label=${t("make")}>
@@ -39,7 +39,7 @@ export function Composer() {
         ${isPaused(of.id) && html`<p class="hint warn">${t("queue.pausedWhy")}</p>`}
         ${of.workers === 0 && html`<p class="hint warn">${t("workers.start")}</p>`}
         ${of.weights && of.weights.state !== "ready" && html`<${Weights} of=${of.weights} />`}
-        <button type="button" class="primary big" disabled=${isSending || !photo || Boolean(problem)} onClick=${() => submit()}>
+        <button type="button" class="primary big" disabled=${!photo || Boolean(problem)} aria-disabled=${isSending} onClick=${() => submit()}>
           ${isSending ? t("send.sending") : many ? t("send.many", { n: photos.length }) : t("send")}
         </button>
         <p class="hint send-note">${photo ? html`<${Expected} of=${of} photo=${photo} />` : t("send.needsPhoto")}<kbd>${isMac ? "⌘" : "Ctrl"} ↵</kbd></p>
@@ -60,7 +60,7 @@ function useShortcut() {
     const press = (event) => {
       if (event.key !== "Enter" || !(event.metaKey || event.ctrlKey) || state.dialog || state.view !== "studio") return;
       event.preventDefault();
-      if (state.photos.length && !obstacle(state.photos[state.current])) submit();
+      if (state.photos.length && !hindrance(state.photos)) submit();
     };
     addEventListener("keydown", press);
     return () => removeEventListener("keydown", press);
@@ -88,7 +88,7 @@ function Model({ of }) {
     <div class="model">
       ${models.length > 1
         ? html`<label for="model">${t("model")}</label>
-            <select id="model" value=${of.id} onChange=${(e) => setForm({ model: e.target.value, preset: null, values: {}, shape: "" })}>
+            <select id="model" value=${of.id} onChange=${(e) => chooseModel(e.target.value)}>
               ${models.map((each) => html`<option value=${each.id} selected=${each.id === of.id}>${title(each)}${each.workers ? "" : ` · ${t("model.asleep")}`}</option>`)}
             </select>`
         : html`<h2>${title(of)}</h2>`}
@@ -111,7 +111,7 @@ function Basics({ of }) {
   const isAsSet = ({ values }) => Object.entries(values).every(([name, each]) => value(name, of) === each);
   const chosen = form.preset || offered.find(isAsSet)?.id;
   const choose = (id) => {
-    const { negative_prompt, fit } = form.values; // These are about the picture, not the effort.
+    const { negative_prompt, fit } = form.values; // These are about the image, not the effort.
     const kept = Object.fromEntries(Object.entries({ negative_prompt, fit }).filter(([, each]) => each !== undefined));
     setForm({ preset: id, values: kept });
   };

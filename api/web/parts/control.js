@@ -1,4 +1,4 @@
-// One setting, drawn from its JSON Schema: a number, a choice, a switch, a colour, a picture, words.
+// One setting, drawn from its JSON Schema: a number, a choice, a switch, a colour, an image, words.
 import { html, useRef } from "../html.js";
 import { isKnown, number, t } from "../i18n.js";
 
@@ -6,7 +6,7 @@ export const label = (name, schema = {}) =>
   isKnown(`field.${name}`) ? t(`field.${name}`) : schema.title || name.replaceAll("_", " ");
 const choice = (name) => (isKnown(`choice.${name}`) ? t(`choice.${name}`) : String(name));
 
-const isPicture = (schema) => schema.contentMediaType?.startsWith("image/");
+const isPicture = ({ contentMediaType, oneOf }) => contentMediaType?.startsWith("image/") || oneOf?.some(({ format }) => format === "data-uri");
 const isNumber = (schema) => schema.type === "number" || schema.type === "integer";
 
 export function Control({ name, schema, value, onChange, show = number }) {

@@ -1,7 +1,7 @@
 // Before a clip is sent: what it will be and when, and why it cannot.
 import { html, useEffect, useState } from "../html.js";
 import * as api from "../api.js";
-import { clipSeconds, fields, frame, property, value } from "../form.js";
+import { clipSeconds, fields, frame, obstacle, property, value } from "../form.js";
 import { isPaused, setForm, state } from "../state.js";
 import { usd } from "../format.js";
 import { number, seconds, t } from "../i18n.js";
@@ -16,9 +16,11 @@ export function Obstacle({ problem, of }) {
   };
   const mend = problem.code === "frames" && (() => change("num_frames", problem.frames));
   const smaller = property(of, "resolution")?.enum || [];
-  const lower = smaller[smaller.indexOf(value("resolution", of)) - 1];
-  return html`<p class="error" role="alert">${ways[problem.code]()}${" "}
+  const lower = smaller.slice(0, smaller.indexOf(value("resolution", of))).reverse().find(problem.lower ?? (() => true));
+  const shape = problem.width > problem.height ? "16:9" : "9:16";
+  return html`<p class="error" role="alert">${state.photos.length > 1 && `${t("photo.nth", { n: problem.nth })}: `}${ways[problem.code]()}${" "}
     ${mend && html`<button type="button" class="link" onClick=${mend}>${t("fit.use", { n: problem.frames })}</button>`}
+    ${problem.code === "side" && !lower && html`<button type="button" class="link" onClick=${() => setForm({ shape })}>${t("fit.crop", { shape })}</button>`}
     ${problem.code !== "frames" && lower && html`<button type="button" class="link" onClick=${() => change("resolution", lower)}>${t("fit.lower", { resolution: lower })}</button>`}
   </p>`;
 }
@@ -33,6 +35,7 @@ export function Expected({ of, photo }) {
   useEffect(() => {
     let isWanted = true;
     const hear = (news) => isWanted && setTold(news);
+    if (obstacle(photo, of)) return hear(null);
     const waiting = setTimeout(() => api.estimate(of.id, JSON.parse(asked)).then(hear, () => hear(null)), 300);
     return () => {
       isWanted = false;
@@ -40,7 +43,8 @@ export function Expected({ of, photo }) {
     };
   }, [asked, of.id, line?.queued, line?.running]);
   const price = of.hosted ? `, ${t("expect.usd", { usd: usd(clipSeconds(of) * of.hosted.usd_per_second) })}` : "";
-  const size = `${width} × ${height}, ${t("time.s", { n: number(clipSeconds(of)) })}${price}`;
+  const sides = photo.width ? `${width} × ${height}, ` : ""; // Else nobody knows them here.
+  const size = `${sides}${t("time.s", { n: number(clipSeconds(of)) })}${price}`;
   const { wait_seconds: wait, end_seconds: end } = told || {};
   const starts = wait > 2 ? (end == null ? t("left.start", { time: seconds(wait) }) : t("expect.wait", { start: seconds(wait), end: seconds(end) })) : null;
   const said = starts || (end == null ? null : t("expect.soon", { end: seconds(end) }));

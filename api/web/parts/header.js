@@ -1,6 +1,6 @@
 import { html } from "../html.js";
 import * as api from "../api.js";
-import { restart } from "../jobs.js";
+import { restart, soon } from "../jobs.js";
 import { forgetPhotos } from "../photos.js";
 import { liveJobs, set, setForm, useStore } from "../state.js";
 import { LANGUAGES, language, setLanguage, t } from "../i18n.js";
@@ -47,10 +47,9 @@ const go = (view) => (event) => {
   // Without a load: the form, the photos and the stream stay.
   history.pushState(null, "", view === "admin" ? api.path("admin") : api.path(""));
   set({ view, selected: null });
+  soon(0);
   scrollTo(0, 0);
 };
-
-addEventListener("popstate", () => set({ view: location.pathname.endsWith("/admin") ? "admin" : "studio" }));
 
 function toQueue(event) {
   event.preventDefault();

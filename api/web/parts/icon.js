@@ -7,7 +7,6 @@ const SHAPES = {
   after: "M9 6l6 6-6 6",
   full: "M4.500 9.500v-5h5M14.500 4.500h5v5M19.500 14.500v5h-5M9.500 19.500h-5v-5",
   close: "M6.500 6.500l11 11M17.500 6.500l-11 11",
-  dice: "M5 5h14v14H5zM9 9h.01M15 9h.01M12 12h.01M9 15h.01M15 15h.01",
 };
 const SOLID = new Set(["play", "pause"]);
 

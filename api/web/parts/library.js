@@ -28,7 +28,7 @@ export function Library() {
   const cursor = cursors[filterKey(filter)] || { hasMore: true };
   if (!isListed || (!jobs.size && !filter.q && !filter.status)) return null;
   return html`
-    <section class="library" aria-label=${t("library")}>
+    <section class="library" tabindex="-1" aria-label=${t("library")}>
       <header class="row">
         <h2>${t("library")}</h2><span class="grow"></span>
         <input type="search" aria-label=${t("search")} placeholder=${t("search")} value=${filter.q} maxlength="200" onInput=${(event) => search(event.target.value.trim())} />
@@ -78,14 +78,10 @@ const Card = memo(function Card({ job, isShown }) {
   const [isOver, setOver] = useState(false);
   const isDone = job.status === "succeeded";
   const style = { "--aspect": (job.input.width / job.input.height).toFixed(3) };
-  const open = () => {
-    select(job.id);
-    document.querySelector(".stage")?.scrollIntoView({ block: "start" });
-  };
   return html`
     <li ref=${at} class=${`clip ${isShown ? "is-shown" : ""} ${job.status}`} style=${style}
       onPointerEnter=${() => setOver(true)} onPointerLeave=${() => setOver(false)}>
-      <button type="button" class="clip-open" aria-current=${isShown ? "true" : null} onClick=${open} onFocus=${() => setOver(true)} onBlur=${() => setOver(false)}>
+      <button type="button" class="clip-open" aria-current=${isShown ? "true" : null} onClick=${() => select(job.id)} onFocus=${() => setOver(true)} onBlur=${() => setOver(false)}>
         <span class="clip-picture">
           ${isDone && job.output.poster
             ? html`<${Picture} url=${fileUrl(job, "poster")} isNear=${isNear} />`

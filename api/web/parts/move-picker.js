@@ -7,7 +7,7 @@ import { frame, property, view } from "../form.js";
 import { Choices } from "./control.js";
 import { Camera } from "./media.js";
 
-const THUMB_MORE = 1.7; // In a picture of 80 pixels a true move could not be seen.
+const THUMB_MORE = 1.7; // In an image of 80 pixels a true move could not be seen.
 
 // The moves of the camera engine, each shown on the photo itself; the prompt says them in words.
 export function MovePicker({ photo }) {

@@ -11,7 +11,7 @@ const Strip = lazy(() => import("./shown-photo.js"), "Strip");
 const hasCamera = matchMedia("(pointer: coarse)").matches;
 
 export function PhotoWell() {
-  const { photos, current } = state;
+  const { photos, current, isReading } = state;
   const photo = photos[current];
   const files = useRef(null);
   const camera = useRef(null);
@@ -37,7 +37,7 @@ export function PhotoWell() {
         : html`<div class="drop">
             <button type="button" class="drop-button" onClick=${() => files.current.click()}>
               <svg viewBox="0 0 48 40" width="48" height="40" aria-hidden="true"><rect x="3" y="3" width="42" height="34" rx="5" /><circle cx="14" cy="14" r="4" /><path d="M4 32l12-11 8 7 9-10 11 11" /></svg>
-              <strong>${t("photo.choose")}</strong>
+              <strong>${t(isReading ? "photo.reading" : "photo.choose")}</strong>
               <span>${t(hasCamera ? "photo.howHere" : "photo.how")}</span>
             </button>
             ${hasCamera && html`<button type="button" class="take" onClick=${() => camera.current.click()}>${t("photo.take")}</button>`}

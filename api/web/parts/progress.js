@@ -3,6 +3,13 @@ import { again, cancel, loadJob, remove } from "../actions.js";
 import { isPaused, state } from "../state.js";
 import { isKnown, seconds, t, term } from "../i18n.js";
 
+// How far a job is, in percent. An engine that draws frames and generates nothing draws them all the
+// time, and not only at the end, as a model does.
+export function percentOf({ model: name, stage, progress }) {
+  const isDrawn = stage === "decoding" && state.models.find((each) => each.id === name)?.ai_generated === false;
+  return isDrawn ? 5 + Math.floor((91 * progress.step) / progress.total_steps) : progress.percent;
+}
+
 // What a job is doing now, in words.
 export function doing(job) {
   if (job.status === "queued") {
@@ -17,6 +24,7 @@ export function doing(job) {
 // When it starts and ends, as the server expects it; an estimate that has run out says nothing any
 // more, and a minus even less.
 export function left(job) {
+  if (!state.isOnline) return ""; // What was told no longer holds.
   const isQueued = job.status === "queued";
   if (isQueued && isPaused(job.model)) return t("queue.paused");
   const eta = isQueued ? job.queue?.eta_seconds : (job.progress.eta_seconds ?? until(job.expected?.end_at, job.seenAt));
@@ -32,8 +40,8 @@ export function left(job) {
 const until = (end, from) => (end ? (Date.parse(end) - from) / 1000 : null);
 
 export function Bar({ job, label }) {
-  const isKnown = job.status === "running" && job.progress.percent > 0 && !["muxing", "uploading"].includes(job.stage);
-  const percent = job.progress.percent;
+  const percent = percentOf(job);
+  const isKnown = job.status === "running" && percent > 0 && !["muxing", "uploading"].includes(job.stage);
   return html`
     <div class=${`bar ${isKnown ? "" : "is-open"} ${job.status}`} role="progressbar" aria-label=${label || doing(job)} aria-valuemin="0" aria-valuemax="100" aria-valuenow=${isKnown ? percent : null}>
       <i style=${{ "--done": isKnown ? percent / 100 : 0 }}></i>

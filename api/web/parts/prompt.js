@@ -1,4 +1,5 @@
 import { html, useState } from "../html.js";
+import { readsChinese } from "../form.js";
 import { setForm, state } from "../state.js";
 import { language, t } from "../i18n.js";
 import { usesMoves } from "./composer.js";
@@ -16,16 +17,15 @@ export function Prompt({ of }) {
   const isCamera = usesMoves(of);
   const [isOpen, setOpen] = useState(false);
   if (!of.uses_prompt) return html`<p class="hint">${t("prompt.unused")}</p>`;
-  const speaksChinese = of.prompt_languages?.includes("zh") ?? !of.ai_generated;
   return html`
     <div class="control prompt">
       <label for="prompt">${t(isCamera ? "prompt.camera" : "prompt")}</label>
       <textarea id="prompt" rows="3" maxlength=${most} value=${prompt} placeholder=${t(isCamera ? "prompt.cameraHint" : "prompt.hint")}
         onInput=${(event) => setForm({ prompt: event.target.value })} aria-describedby="prompt-help"></textarea>
-      ${HAN.test(prompt) && !speaksChinese && html`<p class="hint warn">${t("prompt.english")}</p>`}
+      ${HAN.test(prompt) && !readsChinese(of) && html`<p class="hint warn">${t("prompt.english")}</p>`}
       ${!isCamera &&
       html`<div class="examples">
-        ${EXAMPLES.map((n) => html`<button type="button" class="chip" onClick=${() => setForm({ prompt: speaksChinese ? t(`example.${n}`) : ENGLISH[n - 1] })}>${t(`example.${n}`)}</button>`)}
+        ${EXAMPLES.map((n) => html`<button type="button" class="chip" onClick=${() => setForm({ prompt: readsChinese(of) ? t(`example.${n}`) : ENGLISH[n - 1] })}>${t(`example.${n}`)}</button>`)}
       </div>`}
       <details class="advice" id="prompt-help" open=${isOpen} onToggle=${(event) => setOpen(event.target.open)} lang=${language}>
         <summary>${t("advice")}</summary>

@@ -14,7 +14,7 @@ export function Queue() {
   const live = liveJobs();
   const canTell = "Notification" in window && window.isSecureContext && Notification.permission === "default";
   return html`
-    <section class="queue" id="queue" aria-label=${t("queue")}>
+    <section class="queue" id="queue" tabindex="-1" aria-label=${t("queue")}>
       <header class="row"><h2>${t("queue")}</h2><span class="grow"></span>
         ${canTell && html`<button type="button" class="link" onClick=${() => Notification.requestPermission().then(() => set({}))}>${t("notify")}</button>`}
       </header>

@@ -40,9 +40,13 @@ export function Shown({ photo, index }) {
     focusPhoto(index, [round(shows.left + point[0] * shows.w), round(shows.top + point[1] * shows.h)]);
   };
   const press = (event) => {
-    if (!canMove || !ARROWS[event.key]) return;
+    const isFocus = canFocus && (event.shiftKey || !canMove);
+    if (!ARROWS[event.key] || !(canMove || isFocus)) return;
     event.preventDefault();
-    movePhoto(index, photo.x + ARROWS[event.key][0], photo.y + ARROWS[event.key][1]);
+    const [x, y] = isFocus ? (photo.focus ?? [shows.left + shows.w / 2, shows.top + shows.h / 2]) : [photo.x, photo.y];
+    const to = [x + ARROWS[event.key][0], y + ARROWS[event.key][1]];
+    if (isFocus) focusPhoto(index, to.map(round));
+    else movePhoto(index, ...to);
   };
   const style = { aspectRatio: String(aspect), maxWidth: `calc(var(--well-height) * ${aspect.toFixed(4)})` };
   const look = { objectFit: fit === "crop" ? "cover" : "contain", objectPosition: `${photo.x * 100}% ${photo.y * 100}%` };
@@ -50,7 +54,7 @@ export function Shown({ photo, index }) {
   const help = canMove ? t(canFocus ? "photo.both" : "photo.move") : canFocus ? t("photo.focus") : null;
   if (!photo.width) return html`<div class="shown is-blind"><p>${t("photo.blind", { name: photo.name })}</p></div>`;
   return html`
-    <div class=${`shown ${canMove ? "can-move" : ""}`} style=${style} tabindex=${canMove ? 0 : null} role=${canMove ? "group" : null} aria-label=${canMove ? help : null}
+    <div class=${`shown ${canMove ? "can-move" : ""}`} style=${style} tabindex=${help ? 0 : null} role=${help ? "group" : null} aria-label=${help && canFocus ? `${help}. ${t(canMove ? "photo.bothKeys" : "photo.focusKeys")}` : help}
       onPointerDown=${(event) => {
         event.currentTarget.setPointerCapture(event.pointerId);
         grip.current = { x: event.clientX, y: event.clientY, from: photo };

@@ -1,5 +1,5 @@
 // Right, on top: the clip, or the way to it.
-import { html, useEffect, useRef } from "../html.js";
+import { html } from "../html.js";
 import { lazy } from "../lazy.js";
 import { frame } from "../form.js";
 import { SAMPLES, chooseSample, keptPhoto } from "../photos.js";
@@ -15,14 +15,9 @@ const Progress = lazy(() => import("./progress.js"), "Progress");
 const Viewer = lazy(() => import("./viewer.js"), "Viewer");
 
 export function Stage() {
-  const { selected, jobs, photos, current, isListed, sentAt } = useStore();
+  const { selected, jobs, photos, current, isListed } = useStore();
   const job = jobs.get(selected);
-  const at = useRef(null);
-  useEffect(() => {
-    if (!sentAt || at.current.getBoundingClientRect().top < innerHeight * 0.6) return;
-    at.current.scrollIntoView({ block: "start" });
-  }, [sentAt]);
-  return html`<section class="stage" ref=${at} aria-label=${t("stage")}>${content()}</section>`;
+  return html`<section class="stage" tabindex="-1" aria-label=${t("stage")}>${content()}</section>`;
 
   function content() {
     if (job?.status === "succeeded") return html`<${Viewer} key=${job.id} job=${job} meanwhile=${html`<${Frame} aspect=${job.input.width / job.input.height} />`} />`;
@@ -44,7 +39,7 @@ const Photo = ({ job }) => html`<${Picture} url=${keptPhoto(job.id) || fileUrl(j
 function Ready({ photo }) {
   const of = model();
   const { aspect } = frame(photo, of);
-  if (!photo.width) return html`<${Empty} />`;
+  if (!photo.width) return html`<${Frame} aspect=${1.5} className="is-ready"><p class="over">${photo.name}</p><//>`;
   return html`
     <${Frame} aspect=${aspect} className="is-ready">
       ${usesMoves(of)

@@ -1,6 +1,7 @@
 import { useEffect } from "../html.js";
 import { isLive, liveJobs, state } from "../state.js";
 import { t } from "../i18n.js";
+import { percentOf } from "./progress.js";
 
 const ICON = document.querySelector("link[rel=icon]");
 const STILL = ICON.href;
@@ -9,7 +10,7 @@ const STILL = ICON.href;
 export function TabProgress() {
   const chosen = state.jobs.get(state.selected);
   const job = chosen && isLive(chosen) ? chosen : liveJobs()[0];
-  const percent = job?.status === "running" ? job.progress.percent : null;
+  const percent = job?.status === "running" ? percentOf(job) : null;
   const waiting = job?.status === "queued";
   useEffect(() => {
     document.title = percent !== null ? `${percent} % · Stillreel` : waiting ? `${t("status.queued")} · Stillreel` : "Stillreel";

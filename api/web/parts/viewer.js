@@ -50,15 +50,19 @@ export function Viewer({ job }) {
       </div>
       <div class="actions">
         <${Download} job=${job} />
+        ${job.batch_id && !all.some(isLive) && html`<a class="button" href=${batchZip(job.batch_id)} download>${t("batch.zip")}</a>`}
+        <span class="grow"></span>
+        <button type="button" class="quiet" onClick=${() => copy(fileUrl(job))}>${t("copyLink")}</button>
+        <button type="button" class="quiet" onClick=${() => set({ dialog: { name: "code", id: job.id } })}>${t("code")}</button>
+        <button type="button" class="quiet" onClick=${() => remove(job)}>${t("delete")}</button>
+      </div>
+      <div class="actions">
         <button type="button" onClick=${() => loadJob(job, { seed: job.seed })}>${t("reuse")}</button>
         <button type="button" onClick=${() => vary(job)}>${t("vary")}</button>
-        ${together.length > 1 && html`<button type="button" onClick=${() => set({ dialog: { name: "compare", jobs: together.map((each) => each.id) } })}>${t("compare", { n: together.length })}</button>`}
-        ${job.batch_id && !all.some(isLive) && html`<a class="button" href=${batchZip(job.batch_id)} download>${t("batch.zip")}</a>`}
         <button type="button" onClick=${() => takeFrame(job, at, clip.current)}>${t("frame.use")}</button>
-        <button type="button" onClick=${() => set({ dialog: { name: "code", id: job.id } })}>${t("code")}</button>
-        <button type="button" onClick=${() => copy(fileUrl(job))}>${t("copyLink")}</button>
-        <button type="button" class="quiet" onClick=${() => remove(job)}>${t("delete")}</button>
-        <button type="button" class="quiet at-end" onClick=${() => select(null)}>${t("newClip")}</button>
+        ${together.length > 1 && html`<button type="button" onClick=${() => set({ dialog: { name: "compare", jobs: together.map((each) => each.id) } })}>${t("compare", { n: together.length })}</button>`}
+        <span class="grow"></span>
+        <button type="button" class="quiet" onClick=${() => select(null)}>${t("newClip")}</button>
       </div>
       <${Facts} job=${job} />
     </div>`;

@@ -42,7 +42,7 @@ def engine(folder: Path) -> AnimateDiffEngine:
 
 @pytest.fixture(scope="module")
 def stock(folder: Path) -> Any:
-    """Return diffusers' pipeline, which draws of each picture the mean in place of a sample."""
+    """Return diffusers' pipeline, which draws of each image the mean in place of a sample."""
     pipeline = AnimateDiffSparseControlNetPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     # Only so that numpy 2 has nothing to warn of: the same numbers, as an array.
@@ -108,7 +108,7 @@ def test_frames_match_the_reference(engine: AnimateDiffEngine, stock: Any) -> No
     assert np.abs(frames.astype(np.int16) - reference).max() <= 1
 
 
-def test_the_picture_and_every_keyframe_change_the_clip(engine: AnimateDiffEngine) -> None:
+def test_the_image_and_every_keyframe_change_the_clip(engine: AnimateDiffEngine) -> None:
     requests = [
         brief(),
         brief(astronaut()),
@@ -143,13 +143,13 @@ def test_steps_are_told_as_they_are_done(engine: AnimateDiffEngine) -> None:
 
 
 @pytest.mark.extended
-def test_texts_and_pictures_are_encoded_once_for_clips_that_share_them(folder: Path) -> None:
+def test_texts_and_images_are_encoded_once_for_clips_that_share_them(folder: Path) -> None:
     engine = loaded(over(AnimateDiffEngine, folder))
     model = model_of(engine)
-    texts, pictures = passes(model.pipeline.text_encoder), passes(model.vae.encoder)
+    texts, images = passes(model.pipeline.text_encoder), passes(model.vae.encoder)
     for seed in (1, 2):
         rendered(engine, with_keyframes({4: astronaut()}, seed=seed))
-    assert (len(texts), len(pictures)) == (2, 2)
+    assert (len(texts), len(images)) == (2, 2)
 
 
 def test_the_spec_takes_keyframes_and_says_what_the_licence_allows(

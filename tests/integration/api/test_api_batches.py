@@ -1,4 +1,4 @@
-"""Batches over HTTP: many pictures in, all of them queued or none, and one zip out."""
+"""Batches over HTTP: many images in, all of them queued or none, and one zip out."""
 
 import csv
 import io
@@ -128,7 +128,7 @@ def test_one_wrong_item_refuses_all_and_leaves_nothing(
 ) -> None:
     parts = {"a": SMALL, "b": SMALL}
     if "broken" in json.dumps(item):
-        parts["broken"] = b"no picture"
+        parts["broken"] = b"no image"
     items = [{"image": {"part": "b"}}, item, {"image": {"part": "a"}}]
     answer = send(gateway, parts=parts, items=items)
     assert answer.status_code in (404, 415, 422), answer.text
@@ -252,7 +252,7 @@ def test_a_batch_that_is_missing_is_not_found(gateway: Gateway, path: str, name:
     assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
 
 
-def test_pictures_of_a_batch_wait_in_files_not_in_memory(
+def test_images_of_a_batch_wait_in_files_not_in_memory(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     """While a batch waits for its turn at the decoders, its bytes hold none of the memory."""
@@ -268,3 +268,43 @@ def test_pictures_of_a_batch_wait_in_files_not_in_memory(
         held = free - pools.body_memory.turns.free
     assert answer.result(60).status_code == 202
     assert len(noise) < held < 6 * len(noise)
+
+
+def form_of(*parts: tuple[str, bytes], end: bytes = b"--b--\r\n") -> bytes:
+    body = b""
+    for name, content in parts:
+        head = f"--b\r\nContent-Disposition: form-data; name={name}\r\n\r\n"
+        body += head.encode() + content + b"\r\n"
+    return body + end
+
+
+def post_form(gateway: Gateway, body: bytes) -> requests.Response:
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    return gateway.post("/v1/batches", data=body, headers=headers)
+
+
+def test_a_batch_whose_form_was_cut_off_makes_no_jobs(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    image = ('"image"; filename="a.png"', SMALL)
+    answer = post_form(gateway, form_of(image, image, end=b""))
+    assert answer.status_code == 422, answer.text
+    assert "the form is cut off" in answer.json()["detail"]
+    assert count_jobs(fake_worker) == 0
+
+
+def test_a_batch_takes_the_forms_and_blanks_that_a_create_takes(
+    gateway: Gateway, fake_worker: FakeWorker
+) -> None:
+    parts = [('"image"', SMALL), ('"image"; filename=""', b""), ('"image"', SMALL)]
+    answer = post_form(gateway, form_of(*parts, ('"seed"', b"null"), ('"prompt"', b"still")))
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["counts"]["total"] == 2
+    item: dict[str, Any] = {
+        "image": {"data": data_uri(SMALL)},
+        "seed": "",
+        "fps": [],
+        "negative_prompt": None,
+    }
+    answer = gateway.post("/v1/batches", json={"items": [item], "num_frames": "", "webhook": {}})
+    assert answer.status_code == 202, answer.text

@@ -56,7 +56,7 @@ def test_a_deleted_job_frees_its_key(gateway: Gateway) -> None:
     assert keyed(gateway, "four").json()["id"] != first
 
 
-def test_twenty_parallel_sends_to_two_gateways_make_one_job_and_one_picture(
+def test_twenty_parallel_sends_to_two_gateways_make_one_job_and_one_image(
     gateway: Gateway, fake_worker: FakeWorker, module_stack: Stack
 ) -> None:
     with running_gateway(module_stack.settings()) as other, ThreadPoolExecutor(20) as senders:
@@ -137,7 +137,7 @@ def test_a_request_that_was_cut_in_its_body_makes_no_job(gateway: Gateway) -> No
 
 
 def test_a_request_that_was_refused_does_not_use_its_key_up(gateway: Gateway) -> None:
-    assert keyed(gateway, "five", image=b"no picture").status_code == 415
+    assert keyed(gateway, "five", image=b"no image").status_code == 415
     assert keyed(gateway, "five", prompt="x" * 3000).status_code == 422
     assert keyed(gateway, "five").status_code == 202
 

@@ -1,4 +1,4 @@
-"""A picture may lie behind a URL: it is fetched while the job is made, or the reason is told."""
+"""An image may lie behind a URL: it is fetched while the job is made, or the reason is told."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ from tests.support.stack import Stack
 
 MAX_BYTES = 64 * 1024
 FETCHES = 6
-"""How many pictures one gateway fetches at once for one owner."""
+"""How many images one gateway fetches at once for one owner."""
 
 WEBHOOK = "https://203.0.114.7/hook"  # A public address; nothing is ever sent there.
 
@@ -60,7 +60,7 @@ def asked(gateway: Gateway, url: object, headers: Any = None, **fields: Any) -> 
     return gateway.post("/v1/jobs", json={"image": {"url": url}, **fields}, headers=headers)
 
 
-def test_a_picture_behind_a_url_makes_the_same_job_as_a_file(
+def test_an_image_behind_a_url_makes_the_same_job_as_a_file(
     fetching: Gateway, fake_worker: FakeWorker, site: Receiver
 ) -> None:
     by_file = fetching.created(seed="5")
@@ -74,7 +74,7 @@ def test_a_picture_behind_a_url_makes_the_same_job_as_a_file(
     assert [request.path for request in site.requests] == ["/cat.png"] * 2
 
 
-def test_a_redirect_to_the_picture_is_followed(fetching: Gateway, site: Receiver) -> None:
+def test_a_redirect_to_the_image_is_followed(fetching: Gateway, site: Receiver) -> None:
     site.script("/share", twin.redirect("/cat.png"))
 
     assert asked(fetching, site.url("/share")).status_code == 202
@@ -127,7 +127,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("behaviour", "status", "code", "words"), ANSWERS)
-def test_an_answer_that_brings_no_picture_is_told_without_its_words(
+def test_an_answer_that_brings_no_image_is_told_without_its_words(
     fetching: Gateway, site: Receiver, behaviour: Behaviour, status: int, code: str, words: str
 ) -> None:
     site.script("/", behaviour)
@@ -175,7 +175,7 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
         assert (answer.status_code, answer.json()["code"]) in known
 
 
-def test_a_fetched_picture_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
+def test_a_fetched_image_takes_room_as_an_upload_does(fetching: Gateway, site: Receiver) -> None:
     room = fetching.ports.pools.body_memory.turns
     free = room.free
     with fetching.holding(room, free - 1000, owners=4):
@@ -202,7 +202,7 @@ def test_a_key_that_made_a_job_is_answered_without_a_look(
     assert len(site.requests) == 1
 
 
-def test_a_picture_is_sent_in_one_way(fetching: Gateway, site: Receiver) -> None:
+def test_an_image_is_sent_in_one_way(fetching: Gateway, site: Receiver) -> None:
     files = {"image": ("a.png", photo_png())}
 
     both = fetching.post("/v1/jobs", data={"image[url]": site.url("/cat.png")}, files=files)
@@ -214,7 +214,7 @@ def test_a_picture_is_sent_in_one_way(fetching: Gateway, site: Receiver) -> None
     assert site.requests == []
 
 
-def test_generate_takes_the_picture_itself_only(fetching: Gateway, site: Receiver) -> None:
+def test_generate_takes_the_image_itself_only(fetching: Gateway, site: Receiver) -> None:
     refused = fetching.post("/generate", data={"image[url]": site.url("/cat.png")})
 
     assert (refused.status_code, refused.json()["param"]) == (422, "image.url")
@@ -233,7 +233,7 @@ def test_generate_takes_the_picture_itself_only(fetching: Gateway, site: Receive
         ("https://no-such-name.invalid/hook", "does not resolve"),
     ],
 )
-def test_a_jobs_own_webhook_is_judged_before_its_picture_is_fetched(
+def test_a_jobs_own_webhook_is_judged_before_its_image_is_fetched(
     fetching: Gateway, site: Receiver, resolver: Resolver, url: str, words: str
 ) -> None:
     refused = asked(fetching, site.url("/cat.png"), webhook={"url": url})
@@ -249,7 +249,7 @@ def test_a_webhook_that_can_be_reached_is_accepted(fetching: Gateway) -> None:
     assert fetching.create(**{"webhook[url]": WEBHOOK}).status_code == 202
 
 
-def test_our_own_services_are_no_place_for_pictures_or_webhooks(
+def test_our_own_services_are_no_place_for_images_or_webhooks(
     fetching: Gateway, module_stack: Stack
 ) -> None:
     settings = module_stack.settings()

@@ -71,9 +71,9 @@ def test_a_frame_of_ones_own_clip_begins_the_next(
     assert answer.status_code == 202, answer.text
     job = answer.json()
     assert (job["input"]["image_width"], job["input"]["image_height"]) == (64, 48)
-    picture = gateway.get(f"/v1/jobs/{job['id']}/content?variant=input").content
+    kept = gateway.get(f"/v1/jobs/{job['id']}/content?variant=input").content
     level = LEVELS[frame]
-    assert np.allclose(pixel(picture), (level, 60, 200 - level // 2), atol=6)
+    assert np.allclose(pixel(kept), (level, 60, 200 - level // 2), atol=6)
 
 
 @pytest.mark.parametrize("frame", [8, -9, 10**12])
@@ -169,7 +169,7 @@ def test_an_engine_that_takes_no_more_images_says_which_does(keys: Gateway) -> N
 
 
 def test_a_bad_second_image_is_named(keys: Gateway, fake_worker: FakeWorker) -> None:
-    files = {"image": flat(1), "last_frame": b"no picture"}
+    files = {"image": flat(1), "last_frame": b"no image"}
     answer = keys.post("/v1/jobs", data={"model": "keys"}, files=files)
     assert refused(answer) == (415, "unsupported_image", "last_frame")
     assert stored(fake_worker, INPUTS) == []

@@ -22,7 +22,7 @@ from tests.support.gateway import (
 from tests.support.stack import Stack
 
 
-def test_a_picture_and_a_sentence_become_a_queued_job(gateway: Gateway) -> None:
+def test_an_image_and_a_sentence_become_a_queued_job(gateway: Gateway) -> None:
     answer = gateway.create(prompt="push in", num_frames="24", **{"metadata[post]": "17"})
     job = answer.json()
     assert answer.status_code == 202
@@ -51,7 +51,7 @@ def test_a_seed_is_drawn_and_returned_when_none_is_given(gateway: Gateway) -> No
     assert all(0 <= seed < 2**32 for seed in seeds)
 
 
-def test_the_stored_picture_is_the_one_that_was_sent(
+def test_the_stored_image_is_the_one_that_was_sent(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     sent = photo_png(size=(120, 90))
@@ -108,12 +108,12 @@ def test_a_wrong_field_names_itself_and_nothing_is_stored(
 @pytest.mark.parametrize(
     ("image", "status", "code"),
     [
-        (b"not a picture", 415, "unsupported_image"),
+        (b"not an image", 415, "unsupported_image"),
         (photo_png()[:2000], 422, "truncated_image"),
         (b"", 422, "invalid_request"),
     ],
 )
-def test_a_bad_picture_is_the_clients_error(
+def test_a_bad_image_is_the_clients_error(
     gateway: Gateway, image: bytes, status: int, code: str
 ) -> None:
     refused = gateway.create(image=image)
@@ -219,7 +219,7 @@ def test_missing_and_malformed_ids_get_the_same_answer(gateway: Gateway, job_id:
     assert (answer.json()["code"], answer.json()["detail"]) == ("not_found", "no such job")
 
 
-def test_a_full_queue_is_told_and_leaves_no_picture(
+def test_a_full_queue_is_told_and_leaves_no_image(
     module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
     settings = module_stack.settings(max_queued_per_key=1)

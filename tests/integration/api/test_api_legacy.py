@@ -125,7 +125,7 @@ def test_a_client_may_ask_not_to_wait(gateway: Gateway) -> None:
 
 
 def test_bad_input_is_refused_at_once(gateway: Gateway) -> None:
-    answer = gateway.post("/generate", files={"image": b"no picture"}, data=FORM)
+    answer = gateway.post("/generate", files={"image": b"no image"}, data=FORM)
     assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_image")
     answer = gateway.post("/generate", files={"image": photo_png()}, data=FORM | {"fps": 99})
     assert (answer.status_code, answer.json()["param"]) == (422, "fps")

@@ -54,13 +54,13 @@ def locked(one_locked: Gateway, fake_worker: FakeWorker) -> Gateway:
     return one_locked
 
 
-def test_a_picture_that_is_too_large_is_refused(small: Gateway) -> None:
+def test_an_image_that_is_too_large_is_refused(small: Gateway) -> None:
     refused = small.create(image=bytes(MAX_BYTES + 1))
     assert (refused.status_code, refused.json()["code"]) == (413, "image_too_large")
     assert f"the limit is {MAX_BYTES}" in refused.json()["detail"]
 
 
-def test_a_picture_with_too_many_pixels_is_refused(small: Gateway) -> None:
+def test_an_image_with_too_many_pixels_is_refused(small: Gateway) -> None:
     refused = small.create(image=photo_png(size=(200, 101)))
     assert (refused.status_code, refused.json()["code"]) == (413, "image_too_large")
     assert "200 x 101" in refused.json()["detail"]
@@ -152,7 +152,7 @@ def test_a_body_that_cannot_be_read_is_the_clients_error(
 def test_parts_beyond_count_or_by_another_name_are_refused(gateway: Gateway) -> None:
     many = [(f"metadata[{n}]", (None, "x")) for n in range(10_000)]
     two = [("image", ("a", photo_png())), ("image", ("b", photo_png()))]
-    other = [("picture", ("a", photo_png()))]
+    other = [("drawing", ("a", photo_png()))]
     for files, reason in ((many, "fields"), (two, "sent twice"), (other, "name it image")):
         answer = gateway.post("/v1/jobs", files=files)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

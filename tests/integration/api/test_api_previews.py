@@ -1,4 +1,4 @@
-"""A job that is rendered shows how far its picture is: to its owner, and until its end."""
+"""A job that is rendered shows how far its image is: to its owner, and until its end."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.support.listener import Listening
 from tests.support.stack import Stack
 from tests.support.tenants import refusal
 
-PICTURES = {step: b"RIFF\0\0\0\0WEBPVP8 at step %d" % step for step in (2, 4)}
+IMAGES = {step: b"RIFF\0\0\0\0WEBPVP8 at step %d" % step for step in (2, 4)}
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def store(module_stack: Stack) -> PreviewStore:
 
 
 def show(hand: FakeWorker, store: PreviewStore, job: Job, step: int) -> None:
-    """Beat with a picture, as a worker does."""
-    assert store.put(job.id, job.attempt, PICTURES[step])
+    """Beat with an image, as a worker does."""
+    assert store.put(job.id, job.attempt, IMAGES[step])
     progress = Progress(stage=Stage.DENOISING, step=step, total_steps=10, preview_step=step)
     hand.jobs.beat(Claim(job.id, job.attempt), progress)
 
@@ -35,7 +35,7 @@ def anonymous(url: str, method: str = "GET", **headers: str) -> requests.Respons
     return requests.request(method, url, headers=headers, timeout=30)
 
 
-def test_a_poll_carries_a_link_to_the_newest_picture_and_its_version_rises(
+def test_a_poll_carries_a_link_to_the_newest_image_and_its_version_rises(
     gateway: Gateway, fake_worker: FakeWorker, store: PreviewStore
 ) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
@@ -46,11 +46,11 @@ def test_a_poll_carries_a_link_to_the_newest_picture_and_its_version_rises(
     assert before["preview_url"] is None
 
     seen: list[dict[str, Any]] = []
-    for step, picture in PICTURES.items():
+    for step, image in IMAGES.items():
         show(fake_worker, store, job, step)
         seen.append(gateway.get(path).json())
         answer = anonymous(seen[-1]["preview_url"])
-        assert (answer.status_code, answer.content) == (200, picture)
+        assert (answer.status_code, answer.content) == (200, image)
         assert answer.headers["Content-Type"] == "image/webp"
         assert answer.headers["Cache-Control"].startswith("private")
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -62,7 +62,7 @@ def test_a_poll_carries_a_link_to_the_newest_picture_and_its_version_rises(
     assert anonymous(seen[1]["preview_url"], **known).status_code == 304
     head = anonymous(seen[1]["preview_url"], "HEAD")
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["Content-Length"] == str(len(PICTURES[4]))
+    assert head.headers["Content-Length"] == str(len(IMAGES[4]))
 
 
 def test_events_carry_it(gateway: Gateway, fake_worker: FakeWorker, store: PreviewStore) -> None:
@@ -73,7 +73,7 @@ def test_events_carry_it(gateway: Gateway, fake_worker: FakeWorker, store: Previ
         assert stream.next().data["preview_url"] is None
         show(fake_worker, store, job, 2)
         told = stream.next().data["preview_url"]
-        assert anonymous(told).content == PICTURES[2]
+        assert anonymous(told).content == IMAGES[2]
     finally:
         stream.close()
 
@@ -92,7 +92,7 @@ def test_a_new_signature_of_the_link_is_no_news(
     assert gateway.get(path, headers=known).status_code == 304
 
 
-def test_the_picture_is_in_redis_alone(
+def test_the_image_is_in_redis_alone(
     gateway: Gateway, fake_worker: FakeWorker, store: PreviewStore
 ) -> None:
     gateway.created()
@@ -149,7 +149,7 @@ def test_a_preview_is_over_with_its_jobs_render(
         assert gateway.get(path).json()["preview_url"] is None
 
 
-def test_a_redis_that_lost_it_costs_the_picture_alone(
+def test_a_redis_that_lost_it_costs_the_image_alone(
     gateway: Gateway, fake_worker: FakeWorker, store: PreviewStore
 ) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}"
@@ -163,7 +163,7 @@ def test_a_redis_that_lost_it_costs_the_picture_alone(
     assert gateway.get(f"{path}/content").status_code == 200
 
 
-def test_before_the_first_picture_there_is_none(gateway: Gateway, fake_worker: FakeWorker) -> None:
+def test_before_the_first_image_there_is_none(gateway: Gateway, fake_worker: FakeWorker) -> None:
     path = f"/v1/jobs/{gateway.created()['id']}/content?variant=preview"
     assert refusal(gateway.get(path)) == (409, "job_not_ready")
     fake_worker.beat(fake_worker.claim(), step=1)

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from shared.jobs.job import parse_id
 from shared.jobs.preview_store import PreviewStore
-from tests.integration.api.test_api_previews import PICTURES, anonymous, show, store
+from tests.integration.api.test_api_previews import IMAGES, anonymous, show, store
 from tests.support.gateway import FakeWorker, Gateway
 from tests.support.tenants import KeyAdmin, refusal
 
@@ -21,11 +21,11 @@ def test_a_foreign_key_sees_no_preview_and_a_link_opens_no_other_file(
     show(fake_worker, store, job, 2)
     path = f"/v1/jobs/{job_id}/content?variant=preview"
 
-    assert mine.get(path).content == PICTURES[2]
+    assert mine.get(path).content == IMAGES[2]
     missing = theirs.get(f"/v1/jobs/job_{UUID(int=7).hex}/content?variant=preview")
     assert refusal(theirs.get(path)) == refusal(missing) == (404, "not_found")
     link = mine.get(f"/v1/jobs/{job_id}").json()["preview_url"]
-    assert anonymous(link).content == PICTURES[2]
+    assert anonymous(link).content == IMAGES[2]
     forged = link.replace("variant=preview", "variant=input")
     assert anonymous(forged).status_code in {401, 403}
     assert parse_id(job_id) == job.id

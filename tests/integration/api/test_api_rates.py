@@ -44,7 +44,7 @@ def test_the_limit_can_be_switched_off(module_stack: Stack, fake_worker: FakeWor
 def test_a_request_that_waits_for_its_clip_counts_once(
     module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    """As from a script that posts a folder of pictures, one after another."""
+    """As from a script that posts a folder of images, one after another."""
     with running_gateway(module_stack.settings(rate_limit="4/hour")) as gateway:
         for _ in range(4):
             files = {"image": ("photo.png", photo_png())}

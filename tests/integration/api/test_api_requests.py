@@ -24,7 +24,7 @@ def send_parts(gateway: Gateway, *parts: bytes, end: bytes = b"--x--\r\n") -> re
     return gateway.post("/v1/jobs", data=b"".join(parts) + end, headers=kind)
 
 
-PICTURE_PARTS: dict[str, tuple[bytes, ...]] = {
+IMAGE_PARTS: dict[str, tuple[bytes, ...]] = {
     "no file name": (part('name="image"', photo_png()),),
     "no quotes": (part("name=image", photo_png()),),
     "a kind and no file name": (part('name="image"', photo_png(), "Content-Type: image/png"),),
@@ -42,10 +42,10 @@ PICTURE_PARTS: dict[str, tuple[bytes, ...]] = {
 }
 
 
-@pytest.mark.parametrize("kind", PICTURE_PARTS)
-def test_a_picture_is_taken_in_any_part_that_tools_write(gateway: Gateway, kind: str) -> None:
+@pytest.mark.parametrize("kind", IMAGE_PARTS)
+def test_an_image_is_taken_in_any_part_that_tools_write(gateway: Gateway, kind: str) -> None:
     prompt = part('name="prompt"', b"pan left")
-    answer = send_parts(gateway, *PICTURE_PARTS[kind], prompt)
+    answer = send_parts(gateway, *IMAGE_PARTS[kind], prompt)
     assert (answer.status_code, answer.json().get("input", {}).get("prompt")) == (202, "pan left")
     assert answer.json()["input"]["image_width"] == 96
 
@@ -58,11 +58,11 @@ def test_a_form_that_was_cut_off_is_refused(gateway: Gateway, end: bytes) -> Non
     assert "cut off" in answer.json()["detail"]
 
 
-def test_two_pictures_or_another_file_are_told(gateway: Gateway) -> None:
-    picture = part('name="image"; filename="a"', photo_png())
-    assert "sent twice" in send_parts(gateway, picture, picture).json()["detail"]
+def test_two_images_or_another_file_are_told(gateway: Gateway) -> None:
+    image = part('name="image"; filename="a"', photo_png())
+    assert "sent twice" in send_parts(gateway, image, image).json()["detail"]
     other = part('name="mask"; filename="a"', photo_png())
-    assert "'mask'; name it image" in send_parts(gateway, picture, other).json()["detail"]
+    assert "'mask'; name it image" in send_parts(gateway, image, other).json()["detail"]
 
 
 def test_a_form_without_a_boundary_is_told_who_writes_one(gateway: Gateway) -> None:
@@ -91,7 +91,7 @@ def test_a_part_without_a_name_is_told_how_one_begins(gateway: Gateway) -> None:
     assert 'Content-Disposition: form-data; name="image"' in answer.json()["detail"]
 
 
-def test_a_picture_in_base64_by_its_transfer_encoding_is_called_so(gateway: Gateway) -> None:
+def test_an_image_in_base64_by_its_transfer_encoding_is_called_so(gateway: Gateway) -> None:
     packed = part('name="image"; filename="a.png"', URI.partition(",")[2].encode())
     assert "this looks like base64 in a file" in send_parts(gateway, packed).json()["detail"]
 
@@ -165,7 +165,7 @@ def test_fields_in_the_query_are_told_where_they_belong(
 
 # It reads 45 MB of JSON twice: four seconds of a core.
 @pytest.mark.extended
-def test_a_picture_as_data_may_be_as_large_as_a_file(gateway: Gateway) -> None:
+def test_an_image_as_data_may_be_as_large_as_a_file(gateway: Gateway) -> None:
     most = gateway.ports.settings.max_upload_bytes
     padded = photo_png() + bytes(most - len(photo_png()))
     answer = gateway.post("/v1/jobs", json={"prompt": "x", "image": data_uri(padded)})

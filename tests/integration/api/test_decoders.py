@@ -1,4 +1,4 @@
-"""Pictures are decoded where none can take the gateway, or another's picture, with it."""
+"""Images are decoded where none can take the gateway, or another's image, with it."""
 
 import json
 import os
@@ -15,9 +15,9 @@ import pytest
 
 from api.images.decoder_pool import Decoders
 from api.images.normalize import read_image
-from api.images.protocol import Limits, Picture
+from api.images.protocol import DecodedImage, Limits
 from shared.errors import AppError, Unavailable
-from shared.image_errors import ImageOverLimits, ImageTooLarge, InvalidImage
+from shared.errors.images import ImageOverLimits, ImageTooLarge, InvalidImage
 from tests.support.bombs import jpeg_scans, png_bomb, png_flood
 from tests.support.decoding import is_decoding
 from tests.support.faulty_decoder import ATTEMPTS
@@ -28,7 +28,7 @@ from tests.unit.test_images import GOOD, GOOD_GREY, REFUSED
 
 MAX_PIXELS = 64_000_000
 USUAL = {name: make() for name, make in (GOOD | GOOD_GREY).items()}
-ANY = USUAL | {f"refused {name}": body for name, (body, _, _) in REFUSED.items()}
+ANY = USUAL | {f"refused {name}": body() for name, (body, _, _) in REFUSED.items()}
 
 TIGHT = Limits(memory_bytes=512 * 2**20, cpu_seconds=1, wall_seconds=600)
 IMPATIENT = Limits(cpu_seconds=60, wall_seconds=1)
@@ -51,12 +51,12 @@ def faulty(request: pytest.FixtureRequest) -> Iterator[Decoders]:
     decoders.close()
 
 
-def outcome(read: Any, body: bytes) -> Picture | tuple[type[AppError], str]:
+def outcome(read: Any, body: bytes) -> DecodedImage | tuple[type[AppError], str]:
     try:
-        picture: Picture = read(body, max_pixels=MAX_PIXELS)
+        image: DecodedImage = read(body, max_pixels=MAX_PIXELS)
     except InvalidImage as error:
         return type(error), error.message
-    return picture
+    return image
 
 
 def processes(module: str = "tests.support.faulty_decoder") -> list[psutil.Process]:
@@ -73,17 +73,17 @@ def _argv(process: psutil.Process) -> list[str]:
 
 
 def forks() -> list[psutil.Process]:
-    """Return the forks that are decoding a picture."""
+    """Return the forks that are decoding an image."""
     return [process for process in processes() if is_decoding(process)]
 
 
 @pytest.mark.parametrize("kind", ANY)
-def test_a_picture_comes_out_the_same_as_in_one_process(decoders: Decoders, kind: str) -> None:
+def test_an_image_comes_out_the_same_as_in_one_process(decoders: Decoders, kind: str) -> None:
     assert outcome(decoders.read_image, ANY[kind]) == outcome(read_image, ANY[kind])
 
 
 @pytest.mark.parametrize("fault", ["crash", "abort", "leave", "spin", "eat"])
-def test_a_picture_that_ends_its_decoder_is_refused_and_the_next_is_read(
+def test_an_image_that_ends_its_decoder_is_refused_and_the_next_is_read(
     faulty: Decoders, fault: str
 ) -> None:
     with pytest.raises(ImageOverLimits, match=r"512 MiB of memory, 1 s.*plain JPEG") as refused:
@@ -94,7 +94,7 @@ def test_a_picture_that_ends_its_decoder_is_refused_and_the_next_is_read(
 
 @pytest.mark.parametrize("faulty", [IMPATIENT], indirect=True)
 @pytest.mark.parametrize("fault", ["hang", "spin"])
-def test_a_picture_that_hangs_is_refused_and_its_decoder_replaced(
+def test_an_image_that_hangs_is_refused_and_its_decoder_replaced(
     faulty: Decoders, fault: str
 ) -> None:
     before = processes()
@@ -105,7 +105,7 @@ def test_a_picture_that_hangs_is_refused_and_its_decoder_replaced(
     assert faulty.read_image(photo_png(), max_pixels=MAX_PIXELS).width == 96
 
 
-def test_pictures_beside_one_that_crashes_are_read(faulty: Decoders) -> None:
+def test_images_beside_one_that_crashes_are_read(faulty: Decoders) -> None:
     bodies = [b"crash\n", photo_png()] * 6
     with ThreadPoolExecutor(4) as threads:
         outcomes = list(threads.map(lambda body: outcome(faulty.read_image, body), bodies))
@@ -115,12 +115,10 @@ def test_pictures_beside_one_that_crashes_are_read(faulty: Decoders) -> None:
 
 
 @pytest.mark.parametrize("whom", ["the fork", "the decoder", "both"])
-def test_a_picture_whose_decoder_was_killed_is_read_by_another(
-    faulty: Decoders, whom: str
-) -> None:
+def test_an_image_whose_decoder_was_killed_is_read_by_another(faulty: Decoders, whom: str) -> None:
     body = b"wait\n" + photo_png()
     reading = beside(lambda: faulty.read_image(body, max_pixels=MAX_PIXELS))
-    (fork,) = until(forks, "the picture is being decoded")
+    (fork,) = until(forks, "the image is being decoded")
     decoder = fork.parent()
     assert decoder is not None
     for victim in {"the fork": [fork], "the decoder": [decoder], "both": [decoder, fork]}[whom]:
@@ -130,7 +128,7 @@ def test_a_picture_whose_decoder_was_killed_is_read_by_another(
     assert reading.result(timeout=60) == read_image(photo_png(), max_pixels=MAX_PIXELS)
 
 
-def test_decoders_that_are_killed_again_and_again_are_not_the_pictures_fault(
+def test_decoders_that_are_killed_again_and_again_are_not_the_images_fault(
     faulty: Decoders,
 ) -> None:
     with pytest.raises(Unavailable, match="try again"):
@@ -183,7 +181,7 @@ def test_what_a_fork_says_does_not_reach_the_log() -> None:
 
 def test_nothing_is_left_of_decoders_that_were_closed_at_work(faulty: Decoders) -> None:
     reading = beside(lambda: faulty.read_image(b"hang\n", max_pixels=MAX_PIXELS))
-    until(forks, "the picture is being decoded")
+    until(forks, "the image is being decoded")
     everyone = processes()
     faulty.close()
     assert isinstance(reading.exception(timeout=60), Unavailable)

@@ -13,7 +13,7 @@ from PIL import Image
 from api.images.decoder_pool import Decoders
 from api.images.normalize import MAX_SHORT_SIDE
 from api.images.protocol import Limits
-from shared.image_errors import ImageOverLimits
+from shared.errors.images import ImageOverLimits
 from tests.support.gateway import FakeWorker, encoded
 from tests.support.photos import cat, phone_photo
 from tests.support.ports import free_port
@@ -33,10 +33,10 @@ def photo() -> bytes:
 def decode(photo: bytes, *, memory_bytes: int) -> tuple[int, int]:
     decoders = Decoders(limits=Limits(memory_bytes=memory_bytes))
     try:
-        picture = decoders.read_image(photo, max_pixels=MAX_PIXELS)
+        image = decoders.read_image(photo, max_pixels=MAX_PIXELS)
     finally:
         decoders.close()
-    return picture.width, picture.height
+    return image.width, image.height
 
 
 def test_48_megapixels_are_decoded_within_384_mebibytes(photo: bytes) -> None:

@@ -31,7 +31,7 @@ from tests.support.streams import begun
 
 EXAMPLES: Final = 3
 KEY: Final = {"Authorization": f"Bearer {ADMIN_KEY}"}
-PICTURE: Final = "data:image/png;base64,iVBORw0KGgo="
+IMAGE: Final = "data:image/png;base64,iVBORw0KGgo="
 CHECKS: Final = [status_code_conformance, content_type_conformance, response_schema_conformance]
 MAY_FAIL: Final = {502, 503, 504, 507}
 
@@ -244,7 +244,7 @@ def test_every_code_of_an_error_is_listed() -> None:
 
 
 def test_the_examples_of_the_description_are_taken(locked: Gateway) -> None:
-    """Each example body of a create is sent as it stands; its picture is one of ours."""
+    """Each example body of a create is sent as it stands; its image is one of ours."""
     sent = 0
     for path, item in SCHEMA.raw_schema["paths"].items():
         content = item.get("post", {}).get("requestBody", {}).get("content", {})
@@ -252,7 +252,7 @@ def test_the_examples_of_the_description_are_taken(locked: Gateway) -> None:
         if "{" in path:
             continue  # Of something that is not there.
         for name, example in examples.items():
-            body = json.dumps(example["value"]).replace(PICTURE, data_uri(photo_png()))
+            body = json.dumps(example["value"]).replace(IMAGE, data_uri(photo_png()))
             headers = {**KEY, "Content-Type": "application/json"}
             answer = requests.post(f"{locked.url}{path}", data=body, headers=headers, timeout=60)
             if '"url"' in body:

@@ -51,12 +51,12 @@ def test_an_engine_has_its_rows_one_by_one_and_ends_in_the_references_latents(
         assert all(math.isfinite(value) for value in numbers)
         assert 0 < row.step_ms / 1000 < row.clip_seconds
     assert report.previews is not None
-    assert 0 < report.previews.picture_ms < 1000
+    assert 0 < report.previews.image_ms < 1000
     assert report.missing == []
     assert (tmp_path / "engine.mp4").stat().st_size > 200
     text = Report("a command", "a machine", [], [report]).as_markdown()
     assert f"| {OURS} | " in text
-    assert "ms for each picture" in text
+    assert "ms for each image" in text
     assert "nan" not in text
 
 

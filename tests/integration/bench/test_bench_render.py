@@ -1,7 +1,7 @@
 """The bench holds its arms against each other, and its numbers are of what it says.
 
 A compiler that returns what it is given stands in for torch's, which takes minutes on a CPU; what
-the real one traces is held against eager in tests/unit/test_i2vgen_compiled.py.
+the real one traces is held against eager in tests/integration/i2vgen/test_i2vgen_compiled.py.
 """
 
 import json

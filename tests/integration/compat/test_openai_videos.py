@@ -153,9 +153,7 @@ def test_a_deleted_video_is_gone(keyed_gateway: Gateway, client: OpenAI) -> None
     assert keyed_gateway.get(f"/v1/jobs/{made.id}").status_code == 404
 
 
-def test_a_remix_is_another_clip_of_the_same_picture(
-    keyed_gateway: Gateway, client: OpenAI
-) -> None:
+def test_a_remix_is_another_clip_of_the_same_image(keyed_gateway: Gateway, client: OpenAI) -> None:
     made = create(client, seconds="3", extra_body={"metadata": {"post": "17"}})
     remix = client.videos.remix(made.id, prompt="tilt up")
     assert remix.remixed_from_video_id == made.id
@@ -165,9 +163,9 @@ def test_a_remix_is_another_clip_of_the_same_picture(
     assert second["seed"] != first["seed"]
     assert second["metadata"] == {"post": "17"}
     assert second["warnings"] == first["warnings"]
-    client.videos.delete(made.id)  # Its picture goes with it, and not the copy.
-    picture = keyed_gateway.get(f"/v1/jobs/{remix.id}/content?variant=input")
-    assert picture.status_code == 200
+    client.videos.delete(made.id)  # Its image goes with it, and not the copy.
+    image = keyed_gateway.get(f"/v1/jobs/{remix.id}/content?variant=input")
+    assert image.status_code == 200
     with pytest.raises(NotFoundError):
         client.videos.remix(made.id, prompt="again")
 
@@ -186,7 +184,7 @@ SPELLINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", ["json", "form", "multipart"])
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_the_picture_may_be_spelled_as_clients_do(
+def test_the_image_may_be_spelled_as_clients_do(
     keyed_gateway: Gateway, spelling: str, kind: str
 ) -> None:
     values = {"prompt": "push in", **SPELLINGS[spelling]}
@@ -267,7 +265,7 @@ def test_sizes_and_lengths_become_what_the_engine_makes(
         ({"extra_body": {"width": 99998}}, "width", "out of range"),
         ({"extra_body": {"num_frames": "many"}}, "num_frames", "must be a whole number"),
         ({"extra_body": {"steps": 900}}, "steps", "out of range"),
-        ({"input_reference": ("a.png", b"no picture", "image/png")}, "input_reference", ""),
+        ({"input_reference": ("a.png", b"no image", "image/png")}, "input_reference", ""),
         ({"extra_body": {"extra_params": "[1]"}}, "extra_params", "takes an object"),
         ({"prompt": "\0"}, "prompt", "NUL"),
     ],
@@ -284,7 +282,7 @@ def test_a_wrong_value_is_refused_by_the_name_the_client_used(
     assert client.videos.list().data == []
 
 
-def test_a_video_without_a_picture_is_told_to_bring_one(client: OpenAI) -> None:
+def test_a_video_without_an_image_is_told_to_bring_one(client: OpenAI) -> None:
     with pytest.raises(UnprocessableEntityError) as refused:
         client.videos.create(prompt="push in")
     assert refused.value.param == "input_reference"

@@ -47,7 +47,7 @@ def test_weights_that_would_drop_a_last_frame_are_not_offered_for_it(
     change_json(small / "model_index.json", _class_name="WanImageToVideoPipeline")
     assert not takes_a_last_frame(served(small).spec)
 
-    # Wan 2.1 sees the first picture by CLIP; only FLF2V has places for a second one.
+    # Wan 2.1 sees the first image by CLIP; only FLF2V has places for a second one.
     change_json(wan / "transformer" / "config.json", image_dim=1280)
     assert not takes_a_last_frame(served(wan).spec)
     change_json(wan / "transformer" / "config.json", pos_embed_seq_len=514)

@@ -22,7 +22,7 @@ from worker.engines.base import Frames, Step
 from worker.engines.i2vgen import conditions, pipeline
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
-PICTURES: dict[str, Callable[[], Photo]] = {
+IMAGES: dict[str, Callable[[], Photo]] = {
     "person": astronaut,
     "landscape": rocket,
     "product": coffee,
@@ -58,11 +58,11 @@ def breakable(checkpoint: Path) -> I2VGenXLEngine:
 def test_the_missions_cases_render_by_their_own_figures(
     engine: I2VGenXLEngine, preset: Preset, record_property: Callable[..., None]
 ) -> None:
-    picture = PICTURES[preset.name]()
+    image = IMAGES[preset.name]()
     asked = RequestedParameters(
         prompt="a slow, gentle motion", **preset.model_dump(exclude={"name"})
     )
-    request = settled(picture, asked)
+    request = settled(image, asked)
     steps: list[Step] = []
 
     began = time.monotonic()
@@ -89,7 +89,7 @@ def test_the_seed_alone_decides_the_frames(engine: I2VGenXLEngine) -> None:
     assert not np.array_equal(first, rendered(engine, brief(seed=6)))
 
 
-def test_the_seed_reaches_the_pictures_own_latents(
+def test_the_seed_reaches_the_images_own_latents(
     engine: I2VGenXLEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = conditions.draw_noise
@@ -125,7 +125,7 @@ def test_every_parameter_changes_the_frames(
     assert not np.array_equal(plain, rendered(engine, brief(**changed)))
 
 
-def test_the_picture_changes_the_frames(engine: I2VGenXLEngine, plain: Frames) -> None:
+def test_the_image_changes_the_frames(engine: I2VGenXLEngine, plain: Frames) -> None:
     other = replace(brief(), image=astronaut()[::-1].copy())
 
     assert not np.array_equal(plain, rendered(engine, other))

@@ -142,9 +142,9 @@ def brief(**fields: Any) -> RenderRequest:
     asked = RequestedParameters(
         prompt="a cat", width=128, height=128, num_frames=8, seed=1, **fields
     )
-    picture = astronaut()
+    image = astronaut()
     return RenderRequest(
-        picture, resolve_parameters(SPEC, asked, image_width=512, image_height=512, seed=1)
+        image, resolve_parameters(SPEC, asked, image_width=512, image_height=512, seed=1)
     )
 
 

@@ -101,11 +101,11 @@ def test_decoding_takes_what_is_estimated(full_size: FullSize, frames: int) -> N
 
 def test_weights_take_what_is_estimated(full_size: FullSize) -> None:
     staying = weight_bytes(full_size.unet) + weight_bytes(full_size.vae)
-    text, picture = weight_bytes(full_size.text_encoder), weight_bytes(full_size.image_encoder)
+    text, image = weight_bytes(full_size.text_encoder), weight_bytes(full_size.image_encoder)
 
     assert WAYS["low"].weights_bytes == pytest.approx(staying, rel=0.01)
-    assert WAYS["normal"].weights_bytes == pytest.approx(staying + text + picture, rel=0.01)
-    assert picture <= WAYS["low"].encoding_bytes <= MARGIN * picture
+    assert WAYS["normal"].weights_bytes == pytest.approx(staying + text + image, rel=0.01)
+    assert image <= WAYS["low"].encoding_bytes <= MARGIN * image
     assert WAYS["low"].decode_frames == LOW.decode_frames
     assert WAYS["normal"].decode_frames == NORMAL.decode_frames
 
@@ -195,7 +195,7 @@ def counted_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: in
     with META:
         conditions = Conditions(
             text=torch.zeros((2, 77, 1024), dtype=HALF),
-            picture=torch.zeros((2, 1, 1024), dtype=HALF),
+            image=torch.zeros((2, 1, 1024), dtype=HALF),
             latents=torch.zeros((1, 4, frames, height, width)),
             fps=8,
         )

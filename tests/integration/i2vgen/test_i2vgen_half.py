@@ -164,5 +164,5 @@ def cast(conditions: Conditions) -> Conditions:
     return replace(
         conditions,
         text=conditions.text.to(torch.bfloat16),
-        picture=conditions.picture.to(torch.bfloat16),
+        image=conditions.image.to(torch.bfloat16),
     )

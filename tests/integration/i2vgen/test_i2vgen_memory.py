@@ -57,7 +57,7 @@ def test_low_memory_sends_each_encoder_back_to_the_host(checkpoint: Path) -> Non
     rendered(engine, "a cat")
 
     assert [trip[-1] for trip in trips] == ["cpu", "cpu"]
-    assert [len(trip) for trip in trips] == [4, 2]  # Two texts and a picture, there and back.
+    assert [len(trip) for trip in trips] == [4, 2]  # Two texts and an image, there and back.
 
 
 def test_what_was_encoded_before_brings_no_encoder_back(checkpoint: Path) -> None:
@@ -259,13 +259,13 @@ def loaded(checkpoint: Path, use: Literal["auto", "normal", "low"]) -> I2VGenXLE
 
 
 def brief(prompt: str) -> RenderRequest:
-    picture = astronaut()
+    image = astronaut()
     asked = RequestedParameters(
         prompt=prompt, width=256, height=256, num_frames=8, num_inference_steps=3, seed=1
     )
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return RenderRequest(
-        picture, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
+        image, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
     )
 
 

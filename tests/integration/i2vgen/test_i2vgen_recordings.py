@@ -110,7 +110,7 @@ def test_a_clip_that_runs_out_of_memory_goes_on_without_the_recordings(
     full = FullCard(card, at)
     hook = module(engine, part).register_forward_pre_hook(full)
 
-    frames = rendered(engine, other_picture(prompt="a dog"))
+    frames = rendered(engine, other_image(prompt="a dog"))
 
     hook.remove()
     assert full.held == 0
@@ -182,19 +182,19 @@ def warmed(checkpoint: Path, **settings: Any) -> I2VGenXLEngine:
 
 
 def eager(checkpoint: Path, prompt: str) -> Frames:
-    return rendered(loaded(checkpoint, memory="normal"), other_picture(prompt=prompt))
+    return rendered(loaded(checkpoint, memory="normal"), other_image(prompt=prompt))
 
 
 def brief(**changed: Any) -> RenderRequest:
-    picture = astronaut()
+    image = astronaut()
     asked = RequestedParameters(**{**WARM, "num_frames": 8, "num_inference_steps": 3, **changed})
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return RenderRequest(
-        picture, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
+        image, resolve_parameters(SPEC, asked, image_width=width, image_height=height, seed=1)
     )
 
 
-def other_picture(**changed: Any) -> RenderRequest:
-    """Return a request whose picture no encoding is kept of."""
+def other_image(**changed: Any) -> RenderRequest:
+    """Return a request whose image no encoding is kept of."""
     request = brief(**changed)
     return RenderRequest(request.image[::-1].copy(), request.parameters)

@@ -33,7 +33,7 @@ from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Denoiser
 
 BOUND = 1e-4
-SEEN = 20 * BOUND  # Dropping the picture's embedding, the smallest of these, gives 5e-3.
+SEEN = 20 * BOUND  # Dropping the image's embedding, the smallest of these, gives 5e-3.
 SIZES = [(64, 64), (128, 64)]
 GUIDANCES = [1.0, 9.0]
 
@@ -125,7 +125,7 @@ def test_half_precision_strays_no_further_than_the_references_own(
         ),
         pytest.param(lambda given: replace(given, fps=8), id="fps"),
         pytest.param(
-            lambda given: replace(given, picture=torch.zeros_like(given.picture)), id="picture"
+            lambda given: replace(given, image=torch.zeros_like(given.image)), id="image"
         ),
         pytest.param(lambda given: replace(given, text=given.text.flip(0)), id="prompt"),
     ],
@@ -148,7 +148,7 @@ def test_a_dropped_temporal_convolution_does_not_go_unseen(
     assert distance(without.run_ours(asked((64, 64), 9.0)), expected) > SEEN
 
 
-def test_the_pictures_latents_are_drawn_as_the_reference_draws_them(arms: Arms) -> None:
+def test_the_images_latents_are_drawn_as_the_reference_draws_them(arms: Arms) -> None:
     request = asked((64, 64), 9.0)
     noise, conditions = arms.conditions(request)
     middle = PillowImage.fromarray(request.image[:, 16:80])
@@ -156,7 +156,7 @@ def test_the_pictures_latents_are_drawn_as_the_reference_draws_them(arms: Arms) 
     with torch.inference_mode():
         pixels = arms.stock.video_processor.preprocess(middle)
         spread = arms.stock.vae.encode(pixels).latent_dist
-        sample = spread.mean + spread.std * noise.picture
+        sample = spread.mean + spread.std * noise.image
     expected = sample * arms.stock.vae.config.scaling_factor
 
     assert request.image.shape == (64, 96, 3)

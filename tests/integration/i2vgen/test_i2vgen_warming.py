@@ -228,11 +228,11 @@ def loaded(checkpoint: Path, *, warm: bool = True, **settings: Any) -> I2VGenXLE
 
 
 def brief(**changed: Any) -> RenderRequest:
-    picture = astronaut()
+    image = astronaut()
     asked = {"width": 256, "height": 256, "num_frames": 8, "num_inference_steps": 3, **changed}
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     return RenderRequest(
-        picture,
+        image,
         resolve_parameters(
             SPEC, RequestedParameters(**asked), image_width=width, image_height=height, seed=1
         ),

@@ -6,11 +6,11 @@ from uuid import UUID
 
 import pytest
 
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.errors import InvalidRequest
 from shared.ids import new_id
-from shared.jobs.inputs import LAST_FRAME, Input, keyframe_name
+from shared.jobs.inputs import Input, keyframe_name
 from shared.jobs.job import Job
 from shared.jobs.storage_keys import INPUTS, UPLOADS, input_id, input_key
 from shared.owners import ANONYMOUS
@@ -22,7 +22,7 @@ from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.uploads import UploadSweeper
 
-NAMES = ("image", LAST_FRAME, keyframe_name(3))
+NAMES = ("image", "last_frame", keyframe_name(3))
 SPEC = MOVES.model_copy(update={"honours": ("last_frame", "keyframes")})
 
 
@@ -37,14 +37,14 @@ def with_inputs(job_fixture: JobFixture) -> Job:
     """Return a queued job with three inputs, all of them stored."""
     job_id = new_id()
     for name in NAMES:
-        job_fixture.storage.put(input_key(job_id, name), b"picture", content_type="image/png")
+        job_fixture.storage.put(input_key(job_id, name), b"image", content_type="image/png")
     parameters = resolve_parameters(
         SPEC,
         RequestedParameters(),
         image_width=64,
         image_height=64,
         seed=1,
-        frames=GivenFrames(last_frame=True, keyframes=(3,)),
+        given=GivenImages(last_frame=True, keyframes=(3,)),
     )
     more = [Input(name=name, key=input_key(job_id, name), sha256="0") for name in NAMES[1:]]
     return job_fixture.submit(
@@ -91,13 +91,13 @@ def test_the_rows_of_inputs_end_with_their_job(job_fixture: JobFixture) -> None:
 def test_inputs_that_no_job_came_to_own_are_removed(job_fixture: JobFixture) -> None:
     owned, unowned = with_inputs(job_fixture), with_inputs(job_fixture)
     older = job_fixture.submit()  # Of a gateway of the last release, which wrote no row.
-    job_fixture.storage.put(input_key(older.id), b"picture", content_type="image/png")
+    job_fixture.storage.put(input_key(older.id), b"image", content_type="image/png")
     job_fixture.run("DELETE FROM inputs WHERE job_id = :id", id=older.id)
     job_fixture.run("DELETE FROM jobs WHERE id = :id", id=unowned.id)
     lost = input_key(owned.id, "keyframe_7")
-    job_fixture.storage.put(lost, b"picture", content_type="image/png")
+    job_fixture.storage.put(lost, b"image", content_type="image/png")
     strange = f"{INPUTS}somebody/elses.png"
-    job_fixture.storage.put(strange, b"picture", content_type="image/png")
+    job_fixture.storage.put(strange, b"image", content_type="image/png")
     sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage, grace=timedelta(seconds=-5))
     assert sweeper.sweep() == 4
     assert stored(job_fixture) == sorted([*all_keys(owned), input_key(older.id), strange])

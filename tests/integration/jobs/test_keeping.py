@@ -41,7 +41,7 @@ def rendered(job_fixture: JobFixture) -> Job:
     for attempt in (1, 2):
         key = output_key(job.id, attempt, ".mp4")
         job_fixture.storage.put(key, b"clip", content_type="video/mp4")
-    job_fixture.storage.put(input_key(job.id), b"picture", content_type="image/png")
+    job_fixture.storage.put(input_key(job.id), b"image", content_type="image/png")
     job_fixture.jobs.claim(["noop"], worker="w#1")
     job_fixture.run("UPDATE jobs SET lease_until = clock_timestamp() - interval '1 s'")
     job_fixture.jobs.reap(max_attempts=3)
@@ -153,12 +153,12 @@ def test_what_a_store_refuses_to_delete_inside_a_200_is_an_error(
     assert stubborn.delete_prefix("videos/x/") == 1
 
 
-@pytest.mark.parametrize("refused", ["picture", "clip"])
+@pytest.mark.parametrize("refused", ["image", "clip"])
 def test_an_object_that_cannot_be_deleted_stops_no_other(
     job_fixture: JobFixture, store: StubbornStore, stubborn: Storage, refused: str
 ) -> None:
     first, *others = expired(job_fixture, store, 4)
-    key = input_key(first.id) if refused == "picture" else output_key(first.id, 1, ".mp4")
+    key = input_key(first.id) if refused == "image" else output_key(first.id, 1, ".mp4")
     store.kept = {key}
     sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
     assert sweeper.sweep() == 3
@@ -259,13 +259,13 @@ def drawn(age: timedelta) -> UUID:
     return UUID(int=fresh.int - (int(age.total_seconds() * 1000) << 80))
 
 
-def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(
+def test_an_image_without_a_job_goes_once_no_submit_can_still_be_on_its_way(
     job_fixture: JobFixture,
 ) -> None:
     orphan, owned, young = drawn(2 * GRACE), drawn(2 * GRACE), new_id()
     job_fixture.submit(id=owned)
     for job_id in (orphan, owned, young):
-        job_fixture.storage.put(input_key(job_id), b"picture", content_type="image/png")
+        job_fixture.storage.put(input_key(job_id), b"image", content_type="image/png")
     job_fixture.storage.put("inputs/not-ours.txt", b"?", content_type="text/plain")
     assert OrphanSweeper(job_fixture.db, job_fixture.storage).sweep() == 1
     assert [_exists(job_fixture, input_key(job_id)) for job_id in (orphan, owned, young)] == [
@@ -279,6 +279,6 @@ def test_a_picture_without_a_job_goes_once_no_submit_can_still_be_on_its_way(
 def test_orphans_are_found_page_by_page(job_fixture: JobFixture) -> None:
     lost = [drawn(2 * GRACE) for _ in range(5)]
     for job_id in lost:
-        job_fixture.storage.put(input_key(job_id), b"picture", content_type="image/png")
+        job_fixture.storage.put(input_key(job_id), b"image", content_type="image/png")
     sweeper = OrphanSweeper(job_fixture.db, job_fixture.storage, page=2)
     assert [sweeper.sweep() for _ in range(4)] == [2, 2, 1, 0]

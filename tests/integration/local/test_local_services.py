@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -17,7 +18,8 @@ from local.servers.seaweed import is_blocked, sweep_sockets
 from local.servers.valkey import valkey as valkey_part
 from local.state import State
 from tests.support.ports import free_port, service_ports
-from tests.support.stack import Server, Stack, connect
+from tests.support.servers import MEMORY, PREFIX, Server, connect, folder_in_use
+from tests.support.stack import Stack
 
 
 def client(stack: Stack, *, seconds: float) -> Redis:
@@ -113,8 +115,26 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
         log=tmp_path / "log",
         ready=lambda: False,
     )
-    with pytest.raises(CannotStart, match=r"^valkey did not start: argument couldn't be parsed"):
+    refusal = r"^valkey did not start: argument couldn't be parsed"
+    with pytest.raises(CannotStart, match=refusal) as caught:
         Server(broken).restart()
+    assert 'port "nonsense"' in caught.value.__notes__[0], "the lines before the last"
+
+
+def test_a_killed_postgres_leaves_no_shared_memory(stack: Stack) -> None:
+    maps = [it.path for it in psutil.Process(stack.postgres.pid).memory_maps()]
+    folder = str(stack.servers.folder)
+    assert any(path.startswith(f"{folder}/pg/pg_dynshmem/") for path in maps)
+    assert not [path for path in maps if path.startswith(str(MEMORY / "PostgreSQL"))]
+
+
+def test_a_folder_that_a_killed_run_left_is_removed_by_the_next_and_one_in_use_is_not() -> None:
+    with folder_in_use() as used:
+        left = Path(tempfile.mkdtemp(prefix=PREFIX, dir=used.parent))
+        with folder_in_use():
+            assert not left.exists()
+            assert used.exists()
+    assert not used.exists()
 
 
 def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(

@@ -24,7 +24,7 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 PATIENCE_SECONDS = 300.0
-PICTURE = np.full((64, 96, 3), (30, 90, 150), np.uint8)
+IMAGE = np.full((64, 96, 3), (30, 90, 150), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ class Shop:
     def order(self, prompt: str) -> Job:
         return self.desk.submit(
             spec=SPEC,
-            picture=PICTURE,
+            image=IMAGE,
             asked=RequestedParameters(prompt=prompt, num_frames=8),
             price_micros=100_000,
         )

@@ -178,7 +178,7 @@ def test_canceling_again_and_again_does_not_get_round_it(till: Till) -> None:
         till.submit()
 
 
-def test_the_api_says_who_is_sent_the_picture_and_what_is_left(
+def test_the_api_says_who_is_sent_the_image_and_what_is_left(
     tenant_a: Gateway, key_admin: KeyAdmin, fake_worker: FakeWorker
 ) -> None:
     fake_worker.offer(SPEC)

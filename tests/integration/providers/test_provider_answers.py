@@ -65,7 +65,7 @@ def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None
     assert all("authorization" not in each.headers for each in case.service.asked("GET", "/films"))
 
 
-def test_the_pictures_go_along_at_the_providers_size(real: Case) -> None:
+def test_the_images_go_along_at_the_providers_size(real: Case) -> None:
     real.provider.create(real.request(), "key")
     (task,) = real.service.tasks.values()
     given = task.body.get("promptImage")
@@ -85,8 +85,8 @@ def test_the_pictures_go_along_at_the_providers_size(real: Case) -> None:
     assert uris[0] != uris[1]
 
 
-def test_a_picture_that_is_too_long_as_png_goes_as_jpeg() -> None:
-    from worker.engines.remote.hosted.picture import data_uri
+def test_an_image_that_is_too_long_as_png_goes_as_jpeg() -> None:
+    from worker.engines.remote.hosted.image import data_uri
 
     noise = np.random.default_rng(1).integers(0, 255, (720, 1280, 3), np.uint8)
     assert data_uri(noise, max_chars=4_000_000).startswith("data:image/png;base64,")
@@ -353,7 +353,7 @@ def test_a_provider_that_redirects_is_not_followed_with_the_key(case: Case) -> N
         assert other.heard == []
 
 
-def test_the_spec_says_where_the_picture_goes_and_what_it_costs(case: Case) -> None:
+def test_the_spec_says_where_the_image_goes_and_what_it_costs(case: Case) -> None:
     spec = case.engine.spec
     assert spec.ai_generated
     assert spec.hosted is not None

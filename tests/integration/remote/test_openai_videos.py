@@ -90,8 +90,8 @@ def test_a_clip_comes_as_it_was_asked_for(server: VideoServer) -> None:
         "num_inference_steps": "4",
         "guidance_scale": "3",
     }
-    with PIL.Image.open(io.BytesIO(server.pictures[0])) as picture:
-        assert (picture.format, picture.size) == ("PNG", (WIDTH, HEIGHT))
+    with PIL.Image.open(io.BytesIO(server.images[0])) as image:
+        assert (image.format, image.size) == ("PNG", (WIDTH, HEIGHT))
     assert asked.notes.warnings == []
 
 
@@ -116,11 +116,11 @@ def test_what_the_official_client_sends_is_what_we_send(omni: VideoServer) -> No
         prompt="the steam rises",
         seconds="4",
         size="1280x720",
-        input_reference=("image.png", omni.pictures[0], "image/png"),
+        input_reference=("image.png", omni.images[0], "image/png"),
     )
     ours, theirs = omni.forms
     assert set(theirs) <= set(ours)
-    assert omni.pictures[0] == omni.pictures[1]
+    assert omni.images[0] == omni.images[1]
     assert omni.headers[0]["content-type"].startswith("multipart/form-data; boundary=")
     assert client.videos.retrieve(made.id).status == "completed"
     omni.tasks[made.id]["form"] = ours  # Small, so that it is made in a moment.

@@ -25,7 +25,7 @@ from worker.engines.remote.openai_videos.engine import spec
 pytestmark = [pytest.mark.long, pytest.mark.timeout(500)]
 
 PATIENCE_SECONDS = 240.0
-PICTURE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 SETTINGS: dict[str, Any] = {
     "lease_seconds": 8,
     "keeper_tick_seconds": 0.2,
@@ -41,7 +41,7 @@ class Desk(JobFixture):
 
     def render(self, prompt: str, *, engine: str = "wan-fast", **fields: Any) -> Job:
         asked = RequestedParameters(prompt=prompt, width=96, height=64, num_frames=8, fps=8)
-        return self.submit(spec=named(engine), picture=PICTURE, asked=asked, **fields)
+        return self.submit(spec=named(engine), image=IMAGE, asked=asked, **fields)
 
     def ended(self, job: Job) -> Job:
         return until(

@@ -60,7 +60,7 @@ def test_playing_starts_before_the_file_has_arrived(tmp_path: Path) -> None:
     assert atoms.index("moov") < atoms.index("mdat")
 
 
-def test_a_still_picture_does_not_pulse(tmp_path: Path) -> None:
+def test_a_still_image_does_not_pulse(tmp_path: Path) -> None:
     frames = np.repeat(moving_clip(1, width=512, height=512), 32, axis=0)
 
     seen = decode_rgb(write_clip(tmp_path / "clip.mp4", frames, fps=12))
@@ -138,7 +138,7 @@ def test_an_odd_side_repeats_its_last_line(tmp_path: Path, width: int, height: i
         np.zeros((96, 128, 3), np.uint8),
         np.zeros((2, 96, 128, 4), np.uint8),
     ],
-    ids=["floats", "turned", "one picture", "with alpha"],
+    ids=["floats", "turned", "one image", "with alpha"],
 )
 def test_frames_of_another_kind_are_refused(
     tmp_path: Path, frames: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]

@@ -129,20 +129,20 @@ def test_a_clip_that_flickers_between_flat_frames_is_blank(tmp_path: Path) -> No
         _check(path, width=64, height=64)
 
 
-def test_a_flat_clip_of_a_flat_picture_is_good(tmp_path: Path) -> None:
+def test_a_flat_clip_of_a_flat_image_is_good(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mp4", flat_clip([128] * 8))
 
     assert _check(path, width=64, height=64, allow_one_colour=True).num_frames == 8
 
 
-def test_a_clip_with_one_frame_of_picture_is_not_blank(tmp_path: Path) -> None:
+def test_a_clip_with_one_frame_of_image_is_not_blank(tmp_path: Path) -> None:
     frames = flat_clip([0] * 8, width=128, height=96)
     frames[5] = moving_clip()[5]
 
     assert _check(write_clip(tmp_path / "clip.mp4", frames)).num_frames == 8
 
 
-def test_a_clip_with_picture_only_in_its_colours_is_not_blank(tmp_path: Path) -> None:
+def test_a_clip_with_image_only_in_its_colours_is_not_blank(tmp_path: Path) -> None:
     frames = flat_clip([0] * 8, width=128, height=96)
     frames[:, :, :64], frames[:, :, 64:] = (203, 64, 64), (64, 91, 203)  # Of equal luma.
 

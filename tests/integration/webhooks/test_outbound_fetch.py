@@ -1,4 +1,4 @@
-"""Fetching a client's picture: each redirect passes the same door, and all of it or nothing."""
+"""Fetching a client's image: each redirect passes the same door, and all of it or nothing."""
 
 import ssl
 import time
@@ -28,7 +28,7 @@ LOOPBACK = ip_network("127.0.0.0/8")
 MAX_BYTES = 64 * 1024
 PATIENCE = 15.0
 """Thirty deadlines, and less than a receiver waits."""
-PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100
+IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 100
 
 
 def door(
@@ -56,10 +56,10 @@ def fetched(url: str, outbound: Outbound | None = None) -> bytes:
     return (outbound or door()).fetch(url, accept="image/png")
 
 
-def test_a_picture_comes_whole(receiver: Receiver) -> None:
-    receiver.script("/a.png", twin.status(200, PICTURE))
+def test_an_image_comes_whole(receiver: Receiver) -> None:
+    receiver.script("/a.png", twin.status(200, IMAGE))
 
-    assert fetched(receiver.url("/a.png")) == PICTURE
+    assert fetched(receiver.url("/a.png")) == IMAGE
 
 
 def test_nothing_of_ours_is_sent_along(receiver: Receiver) -> None:
@@ -84,17 +84,17 @@ def test_nothing_of_ours_is_sent_along(receiver: Receiver) -> None:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 def test_a_redirect_is_followed(receiver: Receiver, code: int) -> None:
     receiver.script("/old/a", twin.status(code, b"moved", Location="../new/b?c"))
-    receiver.script("/new/b?c", twin.status(200, PICTURE))
+    receiver.script("/new/b?c", twin.status(200, IMAGE))
 
-    assert fetched(receiver.url("/old/a")) == PICTURE
+    assert fetched(receiver.url("/old/a")) == IMAGE
 
 
 def test_redirects_are_followed_up_to_a_number(receiver: Receiver) -> None:
     for hop in range(MAX_REDIRECTS + 1):
         receiver.script(f"/{hop}", twin.redirect(f"/{hop + 1}"))
-    receiver.script(f"/{MAX_REDIRECTS + 1}", twin.status(200, PICTURE))
+    receiver.script(f"/{MAX_REDIRECTS + 1}", twin.status(200, IMAGE))
 
-    assert fetched(receiver.url("/1")) == PICTURE
+    assert fetched(receiver.url("/1")) == IMAGE
     connects = receiver.connects
     with pytest.raises(TooManyRedirects, match="more than 4 redirects"):
         fetched(receiver.url("/0"))
@@ -138,7 +138,7 @@ def test_a_name_is_resolved_anew_for_each_hop_and_judged_anew() -> None:
         assert (allowed.connects, canary.connects) == (1, 0)
 
 
-def test_a_redirect_without_a_place_is_no_picture(receiver: Receiver) -> None:
+def test_a_redirect_without_a_place_is_no_image(receiver: Receiver) -> None:
     receiver.script("/", twin.status(302))
 
     with pytest.raises(UnusableAnswer, match="answered 302 in place of 200"):
@@ -146,7 +146,7 @@ def test_a_redirect_without_a_place_is_no_picture(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("code", [201, 204, 206, 304, 403, 404, 410, 500, 503])
-def test_only_200_brings_a_picture(receiver: Receiver, code: int) -> None:
+def test_only_200_brings_an_image(receiver: Receiver, code: int) -> None:
     receiver.script("/", twin.status(code, b"" if code in (204, 304) else b"the secret page"))
 
     with pytest.raises(UnusableAnswer) as caught:
@@ -161,7 +161,7 @@ def test_a_compressed_answer_is_refused_and_not_unpacked(receiver: Receiver) -> 
         fetched(receiver.url())
 
 
-def test_a_picture_as_large_as_the_limit_comes_and_one_byte_more_does_not(
+def test_an_image_as_large_as_the_limit_comes_and_one_byte_more_does_not(
     receiver: Receiver,
 ) -> None:
     receiver.script("/fits", twin.status(200, bytes(MAX_BYTES)))
@@ -199,7 +199,7 @@ def test_what_is_too_large_is_left_as_soon_as_that_is_known(
     assert time.monotonic() - began < 2 * PATIENCE
 
 
-def test_half_a_picture_is_none(receiver: Receiver) -> None:
+def test_half_an_image_is_none(receiver: Receiver) -> None:
     receiver.script("/", twin.cut_body())
 
     with pytest.raises(OutboundFailed, match="ended its answer in the middle"):
@@ -297,11 +297,11 @@ def test_each_hop_is_verified_by_its_own_name(
     secured: Callable[[str], Receiver], trusting: Outbound
 ) -> None:
     with secured("a.example.org") as first, secured("b.example.org") as second:
-        second.script("/", twin.status(200, PICTURE))
+        second.script("/", twin.status(200, IMAGE))
         first.script("/good", twin.redirect(second.url(host="b.example.org")))
         first.script("/bad", twin.redirect(second.url(host="a.example.org")))
 
-        assert fetched(first.url("/good", host="a.example.org"), trusting) == PICTURE
+        assert fetched(first.url("/good", host="a.example.org"), trusting) == IMAGE
         with pytest.raises(OutboundFailed, match="does not verify: Hostname mismatch"):
             fetched(first.url("/bad", host="a.example.org"), trusting)
 

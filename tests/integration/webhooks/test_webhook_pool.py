@@ -3,18 +3,58 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from types import MappingProxyType
+from uuid import UUID, uuid4
 
 import pytest
 
+from shared.owners import ANONYMOUS
 from tests.support import receiver as twin
 from tests.support.drawn_links import LINKS
 from tests.support.outbox import BASE_URL, HOURLY, PATIENCE, Outbox, Sender
 from tests.support.processes import until
 from tests.support.receiver import Peer, Receiver
-from worker.keeper.delivery_queue import DeliveryQueue, Kind, Outcome, Try, Verdict
-from worker.keeper.webhook_sender import NEW_THREADS, PER_LANE, RETRY_THREADS, prepare, send
+from worker.keeper.delivery_queue import (
+    Delivery,
+    DeliveryQueue,
+    Kind,
+    Outcome,
+    Try,
+    Verdict,
+)
+from worker.keeper.webhook_sender import (
+    EACH,
+    NEW_THREADS,
+    PER_LANE,
+    RETRY_THREADS,
+    prepare,
+    send,
+)
+
+
+def claim_one(queue: DeliveryQueue) -> list[Delivery]:
+    return claim(queue, limit=1)
+
+
+def claim(
+    queue: DeliveryQueue,
+    *,
+    limit: int,
+    per_owner: int = 1,
+    owners_room: Mapping[UUID, int] = MappingProxyType({}),
+) -> list[Delivery]:
+    """Claim as a keeper that remembers no receiver and has nothing else in flight."""
+    return queue.claim(
+        Kind.NEW,
+        limit=limit,
+        busy_receiver_keys=[],
+        proven_receiver_keys=[],
+        per_receiver=PER_LANE,
+        per_owner=per_owner,
+        owners_room=owners_room,
+    )
 
 
 def test_a_sender_that_dies_between_send_and_record_sends_again(
@@ -23,9 +63,7 @@ def test_a_sender_that_dies_between_send_and_record_sends_again(
     outbox.finish(webhook_url=receiver.url())
     sender = outbox.sender()
     dying = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = dying.claim(
-        Kind.NEW, limit=1, busy_receiver_keys=[], proven_receiver_keys=[], per_receiver=1
-    )
+    (delivery,) = claim_one(dying)
     contents = dying.contents(delivery)
     message = prepare(delivery, contents, links=LINKS, base_url=BASE_URL)
     assert send(sender.outbound, message).status_code == 200
@@ -48,9 +86,7 @@ def test_a_sender_whose_lease_ran_out_cannot_overwrite_the_record(
     outbox.finish()
     receiver.script("/", twin.status(code))
     frozen = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
-    (delivery,) = frozen.claim(
-        Kind.NEW, limit=1, busy_receiver_keys=[], proven_receiver_keys=[], per_receiver=1
-    )
+    (delivery,) = claim_one(frozen)
     late = Try(at=frozen.contents(delivery).now, latency=timedelta(0), error="no answer")
     outbox.end_leases()
     outbox.sender(delays=HOURLY).tried(1)
@@ -163,11 +199,18 @@ def dead() -> Iterator[Receiver]:
         yield dead
 
 
-def fill(outbox: Outbox, dead: Receiver, hosts: int) -> None:
+def fill(outbox: Outbox, dead: Receiver, hosts: int, *, owner_id: UUID = ANONYMOUS) -> None:
     """Make two deliveries to one-off URLs of each of so many dead hosts."""
     for number in range(hosts):
         for _ in range(PER_LANE):
-            outbox.finish(webhook_url=dead.url(f"/{number}", host=f"127.0.1.{number + 1}"))
+            url = dead.url(f"/{number}", host=f"127.0.1.{number + 1}")
+            outbox.finish(webhook_url=url, owner_id=owner_id)
+
+
+def fill_with_two_owners(outbox: Outbox, dead: Receiver, hosts: int) -> None:
+    """Make these deliveries for two owners, because one does not get all threads of a kind."""
+    for owner_id in (uuid4(), uuid4()):
+        fill(outbox, dead, hosts // 2, owner_id=owner_id)
 
 
 def test_thirty_dead_hosts_heard_of_for_the_first_time_delay_nobody(
@@ -192,7 +235,7 @@ def test_however_many_new_hosts_are_dead_a_proven_receiver_waits_for_none(
     sender = outbox.sender(deadline=timedelta(seconds=60))
     outbox.finish(webhook_url=receiver.url("/first"))
     sender.tried(1)
-    fill(outbox, dead, NEW_THREADS // PER_LANE + 8)
+    fill_with_two_owners(outbox, dead, NEW_THREADS // PER_LANE + 8)
     sender.until(lambda: dead.connects >= NEW_THREADS)
 
     outbox.finish(webhook_url=receiver.url("/again"))
@@ -206,10 +249,13 @@ def test_however_many_endpoints_are_dead_their_retries_keep_to_their_threads(
     outbox: Outbox, receiver: Receiver, dead: Receiver
 ) -> None:
     sender = outbox.sender(deadline=timedelta(seconds=60))
+    owners = uuid4(), uuid4()
     for number in range(RETRY_THREADS + 8):
-        outbox.endpoint(dead.url(f"/{number}", host="127.0.0.1"))
+        url = dead.url(f"/{number}", host="127.0.0.1")
+        outbox.endpoint(url, owner_id=owners[number % 2])
     outbox.run("UPDATE webhook_endpoints SET failing_since = clock_timestamp()")
-    outbox.finish()
+    for owner_id in owners:
+        outbox.finish(owner_id=owner_id)
     sender.until(lambda: dead.connects >= RETRY_THREADS)
     outbox.finish(webhook_url=receiver.url())
     sender.tried(1)
@@ -226,12 +272,60 @@ def test_a_proven_receiver_that_fails_must_prove_itself_again(
     for tries in (1, 2):
         outbox.finish(webhook_url=receiver.url())
         sender.tried(tries)
-    fill(outbox, dead, NEW_THREADS // PER_LANE)
+    fill_with_two_owners(outbox, dead, NEW_THREADS // PER_LANE)
     sender.until(lambda: dead.connects == NEW_THREADS)
 
     outbox.finish(webhook_url=receiver.url())
 
     assert sender.step() == 0
+
+
+def test_one_owners_dead_receivers_leave_threads_for_another_owner(
+    outbox: Outbox, receiver: Receiver, dead: Receiver
+) -> None:
+    sender = outbox.sender(deadline=timedelta(seconds=60))
+    fill(outbox, dead, NEW_THREADS // PER_LANE + 1)
+    sender.until(lambda: dead.connects >= EACH[Kind.NEW])
+    outbox.finish(webhook_url=receiver.url(), owner_id=uuid4())
+    sender.tried(1)
+
+    assert len(receiver.requests) == 1
+    assert dead.connects == EACH[Kind.NEW]
+
+
+def test_one_owners_slow_host_is_not_waited_for_by_another_owner_of_the_same_host(
+    outbox: Outbox, receiver: Receiver
+) -> None:
+    sender = outbox.sender(deadline=timedelta(seconds=60))
+    receiver.script("/slow", twin.hang())
+    for _ in range(PER_LANE + 1):
+        outbox.finish(webhook_url=receiver.url("/slow"))
+    sender.until(lambda: receiver.peak["/slow"] == PER_LANE)
+    outbox.finish(webhook_url=receiver.url("/quick"), owner_id=uuid4())
+    sender.tried(1)
+
+    assert len(receiver.at("/quick")) == 1
+
+
+def test_a_host_is_asked_by_two_at_a_time_however_its_urls_are_written(outbox: Outbox) -> None:
+    for ending in ("?1", "?a:b", "#c", "/", ":80?2", ""):
+        outbox.finish(webhook_url=f"http://same.Example.org{ending}")
+    queue = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
+
+    assert len(claim(queue, limit=9, per_owner=9)) == PER_LANE
+
+
+def test_of_two_owners_the_one_with_less_in_flight_comes_first(outbox: Outbox) -> None:
+    busy, idle = uuid4(), uuid4()
+    for owner_id in (busy, busy, busy, busy, idle, idle, idle):
+        outbox.finish(webhook_url=f"http://{uuid4()}.example.org/", owner_id=owner_id)
+    queue = DeliveryQueue(outbox.db, lease=timedelta(minutes=1))
+
+    first = claim(queue, limit=2, per_owner=3, owners_room={busy: 1})
+    rest = claim(queue, limit=9, per_owner=3, owners_room={busy: 1, idle: 1})
+
+    assert [each.owner_id for each in first] == [idle, idle]
+    assert Counter(each.owner_id for each in rest) == {busy: 1, idle: 1}
 
 
 def test_one_endpoint_is_asked_by_two_at_a_time(outbox: Outbox, receiver: Receiver) -> None:

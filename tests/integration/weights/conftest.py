@@ -60,7 +60,7 @@ def make_repository(folder: Path, *, unet_bytes: int = 300_000) -> Path:
         "unet/diffusion_pytorch_model.bin": 500,
         "vae/diffusion_pytorch_model.fp16.safetensors": 50_000,
         "toy_whole.safetensors": 900,
-        "assets/deep/picture.json": 70,
+        "assets/deep/image.json": 70,
     }.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from shared.engines.given_frames import GivenFrames
+from shared.engines.given_images import GivenImages
 from shared.engines.parameters import RequestedParameters, resolve_parameters
 from shared.ids import new_id
 from shared.jobs.inputs import Input
@@ -38,9 +38,9 @@ def job_fixture(stack: Stack, tmp_path: Path) -> Iterator[JobFixture]:
 @pytest.mark.extended
 def test_keyframes_and_the_last_frame_reach_the_engine(job_fixture: JobFixture) -> None:
     job_id = new_id()
-    pictures = {name: np.full((64, 64, 3), level, np.uint8) for name, level in LEVELS.items()}
-    for name, picture in pictures.items():
-        job_fixture.storage.put(input_key(job_id, name), png(picture), content_type="image/png")
+    images = {name: np.full((64, 64, 3), level, np.uint8) for name, level in LEVELS.items()}
+    for name, image in images.items():
+        job_fixture.storage.put(input_key(job_id, name), png(image), content_type="image/png")
     spec = GivenFramesEngine.spec
     parameters = resolve_parameters(
         spec,
@@ -48,12 +48,12 @@ def test_keyframes_and_the_last_frame_reach_the_engine(job_fixture: JobFixture) 
         image_width=64,
         image_height=64,
         seed=1,
-        frames=GivenFrames(last_frame=True, keyframes=(3, -3)),
+        given=GivenImages(last_frame=True, keyframes=(3, -3)),
     )
     job = job_fixture.submit(
         id=job_id,
         spec=spec,
-        picture=pictures["image"],
+        image=images["image"],
         parameters=parameters,
         needs=parameters.needs,
         more_inputs=[

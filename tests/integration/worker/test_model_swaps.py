@@ -43,8 +43,8 @@ class Desk(JobFixture):
 
     def queue(self, spec: EngineSpec) -> Job:
         asked = RequestedParameters(width=96, height=64, num_frames=8, seed=7)
-        picture = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
-        job = self.submit(spec=spec, picture=picture, asked=asked)
+        image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+        job = self.submit(spec=spec, image=image, asked=asked)
         self.bell.ring(spec.name)
         return job
 

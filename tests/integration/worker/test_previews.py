@@ -1,4 +1,4 @@
-"""From a model's steps to a picture that whoever waits can see, through a real worker."""
+"""From a model's steps to an image that whoever waits can see, through a real worker."""
 
 import io
 import json
@@ -45,7 +45,7 @@ def gateway(stack: Stack, tmp_path: Path) -> Iterator[Gateway]:
 
 
 @pytest.mark.extended
-def test_a_clip_is_seen_while_it_is_made_and_the_picture_goes_with_the_jobs_end(
+def test_a_clip_is_seen_while_it_is_made_and_the_image_goes_with_the_jobs_end(
     gateway: Gateway, stack: Stack
 ) -> None:
     photo = PIL.Image.fromarray(astronaut()).resize((256, 256))
@@ -72,12 +72,12 @@ def test_a_clip_is_seen_while_it_is_made_and_the_picture_goes_with_the_jobs_end(
     until(sees_two, "two previews were shown", within=PATIENCE_SECONDS)
 
     assert len(set(seen.values())) == 2
-    pictures = [_read(body) for body in seen.values()]
+    images = [_read(body) for body in seen.values()]
     colour = np.asarray(photo).mean(axis=(0, 1))
-    for body, picture in zip(seen.values(), pictures, strict=True):
+    for body, image in zip(seen.values(), images, strict=True):
         assert len(body) <= MOST_BYTES
-        assert picture.shape == (LONG_SIDE, LONG_SIDE, 3)
-        assert np.abs(picture.mean(axis=(0, 1)) - colour).max() < 40
+        assert image.shape == (LONG_SIDE, LONG_SIDE, 3)
+        assert np.abs(image.mean(axis=(0, 1)) - colour).max() < 40
     assert gateway.post(f"{path}/cancel").status_code == 200
     assert gateway.get(f"{path}/content?variant=preview").status_code == 410
     redis = client(stack.settings().redis_url.get_secret_value(), socket_seconds=20)

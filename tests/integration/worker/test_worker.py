@@ -37,7 +37,7 @@ SETTINGS = {
     "drain_seconds": 5,
     "log_format": "json",
 }
-PICTURE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 
 class Bench(JobFixture):
@@ -54,7 +54,7 @@ class Bench(JobFixture):
         asked = RequestedParameters(
             prompt=script, width=96, height=64, num_frames=4, seed=fields.pop("seed", 7)
         )
-        job = self.submit(spec=ScriptedEngine.spec, picture=PICTURE, asked=asked, **fields)
+        job = self.submit(spec=ScriptedEngine.spec, image=IMAGE, asked=asked, **fields)
         self.bell.ring("scripted")
         return job
 
@@ -258,7 +258,7 @@ def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
 
 
 @pytest.mark.extended
-def test_a_finished_clip_and_the_next_picture_wait_out_an_outage_of_the_storage(
+def test_a_finished_clip_and_the_next_image_wait_out_an_outage_of_the_storage(
     served: Bench,
 ) -> None:
     finished, unread = served.render("hold=outage"), served.render()
@@ -266,7 +266,7 @@ def test_a_finished_clip_and_the_next_picture_wait_out_an_outage_of_the_storage(
     served.people.stack.s3.kill()
     served.let_go("outage")
     until(lambda: served.get(finished).stage is Stage.UPLOADING, "the upload is tried")
-    until(lambda: unread.id.hex in served.people.first.text(), "the picture is asked for again")
+    until(lambda: unread.id.hex in served.people.first.text(), "the image is asked for again")
     served.people.stack.s3.restart()
     for job in (finished, unread):
         done = served.ended(job)
@@ -301,7 +301,7 @@ def test_a_job_whose_bell_was_lost_is_found_by_the_worker_itself(served: Bench) 
     until(served.card, "the worker is up")
     job = served.submit(
         spec=ScriptedEngine.spec,
-        picture=PICTURE,
+        image=IMAGE,
         asked=RequestedParameters(width=96, height=64, num_frames=4),
     )
     assert served.ended(job).status is Status.SUCCEEDED

@@ -20,8 +20,8 @@ from worker.engines.remote.provider import Look, Provider
 from worker.engines.remote.runway.engine import RunwayEngine
 
 FILM = b"a film of some bytes"
-PICTURE = np.full((96, 128, 3), (30, 90, 150), np.uint8)
-PICTURE[:48] = 200
+IMAGE = np.full((96, 128, 3), (30, 90, 150), np.uint8)
+IMAGE[:48] = 200
 TARGETS = {
     "runway": "veo3.1?usd_per_second=0.2",
     "fal": "fal-ai/kling-video/v2.5-turbo/pro/image-to-video?usd_per_second=0.07",
@@ -42,7 +42,7 @@ class Case:
         settled = resolve_parameters(
             self.engine.spec, fields, image_width=128, image_height=96, seed=7
         )
-        return RenderRequest(PICTURE, settled, last_frame=PICTURE[::-1].copy())
+        return RenderRequest(IMAGE, settled, last_frame=IMAGE[::-1].copy())
 
     def finished(self) -> tuple[str, Look]:
         task = self.provider.create(self.request(), "key").task
@@ -71,7 +71,7 @@ SMALL = {"runway": small_models.RUNWAY, "fal": small_models.FAL}
 
 @pytest.fixture
 def case(real: Case) -> Case:
-    """A case whose model takes small pictures: to encode large ones is most of a create."""
+    """A case whose model takes small images: to encode large ones is most of a create."""
     real.provider._model = SMALL[real.kind]  # type: ignore[attr-defined]
     return real
 

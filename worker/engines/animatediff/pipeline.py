@@ -33,7 +33,7 @@ def clip_latents(model: Model, request: RenderRequest, on_step: OnStep) -> torch
     if asked.guidance_scale > 1:
         unguided = _encode_text(model, asked.negative_prompt)
     keyframes = keyframes_of(request)
-    seen = [_encode_picture(model, each) for each in keyframes.values()]
+    seen = [_encode_image(model, each) for each in keyframes.values()]
     on_step(Step(1, 1, Stage.ENCODING_INPUTS))
     arguments = {
         "prompt_embeds": prompt,
@@ -80,7 +80,7 @@ def _encode_text(model: Model, text: str) -> torch.Tensor:
     return model.encodings.of_text(text, encode)
 
 
-def _encode_picture(model: Model, frame: Image) -> torch.Tensor:
+def _encode_image(model: Model, frame: Image) -> torch.Tensor:
     """Return (channels, h, w): the mean of a frame's VAE distribution; others draw a sample."""
 
     @torch.no_grad()
@@ -91,7 +91,7 @@ def _encode_picture(model: Model, frame: Image) -> torch.Tensor:
         scaled: torch.Tensor = seen * model.vae.config.scaling_factor
         return scaled
 
-    return model.encodings.of_picture(frame, encode)
+    return model.encodings.of_image(frame, encode)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from worker.engines.animatediff.model import new_scheduler
 from worker.engines.diffusion.tiny import (
     drawn_anew,
     small_clip_text_encoder,
-    small_picture_vae,
+    small_image_vae,
     write_clip_tokenizer,
     write_json,
 )
@@ -30,7 +30,7 @@ def tiny_animatediff(folder: Path) -> Path:
         return folder
     with torch.random.fork_rng():
         torch.manual_seed(15)
-        small_picture_vae((4, 4, 8, 8)).save_pretrained(folder / "vae")
+        small_image_vae((4, 4, 8, 8)).save_pretrained(folder / "vae")
         small_clip_text_encoder(WIDTH, layers=2).save_pretrained(folder / "text_encoder")
         _unet().save_pretrained(folder / "unet")
         _motion_adapter().save_pretrained(folder / "motion_adapter")

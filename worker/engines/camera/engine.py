@@ -27,6 +27,7 @@ SPEC: Final = EngineSpec(
     revision="camera-2",
     ai_generated=False,
     uses_prompt=True,
+    prompt_languages=("en", "zh"),
     uses_steps=False,
     uses_guidance=False,
     needs_gpu=False,

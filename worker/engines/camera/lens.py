@@ -27,7 +27,7 @@ class Lens:
     def __init__(self, image: Image, placement: Placement, poses: Sequence[Pose]) -> None:
         self._width, self._height = placement.width, placement.height
         self._closest = max(pose.zoom for pose in poses)
-        self._picture, self._box = _shrink(
+        self._image, self._box = _shrink(
             PillowImage.fromarray(image), placement.box, self._size(self._closest * SPARE)
         )
         # One way of drawing for the whole clip, so that its frames are equally sharp.
@@ -50,7 +50,7 @@ class Lens:
             min(x1, x0 + right * wide),
             min(y1, y0 + bottom * high),
         )
-        return self._picture.resize((self._width, self._height), LANCZOS, box=box)
+        return self._image.resize((self._width, self._height), LANCZOS, box=box)
 
     def _turned(self, pose: Pose, sheet: PillowImage.Image) -> PillowImage.Image:
         """Draw the view as large as the closest frame would show it, then shrink it to size."""
@@ -68,7 +68,7 @@ class Lens:
 
     def _make_sheet(self) -> PillowImage.Image:
         """Return the whole image with the closest frame's detail on a finer grid."""
-        detail = self._picture.resize(self._size(self._closest), LANCZOS, box=self._box)
+        detail = self._image.resize(self._size(self._closest), LANCZOS, box=self._box)
         return detail.resize(self._size(self._closest * FINER), LANCZOS)
 
     def _size(self, zoom: float) -> tuple[int, int]:
@@ -77,9 +77,9 @@ class Lens:
 
 
 def _shrink(
-    picture: PillowImage.Image, box: Box, size: tuple[int, int]
+    image: PillowImage.Image, box: Box, size: tuple[int, int]
 ) -> tuple[PillowImage.Image, Box]:
     """Return `box` of the image in `size`, or the image unchanged if it is smaller."""
     if size[0] >= box[2] - box[0]:
-        return picture, box
-    return picture.resize(size, LANCZOS, box=box), (0, 0, *size)
+        return image, box
+    return image.resize(size, LANCZOS, box=box), (0, 0, *size)

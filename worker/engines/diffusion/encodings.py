@@ -23,10 +23,10 @@ class Encodings:
     def of_text(self, text: str, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
         return self._get(("text", text), encode)
 
-    def of_picture(self, picture: Image, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
-        digest = hashlib.sha256(repr(picture.shape).encode())
-        digest.update(picture.tobytes())
-        return self._get(("picture", digest.hexdigest()), encode)
+    def of_image(self, image: Image, encode: Callable[[], torch.Tensor]) -> torch.Tensor:
+        digest = hashlib.sha256(repr(image.shape).encode())
+        digest.update(image.tobytes())
+        return self._get(("image", digest.hexdigest()), encode)
 
     def _get(self, key: tuple[str, str], encode: Callable[[], torch.Tensor]) -> torch.Tensor:
         kept = self._kept.pop(key, None)

@@ -52,7 +52,7 @@ class LatentMap:
     weights: torch.Tensor
     bias: torch.Tensor
 
-    def picture(self, latents: torch.Tensor, *, done: float) -> torch.Tensor:
+    def image(self, latents: torch.Tensor, *, done: float) -> torch.Tensor:
         """Return uint8 RGB (h, w, 3), on the device.
 
         Noise spreads wider than an image: it is shown with the image's contrast around the image's
@@ -136,19 +136,19 @@ class Previews:
         """Make a preview of the clip's latents after this step, in the pipeline's own form."""
         frame = self._one_frame(latents) if self._wants(step) else None
         if frame is not None:
-            self._made[step] = self._map.picture(frame, done=step / self._steps)
+            self._made[step] = self._map.image(frame, done=step / self._steps)
 
     def of(self, step: int) -> Image | None:
         """Return the preview of a step finished on the device, once; None if there is none."""
         made = self._made.pop(step, None)
         if made is None:
             return None
-        picture: Image = made.cpu().numpy()
-        return picture
+        image: Image = made.cpu().numpy()
+        return image
 
 
 def _shrunk(image: Image, *, width: int, height: int) -> torch.Tensor:
     """Return the image as (3, height, width), -1 to 1, each pixel the mean of its area."""
-    picture = PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BOX)
-    pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32)).permute(2, 0, 1)
+    small = PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BOX)
+    pixels = torch.from_numpy(np.asarray(small, dtype=np.float32)).permute(2, 0, 1)
     return pixels / 127.5 - 1

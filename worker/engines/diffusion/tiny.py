@@ -97,7 +97,7 @@ def small_clip_text_encoder(width: int, *, layers: int, act: str = "quick_gelu")
     return drawn_anew(CLIPTextModel(config))
 
 
-def small_picture_vae(channels: Sequence[int]) -> Any:
+def small_image_vae(channels: Sequence[int]) -> Any:
     """Return the VAE of Stable Diffusion, a block for each of `channels`."""
     return drawn_anew(
         AutoencoderKL(

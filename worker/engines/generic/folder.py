@@ -15,7 +15,7 @@ from worker.engines.generic.call import TO_A_LAST_FRAME, Call, read_call
 
 LIBRARIES: Final = ("diffusers", "transformers")
 # Published under their class for text; the same parts make clips from an image.
-OF_A_PICTURE: Final = {
+OF_AN_IMAGE: Final = {
     "LTXPipeline": "LTXImageToVideoPipeline",
     "LTX2Pipeline": "LTX2ImageToVideoPipeline",
 }
@@ -84,7 +84,7 @@ def read_folder(path: Path) -> Folder:
             f"the folder of this engine has no {INDEX} that names a class: give the folder that"
             " diffusers has saved a pipeline in"
         )
-    kind = OF_A_PICTURE.get(named, named)
+    kind = OF_AN_IMAGE.get(named, named)
     _check_parts(index)
     pipeline = _class_of(kind)
     call = read_call(kind, inspect.signature(pipeline.__call__))

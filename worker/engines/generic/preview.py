@@ -19,7 +19,7 @@ from worker.engines.generic.model import Model
 log = logging.getLogger(__name__)
 
 MULTIPLE: Final = 32  # In pixels, as in the spec.
-OF_PICTURES: Final = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
+OF_IMAGES: Final = ("AutoencoderKL", "AutoencoderKLTemporalDecoder")
 """The VAEs that encode images, (n, 3, h, w); others encode clips, (n, 3, frames, h, w)."""
 
 
@@ -81,7 +81,7 @@ def standardised(latents: torch.Tensor) -> torch.Tensor:
 def _encoded(vae: Any, pixels: torch.Tensor) -> torch.Tensor:
     """Return the latents of one image, (channels, h, w): the mean, where others draw a sample."""
     given = pixels.to(vae.dtype)
-    if type(vae).__name__ not in OF_PICTURES:
+    if type(vae).__name__ not in OF_IMAGES:
         given = given[:, :, None]
     latents = vae.encode(given).latent_dist.mode()[0]
     return standardised(latents[:, 0] if latents.dim() == 4 else latents)

@@ -227,10 +227,10 @@ def _conditions(model: Model, latents: torch.Tensor) -> Conditions:
     """Return made-up conditions of a guided clip, in the real ones' shapes."""
     width = model.unet.config.cross_attention_dim
     tokens = model.text_encoder.config.max_position_embeddings
-    text, picture = _draw((2, tokens, width)), _draw((2, 1, width))
+    text, image = _draw((2, tokens, width)), _draw((2, 1, width))
     return Conditions(
         text=text.to(model.device, model.dtype),
-        picture=picture.to(model.device, model.dtype),
+        image=image.to(model.device, model.dtype),
         latents=latents,
         fps=8,
     )

@@ -20,7 +20,7 @@ class Conditions:
     """
 
     text: torch.Tensor  # (rows, tokens, width)
-    picture: torch.Tensor  # (rows, 1, width)
+    image: torch.Tensor  # (rows, 1, width)
     latents: torch.Tensor  # (1, 4, frames, h, w): the image, then the position of each frame
     fps: int
 
@@ -30,7 +30,7 @@ class Noise:
     """The clip's starting noise (1, 4, frames, h, w), and its image's (1, 4, h, w)."""
 
     clip: torch.Tensor
-    picture: torch.Tensor
+    image: torch.Tensor
 
 
 def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
@@ -38,7 +38,7 @@ def draw_noise(seed: int, *, frames: int, height: int, width: int) -> Noise:
     generator = torch.Generator("cpu").manual_seed(seed)
     return Noise(
         clip=torch.randn((1, 4, frames, height, width), generator=generator),
-        picture=torch.randn((1, 4, height, width), generator=generator),
+        image=torch.randn((1, 4, height, width), generator=generator),
     )
 
 
@@ -60,7 +60,7 @@ def encode_prompts(model: Model, prompts: list[str]) -> torch.Tensor:
 
 
 @torch.no_grad()
-def encode_picture(model: Model, image: Image) -> torch.Tensor:
+def encode_image(model: Model, image: Image) -> torch.Tensor:
     """Return (1, 1, width): CLIP's embedding of the middle square of the whole image."""
     side = model.image_encoder.config.image_size
     pixels = np.asarray(

@@ -40,7 +40,7 @@ class Denoiser:
     @torch.no_grad()
     def constants(self, conditions: Conditions, steps: Sequence[ClipStep]) -> Constants:
         latents = conditions.latents.to(self.unet.dtype)
-        context = self._context(conditions.text, conditions.picture, latents[:, :, 0])
+        context = self._context(conditions.text, conditions.image, latents[:, :, 0])
         return Constants(
             context=self.keep(context),
             latents=self._placed(latents),
@@ -48,12 +48,12 @@ class Denoiser:
         )
 
     def _context(
-        self, text: torch.Tensor, picture: torch.Tensor, latents: torch.Tensor
+        self, text: torch.Tensor, image: torch.Tensor, latents: torch.Tensor
     ) -> torch.Tensor:
         unet, rows = self.unet, text.shape[0]
         of_latents = unet.image_latents_context_embedding(latents).flatten(2).transpose(1, 2)
-        of_picture = unet.context_embedding(picture).view(len(picture), -1, text.shape[2])
-        return torch.cat([text, of_latents.expand(rows, -1, -1), of_picture], dim=1)
+        of_image = unet.context_embedding(image).view(len(image), -1, text.shape[2])
+        return torch.cat([text, of_latents.expand(rows, -1, -1), of_image], dim=1)
 
     def keep(self, context: torch.Tensor) -> Context:
         return keys_and_values(self.unet, context)

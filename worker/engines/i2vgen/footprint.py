@@ -10,7 +10,7 @@ GIB: Final = 2**30
 # encoders of texts (353.0 M) and of images (632.1 M) come and go.
 _STAYING: Final = int(2.802 * GIB)
 _ENCODERS: Final = int(1.835 * GIB)
-_PICTURE_ENCODER: Final = int(1.178 * GIB)
+_IMAGE_ENCODER: Final = int(1.178 * GIB)
 _WHILE_ENCODING: Final = int(0.05 * GIB)
 
 FOOTPRINT: Final = Footprint(
@@ -29,7 +29,7 @@ FOOTPRINT: Final = Footprint(
         MemoryMode(
             name="low",
             weights_bytes=_STAYING,
-            encoding_bytes=_PICTURE_ENCODER + _WHILE_ENCODING,
+            encoding_bytes=_IMAGE_ENCODER + _WHILE_ENCODING,
             bytes_per_pixel_frame=350,
             decode_frames=1,
         ),

@@ -18,8 +18,8 @@ from worker.engines.i2vgen.conditions import (
     Conditions,
     Noise,
     draw_noise,
+    encode_image,
     encode_latents,
-    encode_picture,
     encode_prompts,
     with_unguided,
 )
@@ -100,16 +100,16 @@ def encode(
     texts = [partial(_text, model, kept, each) for each in [*prompts, parameters.prompt]]
     text = torch.cat([room.within(each) for each in texts])
     on_step(Step(1, 3, Stage.ENCODING_INPUTS))
-    picture = room.within(partial(_picture, model, kept, request.image))
+    embedding = room.within(partial(_image, model, kept, request.image))
     on_step(Step(2, 3, Stage.ENCODING_INPUTS))
     shown = framed(request.image, parameters) if frame is None else frame
     latents = room.within(
-        lambda use: encode_latents(model, shown, noise.picture, parameters.num_frames)
+        lambda use: encode_latents(model, shown, noise.image, parameters.num_frames)
     )
     on_step(Step(3, 3, Stage.ENCODING_INPUTS))
     return Conditions(
         text=text,
-        picture=with_unguided(picture) if is_guided else picture,
+        image=with_unguided(embedding) if is_guided else embedding,
         latents=latents,
         fps=parameters.fps,
     )
@@ -125,12 +125,12 @@ def _text(model: Model, kept: Encodings, text: str, use: MemoryUse) -> torch.Ten
     return kept.of_text(text, fresh)
 
 
-def _picture(model: Model, kept: Encodings, image: Image, use: MemoryUse) -> torch.Tensor:
+def _image(model: Model, kept: Encodings, image: Image, use: MemoryUse) -> torch.Tensor:
     def fresh() -> torch.Tensor:
         with on_card(model.image_encoder, model.device, stays=use.encoders_stay):
-            return encode_picture(model, image)
+            return encode_image(model, image)
 
-    return kept.of_picture(image, fresh)
+    return kept.of_image(image, fresh)
 
 
 def denoised(

@@ -14,7 +14,7 @@ from worker.engines.diffusion.tiny import (
     CLIP_PREPROCESSOR,
     drawn_anew,
     small_clip_text_encoder,
-    small_picture_vae,
+    small_image_vae,
     write_clip_tokenizer,
     write_json,
 )
@@ -61,7 +61,7 @@ def tiny_i2vgen_xl(folder: Path, shape: Shape = QUICK) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(20)
         small_unet(shape).save_pretrained(folder / "unet")
-        small_picture_vae(shape.vae_channels).save_pretrained(folder / "vae")
+        small_image_vae(shape.vae_channels).save_pretrained(folder / "vae")
         small_clip_text_encoder(WIDTH, layers=3, act="gelu").save_pretrained(
             folder / "text_encoder"
         )

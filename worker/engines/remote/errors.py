@@ -1,4 +1,4 @@
-"""Errors of remote renders; `shared/errors.py` shows their place in the tree."""
+"""Errors of remote renders; `shared/errors/__init__.py` shows their place in the tree."""
 
 from shared.errors import AppError, RenderFailed
 

@@ -156,7 +156,7 @@ def _check_fits(
     takes, gives = expert.config.in_channels, expert.config.out_channels
     if expert.config.image_dim is not None:
         raise MissingWeights(
-            f"{name} wants CLIP's view of the picture, as Wan 2.1 does; wan serves Wan 2.2:"
+            f"{name} wants CLIP's view of the image, as Wan 2.1 does; wan serves Wan 2.2:"
             " TI2V-5B, or I2V-A14B"
         )
     wanted = latents if index.get("expand_timesteps") else 2 * latents + MASK_CHANNELS

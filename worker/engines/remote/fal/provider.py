@@ -11,7 +11,7 @@ from worker.engines.remote.fal import wire
 from worker.engines.remote.fal.models import FalModel
 from worker.engines.remote.hosted.api import HostedApi
 from worker.engines.remote.hosted.film import fetch_film
-from worker.engines.remote.hosted.picture import pictures
+from worker.engines.remote.hosted.image import images
 from worker.engines.remote.hosted.seen import Phase, Seen
 from worker.engines.remote.provider import Created, Found, Look, OnBytes
 
@@ -31,7 +31,7 @@ class FalProvider:
         self._films = films
 
     def create(self, request: RenderRequest, key: str) -> Created:
-        first, last = pictures(self._model, request, max_chars=wire.MAX_URI_CHARS)
+        first, last = images(self._model, request, max_chars=wire.MAX_URI_CHARS)
         body = wire.create_body(self._model, request.parameters, first=first, last=last)
         answer = self._api.create(f"/{self._model.name}", body)
         if answer.status_code >= 300:

@@ -56,7 +56,7 @@ def form(request: RenderRequest, model: str) -> tuple[str, bytes]:
         f'--{boundary}\r\nContent-Disposition: form-data; name="input_reference";'
         ' filename="image.png"\r\nContent-Type: image/png\r\n\r\n'.encode()
     )
-    body.write(_picture(request) + f"\r\n--{boundary}--\r\n".encode())
+    body.write(_image(request) + f"\r\n--{boundary}--\r\n".encode())
     return f"multipart/form-data; boundary={boundary}", body.getvalue()
 
 
@@ -75,7 +75,7 @@ def _fields(asked: RenderParameters, model: str) -> dict[str, str]:
     return fields | ({"negative_prompt": asked.negative_prompt} if asked.negative_prompt else {})
 
 
-def _picture(request: RenderRequest) -> bytes:
+def _image(request: RenderRequest) -> bytes:
     frame = framed(request.image, request.parameters)
     file = io.BytesIO()
     PIL.Image.fromarray(frame).save(file, "PNG", compress_level=1)

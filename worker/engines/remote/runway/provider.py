@@ -9,8 +9,8 @@ from worker.engines.remote.answers import one_line
 from worker.engines.remote.errors import ContentRefused, TaskFailed, TaskVanished
 from worker.engines.remote.hosted.api import HostedApi
 from worker.engines.remote.hosted.film import fetch_film
+from worker.engines.remote.hosted.image import images
 from worker.engines.remote.hosted.model import HostedModel
-from worker.engines.remote.hosted.picture import pictures
 from worker.engines.remote.hosted.seen import Seen
 from worker.engines.remote.provider import Created, Found, Look, OnBytes
 from worker.engines.remote.runway import wire
@@ -32,7 +32,7 @@ class RunwayProvider:
         self._films = films
 
     def create(self, request: RenderRequest, key: str) -> Created:
-        first, last = pictures(self._model, request, max_chars=wire.MAX_URI_CHARS)
+        first, last = images(self._model, request, max_chars=wire.MAX_URI_CHARS)
         body = wire.create_body(self._model, request.parameters, first=first, last=last)
         answer = self._api.create("/v1/image_to_video", body)
         if answer.status_code >= 300:

@@ -1,32 +1,37 @@
-"""Frames of a clip for which a client gives images, beside the first one."""
+"""The images that a client may give a job beside its first."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
-from shared.engines.spec import EngineSpec, Honours
+from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest
 
 MAX_KEYFRAMES: Final = 8
 
 
 @dataclass(frozen=True)
-class GivenFrames:
-    """The frames that have images; a negative number counts from the clip's end."""
+class GivenImages:
+    """Which images a job has beside its first: one field for each, named as clients name it.
+
+    `keyframes` are the frames that have an image; a negative number counts from the clip's end.
+    """
 
     last_frame: bool = False
     keyframes: tuple[int, ...] = ()
 
+    @property
+    def single(self) -> tuple[str, ...]:
+        """Return the fields of one image that are given."""
+        return tuple(name for name in SINGLE if getattr(self, name))
+
     def check(self, spec: EngineSpec, others: tuple[EngineSpec, ...] = ()) -> None:
-        """Refuse frames that an engine does not take; `others` are engines to name in the error.
+        """Refuse images that an engine does not take; `others` are engines to name in the error.
 
         Raises:
             InvalidRequest: `param` names the field, and the message names the models that take it.
         """
-        for name, is_given in (
-            (Honours.LAST_FRAME, self.last_frame),
-            (Honours.KEYFRAMES, bool(self.keyframes)),
-        ):
-            if is_given and name not in spec.honours:
+        for name in GIVEN:
+            if getattr(self, name) and name not in spec.honours:
                 able = [other.name for other in others if name in other.honours]
                 advice = f"ask for model {' or '.join(able)}" if able else "no model here does"
                 raise InvalidRequest(
@@ -61,3 +66,10 @@ class GivenFrames:
             taken[frame] = "another keyframe"
             settled.append(frame)
         return tuple(settled)
+
+
+GIVEN: Final = tuple(each.name for each in fields(GivenImages))
+"""The names of these fields, which are also those of `Honours` that an engine's spec has."""
+
+SINGLE: Final = tuple(name for name in GIVEN if name != "keyframes")
+"""The fields of one image each."""

@@ -1,4 +1,4 @@
-"""Texts and pictures seen lately are not encoded again, and only so many are kept."""
+"""Texts and images seen lately are not encoded again, and only so many are kept."""
 
 from collections.abc import Callable
 
@@ -18,15 +18,15 @@ def test_the_same_text_is_encoded_once() -> None:
     assert encoder.calls == 2
 
 
-def test_the_same_pixels_are_encoded_once_and_another_shape_of_them_is_another_picture() -> None:
+def test_the_same_pixels_are_encoded_once_and_another_shape_of_them_is_another_image() -> None:
     kept, encoder = Encodings(), Encoder()
-    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
-    first = kept.of_picture(picture, encoder)
+    first = kept.of_image(image, encoder)
 
-    assert kept.of_picture(picture.copy(), encoder) is first
-    assert kept.of_picture(picture.reshape(4, 2, 3), encoder) is not first
-    assert kept.of_picture(picture + 1, encoder) is not first
+    assert kept.of_image(image.copy(), encoder) is first
+    assert kept.of_image(image.reshape(4, 2, 3), encoder) is not first
+    assert kept.of_image(image + 1, encoder) is not first
 
 
 def test_the_least_lately_used_goes_first() -> None:

@@ -1,4 +1,4 @@
-"""Pictures of every kind that a stranger may send: good, odd, broken and hostile; seeded."""
+"""Images of every kind that a stranger may send: good, odd, broken and hostile; seeded."""
 
 import functools
 import io
@@ -18,8 +18,8 @@ from tests.support.photos import cat
 Make = Callable[[random.Random], bytes]
 
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF")
-PICTURE = Image.fromarray(cat()).resize((240, 160))
-SMALL = PICTURE.resize((48, 32))
+IMAGE = Image.fromarray(cat()).resize((240, 160))
+SMALL = IMAGE.resize((48, 32))
 OPEN_XML = b"<x>" * 99
 
 
@@ -34,7 +34,7 @@ class Kind:
 
 @functools.cache
 def saved(kind: str, mode: str = "RGB", **options: Any) -> bytes:
-    return encoded(PICTURE.convert(mode), kind, **options)
+    return encoded(IMAGE.convert(mode), kind, **options)
 
 
 def truncated(kind: str) -> Make:
@@ -90,7 +90,7 @@ def with_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def broken_palette() -> bytes:
-    """Return a picture whose every pixel names a colour that its palette of one lacks."""
+    """Return an image whose every pixel names a colour that its palette of one lacks."""
     return png((64, 64, 8, 3), (b"\0" + b"\xfe" * 64) * 64, chunk(b"PLTE", b"\1\2\3"))
 
 
@@ -143,7 +143,7 @@ WRONG_TYPES: dict[str, bytes] = {
     "elf": b"\x7fELF" + bytes(999),
     "pickle": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
     "gif with script": b"GIF89a/*" + bytes(99) + b"*/=1;alert(1)",
-    "text": b"hello, I am a picture",
+    "text": b"hello, I am an image",
 }
 
 HOSTILE: dict[str, Kind] = {
@@ -151,7 +151,7 @@ HOSTILE: dict[str, Kind] = {
     "heic of nothing": Kind(fixed(lambda: b"\0\0\0\x18ftypheic" + bytes(999)), UNREADABLE),
     **{f"flipped {kind}": Kind(flipped(kind), EITHER, 4) for kind in FORMATS},
     **{
-        f"{name} for a picture": Kind(fixed(lambda body=body: body), NO_IMAGE)  # type: ignore[misc]
+        f"{name} for an image": Kind(fixed(lambda body=body: body), NO_IMAGE)  # type: ignore[misc]
         for name, body in WRONG_TYPES.items()
     },
     **{
@@ -179,7 +179,7 @@ HOSTILE: dict[str, Kind] = {
     ),
     "jpeg of ten thousand scans": Kind(fixed(lambda: jpeg_scans(4000, 10_000)), UNREADABLE, 0.04),
     "jpeg of fifty scans": Kind(fixed(lambda: jpeg_scans(256, 50)), OK),
-    # The picture is sound: what a side chunk holds is skipped unread.
+    # The image is sound: what a side chunk holds is skipped unread.
     "text bomb": Kind(fixed(lambda: with_chunk(b"zTXt", b"a\0\0" + zeros(10**8))), OK),
     "international text bomb": Kind(
         fixed(lambda: with_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10**8))), OK
@@ -205,4 +205,4 @@ HOSTILE: dict[str, Kind] = {
     "too long": Kind(fixed(lambda: encoded(Image.new("L", (4000, 99)), "PNG")), UNREADABLE),
 }
 
-PICTURES = GOOD | HOSTILE
+IMAGES = GOOD | HOSTILE

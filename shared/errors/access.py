@@ -1,4 +1,4 @@
-"""Errors of access: the caller is unknown, or is not allowed this (errors.py has the tree)."""
+"""Errors of access: the caller is unknown, or is not allowed this."""
 
 from shared.errors import AppError
 

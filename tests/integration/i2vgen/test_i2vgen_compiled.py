@@ -124,7 +124,7 @@ def test_what_was_not_warmed_is_left_to_eager(model: Model, warm: Compiled) -> N
     (given, latents), denoiser = drawn(COLD, 1), Denoiser(model.unet)
     constants = denoiser.constants(given, ddim_steps(model.scheduler, 1))
     guided, guided_latents = drawn(SHAPES[0], 1)
-    unguided = replace(guided, text=guided.text[1:], picture=guided.picture[1:])
+    unguided = replace(guided, text=guided.text[1:], image=guided.image[1:])
     one_row = denoiser.constants(unguided, ddim_steps(model.scheduler, 1))
 
     assert warm.predict(latents, constants, 0, 9.0) is None

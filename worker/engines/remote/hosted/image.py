@@ -15,7 +15,7 @@ from worker.engines.remote.hosted.model import HostedModel
 JPEG_QUALITIES: Final = (95, 90, 80, 70)
 
 
-def pictures(
+def images(
     model: HostedModel, request: RenderRequest, *, max_chars: int
 ) -> tuple[str, str | None]:
     """Return the first image, and the last one if the job has it, as the model gets them."""
@@ -46,16 +46,16 @@ def data_uri(image: Image, *, max_chars: int) -> str:
     )
 
 
-def _encodings(picture: PIL.Image.Image) -> Iterator[tuple[str, bytes]]:
+def _encodings(image: PIL.Image.Image) -> Iterator[tuple[str, bytes]]:
     yield (
         "png",
-        _encoded(picture, "PNG", compress_level=1),
+        _encoded(image, "PNG", compress_level=1),
     )  # 0.1 s at 720p, where the default takes 0.35.
     for quality in JPEG_QUALITIES:
-        yield "jpeg", _encoded(picture, "JPEG", quality=quality, subsampling=0)
+        yield "jpeg", _encoded(image, "JPEG", quality=quality, subsampling=0)
 
 
-def _encoded(picture: PIL.Image.Image, name: str, **options: int) -> bytes:
+def _encoded(image: PIL.Image.Image, name: str, **options: int) -> bytes:
     body = io.BytesIO()
-    picture.save(body, name, **options)
+    image.save(body, name, **options)
     return body.getvalue()

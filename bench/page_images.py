@@ -1,8 +1,8 @@
-"""The README's pictures: a whole run of the page as a GIF, and screenshots of it.
+"""Makes the README's images: a whole run of the page as a GIF, and screenshots of the page.
 
-Run `python -m bench.page_pictures http://127.0.0.1:7860` before a service of the camera engine, as
-`make run` starts it. Moving parts are stopped and taken step by step, so that the GIF is as smooth
-on a busy machine; the waiting of a real render is left out of it and of nothing else.
+Run `python -m bench.page_images http://127.0.0.1:7860` while a service of the camera engine runs,
+as `make run` starts it. Moving parts are stopped and photographed step by step, so that the GIF is
+also smooth on a busy machine. Only the wait for the render is left out of it.
 """
 
 import io
@@ -22,7 +22,7 @@ DOCS: Final = Path(__file__).parents[1] / "docs"
 SIZE: Final = {"width": 1200, "height": 750}
 SHOWN: Final = (640, 400)
 SMOOTH_MS: Final = 125
-MAX_BYTES: Final = 2_500_000  # What a project page should cost a phone.
+MAX_BYTES: Final = 2_500_000  # The most bytes that a project page should cost a phone.
 RENDER_MS: Final = 180_000
 CURSOR: Final = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12))
 MOVES: Final = 8
@@ -49,7 +49,7 @@ SEEK: Final = """(frame) => new Promise((done) => {
 
 @dataclass
 class Reel:
-    """Frames of the GIF, each with how long it stands and where the pointer is."""
+    """The frames of the GIF, each with its duration and the place of the pointer."""
 
     page: Page
     at: tuple[float, float] = (600, 560)
@@ -57,15 +57,15 @@ class Reel:
     milliseconds: list[int] = field(default_factory=list)
 
     def take(self, milliseconds: int) -> None:
-        picture = PIL.Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
-        pen = PIL.ImageDraw.Draw(picture)
+        image = PIL.Image.open(io.BytesIO(self.page.screenshot())).convert("RGB")
+        pen = PIL.ImageDraw.Draw(image)
         scaled = [(self.at[0] + 1.5 * x, self.at[1] + 1.5 * y) for x, y in CURSOR]
         pen.polygon(scaled, fill="white", outline="black", width=2)
-        self.frames.append(picture.resize(SHOWN, PIL.Image.Resampling.LANCZOS))
+        self.frames.append(image.resize(SHOWN, PIL.Image.Resampling.LANCZOS))
         self.milliseconds.append(milliseconds)
 
     def point(self, target: Locator, steps: int = 4) -> None:
-        """Move the pointer to the middle of something."""
+        """Move the pointer to the middle of an element."""
         box = target.bounding_box()
         assert box
         to = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -77,10 +77,9 @@ class Reel:
         self.milliseconds[-1] = 350
 
     def _colours(self) -> bytes:
-        """Return one palette for all frames: what stands still stays the same.
+        """Return one palette for all frames, so that still parts keep their colours.
 
-        The page's own colours come first, because the little of them between photos would be none
-        of the most frequent.
+        The colours of the page come first, because photos have far more pixels than these.
         """
         sheet = PIL.Image.new("RGB", (SHOWN[0], SHOWN[1] * 3))
         for row, at in enumerate((0, len(self.frames) // 2, -1)):
@@ -101,7 +100,7 @@ class Reel:
 
 
 def run(browser: Browser, url: str) -> bytes:
-    """Return a whole run: a sample, its move, the render, the clip."""
+    """Return a whole run: the sample, its move, the render, the clip."""
     with visit(browser, locale="en-GB", viewport=SIZE, color_scheme="dark") as guest:
         page = guest.page
         reel = Reel(page)
@@ -128,7 +127,7 @@ def run(browser: Browser, url: str) -> bytes:
 
 
 def rendering(page: Page) -> Iterator[None]:
-    """Yield while the clip is made, so often and no more; return when it is there."""
+    """Yield at most so many times while the clip is made; return when it is ready."""
     done, bar = page.locator(".frame video"), page.locator(".is-rendering .bar")
     bar.or_(done).first.wait_for()
     for _ in range(RENDERING):
@@ -139,7 +138,7 @@ def rendering(page: Page) -> Iterator[None]:
 
 
 def screenshots(browser: Browser, url: str) -> None:
-    """Write what a clip looks like, in each language, and the page on a phone."""
+    """Write the page with a clip in each language, and the page on a phone."""
     desk = {"viewport": {"width": 1440, "height": 900}}
     hand = {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True}
     for name, language, theme, size in (
@@ -155,8 +154,8 @@ def screenshots(browser: Browser, url: str) -> None:
             expect(page.locator(".frame video")).to_be_visible(timeout=RENDER_MS)
             page.wait_for_load_state("networkidle")
             page.evaluate(SEEK, 9)
-            picture = PIL.Image.open(io.BytesIO(page.screenshot()))
-            picture.save(DOCS / f"{name}.webp", "WEBP", quality=80, method=6)
+            image = PIL.Image.open(io.BytesIO(page.screenshot()))
+            image.save(DOCS / f"{name}.webp", "WEBP", quality=80, method=6)
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def draw(shape: tuple[int, ...]) -> torch.Tensor:
 def conditions(rows: int, size: tuple[int, int]) -> Conditions:
     return Conditions(
         text=draw((rows, 77, WIDTH)),
-        picture=draw((rows, 1, WIDTH)),
+        image=draw((rows, 1, WIDTH)),
         latents=draw((1, 4, FRAMES, *size)),
         fps=12,
     )
@@ -190,7 +190,7 @@ def theirs(unet: Any, given: Conditions, latents: torch.Tensor, step: int = 0) -
         STEPS[step].timestep,
         fps=torch.tensor([given.fps] * rows),
         image_latents=given.latents.repeat(rows, 1, 1, 1, 1),
-        image_embeddings=given.picture[:, 0],
+        image_embeddings=given.image[:, 0],
         encoder_hidden_states=given.text,
     ).sample
     return sample

@@ -1,4 +1,4 @@
-"""Latents become a small picture: the photo's own show the photo, and noise is a veil."""
+"""Latents become a small image: the photo's own show the photo, and noise is a veil."""
 
 import io
 
@@ -27,8 +27,8 @@ SIDE = 32
 
 
 def shrunk(photo: Photo) -> Photo:
-    picture = PIL.Image.fromarray(photo).resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
-    return np.array(picture)
+    image = PIL.Image.fromarray(photo).resize((SIDE, SIDE), PIL.Image.Resampling.BOX)
+    return np.array(image)
 
 
 def as_latents(photo: Photo) -> torch.Tensor:
@@ -45,7 +45,7 @@ def noise(scale: float) -> torch.Tensor:
 
 
 def likeness(shown: Photo, photo: Photo) -> float:
-    """Return how the pictures' pixels go together, 1 for the same picture."""
+    """Return how the images' pixels go together, 1 for the same image."""
     pairs = np.corrcoef(shown.astype(float).ravel(), shrunk(photo).astype(float).ravel())
     return float(pairs[0, 1])
 
@@ -55,30 +55,30 @@ def latent_map() -> LatentMap:
     return fit(as_latents(astronaut()), astronaut())
 
 
-def picture(latent_map: LatentMap, latents: torch.Tensor, done: float = 1.0) -> Photo:
-    shown: Photo = latent_map.picture(latents, done=done).numpy()
+def image(latent_map: LatentMap, latents: torch.Tensor, done: float = 1.0) -> Photo:
+    shown: Photo = latent_map.image(latents, done=done).numpy()
     return shown
 
 
 def test_the_photos_latents_show_the_photo(latent_map: LatentMap) -> None:
-    shown = picture(latent_map, as_latents(astronaut()))
+    shown = image(latent_map, as_latents(astronaut()))
 
     assert shown.shape == (SIDE, SIDE, 3)
     assert np.abs(shown.astype(int) - shrunk(astronaut())).mean() < 12
 
 
-def test_another_pictures_latents_show_that_picture(latent_map: LatentMap) -> None:
-    shown = picture(latent_map, as_latents(coffee()))
+def test_another_images_latents_show_that_image(latent_map: LatentMap) -> None:
+    shown = image(latent_map, as_latents(coffee()))
 
     assert likeness(shown, coffee()) > 0.9
     assert likeness(shown, coffee()) > likeness(shown, astronaut()) + 0.5
 
 
 def test_the_less_noise_there_is_the_more_of_the_photo_is_seen(latent_map: LatentMap) -> None:
-    """Also from the noise of SVD's schedule, hundreds of times a picture's."""
+    """Also from the noise of SVD's schedule, hundreds of times an image's."""
     clean = as_latents(astronaut())
     seen = [
-        likeness(picture(latent_map, clean + noise(scale), done), astronaut())
+        likeness(image(latent_map, clean + noise(scale), done), astronaut())
         for scale, done in ((700.0, 0.1), (10.0, 0.3), (3.0, 0.5), (1.0, 0.8), (0.0, 1.0))
     ]
 
@@ -91,7 +91,7 @@ def test_the_less_noise_there_is_the_more_of_the_photo_is_seen(latent_map: Laten
 def test_noise_alone_is_shown_in_the_photos_colours_and_not_glaring(
     latent_map: LatentMap, scale: float
 ) -> None:
-    shown = picture(latent_map, noise(scale), done=0.1)
+    shown = image(latent_map, noise(scale), done=0.1)
     photo = shrunk(astronaut())
 
     assert np.abs(shown.mean(axis=(0, 1)) - photo.mean(axis=(0, 1))).max() < 12
@@ -101,7 +101,7 @@ def test_noise_alone_is_shown_in_the_photos_colours_and_not_glaring(
 def test_a_scene_that_went_dark_is_shown_dark(latent_map: LatentMap) -> None:
     dark = (astronaut() * 0.3).astype(np.uint8)
 
-    shown = picture(latent_map, as_latents(dark))
+    shown = image(latent_map, as_latents(dark))
 
     assert abs(shown.mean() - dark.mean()) < 15
 
@@ -110,11 +110,11 @@ def test_a_scene_that_went_dark_is_shown_dark(latent_map: LatentMap) -> None:
 def test_latents_that_are_broken_or_flat_end_no_clip(value: float) -> None:
     flat = torch.full((CHANNELS, SIDE, SIDE), value)
 
-    assert picture(fit(flat, astronaut()), as_latents(coffee())).shape == (SIDE, SIDE, 3)
-    assert picture(fit(as_latents(coffee()), coffee()), flat).shape == (SIDE, SIDE, 3)
+    assert image(fit(flat, astronaut()), as_latents(coffee())).shape == (SIDE, SIDE, 3)
+    assert image(fit(as_latents(coffee()), coffee()), flat).shape == (SIDE, SIDE, 3)
 
 
-def test_a_picture_is_shrunk_before_it_is_encoded_for_the_fit_alone() -> None:
+def test_an_image_is_shrunk_before_it_is_encoded_for_the_fit_alone() -> None:
     given: list[tuple[int, ...]] = []
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:

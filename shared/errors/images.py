@@ -1,4 +1,4 @@
-"""Errors about an image that a client sends (errors.py has the tree)."""
+"""Errors about an image that a client sends."""
 
 from shared.errors import AppError, InvalidRequest
 

@@ -4,20 +4,22 @@ AppError
 ├── InvalidRequest            422  bad parameters; `param` names the field
 │   ├── UnknownModel          404
 │   ├── TooLargeForGpu        422
-│   ├── InvalidImage          422  and its kinds: truncated, animated, … (image_errors.py)
+│   ├── InvalidImage          422  and its kinds: truncated, animated, … (images.py)
+│   │   ├── UnsupportedImage  415
 │   │   ├── ImageNotFetched   422  the one behind a URL; `code` is the outbound error's
 │   │   └── ImageTooLarge     413
 │   ├── BodyTooLarge          413
 │   ├── UnsupportedBody       415
 │   └── IdempotencyConflict   422
 ├── NotHttp                   400  bytes that the server itself could not read as a request
-├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded (access_errors.py)
+├── Unauthenticated           401  MissingKey, InvalidKey, SessionEnded (access.py)
 ├── Forbidden                 403  AdminOnly, ReadOnlyKey, ModelNotAllowed, HostRefused,
 │                                  CrossSiteRefused, LinkRefused, LinkExpired, HeaderRefused
-│                                  (access_errors.py)
+│                                  (access.py)
 ├── NotFound                  404
 ├── Conflict                  409  job_terminal, job_not_ready, endpoint_disabled, …
 ├── Gone                      410
+├── RangeNotSatisfiable       416  a part of a file that it does not have
 ├── QueueFull, RateLimited    429  and TooManyStreams
 ├── QuotaExceeded             429  the key's seconds of today are taken
 ├── Unavailable               503  database, storage, starting, busy, workers full, cards lost
