@@ -108,6 +108,17 @@ def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
     again.kill()
 
 
+def test_a_state_that_does_not_belong_to_the_data_is_told_at_once(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Postgres was started five times for a minute each, and the password was not mentioned."""
+    of_others = replace(stack.servers.state, postgres_password="0" * 48)
+    ready = postgres(tmp_path, of_others, is_durable=False).ready
+    assert ready
+    with pytest.raises(CannotStart, match=r"^Postgres refuses the password in state\.json"):
+        ready()
+
+
 def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
     broken = replace(
         stack.valkey.part,
