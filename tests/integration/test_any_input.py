@@ -66,7 +66,8 @@ def one_open(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="module")
-def one_locked(module_stack: Stack) -> Iterator[Gateway]:
+def one_locked(module_stack: Stack, one_fake_worker: FakeWorker) -> Iterator[Gateway]:
+    one_fake_worker.offer(MOVES, MODEL)
     quick = module_stack.settings(
         generate_timeout_seconds=1, rate_limit="none", admin_key=ADMIN_KEY
     )
@@ -76,9 +77,14 @@ def one_locked(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture(params=list(KEYS))
 def asked(
-    request: pytest.FixtureRequest, one_open: Gateway, one_locked: Gateway, fake_worker: FakeWorker
+    request: pytest.FixtureRequest,
+    one_open: Gateway,
+    one_locked: Gateway,
 ) -> Gateway:
-    """A gateway that is asked with an admin's key, and one that is asked without any."""
+    """A gateway that is asked with an admin's key, and one that is asked without any.
+
+    What earlier tests made stays: hundreds of tests would clear what a few of them made.
+    """
     return one_locked if request.param == "with a key" else one_open
 
 
