@@ -11,7 +11,7 @@ MINUTES ?= 27
 SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py jobs/test_batches.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run
@@ -26,7 +26,7 @@ demo: $(BIN)/python  ## Send a sample photo to the running service and keep its 
 key: $(BIN)/python  ## Make an API key for the running service: NAME=cms; ADMIN=1 for one that manages keys
 	@$(BIN)/python -m local.key create "$(NAME)" $(if $(ADMIN),--admin)
 
-unit:  ## Run the tests that need no server; ARGS="-k name" goes to pytest, as in the two below
+unit:  ## Run the tests that need no server and no model library; ARGS="-k name" goes to pytest, as in the two below
 	@$(PYTHON) -m local.install dev
 	@FLOOR_SECONDS=60 $(PYTEST) -m "not extended" tests/unit tests/test_architecture.py $(ARGS)
 

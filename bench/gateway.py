@@ -34,7 +34,8 @@ from shared.api_keys.store import Keys
 from shared.engines.registry import EngineRegistry, WorkerInfo
 from tests.support.factory import JobFixture
 from tests.support.many_rows import fill_ended, fill_queued
-from tests.support.stack import Servers, Stack, open_database
+from tests.support.servers import running_servers
+from tests.support.stack import Stack, open_database
 
 PARTS: Final = ("reads", "routes", "create", "listener", "claim")
 CLAIMS: Final = 30
@@ -97,14 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console()
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = Path(name)
-        servers = Servers(folder, is_durable=True)
-        try:
-            servers.start()
-            servers.migrate_template()
+        with running_servers(folder, is_durable=True) as servers:
             stack = Stack(servers, folder / "data")
             run(stack, asked.only or PARTS, asked.ended, asked.queued, folder, console)
-        finally:
-            servers.end()
 
 
 def run(

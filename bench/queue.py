@@ -25,7 +25,8 @@ from bench import plain_celery
 from bench.noop import NoopEngine
 from shared.bell import Bell
 from tests.support.factory import JobFixture
-from tests.support.stack import Servers, Stack
+from tests.support.servers import running_servers
+from tests.support.stack import Stack
 
 ROOT = Path(__file__).parents[1]
 PATIENCE_SECONDS = 60.0
@@ -128,10 +129,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory(prefix="stillreel-bench-") as name:
         folder = Path(name)
-        servers = Servers(folder, is_durable=True)
-        try:
-            servers.start()
-            servers.migrate_template()
+        with running_servers(folder, is_durable=True) as servers:
             stack = Stack(servers, folder / "data")
             settings = stack.settings()
             url = settings.database_url.get_secret_value()
@@ -139,8 +137,6 @@ def main() -> None:
             plain_celery.app.conf.broker_url = settings.redis_url.get_secret_value()
             os.environ["PLAIN_REDIS_URL"] = plain_celery.app.conf.broker_url
             show(measure(stack, rounds, folder))
-        finally:
-            servers.end()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Final
 
 from local import ports
 from local.app_processes import TEMPORARY, gateway_address, processes
-from local.checks import check_postgres_version, check_settings, check_user
+from local.checks import check_open_files, check_postgres_version, check_settings, check_user
 from local.console import console, print_addresses, say
 from local.log_file import rotate
 from local.port_lock import Turn
@@ -47,6 +47,7 @@ class StopRequests:
         self._one_request_seconds = one_request_seconds
         self._last = float("-inf")
         on_stop(self._note)
+        signal.signal(signal.SIGQUIT, self._note)
 
     def is_asked(self) -> bool:
         """Say whether to stop; if nobody can read the output any longer, that counts too."""
@@ -58,6 +59,9 @@ class StopRequests:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP and self.count:
             return  # A closing terminal sends its signal twice, which does not mean hurry.
+        if number == signal.SIGQUIT:
+            self.count += 2  # Whoever presses Ctrl-\\ hurries; its usual end would leave servers.
+            return
         now = time.monotonic()
         if now - self._last > self._one_request_seconds:
             self.count += 1
@@ -76,6 +80,7 @@ def launch(
     """
     requests = StopRequests()
     check_user()
+    check_open_files()
     folder = make_folder(settings.data_dir)
     check_settings(settings, folder)
     with hold(folder):
@@ -148,6 +153,13 @@ def make_folder(path: Path) -> Path:
         CannotStart: the folder belongs to another user, or cannot be written to.
     """
     folder = path.absolute()
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise CannotStart(
+            f"the name of the data folder {folder} is not UTF-8, and SeaweedFS needs that; set"
+            " STILLREEL_DATA_DIR to another folder, or rename this one"
+        ) from None
     try:
         # Others may only pass through it, because Postgres may have to run as another user than
         # root.

@@ -42,9 +42,10 @@ _SETTINGS: Final = {
     "SignatureDoesNotMatch": "STILLREEL_S3_SECRET_KEY is not that key's",
     "AccessDenied": "STILLREEL_S3_ACCESS_KEY may not do this there",
     "AuthorizationHeaderMalformed": "STILLREEL_S3_REGION is not the bucket's",
+    "RequestTimeTooSkewed": "this machine's clock and the store's differ too much: set them",
     "PermanentRedirect": "STILLREEL_S3_REGION or STILLREEL_S3_ENDPOINT is not the bucket's",
 }
-"""What no second try mends: the setting, for whoever runs the service."""
+"""What no second try mends: the setting or the clock, for whoever runs the service."""
 
 
 @dataclass(frozen=True)

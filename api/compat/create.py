@@ -15,11 +15,12 @@ from api.ports import Ports
 from api.submit.blanks import without_blanks
 from api.submit.body import ALIASES, CreateRequest, Received, read_named
 from api.submit.image_source import Files
-from api.submit.images import IMAGE_FIELDS, PARTS, Images, read_images
+from api.submit.images import IMAGE_FIELDS, Images, read_images
 from api.submit.json_body import read_json
 from api.submit.queue_job import Submitted
 from api.submit.submit import submit
 from api.validation_messages import explain
+from shared.engines.given_images import SINGLE
 from shared.engines.spec import MIN_SIDE, EngineSpec
 from shared.errors import InvalidRequest
 from shared.excerpt import begin, excerpt
@@ -239,7 +240,7 @@ def _plain(name: str, names: Names) -> str:
 
 def _images(values: Mapping[str, Any], name: str, files: Files) -> Images:
     """Return the images; the first may have any of the names that clients use for it."""
-    parts = {each: files[each] for each in (name, *PARTS[1:]) if each in files}
+    parts = {each: files[each] for each in (name, *SINGLE) if each in files}
     image = None  # As in our own API, a part of that name is the image.
     if name not in files:
         image = _spelled(_parsed(values.get(name), name), name)

@@ -13,7 +13,7 @@ from PIL import Image, ImageMath, UnidentifiedImageError
 from api.images.colour.space import Cicp
 from api.images.colour.to_srgb import Told, says_adobe_rgb, to_srgb
 from api.images.files import heif
-from api.images.files.boxes import cicp_of
+from api.images.files.boxes import Area, aperture_of, cicp_of
 from api.images.files.jpeg_end import with_end
 from api.images.files.jpeg_segments import with_plain_head
 from api.images.files.png_chunks import read_png
@@ -69,6 +69,9 @@ class Opened:
     told: Told
     transparent: int | tuple[int, ...] | None = None
     """In a PNG: the colour that is transparent."""
+
+    aperture: Area | None = None
+    """In an AVIF: the part that is to be shown; libheif cuts it out of a HEIC itself."""
 
 
 def read_image(body: bytes, *, max_pixels: int, no_heic: str | None = None) -> DecodedImage:
@@ -133,8 +136,10 @@ def _open(body: bytes, no_heic: str | None) -> Opened:
         told = replace(png.told, is_adobe_rgb=says_adobe_rgb(image))
         return Opened(image, "PNG", told, png.transparent)
     image = _open_usual(body)
-    cicp = cicp_of(body) if image.format == "AVIF" else None
-    return Opened(image, image.format or "", _told(image, cicp=cicp))
+    if image.format != "AVIF":
+        return Opened(image, image.format or "", _told(image, cicp=None))
+    told = _told(image, cicp=cicp_of(body))
+    return Opened(image, "AVIF", told, aperture=aperture_of(body, image.size))
 
 
 def _told(image: Image.Image, *, cicp: Cicp | None) -> Told:
@@ -206,6 +211,8 @@ def _normalise(opened: Opened) -> DecodedImage:
         # 48-megapixel photo costs a quarter.
         image.draft(None, _target(image.size))
     image.load()
+    if opened.aperture is not None and _is_of_a_clip(*opened.aperture):
+        image = image.crop(opened.aperture)
     colours, alpha = _plain_mode(image, opened.transparent)
     alpha = None if alpha is None else _shrink(alpha)
     upright, warnings = to_srgb(_shrink(colours), opened.told)
@@ -252,6 +259,11 @@ def _plain_mode(
     return (image if image.mode in {"L", "RGB", "CMYK"} else image.convert("RGB")), None
 
 
+def _is_of_a_clip(left: int, top: int, right: int, bottom: int) -> bool:
+    shorter, longer = sorted((right - left, bottom - top))
+    return shorter >= MIN_SIDE and longer <= MAX_ASPECT * shorter
+
+
 def _target(size: tuple[int, int]) -> tuple[int, int]:
     scale = min(1.0, MAX_SHORT_SIDE / min(size), MAX_LONG_SIDE / max(size))
     return round(size[0] * scale), round(size[1] * scale)
@@ -282,9 +294,15 @@ def _flatten(image: Image.Image, alpha: Image.Image) -> tuple[Image.Image, bool]
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """Return how to turn the image upright; an unreadable EXIF block means not at all."""
+    """Return how to turn the image upright; an unreadable EXIF block means not at all.
+
+    XMP may name an orientation too, but no browser reads it there: programs that turned the pixels
+    and removed the EXIF block have left it behind.
+    """
+    exif = Image.Exif()
     try:
-        value = image.getexif().get(ORIENTATION)
+        exif.load(image.info.get("exif") or b"")
+        value = exif.get(ORIENTATION)
     except Exception:  # The block has the client's bytes, so its parser may raise any exception.
         return None
     return _TURNS.get(value)

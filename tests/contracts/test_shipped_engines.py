@@ -6,6 +6,7 @@ from typing import Final
 
 import pytest
 
+from local.install import MODEL_FREE
 from shared.settings import Settings
 from tests.contracts.test_engine import SUBJECTS
 from worker.engines import BUILT_IN, build, chosen
@@ -41,6 +42,8 @@ def test_every_family_is_held_to_the_contract() -> None:
 def test_every_model_has_weights_to_download_and_a_small_checkpoint() -> None:
     models = {name for name, engine in ENGINES.items() if hasattr(engine, "layout")}
     assert models == LAYOUTS.keys() == TINY.keys()
+    # `make run` installs no model library for the others.
+    assert {*MODEL_FREE} - {"", "auto"} == set(ENGINES) - models
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -19,7 +19,8 @@ from tests.e2e.test_service import Service
 from tests.support import stranger
 from tests.support.ports import service_ports
 from tests.support.processes import until
-from tests.support.stack import ROOT, connect, settings_from
+from tests.support.servers import connect, settings_from
+from tests.support.stack import ROOT
 
 pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(400)]
 

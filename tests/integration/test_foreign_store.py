@@ -165,13 +165,14 @@ def test_a_wrong_region_is_told_with_its_setting() -> None:
     ("code", "said"),
     [
         ("SignatureDoesNotMatch", "STILLREEL_S3_SECRET_KEY is not that key's"),
-        ("RequestTimeTooSkewed", "try again"),
+        ("SlowDown", "try again"),
         *(
             pytest.param(*pair, marks=pytest.mark.extended)
             for pair in (
                 ("InvalidAccessKeyId", "STILLREEL_S3_ACCESS_KEY is not known there"),
                 ("AccessDenied", "STILLREEL_S3_ACCESS_KEY may not do this there"),
                 ("AuthorizationHeaderMalformed", "STILLREEL_S3_REGION is not the bucket's"),
+                ("RequestTimeTooSkewed", "this machine's clock and the store's differ too much"),
             )
         ),
     ],

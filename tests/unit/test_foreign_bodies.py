@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
@@ -10,12 +11,12 @@ from api.compat.create import ForeignRequest
 from api.compat.openai.create import read_video
 from api.compat.replicate.create import PredictionRequest, read_prediction
 from api.submit.body import Received
-from api.submit.image_source import ImageUrl
+from api.submit.image_source import ImageUpload, ImageUrl
 from shared.errors import InvalidRequest, UnsupportedBody
 from tests.support.gateway import data_uri
 
-IMAGE: Final = bytes(range(251, 256)) * 9
-URI: Final = data_uri(IMAGE)
+PHOTO: Final = bytes(range(251, 256)) * 9
+URI: Final = data_uri(PHOTO)
 BLANKS: Final[tuple[Any, ...]] = ("", " ", "null", "undefined", [], {}, None)
 OPTIONAL: Final = (
     *("seed", "num_frames", "fps", "guidance_scale", "size", "seconds", "resolution", "fit"),
@@ -36,7 +37,7 @@ def prediction(
 ) -> PredictionRequest:
     body = {"input": {"image": URI, **values}, **(outer or {})}
     received = Received((), {}, json.dumps(body).encode())
-    return read_prediction(received, base_url="https://here.example", model=model)
+    return read_prediction(received, model=model)
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
@@ -53,8 +54,8 @@ def test_a_blank_value_counts_as_not_sent(blank: object) -> None:
 def test_an_image_may_be_base64_alone(name: str) -> None:
     alone = URI.partition(",")[2]
     for sent in (alone, {"image_url": alone}, [alone]):
-        assert video(**{name: sent}).images.image == IMAGE
-    assert prediction(image=alone).images.image == IMAGE
+        assert video(**{name: sent}).images.image == PHOTO
+    assert prediction(image=alone).images.image == PHOTO
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
@@ -68,19 +69,19 @@ def test_a_second_image_is_named_in_a_warning() -> None:
     assert video(input_reference=URI, image="x").warnings == (
         "image was ignored: the image is input_reference",
     )
-    both = form({"image": IMAGE, "input_reference": IMAGE})
+    both = form({"image": PHOTO, "input_reference": PHOTO})
     assert both.warnings == ("image was ignored: the image is input_reference",)
     assert prediction(start_image=URI).warnings == ("start_image was ignored: the image is image",)
 
 
 def test_a_last_frame_in_a_form_is_not_lost() -> None:
-    sent = form({"input_reference": IMAGE, "last_frame": b"another"})
-    assert sent.images.more["last_frame"] == b"another"
+    sent = form({"input_reference": PHOTO, "last_frame": b"another"})
+    assert sent.images.more == {"last_frame": b"another"}
 
 
 def test_a_file_part_may_be_named_as_a_list() -> None:
-    sent = form({"input_reference[]": IMAGE}, prompt="x")
-    assert (sent.images.image, sent.warnings) == (IMAGE, ())
+    sent = form({"input_reference[]": PHOTO}, prompt="x")
+    assert (sent.images.image, sent.warnings) == (PHOTO, ())
 
 
 def test_an_image_is_refused_by_the_name_that_was_sent() -> None:
@@ -106,11 +107,31 @@ def test_a_wrong_webhook_of_a_prediction_is_named_as_it_was_sent(name: str) -> N
 
 
 def test_a_prediction_in_a_form_is_told_how_to_bring_its_image() -> None:
-    received = Received([("version", "camera")], {"image": IMAGE}, None)
+    received = Received([("version", "camera")], {"image": PHOTO}, None)
     with pytest.raises(UnsupportedBody, match="send the prediction as application/json, with the"):
-        read_prediction(received, base_url="")
+        read_prediction(received)
 
 
 def test_an_image_by_url_stays_one() -> None:
     there = "https://a.example/a.png"
     assert prediction(image=f" {there}").images.image == ImageUrl(there)
+
+
+FILE: Final = f"upload_{9:032x}"
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:7860", "http://localhost:7860", "https://a"])
+@pytest.mark.parametrize("end", ["", "?x=1"])
+def test_a_file_that_is_stored_here_is_an_upload_by_every_name_of_this_host(
+    host: str, end: str
+) -> None:
+    file, upload = f"{host}/compat/replicate/v1/files/{FILE}{end}", ImageUpload(UUID(int=9))
+    keyframes = [{"frame": 8, "image": file}]
+    images = prediction(image=file, last_frame=file, keyframes=keyframes).images
+    assert (images.image, images.more) == (upload, {"last_frame": upload})
+    assert images.keyframes == ((8, upload),)
+
+
+def test_an_upload_may_be_named_by_its_id_alone() -> None:
+    assert prediction(image=FILE).images.image == ImageUpload(UUID(int=9))
+    assert video(input_reference=FILE).images.image == ImageUpload(UUID(int=9))

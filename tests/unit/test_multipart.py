@@ -13,8 +13,8 @@ from api.concurrency.body_memory import Reservation
 from api.submit.multipart import Form, read_multipart
 from shared.errors import InvalidRequest
 
-BYTES: Final = b"\xff\xd8\xff\xe0" + bytes(range(256))
-IMAGE: Final = ('name="image"; filename="a.jpg"', (), BYTES)
+PHOTO: Final = b"\xff\xd8\xff\xe0" + bytes(range(256))
+IMAGE: Final = ('name="image"; filename="a.jpg"', (), PHOTO)
 Part = tuple[str, Sequence[str], bytes]
 
 
@@ -25,14 +25,17 @@ class Unlimited:
         pass
 
 
-def read(*parts: Part) -> Form:
-    body = b""
+def read(*parts: Part, before: bytes = b"", piece_bytes: int = 10**6) -> Form:
+    body = before
     for named, headers, content in parts:
         lines = (f"Content-Disposition: form-data; {named}", *headers)
         body += b"--b\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + content + b"\r\n"
 
+    body += b"--b--\r\n"
+    pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
+
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body + b"--b--\r\n", "more_body": False}
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
 
     header = (b"content-type", b"multipart/form-data; boundary=b")
     request = Request({"type": "http", "method": "POST", "headers": [header]}, receive)
@@ -42,7 +45,7 @@ def read(*parts: Part) -> Form:
 
 def prompt(content: bytes, *headers: str, named: str = 'name="prompt"') -> str:
     form = read((named, headers, content), IMAGE)
-    assert form.files == {"image": BYTES}
+    assert form.files == {"image": PHOTO}
     ((name, text),) = form.pairs
     assert name == "prompt"
     return text
@@ -54,7 +57,7 @@ def test_a_part_that_was_written_as_mail_is_what_it_was_before(coding: str) -> N
     how = f"Content-Transfer-Encoding: {coding}"
     assert prompt(encode("schön = gut".encode()), how).strip() == "schön = gut"
     for named in ('name="image"; filename="a.jpg"', 'name="image"'):
-        assert read((named, (how,), encode(BYTES))).files["image"][:260] == BYTES
+        assert read((named, (how,), encode(PHOTO))).files["image"][:260] == PHOTO
 
 
 def test_a_part_that_is_not_what_its_header_says_is_told() -> None:
@@ -93,6 +96,21 @@ def test_a_byte_order_mark_is_no_part_of_a_text() -> None:
     "named", ['name="input_reference"', "name=file", 'name="content"', 'name="images[]"']
 )
 def test_a_file_of_any_protocol_needs_no_filename(named: str) -> None:
-    assert [*read((named, (), BYTES)).files.values()] == [BYTES]
+    assert [*read((named, (), PHOTO)).files.values()] == [PHOTO]
     kind = "Content-Type: image/jpeg"
-    assert read(('name="first"', (kind,), BYTES)).files == {"first": BYTES}
+    assert read(('name="first"', (kind,), PHOTO)).files == {"first": PHOTO}
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\r\n", b"This is a MIME message.\r\n", b"--\r\n--c\r\n"]
+)
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10**6])
+def test_a_note_before_the_form_is_passed_over(before: bytes, piece_bytes: int) -> None:
+    form = read(('name="prompt"', (), b"x"), IMAGE, before=before, piece_bytes=piece_bytes)
+    assert (form.pairs, form.files) == ([("prompt", "x")], {"image": PHOTO})
+
+
+def test_what_has_no_boundary_at_all_is_told() -> None:
+    for before in (b"no form", b"x" * 100_000):
+        with pytest.raises(InvalidRequest, match="its first line is not the boundary"):
+            read(before=before + b"--c")

@@ -1,8 +1,16 @@
 """What docs/recipes.md asks for, where nothing else notices a step that was forgotten."""
 
+import ast
+import os
 import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from alembic.util import template_to_file
 
 from api.app import create_app
 from api.dependencies import known_query
@@ -106,3 +114,77 @@ def test_every_route_of_ours_refuses_a_misspelled_query_and_describes_its_errors
         if "4XX" not in document()["paths"][route.path][method.lower()]["responses"]
     }
     assert silent == set()
+
+
+def test_a_body_that_a_handler_reads_by_itself_is_described() -> None:
+    app = create_app(Settings(_env_file=None))
+    readers = [
+        route
+        for route in leaves(app.routes)
+        if vars(getattr(route, "endpoint", None) or route).keys() & {"takes_image", "takes_batch"}
+    ]
+    assert len(readers) > 5
+    assert [
+        r.path for r in readers if "requestBody" not in document()["paths"][r.path]["post"]
+    ] == []
+
+
+def test_every_protocol_is_on_the_page_of_clients() -> None:
+    page = (ROOT / "docs" / "clients.md").read_text()
+    folders = [each.parent.name for each in (ROOT / "api" / "compat").glob("*/__init__.py")]
+    assert len(folders) > 1
+    prefixes = {name: import_module(f"api.compat.{name}.routes").router.prefix for name in folders}
+    assert {name: path for name, path in prefixes.items() if path not in page} == {}
+
+
+def test_a_new_migration_is_in_our_format(tmp_path: Path) -> None:
+    values: dict[str, Any] = {
+        "message": "A note.",
+        "up_revision": "0002",
+        "down_revision": "0001",
+        **dict.fromkeys(("branch_labels", "depends_on", "upgrades", "downgrades")),
+    }
+    template, made = ROOT / "alembic" / "script.py.mako", tmp_path / "0002.py"
+    template_to_file(str(template), str(made), "utf-8", **values)
+    written = made.read_text()
+    for command in (["format", "-"], ["check", "--select=I", "--fix", "-"]):
+        ruff = [sys.executable, "-m", "ruff", *command, "--no-cache"]
+        done = subprocess.run(
+            [*ruff, "--config", str(ROOT / "pyproject.toml")],
+            input=written,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        assert done.stdout == written
+
+
+def test_a_column_that_older_processes_do_not_write_may_be_left_out() -> None:
+    added, demanding = 0, set()
+    for path in sorted((ROOT / "migrations" / "versions").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="add_column"), args=[_, ast.Call() as made]):
+                    added += 1
+                    said = {each.arg: each.value for each in made.keywords}
+                    nullable = said.get("nullable", ast.Constant(True))
+                    is_given = ast.unparse(nullable) == "True" or "server_default" in said
+                    demanding |= set() if is_given else {f"{path.name}:{node.lineno}"}
+    assert added > 15
+    assert demanding == set()
+
+
+def test_the_borders_are_checked_at_a_commit_as_by_make_check() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    (entry,) = re.findall(r"- id: borders\n.*\n +entry: (.+)", config)
+    done = subprocess.run(
+        shlex.split(entry),
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

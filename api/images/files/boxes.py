@@ -1,6 +1,8 @@
-"""The boxes of AVIF and HEIC files (ISO/IEC 23008-12), as far as colour needs them."""
+"""The boxes of AVIF and HEIC files (ISO/IEC 23008-12), as far as an image's look needs them."""
 
+import struct
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Final
 
 from api.images.colour.space import Cicp
@@ -11,38 +13,68 @@ MAX_BOXES: Final = 4096
 MAX_ASSOCIATIONS: Final = 65_536
 
 
+Property = tuple[bytes, memoryview]
+"""The name and the content of a box that describes an image."""
+
+Area = tuple[int, int, int, int]
+"""Left, top, right and bottom, in pixels."""
+
+
 def cicp_of(body: bytes) -> Cicp | None:
     """Return the code points of the image that a file shows first, if it has them."""
     try:
-        return _cicp(memoryview(body))
+        own, others = _properties(memoryview(body))
     except (IndexError, ValueError):
         return None  # The file is cut or malformed; the decoder judges it.
+    told = [cicp for cicp in map(_nclx, own) if cicp is not None]
+    if told:
+        return told[0]
+    # In an image of tiles the colours may be with the tiles.
+    of_tiles = {cicp for cicp in map(_nclx, others) if cicp is not None}
+    return of_tiles.pop() if len(of_tiles) == 1 else None
 
 
-def _cicp(body: memoryview) -> Cicp | None:
+def aperture_of(body: bytes, size: tuple[int, int]) -> Area | None:
+    """Return the part of the first image that is to be shown (`clap`), before it is turned.
+
+    None if all of it is, or if the part is none that such a file may have.
+    """
+    try:
+        own, _ = _properties(memoryview(body))
+        claps = [struct.unpack(">IIIIiIiI", content) for name, content in own if name == b"clap"]
+        if not claps:
+            return None
+        width, height, x, y = (Fraction(*claps[0][at : at + 2]) for at in range(0, 8, 2))
+    except (IndexError, ValueError, ZeroDivisionError, struct.error):
+        return None
+    left, top = (size[0] - width) / 2 + x, (size[1] - height) / 2 + y
+    area = (left, top, left + width, top + height)
+    is_inside = 0 <= left < area[2] <= size[0] and 0 <= top < area[3] <= size[1]
+    if not is_inside or any(edge.denominator != 1 for edge in area):
+        return None
+    return int(left), int(top), int(area[2]), int(area[3])
+
+
+def _properties(body: memoryview) -> tuple[list[Property], list[Property]]:
+    """Return the properties of the image that is shown first, and all of the file."""
     meta = _first(body, b"meta")
     if meta is None:
-        return None
+        return [], []
     meta = meta[4:]
     properties = _first(meta, b"iprp")
     container = None if properties is None else _first(properties, b"ipco")
     if properties is None or container is None:
-        return None
-    told = {
-        number: cicp
-        for number, (name, content) in enumerate(_boxes(container), start=1)
-        if name == b"colr" and (cicp := _nclx(content)) is not None
-    }
-    if not told:
-        return None
+        return [], []
+    every = [*_boxes(container)]
     primary = _primary(meta)
-    for name, content in _boxes(properties):
-        if name == b"ipma":
-            for item, number in _associations(content):
-                if item == primary and number in told:
-                    return told[number]
-    # In an image of tiles the colours may be with the tiles.
-    return next(iter(told.values())) if len(set(told.values())) == 1 else None
+    own = [
+        every[number - 1]
+        for name, content in _boxes(properties)
+        if name == b"ipma"
+        for item, number in _associations(content)
+        if item == primary and 0 < number <= len(every)
+    ]
+    return own, every
 
 
 def _boxes(content: memoryview) -> Iterator[tuple[bytes, memoryview]]:
@@ -66,8 +98,9 @@ def _first(content: memoryview, wanted: bytes) -> memoryview | None:
     return next((inner for name, inner in _boxes(content) if name == wanted), None)
 
 
-def _nclx(content: memoryview) -> Cicp | None:
-    if bytes(content[:4]) != b"nclx" or len(content) < 8:
+def _nclx(told: Property) -> Cicp | None:
+    name, content = told
+    if name != b"colr" or bytes(content[:4]) != b"nclx" or len(content) < 8:
         return None
     return Cicp(int.from_bytes(content[4:6], "big"), int.from_bytes(content[6:8], "big"))
 

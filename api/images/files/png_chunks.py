@@ -23,6 +23,10 @@ _IMAGE: Final = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _IF_WHOLE: Final = {b"tRNS": 1, b"acTL": 8, b"fcTL": 26}
 """What counts where its checksum is right and it has so many bytes; browsers pass over it else."""
 
+_PALETTE: Final = 3
+_ENTRY: Final = 3
+"""Bytes of a colour in a palette."""
+
 _COLOURS_END: Final = frozenset({b"PLTE", b"IDAT"})
 """What is said of colours behind these comes too late."""
 _GREY, _RGB = 0, 2
@@ -51,7 +55,9 @@ def read_png(body: bytes) -> Png:
             break
         content = memoryview(body)[at + 8 : end - 4]
         is_early &= name not in _COLOURS_END
-        if name in _IMAGE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
+        if name == b"PLTE" and colour_type == _PALETTE:
+            kept.append(_chunk(name, _filled(content, 1 << min(depth, 8))))
+        elif name in _IMAGE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
             kept.append(body[at:end])
         elif name == b"eXIf" and length <= MAX_EXIF:
             kept.append(_chunk(name, content))
@@ -74,9 +80,18 @@ def _is_whole(name: bytes, chunk: bytes) -> bool:
     return len(chunk) - 12 >= _IF_WHOLE[name] and chunk[-4:] == checksum
 
 
-def _chunk(name: bytes, content: memoryview) -> bytes:
+def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
     whole = name + bytes(content)
     return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+
+def _filled(palette: memoryview, entries: int) -> bytes:
+    """Return a palette with its last colour again and again, as browsers show what lies beyond.
+
+    Pillow would make up a grey.
+    """
+    whole = bytes(palette[: len(palette) // _ENTRY * _ENTRY])
+    return whole + whole[-_ENTRY:] * (entries - len(whole) // _ENTRY)
 
 
 def _heard(told: Told, name: bytes, content: memoryview) -> Told:

@@ -12,6 +12,9 @@ _LOSSLESS: Final = frozenset({0xC3, 0xC7, 0xCB, 0xCF})
 _HIERARCHICAL: Final = frozenset({0xC5, 0xC6, 0xCD, 0xCE})
 _JPEG_LS: Final = 0xF7
 _START_OF_SCAN: Final = 0xDA
+_OTHER_CODECS: Final = frozenset(
+    {b"avci", b"avcs", b"j2ki", b"j2is", b"vvic", b"vvis", b"evbi", b"evbs"}
+)
 _BARE: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
@@ -19,6 +22,8 @@ def unusual_kind(body: bytes) -> str | None:
     """Return what an image is that no decoder here reads, though its format is; else None."""
     if body.startswith(PNG_SIGNATURE) and body[12:16] == b"CgBI":
         return "a PNG that Xcode has packed for an iPhone (CgBI)"
+    if body[4:8] == b"ftyp" and body[8:12] in _OTHER_CODECS:
+        return "a HEIF of another codec than HEVC"
     return _kind_of_jpeg(body) if body.startswith(_JPEG) else None
 
 

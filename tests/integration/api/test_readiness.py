@@ -13,7 +13,8 @@ from sqlalchemy import text
 
 from tests.support.gateway import MODEL, MOVES, FakeWorker, Gateway, photo_png, running_gateway
 from tests.support.processes import crew, until
-from tests.support.stack import Stack, connect
+from tests.support.servers import connect
+from tests.support.stack import Stack
 from tests.support.stubborn_store import StubbornStore
 
 pytestmark = pytest.mark.long

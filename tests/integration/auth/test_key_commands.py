@@ -16,7 +16,8 @@ from api.__main__ import main
 from local.servers.postgres import DATABASE
 from tests.support.gateway import Gateway
 from tests.support.processes import until
-from tests.support.stack import ROOT, Stack, connect
+from tests.support.servers import connect
+from tests.support.stack import ROOT, Stack
 from tests.support.tenants import EVENTS, Holder, KeyAdmin
 
 KEY = re.compile(r"sr_[A-Za-z0-9]{12}_[A-Za-z0-9]{43}\n")

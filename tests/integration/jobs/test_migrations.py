@@ -18,7 +18,8 @@ from pytest_alembic.tests import (
 from sqlalchemy import Engine, create_engine, text
 
 from shared.jobs.storage_keys import input_key
-from tests.support.stack import ROOT, Stack, connect
+from tests.support.servers import connect
+from tests.support.stack import ROOT, Stack
 
 __all__ = [
     "alembic_runner",

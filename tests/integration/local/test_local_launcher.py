@@ -25,7 +25,10 @@ from local.servers.services import PORTS, choose_ports, service_env
 from local.state import State
 from shared.storage import Storage
 from tests.support.ports import free_port, service_ports
-from tests.support.stack import ROOT, connect, settings_from
+from tests.support.servers import connect, settings_from
+from tests.support.stack import ROOT
+
+pytestmark = pytest.mark.long
 
 T = TypeVar("T")
 

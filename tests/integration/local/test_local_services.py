@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -14,9 +15,11 @@ from redis.exceptions import RedisError
 from local.processes.process import CannotStart, Process
 from local.servers.postgres import postgres
 from local.servers.seaweed import is_blocked, sweep_sockets
+from local.servers.valkey import valkey as valkey_part
 from local.state import State
 from tests.support.ports import free_port, service_ports
-from tests.support.stack import Server, Stack, connect
+from tests.support.servers import MEMORY, PREFIX, Server, connect, folder_in_use
+from tests.support.stack import Stack
 
 
 def client(stack: Stack, *, seconds: float) -> Redis:
@@ -76,6 +79,46 @@ def test_each_test_starts_from_nothing(stack: Stack, valkey: Redis, turn: str) -
     stack.servers.storage.put("left", b"", content_type="text/plain")
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda log: next(log.glob("*.incr.aof")).write_bytes(
+            bytes(64) + b"*3 what a loss of power"
+        ),
+        lambda log: (log / "appendonly.aof.manifest").write_text("file appendonly.aof.1"),
+    ],
+    ids=["zeros", "half a manifest"],
+)
+def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    """It holds nothing of value, and stopped everything else for good."""
+    (tmp_path / "logs").mkdir()
+    part = valkey_part(tmp_path, State(ports={"valkey": free_port()}))
+    first = Process(part)
+    first.wait_ready()
+    first.kill()
+    damage(tmp_path / "valkey" / "appendonlydir")
+    with pytest.raises(CannotStart, match="valkey did not start: "):
+        Process(part).wait_ready()
+
+    again = Process(part)
+    again.wait_ready()
+
+    again.kill()
+
+
+def test_a_state_that_does_not_belong_to_the_data_is_told_at_once(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Postgres was started five times for a minute each, and the password was not mentioned."""
+    of_others = replace(stack.servers.state, postgres_password="0" * 48)
+    ready = postgres(tmp_path, of_others, is_durable=False).ready
+    assert ready
+    with pytest.raises(CannotStart, match=r"^Postgres refuses the password in state\.json"):
+        ready()
+
+
 def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
     broken = replace(
         stack.valkey.part,
@@ -83,8 +126,38 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
         log=tmp_path / "log",
         ready=lambda: False,
     )
-    with pytest.raises(CannotStart, match=r"^valkey did not start: argument couldn't be parsed"):
+    refusal = r"^valkey did not start: argument couldn't be parsed"
+    with pytest.raises(CannotStart, match=refusal) as caught:
         Server(broken).restart()
+    assert 'port "nonsense"' in caught.value.__notes__[0], "the lines before the last"
+
+
+def test_a_postgres_that_cannot_start_says_its_error_and_not_that_it_is_shut_down(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "logs").mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        state = State(ports={"postgres": other.getsockname()[1]})
+        taken = Process(postgres(tmp_path, state, is_durable=False))
+        with pytest.raises(CannotStart, match=r"FATAL:  could not create any TCP/IP sockets$"):
+            taken.wait_ready()
+
+
+def test_a_killed_postgres_leaves_no_shared_memory(stack: Stack) -> None:
+    maps = [it.path for it in psutil.Process(stack.postgres.pid).memory_maps()]
+    folder = str(stack.servers.folder)
+    assert any(path.startswith(f"{folder}/pg/pg_dynshmem/") for path in maps)
+    assert not [path for path in maps if path.startswith(str(MEMORY / "PostgreSQL"))]
+
+
+def test_a_folder_that_a_killed_run_left_is_removed_by_the_next_and_one_in_use_is_not() -> None:
+    with folder_in_use() as used:
+        left = Path(tempfile.mkdtemp(prefix=PREFIX, dir=used.parent))
+        with folder_in_use():
+            assert not left.exists()
+            assert used.exists()
+    assert not used.exists()
 
 
 def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(

@@ -21,7 +21,8 @@ from shared.storage import Storage
 from tests.support.gateway import MOVES, FakeWorker, Gateway, running_gateway
 from tests.support.ports import service_ports
 from tests.support.processes import crew, until
-from tests.support.stack import Stack, settings_from
+from tests.support.servers import settings_from
+from tests.support.stack import Stack
 
 EVERYTHING = 2**60
 MEBIBYTE = 2**20

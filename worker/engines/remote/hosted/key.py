@@ -56,7 +56,7 @@ def read_key(kind: EngineKind, settings: Settings) -> str:
         InvalidRequest: there is no key, or it is not a valid key; the message never shows it.
     """
     variable = f"{kind.upper()}_KEY"
-    given: SecretStr | None = getattr(settings, variable.lower())
+    given: SecretStr | None = getattr(settings, variable.lower()) or None
     path: Path | None = getattr(settings, f"{variable.lower()}_file")
     if (given is None) == (path is None):
         both = "both name a key" if given else "name none"
