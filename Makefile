@@ -11,7 +11,7 @@ MINUTES ?= 27
 SOAK_TESTS := $(addprefix tests/integration/,jobs/test_state_machine.py jobs/test_batches.py worker/test_process_faults.py i2vgen/test_i2vgen_growth.py)
 
 help:  ## Show these lines
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run:  ## Start everything on this machine; PORT=7861 for another port
 	@$(PYTHON) -m local.install run

@@ -31,8 +31,9 @@ async def ports_of(request: Request) -> Ports:
 async def base_url(request: Request) -> str:
     """Return the beginning of this request's links, without a slash at the end.
 
-    It is PUBLIC_URL if that is set, else the address that the client used; with a malformed Host
-    links are relative. Forwarded headers are not trusted, because anybody can write them.
+    It is PUBLIC_URL if that is set, else the address that the client used; with a malformed or
+    doubled Host links are relative. Forwarded headers are not trusted, because anybody can write
+    them.
     """
     return base_url_of(request.scope, (await ports_of(request)).settings)
 
@@ -41,8 +42,10 @@ def base_url_of(scope: Scope, settings: Settings) -> str:
     """Return the same for a request that is not read further."""
     if settings.public_url is not None:
         return settings.public_url
-    host = Headers(scope=scope).get("host", "")
-    return f"{scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
+    hosts = Headers(scope=scope).getlist("host")
+    if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        return ""
+    return f"{scope['scheme']}://{hosts[0]}"
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 import os
 import pwd
+import resource
 from pathlib import Path
+from typing import Final
 
 from local.processes.process import CannotStart
 from local.servers.wheel_binaries import packaged_version
@@ -10,6 +12,10 @@ from shared.errors import AppError
 from shared.settings import LOOPBACK, Settings
 from shared.wrong_settings import open_to_strangers
 from worker.supervisor.places import look_around
+
+LEAST_OPEN_FILES: Final = 256
+"""With 64, SeaweedFS cannot accept its first connections."""
+MOST_OPEN_FILES: Final = 65536
 
 
 def check_settings(settings: Settings, folder: Path) -> None:
@@ -44,6 +50,24 @@ def check_user() -> None:
             f"user {os.geteuid()} has no name in /etc/passwd, and Postgres does not start as such;"
             " run as a user that is listed there, or add this one"
         ) from None
+
+
+def check_open_files(least: int = LEAST_OPEN_FILES) -> None:
+    """Let our processes open as many files as this user may, and refuse a user who may too few.
+
+    Raises:
+        CannotStart: SeaweedFS would not start, or would end later.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # With a limit of many millions, some programs walk through all of them at their start.
+    most = MOST_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_OPEN_FILES)
+    if most < least:
+        raise CannotStart(
+            f"this user may open {most} files at once, and {least} are needed; raise the limit"
+            f" (ulimit -n {least}, or LimitNOFILE= of systemd)"
+        )
+    if soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def check_postgres_version(folder: Path) -> None:

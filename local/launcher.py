@@ -16,7 +16,7 @@ from typing import Final
 
 from local import ports
 from local.app_processes import TEMPORARY, gateway_address, processes
-from local.checks import check_postgres_version, check_settings, check_user
+from local.checks import check_open_files, check_postgres_version, check_settings, check_user
 from local.console import console, print_addresses, say
 from local.log_file import rotate
 from local.port_lock import Turn
@@ -80,6 +80,7 @@ def launch(
     """
     requests = StopRequests()
     check_user()
+    check_open_files()
     folder = make_folder(settings.data_dir)
     check_settings(settings, folder)
     with hold(folder):

@@ -51,7 +51,10 @@ class State:
                 " STILLREEL_DATA_DIR"
             ) from error
         except (ValueError, TypeError) as error:
-            raise CannotStart(f"{path} is damaged ({error}); restore it from a backup") from error
+            raise CannotStart(
+                f"{path} is damaged ({error}); restore it from a backup, or move {folder} away to"
+                " start again without its data"
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Write the file completely or not at all, mode 0600 from its first byte on."""

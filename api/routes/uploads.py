@@ -133,7 +133,7 @@ async def keep_file(
         if body is None or (is_alone and len(received.files) > 1):
             raise InvalidRequest(
                 f"send multipart/form-data with the file in a part named {part}"
-                f"{', and no other' if is_alone else ''}",
+                f"{', and no other' if is_alone else ''}; an empty file counts as not sent",
                 param=part,
             )
         if len(body) > upload.max_bytes:

@@ -22,6 +22,8 @@ _HOW: Final = (
     ' name"} or {"job_id": "job_…", "frame": -1}'
 )
 
+_UPLOAD: Final = re.compile(r"upload_[0-9a-f]{32}")
+
 Files = Mapping[str, bytes]
 """The file parts of a form, by name."""
 
@@ -66,6 +68,8 @@ def read_source(sent: object, files: Files, *, name: str = "image") -> ImageSour
         raise InvalidRequest(f"{name} is missing; it takes {_HOW}", param=name)
     if isinstance(sent, str) and is_url(sent.strip()):
         return _url({"url": sent}, files, name)
+    if isinstance(sent, str) and _UPLOAD.fullmatch(sent.strip()):
+        return _upload({"upload_id": sent.strip()}, files, name)
     return _decoded(sent, name)
 
 

@@ -12,6 +12,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Final
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
@@ -26,6 +27,7 @@ from shared.excerpt import begin, excerpt
 MAX_FILES: Final = 20
 """Parts that may be files, also empty ones."""
 
+MAX_PREAMBLE: Final = 8 * 1024
 HEAD_BYTES: Final = 4096
 FILE_NAMES: Final = (
     *(*PARTS, "images", "file", "content"),
@@ -163,8 +165,21 @@ def decoded(name: str, part: UploadFile, body: bytes) -> bytes:
 
 
 async def _pieces(request: Request) -> AsyncGenerator[bytes, None]:
+    """Yield a form from its first boundary on; writers of mail put a note before it (RFC 2046)."""
+    _, options = parse_options_header(request.headers["content-type"])
+    first = b"--" + options.get(b"boundary", b"")
+    note: bytes | None = b""
     async for piece in request.stream():
-        yield piece
+        if note is None:
+            yield piece
+            continue
+        note += piece
+        at = 0 if note.startswith(first) else note.find(b"\n" + first) + 1
+        if at or note.startswith(first) or len(note) > MAX_PREAMBLE:
+            yield note[at:]
+            note = None
+    if note:
+        yield note
 
 
 class _Reader(MultiPartParser):

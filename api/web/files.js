@@ -1,7 +1,8 @@
 // Files that were chosen, dropped or pasted: photos, or a clip made here, which loads its settings.
+import { property, ratio, shapes } from "./form.js";
 import { dress } from "./lazy.js";
 import { measured, showPhotos } from "./photos.js";
-import { set, setForm, state, toast } from "./state.js";
+import { model as current, set, setForm, state, toast } from "./state.js";
 import { later, t } from "./i18n.js";
 
 const KINDS = /(jpe?g|png|webp|avif|hei[cf])$/i; // At the end of a type, or of a name without one.
@@ -34,8 +35,15 @@ export function loadSettings(settings, { seed = null, model = null } = {}) {
   const values = {};
   for (const name of SETTINGS) if (settings[name] != null && settings[name] !== "") values[name] = settings[name];
   const isKnown = state.models.some((each) => each.id === model);
+  const of = state.models.find((each) => each.id === model) ?? current();
+  const { width, height } = settings;
+  const side = `${Math.min(width, height)}p`;
+  if (!values.resolution && property(of, "resolution")?.enum?.includes(side)) values.resolution = side;
+  // A cut photo has its shape already; one with bars has its own.
+  const isNear = (name) => name && Math.abs(Math.log((ratio(name) * height) / width)) < 0.02;
+  const shape = (values.fit ?? "crop") !== "crop" ? (shapes(of).find(isNear) ?? "") : "";
   const preset = settings.quality && settings.quality !== "standard" ? `quality:${settings.quality}` : null;
-  setForm({ prompt: settings.prompt || "", values, preset, seed, shape: "", ...(isKnown ? { model } : {}) });
+  setForm({ prompt: settings.prompt || "", values, preset, seed, shape, ...(isKnown ? { model } : {}) });
 }
 
 async function loadClip(file) {

@@ -92,14 +92,18 @@ export function shapes(of) {
 }
 
 const KNOWN = ["1:1", "4:3", "3:2", "16:9", "3:4", "2:3", "9:16", "4:5"];
-const ratio = (name) => name.split(":").reduce((w, h) => w / h);
+export const ratio = (name) => name.split(":").reduce((w, h) => w / h);
 const bucketName = (w, h) => KNOWN.reduce((best, each) => (off(each, w / h) < off(best, w / h) ? each : best));
 const off = (name, aspect) => Math.abs(Math.log(ratio(name) / aspect));
+
+// The aspect that a photo has when it is cut, which is in whole pixels.
+const asCut = ({ width, height }, aspect) =>
+  width / height > aspect ? Math.round(height * aspect) / height : width / Math.round(width / aspect) || aspect;
 
 // Return what the clip will be: its sides, and whether the photo has another shape.
 export function frame(photo, of = model()) {
   const own = photo?.width ? photo.width / photo.height : 1.5;
-  const wanted = state.form.shape ? ratio(state.form.shape) : own;
+  const wanted = state.form.shape ? asCut(photo, ratio(state.form.shape)) : own;
   const [width, height] = sizeFor(of, wanted, value("resolution", of));
   const aspect = width / height;
   return { width, height, aspect, differs: Math.abs(Math.log(aspect / own)) > 0.015 };

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,11 @@ TETHER = Path(__file__).with_name("die_with_parent.py")
 KILL_SECONDS = 10
 HURRIED_SECONDS = 2
 
+TAIL_BYTES = 65536
+"""A Go program that panics writes its reason before the stacks of all its threads."""
+
+_FATAL = re.compile(r"\b(?:FATAL|PANIC):  |^panic: |^fatal error: ")
+
 
 class CannotStart(AppError):
     """The system cannot start or continue; the message is one sentence for whoever ran it."""
@@ -34,13 +40,13 @@ class CannotStart(AppError):
 class Part:
     """A process of the system: how it starts, when it serves, how it stops.
 
-    `ready` answers within about a second and never raises; without it a part serves as soon as it
-    runs. A part with `runs_once` is a step: it is left out if it is `ready` already, else it is
-    ready when it has ended with status 0. `upkeep` is called once an hour while the part serves;
-    an OSError is shown to the person, and the part goes on. A part with `can_refuse` ends with
-    status 2 if its settings are wrong; other programs end so for other reasons. `death_signal` is
-    sent to the process if its launcher dies without stopping it (Linux only). A part that
-    downloads nothing gets no proxy settings.
+    `ready` answers within about a second, and raises only CannotStart, if no wait helps; without
+    it a part serves as soon as it runs. A part with `runs_once` is a step: it is left out if it is
+    `ready` already, else it is ready when it has ended with status 0. `upkeep` is called once an
+    hour while the part serves; an OSError is shown to the person, and the part goes on. A part
+    with `can_refuse` ends with status 2 if its settings are wrong; other programs end so for other
+    reasons. `death_signal` is sent to the process if its launcher dies without stopping it (Linux
+    only). A part that downloads nothing gets no proxy settings.
     """
 
     name: str
@@ -76,6 +82,7 @@ class Process:
         base = os.environ if part.uses_proxy else without_proxies(os.environ)
         # For appending, because the file is emptied while the part writes.
         with part.log.open("ab") as log:
+            self.log_begins = log.tell()
             self._popen = subprocess.Popen(
                 argv,
                 cwd=part.cwd,
@@ -166,19 +173,30 @@ class Process:
         while self.part.ready and not self.part.ready():
             if self.exit_status is not None or time.monotonic() > deadline:
                 self.kill()
-                raise CannotStart(f"{self.part.name} did not start: {last_line(self.part.log)}")
+                raise CannotStart(
+                    f"{self.part.name} did not start: {last_line(self.part.log, self.log_begins)}"
+                )
             time.sleep(0.02)
 
 
-def last_line(log: Path) -> str:
-    """Return the log's last line with content, cut to fit a sentence."""
+def last_line(log: Path, begins: int = 0) -> str:
+    """Return the line of a log that says why its program ended, cut to fit a sentence.
+
+    It is the last line with content, or the last one that a server marked as fatal, because
+    Postgres says "shut down" after it, and a Go program its stack.
+
+    Args:
+        begins: where the lines of the program's last run begin.
+    """
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - 8192))
+            end = log.stat().st_size
+            file.seek(max(begins if begins < end else 0, end - TAIL_BYTES))
             lines = file.read().decode(errors="replace").splitlines()
     except OSError:
         return "it wrote no log"
     said = [line.strip() for line in lines if line.strip()]
+    said = [line for line in said if _FATAL.search(line)] or said
     return _in_words(said[-1])[:300] if said else "it wrote nothing to its log"
 
 

@@ -145,6 +145,7 @@ class Crew:
 
     def _count_end(self, member: Member, what: str) -> None:
         now = time.monotonic()
+        begins = member.process.log_begins if member.process else 0
         was_steady = member.is_ready and now - member.ready_at > STEADY_SECONDS
         member.process, member.is_ready = None, False
         if hindrance := self._hindrance():
@@ -158,7 +159,7 @@ class Crew:
         if member.ends > LIMIT:
             raise CannotStart(
                 f"{member.part.name} {what}, {member.ends} times in a row;"
-                f" the last line of {member.part.log}: {last_line(member.part.log)}"
+                f" the last line of {member.part.log}: {last_line(member.part.log, begins)}"
             )
         pause = self._first_restart_seconds * RESTART_FACTOR ** (member.ends - 1)
         member.start_at = now + pause

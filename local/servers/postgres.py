@@ -18,6 +18,7 @@ from local.state import State
 USER: Final = "stillreel"
 DATABASE: Final = "stillreel"
 CONNECT_SECONDS: Final = 2
+REFUSAL: Final = "password authentication failed"
 
 NOBODY: Final = 65534
 # A user namespace needs no chown, and no folder on the way to the data needs to be open to all.
@@ -66,14 +67,23 @@ def connect(
 
 
 def _serves(state: State) -> bool:
-    """Say whether it answers, and make the database if it does not exist yet."""
+    """Say whether it answers, and make the database if it does not exist yet.
+
+    Raises:
+        CannotStart: it refuses our password, and would do so for ever.
+    """
     try:
         with connect(state) as connection:
             found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE])
             if found.fetchone() is None:
                 name = sql.Identifier(DATABASE)
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(name))
-    except psycopg.Error:
+    except psycopg.Error as error:
+        if REFUSAL in str(error):
+            raise CannotStart(
+                "Postgres refuses the password in state.json, which is not the one that its data"
+                " in the folder pg were made with; put back the state.json of these data"
+            ) from None
         return False
     return True
 

@@ -70,6 +70,14 @@ deliveries = Table(
     CheckConstraint("status IN ('pending', 'delivered', 'dead')", name="status"),
     CheckConstraint("(status = 'pending') = (next_at IS NOT NULL)", name="next"),
     Index("deliveries_due_idx", "next_at", postgresql_where=text("status = 'pending'")),
+    # A claim reads the first due deliveries of each endpoint, and those that were tried apart.
+    Index(
+        "deliveries_receiver_idx",
+        "endpoint_id",
+        text("(round_tries > 0)"),
+        "next_at",
+        postgresql_where=text("next_at IS NOT NULL"),
+    ),
     Index("deliveries_endpoint_idx", "endpoint_id", "id"),
     Index("deliveries_dead_idx", "id", postgresql_where=text("status = 'dead'")),
     Index(

@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 
 from tests.support.composed import ROOT, resolved
 
+pytestmark = pytest.mark.long
+
 
 def test_the_dockerfile_is_clean() -> None:
     done = _hadolint(ROOT / "Dockerfile")

@@ -12,7 +12,7 @@ from api.openapi import MORE_IMAGES
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import FakeWorker, Gateway
-from tests.support.page import enter
+from tests.support.page import choose_sample, enter, finish
 from tests.support.providers.small_engine import SPEC as HOSTED
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
@@ -191,6 +191,35 @@ def test_a_crop_that_was_moved_is_what_is_sent(
     job = studio.get("/v1/jobs").json()["data"][0]
     assert (job["input"]["image_width"], job["input"]["image_height"]) == (100, 100)
     assert job["input"]["width"] == job["input"]["height"] == 512
+
+
+@pytest.mark.extended
+def test_the_size_that_is_said_is_the_clips_and_comes_back_with_its_settings(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
+) -> None:
+    page = guest.page
+    enter(page, studio)
+    choose_sample(page)
+    page.get_by_text("256p").click()
+    page.get_by_text("16:9").click()
+    for fit in ("Crop", "Black bars"):
+        page.get_by_text(fit).click()
+        said = page.locator(".send-note span").inner_text().split(",")[0]
+        page.locator(".big").click()
+        page.locator(".is-rendering").wait_for()
+        sent = studio.get("/v1/jobs").json()["data"][0]["input"]
+        assert said == f"{sent['width']} × {sent['height']}"
+    finish(fake_worker, clip)
+    page.locator(".clip-open").first.wait_for()
+    page.get_by_text("As photo").click()
+    page.get_by_text("768p").click()
+    finish(fake_worker, clip)
+    expect(page.locator(".queue")).to_have_count(0)
+    page.locator(".clip-open").first.click()
+    page.get_by_role("button", name="Same settings").click()
+    page.locator(".is-ready").wait_for()
+    for name, value in {"resolution": "256p", "shape": "16:9", "fit": "pad"}.items():
+        assert page.locator(f"input[name={name}][value='{value}']").is_checked(), name
 
 
 def test_a_hosted_model_says_where_the_photo_goes_and_what_it_takes(

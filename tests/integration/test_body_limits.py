@@ -18,6 +18,8 @@ from api.submit import submit
 from shared.settings import Settings
 from tests.support.gateway import (
     ADMIN_KEY,
+    MODEL,
+    MOVES,
     FakeWorker,
     Gateway,
     data_uri,
@@ -59,7 +61,8 @@ TAKE_NONE = [f"/v1/jobs/job_{'0' * 32}/cancel", "/livez"]
 
 
 @pytest.fixture(scope="module")
-def one_admin(module_stack: Stack) -> Iterator[Gateway]:
+def one_admin(module_stack: Stack, one_fake_worker: FakeWorker) -> Iterator[Gateway]:
+    one_fake_worker.offer(MOVES, MODEL)
     settings = module_stack.settings(
         admin_key=ADMIN_KEY, max_upload_bytes=MAX_UPLOAD_BYTES, rate_limit="none"
     )
@@ -68,8 +71,8 @@ def one_admin(module_stack: Stack) -> Iterator[Gateway]:
 
 
 @pytest.fixture
-def admin(one_admin: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway that is asked with the admin's key."""
+def admin(one_admin: Gateway) -> Gateway:
+    """A gateway that is asked with the admin's key; what little is made here stays."""
     return one_admin
 
 

@@ -22,6 +22,8 @@ from tests.support.processes import until
 from tests.support.servers import settings_from
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 CLIP = bytes(range(256)) * 64
 KEY = "videos/a/1.mp4"
 STORED = f"/buckets/stillreel/{KEY}"

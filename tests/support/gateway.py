@@ -20,7 +20,7 @@ import pytest
 import requests
 from fastapi import FastAPI
 from PIL import Image as PillowImage
-from sqlalchemy import delete
+from sqlalchemy import delete, text
 
 from api.__main__ import Server, listen
 from api.app import create_app
@@ -89,6 +89,18 @@ MODEL = MOVES.model_copy(
         "shape": Shape.BUCKETS,
         "multiple": 64,
     }
+)
+
+
+# Quicker than TRUNCATE, which makes new files for a dozen indexes; one trip for all tables.
+_CLEAR: Final = text(
+    "; ".join(
+        str(delete(table))
+        for table in (
+            *(delivery_attempts, deliveries, jobs, batches, usage_days, pauses),
+            *(uploads, workers, engines),
+        )
+    )
 )
 
 
@@ -165,12 +177,7 @@ class FakeWorker:
 
     def clear(self) -> None:
         with self.db.begin() as connection:
-            # Quicker than TRUNCATE, which makes new files for a dozen indexes.
-            for table in (
-                *(delivery_attempts, deliveries, jobs, batches, usage_days, pauses),
-                *(uploads, workers, engines),
-            ):
-                connection.execute(delete(table))
+            connection.execute(_CLEAR)
         self.storage.delete_prefix("")
 
     def close(self) -> None:

@@ -1,9 +1,12 @@
 """A table of jobs as it is after years: filled by SQL from one job, for benches and tests."""
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
+
+from shared.db import Database
 
 _FILL: Final = """
 INSERT INTO jobs
@@ -56,3 +59,40 @@ def _fill(
     values = {"count": count, "owner": owner, "template": template, "base": base}
     connection.execute(text("SET LOCAL statement_timeout = 0"))
     connection.execute(text(_FILL.format(changes=changes)), values)
+
+
+def pages(db: Database, work: Callable[[], Any]) -> dict[str, int]:
+    """Return the pages that each statement of the work reads, run again under EXPLAIN."""
+    return {
+        statement: plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
+        for statement, plan in plans(db, work).items()
+    }
+
+
+def most_rows(plan: Any) -> int:
+    """Return how many rows the step of a plan with the most rows has seen."""
+    seen = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)
+    return max([round(seen * plan["Actual Loops"]), *map(most_rows, plan.get("Plans", ()))])
+
+
+def plans(db: Database, work: Callable[[], Any]) -> dict[str, Any]:
+    """Return the plan of each statement of the work, run again under EXPLAIN."""
+    said: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        said.append((statement, values))
+
+    event.listen(db._engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        event.remove(db._engine, "before_cursor_execute", note)
+    found = {}
+    with db.begin() as connection:
+        for statement, values in said:
+            explained = connection.exec_driver_sql(
+                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values
+            ).scalar_one()
+            found[statement] = explained[0]["Plan"]
+        connection.rollback()
+    return found

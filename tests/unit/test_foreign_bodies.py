@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any, Final
+from uuid import UUID
 
 import pytest
 
@@ -10,7 +11,7 @@ from api.compat.create import ForeignRequest
 from api.compat.openai.create import read_video
 from api.compat.replicate.create import PredictionRequest, read_prediction
 from api.submit.body import Received
-from api.submit.image_source import ImageUrl
+from api.submit.image_source import ImageUpload, ImageUrl
 from shared.errors import InvalidRequest, UnsupportedBody
 from tests.support.gateway import data_uri
 
@@ -36,7 +37,7 @@ def prediction(
 ) -> PredictionRequest:
     body = {"input": {"image": URI, **values}, **(outer or {})}
     received = Received((), {}, json.dumps(body).encode())
-    return read_prediction(received, base_url="https://here.example", model=model)
+    return read_prediction(received, model=model)
 
 
 @pytest.mark.parametrize("blank", BLANKS, ids=repr)
@@ -108,9 +109,29 @@ def test_a_wrong_webhook_of_a_prediction_is_named_as_it_was_sent(name: str) -> N
 def test_a_prediction_in_a_form_is_told_how_to_bring_its_image() -> None:
     received = Received([("version", "camera")], {"image": PHOTO}, None)
     with pytest.raises(UnsupportedBody, match="send the prediction as application/json, with the"):
-        read_prediction(received, base_url="")
+        read_prediction(received)
 
 
 def test_an_image_by_url_stays_one() -> None:
     there = "https://a.example/a.png"
     assert prediction(image=f" {there}").images.image == ImageUrl(there)
+
+
+FILE: Final = f"upload_{9:032x}"
+
+
+@pytest.mark.parametrize("host", ["http://127.0.0.1:7860", "http://localhost:7860", "https://a"])
+@pytest.mark.parametrize("end", ["", "?x=1"])
+def test_a_file_that_is_stored_here_is_an_upload_by_every_name_of_this_host(
+    host: str, end: str
+) -> None:
+    file, upload = f"{host}/compat/replicate/v1/files/{FILE}{end}", ImageUpload(UUID(int=9))
+    keyframes = [{"frame": 8, "image": file}]
+    images = prediction(image=file, last_frame=file, keyframes=keyframes).images
+    assert (images.image, images.more) == (upload, {"last_frame": upload})
+    assert images.keyframes == ((8, upload),)
+
+
+def test_an_upload_may_be_named_by_its_id_alone() -> None:
+    assert prediction(image=FILE).images.image == ImageUpload(UUID(int=9))
+    assert video(input_reference=FILE).images.image == ImageUpload(UUID(int=9))

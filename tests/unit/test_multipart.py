@@ -25,14 +25,17 @@ class Unlimited:
         pass
 
 
-def read(*parts: Part) -> Form:
-    body = b""
+def read(*parts: Part, before: bytes = b"", piece_bytes: int = 10**6) -> Form:
+    body = before
     for named, headers, content in parts:
         lines = (f"Content-Disposition: form-data; {named}", *headers)
         body += b"--b\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + content + b"\r\n"
 
+    body += b"--b--\r\n"
+    pieces = [body[at : at + piece_bytes] for at in range(0, len(body), piece_bytes)]
+
     async def receive() -> dict[str, object]:
-        return {"type": "http.request", "body": body + b"--b--\r\n", "more_body": False}
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
 
     header = (b"content-type", b"multipart/form-data; boundary=b")
     request = Request({"type": "http", "method": "POST", "headers": [header]}, receive)
@@ -96,3 +99,18 @@ def test_a_file_of_any_protocol_needs_no_filename(named: str) -> None:
     assert [*read((named, (), PHOTO)).files.values()] == [PHOTO]
     kind = "Content-Type: image/jpeg"
     assert read(('name="first"', (kind,), PHOTO)).files == {"first": PHOTO}
+
+
+@pytest.mark.parametrize(
+    "before", [b"", b"\r\n", b"This is a MIME message.\r\n", b"--\r\n--c\r\n"]
+)
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10**6])
+def test_a_note_before_the_form_is_passed_over(before: bytes, piece_bytes: int) -> None:
+    form = read(('name="prompt"', (), b"x"), IMAGE, before=before, piece_bytes=piece_bytes)
+    assert (form.pairs, form.files) == ([("prompt", "x")], {"image": PHOTO})
+
+
+def test_what_has_no_boundary_at_all_is_told() -> None:
+    for before in (b"no form", b"x" * 100_000):
+        with pytest.raises(InvalidRequest, match="its first line is not the boundary"):
+            read(before=before + b"--c")

@@ -13,6 +13,7 @@ from api.images.colour.space import PRIMARIES, profile, srgb_to_light
 from api.images.normalize import read_image
 from api.images.sniff import looks_like
 from shared.errors.images import InvalidImage, TruncatedImage, UnsupportedImage
+from tests.support import makers
 from tests.support.bombs import chunk
 from tests.support.gateway import encoded
 from tests.support.heif_boxes import clap, irot, with_properties
@@ -272,3 +273,70 @@ AVIF = encoded(IMAGE, "AVIF", quality=95, subsampling="4:4:4")
 )
 def test_of_an_avif_the_part_is_shown_that_it_names(properties: list[bytes], look: Photo) -> None:
     assert distance(with_properties(AVIF, *properties), look) <= LEVELS
+
+
+PHOTO = np.asarray(makers.IMAGE)
+P3_CODES = np.asarray(makers.P3())
+P3 = profile(PRIMARIES[12], srgb_to_light)
+HALF = len(P3) // 2
+WHOLE_PROFILE = (1, 1, P3)
+FIRST, SECOND = (1, 2, P3[:HALF]), (2, 2, P3[HALF:])
+
+
+def with_profile(*parts: tuple[int, int, bytes], before: bytes) -> bytes:
+    """Return a JPEG with parts of a profile before a marker: their number, of how many, bytes."""
+    body = makers.jpeg(makers.P3())
+    segments = b"".join(
+        makers.segment(0xE2, b"ICC_PROFILE\0" + bytes((number, count)) + part)
+        for number, count, part in parts
+    )
+    at = body.index(before)
+    return body[:at] + segments + body[at:]
+
+
+@pytest.mark.parametrize("before", [b"\xff\xdb", b"\xff\xc0", b"\xff\xda"])
+@pytest.mark.parametrize(
+    "parts", [[WHOLE_PROFILE], [WHOLE_PROFILE] * 2, [FIRST, SECOND], [SECOND, FIRST]]
+)
+def test_a_jpegs_profile_counts_wherever_and_however_often_it_is_there(
+    parts: list[tuple[int, int, bytes]], before: bytes
+) -> None:
+    assert distance(with_profile(*parts, before=before), PHOTO) <= LEVELS
+
+
+def test_a_part_of_a_profile_is_no_profile() -> None:
+    for part in (FIRST, SECOND):
+        assert distance(with_profile(part, before=b"\xff\xda"), P3_CODES) <= LEVELS
+
+
+TOLD: dict[str, tuple[list[bytes], Photo]] = {
+    "of two gammas the first": ([makers.gamma(0.45455), makers.gamma(1.0)], P3_CODES),
+    "of two profiles the first": (
+        [chunk(b"iCCP", b"a\0\0" + zlib.compress(P3)), chunk(b"iCCP", b"b\0\0junk")],
+        PHOTO,
+    ),
+    "no gamma with a wrong checksum": ([crooked(makers.gamma(1.0))], P3_CODES),
+    "no code points that say nothing": (
+        [chunk(b"cICP", b"\2\2\0\1"), chunk(b"iCCP", b"a\0\0" + zlib.compress(P3))],
+        PHOTO,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_of_what_a_png_says_of_its_colours_that_is_believed_which_browsers_believe(
+    name: str,
+) -> None:
+    chunks, look = TOLD[name]
+    assert distance(makers.png(makers.P3(), *chunks), look) <= 1
+
+
+@pytest.mark.parametrize(
+    ("space", "is_adobe"), [(1, False), (2, True), (65535, True), (None, True)]
+)
+def test_a_camera_that_says_srgb_means_it(space: int | None, is_adobe: bool) -> None:
+    camera = {} if space is None else {0xA001: space}
+    exif = makers.tagged("Canon", camera=camera, interoperability="R03")
+    codes = makers.ADOBE()
+    body = makers.jpeg(codes, exif=exif)
+    assert distance(body, PHOTO if is_adobe else np.asarray(codes)) <= LEVELS

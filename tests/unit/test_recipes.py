@@ -1,7 +1,9 @@
 """What docs/recipes.md asks for, where nothing else notices a step that was forgotten."""
 
 import ast
+import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import import_module
@@ -171,3 +173,18 @@ def test_a_column_that_older_processes_do_not_write_may_be_left_out() -> None:
                     demanding |= set() if is_given else {f"{path.name}:{node.lineno}"}
     assert added > 15
     assert demanding == set()
+
+
+def test_the_borders_are_checked_at_a_commit_as_by_make_check() -> None:
+    config = (ROOT / ".pre-commit-config.yaml").read_text()
+    (entry,) = re.findall(r"- id: borders\n.*\n +entry: (.+)", config)
+    done = subprocess.run(
+        shlex.split(entry),
+        cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout

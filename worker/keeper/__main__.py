@@ -33,6 +33,7 @@ from shared.storage import Storage
 from shared.tallies import Tallies
 from shared.webhooks.headers import HeaderSeal
 from worker.keeper import webhook_sender
+from worker.keeper.clock_watch import ClockWatch
 from worker.keeper.expiry import Sweeper
 from worker.keeper.orphan_images import OrphanSweeper
 from worker.keeper.purge import BATCH, Purger
@@ -185,6 +186,7 @@ def endings(
 
     often, seldom = EXPIRE_EVERY_SECONDS, PURGE_EVERY_SECONDS
     return [
+        Loop("clock", ClockWatch(database("clock"), settings).look, every=often, stop=stop),
         Loop(
             "expire", Sweeper(database("expire"), storage, settings).sweep, every=often, stop=stop
         ),

@@ -39,6 +39,7 @@ from shared.webhooks.events import VideoEventType, events_of
 from shared.webhooks.headers import HeaderSeal, without
 from shared.webhooks.signing import sign, webhook_id
 from worker.keeper.delivery_queue import (
+    BURIED,
     Contents,
     Delivery,
     DeliveryQueue,
@@ -155,10 +156,10 @@ class WebhookSender:
         self._freed.clear()
         if not self._rows.are_due():
             return 0
-        self._rows.bury()
+        buried = self._rows.bury()
         started = sum(self._start(kind) for kind in Kind)
-        if started:
-            self._freed.set()  # There may be more due deliveries than one claim took.
+        if started or buried == BURIED:
+            self._freed.set()  # There may be more due deliveries than one statement took.
         return started
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final, Self
 from api.compat.create import ForeignRequest, Names, foreign_request
 from api.submit.blanks import without_blanks
 from api.submit.body import Received, read_named
+from shared.engines.given_images import SINGLE
 from shared.engines.spec import EngineSpec
 from shared.errors import InvalidRequest, UnknownModel, UnsupportedBody
 from shared.excerpt import excerpt
@@ -34,7 +35,7 @@ _VERSION: Final = re.compile(
     r"(?:(?P<owner>[^/:@]{1,100})/)?(?P<name>[^/:@]{1,100})(?::[^/:@]{1,100})?"
     r"(?:@(?P<revision>[^/:@]{1,200}))?"
 )
-_FILE: Final = re.compile(r"(upload_[0-9a-f]{32})")
+_FILE: Final = re.compile(rf"https?://[^/]*{PREFIX}/files/(upload_[0-9a-f]{{32}})(?:[?#].*)?")
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,10 @@ class PredictionRequest(ForeignRequest):
         return super().fitted(spec)
 
 
-def read_prediction(
-    received: Received, *, base_url: str, model: str | None = None
-) -> PredictionRequest:
-    """Check a body field by field.
+def read_prediction(received: Received, *, model: str | None = None) -> PredictionRequest:
+    """Check a body field by field; our own files are not fetched by URL.
 
     Args:
-        base_url: the beginning of this gateway's own links; our own files are not fetched by URL.
         model: the engine, if the path names it.
     """
     if received.json is None:
@@ -80,8 +78,9 @@ def read_prediction(
         model, revision = _named(outer.get("version"))
     known = {name: value for name, value in values.items() if name in INNER}
     others += [name for name in values if name not in INNER]
-    for name in IMAGES:
-        known[name] = _own_file(known.get(name), base_url)
+    known |= {name: _own_file(known[name]) for name in (*IMAGES, *SINGLE) if name in known}
+    if isinstance(known.get("keyframes"), list):
+        known["keyframes"] = [*map(_of_own_files, known["keyframes"])]
     fixed = {"model": model, **_webhook(outer)}
     url = "webhook" if "webhook" in outer else "webhook_completed"
     request = foreign_request(known, others, NAMES, words={"webhook.url": url}, **fixed)
@@ -134,10 +133,17 @@ def _webhook(outer: Mapping[str, Any]) -> dict[str, Any]:
     return {"webhook": {"url": url, "event_types": list(types)}}
 
 
-def _own_file(value: Any, base_url: str) -> Any:
-    """Return a file that is stored here as the upload that it is."""
-    start = f"{base_url}{PREFIX}/files/"
-    if isinstance(value, str) and value.startswith(start):
-        match = _FILE.fullmatch(value[len(start) :])
-        return value if match is None else {"upload_id": match[1]}
-    return value
+def _own_file(value: Any) -> Any:
+    """Return a file that is stored here as the upload that it is.
+
+    This service may have other host names than the one of the request. Elsewhere such an address
+    has no image either.
+    """
+    match = _FILE.fullmatch(value.strip()) if isinstance(value, str) else None
+    return value if match is None else {"upload_id": match[1]}
+
+
+def _of_own_files(keyframe: Any) -> Any:
+    if not isinstance(keyframe, Mapping) or "image" not in keyframe:
+        return keyframe
+    return {**keyframe, "image": _own_file(keyframe["image"])}

@@ -110,8 +110,9 @@ async def create_prediction(
 ) -> Response:
     """Queue a clip by the version of a model."""
     wait = _Wait.begin(prefer)
-    read = partial(read_prediction, base_url=base_url)
-    submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
+    submitted = await submit_foreign(
+        request, ports, caller, read_prediction, key=key, source=SOURCE
+    )
     return await wait.answer(ports, submitted, base_url)
 
 
@@ -134,7 +135,7 @@ async def create_prediction_of_model(
 ) -> Response:
     """Queue a clip by the name of a model."""
     wait = _Wait.begin(prefer)
-    read = partial(read_prediction, base_url=base_url, model=engine_of(owner, model))
+    read = partial(read_prediction, model=engine_of(owner, model))
     submitted = await submit_foreign(request, ports, caller, read, key=key, source=SOURCE)
     return await wait.answer(ports, submitted, base_url)
 

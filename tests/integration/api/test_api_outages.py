@@ -19,6 +19,8 @@ from tests.support.gateway import (
 )
 from tests.support.stack import Stack
 
+pytestmark = pytest.mark.long
+
 PROMISE_SECONDS = 5.0
 DEADLINE_SECONDS = 10 * PROMISE_SECONDS
 """Ten times the promise: a busy machine may be slow, a hang is not."""

@@ -254,7 +254,7 @@ def test_nobody_without_a_good_key_gets_anything(world: World, route: str, stran
 
 @pytest.mark.parametrize("route", BY_ACCESS[Access.HOLDER])
 def test_a_holder_meets_its_own_things_only(world: World, route: str) -> None:
-    named = world.named(route)
+    named = world.standing()
     mine, theirs = (ask(who, route, named) for who in (world.tenant, world.other))
     assert mine.status_code == theirs.status_code == EXPECTED[route].status, mine.text
     for name, value in named.items():

@@ -21,6 +21,7 @@ from shared.jobs.transitions import Claim, Progress
 from shared.lifecycle import Stage, Status
 from shared.owners import ANONYMOUS
 from tests.support.factory import JobFixture, NullAnnouncer
+from worker.keeper.clock_watch import ClockWatch
 
 RESULT = Result(
     ai_generated=False,
@@ -296,3 +297,72 @@ def test_a_worker_that_lost_its_lease_cannot_fail_the_job_that_waits_again(
     with pytest.raises(LeaseLost):
         job_fixture.jobs.fail(mine, OutOfMemory("too large"), retryable=False, metrics={})
     assert job_fixture.get(job).status is Status.QUEUED
+
+
+def shift(job_fixture: JobFixture, hours: int) -> None:
+    """Move every time of jobs and deliveries, as a clock that is set moves the present."""
+    job_fixture.run(
+        "UPDATE jobs SET created_at = created_at + :by, due_at = due_at + :by,"
+        " lease_until = lease_until + :by",
+        by=timedelta(hours=hours),
+    )
+    job_fixture.run(
+        "UPDATE deliveries SET created_at = created_at + :by, next_at = next_at + :by",
+        by=timedelta(hours=hours),
+    )
+
+
+def test_a_job_that_waits_when_the_clock_is_set_back_starts_at_once(
+    job_fixture: JobFixture,
+) -> None:
+    submitted = job_fixture.submit()
+    shift(job_fixture, hours=5)
+    assert job_fixture.jobs.claim(["noop"], worker="w#1") is None
+
+    ClockWatch(job_fixture.db, job_fixture.settings).look()
+
+    assert claim(job_fixture)[0].id == submitted.id
+
+
+def test_a_backoff_is_no_time_that_a_clock_left_ahead(job_fixture: JobFixture) -> None:
+    job_fixture.submit()
+    _, held = claim(job_fixture)
+    job_fixture.run("UPDATE jobs SET created_at = clock_timestamp() - interval '1 h'")
+    job_fixture.jobs.retry(held, OutOfMemory("no"), backoff=timedelta(minutes=5))
+    ClockWatch(job_fixture.db, job_fixture.settings).look()
+    assert job_fixture.jobs.claim(["noop"], worker="w#1") is None
+
+
+def test_a_dead_workers_lease_ends_once_the_living_have_renewed_theirs(
+    job_fixture: JobFixture,
+) -> None:
+    job_fixture.submit()
+    claim(job_fixture)
+    steady = [0.0]
+    watch = ClockWatch(job_fixture.db, job_fixture.settings, steady=lambda: steady[0])
+    watch.look()
+    shift(job_fixture, hours=5)
+    steady[0] = 3600  # An hour passed, and the database's clock did not move: it was set back.
+    watch.look()
+    assert job_fixture.jobs.reap(max_attempts=3) == []
+    for _ in range(3):  # A lease of 60 s passes, in steps that look like no jump of the clock.
+        steady[0] += 20
+        watch.look()
+    assert len(job_fixture.jobs.reap(max_attempts=3)) == 1
+
+
+def test_a_webhook_that_waits_when_the_clock_is_set_back_is_sent_at_once(
+    job_fixture: JobFixture,
+) -> None:
+    job_fixture.submit(
+        webhook_url="https://cms.example/hook", webhook_event_types=["job.succeeded"]
+    )
+    _, held = claim(job_fixture)
+    job_fixture.jobs.complete(held, RESULT, {})
+    shift(job_fixture, hours=5)
+    due = "SELECT id FROM deliveries WHERE next_at <= clock_timestamp()"
+    assert job_fixture.run(due) == []
+
+    ClockWatch(job_fixture.db, job_fixture.settings).look()
+
+    assert len(job_fixture.run(due)) == 1

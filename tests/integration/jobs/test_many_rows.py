@@ -7,7 +7,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from bench.noop import NoopEngine
 from shared.engines.registry import EngineRegistry
@@ -20,7 +20,7 @@ from shared.jobs.queue_boards import EXACT, QueueBoards
 from shared.lifecycle import Status
 from shared.paging import Cut
 from tests.support.factory import JobFixture
-from tests.support.many_rows import fill_ended, fill_queued
+from tests.support.many_rows import fill_ended, fill_queued, pages
 from tests.support.stack import Stack, open_database
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
@@ -53,30 +53,6 @@ def table(module_stack: Stack, request: pytest.FixtureRequest) -> Iterator[tuple
         with contextlib.closing(slow), slow.autocommit() as connection:
             connection.execute(text("VACUUM ANALYZE jobs"))
         yield desk, job
-
-
-def pages(desk: JobFixture, work: Callable[[], Any]) -> dict[str, int]:
-    """Return the pages that each statement of the work reads, run again under EXPLAIN."""
-    said: list[tuple[str, Any]] = []
-
-    def note(_c: Any, _cursor: Any, statement: str, values: Any, *_: Any) -> None:
-        said.append((statement, values))
-
-    event.listen(desk.db._engine, "before_cursor_execute", note)
-    try:
-        work()
-    finally:
-        event.remove(desk.db._engine, "before_cursor_execute", note)
-    found = {}
-    with desk.db.begin() as connection:
-        for statement, values in said:
-            explained = connection.exec_driver_sql(
-                f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", values
-            ).scalar_one()
-            plan = explained[0]["Plan"]
-            found[statement] = plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]
-        connection.rollback()
-    return found
 
 
 def listing(**options: Any) -> Callable[[JobFixture, Job], Any]:
@@ -148,7 +124,7 @@ def _now(desk: JobFixture) -> Any:
 @pytest.mark.parametrize("name", HOT)
 def test_a_hot_route_reads_few_pages(name: str, table: tuple[JobFixture, Job]) -> None:
     desk, job = table
-    found = pages(desk, lambda: HOT[name](desk, job))
+    found = pages(desk.db, lambda: HOT[name](desk, job))
     assert max(found.values()) <= MOST_PAGES, found
 
 
@@ -158,7 +134,7 @@ def test_the_queues_are_read_by_few_pages_while_their_ends_are_known(
     desk, _ = table
     boards = QueueBoards(desk.db)
     first = boards.read().engine(ENGINE)
-    found = pages(desk, boards.read)
+    found = pages(desk.db, boards.read)
     assert max(found.values()) <= MOST_PAGES, found
     assert first.queued > EXACT
     assert first.queued == boards.read().engine(ENGINE).queued
@@ -169,7 +145,7 @@ def test_a_search_in_vain_reads_the_newest_rows_once(
     name: str, table: tuple[JobFixture, Job]
 ) -> None:
     desk, job = table
-    found = pages(desk, lambda: SEARCHES[name](desk, job))
+    found = pages(desk.db, lambda: SEARCHES[name](desk, job))
     assert max(found.values()) <= MOST_SEARCHED_PAGES, found
 
 
@@ -181,8 +157,8 @@ def test_one_who_is_full_costs_others_few_pages(table: tuple[JobFixture, Job]) -
         running = full.run("SELECT DISTINCT owner_id FROM jobs WHERE status = 'running'")
         assert [row["owner_id"] for row in running] == [OWNER]
         late = full.submit(owner_id=new_id(), spec=NoopEngine.spec)
-        found = pages(full, lambda: full.jobs.claim([ENGINE], worker="w"))
-        submits = pages(full, lambda: full.run(PLACE, **A_SUBMIT))
+        found = pages(full.db, lambda: full.jobs.claim([ENGINE], worker="w"))
+        submits = pages(full.db, lambda: full.run(PLACE, **A_SUBMIT))
         assert full.get(late).status is Status.RUNNING
     for counted in (found, submits):
         assert max(counted.values()) <= MOST_PAGES, counted
@@ -190,7 +166,7 @@ def test_one_who_is_full_costs_others_few_pages(table: tuple[JobFixture, Job]) -
 
 def test_a_claim_reads_few_pages(table: tuple[JobFixture, Job]) -> None:
     desk, _ = table
-    found = pages(desk, lambda: desk.jobs.claim([ENGINE], worker="w"))
+    found = pages(desk.db, lambda: desk.jobs.claim([ENGINE], worker="w"))
     claims = [count for statement, count in found.items() if "SKIP LOCKED" in statement]
     assert claims
     assert max(claims) <= MOST_PAGES, found

@@ -36,6 +36,8 @@ from tests.support.ports import free_port
 from tests.support.processes import crew, until
 from tests.support.stack import Stack, open_database
 
+pytestmark = pytest.mark.long
+
 S3_ADDRESS = "127.0.0.2"
 """Stands for all addresses of the container: what else listens must be on 127.0.0.1."""
 S3_PORTS = ("s3.port", "s3.port.grpc")

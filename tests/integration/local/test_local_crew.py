@@ -16,9 +16,10 @@ import psutil
 import pytest
 
 from local.app_processes import ROOT
+from local.checks import check_open_files
 from local.launcher import StopRequests, make_folder
 from local.processes import stray_processes
-from local.processes.process import MARK, CannotStart, Part, Process
+from local.processes.process import MARK, CannotStart, Part, Process, last_line
 from local.processes.supervisor import Crew
 from tests.support.processes import until
 
@@ -340,3 +341,26 @@ def test_a_data_folder_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path)
     with pytest.raises(CannotStart, match="is not UTF-8, and SeaweedFS needs that; set STILLREEL"):
         make_folder(tmp_path / os.fsdecode(b"clips\xff"))
     assert not list(tmp_path.iterdir())
+
+
+def test_why_a_server_ended_is_the_line_that_it_marked_fatal_in_its_last_run(
+    part: Callable[..., Part], crew_of: Callable[..., Crew], tmp_path: Path
+) -> None:
+    """Its last line was "database system is shut down", which is no reason."""
+    (tmp_path / "part.log").write_text("FATAL:  an old run\n")
+    script = "print('FATAL:  no room in /dev/shm'); print('LOG:  shut down'); raise SystemExit(1)"
+    it = crew_of(part(script=script, ready=lambda: False), first_restart_seconds=0.001)
+    with pytest.raises(CannotStart, match=r"FATAL:  no room in /dev/shm$"):
+        advance_until(it, lambda: False)
+
+
+def test_what_an_earlier_run_ended_of_is_no_reason(tmp_path: Path) -> None:
+    earlier = "FATAL:  no room\n"
+    (tmp_path / "log").write_text(f"{earlier}stopped in order\n")
+    assert last_line(tmp_path / "log") == "FATAL:  no room"
+    assert last_line(tmp_path / "log", begins=len(earlier)) == "stopped in order"
+
+
+def test_a_user_who_may_open_too_few_files_is_told_the_limit_and_how_to_raise_it() -> None:
+    with pytest.raises(CannotStart, match=r"and 1000000 are needed; raise the limit \(ulimit -n"):
+        check_open_files(least=1_000_000)

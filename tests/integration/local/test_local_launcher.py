@@ -28,6 +28,8 @@ from tests.support.ports import free_port, service_ports
 from tests.support.servers import connect, settings_from
 from tests.support.stack import ROOT
 
+pytestmark = pytest.mark.long
+
 T = TypeVar("T")
 
 READY_SECONDS = 60  # A hang, on a machine however busy.

@@ -108,6 +108,17 @@ def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
     again.kill()
 
 
+def test_a_state_that_does_not_belong_to_the_data_is_told_at_once(
+    stack: Stack, tmp_path: Path
+) -> None:
+    """Postgres was started five times for a minute each, and the password was not mentioned."""
+    of_others = replace(stack.servers.state, postgres_password="0" * 48)
+    ready = postgres(tmp_path, of_others, is_durable=False).ready
+    assert ready
+    with pytest.raises(CannotStart, match=r"^Postgres refuses the password in state\.json"):
+        ready()
+
+
 def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> None:
     broken = replace(
         stack.valkey.part,
@@ -119,6 +130,18 @@ def test_a_server_that_cannot_start_says_why(stack: Stack, tmp_path: Path) -> No
     with pytest.raises(CannotStart, match=refusal) as caught:
         Server(broken).restart()
     assert 'port "nonsense"' in caught.value.__notes__[0], "the lines before the last"
+
+
+def test_a_postgres_that_cannot_start_says_its_error_and_not_that_it_is_shut_down(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "logs").mkdir()
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        state = State(ports={"postgres": other.getsockname()[1]})
+        taken = Process(postgres(tmp_path, state, is_durable=False))
+        with pytest.raises(CannotStart, match=r"FATAL:  could not create any TCP/IP sockets$"):
+            taken.wait_ready()
 
 
 def test_a_killed_postgres_leaves_no_shared_memory(stack: Stack) -> None:
