@@ -1,4 +1,4 @@
-"""A preview where keys exist: a file of its own, for the first key closes a module's gateway."""
+"""Previews with keys. The first key closes a module's gateway, hence a file of its own."""
 
 from uuid import UUID
 
