@@ -51,8 +51,8 @@ def breakable(checkpoint: Path) -> I2VGenXLEngine:
     return loaded(checkpoint)
 
 
-# In `make test`, tests/e2e/test_service.py renders the person through the whole service. Only that
-# test renders the landscape, with 24 frames at 768p in 80 steps.
+# tests/e2e/test_service.py renders the person through the whole service. Only that test renders
+# the landscape, with 24 frames at 768p in 80 steps.
 @pytest.mark.extended
 @pytest.mark.parametrize("preset", SPEC.presets[::2], ids=lambda preset: preset.name)
 def test_the_missions_cases_render_by_their_own_figures(

@@ -63,7 +63,7 @@ def half(checkpoint: Path) -> Arms:
     return halved(checkpoint)
 
 
-# In `make test`, the test of a whole loop below checks the same bound.
+# The test of a whole loop below checks the same bound.
 @pytest.mark.extended
 @pytest.mark.parametrize(("size", "seed"), [WIDE, *SQUARES, TALL])
 def test_no_step_strays_further_than_the_references_own(
