@@ -86,8 +86,8 @@ def _keep(content: bytes, clip: Path) -> Path:
             raise
     except OSError as error:
         raise DemoFailed(
-            f"the clip could not be kept as {clip.absolute()} ({error.strerror}); the service still"
-            " has it, and its page shows it"
+            f"the clip could not be kept as {clip.absolute()} ({error.strerror}); the service"
+            " still has it, and its page shows it"
         ) from error
     return clip
 
