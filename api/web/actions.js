@@ -4,7 +4,7 @@ import { randomSeed } from "./form.js";
 import { QUICK_MS, explained, forget, learn, select, soon } from "./jobs.js";
 import { loadSettings } from "./files.js";
 import { measured, showPhotos } from "./photos.js";
-import { dismiss, set, state, toast } from "./state.js";
+import { dismiss, set, setForm, state, toast } from "./state.js";
 import { t } from "./i18n.js";
 import { unanswered } from "./unanswered.js";
 
@@ -107,6 +107,11 @@ export async function loadJob(job, { seed = null } = {}) {
   loadSettings(job.input, { seed, model: job.model });
   try {
     const blob = await api.fetchBlob(api.fileUrl(job, "input"));
+    if (job.input.last_frame) {
+      const last = await api.fetchBlob(`${api.fileUrl(job, "input")}&name=last_frame`);
+      const file = new File([last], "last-frame.png", { type: last.type });
+      setForm({ values: { ...state.form.values, last_frame: file } });
+    }
     const focus = job.input.focus?.some((part) => part !== 0.5) ? job.input.focus : null;
     showPhotos([await measured(blob, "photo.png", { focus })]);
   } catch {

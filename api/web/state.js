@@ -61,7 +61,7 @@ function saved() {
 export function setForm(changes) {
   set({ form: { ...state.form, ...changes }, sendError: null });
   try {
-    sessionStorage.setItem(SAVED, JSON.stringify(state.form));
+    sessionStorage.setItem(SAVED, JSON.stringify(state.form, (_, each) => (each instanceof Blob ? undefined : each)));
   } catch {
     return; // Without storage the settings last until a reload.
   }

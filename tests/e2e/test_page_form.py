@@ -9,11 +9,13 @@ import pytest
 from playwright.sync_api import expect
 
 from api.openapi import MORE_IMAGES
+from shared.engines.spec import Honours
 from tests.support.browser import Visit
 from tests.support.clips import moving_clip, photo, write_clip
 from tests.support.gateway import FakeWorker, Gateway
-from tests.support.page import choose_sample, enter, finish
+from tests.support.page import choose_sample, enter, finish, plays, press_send
 from tests.support.providers.small_engine import SPEC as HOSTED
+from worker.engines.camera.engine import SPEC as CAMERA
 from worker.engines.camera.read_prompt import read_moves
 from worker.video.metadata import Tags
 
@@ -194,13 +196,55 @@ def test_a_crop_that_was_moved_is_what_is_sent(
 
 
 @pytest.mark.extended
+def test_a_last_frame_comes_back_with_its_settings_and_is_forgotten_by_a_reload(
+    studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes, tmp_path: Path
+) -> None:
+    fake_worker.clear()
+    honours = (*CAMERA.honours, Honours.LAST_FRAME)
+    fake_worker.offer(CAMERA.model_copy(update={"honours": honours}))
+    page = guest.page
+    photo().resize((64, 64)).save(tmp_path / "end.png")
+    has_last = []
+
+    def put() -> None:
+        choose_sample(page)
+        page.locator(".further summary").click()
+        page.get_by_label("Last frame").set_input_files(tmp_path / "end.png")
+
+    def made() -> None:
+        press_send(page)
+        has_last.append(studio.get("/v1/jobs").json()["data"][0]["input"]["last_frame"])
+        job = fake_worker.jobs.claim({CAMERA.name: honours}, worker="hand")
+        assert job
+        fake_worker.complete(job, clip)
+        plays(page)
+
+    enter(page, studio)
+    put()
+    page.reload()  # A file does not outlive it.
+    choose_sample(page)
+    page.locator(".further summary").click()
+    slot = page.locator(".control", has=page.locator("#field-last_frame"))
+    slot.wait_for()
+    assert slot.get_by_role("button", name="Remove").count() == 0
+    made()
+    page.goto(studio.url)
+    put()
+    made()
+    page.get_by_role("button", name="Same settings").click()
+    expect(slot).to_contain_text("last-frame.png")
+    made()
+    assert has_last == [False, True, True]
+
+
+@pytest.mark.extended
 def test_the_size_that_is_said_is_the_clips_and_comes_back_with_its_settings(
     studio: Gateway, fake_worker: FakeWorker, guest: Visit, clip: bytes
 ) -> None:
     page = guest.page
     enter(page, studio)
     choose_sample(page)
-    page.get_by_text("256p").click()
+    page.get_by_text("1024p").click()
     page.get_by_text("16:9").click()
     for fit in ("Crop", "Black bars"):
         page.get_by_text(fit).click()
@@ -218,7 +262,7 @@ def test_the_size_that_is_said_is_the_clips_and_comes_back_with_its_settings(
     page.locator(".clip-open").first.click()
     page.get_by_role("button", name="Same settings").click()
     page.locator(".is-ready").wait_for()
-    for name, value in {"resolution": "256p", "shape": "16:9", "fit": "pad"}.items():
+    for name, value in {"resolution": "1024p", "shape": "16:9", "fit": "pad"}.items():
         assert page.locator(f"input[name={name}][value='{value}']").is_checked(), name
 
 

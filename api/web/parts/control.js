@@ -70,5 +70,5 @@ function Slot({ id, value, onChange, title }) {
   return html`
     <label for=${id}>${title}</label>
     <input id=${id} ref=${field} type="file" accept="image/*" onChange=${(event) => onChange(event.target.files[0] || undefined)} />
-    ${value && html`<button type="button" class="link" onClick=${() => ((field.current.value = ""), onChange(undefined))}>${t("photo.remove")}</button>`}`;
+    ${value && html`<span class="hint">${value.name}</span> <button type="button" class="link" onClick=${() => ((field.current.value = ""), onChange(undefined))}>${t("photo.remove")}</button>`}`;
 }
