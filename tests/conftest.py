@@ -16,8 +16,9 @@ __all__ = ["module_stack", "servers", "stack"]
 BUDGET_VARIABLE: Final = "FLOOR_SECONDS"
 SLOWEST: Final = 10
 GARBAGE_EACH: Final = 100_000
-"""Objects more than before when Python looks for garbage, 700 by default: an import makes many."""
+"""New objects before Python looks for garbage while files are imported, which makes many."""
 
+_PAUSES: Final = gc.get_threshold()
 _began: Final = time.monotonic()
 
 
@@ -77,8 +78,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of every later search for garbage: it stays to the end."""
+    """Keep what was imported out of every later search for garbage: it stays to the end.
+
+    The tests themselves run with the pauses of Python, as the product does.
+    """
     gc.freeze()
+    gc.set_threshold(*_PAUSES)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

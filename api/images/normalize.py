@@ -15,7 +15,7 @@ from api.images.colour.to_srgb import Told, says_adobe_rgb, to_srgb
 from api.images.files import heif
 from api.images.files.boxes import Area, aperture_of, cicp_of
 from api.images.files.jpeg_end import with_end
-from api.images.files.jpeg_segments import with_plain_head
+from api.images.files.jpeg_segments import profile_of, with_plain_head
 from api.images.files.png_chunks import read_png
 from api.images.files.unusual import unusual_kind
 from api.images.files.webp_chunks import with_whole_chunks
@@ -137,7 +137,10 @@ def _open(body: bytes, no_heic: str | None) -> Opened:
         return Opened(image, "PNG", told, png.transparent)
     image = _open_usual(body)
     if image.format != "AVIF":
-        return Opened(image, image.format or "", _told(image, cicp=None))
+        told = _told(image, cicp=None)
+        if image.format in _JPEG:
+            told = replace(told, icc=profile_of(body) or told.icc)
+        return Opened(image, image.format or "", told)
     told = _told(image, cicp=cicp_of(body))
     return Opened(image, "AVIF", told, aperture=aperture_of(body, image.size))
 

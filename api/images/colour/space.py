@@ -20,6 +20,7 @@ C_WHITE: Final[Point] = (0.310, 0.316)
 D50_XYZ: Final = (0.9642, 1.0, 0.8249)
 """The white point of ICC profiles."""
 
+UNSPECIFIED: Final = 2
 PQ: Final = 16
 HLG: Final = 18
 

@@ -23,7 +23,7 @@ from api.images.colour.space import (
 SRGB_GAMMA: Final = 0.45455
 EXIF_BLOCK, COLOUR_SPACE = 0x8769, 0xA001
 INTEROPERABILITY_BLOCK, INTEROPERABILITY_INDEX = 0xA005, 1
-EXIF_ADOBE_RGB: Final = 2
+EXIF_SRGB, EXIF_ADOBE_RGB = 1, 2
 
 _SRGB: Final = ImageCms.createProfile("sRGB")
 _UNREADABLE: Final = (ImageCms.PyCMSError, OSError, ValueError, TypeError, OverflowError)
@@ -51,8 +51,9 @@ def says_adobe_rgb(image: Image.Image) -> bool:
     """Say whether a camera's tags mean Adobe RGB; cameras write no profile for it."""
     try:
         exif = image.getexif()
-        if exif.get_ifd(EXIF_BLOCK).get(COLOUR_SPACE) == EXIF_ADOBE_RGB:
-            return True
+        space = exif.get_ifd(EXIF_BLOCK).get(COLOUR_SPACE)
+        if space in {EXIF_SRGB, EXIF_ADOBE_RGB}:
+            return bool(space == EXIF_ADOBE_RGB)
         index = exif.get_ifd(INTEROPERABILITY_BLOCK).get(INTEROPERABILITY_INDEX)
     except Exception:  # The block has a client's bytes, so its parser may raise any exception.
         return False

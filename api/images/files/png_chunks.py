@@ -9,7 +9,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import Final
 
-from api.images.colour.space import Cicp, Primaries
+from api.images.colour.space import UNSPECIFIED, Cicp, Primaries
 from api.images.colour.to_srgb import Told
 
 SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
@@ -47,6 +47,7 @@ def read_png(body: bytes) -> Png:
     kept, told, transparent = [SIGNATURE], Told(is_cicp_first=True), None
     depth = colour_type = 0
     at, is_early = len(SIGNATURE), True
+    heard: set[bytes] = set()
     for _ in range(MAX_CHUNKS):
         length, name = int.from_bytes(body[at : at + 4], "big"), body[at + 4 : at + 8]
         end = at + 12 + length
@@ -63,7 +64,8 @@ def read_png(body: bytes) -> Png:
             kept.append(_chunk(name, content))
         elif name[:1].isupper():
             kept.append(body[at:end])  # A chunk that the image needs and no decoder knows.
-        elif is_early:
+        elif is_early and name not in heard and _is_sound(name, body[at:end]):
+            heard.add(name)  # Of two browsers believe the first.
             told = _heard(told, name, content)
         if name == b"IHDR" and length == 13:
             depth, colour_type = content[8], content[9]
@@ -76,8 +78,16 @@ def read_png(body: bytes) -> Png:
 
 
 def _is_whole(name: bytes, chunk: bytes) -> bool:
-    checksum = zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
-    return len(chunk) - 12 >= _IF_WHOLE[name] and chunk[-4:] == checksum
+    return len(chunk) - 12 >= _IF_WHOLE[name] and _has_checksum(chunk)
+
+
+def _is_sound(name: bytes, chunk: bytes) -> bool:
+    """Say whether a chunk may be believed; a profile has a checksum of its own."""
+    return name == b"iCCP" or _has_checksum(chunk)
+
+
+def _has_checksum(chunk: bytes) -> bool:
+    return chunk[-4:] == zlib.crc32(chunk[4:-4]).to_bytes(4, "big")
 
 
 def _chunk(name: bytes, content: bytes | memoryview) -> bytes:
@@ -101,6 +111,8 @@ def _heard(told: Told, name: bytes, content: memoryview) -> Told:
     if name == b"sRGB":
         return replace(told, is_srgb=True)
     if name == b"cICP" and len(content) == 4:
+        if content[0] == UNSPECIFIED or content[1] == UNSPECIFIED:
+            return told  # What else is said counts.
         return replace(told, cicp=Cicp(content[0], content[1]), is_narrow=content[3] == 0)
     if name == b"gAMA" and len(content) == 4:
         gamma = int.from_bytes(content, "big") / 100_000
