@@ -1,5 +1,6 @@
 """`python -m local`: Stillreel on this machine, without Docker."""
 
+import argparse
 import sys
 
 from local.cli_settings import read_settings, strange_settings
@@ -9,6 +10,11 @@ from local.processes.process import CannotStart
 
 
 def main() -> int:
+    argparse.ArgumentParser(
+        prog="python -m local",
+        description="Start everything on this machine; Ctrl-C stops it. It takes no arguments:"
+        " PORT and the settings of docs/operations.md come from the environment or from .env.",
+    ).parse_args()
     try:
         settings = read_settings()
     except CannotStart as error:

@@ -66,11 +66,29 @@ def make_clip(client: httpx2.Client, photo: Path, prompt: str, console: Console)
     job = _follow(client, job["id"], console)
     if job["status"] != "succeeded":
         raise DemoFailed(f"the job {job['status']}: {(job['error'] or {}).get('message', '')}")
-    OUTPUTS.mkdir(exist_ok=True)
-    clip = OUTPUTS / f"{job['id']}.mp4"
     content = client.get(f"/v1/jobs/{job['id']}/content", follow_redirects=True)
     content.raise_for_status()
-    clip.write_bytes(content.content)
+    return _keep(content.content, OUTPUTS / f"{job['id']}.mp4")
+
+
+def _keep(content: bytes, clip: Path) -> Path:
+    """Write the clip completely or not at all.
+
+    Raises:
+        DemoFailed: there is no room for it, or its folder may not be written to.
+    """
+    try:
+        clip.parent.mkdir(exist_ok=True)
+        try:
+            clip.write_bytes(content)
+        except OSError:
+            clip.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise DemoFailed(
+            f"the clip could not be kept as {clip.absolute()} ({error.strerror}); the service"
+            " still has it, and its page shows it"
+        ) from error
     return clip
 
 

@@ -15,10 +15,7 @@ __all__ = ["module_stack", "servers", "stack"]
 
 BUDGET_VARIABLE: Final = "FLOOR_SECONDS"
 SLOWEST: Final = 10
-GARBAGE_EACH: Final = 100_000
-"""New objects before Python looks for garbage while files are imported, which makes many."""
 
-_PAUSES: Final = gc.get_threshold()
 _began: Final = time.monotonic()
 
 
@@ -28,7 +25,6 @@ def pytest_configure() -> None:
     A gateway in a thread that prints while pytest reads what it captured crashes Python 3.11:
     nothing guards a TextIOWrapper. The handlers of `logging` have locks.
     """
-    gc.set_threshold(GARBAGE_EACH)
     for name in [name for name in os.environ if name.startswith("STILLREEL_")]:
         del os.environ[name]
     structlog.configure(
@@ -53,7 +49,7 @@ def pytest_collection() -> Generator[None, object, object]:
 
     It is a million objects that stay. Looking through them while they came took 4 of 19 CPU
     seconds, and then half a second each time: after every unloaded model, and five times at the
-    end.
+    end. The tests themselves run with Python's own pauses, as the product does.
     """
     gc.disable()
     try:
@@ -75,15 +71,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.path.parent.name != "e2e",
         )
     )
-
-
-def pytest_collection_finish() -> None:
-    """Keep what was imported out of every later search for garbage: it stays to the end.
-
-    The tests themselves run with the pauses of Python, as the product does.
-    """
-    gc.freeze()
-    gc.set_threshold(*_PAUSES)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

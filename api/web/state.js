@@ -28,9 +28,11 @@ export const state = {
 
 const listeners = new Set();
 let isDue = false;
+let changes = 0;
 
-export function set(changes) {
-  Object.assign(state, changes);
+export function set(next) {
+  Object.assign(state, next);
+  changes += 1;
   if (isDue) return;
   isDue = true;
   queueMicrotask(() => {
@@ -41,9 +43,11 @@ export function set(changes) {
 
 export function useStore() {
   const [, again] = useState(0);
+  const drawn = changes;
   useEffect(() => {
     const listener = () => again((count) => count + 1);
     listeners.add(listener);
+    if (changes !== drawn) listener(); // What changed before this listened is not drawn yet.
     return () => listeners.delete(listener);
   }, []);
   return state;

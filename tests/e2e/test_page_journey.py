@@ -150,7 +150,7 @@ def test_five_photos_become_one_batch_with_one_progress_and_one_zip(
     expect(page.locator(".compare video")).to_have_count(5)
     (batch,) = studio.get("/v1/batches").json()["data"]
     assert batch["counts"]["succeeded"] == 5
-    page.get_by_role("button", name="Close").click()
+    page.locator("dialog").get_by_role("button", name="Close").click()
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download all (zip)").click()
     assert len(ZipFile(saved.value.path()).namelist()) == 6  # And results.csv.

@@ -66,6 +66,13 @@ def test_what_goes_wrong_is_said_in_one_sentence(
         make_clip(client_of(*answers), photo, "still", Console(quiet=True))
 
 
+def test_a_clip_that_cannot_be_kept_is_said_with_its_place(photo: Path) -> None:
+    Path("outputs").write_text("a file in place of the folder")
+    client = client_of(job("queued", 202), job("succeeded"), httpx2.Response(200, content=b"clip"))
+    with pytest.raises(DemoFailed, match=r"could not be kept as /.*/job_1\.mp4 \(File exists\);"):
+        make_clip(client, photo, "still", Console(quiet=True))
+
+
 @pytest.mark.parametrize(
     ("named", "address"),
     [({}, "http://127.0.0.1:7961"), ({"PORT": "7962"}, "http://127.0.0.1:7962")],

@@ -56,7 +56,7 @@ def read_png(body: bytes) -> Png:
             break
         content = memoryview(body)[at + 8 : end - 4]
         is_early &= name not in _COLOURS_END
-        if name == b"PLTE" and colour_type == _PALETTE:
+        if name == b"PLTE" and colour_type == _PALETTE and _has_checksum(body[at:end]):
             kept.append(_chunk(name, _filled(content, 1 << min(depth, 8))))
         elif name in _IMAGE or (name in _IF_WHOLE and _is_whole(name, body[at:end])):
             kept.append(body[at:end])
