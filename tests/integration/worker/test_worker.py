@@ -250,7 +250,7 @@ def test_a_drain_hands_a_long_job_back_uncharged(bench: Bench) -> None:
     assert (now.status, now.failures) == (Status.QUEUED, 0)
 
 
-# The storm of `make test-all` stops all processes in turn, and counts the results of their jobs.
+# In `make test`, a small storm ends all processes at once, and counts the results of their jobs.
 @pytest.mark.extended
 def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
     worker = bench.people.worker(**SETTINGS | {"drain_seconds": 40})
