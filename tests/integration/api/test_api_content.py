@@ -218,7 +218,8 @@ OTHERS = {
     "cut": (MIDDLE, MIDDLE[:-1]),
     "another file": (MIDDLE, b"<html>" * 400_000),
 }
-# A range of the longer file is the job's own file, and a range of the empty file is nothing.
+# These have no case with a range: a range of the longer file is the job's own file, and a range of
+# the empty file is nothing.
 WHOLE_ONLY = {
     "small: empty": (SMALL, b""),
     "small: longer": (SMALL, SMALL + b"!"),

@@ -88,7 +88,7 @@ def raw_create(gateway: Gateway, key: str) -> bytes:
         headers={"Idempotency-Key": key},
     )
     prepared = gateway.http.prepare_request(request)
-    # Each form has a new boundary, but the same fingerprint: that is of the form's content.
+    # Each form has a new boundary. The fingerprint stays the same, because it is of the content.
     headers = "".join(f"{name}: {value}\r\n" for name, value in prepared.headers.items())
     assert isinstance(prepared.body, bytes)
     return f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + prepared.body

@@ -1,4 +1,4 @@
-"""Previews with keys. The first key closes a module's gateway, hence a file of its own."""
+"""Previews with keys; a file of its own, because the first key closes a module's gateway."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""A wait for a job over HTTP ends at once, is bounded, and uses no thread or connection."""
+"""A wait over HTTP hears a change at once, is bounded, and takes no thread or connection."""
 
 import asyncio
 import contextlib
@@ -195,7 +195,7 @@ def test_two_hundred_waiters_hold_no_thread_and_all_hear(
     job = fake_worker.claim()
     sockets = [open_poll(gateway, job_id) for _ in range(200)]
     until(lambda: watchers(gateway) == 200, "all wait")
-    # Handlers have 40 threads and 10 connections. 200 waiters that held any would hold them all.
+    # Handlers have 40 threads and 10 connections. If 200 waiters took them, none would be left.
     assert gateway.get("/v1/queue").status_code == 200
     fake_worker.complete(job)
     for one in sockets:

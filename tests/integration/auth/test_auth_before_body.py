@@ -15,7 +15,7 @@ from tests.support.tenants import KeyAdmin
 MEBIBYTE = 1024 * 1024
 BODY_BYTES = 32 * MEBIBYTE
 SENT_BYTES = 2 * MEBIBYTE
-"""The form's part becomes a file if it has more bytes than this."""
+"""This is more than a part of a form may have before it goes to a file."""
 
 PATIENCE = 60
 MULTIPART = "multipart/form-data; boundary=b"
@@ -64,7 +64,7 @@ def test_a_large_body_with_a_bad_key_is_refused_unread(
 def test_the_same_body_with_a_good_key_goes_to_a_file(
     key_admin: KeyAdmin, tenant_a: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The same check does see a file here, so its silence in the test above means something."""
+    """The check of the folder finds a file here, so it would also find one in the test above."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     _, cms = key_admin.holder(tenant_a, "cms")
     with socket.create_connection(("127.0.0.1", tenant_a.port), timeout=PATIENCE) as connection:

@@ -1,4 +1,4 @@
-"""The bench compares its arms, and its numbers are of what it says.
+"""The bench compares its arms, and each number measures what its name says.
 
 A compiler that returns its input replaces torch's compiler, which takes minutes on a CPU. What
 torch's compiler traces is compared with eager in tests/integration/i2vgen/test_i2vgen_compiled.py.

@@ -69,7 +69,7 @@ def awaited(service: ScriptedService, call: Callable[[Any], Any], **options: Any
 
 @pytest.fixture(params=[blocking, awaited], ids=["blocking", "async"])
 def play(request: pytest.FixtureRequest) -> Call:
-    """Run a call with either client, whose pauses between tries are a thousandth of the usual."""
+    """Either client, with pauses between tries that are a thousandth of the shipped ones."""
 
     def played(service: ScriptedService, call: Call, *, retries: int = 5, **options: Any) -> Any:
         return request.param(service, call, retries=replace(QUICK, retries=retries), **options)

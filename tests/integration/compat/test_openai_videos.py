@@ -96,7 +96,7 @@ def test_the_facades_view_and_our_own_agree(
     assert (video.prompt, video.model) == (shown["prompt"], job["model"])
     assert video.size == f"{shown['width']}x{shown['height']}"
     assert float(str(video.seconds)) == shown["num_frames"] / shown["fps"]
-    # This job is made with the API of our own.
+    # This job is made with our own API.
     mine = keyed_gateway.created(width="1280", height="720")["id"]
     assert [each.id for each in client.videos.list(limit=2)] == [mine, made.id]
 

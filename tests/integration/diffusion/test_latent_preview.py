@@ -1,4 +1,4 @@
-"""Latents become a small image: the photo's own latents show the photo, and noise is dim."""
+"""Latents become a small image: the photo's latents show the photo, and noise covers it."""
 
 import io
 

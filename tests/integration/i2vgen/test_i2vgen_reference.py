@@ -33,7 +33,7 @@ from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Denoiser
 
 BOUND = 1e-4
-# The smallest of these errors is 5e-3, without the image's embedding.
+# The smallest of these errors, without the image's embedding, is 5e-3.
 SEEN = 20 * BOUND
 SIZES = [(64, 64), (128, 64)]
 GUIDANCES = [1.0, 9.0]

@@ -144,7 +144,7 @@ def test_a_look_that_says_nothing_of_the_video_is_asked_again(
 
 
 def test_an_error_at_a_look_that_repeats_itself_is_the_videos(shop: Shop) -> None:
-    """vLLM-Omni gives this answer for a failed video; a server gives a passing error only once."""
+    """vLLM-Omni answers so for a failed video. A passing error of a server comes only once."""
     shop.says(Line(500, ECHO), Line(200, {"status": "queued"}))
     assert shop.place.look("v1").state is TaskState.WAITING
     shop.says(Line(500, ECHO))

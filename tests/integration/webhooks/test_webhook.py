@@ -36,7 +36,7 @@ def seen(job: Job) -> Any:
 
 
 def without_link(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a job's body with its clip's address before that is signed."""
+    """Return a job's body with the unsigned address of its clip."""
     video = body["output"]["video"]
     return {**body, "output": {"video": {**video, "url": video["url"].partition("&link=")[0]}}}
 

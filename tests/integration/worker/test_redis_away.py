@@ -111,8 +111,7 @@ def waited(job: Job) -> timedelta:
     "kind",
     [
         "freeze",
-        # These give another error with the same result. Each run of the storm also has a read-only
-        # Redis.
+        # These give another error with the same result. Each storm also has a read-only Redis.
         *(
             pytest.param(kind, marks=pytest.mark.extended)
             for kind in ("kill", "read-only", "no replica to write to", "full")
