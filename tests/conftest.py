@@ -16,17 +16,17 @@ __all__ = ["module_stack", "servers", "stack"]
 BUDGET_VARIABLE: Final = "FLOOR_SECONDS"
 SLOWEST: Final = 10
 GARBAGE_EACH: Final = 100_000
-"""New objects before Python looks for garbage while files are imported, which makes many."""
+"""Python looks for garbage after so many new objects during imports, because imports make many."""
 
 _PAUSES: Final = gc.get_threshold()
 _began: Final = time.monotonic()
 
 
 def pytest_configure() -> None:
-    """Keep the settings of whoever runs the tests out of them, and threads off pytest's stdout.
+    """Keep the user's settings out of the tests, and keep threads off pytest's stdout.
 
-    A gateway in a thread that prints while pytest reads what it captured crashes Python 3.11:
-    nothing guards a TextIOWrapper. The handlers of `logging` have locks.
+    If a gateway in a thread prints while pytest reads the captured text, Python 3.11 crashes,
+    because nothing guards a TextIOWrapper. The handlers of `logging` have locks.
     """
     gc.set_threshold(GARBAGE_EACH)
     for name in [name for name in os.environ if name.startswith("STILLREEL_")]:
@@ -43,17 +43,17 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores, for many tests wait; each has its own servers."""
+    """Run one process more than there are cores, because many tests wait; each has own servers."""
     return min(4, (os.cpu_count() or 2) + 1)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Take what collecting imports out of the garbage collector's sight.
+    """Hide the objects that collecting imports from the garbage collector.
 
-    It is a million objects that stay. Looking through them while they came took 4 of 19 CPU
-    seconds, and then half a second each time: after every unloaded model, and five times at the
-    end.
+    They are a million objects that stay. Looking through them during the imports took 4 of 19 CPU
+    seconds. After that, each look took half a second: one after every unloaded model, and five at
+    the end.
     """
     gc.disable()
     try:
@@ -63,11 +63,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-@pytest.hookimpl(trylast=True)  # After pytest-randomly has shuffled the files.
+@pytest.hookimpl(trylast=True)  # It runs after pytest-randomly has shuffled the files.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one that began last would leave the other processes idle.
+    """Start the longest files first: one that started last would leave the other processes idle.
 
-    Those of tests/e2e come first, because one browser serves all that follow each other there.
+    The files of tests/e2e come first, because one browser serves all of them if they run in a row.
     """
     items.sort(
         key=lambda item: (
@@ -78,16 +78,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep what was imported out of every later search for garbage: it stays to the end.
+    """Exclude all imported objects from later searches for garbage, because they stay to the end.
 
-    The tests themselves run with the pauses of Python, as the product does.
+    The tests themselves run with Python's own thresholds, as the product does.
     """
     gc.freeze()
     gc.set_threshold(*_PAUSES)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let a skipped test fail the run where CI is set: there everything is installed."""
+    """Let a skipped test fail the run if CI is set, because everything is installed there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -95,7 +95,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Where a floor took longer than its budget, name the tests that took the most of it."""
+    """If a run took longer than its budget, name the tests that took the most of it."""
     budget = float(os.environ.get(BUDGET_VARIABLE, "inf"))
     took = time.monotonic() - _began
     if took <= budget:
