@@ -165,7 +165,7 @@ LONGEST_FUNCTION = 50
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "client", "alembic", "tests"])
 def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> None:
-    """To shorten one, find the missing noun; migrations may be long, as people read them only once."""
+    """Shorten by the noun that is missing; migrations may be long, as they are read only once."""
     found = [
         too_long
         for path in sorted((ROOT / folder).rglob("*.py"))

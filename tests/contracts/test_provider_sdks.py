@@ -1,4 +1,4 @@
-"""Check our simulated providers and our bodies with the official SDKs; only this file uses them."""
+"""Check simulated providers and our bodies with the official SDKs; only this file uses them."""
 
 import json
 import ssl
