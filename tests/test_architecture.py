@@ -165,7 +165,7 @@ LONGEST_FUNCTION = 50
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "client", "alembic", "tests"])
 def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> None:
-    """Shorten by the noun that is missing; migrations may be long, as they are read only once."""
+    """A noun is missing if one is too long; migrations may be long: they are read only once."""
     found = [
         too_long
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -175,7 +175,7 @@ def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> Non
 
 
 def lengths_over(path: str, code: str) -> Iterator[str]:
-    """Yield a sentence on the file, and on each of its functions, that is too long."""
+    """Yield one sentence for the file, and for each function, if it is too long."""
     lines = code.count("\n")
     if lines > LARGEST_FILE:
         yield f"{path} has {lines} lines"

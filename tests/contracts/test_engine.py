@@ -36,8 +36,8 @@ pytestmark = pytest.mark.long
 class Subject:
     """An engine under test and the requests that it can render quickly.
 
-    `build` gets an empty folder for a checkpoint; the folder stays longer than the engine. `cases`
-    are (width, height, num_frames).
+    `build` gets an empty folder for a checkpoint; the folder stays until the engine is gone.
+    `cases` are (width, height, num_frames).
     """
 
     name: str
@@ -218,7 +218,7 @@ def check_steps_count_up_to_their_total(bench: Bench) -> None:
         own = [step for step in steps if step.stage is stage]
         indexes = [step.index for step in own]
         assert len({step.total for step in own}) == 1
-        # A remote server may report nothing new for long. The engine then tells the step before
+        # A remote server may report nothing new for long. The engine then reports the last step
         # again, as a sign of life.
         assert indexes == sorted(indexes if stage in TOLD else set(indexes))
         assert indexes[0] >= 1

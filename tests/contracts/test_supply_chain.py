@@ -20,7 +20,7 @@ SEEDS = {"pip", "setuptools", "wheel"}
 """Packages that come with an environment; none of our code imports them."""
 
 FLOORS = {
-    "celery": "5.7.0",  # The fault: passwords in logs, lost messages after a reconnect.
+    "celery": "5.7.0",  # Broker passwords in logs; lost messages after a reconnect.
     "diffusers": "0.38.0",  # CVE-2026-44513: it ran remote code although it was told not to.
     "pillow": "12.3.0",  # CVE-2026-40192, -55379, -55380, -55798.
     "pillow-heif": "1.8.1",  # The first version with libde265 1.1.3 and libheif 1.23.6.

@@ -218,7 +218,7 @@ def test_admin_is_offered_to_admins_only(
         assert guest.page.get_by_role("link", name="Admin").count() == 0
         guest.page.goto(f"{house.url}/admin")
         expect(guest.page.locator(".admin")).to_contain_text("For admins only")
-        # The page knows this without trying: the server answered nothing with 403.
+        # The page knows this without trying, so the server refused nothing with 403.
         assert [said for said in guest.complaints if "403" in said] == []
 
 

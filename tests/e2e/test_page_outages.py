@@ -79,7 +79,7 @@ def test_what_is_sent_again_after_no_answer_is_made_once(
         page.locator(".is-rendering").wait_for()
         expect(page.locator(".queue li")).to_have_count(photos)
         assert made() == photos
-        page.locator(".big").click()  # The first has arrived, so this is a new one.
+        page.locator(".big").click()  # The first has arrived, so this is a new job.
         expect(page.locator(".queue li")).to_have_count(2 * photos)
         sent = [each for each in guest.requests if each.url.endswith(route)]
         keys = [each.headers["idempotency-key"] for each in sent if each.method == "POST"]

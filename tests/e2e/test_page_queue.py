@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 SAMPLE = (ROOT / "api" / "web" / "samples" / "coffee.jpg").read_bytes()
 ENOUGH = 5
-"""An estimate is made of so many clips."""
+"""An estimate needs so many clips."""
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_valkey_lets_in_its_password_alone(service: Service) -> None:
 
 
 def test_no_process_of_ours_asks_those_ports_for_a_client(service: Service) -> None:
-    """This is so whatever network an operator allows."""
+    """The networks that an operator allows do not change this."""
     kept = state(service)
     settings = settings_from(service_env(kept), port=service.port)
     assert settings.own_ports | settings.inner_ports == {service.port, *kept.ports.values()}

@@ -24,7 +24,7 @@ class Clock(asyncio.SelectorEventLoop):
 
     async def pass_time(self, seconds: float) -> None:
         self._passed += seconds
-        for _ in range(3):  # First, a deadline that has passed takes effect.
+        for _ in range(3):  # A deadline that has passed takes effect first.
             await asyncio.sleep(0)
 
 

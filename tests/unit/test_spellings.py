@@ -106,7 +106,7 @@ def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=400))
 def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes) -> None:
-    """This is so unless they stand at the end, where a blank is only a blank."""
+    """This works unless they stand at the end, where a blank is only a blank."""
     text = base64.b64encode(image).decode()
     if text.strip("+") != text:
         return

@@ -51,7 +51,7 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
     worker.process = alive
     worker.heartbeat_file.register_child(ended, 1)
     worker.heartbeat_file.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # It is overdue at once.
-    # The supervisor saw the child alive, because the race is about this.
+    # The child was still alive when the supervisor looked: this is the race.
     monkeypatch.setattr(supervising, "_is_child_of", lambda pid, parent: True)
     supervisor.watch()
     assert alive.poll() is None

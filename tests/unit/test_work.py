@@ -180,7 +180,7 @@ def _key(text: str) -> object:
 
 
 def many_errors(length: int) -> Call:
-    """Return a call that explains so many errors in entries of one list, and one in the list."""
+    """Return a call that explains so many errors of a list's entries, and one of the list."""
     entry = {"type": "int_type", "input": "a", "msg": ""}
     errors = [entry | {"loc": ("events", n)} for n in range(length)]
     return lambda: explain([*errors, entry | {"loc": ("events",)}])
@@ -308,8 +308,8 @@ def _is_linear(make: Make, start: int) -> None:
     assert steps[1] <= 1.3 * GROWTH * steps[0] + 10_000
     held = bytes_of(small), bytes_of(large)
     assert held[1] <= 1.5 * GROWTH * held[0] + 2**20
-    # Only the time shows the work of C code: the square would be 256 times the small one's. Other
-    # work on the core makes a try slower, but never makes one of three tries faster.
+    # Only the time shows the work of C code: work that grows with the square would take 256 times
+    # the small one's. Other work on the core makes a try slower, but none of three tries faster.
     assert any(
         cpu_seconds_of(large) <= 4 * GROWTH * cpu_seconds_of(small) + 0.05 for _ in range(3)
     )
