@@ -20,10 +20,10 @@ _began: Final = time.monotonic()
 
 
 def pytest_configure() -> None:
-    """Keep the settings of whoever runs the tests out of them, and threads off pytest's stdout.
+    """Keep the user's settings out of the tests, and keep threads off pytest's stdout.
 
-    A gateway in a thread that prints while pytest reads what it captured crashes Python 3.11:
-    nothing guards a TextIOWrapper. The handlers of `logging` have locks.
+    If a gateway in a thread prints while pytest reads the captured text, Python 3.11 crashes,
+    because nothing guards a TextIOWrapper. The handlers of `logging` have locks.
     """
     for name in [name for name in os.environ if name.startswith("STILLREEL_")]:
         del os.environ[name]
@@ -39,17 +39,17 @@ def pytest_configure() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores, for many tests wait; each has its own servers."""
+    """Run one process more than there are cores, because many tests wait; each has own servers."""
     return min(4, (os.cpu_count() or 2) + 1)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Take what collecting imports out of the garbage collector's sight.
+    """Hide the objects that collecting imports from the garbage collector.
 
-    It is a million objects that stay. Looking through them while they came took 4 of 19 CPU
-    seconds, and then half a second each time: after every unloaded model, and five times at the
-    end. The tests themselves run with Python's own pauses, as the product does.
+    They are a million objects that stay. Looking through them during the imports took 4 of 19 CPU
+    seconds. After that, each look took half a second: one after every unloaded model, and five at
+    the end. The tests themselves run with Python's own thresholds, as the product does.
     """
     gc.disable()
     try:
@@ -59,11 +59,11 @@ def pytest_collection() -> Generator[None, object, object]:
         gc.enable()
 
 
-@pytest.hookimpl(trylast=True)  # After pytest-randomly has shuffled the files.
+@pytest.hookimpl(trylast=True)  # It runs after pytest-randomly has shuffled the files.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files: one that began last would leave the other processes idle.
+    """Start the longest files first: one that started last would leave the other processes idle.
 
-    Those of tests/e2e come first, because one browser serves all that follow each other there.
+    The files of tests/e2e come first, because one browser serves all of them if they run in a row.
     """
     items.sort(
         key=lambda item: (
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Let a skipped test fail the run where CI is set: there everything is installed."""
+    """Let a skipped test fail the run if CI is set, because everything is installed there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
@@ -82,7 +82,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Where a floor took longer than its budget, name the tests that took the most of it."""
+    """If a run took longer than its budget, name the tests that took the most of it."""
     budget = float(os.environ.get(BUDGET_VARIABLE, "inf"))
     took = time.monotonic() - _began
     if took <= budget:

@@ -1,4 +1,4 @@
-"""Rules people would forget, read from the code itself."""
+"""Rules that people would forget; the tests read the code itself."""
 
 import ast
 import functools
@@ -24,7 +24,7 @@ ONLY_IN = {
         "shared/jobs/preview_store.py",
         "worker/bells.py",
         "api/monitoring/readiness.py",
-        "bench/bare_gateway.py",  # What the gateway is compared with does all of it by itself.
+        "bench/bare_gateway.py",  # This gateway, for comparison, does it all itself.
     },
 }
 WRITES_A_STATUS = {"shared/jobs/sql.py", "bench/bare_gateway.py"}
@@ -38,11 +38,11 @@ OUTGOING = {
     "shared/outbound/client.py": {"httpcore2", "httpx2"},
     "shared/outbound/pinned_connection.py": {"httpcore2", "create_connection"},
     "shared/outbound/url.py": {"httpx2"},
-    "worker/download/web.py": {"httpx2"},  # Weights, from the addresses of the operator.
+    "worker/download/web.py": {"httpx2"},  # It downloads weights from addresses of the operator.
 }
 
 BY_PROXY = {"worker/download/web.py"}
-"""Downloads of weights alone take the operator's proxy, as pip does."""
+"""Only downloads of weights use the operator's proxy, as pip does."""
 
 
 parsed = functools.cache(ast.parse)
@@ -50,13 +50,13 @@ parsed = functools.cache(ast.parse)
 
 @functools.cache
 def nodes(tree: ast.Module) -> Sequence[ast.AST]:
-    """Return all nodes of a module; walked once for all tests."""
+    """Return all nodes of a module; one walk serves all tests."""
     return tuple(ast.walk(tree))
 
 
 @functools.cache
 def sources() -> Sequence[tuple[str, ast.Module]]:
-    """Return every module of ours with its tree; read once for all tests."""
+    """Return each of our modules with its tree; one read serves all tests."""
     return [
         (path.relative_to(ROOT).as_posix(), parsed(path.read_text()))
         for package in PACKAGES
@@ -66,7 +66,7 @@ def sources() -> Sequence[tuple[str, ast.Module]]:
 
 @pytest.fixture(scope="module", autouse=True)
 def _trees_are_no_garbage() -> Iterator[None]:
-    """Do not look for garbage among a million nodes, here or at pytest's end: it took 4 s."""
+    """Do not look for garbage among a million nodes, here or at pytest's end: that took 4 s."""
     gc.disable()
     yield
     for kept in (parsed, nodes, sources, imported):
@@ -101,7 +101,7 @@ def test_only_engines_and_benches_import_model_libraries() -> None:
 
 
 def test_a_status_is_written_in_one_place_only() -> None:
-    """Any SQL that sets jobs.status, and any assignment to `.status`, outside of it."""
+    """Find any SQL that sets jobs.status, and any assignment to `.status`, in other places."""
     guilty = set()
     for path, tree in sources():
         for node in nodes(tree):
@@ -117,7 +117,7 @@ def test_a_status_is_written_in_one_place_only() -> None:
 
 
 def rooms() -> list[str]:
-    """Return the rooms that docs/architecture.md draws, `api/submit` or `api/ports`, in order."""
+    """Return the rooms in docs/architecture.md in order, such as `api/submit` or `api/ports`."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     drawn = page.partition("## The tree")[2].split("```")[1]
     found, top = [], ""
@@ -165,7 +165,7 @@ LONGEST_FUNCTION = 50
 
 @pytest.mark.parametrize("folder", [*PACKAGES, "client", "alembic", "tests"])
 def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> None:
-    """The way out is the noun that is missing; migrations are read once and stay as they were."""
+    """A noun is missing if one is too long; migrations may be long: they are read only once."""
     found = [
         too_long
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -175,7 +175,7 @@ def test_no_file_and_no_function_is_too_long_to_read_at_once(folder: str) -> Non
 
 
 def lengths_over(path: str, code: str) -> Iterator[str]:
-    """Yield what of a file has more lines than it may."""
+    """Yield one sentence for the file, and for each function, if it is too long."""
     lines = code.count("\n")
     if lines > LARGEST_FILE:
         yield f"{path} has {lines} lines"
@@ -195,7 +195,7 @@ def test_what_is_too_long_would_be_seen() -> None:
 
 
 def modules_of(tree: ast.Module) -> Iterator[str]:
-    """Yield each module that is imported, also as a name of its package."""
+    """Yield each imported module, also one that is imported by name from its package."""
     for node in nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -230,7 +230,7 @@ def test_nothing_unpickles() -> None:
 
 
 def test_no_process_starts_with_a_model_library_nor_the_gateway_with_the_worker() -> None:
-    """One process imports them one after another: each start of Python takes a second."""
+    """One process imports all of them in turn, because each start of Python takes a second."""
     script = (
         "import importlib, json, sys\n"
         "def met(*names): return sorted({name.split('.')[0] for name in sys.modules} & {*names})\n"
@@ -260,7 +260,7 @@ def test_the_unit_tests_meet_no_model_library() -> None:
 
 
 def reaching(libraries: set[str], start: str, modules: Mapping[str, Path]) -> set[str]:
-    """Return the modules that import one of the libraries early, and are imported from a start."""
+    """Return the modules that a start imports and that import one of the libraries early."""
     waiting = [name for name in modules if name.startswith(start)]
     seen, guilty = set(waiting), set()
     while waiting:
@@ -284,7 +284,7 @@ def test_the_gateway_never_meets_the_worker() -> None:
 
 
 def test_what_clients_name_is_reached_through_one_door() -> None:
-    """Nothing else in the service imports a client of the web, or dials by itself."""
+    """Check that nothing else in the service imports a web client or opens a connection itself."""
     met = {
         path: clients
         for path, tree in sources()
@@ -314,7 +314,7 @@ def test_a_second_door_would_be_seen(code: str, client: str) -> None:
 
 
 def web_clients(tree: ast.Module) -> set[str]:
-    """Return the clients of the web that a module imports, early or late, and its own dials."""
+    """Return the web clients that a module imports, early or late, and its own ways to dial."""
     names: set[str] = set()
     for node in nodes(tree):
         match node:
@@ -326,7 +326,7 @@ def web_clients(tree: ast.Module) -> set[str]:
             case ast.Call(func=function, args=[ast.Constant(value=str(name)), *_]):
                 names |= {name} if ast.unparse(function).endswith(LATE_IMPORTS) else set()
             case ast.Call(func=ast.Attribute(attr="connect"), args=[ast.Tuple(), *_]):
-                names.add("connect_ex")  # A socket's: signals and engines take no pair.
+                names.add("connect_ex")  # It is a socket's: no signal and no engine takes a pair.
             case ast.Attribute(attr=name) if name in DIALS:
                 names.add(name)
     tops = {name.partition(".")[0] for name in names}
@@ -334,7 +334,7 @@ def web_clients(tree: ast.Module) -> set[str]:
 
 
 def test_nothing_waits_with_select() -> None:
-    """It fails from descriptor 1024 on; `select.poll` does not."""
+    """`select` fails from descriptor 1024 on; `select.poll` does not."""
     guilty = {
         path
         for path, tree in sources()
@@ -380,7 +380,7 @@ def test_a_client_that_would_ask_is_seen(code: str, may: bool) -> None:
 
 
 def may_use_a_proxy(call: ast.Call) -> bool:
-    """Say whether this makes a client that reads HTTP_PROXY and its like."""
+    """Return whether this call makes a client that reads HTTP_PROXY and similar variables."""
     options = {option.arg: ast.unparse(option.value) for option in call.keywords}
     match ast.unparse(call.func).removeprefix("urllib.request."):
         case "urlopen":
@@ -391,6 +391,6 @@ def may_use_a_proxy(call: ast.Call) -> bool:
             return options.get("trust_env") != "False"
         case "httpx2.get" | "httpx2.post" | "httpx2.put" | "httpx2.request" | "httpx2.stream":
             return options.get("trust_env") != "False"
-        case "Config":  # botocore's
+        case "Config":  # This is botocore's.
             return options.get("proxies") != "{}"
     return False

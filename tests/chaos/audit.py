@@ -1,4 +1,4 @@
-"""What must hold when all is quiet again: read from SQL, from the ledger, and from the bytes."""
+"""Read from SQL, the ledger and the files which promises were broken when all is quiet again."""
 
 import hashlib
 import io
@@ -26,7 +26,7 @@ ENDS = {str(status): event for event in TERMINAL_EVENTS for status in EVENTS[eve
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """How often each promise was broken, with the first few culprits of each in `culprits`."""
+    """How often each promise was broken."""
 
     lost: int = 0
     false_202: int = 0
@@ -46,14 +46,14 @@ class Findings:
 
 @dataclass(frozen=True)
 class Heard:
-    """What the receivers were sent, by webhook-id."""
+    """How often receivers got each webhook-id, and how many requests had a wrong signature."""
 
     times: Counter[str]
     forged: int
 
 
 def audit(job_fixture: JobFixture, ledger: Ledger, receivers: list[Receiver]) -> Findings:
-    """Hold every promise against what is there."""
+    """Compare every promise with the tables, the files and the webhooks."""
     rows = {row["id"]: row for row in job_fixture.run("SELECT * FROM jobs")}
     deliveries = defaultdict(list)
     for delivery in job_fixture.run("SELECT * FROM deliveries"):
@@ -99,7 +99,7 @@ def _ends(deliveries: list[RowMapping]) -> int:
 
 
 def _is_stale(job: Job) -> bool:
-    """Tell whether a result is there without a success, or is not the newest attempt's."""
+    """Return whether a result has no success, a success no result, or the attempt is old."""
     if job.result is None:
         return job.status is Status.SUCCEEDED
     key = job.result.artifacts[Variant.VIDEO].key
@@ -130,7 +130,7 @@ def _has_result(rows: dict[Any, RowMapping], job_id: str) -> bool:
 
 
 def _split(accepted: list[tuple[str, Any]], rows: Any) -> int:
-    """Count the keys with more than one job, by the clients' word or in the table."""
+    """Count the keys with more than one job, in the clients' ledger or in the table."""
     told = defaultdict(set)
     for key, id_ in accepted:
         told[key].add(id_)
@@ -141,7 +141,7 @@ def _split(accepted: list[tuple[str, Any]], rows: Any) -> int:
 
 
 def _is_untold(job: Job, deliveries: list[RowMapping], heard: Heard) -> bool:
-    """Tell whether a job's end neither reached its receiver nor shows as a dead letter."""
+    """Return whether a job's end neither reached its receiver nor became a dead letter."""
     event = ENDS.get(str(job.status))
     if job.webhook_url is None or event is None:
         return False

@@ -25,7 +25,7 @@ OPEN_XML = b"<x>" * 99
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of upload, the statuses that are right for it, and how often it comes."""
+    """A kind of upload, the statuses that are right for it, and how often it is sent."""
 
     make: Make
     right: frozenset[int]
@@ -60,13 +60,13 @@ def animated(kind: str) -> bytes:
 
 
 def patched(body: bytes, mark: bytes, offset: int, new: bytes) -> bytes:
-    """Replace bytes that lie behind a mark's start."""
+    """Replace the bytes at an offset from the start of a mark."""
     at = body.index(mark) + offset
     return body[:at] + new + body[at + len(new) :]
 
 
 def huge_webp() -> bytes:
-    """Return a canvas of 2^24 squared pixels around a small frame."""
+    """Return a WebP with a small frame on a canvas of 2^24 squared pixels."""
     frame = saved("WEBP")[12:]
     body = b"WEBP" + b"VP8X" + struct.pack("<IB3x", 10, 0) + b"\xff\xff\xff" * 2 + frame
     return b"RIFF" + struct.pack("<I", len(body)) + body
@@ -80,7 +80,7 @@ def zip_file() -> bytes:
 
 
 def exif_loop() -> bytes:
-    """Return EXIF whose directory points at itself, with an endless list of values."""
+    """Return EXIF with a directory that points at itself, and with an endless list of values."""
     entries = struct.pack("<HHII", 0x8769, 4, 1, 8) + struct.pack("<HHII", 0x0112, 3, 2**31, 8)
     return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + entries + struct.pack("<I", 8)
 
@@ -90,12 +90,12 @@ def with_chunk(name: bytes, body: bytes) -> bytes:
 
 
 def broken_palette() -> bytes:
-    """Return an image whose every pixel names a colour that its palette of one lacks."""
+    """Return an image whose palette has one colour, and whose pixels all name another colour."""
     return png((64, 64, 8, 3), (b"\0" + b"\xfe" * 64) * 64, chunk(b"PLTE", b"\1\2\3"))
 
 
 def wide_profile() -> bytes:
-    """Return a colour profile that declares itself a gigabyte long."""
+    """Return a colour profile that says that it is a gigabyte long."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     return struct.pack(">I", 2**30) + profile[4:]
 
@@ -110,7 +110,7 @@ UNREADABLE = frozenset({422})
 NO_IMAGE = frozenset({415})
 TOO_LARGE = frozenset({413})
 EITHER = OK | UNREADABLE | NO_IMAGE | TOO_LARGE
-"""For damage that may hit what does not matter, or any part of the header."""
+"""For damage that may hit bytes without effect, or any part of the header."""
 
 GOOD: dict[str, Kind] = {
     **{f"good {kind}": Kind(fixed(lambda kind=kind: saved(kind)), OK, 6) for kind in FORMATS},  # type: ignore[misc]
@@ -179,7 +179,7 @@ HOSTILE: dict[str, Kind] = {
     ),
     "jpeg of ten thousand scans": Kind(fixed(lambda: jpeg_scans(4000, 10_000)), UNREADABLE, 0.04),
     "jpeg of fifty scans": Kind(fixed(lambda: jpeg_scans(256, 50)), OK),
-    # The image is sound: what a side chunk holds is skipped unread.
+    # The image is sound: a decoder skips the content of a side chunk unread.
     "text bomb": Kind(fixed(lambda: with_chunk(b"zTXt", b"a\0\0" + zeros(10**8))), OK),
     "international text bomb": Kind(
         fixed(lambda: with_chunk(b"iTXt", b"a\0\1\0\0\0" + zeros(10**8))), OK

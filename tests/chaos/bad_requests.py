@@ -1,4 +1,4 @@
-"""Whole requests, byte by byte, as no well-meant client would send them; seeded."""
+"""Whole requests, byte by byte, that no well-meant client would send; they come from a seed."""
 
 import json
 import random
@@ -18,12 +18,12 @@ TOO_LARGE = frozenset({413})
 MALFORMED = frozenset({400})
 SLOW = frozenset({408})
 NO_ANSWER = frozenset({0})
-"""The client does not stay for one, or the connection is simply closed."""
+"""The client does not wait for an answer, or the gateway only closes the connection."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What is put on the line, and then: stay for the answer, hang up, or trickle on."""
+    """The bytes of a request, and what follows: stay for the answer, hang up, or trickle on."""
 
     kind: str
     wire: bytes
@@ -40,7 +40,7 @@ class Kind:
 
 
 def http(body: bytes, content_type: str, *headers: str, length: int | None = None) -> bytes:
-    """Return a POST of a body; `length` in place of its own."""
+    """Return a POST of a body; `length` replaces the true length."""
     lines = [
         "POST /v1/jobs HTTP/1.1",
         "Host: 127.0.0.1",
@@ -182,7 +182,7 @@ BODIES: dict[str, Kind] = {
 
 
 def requests(seed: int, count: int) -> Iterator[Request]:
-    """Make every kind once, slow ones first, and then what a seeded die says."""
+    """Yield every kind once, slow kinds first, and then kinds that the seed draws."""
     rng = random.Random(seed)
     kinds: dict[str, Kind] = {
         **{

@@ -1,4 +1,4 @@
-"""Clients that never give up on a key, and the fsynced ledger of what they were promised."""
+"""Clients that never give up on a key, and the fsynced ledger of the promises that they got."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ FORM: Final = {"model": "scripted", "width": "64", "height": "64", "num_frames":
 
 
 class Ledger:
-    """What the gateway has promised, each line on disk before the next request."""
+    """The promises of the gateway; each line is on disk before the next request is sent."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a")
@@ -51,7 +51,7 @@ class Ledger:
 
 @dataclass(frozen=True)
 class Asked:
-    """One request as its client saw it: when it was sent, and how long it had to wait."""
+    """One request as its client saw it: when it was sent, and how long the client waited."""
 
     at: float
     seconds: float
@@ -59,13 +59,13 @@ class Asked:
 
     @property
     def was_refused(self) -> bool:
-        """There was no gateway at all just then; a hang would have taken longer."""
+        """Whether no gateway ran just then; a gateway that hangs takes longer than a second."""
         return self.status is None and self.seconds < 1
 
 
 @dataclass
 class Clients:
-    """Sends jobs by key until each has its 202; some twice at once, some canceled."""
+    """Sends each job's key until it gets a 202; sends some twice at once, and cancels some."""
 
     url: str
     ledger: Ledger
@@ -78,7 +78,7 @@ class Clients:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def send(self, jobs: int) -> None:
-        """Return when every job was accepted, or `stopping` was set."""
+        """Return when every job is accepted, or when `stopping` is set."""
         with ThreadPoolExecutor(self.threads, thread_name_prefix="client") as pool:
             for _ in pool.map(self._one, range(jobs)):
                 pass
@@ -87,7 +87,7 @@ class Clients:
         return len(self.ledger.accepted) >= accepted
 
     def probe(self) -> None:
-        """Keep looking at the list, so that every outage is met by a read too."""
+        """Read the list again and again, so that every outage meets a read too."""
         while not self.stopping.wait(0.2):
             self._ask("GET", "/v1/jobs?limit=1")
 
@@ -112,7 +112,7 @@ class Clients:
         return {**FORM, "seed": str(rng.getrandbits(31)), "prompt": script, "webhook[url]": hook}
 
     def insist(self, key: str, form: dict[str, str]) -> str | None:
-        """Send until it is accepted; return the job's id, None when stopped."""
+        """Send until the job is accepted and return its id; return None when stopped."""
         while not self.stopping.is_set():
             answer = self._ask(
                 "POST",
@@ -131,7 +131,7 @@ class Clients:
         return None
 
     def cancel(self, job_id: str) -> None:
-        """Ask until there is an answer; 409 is one."""
+        """Ask until there is an answer; 409 counts as one."""
         while not self.stopping.is_set():
             answer = self._ask("POST", f"/v1/jobs/{job_id}/cancel")
             if answer is not None and answer.status_code == 200:
@@ -152,7 +152,7 @@ class Clients:
         return None if status is None else answer
 
     def _is_whole(self, answer: requests.Response) -> bool:
-        """An answer cut short by the gateway's death promises nothing."""
+        """Return whether the answer is whole: one cut by the gateway's death promises nothing."""
         try:
             answer.json()
         except ValueError:

@@ -1,4 +1,4 @@
-"""A service that renders elsewhere: real processes, two paid providers, two own back ends."""
+"""A service whose jobs other servers render: real processes, two paid providers, two back ends."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ ENGINES: Final = (*PAID, OWN)
 
 
 class Shops:
-    """The four stand-ins, and what each was asked for."""
+    """The four simulated servers, and the requests that each one received."""
 
     def __init__(
         self, runway: RunwayService, fal: FalService, back_ends: tuple[VideoServer, ...]
@@ -62,7 +62,7 @@ class Shops:
         return {OWN: own, **paid}
 
     def canceled(self) -> set[str]:
-        """Return the prompts of those whose cancel has reached a paid provider."""
+        """Return the prompts of the tasks whose cancel has reached a paid provider."""
         tasks = [*self.runway.tasks.values(), *self.fal.tasks.values()]
         return {task.prompt for task in tasks if task.is_canceled}
 
@@ -92,7 +92,7 @@ def open_shops() -> Iterator[Shops]:
 
 
 class House:
-    """The processes of a service whose jobs are rendered in shops, and what of them is told."""
+    """The processes of a service whose jobs the shops render; reads its tables and logs."""
 
     def __init__(self, stack: Stack, folder: Path, shops: Shops) -> None:
         self.shops = shops
@@ -102,7 +102,7 @@ class House:
             **shops.settings(),
             "port": self.port,
             "remote_jobs": 100,
-            "lease_seconds": 60,  # What a dead child held is taken back at once.
+            "lease_seconds": 60,  # A supervisor takes back a dead child's jobs at once.
             "keeper_tick_seconds": 0.2,
             "drain_seconds": 8,
             "max_attempts": 9,
@@ -128,7 +128,7 @@ class House:
         return self._programs[-1]
 
     def order(self, engine: str, prompt: str) -> Job:
-        """Queue a job as the gateway does, and ring."""
+        """Queue a job and ring the bell, as the gateway does."""
         job = self.desk.submit(
             spec=self.specs[engine],
             image=IMAGE,
@@ -142,7 +142,7 @@ class House:
         until(lambda: self.desk.get(job).stage is stage, f"{job.id} is {stage}")
 
     def all_ended(self) -> list[Any]:
-        """Return all jobs' rows, once no job is alive any more."""
+        """Wait until no job is alive, and return the rows of all jobs."""
         live = "SELECT 1 FROM jobs WHERE status IN ('queued', 'running')"
         until(lambda: not self.desk.run(live), "all end", within=PATIENCE_SECONDS)
         rows: list[Any] = self.desk.run(
@@ -171,7 +171,7 @@ def specs() -> dict[str, EngineSpec]:
 
 
 class Client(threading.Thread):
-    """Sends a job, or its cancel, until the gateway has answered, however often that dies."""
+    """Sends a job or its cancel until the gateway answers, however often the gateway dies."""
 
     def __init__(
         self, port: int, path: str, *, key: str = "", form: dict[str, str] | None = None
@@ -197,7 +197,7 @@ class Client(threading.Thread):
                     self.answer = {"refused": answer.text}
 
     def done(self) -> dict[str, Any]:
-        """Return the answer, once there is one."""
+        """Wait for the answer and return it."""
         self.join(PATIENCE_SECONDS)
         self.gave_up.set()
         assert "refused" not in self.answer, self.answer

@@ -1,4 +1,4 @@
-"""The faults of a storm, each by its name: what it breaks, and how that is mended again."""
+"""The faults of a storm by name: each one breaks something and then repairs it."""
 
 import contextlib
 import random
@@ -28,12 +28,12 @@ REFUSALS: Final = (
     ("REPLICAOF 127.0.0.1 9", "REPLICAOF NO ONE"),
     ("CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0"),
 )
-"""How Valkey is made to refuse writes, and how that is undone; its policy is `noeviction`."""
+"""Commands that make Valkey refuse writes, and that undo this; its policy is `noeviction`."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything a fault may reach."""
+    """Everything that a fault can act on."""
 
     stack: Stack
     desk: JobFixture
@@ -43,10 +43,10 @@ class Scene:
     rng: random.Random
 
     def pause(self, seconds: float) -> None:
-        time.sleep(seconds)  # An outage lasts as long as it lasts.
+        time.sleep(seconds)  # An outage has a fixed length.
 
     def child(self) -> psutil.Process | None:
-        """Return the pool child that renders, of several one by chance."""
+        """Return a pool child by chance, from those that render if there are any."""
         with contextlib.suppress(DatabaseUnavailable):
             rows = self.desk.run(
                 "SELECT w.pid FROM workers w LEFT JOIN jobs j ON j.status = 'running'"
@@ -91,7 +91,7 @@ def _kill_celery_main(scene: Scene) -> None:
 
 
 def _freeze_child(scene: Scene) -> None:
-    """SIGSTOP a child until its lease has run out and another may have its job."""
+    """Stop a child with SIGSTOP until its lease has run out and another may have its job."""
     child = scene.child()
     if child is None:
         return
@@ -104,7 +104,7 @@ def _freeze_child(scene: Scene) -> None:
 def _server(
     choose: Callable[[Stack], Server], act: str, seconds: float
 ) -> Callable[[Scene], None]:
-    """Kill or freeze a server, and have it back after a while."""
+    """Kill or freeze a server, and heal it after a while."""
 
     def fault(scene: Scene) -> None:
         server = choose(scene.stack)
@@ -116,7 +116,7 @@ def _server(
 
 
 def _wipe_valkey(scene: Scene) -> None:
-    """Kill it and take its data: nothing in it may be missed."""
+    """Kill Valkey and delete its data: the service must need nothing of it."""
     scene.stack.valkey.kill()
     shutil.rmtree(scene.stack.servers.folder / "valkey", ignore_errors=True)
     scene.pause(0.5)
@@ -124,7 +124,7 @@ def _wipe_valkey(scene: Scene) -> None:
 
 
 def _refuse_writes(scene: Scene) -> None:
-    """Have Valkey answer reads and refuse writes, in one of the ways it has."""
+    """Make Valkey answer reads and refuse writes, in one of three ways."""
     url = scene.desk.settings.redis_url.get_secret_value()
     refuse, mend = scene.rng.choice(REFUSALS)
     with Redis.from_url(url, socket_timeout=20) as valkey:
@@ -134,7 +134,7 @@ def _refuse_writes(scene: Scene) -> None:
 
 
 def _end_all(scene: Scene) -> None:
-    """SIGTERM every process of ours at once, as a service manager does to a whole group."""
+    """Send SIGTERM to all our processes at once, as a service manager does to a whole group."""
     mains = [scene.people.program(name).process for name in ("gateway", "worker", "keeper")]
     processes: list[psutil.Process] = []
     for main in mains:
@@ -191,11 +191,11 @@ FAULTS: Final[dict[str, Callable[[Scene], None]]] = {
 
 
 ALWAYS: Final = ("Redis read-only", "SIGTERM to all processes")
-"""Seen in the shortest storm too."""
+"""Faults that even the shortest storm has."""
 
 
 def deck(rng: random.Random, count: int) -> list[str]:
-    """Return the names of `count` faults: every kind once before any comes again."""
+    """Return the names of `count` faults: every kind comes once before any comes again."""
     others = sorted(FAULTS.keys() - ALWAYS)
     rng.shuffle(others)
     names = [*ALWAYS, *others][:count]

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that refuses, dawdles, or cuts a connection where it hurts."""
+"""A TCP proxy on loopback that refuses, delays, or cuts connections at the worst moment."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ COMMIT: Final = b"COMMIT"
 
 
 class Proxy:
-    """Stands before one server; what a test sets holds for every connection from then on."""
+    """A proxy before one server; a test's settings apply to every connection from then on."""
 
     def __init__(self, server_port: int) -> None:
         self.is_refusing = False
@@ -38,12 +38,12 @@ class Proxy:
         self._loop.close()
 
     def refuse(self) -> None:
-        """Cut what is open and let nobody through until `heal`."""
+        """Cut all open connections and refuse new ones until `heal`."""
         self.is_refusing = True
         self._loop.call_soon_threadsafe(self._abort_all)
 
     def cut_after(self, pattern: bytes, times: int) -> None:
-        """Hand the pattern to the server, then cut before its answer: the client never knows."""
+        """Pass the pattern to the server, then cut before it answers: the client never knows."""
         self._cut_pattern, self._cuts_left = pattern, times
 
     def cut_after_bytes(self, sent: int, times: int) -> None:
@@ -117,7 +117,7 @@ class Proxy:
                     return
                 to_server.write(data)
                 await to_server.drain()
-            to_server.write_eof()  # Not a reset, which could overtake the COMMIT.
+            to_server.write_eof()  # This is no reset, because a reset could overtake the COMMIT.
 
     async def _answers(
         self,

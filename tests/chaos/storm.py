@@ -1,7 +1,7 @@
 """A seeded storm over the whole service: real processes, real servers, real faults, one audit.
 
 `python -m tests.chaos.storm --jobs 10000 --faults 200 --seed 1` prints one table. Clients and
-faults advance together, so that the last fault meets work as the first one does.
+faults advance together, because the last fault must meet as much work as the first.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from tests.support.servers import running_servers
 from tests.support.stack import Stack
 
 BACKLOG: Final = 120
-"""Jobs that may wait: enough to keep the workers busy through every outage."""
+"""So many jobs may wait: enough to keep the workers busy through every outage."""
 
 QUIET_SECONDS: Final = 240.0
 RECEIVERS: Final = 6
@@ -53,7 +53,7 @@ class Happened:
 
 @dataclass
 class Report:
-    """What a storm came to."""
+    """The result of a storm."""
 
     seed: int
     jobs: int
@@ -119,7 +119,7 @@ class Storm:
         for thread in (sending, counting, probing):
             thread.start()
         try:
-            # Not in a thread: the servers it starts again would die with that thread.
+            # This is not in a thread: the servers that it restarts would die with that thread.
             self._inject(scene, clients)
             sending.join()
             calm_from = time.monotonic()
@@ -139,7 +139,7 @@ class Storm:
             self.happened.append(Happened(kind, at, time.time()))
 
     def _may_send(self, number: int) -> bool:
-        """Keep the clients half a fault ahead of the storm, and the queue short."""
+        """Let clients send half a fault ahead of the storm, while fewer than BACKLOG jobs wait."""
         allowed = self.jobs * (len(self.happened) + 1) / (self.faults + 1) + 1
         return self.waiting < BACKLOG and number < allowed
 
@@ -202,7 +202,7 @@ def _moody(rng: random.Random) -> Behaviour:
 
 
 def _behind(stack: Stack, postgres: Proxy, s3: Proxy) -> dict[str, str]:
-    """Return settings that lead through the proxies."""
+    """Return the settings that send the traffic through the proxies."""
     usual = stack.settings()
     port = stack.servers.state.ports["postgres"]
     url = usual.database_url.get_secret_value()
@@ -213,7 +213,7 @@ def _behind(stack: Stack, postgres: Proxy, s3: Proxy) -> dict[str, str]:
 
 
 def _script(number: int, rng: random.Random) -> str:
-    """Most jobs are short; some are long enough to be met by a fault; a few fail by themselves."""
+    """Most jobs are short; a fault can meet the few long ones; a few fail by themselves."""
     luck = rng.random()
     if luck < 0.01:
         return "nan"
@@ -229,7 +229,7 @@ def _recoveries(happened: list[Happened], ends: list[float]) -> Iterator[float]:
 
 
 def _answers(happened: list[Happened], clients: Clients) -> dict[str, list[float]]:
-    """Return how long clients waited for each answer, by what was frozen meanwhile."""
+    """Return how long clients waited for all answers, and for those while a server was frozen."""
     answered = [asked for asked in clients.asked if not asked.was_refused]
     waits = {"all": [asked.seconds for asked in answered]}
     for kind in ("freeze Valkey", "freeze Postgres"):
@@ -248,7 +248,7 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def table(report: Report) -> str:
-    """Return the storm in lines of Markdown."""
+    """Return the report as lines of a Markdown table."""
     faults = ", ".join(f"{kind} {count}" for kind, count in sorted(report.faults.items()))
     lines = [
         ("seed", report.seed),
@@ -286,7 +286,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10_000))
     asked = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="stillreel-storm-")).resolve()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Leave no process behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # It leaves no process behind.
     with running_servers(folder) as servers:
         storm = Storm(Stack(servers, folder), folder, asked.seed, asked.jobs, asked.faults)
         report = storm.run()

@@ -1,4 +1,4 @@
-"""The fence is seen to matter: without it a zombie publishes."""
+"""The fence matters: without it, a zombie worker publishes its result."""
 
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.extended, pytest.mark.long]
 
 LONG = "steps=60 pause=0.1"
-"""Six seconds: longer than a lease, so that two attempts overlap."""
+"""The job takes six seconds: longer than a lease, so two attempts overlap."""
 
 ZOMBIE_FIRST = f"{LONG} again=1"
-"""The second attempt takes a minute, so that the zombie is the first to end."""
+"""The second attempt takes a minute, so the zombie ends first."""
 
 
 def wake_a_zombie(on: SafeguardTrial, script: str) -> None:
-    """Freeze a child past its lease, and wake it while another renders its job."""
+    """Freeze a child past its lease, and wake it while another child renders its job."""
     on.accept(script)
     (job,) = until(
         lambda: on.rows(f"stage = '{Stage.DENOISING}' AND step > 2"), "a job is rendered"

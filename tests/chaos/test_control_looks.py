@@ -1,4 +1,4 @@
-"""A worker's own look is seen to matter: without it a job whose bell was lost waits for ever."""
+"""A worker's own looks matter: without them, a job whose bell was lost waits for ever."""
 
 import contextlib
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def test_an_idle_worker_finds_a_job_whose_bell_was_lost(
 
 @contextlib.contextmanager
 def bells_are_lost(url: str) -> Iterator[None]:
-    """Have Valkey refuse whoever rings and whoever takes."""
+    """Make Valkey refuse to add bells and to remove them."""
     with Redis.from_url(url) as valkey:
         valkey.config_set("min-replicas-to-write", 1)
         try:

@@ -1,4 +1,4 @@
-"""The reaper is seen to matter: without it the job of a lost worker is lost."""
+"""The reaper matters: without it, the job of a lost worker is lost."""
 
 from pathlib import Path
 

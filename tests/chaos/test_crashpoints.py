@@ -1,4 +1,4 @@
-"""Every named crash point stands in the code, is fired on real processes, and is survived."""
+"""Every crash point is in the code and kills a real process, and the service survives it."""
 
 import ast
 import contextlib
@@ -100,9 +100,10 @@ def unfired(marks: Path) -> set[str]:
 
 
 def provoke_the_rest(job_fixture: JobFixture, clients: Clients, marks: Path) -> None:
-    """Go on submitting until all points but the reaper's have fired.
+    """Submit jobs until all points but the reaper's have fired.
 
-    A worker that died at another point was not there to notice that its job had been canceled.
+    One round is not enough: a worker that died at another point cannot notice that its job was
+    canceled.
     """
     ends_at = time.monotonic() + 2 * PATIENCE_SECONDS
     number = 0
@@ -127,7 +128,7 @@ def leave_files_to_sweep(job_fixture: JobFixture) -> None:
 
 
 def haunt(job_fixture: JobFixture) -> bool:
-    """Claim a job as a worker that is dead since; False when a live one was quicker."""
+    """Claim a job as a worker that is dead since; return False if a live worker was quicker."""
     submit(job_fixture)
     job = job_fixture.jobs.claim(["scripted"], worker="ghost#1")
     if job is None:

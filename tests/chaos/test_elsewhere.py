@@ -1,6 +1,6 @@
-"""Worker and gateway are killed and stopped at each named point of jobs that render elsewhere.
+"""The worker and the gateway are killed and stopped at each crash point of a remote job.
 
-A paid provider sees one create for a job at most, no job succeeds twice, and none is lost.
+A paid provider sees at most one create for a job, no job succeeds twice, and no job is lost.
 """
 
 import contextlib
@@ -43,9 +43,9 @@ CANCELED = (Status.CANCELED, None)
 class Fate:
     """What becomes of a job whose process dies at a point.
 
-    `paid` is the end of what is bought, `own` of what the operator's own back ends make; `bought`
-    the creates that a provider has seen. `word` in the prompt brings the job by the point. Where
-    `alone`, what is held there holds up the others.
+    `paid` is the end of a job at a paid provider, and `own` the end at the operator's own back
+    ends. `bought` is the number of creates that a provider has seen. `word` in the prompt makes
+    the job pass the point. If `alone` is set, a thread that waits at the point blocks the others.
     """
 
     paid: tuple[Status, str | None] = DONE
@@ -95,7 +95,7 @@ CANCELS = MappingProxyType(
 
 
 def test_every_point_is_in_the_matrix() -> None:
-    """The keeper's alone is not: it takes back what leases lose, and asks nobody elsewhere."""
+    """Only the keeper's points are missing: it takes back late leases and asks no other server."""
     driven = {*WORKER, *SUBMITS, *CANCELS, *SUPERVISOR}
     code = [path.read_text() for room in ROOMS for path in (ROOT / room).rglob("*.py")]
     placed = {name for text in code for name in re.findall(r'crashpoint\("(\w+)"\)', text)}
@@ -114,7 +114,7 @@ def open_house(stack: Stack, folder: Path) -> Iterator[House]:
 
 
 class Matrix:
-    """Jobs that stood at a point when their process ended, and what is to become of them."""
+    """Jobs that were at a point when their process ended, and the end that each must have."""
 
     def __init__(self, house: House) -> None:
         self.house = house
@@ -127,14 +127,14 @@ class Matrix:
         return prompt
 
     def engines(self, fate: Fate) -> tuple[str, ...]:
-        """Return whose jobs are sent by; where one is held alone, another's each time."""
+        """Return the engines that get a job; if `alone`, only one, each time another."""
         self._turn += 1
         return (ENGINES[self._turn % len(ENGINES)],) if fate.alone else ENGINES
 
     def stand_at_each(
         self, manner: str, points: Iterable[str] = WORKER, only: Collection[str] = ENGINES
     ) -> None:
-        """Have jobs of a worker stand at each of its points."""
+        """Make jobs of a worker wait at each of its points."""
         for point in points:
             fate = WORKER[point]
             engines = [each for each in self.engines(fate) if each in only]
@@ -152,7 +152,7 @@ class Matrix:
             self.house.desk.jobs.cancel(job.id, owner_id=ANONYMOUS)
 
     def check(self, manner: str) -> None:
-        """Hold every job of one manner against its fate, once all have ended."""
+        """Wait until all jobs have ended, and compare each job of one manner with its fate."""
         rows = {row["prompt"]: row for row in self.house.all_ended()}
         creates = self.house.shops.creates()
         for prompt, (engine, how, fate) in self._stood.items():
@@ -165,7 +165,7 @@ class Matrix:
 
 
 LENIENT = frozenset({"stopped", "gateway-SIGKILL", "gateway-SIGTERM"})
-"""Manners in which the worker goes on from each point: every answer of a create is kept."""
+"""Manners in which the worker goes on from each point: it keeps the answer of every create."""
 
 
 def check_end(row: Any, fate: Fate, engine: str, *, is_lenient: bool) -> None:
@@ -200,7 +200,8 @@ def test_a_worker_that_dies_around_a_purchase_buys_nothing_twice(
             row["engine"]: (row["reserved_micros"], row["cost_micros"])
             for row in house.desk.run("SELECT * FROM usage_days")
         }
-        # Two whose end nobody knows count with their price, as does fal's third; Runway said it.
+        # Two jobs with an unknown end count with their price. fal's third job does so too; Runway
+        # reported the cost of its third.
         assert spent == {"gen": (450_000, 450_000), "pika": (300_000, 300_000)}
         told = {row["prompt"]: row for row in house.all_ended()}
         kept = told["steam dying remote_kept gen"]
@@ -261,7 +262,7 @@ def test_whatever_dies_at_whichever_point_nothing_is_bought_twice_or_lost(
 
 
 def kill_child_and_supervisor(matrix: Matrix, point: str, points: Iterable[str]) -> None:
-    """SIGKILL the child; the supervisor notices, stands at a point of its own, and dies too."""
+    """Kill the child; the supervisor notices this, waits at a point of its own, and dies too."""
     house = matrix.house
     worker = house.start("worker")
     matrix.stand_at_each(point, points)
@@ -276,7 +277,7 @@ def kill_child_and_supervisor(matrix: Matrix, point: str, points: Iterable[str])
 
 
 def child_of(house: House, worker: Program) -> int:
-    """Return the process that renders."""
+    """Return the pid of the process that renders."""
     ours = {child.pid for child in worker.children()}
     rows = house.desk.run("SELECT pid FROM workers")
     (pid,) = ours & {row["pid"] for row in rows}
@@ -284,7 +285,7 @@ def child_of(house: House, worker: Program) -> int:
 
 
 def stop_worker(matrix: Matrix) -> None:
-    """SIGTERM the worker while jobs stand at each point; then they go on."""
+    """Send SIGTERM to the worker while jobs wait at each point; then they go on."""
     house = matrix.house
     worker = house.start("worker")
     matrix.stand_at_each("stopped")
@@ -297,7 +298,7 @@ def stop_worker(matrix: Matrix) -> None:
 
 
 def end_gateway(matrix: Matrix, ledger: Ledger, number: signal.Signals) -> None:
-    """End the gateway while requests stand at each point; their clients insist."""
+    """End the gateway while requests wait at each point; their clients send them again."""
     house, manner = matrix.house, f"gateway-{number.name}"
     gateway = house.start("api")
     until(lambda: is_up(house.port), "the gateway answers")

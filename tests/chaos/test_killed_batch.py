@@ -1,4 +1,4 @@
-"""A batch of a hundred photos is finished, once, though its worker and its gateway are killed."""
+"""A batch of a hundred photos ends once, although its worker and its gateway are killed."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ SETTINGS = {"outbound_allow": "127.0.0.1/32", "lease_seconds": 10}
 
 
 def photo(number: int) -> bytes:
-    """Return a small image that is none of the others."""
+    """Return a small image that differs from all others."""
     image = np.full((96, 128, 3), 40 + number, np.uint8)
     image[:, : number + 10, 1] = 200
     return png(image)
@@ -83,7 +83,7 @@ def test_a_batch_of_a_hundred_survives_a_kill_of_its_worker_and_its_gateway(
         batch = shown(path)
         assert batch is not None
         check_zip(batch["content_url"])
-        # However often it may be sent, it is one delivery.
+        # The webhook may be sent more than once, but it is one delivery.
         sent = {each.headers["webhook-id"] for each in receiver.requests}
         assert len(sent) == 1
 

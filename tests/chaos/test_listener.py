@@ -1,4 +1,4 @@
-"""A listener of all jobs misses none of their ends while the gateway is killed under it."""
+"""A listener of all jobs misses no end of a job while the gateway is killed under it."""
 
 import threading
 import time
@@ -33,7 +33,7 @@ VIDEO = Artifact(key="k", content_type="video/mp4", bytes=1, sha256="a")
 
 
 class Steadfast:
-    """Listens to `/v1/events`, and comes back with the last id whenever the stream is cut."""
+    """Listens to `/v1/events`, and sends the last id again whenever the stream is cut."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -51,7 +51,7 @@ class Steadfast:
         return self._last_id != "" or bool(self._stream and self._stream.last_id)
 
     def sleep(self, time: timedelta) -> None:
-        """Have it come back with an id as old as if it had slept so long."""
+        """Make the last id older by this time, as if the listener had slept."""
         micros = int(self._last_id.removeprefix("t")) - time // timedelta(microseconds=1)
         self._last_id = f"t{micros}"
 
@@ -82,12 +82,12 @@ class Steadfast:
                 self.ended[event.data["id"]] = "deleted"
             elif event.data.get("status") in TERMINAL:
                 self.ended.setdefault(event.data["id"], event.data["status"])
-        # Whatever came before this id has been taken by now.
+        # Every event up to this id has been read now.
         self._last_id = stream.last_id or self._last_id
 
 
 def end(desk: JobFixture, number: int, waiting: list[UUID]) -> tuple[str, str]:
-    """End one of the jobs that wait, in one of four ways; return its id and the word of it."""
+    """End one of the waiting jobs, in one of four ways; return its id and the name of the end."""
     if number % 4 < 2:
         job_id, how = waiting[0], "canceled" if number % 4 else "deleted"
         (desk.jobs.cancel if number % 4 else desk.jobs.delete)(job_id, owner_id=ANONYMOUS)
@@ -130,8 +130,9 @@ def test_a_listener_misses_no_end_while_the_gateway_is_killed_twice(
                     program.kill()
                     told = []
                 if number in starts:
-                    # What ended since the kill was told by nobody: no gateway was there. And it is
-                    # long ago, since what ended in the last minute is looked for in any case.
+                    # Nobody announced the jobs that ended since the kill, because no gateway ran.
+                    # The test also makes these ends old, because a gateway always looks for ends
+                    # of the last minute.
                     until(lambda: not listener.is_connected, "the listener has lost it")
                     listener.sleep(2 * AWAY)
                     desk.run(LONG_AGO, ids=[parse_id(each) for each in told], away=AWAY)

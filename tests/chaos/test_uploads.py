@@ -19,7 +19,7 @@ KINDS = 25
 def test_a_storm_of_uploads_breaks_nothing_and_leaves_nothing(
     stack: Stack, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    logs = tmp_path_factory.mktemp("logs")  # The stack's own folder has to be empty at the end.
+    logs = tmp_path_factory.mktemp("logs")  # The stack's own folder must be empty at the end.
     report = UploadStorm(stack, logs, SEED, REQUESTS).run()
     sys.stdout.write(table(report))
     assert report.broken() == []

@@ -1,4 +1,4 @@
-"""One safeguard on trial: with it the audit is clean, without it the audit is not."""
+"""Test one safeguard: with it the audit is clean, and without it the audit is not."""
 
 import contextlib
 import os
@@ -19,11 +19,11 @@ from tests.support.receiver import Receiver
 from tests.support.stack import ROOT, Stack
 
 HOPELESS_SECONDS = 2 * PAST_THE_LEASE
-"""What is waited for in vain; with the safeguard the same takes less than a second of it."""
+"""How long a test waits for what must not happen; with the safeguard it takes under a second."""
 
 
 class SafeguardTrial:
-    """One safeguard on trial: a ward, a client, and an audit at the end."""
+    """A test of one safeguard: a ward, a client, and an audit at the end."""
 
     def __init__(
         self, job_fixture: JobFixture, ledger: Ledger, receiver: Receiver, people: Service
@@ -44,7 +44,7 @@ class SafeguardTrial:
         return [Job.from_row(row) for row in rows]
 
     def ends(self, *, within: float) -> bool:
-        """Tell whether every job ends and is told in that many seconds after a worker is up."""
+        """Return whether every job ends and is told within this time after a worker is up."""
         unsettled = (
             "SELECT 1 FROM jobs WHERE status IN ('queued', 'running') UNION ALL"
             " SELECT 1 FROM deliveries WHERE status = 'pending'"
@@ -64,7 +64,7 @@ class SafeguardTrial:
 def trial(
     stack: Stack, folder: Path, sabotage: str | None, *names: str
 ) -> Iterator[SafeguardTrial]:
-    """Start the processes named, by default all and two workers."""
+    """Start the named processes; without names, start all of them and two workers."""
     with contextlib.ExitStack() as opened:
         desk = opened.enter_context(contextlib.closing(JobFixture(stack.settings(**SETTINGS))))
         ledger = opened.enter_context(contextlib.closing(Ledger(folder / "ledger")))
@@ -76,7 +76,7 @@ def trial(
             people.environment("PYTHONPATH", f"{ROOT / 'tests' / 'sabotage'}{os.pathsep}{ROOT}")
         EngineRegistry(desk.db).offer(
             [ScriptedEngine.spec]
-        )  # The gateway takes what was ever served.
+        )  # The gateway accepts jobs for every engine that was ever served.
         people.start(*names)
         if not names:
             until(lambda: len(desk.run("SELECT 1 FROM workers")) == 2, "two workers are up")

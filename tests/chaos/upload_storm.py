@@ -37,7 +37,7 @@ WARM_UPS: Final = 60
 QUARTERS: Final = 4
 MAX_DECODERS: Final = 4
 LEAVES_WITHIN: Final = 20.0
-"""What is left for good stays longer."""
+"""Whatever is there for longer than this is left for good."""
 
 MAX_REFUSAL_BYTES: Final = 4096
 MAX_GROWTH_BYTES: Final = 150 * 10**6
@@ -46,7 +46,7 @@ NO_ANSWER: Final = 0
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; `status` is 0 where nothing did."""
+    """The answer to a request; `status` is 0 if there was no answer."""
 
     status: int
     body: bytes
@@ -63,7 +63,7 @@ class Answer:
 
     @property
     def says_what_is_right(self) -> bool:
-        """A refusal has a code and a sentence."""
+        """Whether the refusal has a code and a sentence."""
         with contextlib.suppress(ValueError, KeyError, TypeError):
             return len(json.loads(self.body)["detail"]) > 20 and self.code != ""
         return False
@@ -71,7 +71,7 @@ class Answer:
 
 @dataclass
 class Watch:
-    """What was seen of the gateway from beside the storm; sizes in bytes."""
+    """Measurements of the gateway during the storm; sizes are in bytes."""
 
     slowest_livez_seconds: float = 0.0
     livez_answers: int = 0
@@ -82,7 +82,7 @@ class Watch:
 
 @dataclass
 class Report:
-    """What a storm came to."""
+    """The result of a storm."""
 
     requests: int
     seed: int
@@ -110,7 +110,7 @@ class Report:
 
 
 class UploadStorm:
-    """Sends the requests of a seed to a gateway of its own, and watches it."""
+    """Sends the requests of a seed to its own gateway, and watches that gateway."""
 
     def __init__(self, stack: Stack, folder: Path, seed: int, count: int) -> None:
         self._stack = stack
@@ -159,7 +159,7 @@ class UploadStorm:
                 done.result()
 
     def _insist(self, request: Request) -> Answer:
-        """Return the answer; who is told that the gateway is busy comes back, as it says."""
+        """Return the answer; if the gateway says that it is busy, send the request again."""
         for _ in range(TRIES):
             answer = send(self._port, request)
             if answer.code != "busy":
@@ -199,7 +199,7 @@ class UploadStorm:
             watch.peak_decoders_bytes = max(watch.peak_decoders_bytes, decoders)
 
     def _note_leftovers(self, gateway: Program) -> None:
-        """Note what stays; the gateway may still be hearing of the last who hung up."""
+        """Note what is left; wait first, because the gateway may notice hang-ups late."""
         ends_at = time.monotonic() + LEAVES_WITHIN
         while left := list(self._leftovers(gateway)):
             if time.monotonic() > ends_at:
@@ -208,7 +208,7 @@ class UploadStorm:
         self._report.left += left
 
     def _leftovers(self, gateway: Program) -> Iterator[str]:
-        """Yield forks that still run, and temporary files, also those without a name."""
+        """Yield decoders that still work or are too many, and files that are left."""
         process = psutil.Process(gateway.pid)
         if any(map(is_decoding, process.children(recursive=True))):
             yield "an image is still being decoded"
@@ -218,7 +218,7 @@ class UploadStorm:
         yield from (f"a file is left: {path.name}" for path in files)
         descriptors = Path(f"/proc/{gateway.pid}/fd")
         for link in descriptors.iterdir() if descriptors.exists() else ():
-            with contextlib.suppress(FileNotFoundError):  # Closed in the meantime.
+            with contextlib.suppress(FileNotFoundError):  # It was closed in the meantime.
                 target = str(link.readlink())
                 if "(deleted)" in target:
                     yield f"{target} is open"
@@ -232,9 +232,9 @@ class UploadStorm:
 
 
 def send(port: int, request: Request) -> Answer:
-    """Put a request on the line as it is, and return what the gateway says to it."""
+    """Send the bytes of a request unchanged, and return the gateway's answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_SECONDS) as connection:
-        with contextlib.suppress(ConnectionError):  # The answer may stand before the end.
+        with contextlib.suppress(ConnectionError):  # The answer may come before the end.
             connection.sendall(request.wire)
         if request.then == "hang up":
             return Answer(NO_ANSWER, b"")
@@ -244,7 +244,7 @@ def send(port: int, request: Request) -> Answer:
 
 
 def _trickle(connection: socket.socket) -> None:
-    """Send a byte now and then, until the other side says something or is gone."""
+    """Send a byte every half second until the other side answers or closes."""
     connection.settimeout(0.5)
     with contextlib.suppress(ConnectionError):
         while True:

@@ -32,7 +32,7 @@ SETTINGS: Final[dict[str, Any]] = {
 
 
 class Service:
-    """Does what an operator's supervisor does: whatever ends is started again at once."""
+    """Restarts each process at once when it ends, as an operator's supervisor does."""
 
     def __init__(self, stack: Stack, folder: Path, **settings: Any) -> None:
         self.port = free_port()
@@ -46,7 +46,7 @@ class Service:
         self._thread = threading.Thread(target=self._watch, name="ward", daemon=True)
 
     def start(self, *names: str) -> None:
-        """Start these (all by default) and return once the gateway answers and a worker is up."""
+        """Start the named processes (default: all), and wait until the gateway answers."""
         for name in names or MODULES:
             self.begin(name)
         self._thread.start()
@@ -69,7 +69,7 @@ class Service:
         return None
 
     def events(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yield the structured lines that a program has logged in all its lives."""
+        """Yield the structured lines that a program has logged since its first start."""
         for line in (self._folder / f"{name}.log").read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
@@ -80,7 +80,7 @@ class Service:
         return sum(entry.get("event") == event for entry in self.events(name))
 
     def is_muted(self) -> bool:
-        """Tell whether the gateway has dropped a bell: Valkey was slow."""
+        """Return whether the gateway has dropped a bell because Valkey was slow."""
         return self.counted("gateway", "bell_muted") > 0
 
     def end(self) -> None:
@@ -92,7 +92,7 @@ class Service:
                 program.kill()
 
     def begin(self, name: str) -> None:
-        """Start one more; from then on it is kept alive too."""
+        """Start one process; from then on it is restarted too."""
         program = Program(MODULES[name], self._env, self._folder / f"{name}.log")
         with self._lock:
             self._programs[name] = program

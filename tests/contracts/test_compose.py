@@ -1,4 +1,4 @@
-"""The container side, as far as it can be judged without a container being started."""
+"""The container side, as far as tests can check it without starting a container."""
 
 import itertools
 import json
@@ -30,12 +30,12 @@ BESIDE_SETTINGS = frozenset(
         "STILLREEL_REMOTE_ENGINES",
     }
 )
-"""Names that only the compose file reads, or that lead to the settings."""
+"""Names that only the compose file reads, or that say where the settings are."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the compose file alone: no `.env`, nothing done before."""
+    """A folder with only the compose file: it has no `.env`, and nothing ran there before."""
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     return tmp_path
 
@@ -108,7 +108,7 @@ def test_only_the_drawing_of_secrets_is_root_and_it_has_no_network(
     roots = {
         name
         for name, service in services.items()
-        # The image of Prometheus brings a user of its own.
+        # The image of Prometheus has its own user.
         if service.get("user", "0").split(":")[0] == "0" and name != "prometheus"
     }
     assert roots == {"secrets"}
@@ -155,7 +155,7 @@ def test_a_worker_has_longer_to_stop_than_its_drain_takes(services: dict[str, Se
 def test_the_gpu_worker_gets_every_card(services: dict[str, Service]) -> None:
     devices = services["worker"]["deploy"]["resources"]["reservations"]["devices"]
     assert [(d["driver"], d["count"], d["capabilities"]) for d in devices] == [
-        ("nvidia", -1, ["gpu"])  # -1 is `all`
+        ("nvidia", -1, ["gpu"])  # -1 means `all`
     ]
     assert all("deploy" not in service for name, service in services.items() if name != "worker")
 
@@ -286,7 +286,7 @@ def test_no_password_is_written_down(services: dict[str, Service]) -> None:
     for name, service in services.items():
         for variable, value in (service.get("environment") or {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|TOKEN", variable):
-                # Named without a value: it is the shell's, where it is set there.
+                # A name without a value gets the shell's value, if the shell has one.
                 is_file = str(value).startswith(("/secrets", "/run/secrets"))
                 assert is_file or not value, f"{name}: {variable}"
         words = [*(service.get("command") or []), *(service.get("entrypoint") or [])]
@@ -353,7 +353,7 @@ def _mount(service: Service, target: str) -> Mapping[str, Any]:
 
 
 def _needed(services: dict[str, Service], name: str) -> set[str]:
-    """Return whatever has to run before a service, directly or not."""
+    """Return all services that must run before a service, directly or not."""
     direct = set(services[name].get("depends_on", {}))
     return direct.union(*(_needed(services, other) for other in direct))
 

@@ -1,4 +1,4 @@
-"""What the pages say, held against what is there."""
+"""The pages say what the code does."""
 
 import re
 import subprocess
@@ -78,7 +78,7 @@ def test_the_proxies_of_the_page_let_through_what_the_gateway_takes() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_a_page_names_is_there(page: Path) -> None:
-    # What a run makes in its own folders is not the repository's.
+    # A run makes files in its own folders, and the repository does not have them.
     made = {"outputs", ".data"}
     named = {
         name

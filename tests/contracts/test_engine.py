@@ -1,7 +1,7 @@
-"""What every engine keeps, whatever its model; a new one is a line in SUBJECTS.
+"""The rules for every engine, whatever its model; a new engine is a line in SUBJECTS.
 
-The checks are plain functions, so that the second half can hold each of them against an engine
-that breaks it.
+The checks are plain functions, because the second half runs each of them on an engine that breaks
+it.
 """
 
 import json
@@ -34,10 +34,10 @@ pytestmark = pytest.mark.long
 
 @dataclass(frozen=True)
 class Subject:
-    """An engine under test and what it can render in moments.
+    """An engine under test and the requests that it can render quickly.
 
-    `build` gets an empty folder that outlives the engine, for a checkpoint; `cases` are
-    (width, height, num_frames).
+    `build` gets an empty folder for a checkpoint; the folder stays until the engine is gone.
+    `cases` are (width, height, num_frames).
     """
 
     name: str
@@ -53,7 +53,7 @@ def settings() -> Settings:
 
 def small(family: str) -> Callable[[Path], VideoEngine]:
     def build(folder: Path) -> VideoEngine:
-        # Imported here, because torch takes seconds that the camera's checks need not wait for.
+        # This import is here because torch takes seconds, and the camera's checks do not need it.
         from tests.support.small_models import FAMILIES
 
         return FAMILIES[family].engine(FAMILIES[family].build(folder))
@@ -124,7 +124,7 @@ SUBJECTS: Final = (
 
 @dataclass(frozen=True)
 class Bench:
-    """A loaded engine and requests it can answer."""
+    """A loaded engine and requests that it can answer."""
 
     engine: VideoEngine
     subject: Subject
@@ -218,7 +218,8 @@ def check_steps_count_up_to_their_total(bench: Bench) -> None:
         own = [step for step in steps if step.stage is stage]
         indexes = [step.index for step in own]
         assert len({step.total for step in own}) == 1
-        # Elsewhere nothing may be new for long: the step before is told again, as a sign of life.
+        # A remote server may report nothing new for long. The engine then reports the last step
+        # again, as a sign of life.
         assert indexes == sorted(indexes if stage in TOLD else set(indexes))
         assert indexes[0] >= 1
         assert indexes[-1] == own[0].total
@@ -302,7 +303,7 @@ CHECKS: Final = tuple(
 
 
 BRIEF: Final = (CAMERA.name, "i2vgen-xl", "openai-videos")
-"""On these each run holds every check; what is left out of the others is in `make test-all`."""
+"""Each run does every check on these engines; `make test-all` does the rest for the others."""
 
 RENDERED_AGAIN: Final = (
     check_a_chunk_stays_as_it_was_yielded,
@@ -312,7 +313,7 @@ RENDERED_AGAIN: Final = (
     check_the_image_is_left_as_it_was,
     check_no_file_is_left_behind,
 )
-"""Each renders anew: up to two seconds of a core for an engine of diffusers."""
+"""Each of these renders again: an engine of diffusers takes up to two seconds of a core."""
 
 HELD: Final = [
     pytest.param(

@@ -1,4 +1,4 @@
-"""One `.env` means the same to Docker Compose and to every process of ours."""
+"""One `.env` means the same to Docker Compose and to each of our processes."""
 
 import json
 from pathlib import Path

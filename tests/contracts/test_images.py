@@ -1,4 +1,4 @@
-"""The images, as far as they can be judged without being built."""
+"""The container images, as far as tests can check them without building them."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_no_package_index_is_named(file: str) -> None:
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `COPY . .` copies: the paths that .dockerignore names after a `!`."""
+    """The files that `COPY . .` copies: the paths that .dockerignore names after a `!`."""
     copied = tmp_path_factory.mktemp("context")
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     assert "*" in lines
@@ -122,7 +122,7 @@ def test_the_images_hold_every_module_that_their_containers_start(
             ],
             marks=pytest.mark.extended,
         ),
-        # It imports torch, for eight seconds of a core.
+        # This case imports torch, which takes eight seconds of a core.
         pytest.param(
             "worker",
             ["worker.weights.__main__", "worker.engines.i2vgen.weights"],
@@ -164,7 +164,7 @@ def _hadolint(file: Path) -> subprocess.CompletedProcess[str]:
 
 @cache
 def _stages() -> Mapping[str, list[str]]:
-    """Return the Dockerfile's stages by name, each with its lines, `FROM` first."""
+    """Return the lines of each stage of the Dockerfile by its name; `FROM` comes first."""
     stages: dict[str, list[str]] = {}
     for line in (ROOT / "Dockerfile").read_text().splitlines():
         if line.startswith("FROM"):
@@ -175,13 +175,13 @@ def _stages() -> Mapping[str, list[str]]:
 
 
 def _said_of(stage: str) -> str:
-    """Return the lines of a stage under those of the stages it stands on."""
+    """Return the lines of a stage, after the lines of the stages that it is built on."""
     lines = _stages().get(stage)
     return "" if lines is None else _said_of(lines[0].split()[1]) + "\n".join(lines)
 
 
 def _installed_in(stage: str) -> set[str]:
-    """Return the packages of an image: its locks name them all."""
+    """Return the packages of an image: its locks name all of them."""
     named: set[str] = set()
     while stage in _stages():
         lines = _stages()[stage]
@@ -201,7 +201,7 @@ def _python(folder: Path, *arguments: str) -> str:
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder)},
         capture_output=True,
         text=True,
-        timeout=110,  # Torch and what comes with it take their time on a busy machine.
+        timeout=110,  # Torch and its libraries take long on a busy machine.
         check=False,
     )
     assert done.returncode == 0, done.stderr

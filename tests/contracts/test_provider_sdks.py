@@ -1,4 +1,4 @@
-"""Our stand-ins and bodies against the providers' official SDKs, which nothing else here uses."""
+"""Check simulated providers and our bodies with the official SDKs; only this file uses them."""
 
 import json
 import ssl
@@ -21,7 +21,7 @@ from worker.engines.remote.runway import wire as runway_wire
 from worker.engines.remote.runway.models import MODELS as RUNWAY_MODELS
 from worker.engines.remote.runway.models import SILENT
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]  # Its first run installs the SDKs.
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(900)]  # The first run installs the SDKs.
 
 RUNWAY = "runwayml==5.24.0"
 FAL = "fal-client==1.0.3"
@@ -141,7 +141,7 @@ def test_the_stand_in_for_runway_speaks_as_its_official_sdk_hears(
         "gone": True,
         "refused": "The API key that was provided is not valid.",
     }
-    # What its client sends is what ours does, field by field.
+    # The official client sends the same as ours, field by field.
     assert [task.body for task in runway.tasks.values()] == bodies
     sent = runway.asked("POST")[0].headers
     assert sent["x-runway-version"] == runway_wire.VERSION

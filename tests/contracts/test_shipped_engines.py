@@ -1,4 +1,4 @@
-"""An engine that ships is tested, can get its weights, and is on the pages that list engines."""
+"""Each shipped engine is tested, can get its weights, and is on the pages that list engines."""
 
 import re
 from pathlib import Path
@@ -25,7 +25,7 @@ def families(names: set[str]) -> set[str]:
 
 
 def rows_of(page: Path) -> dict[str, list[str]]:
-    """Return the rows of a page's tables, by each name in code in their first cell."""
+    """Return the rows of a page's tables, by each name in backquotes in their first cell."""
     found: dict[str, list[str]] = {}
     for line in page.read_text().splitlines():
         if line.startswith("| `"):
@@ -42,7 +42,7 @@ def test_every_family_is_held_to_the_contract() -> None:
 def test_every_model_has_weights_to_download_and_a_small_checkpoint() -> None:
     models = {name for name, engine in ENGINES.items() if hasattr(engine, "layout")}
     assert models == LAYOUTS.keys() == TINY.keys()
-    # `make run` installs no model library for the others.
+    # `make run` installs no model library for the other engines.
     assert {*MODEL_FREE} - {"", "auto"} == set(ENGINES) - models
 
 

@@ -1,4 +1,4 @@
-"""What is installed is what is pinned, and no pin is below the fix of a known fault."""
+"""Installed versions are the pinned ones, and no pin is older than the fix of a known fault."""
 
 import os
 import re
@@ -17,13 +17,13 @@ from tests.support.stack import ROOT
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.!+]+)")
 PARTS = sorted((ROOT / "requirements").glob("*.txt"))
 SEEDS = {"pip", "setuptools", "wheel"}
-"""What comes with an environment and is imported by nothing of ours."""
+"""Packages that come with an environment; none of our code imports them."""
 
 FLOORS = {
     "celery": "5.7.0",  # Broker passwords in logs; lost messages after a reconnect.
-    "diffusers": "0.38.0",  # CVE-2026-44513: ran remote code although told not to.
+    "diffusers": "0.38.0",  # CVE-2026-44513: it ran remote code although it was told not to.
     "pillow": "12.3.0",  # CVE-2026-40192, -55379, -55380, -55798.
-    "pillow-heif": "1.8.1",  # The first with libde265 1.1.3 and libheif 1.23.6.
+    "pillow-heif": "1.8.1",  # The first version with libde265 1.1.3 and libheif 1.23.6.
     "python-multipart": "0.0.31",  # CVE-2026-42561, GHSA-v9pg-7xvm-68hf and earlier ones.
     "starlette": "0.49.1",  # CVE-2025-62727, CVE-2025-54121.
     "transformers": "5.3.0",  # CVE-2026-4372: remote code, as in diffusers.
@@ -59,7 +59,7 @@ def test_whatever_is_asked_for_is_pinned(part: Path) -> None:
     wanted = [Requirement(line) for line in lines if line and not line.startswith("-r ")]
     assert wanted
     assert [str(each) for each in wanted if canonicalize_name(each.name) not in pins()] == []
-    # One place says which version.
+    # Only constraints.txt says which version.
     assert [str(each) for each in wanted if each.specifier or each.url] == []
 
 
@@ -74,7 +74,7 @@ def test_make_run_follows_the_pins() -> None:
 
 def test_the_images_install_by_hash_and_nothing_else() -> None:
     commands = re.findall(r"pip install (.*)", (ROOT / "Dockerfile").read_text())
-    assert commands.pop(2) == "--constraint constraints.txt torch"  # The one exception.
+    assert commands.pop(2) == "--constraint constraints.txt torch"  # This is the one exception.
     assert len(commands) == 3
     for command in commands:
         assert re.match(
@@ -110,7 +110,7 @@ def test_what_an_image_stands_on_is_not_installed_twice(smaller: str, larger: st
 
 
 def test_every_image_of_others_has_a_tag_or_a_digest() -> None:
-    """A digest where one is known; `make lock` writes them."""
+    """A digest is there if it is known; `make lock` writes the digests."""
     named = re.findall(r"^FROM (\S+:\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     compose = (ROOT / "docker-compose.yml").read_text()
     named += re.findall(r"^ +image: (\S+:\S+)", compose, re.MULTILINE)
@@ -147,7 +147,7 @@ def lock(name: str) -> dict[str, Version]:
 
 
 def required(file: str) -> set[str]:
-    """Return the libraries that a file of requirements asks for, and those it includes."""
+    """Return the libraries that a requirements file and the files that it includes ask for."""
     names: set[str] = set()
     for line in (ROOT / "requirements" / file).read_text().splitlines():
         stated = line.partition("#")[0].strip()

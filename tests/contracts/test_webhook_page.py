@@ -1,4 +1,4 @@
-"""What docs/webhooks.md says, held against the code."""
+"""docs/webhooks.md says what the code does."""
 
 import re
 from datetime import timedelta

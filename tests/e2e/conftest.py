@@ -22,10 +22,10 @@ __all__ = [
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all files that follow each other here; each visit has a context of its own.
+    """One Chromium for all files that run in a row here; each visit has its own context.
 
-    It ends with the last of them, because no test may run an event loop while it is there.
+    It ends after the last of them, because no test may run an event loop while it is there.
     """
-    # A name that is not this machine's own: a browser trusts it as little as one in a network.
+    # This name is not the machine's own, so a browser trusts it as little as a name in a network.
     with launched(arguments=["--host-resolver-rules=MAP studio 127.0.0.1"]) as found:
         yield found

@@ -1,4 +1,4 @@
-"""The pages of the gateway in a real Chromium, under the policies that they are sent with."""
+"""The pages of the gateway in a real Chromium, under the policies that the gateway sends."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_a_photo_chosen_on_the_docs_page_becomes_a_job(
 def test_the_policy_of_the_docs_is_in_force(gateway: Gateway, browser: Browser) -> None:
     with visit(browser) as guest:
         page, complaints = guest.page, guest.complaints
-        # The policy comes with the page; what the page then draws takes seconds.
+        # The policy comes with the page itself; the rest of the page takes seconds to draw.
         page.route("**/docs/ui/**", lambda asked: asked.abort())
         page.goto(f"{gateway.url}/docs")
         went = page.evaluate("fetch('http://localhost:9/').then(() => 1, () => 0)")
@@ -66,7 +66,7 @@ def test_the_policy_of_the_docs_is_in_force(gateway: Gateway, browser: Browser) 
             " document.body.append(s); return window.x || 0; })()"
         )
         assert (went, inline) == (0, 0)
-        # The console's lines come apart from what a script returns, and are heard while one runs.
+        # Console lines arrive apart from a script's result, and only while a script runs.
         until(
             lambda: page.evaluate("1") and sum(POLICY in said for said in complaints) >= 2,
             "both are complained of",

@@ -1,4 +1,4 @@
-"""Who may: keys, sessions and login headers, as a browser has them."""
+"""Who may use the page: keys, sessions and login headers in a browser."""
 
 import re
 from collections.abc import Iterator
@@ -51,7 +51,7 @@ def one_house(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def house(one_house: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway with an admin's key, and a login proxy that nobody here comes through."""
+    """A gateway with an admin key and a login proxy; no visitor here comes through the proxy."""
     fake_worker.clear()
     fake_worker.offer(CAMERA)
     return one_house
@@ -81,7 +81,7 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         choose_sample(page)
         press_send(page)
         finish(fake_worker, clip)
-        plays(page)  # A video element sends no key: its link works alone.
+        plays(page)  # A video element sends no key, so its link works alone.
         kept = "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
         assert ADMIN_KEY not in page.evaluate(kept) + page.url
         page.get_by_role("link", name="Admin").click()
@@ -90,8 +90,8 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         (cookie,) = guest.page.context.cookies()
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
         page.goto(house.url)
-        page.locator(".make").first.wait_for()  # The session outlives the page that began it.
-        # A link to a clip leads to it, with a sign-in on the way.
+        page.locator(".make").first.wait_for()  # The session still works on a new page.
+        # A link to a clip leads to the clip, also after a sign-in on the way.
         page.locator(".clip-open").click()
         plays(page)
         page.context.clear_cookies()
@@ -101,7 +101,7 @@ def test_a_key_is_asked_for_once_and_stored_nowhere(
         plays(page)
 
 
-# In each run tests/e2e/test_page_words.py sees that every word is there in both languages.
+# In each run tests/e2e/test_page_words.py checks that both languages have every word.
 @pytest.mark.extended
 def test_in_chinese_too_the_page_says_where_a_key_comes_from(
     browser: Browser, house: Gateway
@@ -130,7 +130,7 @@ def test_a_session_hears_of_progress_without_asking(
         with page.expect_request(lambda request: request.url.endswith("/v1/events")):
             page.reload()
         expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
-        # From here on no question about jobs is answered.
+        # From here on, the page gets no answer to requests about jobs.
         page.route(re.compile(r"/v1/jobs(\?.*|/job_\w+)$"), lambda _: None)
         fake_worker.beat(job, 7)
         expect(page.locator(".progress-line")).to_contain_text("step 7 of 10")
@@ -159,7 +159,7 @@ def test_two_keys_see_nothing_of_each_other(
         press_send(hers.page)
         job_id = hers.page.url.split("#")[1]
         own = bob.created()
-        his.page.goto(f"{house.url}/#{job_id}")  # Also with the link to it.
+        his.page.goto(f"{house.url}/#{job_id}")  # Bob even has the link to it.
         his.page.reload()
         expect(his.page.locator(".queue li")).to_have_count(1)
         assert "alice" not in his.page.content()
@@ -169,7 +169,7 @@ def test_two_keys_see_nothing_of_each_other(
         expect(his.page.locator(".clip")).to_have_count(1)
         expect(his.page.locator(".clip")).to_contain_text("Canceled")
         assert "alice" not in his.page.content()
-        # Whoever signs in after her at the same window finds neither her clips nor her form.
+        # A person who signs in after her at the same window sees neither her clips nor her form.
         hers.page.get_by_role("button", name="Sign out").click()
         hers.page.locator("#key").fill(bob.text)
         hers.page.keyboard.press("Enter")
@@ -191,7 +191,7 @@ def test_a_session_that_ends_keeps_the_form(
         page.locator("#prompt").fill("push in and pan left, kept")
         page.locator("#field-num_frames").fill("24")
         end_sessions(house, fake_worker, *(each["value"] for each in page.context.cookies()))
-        # The page may have heard of it by itself before anything is pressed.
+        # The page may notice this by itself before the test clicks.
         page.evaluate("document.querySelector('.big')?.click()")
         expect(page.locator(".sign-in .error")).to_contain_text("Your session has ended")
         page.locator("#key").fill(ADMIN_KEY)
@@ -225,7 +225,7 @@ def test_admin_is_offered_to_admins_only(
         assert guest.page.get_by_role("link", name="Admin").count() == 0
         guest.page.goto(f"{house.url}/admin")
         expect(guest.page.locator(".admin")).to_contain_text("For admins only")
-        # It knows without trying: nothing was refused but the first look without a key.
+        # The page knows this without trying, so the server refused nothing with 403.
         assert [said for said in guest.complaints if "403" in said] == []
 
 
@@ -247,5 +247,5 @@ def test_on_a_phone_no_table_of_admins_is_wider_than_the_screen(
         assert page.evaluate(f"{tables}.filter(e => e.scrollWidth > e.clientWidth).length") == 0
         assert page.evaluate(WIDTH) == 390
         assert violations(page) == []
-        # The words of the heads stand beside each value, and it is a table to a screen reader.
+        # The column names are shown beside each value, and a screen reader still finds a table.
         expect(page.get_by_role("table").first.get_by_role("cell").first).to_contain_text("hand")

@@ -1,7 +1,7 @@
-"""A page of another port, which a SameSite cookie counts as ours, tries every unsafe route.
+"""A page on another port tries every unsafe route; a SameSite cookie counts it as our page.
 
-It has the visitor's cookie sent along by three ways that browsers offer: a fetch that asks first,
-one that asks nobody, and a form. Not one of them may reach anything.
+Browsers can send the visitor's cookie along in three ways: with a fetch that asks first, with a
+fetch that does not ask, and with a form. None of them may reach anything.
 """
 
 import threading
@@ -56,7 +56,7 @@ class _Evil(BaseHTTPRequestHandler):
         self.wfile.write(b"<!doctype html><title>evil</title><body></body>")
 
     def log_message(self, *args: Any) -> None:
-        """Nobody reads along."""
+        """Write no log, because nobody reads it."""
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def evil() -> Iterator[str]:
 
 
 def unsafe_routes(settings: Settings) -> list[tuple[str, str]]:
-    """Return method and path of each route that may change something."""
+    """Return the method and the path of each route that may change something."""
     found = (each.split(" ") for each in described(create_app(settings)))
     return [(method, path) for method, path in found if method not in {"GET", "HEAD", "OPTIONS"}]
 
@@ -84,7 +84,7 @@ def filled(path: str, ids: dict[str, str]) -> str:
 def attack(
     page: Page, house: Gateway, routes: list[tuple[str, str]], ids: dict[str, str]
 ) -> list[tuple[str, int]]:
-    """Try every route and return what the gateway answered to each."""
+    """Try every route and return the gateway's answers."""
     answered: list[tuple[str, int]] = []
 
     def hear(response: Response) -> None:
@@ -126,4 +126,4 @@ def test_a_page_of_another_port_gets_nothing_with_the_cookie(
         after = [house.get(path).json() for path in ("/v1/jobs", "/v1/keys", "/v1/admin/pauses")]
         assert after == before
         enter(page, house)
-        page.locator(".make").wait_for()  # Nobody was signed out either.
+        page.locator(".make").wait_for()  # The visitor is still signed in.

@@ -1,4 +1,4 @@
-"""The models on the page, from small checkpoints: their clips are noise, and all else is real."""
+"""The models on the page, from small checkpoints: their clips are noise, but all else is real."""
 
 import os
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from worker.engines.wan.tiny import tiny_wan
 pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(1500)]
 
 SECONDS = 400.0
-"""For one clip on a machine with much else to do: alone it takes some seconds."""
+"""The limit for one clip on a busy machine; on an idle machine a clip takes some seconds."""
 
 SCREENSHOTS = "PAGE_SCREENSHOTS"
-"""Names a folder for images of the page, for whoever wants to look."""
+"""This variable names a folder for screenshots, for people who want to see the page."""
 
-# So many steps that a render is seen; SVD's each take seconds on a core.
+# Enough steps to see a render; each step of SVD takes seconds on a core.
 SMALL: dict[str, dict[str, int]] = {
     "i2vgen-xl": {"num_frames": 8, "num_inference_steps": 120},
     "wan": {"num_frames": 9, "num_inference_steps": 40},
@@ -51,7 +51,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def choose(page: Page, engine: str, *, seed: int, **changed: int) -> None:
-    """Fill in the page's form: a sample photo, the model, and the smallest clip it makes."""
+    """Fill in the page's form: the model, the smallest clip that it makes, and the seed."""
     page.locator("#model").select_option(engine)
     resolution = page.locator("input[name=resolution][value='256p']")
     page.locator(".segments label", has=resolution).click()
@@ -68,7 +68,7 @@ def put(page: Page, field: str, value: int) -> None:
 
 
 def send(page: Page, service: Service) -> str:
-    """Press Generate, and return the id of the job that comes of it."""
+    """Press Generate, and return the id of the new job."""
     before = newest(service)
     page.locator(".big").click()
     found = until(
@@ -83,7 +83,7 @@ def newest(service: Service) -> str | None:
 
 
 def see_preview(page: Page) -> None:
-    """Wait until a preview lies over the photo, large and in the queue."""
+    """Wait until a preview covers the photo, both in the large view and in the queue."""
     for where in (".frame.is-rendering > .sketch", ".mini > .sketch"):
         image = page.locator(where)
         expect(image).to_be_visible(timeout=SECONDS * 1000)
@@ -144,7 +144,7 @@ def test_a_models_render_is_canceled_from_the_page(
 
 
 def clip(service: Service, job: str) -> Any:
-    """Return the hash of a job's file, which holds its settings too, and no time."""
+    """Return the hash of a job's file; the file has its settings in it, but no time."""
     found = service.get(job)
     assert found["status"] == "succeeded", found["error"]
     return found["output"]["video"]["sha256"]

@@ -1,4 +1,4 @@
-"""The page's own files: small, and asked for again by their ETag."""
+"""The page's own files are small, and browsers ask for them again by their ETag."""
 
 import pytest
 from playwright.sync_api import Browser

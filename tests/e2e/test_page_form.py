@@ -1,4 +1,4 @@
-"""The form: what it says is what is sent, and what cannot be made is said before."""
+"""The form sends what it shows, and says beforehand what a model cannot make."""
 
 import copy
 import re
@@ -39,7 +39,8 @@ def test_a_focus_is_sent_in_fractions_of_the_image_that_is_sent(
     page.locator(".big").click()
     page.locator(".is-rendering").wait_for()
     x, y = studio.get("/v1/jobs").json()["data"][0]["input"]["focus"]
-    # A third of the photo is left of it, from 0.65 * 2/3 on: its middle is near the left edge.
+    # The crop is a third of the photo and begins at 0.65 * 2/3, so the photo's middle is near the
+    # left edge of the crop.
     assert x == pytest.approx((0.5 - 0.65 * 2 / 3) * 3, abs=0.02)
     assert y == pytest.approx(0.25, abs=0.02)
 
@@ -90,7 +91,7 @@ def test_a_chip_changes_its_words_and_leaves_the_others(studio: Gateway, guest: 
 
 
 def tomorrow(model: dict[str, Any]) -> dict[str, Any]:
-    """Return a model with one parameter of each kind, in the form of an engine of today."""
+    """Return a future model with one parameter of each kind, described as engines are today."""
     model = copy.deepcopy(model)
     model.update(id="tomorrow", title="Tomorrow", ai_generated=True)
     model["parameters"]["properties"] |= {
@@ -127,7 +128,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     page.locator(".further summary").click()
     page.get_by_text("256p").click()
     page.locator("#model").select_option("tomorrow")
-    assert page.locator("input[name=resolution][value='256p']").is_checked()  # It stays.
+    assert page.locator("input[name=resolution][value='256p']").is_checked()  # The choice stays.
     page.get_by_label("Wind").fill("1.5")
     page.get_by_text("coarse").click()
     page.get_by_label("Caption").fill("hello")
@@ -149,7 +150,7 @@ def test_an_engine_of_tomorrow_needs_no_change_of_the_page(
     for name in (b"last_frame", b"mask"):
         assert b'name="%s"; filename="last.png"' % name in bodies[0]
     assert all("422" in said for said in guest.complaints)
-    guest.complaints.clear()  # The browser notes every refusal.
+    guest.complaints.clear()  # The browser reports every refusal.
 
 
 @pytest.mark.extended
@@ -172,7 +173,7 @@ def test_a_clip_made_here_loads_its_settings(
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "foreign.mp4")
     expect(page.locator(".toast.bad")).to_contain_text("has no settings")
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "longer.mp4")
-    # No more than the model that is here can make.
+    # The form asks for no more than this model can make.
     expect(page.locator("output[for=field-num_frames]")).to_contain_text("32 frames")
 
 
@@ -221,7 +222,7 @@ def test_a_last_frame_comes_back_with_its_settings_and_is_forgotten_by_a_reload(
 
     enter(page, studio)
     put()
-    page.reload()  # A file does not outlive it.
+    page.reload()  # A reload forgets the file.
     choose_sample(page)
     page.locator(".further summary").click()
     slot = page.locator(".control", has=page.locator("#field-last_frame"))
@@ -303,7 +304,7 @@ def test_what_a_model_cannot_hold_is_said_before_it_is_sent(
     photo().resize((900, 20)).save(tmp_path / "thread.png")
     enter(page, studio)
     page.locator("input[data-for=photos]").set_input_files(tmp_path / "thread.png")
-    page.get_by_role("button", name="Crop to 16:9").click()  # At 256p it is too long as well.
+    page.get_by_role("button", name="Crop to 16:9").click()  # It is too long at 256p as well.
     expect(page.locator(".big")).to_be_enabled()
     page.locator("input[data-for=photos]").set_input_files(files)
     page.get_by_text("As photo").click()

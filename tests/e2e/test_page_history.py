@@ -1,4 +1,4 @@
-"""What was made: searched, deleted and taken back, and words that are code."""
+"""The history: search, delete and undo; words that look like code stay words."""
 
 import os
 import shutil
@@ -36,7 +36,7 @@ HOSTILE = (
     "[object Object] __proto__ constructor",
     "{jobs} {n} {time}",
 )
-"""What has been code where a page took words for it; the last two are code to templates."""
+"""Words that some pages run as code; the last two are code to templates."""
 
 
 @pytest.mark.extended
@@ -156,7 +156,7 @@ def test_names_that_are_code_stay_names(
         expect(page.locator("div.failed")).to_contain_text(HOSTILE[1])
         page.get_by_role("link", name="Admin").click()
         expect(page.locator(".admin")).to_contain_text(HOSTILE[1])
-        # And the name of a photo that no browser can show.
+        # The same is true of the name of a photo that no browser can show.
         page.goto(house.url)
         expect(page.locator("#model")).to_contain_text(HOSTILE[0])
         unseen = FilePayload(name=HOSTILE[0] + ".heic", mimeType="image/heic", buffer=b"none")

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: from a photo to a clip, on every way there."""
+"""The page in a real Chromium: every way from a photo to a clip."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_two_clicks_lead_from_a_cold_page_to_a_playing_clip(
         finish(fake_worker, clip)
         plays(page)
         assert page.evaluate(f"{VIDEO}.muted && {VIDEO}.loop")
-        # As the reader's country writes it.
+        # The time is written as in the reader's country.
         expect(page.locator(".library .clip time")).to_have_text(re.compile(r"^\d\d:\d\d$"))
         assert guest.complaints == []
         assert len(guest.origins()) == 1
@@ -54,7 +54,7 @@ def test_the_same_way_goes_by_four_keys(
     enter(page, studio)
     page.locator(".sample").first.wait_for()
     page.keyboard.press("Tab")
-    page.keyboard.press("Enter")  # The way past all that a sample does not need.
+    page.keyboard.press("Enter")  # This link skips all that a sample does not need.
     assert page.evaluate("document.activeElement.className") == "sample"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
     page.keyboard.press("Enter")
@@ -77,7 +77,7 @@ def test_a_reload_in_mid_render_finds_the_job_where_it_is(
     page.reload()
     expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
     expect(page.locator(".queue li")).to_have_count(1)
-    # The camera engine draws frames and nothing else: half of them is half of its time.
+    # The camera engine only draws frames, so half of the frames is half of its time.
     fake_worker.beat(job, 5, stage=Stage.DECODING)
     until(lambda: page.title().startswith("50 %"), "the title tells how much is drawn")
     fake_worker.complete(job, clip)
@@ -102,7 +102,7 @@ def test_cancel_ends_a_job_and_keeps_the_form(
     page.locator(".progress button").focus()
     page.keyboard.press("Enter")
     expect(page.locator(".failed h2")).to_have_text("Canceled")
-    # The button is gone, and the focus is where it was.
+    # The button is gone, and the focus is where the button was.
     assert page.evaluate("document.activeElement.className") == "stage"
     page.go_back()
     expect(page.locator(".is-ready")).to_be_visible()
@@ -153,7 +153,7 @@ def test_five_photos_become_one_batch_with_one_progress_and_one_zip(
     page.locator("dialog").get_by_role("button", name="Close").click()
     with page.expect_download() as saved:
         page.get_by_role("link", name="Download all (zip)").click()
-    assert len(ZipFile(saved.value.path()).namelist()) == 6  # And results.csv.
+    assert len(ZipFile(saved.value.path()).namelist()) == 6  # There is also results.csv.
 
 
 @pytest.mark.extended
@@ -247,5 +247,5 @@ def test_on_plain_http_in_a_network_all_works_that_browsers_allow(
         plays(page)
         page.get_by_role("button", name="Copy link").click()
         expect(page.locator(".toast")).to_contain_text("Copied")
-        # Browsers note that this header counts on https and on this machine only.
+        # Browsers warn that this header works only on https and on this machine.
         assert [said for said in guest.complaints if "Cross-Origin-Opener" not in said] == []

@@ -1,4 +1,4 @@
-"""What goes wrong between the page and the server, and costs nobody anything."""
+"""Faults between the page and the server cost the user nothing."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.support.processes import until
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 MANY: Final = 32
-"""More than the page reads of the history at once."""
+"""More jobs than the page reads of the history at once."""
 
 
 def is_stream(asked: Request | Response) -> bool:
@@ -31,7 +31,7 @@ def test_offline_and_back(
     with visit(browser, locale="en-GB") as guest:
         page = guest.page
         send(page, studio)
-        # With the page scrolled by a little, the header once hid what came under it.
+        # After a short scroll, the header once hid what was under it.
         page.set_viewport_size({"width": 1280, "height": 500})
         page.evaluate("scrollTo(0, 40)")
         page.context.set_offline(True)
@@ -68,7 +68,8 @@ def test_what_is_sent_again_after_no_answer_is_made_once(
         page = guest.page
         page.goto(f"http://127.0.0.1:{proxy.port}/")
         page.locator("input[data-for=photos]").set_input_files(files)
-        # The server takes what ends with this, and nobody hears of it; Chromium tries twice.
+        # The server gets a request that ends with this, but the page gets no answer; Chromium
+        # tries twice.
         proxy.cut_after(b'"gif"]', times=9)
         page.locator(".big").click()
         expect(page.locator(".send .error")).to_contain_text("cannot be reached")
@@ -78,7 +79,7 @@ def test_what_is_sent_again_after_no_answer_is_made_once(
         page.locator(".is-rendering").wait_for()
         expect(page.locator(".queue li")).to_have_count(photos)
         assert made() == photos
-        page.locator(".big").click()  # Once it has arrived, the same again is another one.
+        page.locator(".big").click()  # The first has arrived, so this is a new job.
         expect(page.locator(".queue li")).to_have_count(2 * photos)
         sent = [each for each in guest.requests if each.url.endswith(route)]
         keys = [each.headers["idempotency-key"] for each in sent if each.method == "POST"]
@@ -97,7 +98,8 @@ def test_no_end_is_lost_that_came_while_nobody_heard(studio: Gateway, browser: B
         expect(page.locator(".banner")).to_be_visible()
         for job_id in ids:
             studio.post(f"/v1/jobs/{job_id}/cancel")
-        # Whatever the first look back finds is all there will be: the rest is not answered.
+        # These newer jobs fill what the page reads of the history at once, so the ends of the
+        # first jobs are not in that part.
         for _ in range(MANY):
             studio.post(f"/v1/jobs/{studio.created()['id']}/cancel")
         page.context.set_offline(False)
@@ -112,13 +114,14 @@ def test_a_stream_that_is_cut_is_taken_up_again_and_loses_no_end(
         page.goto(f"http://127.0.0.1:{proxy.port}/")
         choose_sample(page)
         press_send(page)
-        # From here on no question about jobs is answered: what is heard comes by the stream.
+        # From here on, the page gets no answer to requests about jobs: its news comes by the
+        # stream.
         page.route(re.compile(r"/v1/jobs(\?.*|/job_\w+)$"), lambda _: None)
         job = fake_worker.claim("camera")
         fake_worker.beat(job, 4)
         expect(page.locator(".progress-line")).to_contain_text("step 4 of 10")
-        # As when a gateway dies: every line is cut, and a new one finds nobody for a while.
-        with page.expect_request(is_stream):  # It is tried again.
+        # This is like a gateway's death: every connection is cut, and new ones fail for a while.
+        with page.expect_request(is_stream):  # The page tries it again.
             proxy.refuse()
         fake_worker.complete(job, clip)
         page.unroute_all(behavior="ignoreErrors")

@@ -1,4 +1,4 @@
-"""The queue as the page tells it: paused where it is paused, and times that are the server's."""
+"""The queue on the page: it shows every pause, and its times are the server's."""
 
 import re
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 SAMPLE = (ROOT / "api" / "web" / "samples" / "coffee.jpg").read_bytes()
 ENOUGH = 5
-"""As many clips as an estimate is made of."""
+"""An estimate needs so many clips."""
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_time_that_is_said_is_the_servers_and_none_is_said_too_early(
             assert "about" not in note.inner_text()
             house.created(resolution="512p", image=SAMPLE)
             finish(fake_worker, clip)
-        fake_worker.offer(CAMERA)  # Still there, however long the machine took.
+        fake_worker.offer(CAMERA)  # The worker must still be there on a slow machine.
         with page.expect_response(asked) as answer:
             page.locator("#field-num_frames").fill("15")
             page.locator("#field-num_frames").fill("16")

@@ -1,4 +1,4 @@
-"""The page before a whole service: the camera engine, a gateway that dies, a long history."""
+"""The page of a whole service: the camera engine, a gateway that dies, a long history."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def kill_gateway(service: Service) -> None:
-    """Kill it as a machine short of memory would; the launcher starts another."""
+    """Kill the gateway as a machine short of memory would; the launcher starts another one."""
     for child in psutil.Process(service.launcher.pid).children(recursive=True):
         if child.cmdline()[1:] == ["-m", "api"]:
             child.kill()
@@ -105,10 +105,10 @@ def test_five_hundred_clips_come_as_one_scrolls(
 
         def has_all() -> bool:
             page.evaluate("scrollTo(0, document.body.scrollHeight)")
-            page.wait_for_timeout(300)  # As people scroll: what comes near is drawn in between.
+            page.wait_for_timeout(300)  # People scroll so: the page draws clips in between.
             return page.locator(".clip").count() == clips
 
         until(has_all, "all are there")
-        # A click is answered at once, also with all of them on the page.
+        # A click works at once, also with all clips on the page.
         page.locator(".clip-open").last.click()
         expect(page.locator(".facts .said")).to_contain_text("The one of many.")

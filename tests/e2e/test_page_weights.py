@@ -1,4 +1,4 @@
-"""The page says what becomes of a model whose weights are not there yet."""
+"""The page shows the state of a model whose weights are not complete yet."""
 
 import pytest
 from playwright.sync_api import Browser, expect

@@ -1,4 +1,4 @@
-"""Errors in words with the way out, in both languages: nothing the server says stays a code."""
+"""The page tells every error in words with a way out, in both languages, and never as a code."""
 
 import re
 from collections.abc import Iterator
@@ -34,10 +34,10 @@ from worker.engines.remote.errors import OutcomeUnknown
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 OF_SQL: Final = {"worker_lost", "queue_timeout"}
-"""What ends a job without an engine's word."""
+"""SQL ends a job with these codes, without an engine's error."""
 
 UNSEEN: Final = {CardsLost, LinkExpired, LinkRefused, TooManyStreams}
-"""Of readiness, of links and of streams: the page shows none of them as a sentence."""
+"""Errors of readiness, links and streams; the page shows none of them as a sentence."""
 
 SAID: Final = {
     OutOfMemory: ("lower resolution or fewer frames", "降低分辨率或减少帧数"),
@@ -79,7 +79,7 @@ def test_both_languages_have_every_word(studio: Gateway, browser: Browser) -> No
 
 
 def test_every_error_that_the_page_meets_has_its_words(studio: Gateway, browser: Browser) -> None:
-    assert issubclass(OutcomeUnknown, RenderFailed)  # Its room is known, and so are its like.
+    assert issubclass(OutcomeUnknown, RenderFailed)  # Its import lets codes() find such errors.
     ends = codes(RenderFailed) | OF_SQL
     refusals = codes(
         *(BodyTooLarge, Forbidden, InvalidImage, QueueFull, QuotaExceeded, RateLimited),

@@ -1,4 +1,4 @@
-"""The whole service as its users meet it: `python -m local` runs it, HTTP is all that is used."""
+"""The whole service as its users see it: `python -m local` runs it, and tests use only HTTP."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ from tests.support.processes import until
 from tests.support.receiver import Receiver
 from tests.support.stack import ROOT
 
-# On a machine with much else to do, a start alone takes most of the usual two minutes.
+# On a busy machine, a start alone takes most of the usual two minutes.
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 SECONDS = 60
@@ -57,7 +57,7 @@ PRODUCT = {
 
 
 class Service:
-    """A service started as `make run` starts it, in a folder of its own."""
+    """A service in its own folder, started as `make run` starts it."""
 
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.port = free_port()
@@ -137,7 +137,7 @@ class Service:
         return answer.content
 
     def worker(self) -> psutil.Process:
-        """Return the supervisor."""
+        """Return the supervisor's process."""
         for child in psutil.Process(self.launcher.pid).children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if child.cmdline()[1:] == ["-m", "worker"]:
@@ -145,7 +145,7 @@ class Service:
         raise AssertionError("no worker runs")
 
     def _is_ready(self) -> bool:
-        """After a kill the old gateway may answer for a moment; the launcher's word counts."""
+        """Trust only the launcher's word, because a killed gateway may answer for a moment."""
         said = (self.folder / "launcher.log").read_text()
         assert self.launcher.poll() is None, said
         return said.count("ready: http") == self._starts
@@ -191,7 +191,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="module")
 def model_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One that serves a model too, which takes its worker many seconds of a core to import."""
+    """A service that also serves a model; its worker imports that for many seconds of a core."""
     folder = tmp_path_factory.mktemp("models")
     with running(
         folder, engines="camera,i2vgen-xl", model_dir=small_i2vgen_xl(folder / "i2vgen-xl")
@@ -223,11 +223,11 @@ def test_the_legacy_client_gets_a_moving_clip_of_its_photo(service: Service) -> 
     shown = frames(clip.content)
     assert len(shown) == 16
     first, last = shown[0].astype(float), shown[-1].astype(float)
-    assert np.abs(first - last).mean() > 2  # It moves,
-    assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.5  # and it is the same photo.
+    assert np.abs(first - last).mean() > 2  # The clip moves,
+    assert np.corrcoef(first.ravel(), last.ravel())[0, 1] > 0.5  # and it shows the same photo.
 
 
-# In each run tests/integration/worker/test_previews.py sees a model in a worker render.
+# In each run tests/integration/worker/test_previews.py lets a worker render with a model.
 @pytest.mark.extended
 @pytest.mark.parametrize(
     "case",
@@ -254,7 +254,7 @@ def test_the_missions_cases_render_by_their_own_figures(
     assert job["output"]["ai_generated"] is True
 
 
-# In each run tests/integration/i2vgen/test_i2vgen_clips.py sees the same of the engine alone.
+# In each run tests/integration/i2vgen/test_i2vgen_clips.py checks this for the engine alone.
 @pytest.mark.extended
 def test_the_same_seed_gives_the_same_frames_and_another_gives_others(
     model_service: Service,
@@ -283,7 +283,7 @@ def test_the_end_of_a_job_reaches_its_webhook_signed_once(
         Webhook("whsec_" + "A" * 43 + "=").verify(received.body, received.headers)
 
 
-# In each run tests/integration/worker/test_worker.py sees this and the next of the worker.
+# In each run tests/integration/worker/test_worker.py checks this test and the next for a worker.
 @pytest.mark.extended
 def test_a_worker_killed_in_the_middle_still_ends_in_one_success(
     model_service: Service,
@@ -294,7 +294,7 @@ def test_a_worker_killed_in_the_middle_still_ends_in_one_success(
     until(lambda: (service.get(job["id"])["progress"]["step"] or 0) > 3, "the render is under way")
     supervisor = service.worker()
     for process in [*supervisor.children(recursive=True), supervisor]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # It ended with one killed before it.
+        with contextlib.suppress(psutil.NoSuchProcess):  # It ended with an earlier one.
             process.kill()
     done = service.ended(job["id"])
     assert (done["status"], done["attempt"], done["failures"]) == ("succeeded", 2, 1)
@@ -323,7 +323,7 @@ def test_what_was_accepted_survives_a_kill_of_the_launcher(tmp_path: Path) -> No
         jobs = [service.submit(prompt="pan right", num_frames=32)["id"] for _ in range(10)]
         service.kill()
         service.start()
-        assert service.submit(prompt="still")["warnings"] == []  # Ready is the worker too.
+        assert service.submit(prompt="still")["warnings"] == []  # The worker is ready too.
         assert {service.ended(job)["status"] for job in jobs} == {"succeeded"}
         assert service.stop() == 0
         assert [p for p in psutil.process_iter() if str(tmp_path) in _command(p)] == []

@@ -1,4 +1,4 @@
-"""Model engines over HTTP from small checkpoints that the command wrote, by a real worker."""
+"""Model engines over HTTP: the command writes small checkpoints, and a real worker renders."""
 
 import contextlib
 import io
@@ -26,9 +26,9 @@ ENGINES: Final = tuple(WISHES)
 
 
 def make_small(engine: str, folder: Path) -> str:
-    """Write a small checkpoint as `python -m worker.weights tiny` does, and return what it says.
+    """Write a small checkpoint as `python -m worker.weights tiny` does, and return its output.
 
-    In this process: each start of torch takes seconds.
+    This runs in the test's process, because each start of torch takes seconds.
     """
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -86,7 +86,7 @@ def test_a_render_tells_its_steps_and_stops_when_canceled(service: Service, engi
     job = service.submit(**wish)
 
     def told() -> Any:
-        """Return the progress of the denoising; a load counts steps of its own before it."""
+        """Return the job when it denoises; the load before that counts its own steps."""
         now = service.get(job["id"])
         return (now["progress"]["step"] or 0) > 1 and now["stage"] == "denoising" and now
 

@@ -1,4 +1,4 @@
-"""A running installation listens where docs/security.md says, and lets strangers in nowhere."""
+"""A running installation listens only where docs/security.md says, and lets no stranger in."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ GRPC_SOCKET = re.compile(r"/tmp/seaweedfs-\w+-grpc-\d+\.sock")  # noqa: S108
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """All of it, every port moved from its usual number."""
+    """A whole installation; each port has another number than usual."""
     service = Service(tmp_path_factory.mktemp("sockets"), engines="camera")
     data = service.folder / "data"
     data.mkdir()
@@ -46,7 +46,7 @@ def state(service: Service) -> State:
 
 
 def listening(service: Service) -> dict[str, set[stranger.Address]]:
-    """Return where the installation's processes listen, by the name of the socket in the docs."""
+    """Return the addresses where the processes listen, by the name of the socket in the docs."""
     data = str(service.folder / "data")
     names = {port: name for name, port in state(service).ports.items()} | {service.port: "gateway"}
     found: dict[str, set[stranger.Address]] = {}
@@ -55,7 +55,7 @@ def listening(service: Service) -> dict[str, set[stranger.Address]]:
             if process.environ().get(MARK) != data and process.cwd() != f"{data}/pg":
                 continue
             for socket in process.net_connections("all"):
-                # Paths, of a Unix socket, and often empty, whatever the stubs say.
+                # The address of a Unix socket is a path, and often empty, whatever the stubs say.
                 here, there = cast(Any, socket.laddr), cast(Any, socket.raddr)
                 if isinstance(here, str):
                     if here and not there:
@@ -68,7 +68,7 @@ def listening(service: Service) -> dict[str, set[stranger.Address]]:
 
 
 def documented() -> set[str]:
-    """Return the names in the first column of the table."""
+    """Return the names in the first column of the table in docs/security.md."""
     text = (ROOT / "docs" / "security.md").read_text()
     section = text.split("\n## Who listens\n")[1].split("\n## ")[0]
     return set(re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE))
@@ -151,13 +151,13 @@ def test_valkey_lets_in_its_password_alone(service: Service) -> None:
     port = state(service).ports["valkey"]
     for command in (b"PING\r\n", b"KEYS *\r\n", b"FLUSHALL\r\n", b"CONFIG GET requirepass\r\n"):
         assert stranger.asked(port, command + b"QUIT\r\n").startswith(b"-NOAUTH")
-    # What a page sends is no command of Valkey's, which hangs up.
+    # A page's request is no command of Valkey, so Valkey hangs up.
     for headers in (stranger.PAGE, stranger.USER):
         assert stranger.asked(port, stranger.http("POST", "/", headers, b"FLUSHALL\r\n")) == b""
 
 
 def test_no_process_of_ours_asks_those_ports_for_a_client(service: Service) -> None:
-    """Whatever the network that an operator allows."""
+    """The networks that an operator allows do not change this."""
     kept = state(service)
     settings = settings_from(service_env(kept), port=service.port)
     assert settings.own_ports | settings.inner_ports == {service.port, *kept.ports.values()}

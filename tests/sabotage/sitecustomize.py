@@ -1,7 +1,7 @@
 """Breaks one safeguard in every process that has this folder on its PYTHONPATH.
 
-Python imports a module of this name at each start, so that Celery's children are met as well.
-STILLREEL_TEST_SABOTAGE names what is broken, or which limits are short enough for a test.
+Python imports a module of this name at each start, so Celery's children get it as well.
+STILLREEL_TEST_SABOTAGE names the safeguard to break, or the limits to shorten for a test.
 """
 
 import os
@@ -37,16 +37,17 @@ def stop_the_reaper() -> None:
 
 
 def close_the_eyes() -> None:
-    """Leave a worker to its bells: it never looks at the table by itself."""
+    """Make a worker depend on its bells: it never looks at the table by itself."""
     from worker.render import render_loop as loop
 
     loop.LOOK_SECONDS = (3600.0, 3600.0)  # type: ignore[misc]
 
 
 def shorten_patience() -> None:
-    """Take two seconds without progress for a hang, instead of minutes, until there was one.
+    """Treat two seconds without progress as a hang, instead of minutes, until the first hang.
 
-    The next attempt's child has the usual patience: two seconds may be too few for a busy machine.
+    The next attempt's child has the usual patience, because two seconds may be too few on a busy
+    machine.
     """
     if any(Path(os.environ["STILLREEL_TEST_MARKS"]).glob("hang-*")):
         return

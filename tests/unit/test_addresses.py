@@ -1,4 +1,4 @@
-"""The table of addresses that no request of ours may reach, one line a range."""
+"""The addresses that none of our requests may reach; the table has one line for each range."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from shared.outbound.address_rules import DENIED, Address, is_public
 
-# A range, what lies before and after it (+ public, - special, . nothing), its first address, one
-# in its middle, and its last.
+# Each line has a range, what lies before and after it (+ public, - special, . nothing), its first
+# address, one in its middle, and its last.
 REFUSED = [
     line.split()
     for line in """
@@ -47,7 +47,7 @@ ff00::/8          -.  ff00::         ff80::5           ffff:ffff:ffff:ffff:ffff:
 """.strip().splitlines()
 ]
 
-# What attackers aim at, by name; those marked * pass `ipaddress.is_global` on Python 3.11.
+# Addresses that attackers aim at; those marked * pass `ipaddress.is_global` on Python 3.11.
 TARGETS = [
     "127.0.0.1",
     "169.254.169.254",  # Metadata of most clouds.
@@ -68,7 +68,7 @@ TARGETS = [
     "ff02::1",  # * Multicast.
     "fec0::1",  # * Site-local.
     "fe80::1%2",  # Link-local with a zone.
-    "1000::1",  # Not handed out to anyone.
+    "1000::1",  # Nobody has this one.
     "4000::1",
     "8000::1",
 ]

@@ -1,4 +1,4 @@
-"""Who is answered without a key, header by header."""
+"""Who gets an answer without a key, header by header."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -20,7 +20,7 @@ PUBLIC = "https://video.example.org/stills"
 def asked(
     method: str = "POST", *, hosts: Sequence[str] = (HERE,), peer: str = "127.0.0.1", **more: str
 ) -> Scope:
-    """Return a request; underscores in the names of headers are dashes."""
+    """Return a request; underscores in the names of headers become dashes."""
     named = [("host", host) for host in hosts]
     named += [(name.replace("_", "-"), value) for name, value in more.items()]
     return {
@@ -34,7 +34,7 @@ def asked(
 
 @cache
 def settings_of(**values: Any) -> Settings:
-    """Return settings of the values: the same ones each time, for reading them takes long."""
+    """Return settings with these values; they are cached, because reading them takes long."""
     return Settings(_env_file=None, **values)
 
 

@@ -1,4 +1,4 @@
-"""An answer's head goes out with its body, and at once where no body follows."""
+"""An answer's head is sent together with its body, or at once if no body follows."""
 
 import asyncio
 from typing import cast
@@ -7,7 +7,7 @@ from api.server.http_protocol import _Exit
 
 
 class Wire:
-    """A transport that remembers each write."""
+    """A transport that records each write."""
 
     def __init__(self) -> None:
         self.said: list[bytes | str] = []

@@ -1,4 +1,4 @@
-"""A create request means the same however it is spelled, and a wrong one is told what is wrong."""
+"""A create request means the same in every spelling, and a refusal says what is wrong."""
 
 import json
 from typing import Any
@@ -284,7 +284,7 @@ def test_a_muddled_form_is_refused(pairs: tuple[tuple[str, str], ...], reason: s
 
 
 def test_metadata_of_too_many_names_is_refused_in_a_sentence() -> None:
-    """Pydantic does not say how many an object has."""
+    """Pydantic does not say how many entries an object has."""
     with pytest.raises(InvalidRequest) as refused:
         body(metadata={str(n): "" for n in range(60)})
     assert refused.value.message == "metadata has more than 50 entries; it takes 50 at most"

@@ -9,14 +9,14 @@ from tests.support.document import document
 IMAGES: Final = tuple(
     f"{image}{data}" for image in (*PARTS, "keyframes[].image") for data in ("", ".data")
 )
-"""A data URI is as long as the body of its route may be."""
+"""A data URI may be as long as the body of its route."""
 
 BOUNDED: Final = ("enum", "const", "format", "contentMediaType")
-"""What can be one of few texts, and dates and URLs, whose readers stop at the first odd letter."""
+"""Texts with few possible values, and dates and URLs: readers stop at the first wrong letter."""
 
 
 def sent() -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """Yield each operation, the name of a value and its schema: of bodies and of queries."""
+    """Yield each operation with the name and the schema of a value in its query or its body."""
     for path, item in document()["paths"].items():
         for method, operation in item.items():
             label = f"{method.upper()} {path}"

@@ -1,4 +1,4 @@
-"""The camera engine's frames, judged by their pixels."""
+"""The pixels of the camera engine's frames."""
 
 import itertools
 import time
@@ -82,7 +82,7 @@ def poses_of(chosen: RenderParameters) -> tuple[Pose, ...]:
 def declared_shift(
     before: Pose, after: Pose, point: tuple[int, int], size: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """Return how far what is at `point` moves from one frame to the next."""
+    """Return how far the detail at `point` moves from one frame to the next."""
     matrix = np.linalg.inv(after.matrix(*size)) @ before.matrix(*size)
     x, y, scale = matrix @ np.array([*point, 1.0])
     return np.array([x / scale - point[0], y / scale - point[1]])
@@ -125,7 +125,7 @@ def test_a_move_shows_its_anchor_crop_as_a_plain_resize_would(name: MoveName, fi
             min(image.shape[0], box[1] + bottom * high),
         ),
     )
-    # A clip that turns is drawn through a sheet in all its frames, the upright one too.
+    # If a clip turns, all its frames are drawn from a larger sheet, also the upright one.
     least = 45 if all(pose.is_level for pose in poses_of(request.parameters)) else 36
     assert psnr(frames[TRAVELS[name].anchor], np.asarray(plain)) >= least
 
@@ -146,7 +146,7 @@ def test_whole_image_anchors_match_the_framed_image(
     assert min(psnr(frame, plain) for frame in rendered(image, "still", **how)) >= 45
 
 
-# The paths of all are seen in tests/unit/test_camera_path.py; here, the pixels.
+# tests/unit/test_camera_path.py checks the paths of all moves; this test checks the pixels.
 @pytest.mark.parametrize(
     "name",
     [
@@ -180,7 +180,7 @@ def test_a_move_of_less_than_a_pixel_a_frame_never_steps(prompt: str) -> None:
     )
     assert shifts.min() > 0.001
     assert shifts.max() < 0.6
-    # The curve's own change of speed is 0.06 at its ends and falls evenly to 0 in the middle.
+    # The curve itself changes its speed by 0.06 at its ends; this falls evenly to 0 in the middle.
     assert np.abs(np.diff(shifts)).max() < 0.08
     assert np.abs(np.diff(shifts, 2)).max() < 0.02
 
@@ -340,7 +340,7 @@ def test_the_spec_is_honest() -> None:
 def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str) -> None:
     image = photos.photo("coffee.png", short_side=2048)
     seconds: list[float] = []
-    # Whoever shares the core's caches makes it slower for a while.
+    # Other work that shares the core's caches makes it slower for a while.
     while min(seconds, default=1.0) >= 1.0 and len(seconds) < 8:
         began = time.process_time()
         rendered(image, prompt)
@@ -350,7 +350,7 @@ def test_sixteen_frames_at_512p_take_less_than_one_second_of_a_core(prompt: str)
 
 def test_with_a_focus_a_quick_push_in_keeps_the_head() -> None:
     image = np.full((300, 200, 3), 40, np.uint8)
-    image[10:40, 80:120] = 250  # A head near the upper edge, its middle at (0.5, 0.083).
+    image[10:40, 80:120] = 250  # A head near the upper edge; its middle is at (0.5, 0.083).
     how = {"resolution": "256p", "num_frames": 8}
     kept = rendered(image, "quickly push in", focus=(0.5, 25 / 300), **how)
     rows, columns = np.nonzero(kept[-1].min(axis=2) > 150)

@@ -1,4 +1,4 @@
-"""The poses a camera takes: eased, in the direction named, never past the edge."""
+"""The poses of the camera: eased, in the named direction, never past the edge."""
 
 import itertools
 import math
@@ -56,7 +56,7 @@ def seen(
 
 
 def gaps(poses: tuple[Pose, ...], size: tuple[int, int]) -> npt.NDArray[np.float64]:
-    """Return how far each corner of each frame lies within each edge of the image."""
+    """Return how far each corner of each frame is inside each edge of the image."""
     width, height = size
     corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
     x, y, scale = np.moveaxis(np.stack([p.matrix(*size) @ corners for p in poses]), 1, 0)
@@ -184,7 +184,7 @@ FOCUSES = [(0.0, 0.0), (0.5, 0.12), (1.0, 0.3), (0.05, 0.95)]
 def places(
     poses: tuple[Pose, ...], focus: tuple[float, float], size: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """Return where in each frame the focus is, in fractions of the frame."""
+    """Return the place of the focus in each frame, in fractions of the frame."""
     point = np.array([focus[0] * size[0], focus[1] * size[1], 1.0])
     found = np.stack([np.linalg.inv(pose.matrix(*size)) @ point for pose in poses])
     return np.asarray(found[:, :2] / found[:, 2:] / size)

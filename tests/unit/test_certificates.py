@@ -1,4 +1,4 @@
-"""The store's certificates: drawn once, kept while they are whole, renewed in time, ours alone."""
+"""The store's certificates are drawn once, kept while whole, renewed in time, and only ours."""
 
 import errno
 import ssl
@@ -32,7 +32,7 @@ def texts(folder: Path) -> dict[str, str]:
 
 
 def is_usable(folder: Path) -> bool:
-    """Say whether a server and a client that hold the files let each other in."""
+    """Return whether a server and a client with these files accept each other."""
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / AUTHORITY)
     server.verify_mode = ssl.CERT_REQUIRED
     client = ssl.create_default_context(cafile=folder / AUTHORITY)
@@ -101,7 +101,7 @@ def gone(name: str) -> Callable[[Path], object]:
 
 
 def mixed(name: str) -> Callable[[Path], object]:
-    """Return what leaves the folder as a crash between two writes does."""
+    """Return a function that leaves the folder as a crash between two writes would."""
 
     def mix(folder: Path) -> None:
         kept = (folder / name).read_text()

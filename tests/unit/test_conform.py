@@ -1,4 +1,4 @@
-"""Whatever file comes from elsewhere becomes the clip that was asked for, or a named error."""
+"""Any file from another server becomes the requested clip, or a named error."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is refused of browsers' own words, whoever is let in without a key: closed by default."""
+"""Requests without a key that are refused for what the browser says; unknown words are refused."""
 
 import pytest
 from starlette.types import Scope
@@ -18,7 +18,7 @@ SETTINGS = Settings(
 
 
 def verdict(*headers: tuple[str, str], method: str = "POST", host: str = HERE) -> str:
-    """Return the code of the refusal, or `in`; the headers may be doubled."""
+    """Return the code of the refusal, or `in`; a header may come twice."""
     scope: Scope = {
         "type": "http",
         "scheme": "http",
@@ -102,7 +102,7 @@ def test_a_link_that_says_one_thing_twice_is_none(doubled: tuple[str, str], othe
 
 def test_clients_that_are_no_browsers_are_answered() -> None:
     assert verdict() == "in"
-    assert verdict(("sec-fetch-mode", "cors")) == "in"  # Node's `fetch` sends that one alone.
+    assert verdict(("sec-fetch-mode", "cors")) == "in"  # Node's `fetch` sends only this header.
 
 
 @pytest.mark.parametrize("port", ["0", "00", "07860", "65536", "99999", "786O", "-1", ""])

@@ -1,4 +1,4 @@
-"""What is said about a disk that takes no more files, to operators and to clients."""
+"""What operators and clients are told about a disk that takes no more files."""
 
 import os
 import re

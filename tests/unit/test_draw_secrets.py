@@ -1,4 +1,4 @@
-"""Drawing the passwords of a compose installation."""
+"""The passwords of a compose installation are drawn once."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from shared.settings import SECRETS_DIR_VARIABLE, Settings
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder in which everything was drawn, for the user who runs the tests."""
+    """A folder with all secrets, drawn for the user who runs the tests."""
     draw(tmp_path, owner=os.geteuid())
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""The ENGINES setting is read in one place, and says what it cannot read."""
+"""One place reads the ENGINES setting, and says what it cannot read."""
 
 import json
 

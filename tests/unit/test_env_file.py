@@ -11,7 +11,7 @@ from shared.settings import Settings
 
 @pytest.fixture
 def dotenv(tmp_path: Path) -> Path:
-    """Where the file goes, in a folder of its own."""
+    """The path of the file, in a folder of its own."""
     return tmp_path / ".env"
 
 

@@ -1,4 +1,4 @@
-"""A job that is rendered elsewhere is asked for once, whatever is lost on the way."""
+"""A remote job is asked for once, whatever gets lost on the way."""
 
 import time
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ def test_a_clip_is_asked_for_once_and_comes_whole() -> None:
 
 
 class Died(BaseException):
-    """Stands for a process that ends here: nothing of it runs any more."""
+    """Stands for the end of a process: none of its code runs after this."""
 
 
 def dying(number: int) -> Any:
@@ -177,7 +177,7 @@ def test_the_next_attempt_knows_that_a_task_is_young() -> None:
 
 @pytest.mark.parametrize("age", [61, -61, None])
 def test_an_older_task_has_vanished_at_once(age: int | None) -> None:
-    """One from a clock that is far ahead is no younger, and an earlier release told no time."""
+    """A task from a clock that is far ahead is not young; an earlier release stored no time."""
     kept, place = Unkept(), Elsewhere()
     with pytest.raises(Died):
         run(kept, place, on_step=dying(3))
@@ -210,7 +210,7 @@ def test_a_cancel_of_a_task_that_is_not_known_yet_is_tried_again() -> None:
 
 
 class Engine(RemoteEngine):
-    """Renders at one place; only its way to end a task is asked for here."""
+    """An engine with one place; the tests use only its way to end a task."""
 
     def __init__(self, place: Elsewhere) -> None:
         super().__init__(small_models.specs()["gen"], [place], told={})
@@ -297,7 +297,7 @@ def test_a_place_that_is_away_when_a_fresh_link_is_asked_for_is_waited_for() -> 
 
 @pytest.mark.parametrize("is_paid", [True, False])
 def test_a_place_that_is_away_for_an_hour_costs_nothing_but_time(is_paid: bool) -> None:
-    """An hour of attempts, each of which holds a place for two minutes and then waits for one."""
+    """An hour has 20 attempts: each waits two minutes for the place, and then one in the queue."""
     kept, place = Unkept(), Elsewhere(is_paid=is_paid)
     place.looks = [Look(TaskState.RENDERING, progress=0.5)]
     with pytest.raises(Died):
@@ -351,7 +351,7 @@ def test_an_expired_link_is_asked_for_anew_once() -> None:
 
 
 class Lost(Unkept):
-    """Of an attempt whose lease is lost while its create is answered."""
+    """The notes of an attempt that loses its lease while its create is answered."""
 
     def write(self, name: str, value: Any, *, is_open: bool = False) -> None:
         if is_open:

@@ -1,4 +1,4 @@
-"""The tree of errors, as it is drawn: each class that brings a status of its own is in it."""
+"""The drawn tree of errors has each class with a status of its own."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ OURS: Final = {kind.__name__: kind for kind in kinds() if not kind.__module__.st
 
 
 def branches() -> dict[str, int | None]:
-    """Return the statuses that the tree shows, by the names of classes."""
+    """Return the statuses in the tree, by the names of classes."""
     found: dict[str, int | None] = {}
     for line in (drawn.__doc__ or "").splitlines():
         if match := LINE.fullmatch(line):

@@ -1,4 +1,4 @@
-"""Estimates: from like clips that ended here, and the turns before one; or a reason for none."""
+"""Estimates from similar clips that ended here and from the queue, or a reason for none."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

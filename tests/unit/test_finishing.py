@@ -1,4 +1,4 @@
-"""A clip that cannot be made or finished leaves nothing behind, and holds nobody up."""
+"""A clip that cannot be made or finished leaves nothing behind, and blocks no other clip."""
 
 import contextlib
 import tempfile
@@ -24,10 +24,10 @@ from worker.render.storage_retry import LONGEST_PAUSE_SECONDS, READ_SECONDS, UPL
 
 
 class Lease:
-    """Goes on for ever."""
+    """A lease that goes on for ever."""
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     touch = check = lambda self: None
     load_seconds = 0.0
@@ -137,6 +137,6 @@ def test_a_retried_job_has_waited_since_it_was_due_again_and_not_while_it_was_re
 def test_an_outage_of_the_storage_is_named_before_the_stage_counts_as_stalled(
     stage: Stage, outage: float
 ) -> None:
-    """The last try begins just before the end of the patience, after the longest pause."""
+    """The last try begins just before the retries end, after the longest pause."""
     last_try = LONGEST_PAUSE_SECONDS + STORAGE_READ.total_seconds()
     assert outage + last_try < STAGES[stage].first_seconds

@@ -1,4 +1,4 @@
-"""Bodies of OpenAI's and Replicate's clients, and of tools that write them by hand."""
+"""Bodies of OpenAI's and Replicate's clients, and of tools that write such bodies by hand."""
 
 import json
 from collections.abc import Mapping

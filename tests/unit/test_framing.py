@@ -1,4 +1,4 @@
-"""How an image meets a clip's frame."""
+"""How an image is fitted into a clip's frame."""
 
 import itertools
 
@@ -18,7 +18,7 @@ PAIRS = list(itertools.product(SOURCES, SIZES))
 
 
 def ramp(width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Return an image whose red is the x and green the y of each pixel's centre, 0 to 255."""
+    """Return an image with the x of each pixel's centre in red and the y in green, 0 to 255."""
     x = (np.arange(width) + 0.5) / width * 255
     y = (np.arange(height) + 0.5) / height * 255
     red, green = np.meshgrid(x, y)

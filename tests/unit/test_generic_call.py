@@ -1,4 +1,4 @@
-"""How a class of diffusers is called is read from its signature."""
+"""The signature of a diffusers class says how to call it."""
 
 import inspect
 from typing import Any

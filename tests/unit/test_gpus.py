@@ -1,4 +1,4 @@
-"""Which cards are found and chosen; a stand-in answers as nvidia-smi does."""
+"""Which cards are found and chosen; a script answers in place of nvidia-smi."""
 
 import os
 import textwrap
@@ -25,7 +25,7 @@ Smi = Callable[..., None]
 
 @pytest.fixture(autouse=True)
 def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An environment that chooses nothing."""
+    """An environment that chooses no card."""
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("STILLREEL_ENGINES", "camera")
@@ -34,7 +34,7 @@ def _bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Smi:
-    """Have nvidia-smi answer so: all cards, one card by its --id, or the list of -L."""
+    """Make nvidia-smi answer with all cards, one card by its --id, or the list of -L."""
 
     def answer(
         said: str, *, status: int = 0, listed: str = "", ids: dict[str, str] | None = None

@@ -1,4 +1,4 @@
-"""What a worker says of a hosted model's entry before it starts, and what each model takes."""
+"""How a worker checks a hosted model's entry before it starts, and what each model takes."""
 
 import traceback
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Ids as clients write them: what is read back, and what each wrong one is told."""
+"""Ids as clients write them: right ones are read, and each wrong one gets a named error."""
 
 from uuid import UUID
 

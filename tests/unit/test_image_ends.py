@@ -1,4 +1,4 @@
-"""An image with all its pixels is read, whatever else of its file is broken or missing."""
+"""An image with all its pixels is read, whatever else in its file is broken or missing."""
 
 from typing import Any
 

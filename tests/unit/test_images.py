@@ -1,4 +1,4 @@
-"""Whatever a client sends as an image becomes one plain PNG, or an error it can read."""
+"""Whatever a client sends as an image becomes one plain PNG, or an error that it can read."""
 
 import contextlib
 import io
@@ -74,7 +74,7 @@ def palette_with_hole() -> bytes:
 
 
 def phone_mpo() -> bytes:
-    """Return a JPEG with a second image behind the first, as phones write them."""
+    """Return a JPEG with a second image after the first, as phones write them."""
     return encoded(IMAGE, "MPO", save_all=True, append_images=[GREY.convert("RGB")])
 
 
@@ -175,7 +175,7 @@ def test_an_image_is_turned_upright(orientation: int) -> None:
 
 
 def test_colours_come_out_as_srgb() -> None:
-    # A profile whose red primary is sRGB's green and the other way round.
+    # This profile exchanges the red and the green primary of sRGB.
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     for old, new in ((b"rXYZ", b"????"), (b"gXYZ", b"rXYZ"), (b"????", b"gXYZ")):
         srgb = srgb.replace(old, new)
@@ -291,7 +291,7 @@ def test_a_damaged_image_is_read_or_refused_and_nothing_else(kind: str) -> None:
 def test_a_jpeg_of_too_many_scans_is_refused_in_words(
     side: int, scans: int, is_refused: bool
 ) -> None:
-    """Each is a pass over the whole image, for a few bytes of the file."""
+    """Each scan is a pass over the whole image, but takes only a few bytes of the file."""
     body = jpeg_scans(side, scans)
     if not is_refused:
         assert read_image(body, max_pixels=64_000_000).width <= side

@@ -1,4 +1,4 @@
-"""What is said of limits is said in the words of JSON Schema, everywhere."""
+"""Limits are described in the words of JSON Schema everywhere."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ OTHERS = {"ge", "le", "gt", "lt", "multiple_of"}
 
 
 def limits(schema: Any) -> Iterator[tuple[str, Any]]:
-    """Yield each word of a limit, whoever's, with the number it has."""
+    """Yield each word for a limit, from any vocabulary, with its number."""
     if isinstance(schema, list):
         for each in schema:
             yield from limits(each)

@@ -17,7 +17,7 @@ from worker.keeper.__main__ import Loop, endings
 
 
 class Failing:
-    """A round that fails so often, and then stops its loop."""
+    """A round that fails a number of times, and then stops its loop."""
 
     def __init__(self, times: int, error: Exception, stop: threading.Event) -> None:
         self.began: list[float] = []

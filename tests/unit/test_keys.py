@@ -1,4 +1,4 @@
-"""What a key is made of, and which text is one."""
+"""What a key is made of, and which texts are keys."""
 
 import re
 from datetime import UTC, datetime

@@ -1,4 +1,4 @@
-"""Threads for slow work: a number for each kind, and a part of it for each owner."""
+"""Threads for slow work: a limit for each kind of work, and a smaller one for each owner."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ MINE, YOURS = uuid4(), uuid4()
 
 
 class Slow:
-    """Work that goes on until it is released; counts who is at it."""
+    """Work that goes on until it is released; it counts the calls of each owner."""
 
     def __init__(self) -> None:
         self.released = threading.Event()

@@ -24,7 +24,7 @@ class FakeJob:
 
 
 class Rows(Jobs):
-    """Stands for the table: beats are counted, and refused on demand."""
+    """Replaces the table: it counts the beats, and refuses them on demand."""
 
     def __init__(self) -> None:
         self.beats: list[Progress] = []
@@ -116,7 +116,7 @@ def test_an_unexpected_error_ends_neither_the_renewals_nor_the_workers_own_beat(
 
 
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.now = time.monotonic()
@@ -175,7 +175,7 @@ def test_a_first_step_that_never_ends_is_caught(slot: HeartbeatFile, clock: Cloc
 def test_what_follows_the_last_step_has_the_time_of_a_first_one(
     slot: HeartbeatFile, clock: Clock
 ) -> None:
-    """The first decoded chunk is reported when it is there: until then the stage is denoising."""
+    """The engine reports its first decoded chunk when that exists; until then it is denoising."""
     lease = Lease(job(), slot)
     for step in reports(8):
         clock.now += 0.1

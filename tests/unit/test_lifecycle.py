@@ -1,4 +1,4 @@
-"""The states of a job: what may follow what."""
+"""The states of a job, and which state may follow which."""
 
 import pytest
 

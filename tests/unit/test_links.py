@@ -26,7 +26,7 @@ def links(*secrets: str, lives: timedelta = DAY) -> Links:
 
 
 class _Row:
-    """A job as far as a link goes."""
+    """A job with only the fields that a link needs."""
 
     def __init__(self, epoch: int | None = 3) -> None:
         self.id = new_id()
@@ -49,7 +49,7 @@ def read(
 
 
 def changed(url: str, **values: str) -> str:
-    """Return a link with other parameters."""
+    """Return a link with some parameters changed."""
     given = {name: found[0] for name, found in parse_qs(urlsplit(url).query).items()} | values
     return f"{urlsplit(url).path}?" + "&".join(f"{name}={value}" for name, value in given.items())
 
@@ -99,7 +99,7 @@ def test_a_link_is_for_one_job_and_one_variant() -> None:
     ):
         with pytest.raises(LinkRefused):
             read(other)
-    # The route takes the video where no variant is named, and so does the link.
+    # If no variant is named, the route serves the video, and the link is valid for it.
     assert read(url.replace("variant=video&", "")) is not None
 
 

@@ -82,7 +82,7 @@ def test_it_finds_the_service_that_was_started_on_another_port(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: dict[str, str], address: str
 ) -> None:
     monkeypatch.delenv("PORT", raising=False)
-    monkeypatch.setenv("HOST", "a-machine")  # Some shells export its name.
+    monkeypatch.setenv("HOST", "a-machine")  # Some shells export the machine's name.
     monkeypatch.setenv("STILLREEL_DATA_DIR", str(tmp_path))
     assert find_gateway(read_settings()) == "http://127.0.0.1:7860"
     State(gateway="http://127.0.0.1:7961").save(tmp_path)

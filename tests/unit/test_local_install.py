@@ -1,4 +1,4 @@
-"""What `make run` and `make test` install, and when they find it done."""
+"""What `make run` and `make test` install, and when they see that it is installed."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from local.install import Environment
 
 @pytest.fixture
 def environment(tmp_path: Path) -> Environment:
-    """An environment whose Python is this one."""
+    """An environment that uses the Python of this test."""
     made = Environment(tmp_path)
     made.python.parent.mkdir(parents=True)
     made.python.symlink_to(sys.executable)

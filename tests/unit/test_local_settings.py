@@ -1,4 +1,4 @@
-"""The settings as a person gives them."""
+"""The settings as a person writes them."""
 
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def test_a_name_in_the_env_file_that_lacks_only_the_prefix_is_pointed_out() -> N
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
 def test_an_env_file_of_windows_is_refused_with_how_to_save_it(encoding: str) -> None:
-    """Without its mark UTF-16 is read as names that nobody knows, so every setting was lost."""
+    """UTF-16 without its mark was read as unknown names, so every setting was lost."""
     Path(".env").write_bytes("STILLREEL_PORT=7001\n".encode(encoding))
     with pytest.raises(CannotStart, match=r"^\.env .*; save it as UTF-8$"):
         read_settings()

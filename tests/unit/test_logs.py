@@ -1,4 +1,4 @@
-"""What is written to the log where its disk is full or its locale is another."""
+"""What is written to the log if its disk is full or its locale is unusual."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def test_lines_that_a_full_disk_refuses_are_counted_and_write_no_traceback(
     "encoding",
     [
         "gbk",
-        # The same line, for most of a second of a core each.
+        # These write the same line, and each takes most of a second of a core.
         *(pytest.param(each, marks=pytest.mark.extended) for each in ("ascii", "iso-8859-9")),
     ],
 )

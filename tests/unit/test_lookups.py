@@ -1,4 +1,4 @@
-"""Name lookups: a number for all, a part of it for each owner, also after they were given up."""
+"""Name lookups: a limit for all, and one for each owner; lookups that were given up count too."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ PUBLIC = [ip_address("8.8.8.8")]
 
 
 class NameServer:
-    """Answers for each name but those that begin with `dead`; for these only when it is told."""
+    """Answers for each name, but for names that begin with `dead` only when a test says so."""
 
     def __init__(self) -> None:
         self.woken = threading.Event()

@@ -1,4 +1,4 @@
-"""A process of many jobs: its places, its sign of life, and its tails."""
+"""A process of many jobs: its places, its sign of life, and its finishers."""
 
 import threading
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ def test_what_renders_elsewhere_has_one_process_of_its_own(tmp_path: Path) -> No
 
 
 class Work:
-    """Stands for a render loop's `claim` and `serve`: jobs that end when they are told to."""
+    """Replaces a render loop's `claim` and `serve`: its jobs end when a test lets them."""
 
     def __init__(self, patch: pytest.MonkeyPatch, waiting: int) -> None:
         self.waiting = waiting
@@ -193,7 +193,7 @@ def test_tails_are_as_many_as_their_places() -> None:
 
 
 class Rows:
-    """Stands for the transitions; it remembers which were made."""
+    """Replaces the transitions, and records each one."""
 
     def __init__(self) -> None:
         self.made: list[tuple[str, Any]] = []

@@ -9,7 +9,7 @@ from worker.engines.camera.read_prompt import DEFAULT, read_moves
 
 
 def spoken(prompt: str) -> str:
-    """Return what was understood: names in their order, - for slow, + for quick."""
+    """Return the moves that were understood: names in their order, - for slow, + for quick."""
     marks = {Speed.SLOW: "-", Speed.NORMAL: "", Speed.QUICK: "+"}
     understood = read_moves(prompt)
     if understood.is_default:

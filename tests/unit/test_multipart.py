@@ -1,4 +1,4 @@
-"""Forms with files, as the writers of mail, pages and scripts make them."""
+"""Forms with files, as mail programs, web pages and scripts write them."""
 
 import asyncio
 import base64

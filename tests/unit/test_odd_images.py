@@ -1,4 +1,4 @@
-"""Small faults that every browser overlooks cost no image, and odd kinds are called by name."""
+"""An image with small faults that browsers overlook is read; odd kinds are refused by name."""
 
 import io
 import struct
@@ -65,7 +65,7 @@ def before_end(*chunks: bytes) -> bytes:
 
 
 def narrow() -> bytes:
-    """Return a PNG whose codes go from 16 to 235, as its `cICP` chunk says."""
+    """Return a PNG with codes from 16 to 235, and a `cICP` chunk that says so."""
     codes = np.round(16 + LOOK / 255 * 219).astype(np.uint8)
     whole = encoded(Image.fromarray(codes), "PNG")
     return whole[:33] + chunk(b"cICP", b"\x01\x0d\0\0") + whole[33:]
@@ -120,7 +120,7 @@ def frame(marker: int, content: bytes) -> bytes:
 
 
 def for_iphones() -> bytes:
-    """Return a PNG as Xcode packs it: its pixels deflated without a head, blue first."""
+    """Return a PNG as Xcode packs it: its pixels are deflated without a header, blue first."""
     packer = zlib.compressobj(wbits=-15)
     rows = b"".join(b"\0" + row.tobytes() for row in LOOK[..., ::-1])
     at = PNG.index(b"IDAT") - 4
@@ -224,7 +224,7 @@ def test_a_colour_that_a_palette_has_not_is_its_last_one_as_in_browsers() -> Non
 
 
 def adam7(look: Photo) -> bytes:
-    """Return a PNG that comes in seven passes, coarse ones first."""
+    """Return a PNG in seven passes; the coarse ones come first."""
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
     rows = b"".join(
         b"\0" + row.tobytes()
@@ -284,7 +284,7 @@ FIRST, SECOND = (1, 2, P3[:HALF]), (2, 2, P3[HALF:])
 
 
 def with_profile(*parts: tuple[int, int, bytes], before: bytes) -> bytes:
-    """Return a JPEG with parts of a profile before a marker: their number, of how many, bytes."""
+    """Return a JPEG with parts of a profile before a marker: number, count and bytes of each."""
     body = makers.jpeg(makers.P3())
     segments = b"".join(
         makers.segment(0xE2, b"ICC_PROFILE\0" + bytes((number, count)) + part)

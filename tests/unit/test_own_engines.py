@@ -1,4 +1,4 @@
-"""An engine of one's own is found before a worker starts, or the worker says why not."""
+"""An operator's own engine is found before a worker starts, or the worker says why not."""
 
 from pathlib import Path
 
@@ -48,6 +48,6 @@ def test_a_folder_that_is_not_there_is_refused_before_a_worker_starts(tmp_path: 
 
 
 def test_an_engine_is_named_as_its_spec_names_it(tmp_path: Path) -> None:
-    """Its jobs would be queued under the one name, and its worker look under the other."""
+    """Otherwise jobs would be queued under one name, and the worker would look under the other."""
     with pytest.raises(InvalidRequest, match="whose spec has the name noop; write noop="):
         places("quick=bench.noop:NoopEngine", tmp_path)

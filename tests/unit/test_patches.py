@@ -1,4 +1,4 @@
-"""No test sets a constant of ours to another value: what a test needs is passed in."""
+"""No test sets one of our constants to another value: a test passes in what it needs."""
 
 import ast
 import re
@@ -10,15 +10,18 @@ AT_START = {
     TESTS / "sabotage" / "sitecustomize.py",
     TESTS / "support" / "providers" / "small_models.py",
 }
-"""They change a process of its own before it begins, by its `sitecustomize`: one breaks it on
-purpose, to see that other tests notice, and one adds small models to what providers offer."""
+"""Files that change their own process before it begins, by its `sitecustomize`.
+
+One breaks a safeguard on purpose, to see that other tests notice. The other adds small models to
+what providers offer.
+"""
 
 OURS = ("api", "worker", "shared", "local", "bench", "deploy", "stillreel")
 DOTTED = re.compile(rf"({'|'.join(OURS)})(\.[a-z_0-9]+)+\.[A-Z][A-Z_]+")
 
 
 def names_of(tree: ast.Module) -> dict[str, str]:
-    """Return the modules that a file imports by the names that it has for them."""
+    """Return the modules that a file imports, by the names that the file gives them."""
     found: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -29,7 +32,7 @@ def names_of(tree: ast.Module) -> dict[str, str]:
 
 
 def patched_constants(tree: ast.Module) -> Iterator[str]:
-    """Yield each constant of ours that a file of tests sets, by `setattr` or as it stands."""
+    """Yield each of our constants that a test file sets, by `setattr` or by an assignment."""
     names = names_of(tree)
     for node in ast.walk(tree):
         match node:
@@ -38,7 +41,7 @@ def patched_constants(tree: ast.Module) -> Iterator[str]:
             case ast.Call(func=ast.Attribute(attr="setattr"), args=[first, second, *_]):
                 yield from filter(None, [set_by_name(first, second, names)])
             case ast.Constant(value=str(text)) if DOTTED.fullmatch(text):
-                yield text  # One that a loop goes through.
+                yield text  # A loop may set this one.
 
 
 def assigned(target: ast.expr, names: Mapping[str, str]) -> str | None:

@@ -13,7 +13,7 @@ NO_SEND: Send = None  # type: ignore[assignment]
 
 
 class Clock(asyncio.SelectorEventLoop):
-    """A loop whose time passes when it is told to, however long the machine takes."""
+    """A loop whose time passes only when a test says so, however slow the machine is."""
 
     def __init__(self) -> None:
         self._passed = 0.0
@@ -24,14 +24,14 @@ class Clock(asyncio.SelectorEventLoop):
 
     async def pass_time(self, seconds: float) -> None:
         self._passed += seconds
-        for _ in range(3):  # Lets a deadline that has passed strike first.
+        for _ in range(3):  # A deadline that has passed takes effect first.
             await asyncio.sleep(0)
 
 
 def sent(*pieces: tuple[float, int]) -> int:
-    """Send pieces, each after some seconds, to an app that reads; return the bytes it got.
+    """Send pieces, each after some seconds, to an app that reads; return the bytes that it got.
 
-    The patience is 10 s, and a second more for 1000 bytes.
+    The limit is 10 s, and a second more for each 1000 bytes.
     """
     with asyncio.Runner(loop_factory=Clock) as runner:
         return runner.run(_sent(pieces))

@@ -1,4 +1,4 @@
-"""How often somebody may ask: buckets on a clock that the test turns."""
+"""Rate limits: buckets on a clock that the test moves."""
 
 import pytest
 from pydantic import ValidationError
@@ -28,7 +28,7 @@ def buckets(text: str, clock: Clock, most: int = 100) -> Buckets:
 
 
 def taken(found: Buckets, name: str, tries: int) -> int:
-    """Return how many of so many tries at this moment were let through."""
+    """Return how many of the tries pass at this moment."""
     count = 0
     for _ in range(tries):
         try:

@@ -1,4 +1,4 @@
-"""What docs/recipes.md asks for, where nothing else notices a step that was forgotten."""
+"""Steps of docs/recipes.md: nothing else would notice that a step was forgotten."""
 
 import ast
 import os
@@ -29,7 +29,7 @@ from worker.keeper.sample_events import SampleMessage, sample
 ROOT: Final = Path(__file__).parents[2]
 
 FOREIGN: Final = "/v1/videos"
-"""OpenAI's path among ours; other protocols' clients may send names that mean nothing here."""
+"""OpenAI's path is among ours; clients of other protocols may send names that we do not know."""
 
 PLAIN: Final = RenderParameters(
     prompt="",
@@ -52,11 +52,13 @@ NEWER: Final = {
 """The fields that workers of the first release did not know."""
 
 ASKED: Final[dict[str, object]] = {"focus": (0.1, 0.2), "last_frame": True, "keyframes": (3,)}
-"""A value of each that a worker without it would render wrongly."""
+"""For each field a value that a worker without the field would render wrongly."""
 
 HARMLESS: Final = {"quality", "approximate"}
-"""Fields that change nothing by themselves: the number of steps is in a field of its own, and the
-sampler is chosen by a spec that knows it."""
+"""Fields that change nothing by themselves.
+
+The number of steps is in a field of its own, and a spec that knows the sampler chooses it.
+"""
 
 
 def test_a_newer_field_keeps_a_job_from_workers_that_would_ignore_it() -> None:
@@ -89,7 +91,7 @@ def test_a_job_can_be_purged_whatever_refers_to_it() -> None:
         for key in table.foreign_keys
         if key.column.table.name == "jobs" and key.ondelete != "CASCADE"
     }
-    # The purge deletes them itself, before the job.
+    # The purge itself deletes the deliveries, before the job.
     assert kept == {"deliveries"}
 
 

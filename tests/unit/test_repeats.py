@@ -1,4 +1,4 @@
-"""Log lines that repeat are shown a few times and counted; others all pass."""
+"""Repeated log lines are shown a few times and counted; all other lines pass."""
 
 import logging
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""An engine is loaded once, warmed once, and both again after another took its place."""
+"""An engine is loaded once and warmed once, and again after another engine took its place."""
 
 import threading
 
@@ -14,7 +14,7 @@ from worker.render.loaded_engines import LoadedEngines
 
 
 class Warming:
-    """Notes what is done to it; warming asks before its second half whether to go on."""
+    """Records what is done to it; in the middle of warming it asks whether to go on."""
 
     name = "first"
 
@@ -49,7 +49,7 @@ def resident() -> LoadedEngines:
 
 
 def use(resident: LoadedEngines, name: str) -> list[str]:
-    """Return what was done to the engine so far; it is not waited for."""
+    """Return what was done to the engine so far; the call must not wait for the engine."""
     engine = resident.use(name, refuse_to_wait, quiet)
     assert isinstance(engine, Warming)
     return engine.done
@@ -148,7 +148,7 @@ def test_a_licence_without_commercial_use_is_served_only_where_allowed(
 
 
 class Slow(Warming):
-    """A model whose load takes as long as a test wants."""
+    """A model whose load ends when a test lets it."""
 
     began = threading.Event()
     may_end = threading.Event()

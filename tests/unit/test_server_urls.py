@@ -1,4 +1,4 @@
-"""The addresses of the servers, as providers hand them out."""
+"""The addresses of the servers, as providers write them."""
 
 import subprocess
 import sys
@@ -57,7 +57,7 @@ def test_an_address_means_the_servers_that_libpq_would_ask(url: str, host: str, 
 
 
 def test_every_server_of_an_address_is_ours() -> None:
-    """No client's request reaches its port, and no proxy of the environment is asked for it."""
+    """No client's request may reach its port, and no proxy of the environment is used for it."""
     settings = Settings(_env_file=None, database_url=SecretStr(FAILOVER))
     assert {5432, 5433} <= settings.own_ports
     spared = sparing_own_servers({}, settings)["no_proxy"].split(",")
@@ -115,12 +115,12 @@ def test_a_redis_that_only_one_library_could_read_is_refused(url: str, what: str
     assert "secret" not in said
 
 
-# Both addresses are read in one place: each process meets one of them, and all the others later.
+# One place reads both addresses, so each run checks one case, and the long run the others.
 @pytest.mark.parametrize(
     ("module", "name"),
     [
         ("worker", "DATABASE_URL"),
-        # The same line of the same settings, for one to two seconds of a core each.
+        # These check the same line of the same settings, for one to two seconds of a core each.
         *(
             pytest.param(*pair, marks=pytest.mark.extended)
             for pair in (

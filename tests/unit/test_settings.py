@@ -12,7 +12,7 @@ from shared.wrong_settings import misspelled_settings, wrong_settings
 
 @pytest.fixture
 def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of secret files that the settings are told of."""
+    """A folder of secret files that the settings know of."""
     (tmp_path / "database_url").write_text("postgresql+psycopg://from-a-file\n")
     (tmp_path / "s3_secret_key").write_text("key-from-a-file\n")
     monkeypatch.setenv(SECRETS_DIR_VARIABLE, str(tmp_path))
@@ -20,7 +20,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def settings(**given: str) -> Settings:
-    """Return the settings of this environment, without the `.env` of whoever runs the tests."""
+    """Return the settings of this environment, without the tester's own `.env`."""
     return Settings(_env_file=None, **given)  # type: ignore[arg-type]  # pydantic parses strings
 
 
@@ -221,7 +221,7 @@ def test_who_gives_a_secret_in_a_file_is_told_how_files_are_given() -> None:
 def test_an_empty_value_leaves_a_setting_to_the_next_source(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An empty DATA_DIR would be the folder of the code, and an empty PORT is no number."""
+    """An empty DATA_DIR would mean the folder of the code, and an empty PORT is no number."""
     monkeypatch.chdir(tmp_path)
     usual = getattr(Settings(), name)
     Path(".env").write_text(f"STILLREEL_{name.upper()}=\n")

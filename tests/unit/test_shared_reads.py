@@ -1,4 +1,4 @@
-"""However many ask at once: the first reads, and all that come meanwhile share the next read."""
+"""However many ask at once, the first one reads, and all that come meanwhile share a read."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from shared.errors import DatabaseUnavailable
 
 
 class Server:
-    """Answers each read when it is told to, with twice each number."""
+    """Answers each read when a test tells it to, with twice each number."""
 
     def __init__(self) -> None:
         self.reads: list[list[int]] = []

@@ -1,4 +1,4 @@
-"""Signatures: Standard Webhooks' own verifier accepts ours, and nothing that was touched."""
+"""Standard Webhooks' own verifier accepts our signatures, and nothing that was changed."""
 
 import base64
 from datetime import UTC, datetime, timedelta, timezone
@@ -83,7 +83,7 @@ def test_a_secret_is_32_random_bytes_in_standard_base64() -> None:
 
     assert len(drawn) == 50
     for secret in drawn:
-        prefix, encoded = secret.split("_")  # As receivers do: a second "_" breaks them.
+        prefix, encoded = secret.split("_")  # Receivers do so; a second "_" breaks them.
         assert prefix == "whsec"
         assert len(base64.b64decode(encoded, validate=True)) == 32
 

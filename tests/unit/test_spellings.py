@@ -1,4 +1,4 @@
-"""Whatever the spelling, the same request: forms, JSON and base64 in every usual way."""
+"""A request means the same in every usual spelling: forms, JSON and base64."""
 
 import base64
 import json
@@ -57,7 +57,7 @@ def same(first: CreateRequest, second: CreateRequest) -> bool:
     return fingerprint(first.fields, first.images) == fingerprint(second.fields, second.images)
 
 
-@settings(deadline=None)  # Whoever shares the core makes an example slow.
+@settings(deadline=None)  # Other work on the core makes an example slow.
 @given(FIELDS, IMAGES, st.booleans(), BLANK, st.booleans())
 def test_a_form_and_json_of_the_same_meaning_make_the_same_job(
     values: dict[str, Any], image: bytes, brackets: bool, blank: str, bom: bool
@@ -106,7 +106,7 @@ def test_base64_is_read_in_both_alphabets_with_and_without_its_padding(
 @settings(deadline=None)
 @given(st.binary(min_size=1, max_size=400))
 def test_plus_signs_that_were_not_escaped_arrive_as_what_they_were(image: bytes) -> None:
-    """As long as they do not stand at the end, where a blank is only a blank."""
+    """This works unless they stand at the end, where a blank is only a blank."""
     text = base64.b64encode(image).decode()
     if text.strip("+") != text:
         return

@@ -1,4 +1,4 @@
-"""The supervisor and children that die at an unlucky moment."""
+"""The supervisor, and children that die at an unlucky moment."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ from worker.supervisor.worker_config import WorkerConfig
 
 @pytest.fixture
 def ended() -> int:
-    """The pid of a process that is no more."""
+    """The pid of a process that has ended."""
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
@@ -50,8 +50,8 @@ def test_a_hung_child_that_dies_before_it_is_killed_ends_nobody(
     [worker] = supervisor._workers
     worker.process = alive
     worker.heartbeat_file.register_child(ended, 1)
-    worker.heartbeat_file.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # Overdue at once.
-    # It was alive when it was looked at, which is what the race is about.
+    worker.heartbeat_file.beat(-2 * supervising.HUNG_MARGIN_SECONDS)  # It is overdue at once.
+    # The child was still alive when the supervisor looked: this is the race.
     monkeypatch.setattr(supervising, "_is_child_of", lambda pid, parent: True)
     supervisor.watch()
     assert alive.poll() is None

@@ -1,4 +1,4 @@
-"""What a client should know of its texts before the clip is there."""
+"""Warnings about a client's texts, which it gets before the clip is there."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Turns at something scarce: parts for owners, order in line, and nothing lost on the way out."""
+"""Turns at a scarce resource: a share for each owner, order in line, and no turn gets lost."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ MINE, YOURS, THEIRS = uuid4(), uuid4(), uuid4()
 
 
 class Queue:
-    """Takes turns in tasks of their own, and tells in which order they were granted."""
+    """Takes turns in tasks of its own, and records the order in which they were granted."""
 
     def __init__(self, line: Turns) -> None:
         self.line = line
@@ -51,7 +51,7 @@ class Queue:
 
 @contextlib.asynccontextmanager
 async def queue(units: int, each: int) -> AsyncIterator[Queue]:
-    """Yield a queue of which at the end nothing may be held, waited for or remembered."""
+    """Yield a queue; at its end nothing may be taken, waited for or remembered."""
     line = Turns(units, each=each, patience_seconds=60)
     people = Queue(line)
     try:
@@ -80,7 +80,7 @@ def test_who_holds_less_is_next_and_among_equals_who_came_first() -> None:
                 await line.ask(name, owner_id)
             for name, owner_id in (("d", MINE), ("e", YOURS), ("f", THEIRS), ("g", THEIRS)):
                 await line.ask(name, owner_id)
-            await line.end("a")  # Mine holds 1, yours 1, theirs nothing.
+            await line.end("a")  # Mine has 1, yours 1, theirs nothing.
             assert line.granted[3:] == ["f"]
             await line.end("b")
             assert line.granted[3:] == ["f", "d"]
@@ -134,7 +134,7 @@ def test_who_is_gone_when_called_up_gives_the_turn_on() -> None:
             gone = await line.ask("gone", YOURS)
             await line.ask("next", THEIRS)
             line.line.give_back(*line._held.pop("first"))
-            gone.cancel()  # Granted already, and not yet told.
+            gone.cancel()  # It is granted already, but not told yet.
             await line.settle()
             assert line.granted == ["first", "next"]
 
@@ -149,7 +149,7 @@ def test_a_line_that_does_not_move_is_left_and_one_that_moves_is_not() -> None:
             await line.take(YOURS)
         ahead = [asyncio.create_task(line.take(MINE)) for _ in range(5)]
         waiting = asyncio.create_task(line.take(MINE))
-        for each in ahead:  # Half a second in all, of which no wait is longer than the patience.
+        for each in ahead:  # Half a second in all, but no wait is longer than the patience.
             await asyncio.sleep(0.1)
             line.give_back(MINE, 1)
             await each
@@ -165,7 +165,7 @@ def test_no_line_is_waited_in_for_ever() -> None:
         await line.take(MINE)
         waiting = asyncio.create_task(line.take(MINE))
         while not waiting.done():
-            async with line.turn(YOURS):  # It moves, for others.
+            async with line.turn(YOURS):  # It moves for others.
                 await asyncio.sleep(0.01)
         with pytest.raises(Busy):
             await waiting

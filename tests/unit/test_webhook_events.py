@@ -1,4 +1,4 @@
-"""The one list of webhook events: every name is in it, and every end of a job is told."""
+"""The one list of webhook events has every name, and every end of a job has its event."""
 
 from typing import get_args
 

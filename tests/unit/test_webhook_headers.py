@@ -1,4 +1,4 @@
-"""The headers that a webhook takes along: which may be asked for, and how they are kept."""
+"""The headers that a webhook sends along: which are allowed, and how they are stored."""
 
 import base64
 from typing import Any
@@ -22,7 +22,7 @@ def seal(*secrets: str) -> HeaderSeal:
 
 
 def asked(**pairs: str) -> Any:
-    """Return a create request made of form fields."""
+    """Return a create request from form fields."""
     fields = [("prompt", "a cat"), ("webhook[url]", HOOK)]
     return read_create(Received([*fields, *pairs.items()], {"image": b"image"}, None))
 

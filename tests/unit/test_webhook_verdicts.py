@@ -1,4 +1,4 @@
-"""What a try of a webhook means: delivered, again and when, or a dead letter."""
+"""What follows a try of a webhook: it is delivered, tried again later, or a dead letter."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -65,9 +65,9 @@ def test_410_is_dead_at_once() -> None:
 @pytest.mark.parametrize(
     ("tries", "asked", "least"),
     [
-        (1, 60, timedelta(seconds=60)),  # Later than the schedule: the receiver's word.
-        (3, 60, timedelta(seconds=1800 * 0.8)),  # Earlier than the schedule: the schedule.
-        (1, 10 * 86400, DAY),  # Absurd: a day, or twice the scheduled wait.
+        (1, 60, timedelta(seconds=60)),  # It is later than the schedule: the receiver decides.
+        (3, 60, timedelta(seconds=1800 * 0.8)),  # It is earlier: the schedule decides.
+        (1, 10 * 86400, DAY),  # It is absurd: a day, or twice the scheduled wait.
         (9, 10 * 86400, 2 * DAY),
     ],
 )

@@ -1,4 +1,4 @@
-"""Of what several workers say of an engine's weights, the nearest to rendering counts."""
+"""If workers differ on an engine's weights, the state that is nearest to rendering counts."""
 
 from typing import Any
 

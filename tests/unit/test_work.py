@@ -1,4 +1,4 @@
-"""What a client sends costs no more than its length: each parser is sent input that grows."""
+"""The cost of a request grows no faster than its length: each parser gets longer input."""
 
 import asyncio
 import json
@@ -37,11 +37,11 @@ from worker.engines.camera.read_prompt import read_moves
 SMALL: Final = 500
 GROWTH: Final = 16
 HEAD: Final = 4_000
-"""Times GROWTH it is all that a request's headers may have."""
+"""This length times GROWTH is the most that a request's headers may have."""
 
 BODY: Final = 8_000
 PROMPT: Final = 125
-"""Times GROWTH it is the longest prompt."""
+"""This length times GROWTH is the longest prompt."""
 
 Call = Callable[[], object]
 Make = Callable[[int], Call]
@@ -70,7 +70,7 @@ def request(
 
 
 def in_json(*parts: str) -> Make:
-    """Return a body whose middle part is repeated."""
+    """Return a maker of calls that read a body, with its middle part repeated."""
     before, repeated, after = parts
 
     def make(length: int) -> Call:
@@ -106,7 +106,7 @@ def form_name(before: str, repeated: str, after: str = "") -> Make:
 
 
 def sent(kind: str, body: bytes) -> object:
-    """Take a body in, in the pieces that the server would give it in."""
+    """Read a body in the pieces in which the server would deliver it."""
     pieces = [body[at : at + 65536] for at in range(0, len(body), 65536)]
 
     async def arrive() -> Message:
@@ -114,7 +114,7 @@ def sent(kind: str, body: bytes) -> object:
         return {"type": "http.request", "body": piece, "more_body": bool(pieces)}
 
     async def take_in() -> object:
-        # Where there is an app, a form that cannot be read is an error of HTTP.
+        # With an app in the scope, a form that cannot be read is an error of HTTP.
         scope = {**request({"Content-Type": kind}).scope, "app": None}
         arriving = Request(scope, arrive)
         async with MemoryBudget(2**30, each=2**30).reserve(ANONYMOUS) as reservation:
@@ -142,7 +142,7 @@ def content_type(repeated: str) -> Make:
 
 
 def text_to(parse: Callable[[str], object], before: str, repeated: str, after: str = "") -> Make:
-    """Return calls of a parser of one text."""
+    """Return a maker of calls of a parser of one text."""
 
     def make(length: int) -> Call:
         text = before + repeated * (length // len(repeated)) + after
@@ -180,7 +180,7 @@ def _key(text: str) -> object:
 
 
 def many_errors(length: int) -> Call:
-    """Return the telling of as many errors, each about an entry of one list, and one about it."""
+    """Return a call that explains so many errors of a list's entries, and one of the list."""
     entry = {"type": "int_type", "input": "a", "msg": ""}
     errors = [entry | {"loc": ("events", n)} for n in range(length)]
     return lambda: explain([*errors, entry | {"loc": ("events",)}])
@@ -308,8 +308,8 @@ def _is_linear(make: Make, start: int) -> None:
     assert steps[1] <= 1.3 * GROWTH * steps[0] + 10_000
     held = bytes_of(small), bytes_of(large)
     assert held[1] <= 1.5 * GROWTH * held[0] + 2**20
-    # What C code does is seen by its time alone: the square would be 256 times the small one's.
-    # Whoever shares the core makes a try slower, and never one of three tries faster.
+    # Only the time shows the work of C code: work that grows with the square would take 256 times
+    # the small one's. Other work on the core makes a try slower, but none of three tries faster.
     assert any(
         cpu_seconds_of(large) <= 4 * GROWTH * cpu_seconds_of(small) + 0.05 for _ in range(3)
     )
@@ -335,7 +335,7 @@ def test_a_prompts_moves_are_read_in_linear_work(repeated: str) -> None:
 
 @pytest.mark.parametrize("repeated", PROMPTS)
 def test_the_longest_prompt_takes_few_steps(repeated: str) -> None:
-    """Of sentences without end most is the search for each of a hundred phrases."""
+    """For sentences without an end, most steps search for each of a hundred phrases."""
     prompt = ("镜头" + repeated * 2000)[:2000]
     assert steps_of(lambda: read_moves(prompt)) < 3_000_000
 

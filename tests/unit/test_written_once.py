@@ -1,4 +1,4 @@
-"""What many are told at about the same time is written once for all of them."""
+"""A text that many ask for at about the same time is written once for all of them."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from api.concurrency.written_once import SAME_SECONDS, WrittenOnce
 
 
 class Writer:
-    """Writes when it is let, and counts how often it was asked to."""
+    """Writes when a test lets it, and counts the calls."""
 
     def __init__(self) -> None:
         self.count = 0
