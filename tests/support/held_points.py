@@ -32,7 +32,7 @@ class HeldPoints:
 
     def let_go(self) -> None:
         """Let all threads continue, and ask for no more."""
-        # Files that no thread has taken are removed first, so that no other thread can stop after that.
+        # Files that no thread has taken are removed first, so that no other thread can stop then.
         for pattern in ("*@*[0-9]", "*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)
