@@ -47,7 +47,7 @@ class World:
         return self.seen
 
     def named(self, route: str) -> dict[str, str]:
-        """Return the things that a route may name; if its request may change them, they are new."""
+        """Return the things that a route may name; they are new if its request may change them."""
         is_read = route.startswith(("GET ", "HEAD "))
         return self.standing() if is_read else self.belongings()
 

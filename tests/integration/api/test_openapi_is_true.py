@@ -66,7 +66,7 @@ def check(case: Any, answer: requests.Response) -> None:
         case.validate_response(answer, checks=[not_a_server_error, *CHECKS])
 
 
-# Without a key, tests/integration/auth/test_access.py asks each route in each run.
+# Without a key, tests/integration/auth/test_access.py asks each route in `make test`.
 @pytest.mark.parametrize(
     "has_key",
     [
