@@ -1,4 +1,4 @@
-"""No input gives a 500: what schemathesis makes of openapi.json, and what it does not think of."""
+"""No input gives a 500, whether schemathesis makes it from openapi.json or we made it up."""
 
 import http.client
 import io
@@ -36,11 +36,11 @@ from tests.support.stack import Stack, fresh_stack
 from tests.support.streams import begun
 
 EXAMPLES: Final = 4
-"""Of each operation, with a key and without."""
+"""The number for each operation, with a key and again without."""
 
 KEYS: Final = {"with a key": {"Authorization": f"Bearer {ADMIN_KEY}"}, "without a key": {}}
 MAY_FAIL: Final = {502, 503, 504}
-"""A receiver that does not answer, a part that is away, a clip that takes too long."""
+"""A receiver does not answer, a part is down, or a clip takes too long."""
 
 STEADY: Final = settings(
     max_examples=EXAMPLES,
@@ -54,9 +54,9 @@ STEADY: Final = settings(
 
 @pytest.fixture(scope="module")
 def one_open(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway without a key, where whoever asks from this machine is let in.
+    """A gateway without a key, which lets in every caller on this machine.
 
-    It has a database of its own: the first key of the other gateway's would close it.
+    It has a database of its own, because the first key of the other gateway's would close it.
     """
     with fresh_stack(servers, tmp_path_factory.mktemp("open")) as stack:
         quick = stack.settings(generate_timeout_seconds=1, rate_limit="none")
@@ -81,15 +81,15 @@ def asked(
     one_open: Gateway,
     one_locked: Gateway,
 ) -> Gateway:
-    """A gateway that is asked with an admin's key, and one that is asked without any.
+    """A gateway that gets an admin's key, and one that gets none.
 
-    What earlier tests made stays: hundreds of tests would clear what a few of them made.
+    The rows of earlier tests stay, because hundreds of tests would clear what only a few made.
     """
     return one_locked if request.param == "with a key" else one_open
 
 
 def check(status: int, kind: str, body: bytes) -> None:
-    """See that an answer is no 500, and an error one of ours, of a bounded length."""
+    """Check that an answer is no 500, and that an error is one of ours with a bounded length."""
     assert status < 500 or status in MAY_FAIL, (status, body[:500])
     if status >= 400:
         assert kind == "application/problem+json", (status, kind, body[:500])
@@ -104,7 +104,7 @@ def check_answer(answer: requests.Response) -> None:
         check(answer.status_code, answer.headers.get("Content-Type", ""), answer.content)
 
 
-# With a key, tests/integration/api/test_openapi_is_true.py asks the same in each run.
+# With a key, tests/integration/api/test_openapi_is_true.py sends the same in `make test`.
 @pytest.mark.extended
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_nothing_that_the_description_allows_or_forbids_is_a_500(
@@ -123,7 +123,8 @@ def test_nothing_that_the_description_allows_or_forbids_is_a_500(
                 asked.http.request(**sent, timeout=30, allow_redirects=False, stream=True)
             )
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
-            return  # What HTTP itself cannot carry reaches nobody.
+            # HTTP itself cannot carry these values.
+            return
         check_answer(answer)
 
     send()
@@ -323,7 +324,7 @@ def test_no_framing_is_a_500(asked: Gateway, name: str, path: bytes) -> None:
 
 
 def _exchange(gateway: Gateway, line: bytes, header: bytes, body: bytes = b"") -> None:
-    """Send bytes as they are, and look at what comes back."""
+    """Send bytes unchanged, and check the answer."""
     key = _key_of(gateway).get("Authorization", "")
     lines = [b"Host: 127.0.0.1", b"Connection: close", header]
     lines += [b"Authorization: " + key.encode()] if key else []

@@ -1,4 +1,4 @@
-"""Every route says how large its body may be; more is refused unread, or while it arrives."""
+"""Every route has a limit for its body; more is refused unread or while it arrives."""
 
 import asyncio
 import http.client
@@ -43,7 +43,7 @@ LIMITS = {
     "POST /compat/replicate/v1/files": IMAGE,
 }
 READ_NO_BODY = {"GET /openapi.json", "HEAD /openapi.json", "GET /docs/ui", "GET /web"}
-"""What FastAPI and Starlette serve by themselves."""
+"""FastAPI and Starlette serve these by themselves."""
 
 TAKE_JSON = [
     "/v1/webhook_endpoints",
@@ -72,7 +72,7 @@ def one_admin(module_stack: Stack, one_fake_worker: FakeWorker) -> Iterator[Gate
 
 @pytest.fixture
 def admin(one_admin: Gateway) -> Gateway:
-    """A gateway that is asked with the admin's key; what little is made here stays."""
+    """A gateway that gets the admin's key. The few rows that tests make stay."""
     return one_admin
 
 
@@ -172,7 +172,7 @@ def test_a_body_that_is_said_to_be_no_json_is_refused(
 
 
 def test_sixteen_kilobytes_of_wrong_entries_hold_nobody(admin: Gateway) -> None:
-    """The list that held the gateway for 23 s, on each route that takes one."""
+    """Such a list once blocked the gateway for 23 s; each route that takes one gets it here."""
     wrong = b"[" + b"1," * 7999 + b"1]"
     began = time.monotonic()
     for path, name in (("/v1/webhook_endpoints", b"event_types"), ("/v1/jobs", b"outputs")):
@@ -183,7 +183,7 @@ def test_sixteen_kilobytes_of_wrong_entries_hold_nobody(admin: Gateway) -> None:
 
 
 def _watch(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[bool]:
-    """Return a list that learns of each call whether it was made on an event loop."""
+    """Return a list that records for each call whether an event loop made it."""
     seen: list[bool] = []
     original: Callable[..., Any] = getattr(module, name)
 

@@ -1,4 +1,4 @@
-"""Where an image's process is walled off, and what is said where the kernel cannot do it."""
+"""How the process of an image is confined, and the error if the kernel cannot do it."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ CASES = ROOT / "tests" / "corpus" / "images"
 def old(
     module_stack: Stack, fake_worker: FakeWorker, tmp_path: Path
 ) -> Iterator[tuple[str, Program]]:
-    """The address of a gateway on a kernel that knows no seccomp."""
+    """The address of a gateway on a kernel without seccomp, and its process."""
     port = free_port()
     log = tmp_path / "gateway.log"
     program = Program("tests.support.old_kernel", module_stack.env(port=port), log, "api")
@@ -94,7 +94,7 @@ def test_a_process_that_was_confined_may_still_end_itself() -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 alone has a second table")
 def test_a_call_by_its_number_in_another_table_is_refused_too() -> None:
-    """The x32 numbers name the same calls with a bit set: `open` is 2 | 2**30."""
+    """The x32 numbers name the same calls with one bit set: `open` is 2 | 2**30."""
     code = (
         "import ctypes, os; from api.images.confinement import confine; confine();"
         "libc = ctypes.CDLL(None, use_errno=True);"

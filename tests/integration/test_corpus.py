@@ -1,4 +1,4 @@
-"""What people and their tools really send comes out as the image that it shows."""
+"""Images from real people and tools come out as they should look."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ TYPES: Final = {
 
 
 def check(gateway: Gateway, answer: requests.Response, right: Right) -> None:
-    """Hold an answer against what is right."""
+    """Compare an answer with the right one."""
     body = answer.json()
     if right.refused is not None:
         assert (400 <= answer.status_code < 500, body["code"]) == (True, right.refused), body
@@ -55,7 +55,7 @@ def test_a_body_of_the_corpus_gives_what_is_right(gateway: Gateway, case: Path) 
     check(gateway, answer, right_of(case))
 
 
-# In each run the images of the corpus come in both ways.
+# In `make test`, the images of the corpus are sent in both ways.
 @pytest.mark.parametrize("send", [send_form, pytest.param(send_json, marks=pytest.mark.extended)])
 @pytest.mark.parametrize("made", MAKERS, ids=lambda made: str(made.name))
 def test_a_photo_as_its_maker_writes_it_shows_what_was_photographed(

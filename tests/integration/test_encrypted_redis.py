@@ -1,4 +1,4 @@
-"""`rediss://` is verified by the one client of ours: Celery itself meets no Redis."""
+"""Our one Redis client verifies `rediss://`; Celery itself never connects to Redis."""
 
 import contextlib
 import socket
@@ -17,7 +17,7 @@ ANSWERS = {b"PING": b"+PONG\r\n", b"LLEN": b":0\r\n"}
 
 
 class Endpoint:
-    """Answers as a Redis behind TLS does, and notes who spoke to it."""
+    """Answers as a Redis behind TLS does, and records what it hears."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -69,7 +69,7 @@ def endpoint(authority: trustme.CA) -> Iterator[Endpoint]:
 
 @pytest.fixture
 def known(authority: trustme.CA, tmp_path: Path) -> str:
-    """The authority as a file."""
+    """Return the part of a URL that names the authority's file."""
     path = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(path)
     return f"?ssl_ca_certs={path}"

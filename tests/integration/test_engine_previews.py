@@ -1,4 +1,4 @@
-"""What a clip's previews show: each another image, at the end in the photo's colours."""
+"""Each preview of a clip is another image, and the last one has the photo's colours."""
 
 import itertools
 from pathlib import Path
@@ -23,7 +23,7 @@ SHOWN = [2, 4, 6]
 
 
 def previews(engine: Any, request: RenderRequest) -> list[tuple[int, Photo]]:
-    """Render, and return the steps that had an image, with it."""
+    """Render, and return each step that had a preview, with that preview."""
     steps = told(engine, request)
     denoising = [step for step in steps if step.stage is Stage.DENOISING]
     assert [step.index for step in denoising] == list(range(1, STEPS + 1))
@@ -58,7 +58,7 @@ def test_a_clip_shows_a_new_small_image_every_few_steps(name: str, tmp_path: Pat
         assert image.std() > 0
     for before, after in itertools.pairwise(images):
         assert not np.array_equal(before, after)
-    # These weights are random: what they make is in the photo's colours all the same.
+    # The weights are random, but the previews still have the photo's colours.
     colour = framed(request.image, request.parameters).mean(axis=(0, 1))
     assert np.abs(images[0].mean(axis=(0, 1)) - colour).max() < 40
 
@@ -66,7 +66,7 @@ def test_a_clip_shows_a_new_small_image_every_few_steps(name: str, tmp_path: Pat
 def test_a_denoiser_that_comes_to_the_photo_shows_the_photo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The denoiser's place is taken by one that knows the end: the photo in every frame."""
+    """The denoiser is replaced by one that knows the result: the photo in every frame."""
     family = FAMILIES["i2vgen-xl"]
     engine = family.loaded(family.build(tmp_path / "small"))
     request = small_engine.brief(num_inference_steps=STEPS)
@@ -87,7 +87,8 @@ def test_a_denoiser_that_comes_to_the_photo_shows_the_photo(
 
     photo = framed(request.image, request.parameters)
     own = own_latents(engine, request)
-    # As much as a linear map gets out of the latents of this VAE, whose weights are random.
+    # This is the most that a linear map gets out of the latents of this VAE, because its weights
+    # are random.
     best = fit(own, photo).image(own, done=1.0).numpy()
     likeness = [float(np.corrcoef(each.ravel(), best.ravel())[0, 1]) for each in found]
     assert likeness == sorted(likeness)

@@ -1,4 +1,4 @@
-"""The bucket step against stores of others: other regions, keys with few rights, proxies."""
+"""The bucket step on other people's stores: other regions, keys with few rights, proxies."""
 
 import contextlib
 import os
@@ -25,7 +25,7 @@ BUCKET = "theirs"
 
 @dataclass
 class Store:
-    """A store that answers as AWS does, one bucket in it."""
+    """A store with one bucket, which answers as AWS does."""
 
     region: str = "us-east-1"
     may_make: bool = True
@@ -186,7 +186,7 @@ def test_a_refusal_names_the_setting_that_it_is_about(code: str, said: str) -> N
 
 
 def test_a_missing_bucket_is_a_store_that_is_away_and_not_a_file_that_is_gone() -> None:
-    """A keeper's loop waits for the one, and would log a traceback each second for the other."""
+    """A keeper waits for an absent store, but logs a traceback each second for a missing file."""
     with asking(Store()) as storage:
         for ask in (storage.check, lambda: storage.put("key", b"x", content_type="text/plain")):
             with pytest.raises(StorageUnavailable, match="STILLREEL_S3_BUCKET names no bucket"):

@@ -1,4 +1,4 @@
-"""A card that falls off the bus is told to log, readiness and models; the others go on."""
+"""The log, readiness and models report a card that fell off the bus; other cards go on."""
 
 import contextlib
 import os
@@ -43,7 +43,7 @@ esac
 
 
 class Host:
-    """A host whose cards answer until they are taken away."""
+    """A host whose cards answer until the test removes them."""
 
     def __init__(self) -> None:
         self.answering = list(PINS)
@@ -105,7 +105,8 @@ def test_readiness_and_models_tell_of_it_while_the_others_work(
     models = {model["id"]: model for model in gateway.get("/v1/models").json()["data"]}
     assert models[MODEL.name]["lost_cards"] == 1
     assert models[MOVES.name]["lost_cards"] == 0
-    assert models[MODEL.name]["workers"] == 1  # The hand alone: a lost card is no worker.
+    # Only the fake worker counts, because a lost card is no worker.
+    assert models[MODEL.name]["workers"] == 1
     assert gateway.get("/v1/queue").json()["totals"]["workers"] == 1
     gateway.created()
 
@@ -142,7 +143,8 @@ def test_the_worker_of_a_lost_card_ends_and_the_other_goes_on(
     def mains() -> dict[str, psutil.Process]:
         found = {}
         for child in psutil.Process(worker.pid).children():
-            with contextlib.suppress(psutil.NoSuchProcess):  # Such is each look at the cards.
+            # Each look at the cards is a child process that soon ends.
+            with contextlib.suppress(psutil.NoSuchProcess):
                 if CONFIG_VARIABLE in child.environ():
                     found[child.environ()["CUDA_VISIBLE_DEVICES"]] = child
         return found

@@ -1,4 +1,4 @@
-"""A process with more than 1,024 open files works on: `select()` would not."""
+"""A process with more than 1,024 open files works, which `select()` would prevent."""
 
 import contextlib
 import os

@@ -1,6 +1,6 @@
-"""What the clips of every model depend on, and how a render that cannot go on ends.
+"""The inputs that decide the clips of every model, and the errors of a render that cannot go on.
 
-`i2vgen-xl`, with a loop of its own, has more such tests in its folder.
+`i2vgen-xl` has a loop of its own, and more such tests in its folder.
 """
 
 from collections.abc import Callable, Iterable
@@ -22,7 +22,7 @@ from worker.weights.catalogue import LAYOUTS
 
 NAMES = [name for name in FAMILIES if name != "i2vgen-xl"]
 FOLDER = "diffusers: LTX"
-"""The family that `make test` tries too: its class is known by its signature alone."""
+"""`make test` also tests this family, whose class is known only by its signature."""
 
 each = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.extended) for name in NAMES]
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="module")
 def engine(folder: Callable[[str], Path]) -> Callable[[str], DiffusionEngine[Any]]:
-    """Return an engine of a family that no test breaks."""
+    """Return an engine of a family; no test breaks it."""
     return cache(lambda name: FAMILIES[name].loaded(folder(name)))
 
 
@@ -65,7 +65,7 @@ Engine = Callable[[str], DiffusionEngine[Any]]
 def test_the_global_seed_is_left_alone_and_does_not_count(folder: Folder, name: str) -> None:
     clips = []
     for seed in (1, 2):
-        # An engine of its own: the second clip would find its texts and images encoded.
+        # Each clip has a new engine, because an old one would have its texts and images encoded.
         fresh = FAMILIES[name].loaded(folder(name))
         torch.manual_seed(seed)
         state = torch.get_rng_state()

@@ -1,4 +1,4 @@
-"""A key sent while there is none: clients of other services always send one, if only `none`."""
+"""Keys sent while none exists: clients of other services always send one, even if it is `none`."""
 
 import logging
 import time
@@ -39,7 +39,8 @@ def test_it_is_answered_as_if_none_had_been_sent_and_is_told_so(
     assert made.status_code == 202
     assert made.headers[HEADER].startswith("ignored")
     plain = tenant_a.get(f"/v1/jobs/{made.json()['id']}")
-    assert plain.status_code == 200  # It is nobody's, as if no key had been sent.
+    # The job belongs to nobody, as if no key had been sent.
+    assert plain.status_code == 200
     assert HEADER not in plain.headers
     said = [each.getMessage() for each in caplog.records]
     assert len([line for line in said if "unknown_key_ignored" in line]) == 1
@@ -77,7 +78,8 @@ def test_the_first_key_ends_it_on_every_gateway_at_once(
 ) -> None:
     for each in (tenant_a, tenant_b):
         assert sending(each).status_code == 202
-    _, given = key_admin.keys.create("first")  # By the command, of which no gateway hears.
+    # Like the command, this tells no gateway.
+    _, given = key_admin.keys.create("first")
     used = sending(tenant_b, given)
     assert used.status_code == 202
     assert HEADER not in used.headers
@@ -92,7 +94,8 @@ def test_the_first_key_ends_it_on_every_gateway_at_once(
 def test_a_job_made_with_a_key_that_is_a_moment_old_is_never_nobodys(
     key_admin: KeyAdmin, tenant_b: Gateway
 ) -> None:
-    sending(tenant_b)  # It knows of no key, as of this moment.
+    # The gateway reads now that no key exists.
+    sending(tenant_b)
     for number in range(5):
         _, given = key_admin.keys.create(f"new-{number}")
         made = sending(tenant_b, given)
@@ -108,7 +111,8 @@ def test_a_revoked_key_is_refused_for_ever(
     if not is_last:
         key_admin.holder(tenant_a, "stays")
     key_admin.keys.revoke(key.id)
-    time.sleep(1.1)  # Until when a gateway may go on with what it has read.
+    # Until then a gateway may use what it has read.
+    time.sleep(1.1)
     for each in (tenant_a, tenant_b):
         assert refusal(sending(each, str(holder.text))) == (401, "invalid_api_key")
         assert refusal(sending(each)) == (401, "invalid_api_key")

@@ -1,4 +1,4 @@
-"""The store's inner ports let in whoever shows its own certificate, and nobody else."""
+"""The store's inner ports accept only clients with the store's own certificate."""
 
 import ssl
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ ATTACKS = {
 
 @pytest.fixture
 def clip(stack: Stack) -> Iterator[None]:
-    """A clip in the store, which is the same when the test ends."""
+    """A clip in the store, which must be unchanged when the test ends."""
     storage = stack.servers.storage
     storage.put(KEY, CLIP, content_type="video/mp4")
     yield
@@ -82,7 +82,7 @@ def test_neither_a_page_nor_another_user_reads_writes_or_deletes(
         for method, path in ATTACKS[server]:
             request = stranger.http(method, path, headers + FORM_TYPE, FORM)
             answer = stranger.asked(port, request, tls)
-            # A connection closed with a body unread may lose the refusal.
+            # If a connection is closed with an unread body, the refusal may be lost.
             assert answer == b"" or stranger.is_refusal(answer), (how, method, path)
 
 
@@ -96,20 +96,20 @@ def test_no_inner_port_speaks_grpc_with_a_stranger(stack: Stack, tmp_path: Path)
 
 
 def test_with_the_stores_own_certificate_the_same_is_answered(stack: Stack) -> None:
-    """What strangers are refused is there, and a deletion does delete."""
+    """The paths that strangers are refused do exist."""
     ours = stranger.with_our_certificate(stack.servers.folder / TLS)
     ports, storage = stack.servers.state.ports, stack.servers.storage
     storage.put(KEY, CLIP, content_type="video/mp4")
     status = stranger.asked(ports["master"], stranger.http("GET", "/dir/status"), ours)
     assert status.startswith(b"HTTP/1.1 200")
-    # The tokens on top: a certificate alone reads and deletes nothing from the filer.
+    # Tokens are needed too: with the certificate alone nobody reads or deletes in the filer.
     for method in ("GET", "DELETE"):
         answer = stranger.asked(ports["filer"], stranger.http(method, STORED), ours)
         assert answer.startswith(b"HTTP/1.1 401"), method
     assert storage.get(KEY) == CLIP
     for name in INNER:
         if name.endswith(".grpc"):
-            # The first frame of a server that speaks HTTP/2 is one of settings.
+            # A server that speaks HTTP/2 begins with a frame of settings.
             assert stranger.asked(ports[name], stranger.HTTP2, ours, enough=4)[3:4] == b"\x04"
 
 
@@ -134,7 +134,7 @@ def test_ports_of_an_older_version_are_kept_but_the_one_that_maintenance_misses(
 
 
 def test_a_store_that_runs_shows_a_renewed_certificate(tmp_path: Path) -> None:
-    """As `make run` renews it: the same authority, and nothing in between is lost."""
+    """The renewal is that of `make run`: it keeps the authority, and nothing is lost."""
     (tmp_path / "logs").mkdir()
     state = State(ports=service_ports())
     part = seaweed(tmp_path, state)
@@ -149,7 +149,7 @@ def test_a_store_that_runs_shows_a_renewed_certificate(tmp_path: Path) -> None:
         before = _shown(state, tls)
         assert len(before) == 1
 
-        # One that a clock far ahead had drawn: it has not begun yet.
+        # A clock that was far ahead drew this certificate, so it is not valid yet.
         kept = Certificates(*((tls / name).read_text() for name in FILES))
         (tls / PAIR).write_text(kept.renewed(datetime.now(UTC) + 0.6 * LIFE).pair)
         keep_certificates(tls, is_running=True)
@@ -169,7 +169,7 @@ def _shown(state: State, tls: Path) -> set[bytes | None]:
 
 
 def test_a_store_whose_ports_are_not_sealed_does_not_count_as_ready(tmp_path: Path) -> None:
-    """SeaweedFS opens every port to everybody where it does not find its security.toml."""
+    """SeaweedFS opens every port to everybody if it does not find its security.toml."""
     (tmp_path / "logs").mkdir()
     state = State(ports=service_ports())
     part = seaweed(tmp_path, state)

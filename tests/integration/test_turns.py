@@ -1,4 +1,4 @@
-"""One owner's load is not another's outage: decoding, threads, bodies on their way, memory."""
+"""One owner's load does not stop others: decoding, threads, arriving bodies, memory."""
 
 import contextlib
 import signal
@@ -58,7 +58,7 @@ def one_shipped(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def shipped(one_shipped: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway as users have it, with no more patience; its decoders do as an image says."""
+    """A gateway with the shipped limits, whose decoders do what an image says."""
     return one_shipped
 
 
@@ -84,7 +84,7 @@ def upload(who: Holder, path: str = "/v1/jobs", body: bytes = PHOTO) -> requests
 
 @contextlib.contextmanager
 def again_and_again(work: Any, *, threads: int) -> Iterator[Counter[int]]:
-    """Have so many threads do it meanwhile; yields how often each status was the answer."""
+    """Repeat the work in this many threads meanwhile; yield the count of each status."""
     is_over, seen = threading.Event(), Counter[int]()
 
     def go_on() -> None:
@@ -135,7 +135,7 @@ def test_slow_images_of_one_owner_leave_anothers_a_process(
 
 
 def _release(waiting: list[Future[requests.Response]]) -> bool:
-    """Let the images go on that wait in a decoder; say whether all have an answer."""
+    """Release the images that wait in decoders; return whether all requests have an answer."""
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if "tests.support.faulty_decoder" in process.cmdline():
@@ -176,7 +176,7 @@ def test_bodies_of_one_owner_that_trickle_keep_nobody_elses_out(
 
 @contextlib.contextmanager
 def _trickle(who: Holder) -> Iterator[None]:
-    """Hold a connection on which a large body has begun to arrive."""
+    """Keep a connection open on which a large body has begun to arrive."""
     head = (
         f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {who.text}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {LARGE}\r\n\r\n{{"

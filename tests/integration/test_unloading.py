@@ -11,7 +11,7 @@ from worker.engines.base import RenderRequest
 from worker.engines.diffusion.engine import DiffusionEngine
 
 KEPT_FOR_GOOD = 2048
-"""Numbers that a library keeps from its first use on; a model holds hundreds of kilobytes."""
+"""Bytes that a library keeps after its first use. A model has hundreds of kilobytes."""
 
 
 @pytest.mark.extended
@@ -28,7 +28,7 @@ def test_a_model_that_is_unloaded_gives_all_its_memory_back(name: str, tmp_path:
 
 
 def _load_render_unload(engine: DiffusionEngine[Any], request: RenderRequest) -> int:
-    """Return what was held with the model in memory, and a clip rendered."""
+    """Return the bytes in use with the model loaded and a clip rendered."""
     rendered(loaded(engine), request)
     held = held_bytes()
     engine.unload()

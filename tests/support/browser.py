@@ -22,7 +22,7 @@ expect.set_options(timeout=PATIENCE_MS)
 
 
 def chromium() -> str:
-    """Return its path; .ci/run installs what a machine may lack."""
+    """Return the path of Chromium, which .ci/run installs if the machine lacks it."""
     for name in ("chromium", "chromium-browser", "google-chrome"):
         if found := shutil.which(name):
             return found

@@ -10,7 +10,7 @@ from typing import Any, Final
 import psutil
 
 SERVICE_PORTS: Final = (80, 443, 5432, 6379, 8333, 8888, 9000, 9333)
-"""Where web servers, Postgres, Valkey, SeaweedFS and MinIO usually listen."""
+"""The usual ports of web servers, Postgres, Valkey, SeaweedFS and MinIO."""
 
 
 class Canaries:
@@ -64,7 +64,7 @@ class Witness:
         self._is_listening = False
         self._thread = 0
         self.attempts: list[Any] = []
-        # For the whole process, because Python cannot remove an audit hook.
+        # The hook is for the whole process, because Python cannot remove it.
         sys.addaudithook(self._hear)
 
     @contextlib.contextmanager

@@ -9,7 +9,7 @@ from shared.settings import Settings
 from shared.webhooks.headers import HeaderSeal
 
 LINKS: Final = Links([b"a key of the tests"], lives=timedelta(hours=24))
-"""For tests in which the signer does not matter."""
+"""Links for tests in which the signer does not matter."""
 
 
 def seal_of(settings: Settings) -> HeaderSeal:

@@ -62,8 +62,8 @@ PATIENT: Final = GatewayLimits(
     part=PATIENCE,
     redis_probe_seconds=PATIENCE.seconds,
 )
-"""The limits of a gateway that waits long for a service, a thread or the keys, where the shipped
-one waits for 0.3 to 5 s: on a machine that stalls, requests that must succeed would be 503s."""
+"""The limits of a gateway that waits long for a service, a thread or the keys. The shipped one
+waits for 0.3 to 5 s, and on a machine that stalls, requests that must succeed would be 503s."""
 
 LICENCE = Licence(name="Apache-2.0", commercial_use="yes")
 
@@ -92,7 +92,7 @@ MODEL = MOVES.model_copy(
 )
 
 
-# Quicker than TRUNCATE, which makes new files for a dozen indexes; one trip for all tables.
+# One trip clears all tables. It is quicker than TRUNCATE, which makes files for a dozen indexes.
 _CLEAR: Final = text(
     "; ".join(
         str(delete(table))
@@ -244,7 +244,7 @@ class Gateway:
         return self.http.post(f"{self.url}{path}", timeout=30, **options)
 
     def create(self, **fields: Any) -> requests.Response:
-        """POST /v1/jobs as a multipart form; `image` and `headers` are themselves."""
+        """POST /v1/jobs as a multipart form; `image` and `headers` do not become fields of it."""
         headers, image = fields.pop("headers", {}), fields.pop("image", None)
         files = {"image": ("photo.png", photo_png() if image is None else image)}
         return self.post("/v1/jobs", data=fields, files=files, headers=headers)
@@ -264,7 +264,7 @@ class Gateway:
 
     @contextlib.contextmanager
     def holding(self, turns: Turns, units: int, *, owners: int = 1) -> Iterator[None]:
-        """Let a number of other owners hold some of a resource meanwhile, each an equal part."""
+        """Let this many other owners use `units` of a resource meanwhile, in equal parts."""
 
         async def take() -> list[tuple[UUID, int]]:
             part, rest = divmod(units, owners)

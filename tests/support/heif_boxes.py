@@ -48,7 +48,7 @@ def with_properties(body: bytes, *properties: bytes) -> bytes:
 
 
 def _move(body: bytearray, iloc: int, *, by: int) -> None:
-    """Say that the one image's bytes stand further behind."""
+    """Record that the bytes of the only image are `by` bytes further behind."""
     assert (body[iloc + 8], body[iloc + 12], body[iloc + 13]) == (0, 0x44, 0), "another iloc"
     at = iloc + 22  # Behind the counts of images and extents, the id, and the source of data.
     (offset,) = struct.unpack_from(">I", body, at)

@@ -17,7 +17,7 @@ class HeldPoints:
         self._asked = 0
 
     def ask(self, point: str, threads: int = 1) -> list[Path]:
-        """Have the next threads that come by stand still there; return what `wait` takes."""
+        """Make the next threads stop at this point; return the files that `wait` needs."""
         assert point in (*POINTS, *REMOTE), point
         asked = []
         for _ in range(threads):
@@ -27,12 +27,12 @@ class HeldPoints:
         return asked
 
     def wait(self, asked: list[Path], what: str) -> None:
-        """Return when a thread stands at each."""
+        """Return once a thread has stopped for each file."""
         until(lambda: all(Path(f"{each}{HELD}").exists() for each in asked), what)
 
     def let_go(self) -> None:
-        """Let all go on, and ask for no more."""
-        # First what nobody has taken: after that no thread can come to stand still any more.
+        """Let all threads continue, and ask for no more."""
+        # Files that no thread has taken are removed first, so that no other thread can stop then.
         for pattern in ("*@*[0-9]", "*"):
             for path in self.folder.glob(pattern):
                 path.unlink(missing_ok=True)

@@ -54,8 +54,8 @@ class LiveTensors(TorchDispatchMode):
 def held_bytes() -> int:
     """Return the bytes of all tensors of this process, after unreferenced ones were collected."""
     gc.collect()
-    # By the type alone, because some libraries' lazy objects warn if they are asked for their
-    # class.
+    # This checks only the type, because some libraries' lazy objects warn if they are asked for
+    # their class.
     found = [each for each in gc.get_objects() if issubclass(type(each), torch.Tensor)]
     return sum({_key(each): each.untyped_storage().nbytes() for each in found}.values())
 

@@ -150,7 +150,7 @@ def lying() -> Image.Image:
 
 
 def avif(image: Image.Image, primaries: int, transfer: int) -> bytes:
-    """Return an AVIF with these code points, where Pillow would write its own."""
+    """Return an AVIF with these code points in place of Pillow's own."""
     body = saved(image, "AVIF", quality=95, subsampling="4:4:4")
     at = body.index(b"nclx") + 4
     return body[:at] + struct.pack(">HH", primaries, transfer) + body[at + 4 :]

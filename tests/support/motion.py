@@ -15,8 +15,8 @@ def shift_between(
 ) -> npt.NDArray[np.float64]:
     """Return how far the middle of the square around `centre` (x, y) moved, as (dx, dy).
 
-    A whole-pixel guess by phase correlation, then Gauss-Newton steps on the difference of
-    the two patches: good to a hundredth of a pixel on a textured image. The fit lets the
+    Phase correlation gives a guess in whole pixels, and Gauss-Newton steps on the difference of
+    the two patches refine it to a hundredth of a pixel on a textured image. The fit lets the
     patch stretch and turn a little, as it does under a zoom or a roll.
     """
     patch = (
@@ -24,7 +24,7 @@ def shift_between(
         slice(centre[0] - half, centre[0] + half),
     )
     first, second = _smooth(before), _smooth(after)
-    from skimage.registration import phase_cross_correlation  # Late: it takes 0.2 s of CPU.
+    from skimage.registration import phase_cross_correlation  # It takes 0.2 s of CPU.
 
     guess = phase_cross_correlation(first[patch], second[patch], normalization=None)[0]
     shift = -np.array([guess[1], guess[0]], dtype=np.float64)

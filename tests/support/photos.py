@@ -16,7 +16,7 @@ SHIPPED = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "hubble_d
 def photo(name: str, *, short_side: int | None = None) -> Photo:
     """Return a shipped photograph as RGB, (height, width, 3), optionally resized.
 
-    Read straight from the installed package: `skimage.data` itself would fetch a missing file.
+    It is read from the installed package, because `skimage.data` would fetch a missing file.
     """
     with PillowImage.open(shipped_folder() / name) as opened:
         image = opened.convert("RGB")

@@ -116,7 +116,7 @@ def until(
 ) -> T:
     """Return the probe's first true answer; the wait is bounded, and its end is a failure.
 
-    The longer it lasts, the less often it looks, for each look keeps others from the cores.
+    The longer the wait, the rarer the looks, because each look takes time of the cores.
     """
     began = time.monotonic()
     while True:

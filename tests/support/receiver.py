@@ -91,7 +91,7 @@ def late(seconds: float, code: int = 204) -> Behaviour:
 
 
 def once(event: threading.Event, code: int = 204) -> Behaviour:
-    """Answer when the test says so; at the test's end it need not."""
+    """Answer when the test says so, or never if the test ends first."""
 
     def behave(peer: Peer) -> None:
         while not event.wait(0.01):

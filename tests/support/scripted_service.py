@@ -1,4 +1,4 @@
-"""A service that answers as a test has written down, over real sockets."""
+"""A service whose answers a test writes, over real sockets."""
 
 import contextlib
 import json

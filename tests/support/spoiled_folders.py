@@ -1,4 +1,4 @@
-"""What spoils the folder of a checkpoint, for tests of the sentence that refuses it."""
+"""Faults in the folder of a checkpoint, for tests of the sentence that refuses it."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ def change_json(path: Path, **values: object) -> None:
 
 
 def changed(name: str, **values: object) -> Spoil:
-    """Return what writes other values into a JSON file of the folder."""
+    """Return a function that writes other values into a JSON file of the folder."""
     return lambda folder: change_json(folder / name, **values)
 
 

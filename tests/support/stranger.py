@@ -96,7 +96,7 @@ def is_refusal(answer: bytes) -> bool:
 
 
 def certificate_of(port: int, tls: ssl.SSLContext) -> bytes | None:
-    """Return the certificate that a port shows, None where it shows none."""
+    """Return the certificate that a port shows, None if it shows none."""
     try:
         with _connected(port) as plain, tls.wrap_socket(plain, server_hostname="127.0.0.1") as it:
             return it.getpeercert(binary_form=True)

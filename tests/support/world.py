@@ -47,7 +47,7 @@ class World:
         return self.seen
 
     def named(self, route: str) -> dict[str, str]:
-        """Return what a route may name: new where its request may change it."""
+        """Return the things that a route may name; they are new if its request may change them."""
         is_read = route.startswith(("GET ", "HEAD "))
         return self.standing() if is_read else self.belongings()
 

@@ -1,4 +1,4 @@
-"""AnimateDiff's clips are those of diffusers' own pipeline, and all that is given decides them."""
+"""AnimateDiff's clips equal those of diffusers' pipeline, and every given image changes them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,10 +42,10 @@ def engine(folder: Path) -> AnimateDiffEngine:
 
 @pytest.fixture(scope="module")
 def stock(folder: Path) -> Any:
-    """Return diffusers' pipeline, which draws of each image the mean in place of a sample."""
+    """Return diffusers' pipeline, which takes each encoded image's mean instead of a sample."""
     pipeline = AnimateDiffSparseControlNetPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    # Only so that numpy 2 has nothing to warn of: the same numbers, as an array.
+    # The array has the same numbers. It only avoids a warning of numpy 2.
     pipeline.scheduler.alphas_cumprod = pipeline.scheduler.alphas_cumprod.numpy()
     encode = pipeline.vae.encode
 

@@ -1,4 +1,4 @@
-"""A checkpoint of AnimateDiff is what its configs say, or it is refused with a sentence."""
+"""A checkpoint of AnimateDiff matches its configs, or a sentence says why it is refused."""
 
 import json
 import shutil
@@ -103,7 +103,7 @@ def test_a_spoiled_checkpoint_is_refused_with_its_fault(
 def test_a_folder_that_diffusers_saved_itself_gives_the_same_clip(
     whole: Path, tmp_path: Path
 ) -> None:
-    """There the motion modules are in the unet already."""
+    """`save_pretrained` writes the motion modules into the unet's folder."""
     saved = tmp_path / "saved"
     AnimateDiffSparseControlNetPipeline.from_pretrained(whole).save_pretrained(saved)
     family = FAMILIES["animatediff"]

@@ -1,4 +1,4 @@
-"""What no card at work can render is refused with what would fit; the rest finds its card."""
+"""A clip too large for every card is refused with sizes that fit; others find their card."""
 
 import re
 from typing import Any
@@ -189,7 +189,7 @@ def test_without_a_known_card_a_model_shows_its_own_limits(
 
 
 def serve(fake_worker: FakeWorker, *cards_gib: float | None) -> None:
-    """Have one live worker of `heavy` for each card; None is a card of unknown size."""
+    """Register one live worker of `heavy` for each card; None is a card of unknown size."""
     fake_worker.registry.offer([HEAVY])
     for number, gib in enumerate(cards_gib):
         fake_worker.registry.beat(card(f"worker{number}", gib))
@@ -213,7 +213,7 @@ def card(
 
 
 def advised(sentence: str) -> list[dict[str, str]]:
-    """Return the fields of each way that a refusal names."""
+    """Return the fields of each alternative that a refusal names."""
     _, found, advice = sentence.partition("; try ")
     assert found
     return [
@@ -223,7 +223,7 @@ def advised(sentence: str) -> list[dict[str, str]]:
 
 
 def a_little_more(way: dict[str, str]) -> dict[str, str]:
-    """Return the next larger clip: of as many frames if sides are named, else of one more."""
+    """Return the next larger clip: one more frame, the next resolution, or larger sides."""
     spec: EngineSpec = HEAVY
     if "num_frames" in way:
         return {**way, "num_frames": str(int(way["num_frames"]) + 1)}

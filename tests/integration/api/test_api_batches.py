@@ -1,4 +1,4 @@
-"""Batches over HTTP: many images in, all of them queued or none, and one zip out."""
+"""Batches over HTTP: many images are all queued or none is, and one zip has the clips."""
 
 import csv
 import io
@@ -30,7 +30,7 @@ def send(
     headers: dict[str, str] | None = None,
     **fields: Any,
 ) -> requests.Response:
-    """POST /v1/batches as a form."""
+    """Send a form to POST /v1/batches."""
     files = [("image", (f"{n}.png", SMALL, "image/png")) for n in range(images)]
     files += [(name, (name, body, "image/png")) for name, body in (parts or {}).items()]
     form = dict(fields)
@@ -255,7 +255,7 @@ def test_a_batch_that_is_missing_is_not_found(gateway: Gateway, path: str, name:
 def test_images_of_a_batch_wait_in_files_not_in_memory(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
-    """While a batch waits for its turn at the decoders, its bytes hold none of the memory."""
+    """The bytes of a batch that waits for the decoders take none of the memory for bodies."""
     pools = gateway.ports.pools
     free = pools.body_memory.turns.free
     noise = photo_png(size=(1400, 1000))

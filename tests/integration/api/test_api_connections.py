@@ -1,4 +1,4 @@
-"""Requests that are sent slowly, cut, or with lengths that lie hold nothing for long."""
+"""Requests that are slow, cut off or of a false length occupy the gateway only briefly."""
 
 import contextlib
 import http.client
@@ -29,7 +29,7 @@ class Impatient(BoundedProtocol):
 @pytest.fixture(scope="module")
 def one_impatient(module_stack: Stack) -> Iterator[Gateway]:
     with contextlib.ExitStack() as opened:
-        with pytest.MonkeyPatch.context() as patched:  # The module's other gateway stays patient.
+        with pytest.MonkeyPatch.context() as patched:  # The other gateway keeps its timeouts.
             patched.setattr("api.__main__.BoundedProtocol", Impatient)
             patched.setattr(
                 "api.middleware.layers.BodyTimeout",
@@ -41,7 +41,7 @@ def one_impatient(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def impatient(one_impatient: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway that waits half a second where others wait half a minute."""
+    """A gateway that waits half a second where other gateways wait half a minute."""
     return one_impatient
 
 
@@ -63,7 +63,7 @@ def answer_of(connection: socket.socket) -> Answer:
 
 
 def is_closed(connection: socket.socket) -> bool:
-    """Wait for the other side to close; what it still says does not count."""
+    """Wait until the other side closes, and ignore the bytes that it still sends."""
     try:
         while connection.recv(65536):
             pass
@@ -117,11 +117,11 @@ def test_a_body_that_was_refused_cannot_go_on_for_ever(impatient: Gateway) -> No
 CLOSING = pytest.mark.parametrize(
     "version", [b"1.1\r\nConnection: close", b"1.0"], ids=["close", "1.0"]
 )
-"""How proxies ask that keep no connection, as nginx does by itself."""
+"""The headers of proxies that keep no connection open; nginx sends them by default."""
 
 
 def large(version: bytes, length: int, token: bytes = b"none") -> bytes:
-    """Return the head of a request with a large body whose sender asks for the close."""
+    """Return the head of a request with a large body; its sender asks the gateway to close."""
     return (
         b"POST /v1/jobs HTTP/%b\r\nHost: x\r\nContent-Type: application/json\r\n"
         b"Authorization: Bearer %b\r\nContent-Length: %d\r\n\r\n" % (version, token, length)
@@ -140,10 +140,12 @@ def is_cut(connection: socket.socket) -> bool:
 def test_a_refusal_reaches_who_sends_the_whole_body_first(
     gateway: Gateway, version: bytes
 ) -> None:
-    for _ in range(5):  # A reset does not always come in time to cost the answer.
+    # Only some resets are early enough to destroy the answer, so the test tries five times.
+    for _ in range(5):
         with connected(gateway) as connection:
             body = bytes(16 * 2**20)
-            proxied = b"none\r\nVia: 1.1 proxy"  # Behind a proxy nobody is anonymous.
+            # A request through a proxy is never anonymous.
+            proxied = b"none\r\nVia: 1.1 proxy"
             connection.sendall(large(version, len(body), proxied) + body)
             assert answer_of(connection).status == 401
             assert is_closed(connection)
@@ -185,14 +187,15 @@ def test_what_is_no_body_cannot_fill_the_memory(
         except ConnectionError:
             pass
         assert is_closed(connection)
-    # What the kernel had taken, beside the 64 KiB.
+    # The count includes the bytes that the kernel accepted, besides the 64 KiB.
     assert sent < 16 * 2**20
     assert gateway.get("/livez").status_code == 200
 
 
 def test_chunks_of_one_byte_are_a_body_like_any_other(gateway: Gateway) -> None:
     text = b'{"image": "' + data_uri(photo_png(size=(240, 160))).encode() + b'"}'
-    assert len(text) > 50_000  # And six times that on the line, which is more than any headers.
+    # In chunks of one byte it takes six times as many bytes, more than any headers may have.
+    assert len(text) > 50_000
     with connected(gateway) as connection:
         chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in text)
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
@@ -202,7 +205,7 @@ def test_chunks_of_one_byte_are_a_body_like_any_other(gateway: Gateway) -> None:
 def test_a_length_that_is_too_short_spoils_only_its_own_connection(gateway: Gateway) -> None:
     with connected(gateway) as connection:
         connection.sendall(HEAD + b'Content-Length: 2\r\n\r\n{}{"seed": 1} is more\r\n\r\n')
-        assert answer_of(connection).status in {400, 422}  # Either may be read first.
+        assert answer_of(connection).status in {400, 422}  # The gateway may read either first.
         assert is_closed(connection)
     assert gateway.create().status_code == 202
 

@@ -1,4 +1,4 @@
-"""A job's files: whole, in parts, conditional, by link; and an outage never hangs a reader."""
+"""A job's files come whole, in parts or by link, and an outage blocks no reader."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ CLIP = bytes(range(256)) * 40
 
 @pytest.fixture
 def clip(gateway: Gateway, fake_worker: FakeWorker) -> str:
-    """The path of a finished job's content."""
+    """The path of the content of a job that succeeded."""
     return finished(gateway, fake_worker)
 
 
@@ -206,7 +206,8 @@ def test_a_store_that_freezes_mid_stream_cuts_the_answer(stack: Stack) -> None:
 
 
 SMALL = CLIP
-MIDDLE = bytes(range(256)) * 4096  # Four of the pieces in which the store is read, and no more.
+# This is exactly four of the pieces in which the store is read.
+MIDDLE = bytes(range(256)) * 4096
 
 
 OTHERS = {
@@ -217,7 +218,9 @@ OTHERS = {
     "cut": (MIDDLE, MIDDLE[:-1]),
     "another file": (MIDDLE, b"<html>" * 400_000),
 }
-WHOLE_ONLY = {  # A range of the longer is the job's own file, of the empty nothing.
+# These have no case with a range: a range of the longer file is the job's own file, and a range of
+# the empty file is nothing.
+WHOLE_ONLY = {
     "small: empty": (SMALL, b""),
     "small: longer": (SMALL, SMALL + b"!"),
     "longer": (MIDDLE, MIDDLE + b"!"),
@@ -266,7 +269,7 @@ def test_a_slow_reader_holds_no_connection_to_the_database(
 ) -> None:
     path = finished(gateway, fake_worker, LARGE)
     readers = [requests.get(f"{gateway.url}{path}", stream=True, timeout=60) for _ in range(12)]
-    # The pool has ten connections: held ones would leave none for this.
+    # The pool has ten connections. If the readers held them, none would be left for this request.
     assert gateway.get("/v1/queue").status_code == 200
     for reader in readers:
         assert next(reader.iter_content(10)) == bytes(10)

@@ -1,4 +1,4 @@
-"""Expected starts and ends over HTTP, and how often they were right."""
+"""Expected starts and ends over HTTP, and how often those estimates were right."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +12,7 @@ ESTIMATE = "/v1/models/moves/estimate?image_width=96&image_height=64"
 
 
 def rendered(gateway: Gateway, fake_worker: FakeWorker, count: int, seconds: float) -> None:
-    """Have jobs end that took so long from their start."""
+    """Make jobs that each end this many seconds after their start."""
     for _ in range(count):
         gateway.created()
         fake_worker.complete(fake_worker.claim())
@@ -62,7 +62,7 @@ def test_a_job_says_when_it_starts_and_ends(gateway: Gateway, fake_worker: FakeW
     assert ends[0] - starts[0] == timedelta(seconds=20)
     assert timedelta(seconds=19) <= starts[1] - starts[0] <= timedelta(seconds=21)
     running = fake_worker.claim()
-    fake_worker.beat(running, step=1)  # Which says that 40 s are left.
+    fake_worker.beat(running, step=1)  # This beat says that 40 s are left.
     job = gateway.get(f"/v1/jobs/{first['id']}").json()
     assert job["expected"]["start_at"] == job["started_at"]
     assert job["expected"]["end_at"] is not None

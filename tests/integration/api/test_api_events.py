@@ -1,4 +1,4 @@
-"""Listening: every end is heard, newest snapshots win, and a listener holds next to nothing."""
+"""A listener hears every end, gets the newest snapshots, and costs almost no memory."""
 
 import contextlib
 import socket
@@ -47,7 +47,7 @@ def seen(events: list[Event]) -> list[tuple[str, Any]]:
 
 @contextlib.contextmanager
 def deaf_gateway(stack: Stack, **limits: Any) -> Iterator[Gateway]:
-    """Yield a gateway that no announcement reaches."""
+    """Yield a gateway that receives no announcement."""
     settings = stack.settings(redis_url="redis://127.0.0.1:9/0")
     often = replace(PATIENT, floor=timedelta(seconds=0.2), **limits)
     with running_gateway(settings, often) as gateway:
@@ -145,8 +145,8 @@ def test_a_resumed_stream_has_the_live_and_every_end_since(
 def test_an_end_that_nobody_announced_is_in_the_stream_of_who_was_away(
     module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    # It ended longer ago than a look goes back, and is not among the jobs that a look knows as
-    # new: what ended since the id has to be asked for.
+    # The job ended longer ago than a look searches, and `newest=0` hides it from a look's newest
+    # jobs. The gateway has to ask for the jobs that ended since the id.
     with deaf_gateway(module_stack, newest=0) as gateway:
         ended, deleted = (gateway.created()["id"] for _ in range(2))
         last_id = stream_id(JobNews(fake_worker.db).complete_until() - 10 * MARGIN)
@@ -171,8 +171,8 @@ def test_an_end_that_nobody_announced_is_in_the_stream_of_who_was_away(
 def test_a_transaction_that_commits_late_is_in_the_resumed_stream(
     module_stack: Stack, fake_worker: FakeWorker
 ) -> None:
-    """The end is written, and committed only after the listener had later ids."""
-    # Nothing but the margin can find it.
+    """An end is written first, and committed only after the listener has received later ids."""
+    # Only the margin can find this end.
     with deaf_gateway(module_stack, newest=0, silent_seconds=SHORT_SILENCE) as gateway:
         job_id = gateway.created()["id"]
         with listening(gateway, "/v1/events") as stream:
@@ -182,7 +182,7 @@ def test_a_transaction_that_commits_late_is_in_the_resumed_stream(
                     "UPDATE jobs SET status = 'canceled', finished_at = clock_timestamp(),"
                     " version = version + 1"
                 )
-                for _ in range(4):  # Ids of looks that began after the end was written.
+                for _ in range(4):  # These ids are of looks that began after the end was written.
                     before = stream.last_id
                     until(partial(has_moved, stream, before), "later ids come")
             last_id = stream.last_id
@@ -236,7 +236,7 @@ def test_nothing_is_sent_twice_on_one_stream(module_stack: Stack, fake_worker: F
         events: list[Event] = []
         while sum(event.data["status"] == "succeeded" for event in events) < len(ids):
             events.append(stream.next())
-        time.sleep(1)  # Five looks, each of which finds all three.
+        time.sleep(1)  # Five looks happen meanwhile, and each finds all three.
         gateway.created()
         events.append(stream.next())
     assert len(set(seen(events))) == len(events)
@@ -285,7 +285,8 @@ def test_a_listener_that_does_not_read_is_sent_the_newest_and_costs_no_queue(
         slow.connect(("127.0.0.1", gateway.port))
         slow.sendall(f"GET /v1/jobs/{job_id}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         until(lambda: len(gateway.ports.job_watcher) == 2, "both listen")
-        for step in range(300):  # Of 22 kB each: more than the sockets' buffers hold.
+        # Each snapshot has 22 kB. Together they are more than the sockets' buffers can hold.
+        for step in range(300):
             fake_worker.beat(job, step=step, total=300)
             while quick.next().data["progress"]["step"] != step:
                 pass
@@ -335,7 +336,7 @@ def test_an_id_that_is_none_is_refused(gateway: Gateway, path: str, last_id: str
 
 
 def test_an_id_from_the_future_misses_nothing(gateway: Gateway, fake_worker: FakeWorker) -> None:
-    """As after a restore of the database from a backup."""
+    """A listener has such an id after the database was restored from a backup."""
     with listening(gateway, "/v1/events", f"t{4_000_000_000_000_000}") as stream:
         job_id = gateway.created()["id"]
         assert stream.next().data["id"] == job_id

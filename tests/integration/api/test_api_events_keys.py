@@ -1,4 +1,4 @@
-"""Listening with keys: to one's own jobs, and for as long as the key is good."""
+"""With a key, a listener hears only that key's jobs, and only while the key is valid."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What answers tell a browser, and whose pages may read them."""
+"""The headers that protect answers in a browser, and the origins that may read answers."""
 
 from collections.abc import Iterator
 
@@ -129,7 +129,7 @@ def one_open(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def opened(one_open: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway whose API the pages of two origins may call."""
+    """A gateway whose API pages of two other origins may call."""
     return one_open
 
 

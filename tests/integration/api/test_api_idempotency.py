@@ -1,4 +1,4 @@
-"""One Idempotency-Key is one job, however often, however at once and to whomever it is sent."""
+"""One Idempotency-Key makes one job, however often and to however many gateways it is sent."""
 
 import socket
 import struct
@@ -80,7 +80,7 @@ def test_twenty_parallel_sends_to_two_gateways_make_one_job_and_one_image(
 
 
 def raw_create(gateway: Gateway, key: str) -> bytes:
-    """Return a keyed create request as it goes over the line."""
+    """Return the bytes of a create request with an Idempotency-Key."""
     request = requests.Request(
         "POST",
         f"{gateway.url}/v1/jobs",
@@ -88,14 +88,14 @@ def raw_create(gateway: Gateway, key: str) -> bytes:
         headers={"Idempotency-Key": key},
     )
     prepared = gateway.http.prepare_request(request)
-    # A form draws its boundary anew each time: the fingerprint is of what it says.
+    # Each form has a new boundary. The fingerprint stays the same, because it is of the content.
     headers = "".join(f"{name}: {value}\r\n" for name, value in prepared.headers.items())
     assert isinstance(prepared.body, bytes)
     return f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode() + prepared.body
 
 
 def cut(gateway: Gateway, sent: bytes) -> None:
-    """Send this much of a request, and hang up without waiting for an answer."""
+    """Send these bytes of a request, and hang up without waiting for an answer."""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=60) as connection:
         connection.sendall(sent)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -1,4 +1,4 @@
-"""An image may lie behind a URL: it is fetched while the job is made, or the reason is told."""
+"""An image may be given by URL. It is fetched while the job is made, or an error says why not."""
 
 import socket
 import threading
@@ -22,7 +22,7 @@ from tests.support.stack import Stack
 
 MAX_BYTES = 64 * 1024
 FETCHES = 6
-"""How many images one gateway fetches at once for one owner."""
+"""The number of images that one gateway fetches at once for one owner."""
 
 WEBHOOK = "https://203.0.114.7/hook"  # A public address; nothing is ever sent there.
 
@@ -36,7 +36,7 @@ def one_fetching(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def fetching(one_fetching: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway whose operator lets it fetch from 127.0.0.1, and 64 KiB at most."""
+    """A gateway that may fetch from 127.0.0.1, up to 64 KiB."""
     return one_fetching
 
 
@@ -50,7 +50,7 @@ def site() -> Iterator[Receiver]:
 
 @pytest.fixture
 def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
-    """Names are resolved here: the machine's own name server may be far or away."""
+    """Names are resolved here, because the machine's name server may be far away or missing."""
     stub = Resolver()
     monkeypatch.setattr(socket, "getaddrinfo", stub)
     return stub
@@ -165,7 +165,7 @@ def test_servers_that_never_answer_hold_no_other_request(fetching: Gateway) -> N
         waiting = [beside(lambda: asked(fetching, slow.url())) for _ in range(20)]
         slow.wait_for(FETCHES)
 
-        # More of them wait than are fetched at once, and everything else goes on.
+        # More requests wait than are fetched at once, and all other requests are still answered.
         assert fetching.create().status_code == 202
         assert fetching.create(**{"webhook[url]": WEBHOOK}).status_code == 202
         assert slow.peak["/"] == FETCHES
@@ -180,7 +180,7 @@ def test_a_fetched_image_takes_room_as_an_upload_does(fetching: Gateway, site: R
     free = room.free
     with fetching.holding(room, free - 1000, owners=4):
         waiting = beside(lambda: asked(fetching, site.url("/cat.png")))
-        # The request fits, the photo behind its URL does not.
+        # There is memory for the request, but not for the photo behind its URL.
         until(lambda: room._line and room.free < 1000, "it is in line")
     assert waiting.result(60).status_code == 202
     until(lambda: room.free == free, "all of the room is given back")

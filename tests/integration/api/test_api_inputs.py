@@ -1,4 +1,4 @@
-"""Images come as parts, uploads and frames of one's own clips; a job may be given several."""
+"""A job's images may be parts, uploads or frames of the owner's clips; a job may have several."""
 
 import io
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ LEVELS = (40, 80, 120, 160, 200, 230, 20, 100)
 
 
 def clip(folder: Path) -> bytes:
-    """Return an MP4 of flat frames, one of each level."""
+    """Return an MP4 with one flat frame of each level."""
     path = folder / "clip.mp4"
     tags = Tags(settings={}, title="", description="")
     with Mp4Writer(path, width=64, height=48, fps=8, tags=tags) as writer:
@@ -102,7 +102,7 @@ def test_a_frame_of_a_clip_that_is_not_there_is_refused(
 
 @pytest.fixture
 def keys(gateway: Gateway, fake_worker: FakeWorker) -> Iterator[Gateway]:
-    """A gateway beside a worker whose `keys` takes keyframes and a last frame."""
+    """A gateway beside a worker whose engine `keys` takes keyframes and a last frame."""
     fake_worker.offer(MOVES, KEYS)
     yield gateway
     fake_worker.clear()
@@ -269,7 +269,7 @@ def test_seconds_become_the_frames_an_engine_makes(gateway: Gateway) -> None:
 def test_a_new_field_waits_for_a_worker_that_honours_it(
     keys: Gateway, fake_worker: FakeWorker
 ) -> None:
-    """Gateways first: an old worker renders what it knows and leaves the rest alone."""
+    """If gateways are updated first, an old worker renders only jobs whose fields it knows."""
     wanted = keys.created(model="keys", focus="0.5,0.2")
     plain = keys.created(model="keys")
     old, new = {"keys": ("keyframes",)}, {"keys": KEYS.honours}
@@ -286,7 +286,7 @@ def test_a_new_field_waits_for_a_worker_that_honours_it(
 def test_workers_first_render_the_jobs_of_an_older_gateway(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
-    """An older gateway writes no row of an input, and knows of no needs."""
+    """An older gateway writes no rows of inputs, and it does not know needs."""
     made = gateway.created()
     with fake_worker.db.begin() as connection:
         connection.exec_driver_sql("DELETE FROM inputs")

@@ -1,4 +1,4 @@
-"""The one-call client: it posts a form, waits, and gets a path that downloads."""
+"""The one-call client posts a form, waits, and gets a path that it can download."""
 
 import socket
 from concurrent.futures import Future
@@ -22,7 +22,7 @@ FORM = {
 
 
 def generate(gateway: Gateway, **headers: str) -> requests.Response:
-    """Post what the legacy client posts."""
+    """Send the request of the legacy client."""
     return requests.post(
         f"{gateway.url}/generate",
         files={"image": photo_png()},

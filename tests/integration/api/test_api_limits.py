@@ -1,4 +1,4 @@
-"""Bodies, names and requests that are too much, wrong or broken off."""
+"""Bodies, names and requests that are too large, wrong or broken off."""
 
 import http.client
 import socket
@@ -38,7 +38,7 @@ def one_small(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def small(one_small: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway that takes 64 KiB and 20,000 pixels."""
+    """A gateway whose limits are 64 KiB and 20,000 pixels."""
     return one_small
 
 
@@ -50,7 +50,7 @@ def one_locked(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def locked(one_locked: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway that takes a key, and is sent it."""
+    """A gateway that needs a key, and a client that sends it."""
     return one_locked
 
 
@@ -181,7 +181,7 @@ def test_no_upload_leaves_a_temporary_file(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     large = encoded(Image.fromarray(cat()).resize((1600, 1064)), "PNG", compress_level=0)
-    assert len(large) > 2 * SLACK  # Above a mebibyte a part goes to a file.
+    assert len(large) > 2 * SLACK  # A part of more than one mebibyte goes to a file.
     assert gateway.create(image=large).status_code == 202
     assert gateway.create(image=bytes(3 * SLACK)).status_code == 415
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Pages of jobs: in order, narrowed, and never an unknown filter that finds everything."""
+"""Pages of jobs are in order and can be filtered; an unknown filter is refused."""
 
 from dataclasses import replace
 from typing import Any
@@ -132,7 +132,7 @@ def test_a_search_goes_through_the_newest_only_and_says_so(
             assert body["is_cut"] is True
         assert ids(gateway, "?metadata[k]=v&order=asc") == new
         assert old in ids(gateway)
-        # What is deleted, or is of another model, does not count among the newest.
+        # Deleted jobs and jobs of other models do not count among the newest.
         requests.delete(f"{gateway.url}/v1/jobs/{new[0]}", timeout=30).raise_for_status()
         assert ids(gateway, "?metadata[k]=v") == [new[1], old]
         gateway.created(model=MODEL.name, prompt="x", **{"metadata[k]": "v"})

@@ -1,4 +1,4 @@
-"""What an operator and a page see: models, queues, readiness, metrics, the API's description."""
+"""What operators and pages see: models, queues, readiness, metrics, the API's description."""
 
 import re
 from dataclasses import replace
@@ -66,7 +66,7 @@ def test_the_queue_is_told_by_model_and_in_all(gateway: Gateway, fake_worker: Fa
 def test_why_a_part_is_unwell_is_logged_once_and_told_to_no_client(
     module_stack: Stack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    asks_anew = replace(PATIENT, part_fresh=timedelta())  # At each request.
+    asks_anew = replace(PATIENT, part_fresh=timedelta())  # Each request asks the parts again.
     url = make_url(module_stack.settings().database_url.get_secret_value())
     wrong = url.set(password="hunter2").render_as_string(hide_password=False)
     with running_gateway(module_stack.settings(database_url=wrong), asks_anew) as gateway:

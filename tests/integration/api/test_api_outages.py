@@ -1,4 +1,4 @@
-"""Whatever is down or frozen, the gateway answers in bounded time, and never a false 202."""
+"""If a service is down or frozen, the gateway answers in bounded time, never with a false 202."""
 
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.long
 
 PROMISE_SECONDS = 5.0
 DEADLINE_SECONDS = 10 * PROMISE_SECONDS
-"""Ten times the promise: a busy machine may be slow, a hang is not."""
+"""Ten times the promised seconds: a busy machine may be slow, but this still finds a hang."""
 
 REQUESTS: dict[str, Callable[[Gateway], requests.Response]] = {
     "create": lambda gateway: gateway.create(),
@@ -80,7 +80,8 @@ def test_a_frozen_postgres_hangs_nobody_and_is_forgiven(stack: Stack) -> None:
         assert gateway.get("/metrics").status_code == 200
         assert time.monotonic() - began < DEADLINE_SECONDS
         stack.postgres.thaw()
-        stack.postgres.wait_ready()  # First it takes the connections that were given up meanwhile.
+        # Postgres first accepts the connections that the gateway gave up meanwhile.
+        stack.postgres.wait_ready()
         assert gateway.create().status_code == 202
         assert len(gateway.get("/v1/jobs").json()["data"]) == 2
 

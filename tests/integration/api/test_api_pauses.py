@@ -1,4 +1,4 @@
-"""An admin pauses the queue or one model: what waits stays queued, what runs goes on."""
+"""An admin pauses the queue or one model: queued jobs wait, and running jobs go on."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -106,7 +106,7 @@ def test_a_job_of_a_paused_model_is_told_that_its_start_is_unknown(house: Gatewa
 def test_a_paused_models_jobs_hold_no_turn_of_others_back(
     house: Gateway, fake_worker: FakeWorker
 ) -> None:
-    """A newcomer's place follows what could start, and that is no job of a paused model."""
+    """The place of a new job follows the jobs that may start; jobs of a paused model may not."""
     old = house.created(model="moves")
     with fake_worker.db.begin() as connection:
         connection.exec_driver_sql("UPDATE jobs SET claim_at = claim_at - interval '1 hour'")

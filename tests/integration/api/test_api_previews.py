@@ -1,4 +1,4 @@
-"""A job that is rendered shows how far its image is: to its owner, and until its end."""
+"""A running job shows its owner how far its clip is, until the job ends."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def store(module_stack: Stack) -> PreviewStore:
 
 
 def show(hand: FakeWorker, store: PreviewStore, job: Job, step: int) -> None:
-    """Beat with an image, as a worker does."""
+    """Store a preview and beat, as a worker does."""
     assert store.put(job.id, job.attempt, IMAGES[step])
     progress = Progress(stage=Stage.DENOISING, step=step, total_steps=10, preview_step=step)
     hand.jobs.beat(Claim(job.id, job.attempt), progress)

@@ -1,4 +1,4 @@
-"""A preview where keys exist: a file of its own, for the first key closes a module's gateway."""
+"""Previews with keys; a file of its own, because the first key closes a module's gateway."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""Requests as people's tools spell them: taken, or told in words what would be right."""
+"""Requests as real tools write them are accepted, or the refusal says what would be right."""
 
 import gzip
 import io
@@ -163,7 +163,7 @@ def test_fields_in_the_query_are_told_where_they_belong(
     assert "send it in the body" in answer.json()["detail"]
 
 
-# It reads 45 MB of JSON twice: four seconds of a core.
+# The test reads 45 MB of JSON twice, which takes four seconds of one core.
 @pytest.mark.extended
 def test_an_image_as_data_may_be_as_large_as_a_file(gateway: Gateway) -> None:
     most = gateway.ports.settings.max_upload_bytes

@@ -1,4 +1,4 @@
-"""Starting and stopping the gateway: quickly, without model libraries, or with one sentence."""
+"""The gateway starts and stops quickly without model libraries, or refuses with one sentence."""
 
 import os
 import socket
@@ -49,7 +49,7 @@ def refused(
     status: int = 1,
     **settings: object,
 ) -> str:
-    """Return what the gateway says instead of starting."""
+    """Return the error that the gateway prints instead of starting."""
     for name, value in bare_env(**settings).items():
         monkeypatch.setenv(name, value)
     assert main() == status
@@ -60,7 +60,7 @@ def refused(
     "module", ["api", pytest.param("worker.keeper", marks=pytest.mark.extended)]
 )
 def test_without_a_secret_it_does_not_start_and_says_how_to_make_one(module: str) -> None:
-    """Each would draw its own, and no link would work in another process."""
+    """Each process would draw its own secret, and a link of one would fail in another."""
     done = subprocess.run(
         [sys.executable, "-m", module],
         cwd=ROOT,
@@ -134,7 +134,7 @@ def test_an_open_address_is_served_to_keys_alone_even_after_the_last_was_revoked
 def answers(port: int) -> bool:
     try:
         return requests.get(f"http://127.0.0.1:{port}/livez", timeout=5).ok
-    except requests.RequestException:  # A slow start takes connections before it answers.
+    except requests.RequestException:  # A starting server accepts connections before it answers.
         return False
 
 

@@ -1,4 +1,4 @@
-"""Files are sent ahead of the jobs that use them, to the gateway or to a store in public."""
+"""Files are sent before the jobs that use them, to the gateway or to a public store."""
 
 import pytest
 import requests
@@ -85,7 +85,8 @@ def test_an_owner_has_a_bounded_number_of_uploads(
     gateway: Gateway, fake_worker: FakeWorker
 ) -> None:
     made = [gateway.post("/v1/uploads")]
-    with fake_worker.db.begin() as connection:  # All but one of those that one may have.
+    # This makes all but one of the uploads that an owner may have.
+    with fake_worker.db.begin() as connection:
         row = connection.execute(select(uploads)).mappings().one()
         more = [dict(row) | {"id": new_id()} for _ in range(MAX_LIVE - 2)]
         connection.execute(insert(uploads), more)

@@ -1,4 +1,4 @@
-"""Waiting for a job over HTTP: heard at once, within bounds, and holding nothing meanwhile."""
+"""A wait over HTTP hears a change at once, is bounded, and takes no thread or connection."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ from tests.support.stack import Stack
 def waiting(
     gateway: Gateway, path: str, headers: dict[str, str] | None = None
 ) -> "Future[requests.Response]":
-    """Start a request that will wait, on a connection of its own; return once it does."""
+    """Start a request that waits, on a connection of its own; return once it waits."""
     before = watchers(gateway)
     future = beside(lambda: requests.get(f"{gateway.url}{path}", timeout=70, headers=headers))
     until(lambda: watchers(gateway) > before, "the request waits")
@@ -48,12 +48,12 @@ def watchers(gateway: Gateway) -> int:
 
 
 HEARS_ALONE = replace(PATIENT, floor=timedelta(minutes=10), redis_seconds=PATIENCE.seconds)
-"""Of a gateway whose waiters learn of a change by its announcement and in no other way."""
+"""The limits of a gateway whose waiters learn of a change only by its announcement."""
 
 
 @contextlib.contextmanager
 def hearing(stack: Stack) -> Iterator[Gateway]:
-    """Yield a gateway of HEARS_ALONE, once it listens to announcements."""
+    """Yield a gateway of HEARS_ALONE once it listens to announcements."""
     url = stack.settings().redis_url.get_secret_value()
     with Redis.from_url(url) as valkey:
         before = int(valkey.client_id())
@@ -63,13 +63,13 @@ def hearing(stack: Stack) -> Iterator[Gateway]:
 
 
 def listeners(valkey: Redis) -> list[int]:
-    """Return the ids of the connections that hear announcements; they only grow."""
+    """Return the ids of the connections that hear announcements; Redis only counts up."""
     return [int(each["id"]) for each in valkey.client_list(_type="pubsub")]
 
 
 @pytest.fixture
 def announcer(module_stack: Stack, fake_worker: FakeWorker) -> Iterator[FakeWorker]:
-    """A hand with the time that a busy machine needs, where the shipped bell soon gives up."""
+    """A fake worker whose bell is patient with a busy machine; the shipped bell soon gives up."""
     settings = module_stack.settings()
     with contextlib.closing(FakeWorker(settings, bell_seconds=PATIENCE.seconds)) as one:
         yield one
@@ -95,7 +95,7 @@ def test_what_happened_before_the_wait_began_is_seen(
         stale = announcer.claim()
         announcer.complete(stale)
         waiters = gateway.ports.job_watcher
-        # Once through, so that the reader's own first look is behind it.
+        # In the second round the reader's own first look has already happened.
         for _ in range(2):
             wait = waiters.until(stale, lambda job: job.is_terminal, within=timedelta(seconds=30))
             newest = asyncio.run(wait)
@@ -195,7 +195,7 @@ def test_two_hundred_waiters_hold_no_thread_and_all_hear(
     job = fake_worker.claim()
     sockets = [open_poll(gateway, job_id) for _ in range(200)]
     until(lambda: watchers(gateway) == 200, "all wait")
-    # Handlers have 40 threads and 10 connections; 200 waiters would hold them all.
+    # Handlers have 40 threads and 10 connections. If 200 waiters took them, none would be left.
     assert gateway.get("/v1/queue").status_code == 200
     fake_worker.complete(job)
     for one in sockets:

@@ -1,4 +1,4 @@
-"""Webhook endpoints over HTTP: registered, checked, changed, rotated, and nobody else's."""
+"""Webhook endpoints over HTTP are made, checked, changed, rotated, and hidden from others."""
 
 import socket
 from collections.abc import Iterator
@@ -174,7 +174,7 @@ def test_there_is_a_limit_to_how_many_an_owner_has(site: Gateway) -> None:
 
 
 def asked(site: Gateway, endpoint: str, delivery: str) -> dict[str, tuple[int, Any]]:
-    """Return what every route of an endpoint and a delivery answers."""
+    """Return the answers of every route that names an endpoint or a delivery."""
     answers = {}
     for method, path, body in (
         ("GET", f"webhook_endpoints/{endpoint}", None),

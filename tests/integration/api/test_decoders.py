@@ -1,4 +1,4 @@
-"""Images are decoded where none can take the gateway, or another's image, with it."""
+"""Images are decoded in processes whose crash harms neither the gateway nor other images."""
 
 import json
 import os
@@ -44,7 +44,7 @@ def decoders() -> Iterator[Decoders]:
 
 @pytest.fixture
 def faulty(request: pytest.FixtureRequest) -> Iterator[Decoders]:
-    """Decoders that do as an upload says, within tight limits or those of the test."""
+    """Decoders that do what an upload says, within tight limits or the limits of the test."""
     limits = getattr(request, "param", TIGHT)
     decoders = Decoders(limits=limits, module="tests.support.faulty_decoder")
     yield decoders
@@ -60,7 +60,7 @@ def outcome(read: Any, body: bytes) -> DecodedImage | tuple[type[AppError], str]
 
 
 def processes(module: str = "tests.support.faulty_decoder") -> list[psutil.Process]:
-    """Return the decoders of this process that run a module, and their forks."""
+    """Return the processes of decoders that run a module, and the processes of their forks."""
     children = psutil.Process().children(recursive=True)
     return [child for child in children if module in _argv(child)]
 
@@ -101,7 +101,8 @@ def test_an_image_that_hangs_is_refused_and_its_decoder_replaced(
     with pytest.raises(ImageOverLimits):
         faulty.read_image(fault.encode() + b"\n", max_pixels=MAX_PIXELS)
     until(lambda: not any(map(_lives, before)), "all of it has ended")
-    faulty._limits = TIGHT  # A busy machine may not give a fresh one its second.
+    # A new decoder may not get its one second on a busy machine.
+    faulty._limits = TIGHT
     assert faulty.read_image(photo_png(), max_pixels=MAX_PIXELS).width == 96
 
 
@@ -172,7 +173,8 @@ def test_what_a_fork_says_does_not_reach_the_log() -> None:
         "decoders.read_image(b'shout forged\\n' + photo_png(), max_pixels=10_000)\n"
         "decoders.close()"
     )
-    # Into a pipe, as a container's log is: of a file the fork's limits would keep it anyway.
+    # A container's log is a pipe too. If the output were a file, the fork's limits would keep the
+    # text out in any case.
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=100, check=False
     )
@@ -198,14 +200,14 @@ def test_nothing_is_left_of_the_decoders_of_a_gateway_that_was_killed() -> None:
     family = psutil.Process(gateway.pid)
     until(lambda: any(map(is_decoding, family.children(recursive=True))), "it is being decoded")
     children = family.children(recursive=True)
-    assert len(children) >= 2  # A third may be trying out the confinement.
+    assert len(children) >= 2  # There may be a third, which tests the confinement.
     gateway.send_signal(signal.SIGKILL)
     gateway.wait(timeout=60)
     until(lambda: not any(map(_lives, children)), "all have ended")
 
 
 def _lives(process: psutil.Process) -> bool:
-    """An orphan whose end nobody asked for yet has ended all the same."""
+    """Return whether a process runs; an orphan that nobody has reaped does not run."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

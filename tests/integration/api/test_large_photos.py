@@ -1,4 +1,4 @@
-"""A phone's largest photo is taken, in memory that is bounded on both sides."""
+"""A phone's largest photo is accepted, with bounded memory in the gateway and the decoder."""
 
 import contextlib
 import threading
@@ -26,7 +26,7 @@ MEBIBYTE = 2**20
 
 @pytest.fixture(scope="module")
 def photo() -> bytes:
-    """48 megapixels as a phone writes them."""
+    """A phone's JPEG of 48 megapixels."""
     return encoded(phone_photo(), "JPEG", quality=92)
 
 
@@ -58,7 +58,7 @@ def test_its_decoder_is_held_to_the_memory_it_may_have(photo: bytes) -> None:
 
 @contextlib.contextmanager
 def peak_of(process: psutil.Process) -> Iterator[list[int]]:
-    """Yield a list that holds the process's largest resident size once the block has ended."""
+    """Yield a list with one number: the process's largest resident size, in bytes, so far."""
     peak, over = [process.memory_info().rss], threading.Event()
 
     def watch() -> None:
@@ -87,7 +87,8 @@ def test_the_gateway_holds_the_file_and_not_its_pixels(
         with peak_of(gateway) as peak:
             answer = requests.post(f"{url}/v1/jobs", files={"image": photo}, timeout=100)
     assert answer.status_code == 202, answer.text
-    # The file, its PNG, a copy of each on its way, and what a first request ever imports.
+    # The bound covers the file, its PNG, a copy of each in transit, and the imports of a first
+    # request.
     assert peak[0] - before < 2 * len(photo) + 64 * MEBIBYTE
 
 

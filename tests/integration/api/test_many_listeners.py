@@ -1,4 +1,4 @@
-"""Many listeners, half by events and half by waiting, on descriptors beyond 1024."""
+"""A thousand listeners, half by events and half by waiting, on descriptors above 1024."""
 
 import os
 import resource
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)
 
 @pytest.fixture
 def low_descriptors_taken() -> Iterator[None]:
-    """Take all descriptors under 1024: whatever is opened from now on is beyond."""
+    """Take all descriptors below 1024, so that every later one is above."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert before[1] > 4000, "raise the hard limit of open files"
     resource.setrlimit(resource.RLIMIT_NOFILE, (before[1], before[1]))
@@ -35,7 +35,7 @@ def test_a_thousand_listeners_hold_no_thread_and_no_connection(
 ) -> None:
     job_id = gateway.created()["id"]
     job = fake_worker.claim()
-    # As many threads as there will ever be: pools grow to what is used at once.
+    # These requests start all threads that will ever run, because pools grow to their peak use.
     for _ in range(3):
         gateway.get(f"/v1/jobs/{job_id}")
     sockets = []

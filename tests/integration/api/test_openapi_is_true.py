@@ -1,4 +1,4 @@
-"""What openapi.json says is what is answered: status, type and body, as schemathesis sees them."""
+"""Every answer has the status, type and body that openapi.json describes; schemathesis checks."""
 
 import json
 from collections.abc import Iterator
@@ -66,7 +66,7 @@ def check(case: Any, answer: requests.Response) -> None:
         case.validate_response(answer, checks=[not_a_server_error, *CHECKS])
 
 
-# Without a key, tests/integration/auth/test_access.py asks each route in each run.
+# Without a key, tests/integration/auth/test_access.py asks each route in `make test`.
 @pytest.mark.parametrize(
     "has_key",
     [
@@ -89,7 +89,7 @@ def test_every_answer_is_as_described(operation: Any, has_key: bool, locked: Gat
                 requests.request(**sent, timeout=30, allow_redirects=False, stream=True)
             )
         except (requests.exceptions.InvalidHeader, UnicodeEncodeError):
-            return  # What HTTP itself cannot carry reaches nobody.
+            return  # HTTP cannot carry these values.
         if not has_key and operation.definition.raw.get("security") != []:
             assert answer.status_code in (401, 413), answer.text
         check(case, answer)
@@ -104,7 +104,7 @@ ABOUT: Final = [each for each in OPERATIONS if "{" in each.path and "file_name" 
 def test_every_answer_about_what_is_there_is_as_described(
     operation: Any, locked: Gateway, fake_worker: FakeWorker
 ) -> None:
-    """The same with ids that earlier answers brought: of jobs, batches, keys and models."""
+    """Send the same requests with the ids of existing jobs, batches, keys and models."""
     names = {name: made for name, made in there(locked, fake_worker).items() if name in BY_ID}
     cases = operation.as_strategy(generation_mode=schemathesis.GenerationMode.POSITIVE)
 
@@ -124,7 +124,7 @@ BY_ID: Final = ("job_id", "batch_id", "key_id", "model")
 
 
 def there(gateway: Gateway, worker: FakeWorker) -> dict[str, str]:
-    """Make one of each, and return their ids: a job that has succeeded, a batch in progress."""
+    """Make a succeeded job, an unfinished batch and a key; return their ids and a model's."""
     made = gateway.created(model="moves", headers=KEY)
     worker.complete(worker.claim())
     body = {"items": [{"image": {"data": data_uri(photo_png())}}]}
@@ -141,7 +141,7 @@ def there(gateway: Gateway, worker: FakeWorker) -> dict[str, str]:
 
 
 class Walk:
-    """Asks as a client does, and holds every answer against the description of its route."""
+    """Sends a client's requests, and checks every answer against the description of its route."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -150,7 +150,7 @@ class Walk:
     def ask(
         self, method: str, path: str, *, expect: int = 200, query: str = "", **options: Any
     ) -> Any:
-        """Send to a path, whose parts in `{}` are given by `names`, and return the body."""
+        """Send a request and return its body; `names` fills the parts in `{}` of the path."""
         names = options.pop("names", {})
         operation = SCHEMA[path][method]
         headers = {**KEY, **options.pop("headers", {})}
@@ -244,13 +244,13 @@ def test_every_code_of_an_error_is_listed() -> None:
 
 
 def test_the_examples_of_the_description_are_taken(locked: Gateway) -> None:
-    """Each example body of a create is sent as it stands; its image is one of ours."""
+    """Each example body of a create is sent unchanged, except for its image."""
     sent = 0
     for path, item in SCHEMA.raw_schema["paths"].items():
         content = item.get("post", {}).get("requestBody", {}).get("content", {})
         examples = content.get("application/json", {}).get("examples", {})
         if "{" in path:
-            continue  # Of something that is not there.
+            continue  # The example is of a thing that does not exist.
         for name, example in examples.items():
             body = json.dumps(example["value"]).replace(IMAGE, data_uri(photo_png()))
             headers = {**KEY, "Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""What is answered quickly is answered as its route answers it, and never from the past."""
+"""A quick answer equals the answer of its route, and is never out of date."""
 
 import socket
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.gateway import FakeWorker, Gateway, running_gateway
 from tests.support.stack import Stack
 
 SLOWLY = "_=1"
-"""A name that only defeats caches: with it the framework reads the request."""
+"""This parameter only avoids the caches: with it, the framework reads the request."""
 
 POLL_HEADERS = {"retry-after", "openai-poll-after-ms"}
 
@@ -40,7 +40,7 @@ def jobs(fake_worker: FakeWorker, gateway: Gateway) -> dict[str, str]:
 
 
 def told(answer: requests.Response) -> tuple[int, dict[str, str], Any]:
-    """Return what an answer says, without what is different in each answer."""
+    """Return an answer's content, without the values that differ in each answer."""
     headers = {name.lower(): value for name, value in answer.headers.items()}
     for name in ("x-request-id", "date", "content-length"):
         headers.pop(name, None)
@@ -59,7 +59,7 @@ def test_a_quick_answer_is_the_route_s_own(
     path: str, jobs: dict[str, str], gateway: Gateway
 ) -> None:
     path = path.format(**jobs)
-    for _ in range(2):  # The second answer may be one that was kept.
+    for _ in range(2):  # The second answer may be a cached one.
         quick = gateway.get(path)
         slow = gateway.get(f"{path}{'&' if '?' in path else '?'}{SLOWLY}")
         assert told(quick) == told(slow)

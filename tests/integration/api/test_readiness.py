@@ -1,4 +1,4 @@
-"""/readyz asks what a submit needs: what it calls ready is accepted, what it refuses is not."""
+"""/readyz checks what a submit needs: if it says ready, submits succeed; if not, they fail."""
 
 import contextlib
 import time
@@ -23,7 +23,7 @@ PARTS = {"database", "redis", "storage", "engines", "decoders", "workers", "disk
 
 
 def unwell(answer: requests.Response) -> dict[str, str]:
-    """Return why each part that is not well is not."""
+    """Return the reason of each part that is not well."""
     parts = answer.json()["parts"]
     return {name: part["reason"] for name, part in parts.items() if not part["ok"]}
 
@@ -42,7 +42,7 @@ def test_a_monitor_that_asks_for_headers_alone_gets_them(gateway: Gateway) -> No
 
 @contextlib.contextmanager
 def read_only(stack: Stack) -> Iterator[None]:
-    """Have Postgres refuse every write, as one does that is full or was demoted."""
+    """Make Postgres refuse every write, as it does when it is full or was demoted."""
     with connect(stack.servers.state) as connection:
         try:
             connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
@@ -91,7 +91,8 @@ def test_a_keeper_beside_a_postgres_that_only_reads_logs_little_and_goes_on(
             before = len(keeper.log.read_text().splitlines())
             time.sleep(8)
             said = keeper.log.read_text().splitlines()[before:]
-        assert len(said) <= 16  # Four a second and more, one line for each round of each loop.
+        # It would be four lines a second or more, if each round of each loop wrote one.
+        assert len(said) <= 16
         assert "Traceback" not in keeper.log.read_text()
         with running_gateway(stack.settings()) as gateway:
             job = gateway.created(queue_ttl_seconds=1)
@@ -110,7 +111,7 @@ def test_connections_to_a_demoted_primary_are_given_up(stack: Stack) -> None:
                 reads = [clients.submit(gateway.get, "/v1/usage") for _ in range(40)]
                 assert {read.result().status_code for read in reads} == {200}
             connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-        assert gateway.create().status_code == 503  # Its connection is one to the old primary.
+        assert gateway.create().status_code == 503  # This connection leads to the old primary.
         for _ in range(10):
             assert gateway.create().status_code == 202
 
@@ -142,7 +143,8 @@ def test_a_flood_of_scrapes_stores_one_object_a_second(
             scrapes = [scrapers.submit(gateway.get, "/readyz") for _ in range(200)]
             seconds = max(scrape.result().elapsed.total_seconds() for scrape in scrapes)
         assert {scrape.result().status_code for scrape in scrapes} == {200}
-        assert 1 <= store.asked["PUT"] <= 20 + seconds  # Two hundred, were each its own.
+        # There would be two hundred, if each scrape stored an object.
+        assert 1 <= store.asked["PUT"] <= 20 + seconds
         assert store.objects == {"probes/readyz"}
 
 

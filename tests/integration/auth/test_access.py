@@ -1,4 +1,4 @@
-"""Every route of the gateway, asked by everybody: what each gets, and that ids tell nothing."""
+"""Every route is asked by every kind of caller: what each gets, and that ids reveal nothing."""
 
 import contextlib
 import threading
@@ -31,7 +31,7 @@ REQUEST_ID = "the-same-for-both"
 
 
 class Access(Enum):
-    """Who may: everybody; whoever has a key; who owns what the path names; an admin."""
+    """Who may use a route: everybody, holders of a key, the named thing's owner, or admins."""
 
     PUBLIC = auto()
     HOLDER = auto()
@@ -41,7 +41,10 @@ class Access(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """A route's access, the status of who may, and what to send; `is_live` of a queued job."""
+    """A route's access, the status that permitted callers get, and what to send.
+
+    `is_live`: the route needs a queued job.
+    """
 
     access: Access
     status: int = 200
@@ -58,7 +61,7 @@ PUBLIC, ADMIN = Row(Access.PUBLIC), Row(Access.ADMIN)
 RENAME = {"name": "renamed"}
 PREDICTION = {"version": "stillreel/moves", "input": {"image": data_uri(photo_png())}}
 NOBODYS = ("model", "owner", "version")
-"""What a path may name that belongs to nobody."""
+"""Path parameters whose values belong to nobody."""
 
 SINCE = {"since": "2020-01-01T00:00:00Z"}
 
@@ -165,7 +168,7 @@ BY_ACCESS = {
 
 @contextlib.contextmanager
 def keeper(settings: Settings) -> Iterator[None]:
-    """Have what is due delivered meanwhile."""
+    """Deliver webhooks that are due while the block runs."""
     done = threading.Event()
     with contextlib.closing(JobFixture(settings)) as desk:
         sender = Sender(desk, delays=AT_ONCE, deadline=timedelta(seconds=60), allow=LOOPBACK)
@@ -202,7 +205,7 @@ def ask(who: Holder, route: str, named: dict[str, str]) -> requests.Response:
 
 
 def missing(named: dict[str, str]) -> dict[str, str]:
-    """Return ids like these that nobody has."""
+    """Return ids of the same form that belong to nothing."""
     fresh = uuid4().hex
     return {
         name: value if name in NOBODYS else value.replace(value.split("_")[1][:32], fresh)
@@ -211,7 +214,7 @@ def missing(named: dict[str, str]) -> dict[str, str]:
 
 
 def told(answer: requests.Response) -> tuple[int, bytes, dict[str, str]]:
-    """Return all that an answer says but the time."""
+    """Return everything in an answer except the time."""
     headers = {name: value for name, value in answer.headers.items() if name.lower() != "date"}
     return answer.status_code, answer.content, headers
 
@@ -231,7 +234,8 @@ def test_a_public_route_answers_everybody_alike(world: World, route: str) -> Non
 
 STRANGERS = ("none", "revoked", "rotated", "garbage")
 KEPT_FROM_STRANGERS = [
-    # Each run has every route with one of them, in turn; `make test-all` has the others.
+    # Each run has every route with one of these strangers, in turn; `make test-all` has the
+    # others.
     pytest.param(
         route, stranger, marks=[] if (number + place) % 4 == 0 else [pytest.mark.extended]
     )
@@ -277,7 +281,7 @@ def test_anothers_thing_is_told_from_a_missing_one_by_nothing(
         assert told(foreign) == told(absent)
         assert foreign.status_code == 404
     assert told(ask(world.tenant, route, missing(named))) == told(foreign)
-    # Last, to see that nobody's request before it did what it asked for.
+    # The owner asks last, which shows that no stranger's request before it had an effect.
     with keeper(module_stack.settings()) if route.endswith("/test") else nullcontext():
         mine = ask(world.tenant, route, named)
     assert mine.status_code == EXPECTED[route].status, mine.text

@@ -1,4 +1,4 @@
-"""A request without a good key is refused before its body: unread, and never on the disk."""
+"""A request without a good key is refused before its body is read or written to disk."""
 
 import contextlib
 import http.client
@@ -15,7 +15,7 @@ from tests.support.tenants import KeyAdmin
 MEBIBYTE = 1024 * 1024
 BODY_BYTES = 32 * MEBIBYTE
 SENT_BYTES = 2 * MEBIBYTE
-"""More than a part of a form may have before it goes to a file."""
+"""This is more than a part of a form may have before it goes to a file."""
 
 PATIENCE = 60
 MULTIPART = "multipart/form-data; boundary=b"
@@ -50,7 +50,8 @@ def test_a_large_body_with_a_bad_key_is_refused_unread(
     with socket.create_connection(("127.0.0.1", tenant_a.port), timeout=PATIENCE) as connection:
         connection.sendall(request(path, kind, authorization) + FORM)
         answer = http.client.HTTPResponse(connection)
-        answer.begin()  # Of the body only these few bytes have been sent.
+        # Only these few bytes of the body have been sent.
+        answer.begin()
         assert answer.status == 401
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert b"_api_key" in answer.read()
@@ -63,7 +64,7 @@ def test_a_large_body_with_a_bad_key_is_refused_unread(
 def test_the_same_body_with_a_good_key_goes_to_a_file(
     key_admin: KeyAdmin, tenant_a: Gateway, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The watch over the folder sees what the test above must not find."""
+    """The check of the folder finds a file here, so it would also find one in the test above."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     _, cms = key_admin.holder(tenant_a, "cms")
     with socket.create_connection(("127.0.0.1", tenant_a.port), timeout=PATIENCE) as connection:
@@ -82,7 +83,7 @@ def request(path: str, kind: str, authorization: str) -> bytes:
 
 
 def files_in(folder: Path) -> list[str]:
-    """Return what lies in a folder, and what this process has open there without a name."""
+    """Return the files in a folder, and the unnamed files there that this process has open."""
     found = [str(path) for path in folder.iterdir()]
     for number in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Links that open one file for whoever has them, and what ends them."""
+"""A link opens one file for anybody who has it, until something ends the link."""
 
 import hashlib
 import io
@@ -31,12 +31,12 @@ TAG = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-D
 
 
 def follow(url: str, method: str = "GET", **headers: str) -> requests.Response:
-    """Ask as nobody, from wherever."""
+    """Send a request without a key."""
     return requests.request(method, url, headers=headers, timeout=PATIENCE, allow_redirects=False)
 
 
 def finished(holder: Holder, hand: FakeWorker) -> str:
-    """Return the id of a job whose clip is there."""
+    """Return the id of a job whose clip exists."""
     job = holder.created()
     hand.complete(hand.claim(), CLIP)
     return job
@@ -100,7 +100,7 @@ def test_an_expired_link_says_so_and_a_forged_one_does_not(clip: str, tenant: Ho
     forged = follow(f"{clip[:-4]}AAAA")
     assert refusal(forged) == (403, "link_refused")
     assert "expired" not in forged.text
-    # Whoever may read the file without it is not stopped by a link that is over.
+    # An expired link does not stop a caller who may read the file without a link.
     assert tenant.get(past).content == CLIP
 
 
@@ -134,7 +134,7 @@ def test_the_first_key_ends_the_links_that_were_given_to_everybody(
     assert follow(before, **TAG).content == CLIP
     key, admin = key_admin.holder(tenant_a, "admin", is_admin=True)
     assert refusal(follow(before)) == (403, "link_expired")
-    # The house's jobs are the admins' now: one who goes takes the house's links along.
+    # The house's jobs are now the admins'. If one admin's key ends, the house's links end too.
     houses = link(admin, job)
     key_admin.holder(tenant_a, "second")
     assert follow(houses).content == CLIP
@@ -146,7 +146,8 @@ def test_every_answer_that_shows_a_finished_job_has_a_link_that_works(
     tenant_a: Gateway, key_admin: KeyAdmin, fake_worker: FakeWorker
 ) -> None:
     key, holder = key_admin.holder(tenant_a, "tenant")
-    holder = key_admin.rotate(tenant_a, key)  # So that the links have another number than none.
+    # After a rotation the number in the links is not zero.
+    holder = key_admin.rotate(tenant_a, key)
     once = {"Idempotency-Key": "once"}
     assert holder.create(headers=once).status_code == 202
     fake_worker.complete(fake_worker.claim(), CLIP)
@@ -164,7 +165,7 @@ def test_every_answer_that_shows_a_finished_job_has_a_link_that_works(
     links = {each["output"]["video"]["url"] for each in shown}
     assert len(shown) == 5
     assert [follow(url).content for url in links] == [CLIP] * len(links)
-    assert len(links) <= 2  # One, or two where an hour ended meanwhile.
+    assert len(links) <= 2  # There are two if an hour ended meanwhile.
 
 
 def test_a_deleted_jobs_link_is_a_missing_one(clip: str, tenant: Holder) -> None:

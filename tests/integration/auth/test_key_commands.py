@@ -1,4 +1,4 @@
-"""`python -m api keys` and `make key`, as a person at a shell meets them."""
+"""`python -m api keys` and `make key`, as a person uses them in a shell."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ def command(
                 monkeypatch.setenv(name, value)
         try:
             status = main(["keys", *arguments])
-        except SystemExit as error:  # So argparse ends.
+        except SystemExit as error:  # argparse ends this way.
             status = int(error.code or 0)
         said = capsys.readouterr()
         return status, said.out, said.err
@@ -91,7 +91,8 @@ def test_a_command_that_cannot_be_done_says_why_in_one_line(
     found, out, err = command(*arguments)
     assert (found, out) == (status, "")
     assert sentence in err
-    assert status == 2 or err.count("\n") == 1  # With 2 the usage stands above it.
+    # With status 2 the usage precedes the sentence.
+    assert status == 2 or err.count("\n") == 1
     assert [key.name for key in key_admin.keys.all()] == ["cms"]
 
 

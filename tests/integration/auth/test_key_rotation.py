@@ -1,4 +1,4 @@
-"""A key's rotation: a new text for the same owner, and the old one's end."""
+"""A rotation gives a key's owner a new text, and ends the old text."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,14 +25,14 @@ def boss(key_admin: KeyAdmin, tenant_a: Gateway) -> Holder:
 
 
 def rotated(boss: Holder, key: ApiKey, **body: Any) -> Holder:
-    """Rotate over HTTP and return who has the new text."""
+    """Rotate over HTTP and return the holder of the new text."""
     answer = boss.send("POST", f"/v1/keys/{key.public_id}/rotate", json=body or None)
     assert answer.status_code == 200, answer.text
     return Holder(boss.gateway, answer.json()["key"])
 
 
 def end_overlap(key_admin: KeyAdmin, *gateways: Gateway) -> None:
-    """Let the hour pass, by Postgres' clock."""
+    """Make the hour of the overlap pass by Postgres' clock."""
     with key_admin.db.begin() as connection:
         connection.execute(
             text("UPDATE api_keys SET previous_works_until = previous_works_until - interval '1h'")
@@ -144,10 +144,10 @@ def test_after_an_overlap_has_ended_the_next_may_begin(
 
 
 def at_once(key_admin: KeyAdmin, key: ApiKey, overlap: timedelta) -> list[str | None]:
-    """Rotate twice while the row is held back, so that neither is over before the other began.
+    """Rotate twice while the row is locked, so that both begin before either ends.
 
     Returns:
-        The texts drawn, with None of a rotation that was refused.
+        The new texts, with None for a refused rotation.
     """
 
     def rotate() -> str | None:
@@ -228,7 +228,7 @@ def test_an_admin_may_rotate_the_key_it_asks_with(key_admin: KeyAdmin, tenant_a:
 
 @pytest.fixture
 def alone(stack: Stack) -> Iterator[KeyAdmin]:
-    """A locksmith whose stack nobody else works on."""
+    """A key administrator on a stack that no other test uses."""
     with key_admin_of(stack.settings()) as locksmith:
         yield locksmith
 

@@ -1,4 +1,4 @@
-"""API keys as their holders and admins meet them, on gateways that share one database."""
+"""API keys as holders and admins use them, on gateways that share one database."""
 
 import contextlib
 import logging
@@ -20,18 +20,18 @@ from tests.support.stack import Stack
 from tests.support.tenants import EVENTS, Holder, KeyAdmin, key_admin_of, refusal
 
 SOON_SECONDS = 2.0
-"""Until when every gateway knows that a key was revoked."""
+"""The seconds after which every gateway knows that a key was revoked."""
 
 UNSERVED = frozenset({"urllib3.connectionpool", "uvicorn.access"})
-"""This test's own client, and lines that pytest hears although the server turns them off."""
+"""Loggers that do not count: this test's own client, and lines that the server turns off."""
 
 DEADLINE_SECONDS = 50.0
-"""Ten times what a refusal may take, on a machine however busy."""
+"""Ten times the seconds that a refusal may take, because the machine may be busy."""
 
 
 @pytest.fixture
 def admin(module_stack: Stack, key_admin: KeyAdmin) -> Iterator[Holder]:
-    """The holder of ADMIN_KEY, on a gateway that knows it."""
+    """The holder of ADMIN_KEY, on a gateway that knows this key."""
     with running_gateway(module_stack.settings(admin_key=ADMIN_KEY)) as gateway:
         yield Holder(gateway, ADMIN_KEY)
 
@@ -104,7 +104,8 @@ def test_a_key_made_beside_a_busy_gateway_works_with_its_first_request(
 ) -> None:
     key_admin.holder(tenant_a, "old")
     for number in range(5):
-        tenant_a.get(EVENTS)  # It knows the keys of this moment.
+        # The gateway reads all keys that exist now.
+        tenant_a.get(EVENTS)
         _, given = key_admin.keys.create(f"new-{number}")
         assert Holder(tenant_a, given).get(EVENTS).status_code == 200
 
@@ -150,7 +151,7 @@ def test_admins_make_list_and_revoke_keys_over_http(
     listed = admin.get("/v1/keys").json()["data"]
     assert [each["id"] for each in listed] == [key["id"]]
     assert key["key"] not in str(listed)
-    for _ in range(2):  # Revoking again changes nothing.
+    for _ in range(2):  # The second revocation changes nothing.
         revoked = admin.send("DELETE", f"/v1/keys/{key['id']}").json()
         assert revoked["revoked_at"] is not None
     assert revoked["revoked_at"] == admin.get("/v1/keys").json()["data"][0]["revoked_at"]
@@ -275,7 +276,7 @@ def test_no_log_line_holds_a_key(
     boss.send("DELETE", f"/v1/keys/{made['id']}")
     cms.get("/v1/jobs")
     said = "\n".join(each.getMessage() for each in caplog.records if each.name not in UNSERVED)
-    assert made["prefix"] in said  # Who called is told by the public part.
+    assert made["prefix"] in said  # The log names the caller by the key's public part.
     assert "old_api_key_used" in said
     for given in (made["key"], rotated, str(boss.text)):
         assert given.rsplit("_", 1)[1][:-1] not in said

@@ -1,4 +1,4 @@
-"""What a key may: only some models, only reading, only so many seconds of clips a UTC day."""
+"""Limits of a key: certain models, only reading, or a number of clip seconds in a UTC day."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ SMALL = photo_png(size=(48, 32))
 
 
 def create(holder: Holder, **fields: Any) -> requests.Response:
-    """Ask for a clip of a second, unless told otherwise."""
+    """Ask for a clip of one second, if `fields` does not change that."""
     values = {"num_frames": 8, "fps": 8, "prompt": "zoom", **fields}
     return holder.send("POST", "/v1/jobs", data=values, files={"image": ("a.png", SMALL)})
 
@@ -72,7 +72,7 @@ WAITING = text(
 def test_a_days_seconds_hold_under_parallel_submits(
     tenant_a: Gateway, tenant_b: Gateway, key_admin: KeyAdmin
 ) -> None:
-    """Three wait together for the table, so that none of them has seen another's row."""
+    """At least three submits wait for the table together, so none has seen another's row."""
     _, holder = key_admin.holder(tenant_a, "cms", daily_seconds=1)
     others = [Holder(gateway, holder.text) for gateway in (tenant_a, tenant_b)]
     with key_admin.db.begin() as connection:

@@ -1,4 +1,4 @@
-"""A login proxy says who is there: believed from its own address, and from nowhere else."""
+"""A login proxy names the user; gateways believe it only from the proxy's own address."""
 
 import socket
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class From(HTTPAdapter):
 
 
 class Client:
-    """Somebody at an address, who says whatever a test likes."""
+    """A client at an address, with the headers that a test chooses."""
 
     def __init__(self, gateway: Gateway, address: str) -> None:
         self._gateway = gateway
@@ -87,7 +87,7 @@ def test_each_login_has_jobs_of_its_own(proxy: Client, fake_worker: FakeWorker) 
     assert proxy.get(f"/v1/jobs/{job}", "alice").status_code == 200
     assert refusal(proxy.get(f"/v1/jobs/{job}", "bob")) == (404, "not_found")
     assert proxy.get("/v1/jobs", "bob").json()["data"] == []
-    # A blank behind it makes it nobody else.
+    # A space after the name does not make another user.
     assert proxy.get(f"/v1/jobs/{job}", "alice ").status_code == 200
     shown = proxy.get("/v1/session", "alice").json()
     assert (shown["name"], shown["how"], shown["is_admin"]) == ("alice", "header", False)
@@ -170,7 +170,7 @@ def test_a_key_counts_as_anywhere_whoever_is_logged_in(
     assert proxy.get(f"/v1/jobs/{job}", "alice", **key).status_code == 200
     assert proxy.get(f"/v1/jobs/{job}", "alice").status_code == 404
     assert refusal(proxy.get("/v1/jobs", "alice", Authorization="Bearer wrong"))[0] == 401
-    # From elsewhere the header is not looked at where a key is what lets one in.
+    # From another address the gateway ignores the header, because there the key decides.
     assert Client(gateway, NEIGHBOUR).get("/v1/session", "boss", **key).json()["how"] == "key"
 
 

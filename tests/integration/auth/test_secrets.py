@@ -1,4 +1,4 @@
-"""Planted secrets turn up nowhere: not in logs, answers, arguments, metrics or tables."""
+"""Planted secrets appear nowhere: not in logs, answers, arguments, metrics or tables."""
 
 import contextlib
 import os
@@ -30,15 +30,15 @@ EVENT: Final = "job.succeeded"
 PHOTO: Final = photo_png(size=(64, 64))
 
 MEANT: Final = {
-    # A signature is made with it each time.
+    # The tables keep it because each try is signed with it.
     ("the tables", "an endpoint's secret"),
-    # The owner's own words, shown to their owner.
+    # The owner wrote these words, and is shown them.
     ("the tables", "a prompt or a token in an address"),
     ("the answers", "a prompt or a token in an address"),
-    # Its owner is to have it.
+    # The link's owner should have it.
     ("the answers", "the signature of a link"),
 }
-"""Where a secret must be."""
+"""The places where a secret has to be."""
 
 PROCESSES: Final = (
     ["api"],
@@ -49,7 +49,7 @@ PROCESSES: Final = (
 
 
 def refusal(argv: list[str], settings: Mapping[str, str]) -> str:
-    """Return what a process says instead of starting."""
+    """Return the error that a process prints instead of starting."""
     done = subprocess.run(
         [sys.executable, "-m", *argv],
         cwd=ROOT,
@@ -86,7 +86,7 @@ def test_a_wrong_setting_is_named_and_no_value_is_shown(
 
 
 class Service:
-    """The three processes of a service that logs everything, and all it ever answered."""
+    """The three processes of a service that logs everything, and all answers that it gave."""
 
     def __init__(self, stack: Stack, people: Crew) -> None:
         self.stack = stack
@@ -111,14 +111,14 @@ class Service:
         return answer
 
     def told(self, field: str, path: str, key: str, **body: Any) -> str:
-        """Return the secret of an answer that is meant to show it, once."""
+        """Return the secret from an answer that is meant to show it once."""
         answer = self.ask("POST", path, key, json=body)
         assert answer.ok, answer.text
         self.answers.pop()
         return str(answer.json()[field])
 
     def signed_in(self, key: str) -> str:
-        """Return the token of a new session, with which this and that is asked."""
+        """Return the token of a new session, after some requests with it."""
         answer = self.ask("POST", "/v1/session", key)
         self.answers.pop()
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
@@ -163,7 +163,7 @@ def service(stack: Stack, tmp_path: Path) -> Iterator[Service]:
 
 
 def live_through_everything(service: Service, receiver: Receiver) -> dict[str, str]:
-    """Meet success, refusals, crashes and outages; return each secret by its name."""
+    """Cause successes, refusals, crashes and outages; return each secret by its name."""
     key = service.told("key", "/v1/keys", ADMIN_KEY, name="cms")
     hook = {"name": "cms", "url": receiver.url(f"/hook?token={PLANTED}"), "event_types": [EVENT]}
     signing = service.told("signing_secret", "/v1/webhook_endpoints", key, **hook)

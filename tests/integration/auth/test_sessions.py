@@ -1,4 +1,4 @@
-"""Sessions: a cookie in place of a key, what it may, and what ends it."""
+"""Sessions: a cookie replaces a key. What the cookie may do, and what ends it."""
 
 import contextlib
 from collections.abc import Iterator
@@ -33,7 +33,7 @@ FORM: dict[str, Any] = {"files": {"image": ("a.png", photo_png())}}
 
 
 class Browser:
-    """Holds a cookie and no key, and says of each request that its own page sends it."""
+    """A client with a cookie and no key, whose every request comes from the gateway's own page."""
 
     def __init__(self, gateway: Gateway, cookie: str) -> None:
         self.gateway = gateway
@@ -104,10 +104,10 @@ def test_over_https_the_cookie_is_secure_and_bound_to_the_very_host(
         assert (cookie.key, cookie["secure"], cookie["path"]) == (SECURE, True, "/")
         page = Browser(gateway, f"{SECURE}={cookie.value}")
         assert page.get("/v1/session", **there).json()["how"] == "session"
-        # Another name of the domain may set a plain cookie, which counts for nothing here.
+        # Another host of the domain may set a plain cookie. It has no effect here.
         tossed = Browser(gateway, f"{NAME}={cookie.value}")
         assert tossed.get("/v1/session", **there).status_code == 401
-        # On this machine's own address there is no https, and such a cookie would be lost.
+        # There is no https on this machine's own address, so a browser would drop a secure cookie.
         assert cookie_of(holder.send("POST", "/v1/session")).key == NAME
 
 
@@ -149,7 +149,7 @@ def test_without_keys_one_is_anonymous_and_begins_no_session(tenant_a: Gateway) 
     assert (shown["name"], shown["how"], shown["is_admin"]) == ("anonymous", "anonymous", False)
     for who in (nobody, Holder(tenant_a, "none")):
         assert refusal(who.send("POST", "/v1/session")) == (401, "missing_api_key")
-    # A cookie of before is no hindrance where nobody needs one.
+    # An old cookie does no harm if nobody needs a cookie.
     stale = Browser(tenant_a, f"{NAME}={'x' * 64}")
     assert stale.get("/v1/session").json()["how"] == "anonymous"
 
@@ -172,7 +172,8 @@ def test_signing_out_ends_the_session_on_every_gateway(
     cleared = cookie_of(out)
     assert (cleared.key, cleared.value, cleared["max-age"]) == (NAME, "", "0")
     assert refusal(browser.get("/v1/jobs")) == (401, "session_ended")
-    tenant_b.ports.session_cache.forget(browser.cookie.partition("=")[2])  # Or a second later.
+    # Without this call the gateway would notice a second later.
+    tenant_b.ports.session_cache.forget(browser.cookie.partition("=")[2])
     assert refusal(elsewhere.get("/v1/jobs")) == (401, "session_ended")
 
 

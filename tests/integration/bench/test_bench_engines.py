@@ -1,4 +1,4 @@
-"""Engines over diffusers' pipelines have their rows beside those, each as soon as it is found."""
+"""Engines over diffusers' pipelines have rows beside the reference's, written one by one."""
 
 import math
 import time
@@ -19,7 +19,7 @@ SMALL = CASES["cpu"]
 def measured(
     case: EngineCase, folder: Path, *, seconds: float = math.inf, rounds: int = 1
 ) -> tuple[EngineReport, list[list[str]]]:
-    """Return the report, and the names of its rows each time that something was found."""
+    """Return the report, and the names of its rows after each new result."""
     found: list[list[str]] = []
     engine = MeasuredEngine(
         case,

@@ -1,4 +1,4 @@
-"""What fails in a bench, or does not fit its time, costs its own row and says why."""
+"""A bench that fails or exceeds its time loses only the rows concerned, and says why."""
 
 import math
 import signal
@@ -39,7 +39,7 @@ class Instant:
         self.fails_at = self._runs = 0
 
     def warm(self) -> None:
-        """Nothing to compile."""
+        """There is nothing to compile."""
 
     def run(self, *given: Any) -> Figures:
         self._runs += 1
@@ -60,7 +60,7 @@ def bench(parts: Parts, tmp_path: Path) -> Bench:
 
 @pytest.fixture
 def arms(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> dict[str, Instant]:
-    """Return the arms that every bench of the test lines up; they render nothing."""
+    """Return the arms of every bench of the test; they render nothing."""
     model = ours(parts)
     found = {name: Instant(model) for name in (STOCK, OURS, FRUGAL)}
     monkeypatch.setattr(measure, "line_up", lambda *given: Arms(model, dict(found)))
@@ -84,7 +84,8 @@ def test_a_compile_that_fails_costs_the_compiled_row_alone(bench: Bench) -> None
 def test_an_arm_that_fails_in_a_later_round_leaves_the_others(
     bench: Bench, arms: dict[str, Instant]
 ) -> None:
-    arms[FRUGAL].fails_at = 2  # Its first clip was whole.
+    # The arm's first clip succeeds.
+    arms[FRUGAL].fails_at = 2
 
     found = measured(bench)
 
@@ -117,7 +118,7 @@ def test_numbers_that_are_not_finite_are_no_row(bench: Bench, arms: dict[str, In
 def test_rows_are_on_disk_before_clips_in_a_row_are_rendered(
     bench: Bench, arms: dict[str, Instant], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A bench that is killed there, by whoever lent the card, has lost no row."""
+    """If the owner of the card kills the bench at this point, no row is lost."""
     stem, there = tmp_path / "bench", []
 
     def killed(*given: Any) -> Any:
@@ -151,7 +152,8 @@ def test_rounds_end_where_another_does_not_fit(bench: Bench, arms: dict[str, Ins
 
     def end_after_the_first_round() -> None:
         found.append(len(one.report.rows))
-        if len(found) == len(arms) + 1:  # Each arm's first clip, and then the round.
+        # There is one call for the first clip of each arm, and one for the round.
+        if len(found) == len(arms) + 1:
             ending.ends = time.monotonic()
 
     effort = replace(ROWS_ALONE, rounds=3)

@@ -1,7 +1,7 @@
-"""The bench holds its arms against each other, and its numbers are of what it says.
+"""The bench compares its arms, and each number measures what its name says.
 
-A compiler that returns what it is given stands in for torch's, which takes minutes on a CPU; what
-the real one traces is held against eager in tests/integration/i2vgen/test_i2vgen_compiled.py.
+A compiler that returns its input replaces torch's compiler, which takes minutes on a CPU. What
+torch's compiler traces is compared with eager in tests/integration/i2vgen/test_i2vgen_compiled.py.
 """
 
 import json
@@ -87,7 +87,8 @@ def test_every_arm_and_every_technique_ends_in_the_references_latents(case: Case
     assert len(exact) == 4 + 7
     assert all(each.error <= 1e-4 for each in exact)
     ours_only = [each for each in exact if each.name != STOCK_COMPILED]
-    assert all(each.error > 0 for each in ours_only)  # Another sum, not the same numbers twice.
+    # An error above zero shows another sum, and not the same numbers twice.
+    assert all(each.error > 0 for each in ours_only)
 
 
 def test_the_reference_is_held_against_itself(case: CaseReport) -> None:
@@ -110,7 +111,8 @@ def test_clips_in_a_row_rest_for_less_than_they_take(case: CaseReport) -> None:
 
 def test_a_pause_between_clips_is_seen(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*given: Any) -> Any:
-        time.sleep(1.0)  # The condition under test is that this second is counted.
+        # The test checks that this second is counted.
+        time.sleep(1.0)
         return writer(*given)
 
     writer = rows_of_clips._writer
@@ -130,7 +132,8 @@ def test_the_report_is_written_for_readers_and_for_programs(
     assert "inf" not in text
     for name in (STOCK, STOCK_COMPILED, OURS, OURS_COMPILED, FRUGAL):
         assert cells(text, name)[0] == 12
-    for name in TECHNIQUES:  # They make no files, and say nothing of a clip's seconds.
+    # Techniques make no files, so they have no figures of a clip's seconds.
+    for name in TECHNIQUES:
         assert cells(text, name)[-1] == 10
     assert re.search(r"ours strays by \d.\de-\d\d at most, diffusers by", text)
     assert re.search(r"Back to back, 2 clips, stillreel, compiled: the device rests \d+ ms", text)
@@ -186,7 +189,7 @@ def test_an_arm_that_is_lost_takes_no_further_turn() -> None:
 
 
 def test_ratios_are_the_median_of_neighbours() -> None:
-    """By their own medians 40 / 20 = 2, which no pair of neighbours saw."""
+    """The ratio of the two medians would be 40 / 20 = 2, which no pair of neighbours had."""
     theirs = [Figures(ms, ms) for ms in (10.0, 40.0, 60.0)]
     mine = [Figures(ms, ms) for ms in (10.0, 50.0, 20.0)]
     found = row(
@@ -225,7 +228,8 @@ def test_memory_taken_for_a_moment_is_seen_at_its_peak(monkeypatch: pytest.Monke
         return looks[-1]
 
     monkeypatch.setattr("bench.gauges.held_bytes", look)
-    # Mapped by itself: what earlier tests freed may be handed out again, unseen by the system.
+    # This maps new memory. Memory that earlier tests freed could be reused, and the system would
+    # not see a change.
     with Peak(CPU) as peak, mmap.mmap(-1, 64 * 2**20) as taken:
         taken.write(bytes(len(taken)))
         before = len(looks)
@@ -240,6 +244,6 @@ def test_no_drawn_weight_is_zero_throughout(parts: Parts) -> None:
 
 
 def cells(text: str, name: str) -> list[int]:
-    """Return how many cells each line of an arm has."""
+    """Return the number of cells in each line of an arm."""
     lines = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
     return [len(line.strip("|").split("|")) for line in lines]

@@ -32,7 +32,7 @@ WORDS = ("batch", "photos", "--prompt", "slow push in", "--num-frames", "8", "--
 
 @pytest.fixture(scope="module")
 def service(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway with one real worker that moves a camera."""
+    """A gateway with one real worker, whose engine moves a camera."""
     with (
         crew(module_stack, tmp_path_factory.mktemp("logs")) as people,
         running_gateway(module_stack.settings()) as gateway,
@@ -90,7 +90,7 @@ def test_a_batch_that_was_killed_is_gone_on_with_and_makes_no_job_twice(
     assert status == 0
     assert [row["photo"] for row in rows] == list(photos)
     counts = Counter(row["status"] for row in rows)
-    # A clip that was saved just before the kill may have come too late for the ledger.
+    # A clip that was saved just before the kill may be missing from the ledger.
     assert len(kept) - 4 <= counts["skipped"] <= len(kept)
     assert counts["skipped"] + counts["succeeded"] == len(photos)
     assert len(clips(folder)) == len(photos)

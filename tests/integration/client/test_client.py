@@ -1,4 +1,4 @@
-"""The Python client, blocking and async, against a service that a test has written down."""
+"""The Python client, blocking and async, against a service whose answers a test wrote."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def awaited(service: ScriptedService, call: Callable[[Any], Any], **options: Any
 
 @pytest.fixture(params=[blocking, awaited], ids=["blocking", "async"])
 def play(request: pytest.FixtureRequest) -> Call:
-    """Either client; what it waits between two tries is a thousandth of what ours wait."""
+    """Either client, with pauses between tries that are a thousandth of the shipped ones."""
 
     def played(service: ScriptedService, call: Call, *, retries: int = 5, **options: Any) -> Any:
         return request.param(service, call, retries=replace(QUICK, retries=retries), **options)
@@ -135,7 +135,7 @@ def test_a_service_that_stays_away_is_given_up(play: Call) -> None:
 
 
 def test_a_key_is_never_made_twice(play: Call) -> None:
-    """The first request may have made one; its secret would be lost, its name taken."""
+    """The first try may have made a key; its secret would be lost, and its name taken."""
     with scripted(HANG_UP) as service, pytest.raises(ConnectionFailed):
         play(service, lambda client: client.create_key("cms"))
     assert len(service.heard) == 1
@@ -166,7 +166,7 @@ def event(version: int, **changes: Any) -> bytes:
 
 
 def test_a_broken_stream_goes_on_after_its_last_event(play: Call) -> None:
-    """Repeats are left out, and so is the half of an event that came before the break."""
+    """The client leaves out repeated events, and the half of an event before the break."""
     first = Line(200, event(1) + event(2, status="running") + event(3)[:40], STREAM, missing=9)
     second = Line(200, event(3) + event(2, status="running") + event(4, status="failed"), STREAM)
     with scripted(first, second) as service:

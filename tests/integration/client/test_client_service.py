@@ -1,4 +1,4 @@
-"""The client and the command against a real gateway; the worker is played by the test."""
+"""The client and the command against a real gateway; the test plays the worker."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""Every block of our part of docs/clients.md, run as it stands there."""
+"""Every block of our part of docs/clients.md runs unchanged."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ RUNS: dict[str, Callable[[str], list[str]]] = {
 
 @pytest.fixture
 def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
-    """A worker that renders whatever comes."""
+    """A worker that finishes every job."""
     is_over = threading.Event()
 
     def serve() -> None:
@@ -57,10 +57,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(block: str, gateway: Gateway, folder: Path, argv: list[str]) -> str:
-    """Run a block of the page: where it names an address, at this gateway's."""
+    """Run a block of the page, with this gateway's address in place of the page's."""
     bin_ = folder / "bin"
     bin_.mkdir()
-    command = bin_ / "stillreel"  # As pip writes it.
+    command = bin_ / "stillreel"  # pip writes such a file.
     command.write_text(f'#!/bin/sh\nexec {sys.executable} -m stillreel.command.main "$@"\n')
     command.chmod(0o755)
     path = f"{bin_}:{env('')['PATH']}"

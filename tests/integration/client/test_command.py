@@ -1,4 +1,4 @@
-"""The command `stillreel` against a service that a test has written down."""
+"""The command `stillreel` against a service whose answers a test wrote."""
 
 import ast
 import json
@@ -60,7 +60,7 @@ def test_a_pipe_gets_json_and_a_terminal_a_table(tmp_path: Path) -> None:
         (LISTED, ["submit", "no.jpg", "x"], "no.jpg", 1),
         (LISTED, ["batch", "nowhere", "--prompt", "x"], "no folder nowhere", 2),
         (LISTED, ["dance"], "invalid choice", 2),
-        # Other words of the same kinds.
+        # These are more examples of the same kinds.
         *(
             pytest.param(*case, marks=pytest.mark.extended)
             for case in (
@@ -163,7 +163,7 @@ def test_a_new_key_is_the_only_line_of_stdout_on_a_terminal(tmp_path: Path) -> N
 
 
 def complete(*words: str) -> list[str]:
-    """Return what bash offers after these words."""
+    """Return the completions that bash offers after these words."""
     bash = shutil.which("bash")
     assert bash is not None
     lines = [

@@ -1,4 +1,4 @@
-"""What other protocols' clients are tried on: a gateway that takes keys, and one without any."""
+"""Gateways for other protocols' clients: one that needs keys, and one that has none."""
 
 from collections.abc import Iterator
 
@@ -20,5 +20,5 @@ def one_keyed_gateway(module_stack: Stack) -> Iterator[Gateway]:
 
 @pytest.fixture
 def keyed_gateway(one_keyed_gateway: Gateway, fake_worker: FakeWorker) -> Gateway:
-    """A gateway that lets nobody in without the admin's key."""
+    """A gateway that refuses every request without the admin's key."""
     return one_keyed_gateway

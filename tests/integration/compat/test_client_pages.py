@@ -1,4 +1,4 @@
-"""The lines of docs/clients.md, run as they stand there by the clients they are for."""
+"""The lines of docs/clients.md run unchanged in the clients that they are for."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.support.gateway import MOVES, FakeWorker, Gateway, photo_png
 from tests.support.sdks import SDKS, done, installing, python_with
 from tests.support.stack import ROOT
 
-pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]  # Its first run installs the SDKs.
+pytestmark = [pytest.mark.extended, pytest.mark.timeout(1200)]  # The first run installs the SDKs.
 
 PAGE: Final = (ROOT / "docs" / "clients.md").read_text()
 ADDRESS: Final = "http://127.0.0.1:7860"
@@ -41,7 +41,7 @@ def block(language: str, name: str) -> str:
 
 
 def modules() -> Path:
-    """Return the folder of what the page's JavaScript imports."""
+    """Return the folder of the modules that the page's JavaScript imports."""
     folder = SDKS / "js"
     wanted = json.dumps({"private": True, "dependencies": JAVASCRIPT})
     with installing(folder, wanted) as is_missing:
@@ -55,7 +55,7 @@ def modules() -> Path:
 
 @pytest.fixture
 def worker(fake_worker: FakeWorker) -> Iterator[FakeWorker]:
-    """A worker that serves the page's model, and finishes what comes."""
+    """A worker that serves the page's model, and finishes every job."""
     fake_worker.offer(MOVES.model_copy(update={"name": MODEL}))
     over = threading.Event()
 
@@ -90,7 +90,7 @@ def test_the_lines_for_python_make_a_clip(
     name, requirement = PYTHON[client]
     script = folder / "lines.py"
     script.write_text(block("python", name).replace(ADDRESS, gateway.url))
-    # It would ask for its list of prices else.
+    # Without this setting the client would ask for its list of prices.
     done([python_with(requirement), str(script)], folder, LITELLM_LOCAL_MODEL_COST_MAP="True")
     assert (folder / "clip.mp4").read_bytes() == CLIP
 

@@ -1,4 +1,4 @@
-"""The workflow of docs/n8n.json, played: each node's requests as n8n would send them."""
+"""The workflow of docs/n8n.json: the test sends each node's requests as n8n would."""
 
 import json
 import re
@@ -25,7 +25,7 @@ _EXPRESSION: Final = re.compile(
 
 @dataclass
 class Run:
-    """One execution: what each node has put out, and how the workflow ended."""
+    """One execution: the output of each node, and how the workflow ended."""
 
     workflow: Mapping[str, Any]
     settings: Mapping[str, str]
@@ -34,7 +34,7 @@ class Run:
     stopped: str | None = None
 
     def play(self) -> None:
-        """Follow the connections from the trigger until a node leads nowhere."""
+        """Follow the connections from the trigger to the last node."""
         nodes = {node["name"]: node for node in self.workflow["nodes"]}
         name: str | None = next(n for n, node in nodes.items() if "Trigger" in node["type"])
         item: Any = {}
@@ -98,7 +98,7 @@ class Run:
         return exits[exit_number][0]["node"] if exits else None
 
     def _value(self, text: str, item: Any) -> str:
-        """Return what n8n makes of a parameter: an expression where it begins with `=`."""
+        """Return the value that n8n makes of a parameter: an expression begins with `=`."""
         if not text.startswith("="):
             return text
 

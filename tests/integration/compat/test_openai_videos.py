@@ -1,4 +1,4 @@
-"""OpenAI's own client on `/v1/videos`, unchanged; strict where it checks each answer's shape."""
+"""OpenAI's own client, unchanged, on `/v1/videos`; a strict one checks each answer's shape."""
 
 import asyncio
 import io
@@ -34,7 +34,7 @@ from tests.support.receiver import Receiver
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
 WIDE: Literal["1280x720"] = "1280x720"
-"""One of the four sizes that OpenAI's types know: others are refused by a strict client."""
+"""One of the four sizes in OpenAI's types; a strict client refuses others."""
 
 
 def client_of(gateway: Gateway, key: str = ADMIN_KEY, *, strict: bool = True) -> OpenAI:
@@ -96,7 +96,8 @@ def test_the_facades_view_and_our_own_agree(
     assert (video.prompt, video.model) == (shown["prompt"], job["model"])
     assert video.size == f"{shown['width']}x{shown['height']}"
     assert float(str(video.seconds)) == shown["num_frames"] / shown["fps"]
-    mine = keyed_gateway.created(width="1280", height="720")["id"]  # By the other way.
+    # This job is made with our own API.
+    mine = keyed_gateway.created(width="1280", height="720")["id"]
     assert [each.id for each in client.videos.list(limit=2)] == [mine, made.id]
 
 
@@ -163,7 +164,8 @@ def test_a_remix_is_another_clip_of_the_same_image(keyed_gateway: Gateway, clien
     assert second["seed"] != first["seed"]
     assert second["metadata"] == {"post": "17"}
     assert second["warnings"] == first["warnings"]
-    client.videos.delete(made.id)  # Its image goes with it, and not the copy.
+    # The video's image is deleted too, but the remix's copy is not.
+    client.videos.delete(made.id)
     image = keyed_gateway.get(f"/v1/jobs/{remix.id}/content?variant=input")
     assert image.status_code == 200
     with pytest.raises(NotFoundError):

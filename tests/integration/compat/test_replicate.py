@@ -1,4 +1,4 @@
-"""Replicate's own client on `/compat/replicate`, unchanged, against a running gateway."""
+"""Replicate's own client, unchanged, on `/compat/replicate` of a running gateway."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ FOLDER = "/compat/replicate"
 
 @contextlib.contextmanager
 def client_of(gateway: Gateway, key: str | None = ADMIN_KEY) -> Iterator[Client]:
-    """Yield a client whose connections end with it, which its own never do."""
+    """Yield a client, and close its connections, which it never does itself."""
     client = Client(api_token=key, base_url=f"{gateway.url}{FOLDER}")
     client.poll_interval = 0.05
     yield client
@@ -64,7 +64,7 @@ def native(gateway: Gateway, prediction_id: str) -> dict[str, Any]:
 
 
 def fetched(url: str) -> bytes:
-    """Follow a link without a key: it works alone."""
+    """Follow a link without a key, because the link needs none."""
     answer = requests.get(url, timeout=30)
     answer.raise_for_status()
     return answer.content

@@ -1,4 +1,4 @@
-"""Texts and images seen lately are not encoded again, and only so many are kept."""
+"""Recent texts and images are not encoded again, and only a limited number are kept."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Progress is told for steps the device has finished, while few are handed to it ahead."""
+"""A step is reported once the device has finished it; few steps are launched ahead of that."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from worker.engines.diffusion.in_flight import IN_FLIGHT, InFlight
 
 @dataclass
 class Device:
-    """A device that does its work only when it is waited for."""
+    """A device that does its work only when somebody waits for it."""
 
     launched: int = 0
     finished: int = 0

@@ -1,4 +1,4 @@
-"""Latents become a small image: the photo's own show the photo, and noise is a veil."""
+"""Latents become a small image: the photo's latents show the photo, and noise covers it."""
 
 import io
 
@@ -21,7 +21,7 @@ from worker.engines.diffusion.preview import (
 )
 from worker.render.preview import LONG_SIDE, encode_preview
 
-ONE_THREAD = checkpoints  # Imported for what it does: torch keeps to one thread.
+ONE_THREAD = checkpoints  # The import makes torch use one thread.
 CHANNELS = 16
 SIDE = 32
 
@@ -32,7 +32,7 @@ def shrunk(photo: Photo) -> Photo:
 
 
 def as_latents(photo: Photo) -> torch.Tensor:
-    """Return latents (CHANNELS, SIDE, SIDE) that hold the photo's colours and other things."""
+    """Return latents (CHANNELS, SIDE, SIDE) that mix the photo's colours with noise."""
     generator = torch.Generator().manual_seed(5)
     mix = torch.randn((CHANNELS, 3), generator=generator)
     pixels = torch.from_numpy(shrunk(photo).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)
@@ -45,7 +45,7 @@ def noise(scale: float) -> torch.Tensor:
 
 
 def likeness(shown: Photo, photo: Photo) -> float:
-    """Return how the images' pixels go together, 1 for the same image."""
+    """Return the correlation of the two images' pixels, which is 1 for the same image."""
     pairs = np.corrcoef(shown.astype(float).ravel(), shrunk(photo).astype(float).ravel())
     return float(pairs[0, 1])
 
@@ -75,7 +75,7 @@ def test_another_images_latents_show_that_image(latent_map: LatentMap) -> None:
 
 
 def test_the_less_noise_there_is_the_more_of_the_photo_is_seen(latent_map: LatentMap) -> None:
-    """Also from the noise of SVD's schedule, hundreds of times an image's."""
+    """This includes noise of SVD's schedule, which is hundreds of times as strong as an image."""
     clean = as_latents(astronaut())
     seen = [
         likeness(image(latent_map, clean + noise(scale), done), astronaut())
@@ -140,7 +140,8 @@ def test_a_clip_has_some_ten_previews_and_its_last_step_is_one(
 
     assert found == shown
     assert len(found) <= PER_CLIP + 1
-    assert previews.of(steps) is None  # Once.
+    # The same step gives its preview only once.
+    assert previews.of(steps) is None
 
 
 def test_the_middle_frame_is_shown() -> None:

@@ -4,11 +4,11 @@ import torch
 
 from worker.engines.diffusion.seats import Seats
 
-CARD = torch.device("meta")  # Stands in for one: a device that is not the host.
+CARD = torch.device("meta")  # This device stands for a card, because it is not the host.
 
 
 class Part(torch.nn.Linear):
-    """Remembers where it was sent, and stays where it is."""
+    """Remembers the devices that it was sent to, but does not move."""
 
     def __init__(self) -> None:
         super().__init__(1, 1)

@@ -1,4 +1,4 @@
-"""A folder's clips are those of its class, whichever that is, and the seed decides them."""
+"""A folder's clips equal those of its class, whichever class that is, and depend on the seed."""
 
 import itertools
 from dataclasses import replace
@@ -35,7 +35,7 @@ def engines(folders: dict[str, Path]) -> dict[str, GenericEngine]:
 
 @pytest.fixture
 def ltx(folders: dict[str, Path]) -> GenericEngine:
-    """Return an engine of the test's own, whose parts it may break."""
+    """Return a new engine, whose parts a test may break."""
     return loaded(served(folders["ltx"]))
 
 

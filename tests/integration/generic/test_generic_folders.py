@@ -1,4 +1,4 @@
-"""A folder that cannot serve jobs is refused when it is loaded, with a sentence."""
+"""A folder that cannot serve jobs is refused with a sentence when it is loaded."""
 
 import shutil
 from pathlib import Path
@@ -38,7 +38,8 @@ def test_a_class_that_cannot_serve_jobs_is_refused_with_the_reason(
     tmp_path: Path, kind: str
 ) -> None:
     write_json(tmp_path / "model_index.json", {"_class_name": kind})
-    engine = served(tmp_path)  # It is offered all the same: its jobs are told the reason.
+    # The engine is offered all the same, because its jobs are told the reason.
+    engine = served(tmp_path)
     assert engine.spec.name == "small"
     with pytest.raises(MissingWeights) as refused:
         loaded(engine)

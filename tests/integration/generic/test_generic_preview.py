@@ -1,4 +1,4 @@
-"""One frame of latents whose form nobody knows, by their shape."""
+"""One frame is found by its shape in latents of an unknown layout."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 from tests.support import checkpoints
 from worker.engines.generic.preview import middle_frame, standardised
 
-ONE_THREAD = checkpoints  # Imported for what it does: torch keeps to one thread.
+ONE_THREAD = checkpoints  # The import makes torch use one thread.
 CHANNELS, FRAMES, HEIGHT, WIDTH = 4, 3, 2, 5
 CLIP = torch.arange(CHANNELS * FRAMES * HEIGHT * WIDTH).float()
 CLIP = CLIP.view(CHANNELS, FRAMES, HEIGHT, WIDTH)
@@ -30,7 +30,7 @@ def test_each_form_gives_its_middle_frame(latents: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     "shape",
     [
-        (1, CHANNELS, CHANNELS, HEIGHT, WIDTH),  # Which of the two are frames?
+        (1, CHANNELS, CHANNELS, HEIGHT, WIDTH),  # Either axis could be the frames.
         (1, 2 * CHANNELS, FRAMES, HEIGHT, WIDTH),
         (1, CHANNELS, FRAMES, WIDTH, HEIGHT),
         (1, FRAMES * HEIGHT * WIDTH, 4 * CHANNELS),

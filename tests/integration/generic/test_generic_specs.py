@@ -1,4 +1,4 @@
-"""What is offered of a folder: the frames it honours, and the least it takes of a card."""
+"""The spec that is offered for a folder: the frames it honours, and the memory that it needs."""
 
 import shutil
 from pathlib import Path
@@ -47,7 +47,7 @@ def test_weights_that_would_drop_a_last_frame_are_not_offered_for_it(
     change_json(small / "model_index.json", _class_name="WanImageToVideoPipeline")
     assert not takes_a_last_frame(served(small).spec)
 
-    # Wan 2.1 sees the first image by CLIP; only FLF2V has places for a second one.
+    # Wan 2.1 gets the first image through CLIP, and only FLF2V has positions for a second image.
     change_json(wan / "transformer" / "config.json", image_dim=1280)
     assert not takes_a_last_frame(served(wan).spec)
     change_json(wan / "transformer" / "config.json", pos_embed_seq_len=514)
@@ -67,7 +67,8 @@ def test_the_footprint_is_the_weights_as_a_card_holds_them(ltx: Path) -> None:
 
     normal, low = footprint(ltx).ways
 
-    # The files hold a few numbers more, which are no weights: the latents' mean and spread.
+    # The files also have a few numbers that are no weights: the mean and the spread of the
+    # latents.
     assert normal.weights_bytes == pytest.approx(sum(half.values()), abs=200)
     assert low.weights_bytes == pytest.approx(half["vae"], abs=200)
     assert low.encoding_bytes == max(half["text_encoder"], half["transformer"])
@@ -88,7 +89,7 @@ def test_weights_that_lie_there_twice_and_parts_of_no_use_count_once_and_not(
 def test_a_file_that_is_no_safetensors_is_counted_as_nothing(
     ltx: Path, tmp_path: Path, spoilt: bytes
 ) -> None:
-    """It is refused when it is loaded; until then the engine is offered."""
+    """Such a file is refused when it is loaded. Until then the engine is offered."""
     folder = Path(shutil.copytree(ltx, tmp_path / "spoilt"))
     weights = weights_of(folder, "transformer")
     weights.write_bytes(spoilt)

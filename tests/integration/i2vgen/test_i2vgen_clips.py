@@ -1,4 +1,4 @@
-"""Clips from a small random checkpoint: whole, repeatable, cancelable, as they were asked for."""
+"""Clips of a small random checkpoint are complete, repeatable, cancelable, and as requested."""
 
 import json
 import time
@@ -41,18 +41,18 @@ def engine(checkpoint: Path) -> I2VGenXLEngine:
 
 @pytest.fixture(scope="module")
 def plain(engine: I2VGenXLEngine) -> Frames:
-    """Return the clip that the others are compared with."""
+    """Return the clip that other clips are compared with."""
     return rendered(engine, brief())
 
 
 @pytest.fixture
 def breakable(checkpoint: Path) -> I2VGenXLEngine:
-    """Return an engine of the test's own, whose parts it may break."""
+    """Return a new engine, whose parts a test may break."""
     return loaded(checkpoint)
 
 
-# tests/e2e/test_service.py renders the person through the whole service in each run, and the
-# landscape, 24 frames at 768p in 80 steps, only there.
+# tests/e2e/test_service.py renders the person through the whole service. Only that test renders
+# the landscape, with 24 frames at 768p in 80 steps.
 @pytest.mark.extended
 @pytest.mark.parametrize("preset", SPEC.presets[::2], ids=lambda preset: preset.name)
 def test_the_missions_cases_render_by_their_own_figures(
@@ -162,7 +162,7 @@ def test_steps_are_told_in_order_through_every_stage(engine: I2VGenXLEngine) -> 
         assert indices[-1] == next(step.total for step in steps if step.stage is stage)
 
 
-# In each run tests/contracts/test_engine.py stops one at its first step.
+# In `make test`, tests/contracts/test_engine.py stops a render at its first step.
 @pytest.mark.parametrize(
     "stage",
     [
@@ -221,7 +221,7 @@ def test_a_second_load_does_nothing(engine: I2VGenXLEngine) -> None:
     assert engine.model is model
 
 
-# In each run tests/contracts/test_engine.py unloads it and loads it again.
+# In `make test`, tests/contracts/test_engine.py unloads an engine and loads it again.
 @pytest.mark.extended
 def test_what_was_unloaded_renders_only_after_loading(breakable: I2VGenXLEngine) -> None:
     breakable.unload()

@@ -1,7 +1,7 @@
-"""Compiled predictions and frames are the eager ones, and one compile serves a shape's clips.
+"""Compiled predictions and frames equal the eager ones; one compile serves all clips of a shape.
 
-The real compiler takes minutes here, so that `make soak` alone asks it (INDUCTOR=1); other
-backends stand in, which run what was traced.
+The real compiler takes minutes here, so only `make soak` uses it (INDUCTOR=1). The other tests use
+backends that run what was traced.
 """
 
 import logging
@@ -30,7 +30,7 @@ from worker.engines.i2vgen.denoiser import Constants, Denoiser
 from worker.engines.i2vgen.memory import LOW
 from worker.engines.i2vgen.weights import Model, prepare
 
-# pytest hangs its collectors on every logger, and torch logs each traced call to this one.
+# pytest adds its log collectors to every logger, and torch logs each traced call to this one.
 logging.getLogger("torch.__trace").setLevel(logging.CRITICAL)
 # Tracing takes 10 s of one quiet core.
 pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(400)]
@@ -43,7 +43,7 @@ COLD = WarmShape(8, 4, 8)
 
 
 class Traced:
-    """A compiler that runs what it traced, and counts the graphs it was given."""
+    """A compiler that runs the graph that it traced, and counts the graphs it was given."""
 
     def __init__(self) -> None:
         self.graphs = 0
@@ -68,7 +68,7 @@ def traced() -> Traced:
 
 @pytest.fixture(scope="module")
 def warm(model: Model, traced: Traced) -> Compiled:
-    """Return what both shapes were compiled in, on a device that overwrites its results."""
+    """Return the compiled form of both shapes, on a device that overwrites its results."""
     compiled = Compiled(model, compiler=traced, record=into_one_place)
     for shape in SHAPES:
         assert compiled.warm(shape, decode_frames=2)
@@ -88,7 +88,8 @@ def test_one_compile_serves_every_step_scale_and_condition_of_a_shape(
             )
             assert error <= LOOP_BOUND
 
-    assert before == traced.graphs == 2 * len(SHAPES)  # A prediction and a decoding each.
+    # Each shape has one graph for the prediction and one for the decoding.
+    assert before == traced.graphs == 2 * len(SHAPES)
 
 
 def test_clips_that_take_turns_each_keep_their_own_conditions(
@@ -151,7 +152,7 @@ def test_compiled_frames_are_the_eager_ones(model: Model, warm: Compiled) -> Non
 
 
 def test_every_kind_of_block_is_in_one_graph() -> None:
-    """Fails on a break of the graph: `fullgraph` refuses one."""
+    """The test fails if a graph breaks, because `fullgraph` refuses a break."""
     with torch.random.fork_rng():
         torch.manual_seed(20)
         unet = small_unet(QUICK).eval().requires_grad_(False)
@@ -161,7 +162,7 @@ def test_every_kind_of_block_is_in_one_graph() -> None:
     constants = denoiser.constants(conditions(latents, 2), ddim_steps(i2vgen_scheduler(), 2))
     scale = torch.tensor(9.0)
 
-    # Torch counts compiles by function, those of other tests' models too.
+    # Torch counts compiles for each function, and includes those for other tests' models.
     with torch.no_grad(), torch._dynamo.config.patch(recompile_limit=MOST_COMPILES):
         ours = traced(denoiser.guided)(
             latents, constants.times[:1], constants.latents, constants.context, scale
@@ -172,12 +173,12 @@ def test_every_kind_of_block_is_in_one_graph() -> None:
 
 
 def test_no_step_and_no_frame_asks_the_device_for_a_number(model: Model) -> None:
-    """Tensors of `meta` have none: whatever asks, and would wait for a card, raises."""
+    """Tensors of `meta` have no numbers: code that asks for one raises. On a card it waits."""
     unet, vae = (deepcopy(each).to("meta") for each in (model.unet, model.vae))
     denoiser = Denoiser(unet)
     given, latents = drawn(SHAPES[0], 1)
     steps = ddim_steps(model.scheduler, 2)
-    # A clip's times go to the device once, from the host.
+    # A clip's times are sent from the host to the device once.
     constants = on_meta(Denoiser(model.unet).constants(given, steps))
     latents = latents.to("meta")
 
@@ -191,11 +192,11 @@ def test_no_step_and_no_frame_asks_the_device_for_a_number(model: Model) -> None
     assert made.frames.shape[0] == 8
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # inductor's own
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # from inductor
 def test_what_the_compiler_makes_of_the_graph_is_the_eager_prediction(
     model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trace goes through autograd's, as for a card: tensors of inference mode did not."""
+    """The trace passes through autograd's tracer, as on a card; inference tensors skipped it."""
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
 
     def compiler(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -204,7 +205,8 @@ def test_what_the_compiler_makes_of_the_graph_is_the_eager_prediction(
     own = apart(model)
     compiled = Compiled(own, compiler=compiler)
     if BACKEND != "inductor":
-        # Its kernels are the CPU's own, of which some want the layout they were traced with.
+        # inductor uses kernels of the CPU, and some of these need the layout that they were traced
+        # with.
         lay_out(own, by_pixel=False)
     assert compiled.warm(SHAPES[0], decode_frames=2)
     given, latents = drawn(SHAPES[0], 1)
@@ -226,7 +228,7 @@ def on_meta(constants: Constants) -> Constants:
 
 
 def into_one_place(work: Work) -> Work:
-    """Record as a card does: it reads the same places again, and overwrites the same one."""
+    """Record as a card does: each replay reads the same memory and overwrites the same output."""
     output = work().clone()
 
     def replay() -> torch.Tensor:

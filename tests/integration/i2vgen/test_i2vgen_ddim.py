@@ -1,4 +1,4 @@
-"""DDIM as two numbers a step is DDIM as diffusers computes it."""
+"""DDIM as two numbers a step equals DDIM as diffusers computes it."""
 
 import pytest
 import torch

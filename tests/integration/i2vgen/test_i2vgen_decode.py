@@ -1,4 +1,4 @@
-"""Chunks of frames come in order, the next one begun while the last is used."""
+"""Chunks of frames come in order; the next one begins before the last one is used."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from worker.engines.i2vgen.decode import STARTED_AHEAD, in_order
 
 @dataclass
 class Card:
-    """Decodes two frames at a time; what it was asked for is noted in order."""
+    """Decodes two frames at a time, and records its calls in order."""
 
     total: int
     events: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""A draft is diffusers' own sampler in our loop, and says that it is approximate."""
+"""A draft is diffusers' own sampler in our loop, and the plan says that it is approximate."""
 
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from worker.engines.i2vgen.ddim import ddim_steps
 from worker.engines.i2vgen.draft import draft_steps
 from worker.engines.i2vgen.engine import SPEC, I2VGenXLEngine
 
-# Of the library's own making, where it is run as it ships.
+# The library causes this warning itself, in its stock pipeline.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 BOUND = 1e-4
@@ -34,7 +34,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def arms(checkpoint: Path) -> Arms:
-    """Return ours, and the stock pipeline with the draft's scheduler swapped in."""
+    """Return our model, and the stock pipeline with the draft's scheduler in place of its own."""
     stock = stock_pipeline(checkpoint, torch.float32)
     stock.scheduler = DPMSolverMultistepScheduler.from_config(
         stock.scheduler.config, timestep_spacing="trailing"

@@ -1,4 +1,4 @@
-"""Clips that do not fit, or whose numbers or device fail: smaller pieces, or an honest error."""
+"""If memory, numbers or the device fail, the engine uses smaller pieces or gives a clear error."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +23,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def breakable(checkpoint: Path) -> I2VGenXLEngine:
-    """Return an engine of the test's own, whose parts it may break."""
+    """Return a new engine, whose parts a test may break."""
     return loaded(checkpoint)
 
 
@@ -133,7 +133,7 @@ def test_broken_weights_cost_one_step_and_not_the_clip(breakable: I2VGenXLEngine
 
 
 def test_whether_a_flat_clip_is_right_is_left_to_the_worker(breakable: I2VGenXLEngine) -> None:
-    """It has the one rule for it, and sees the finished clip."""
+    """The worker has the only rule for flat clips, and it checks the finished clip."""
     module(breakable, "vae.decoder.conv_out").weight.zero_()
 
     assert len(rendered(breakable, brief())) == 8
@@ -173,7 +173,7 @@ def test_a_mistake_of_ours_is_not_blamed_on_the_device(
 
 
 def refuse(engine: I2VGenXLEngine, path: str, *, more_than: int) -> Callable[[], None]:
-    """Run out of memory in a part that is given more rows; return what lifts it again."""
+    """Make a part run out of memory above a number of rows; return a function that ends this."""
 
     def check(_: Any, given: tuple[torch.Tensor, ...]) -> None:
         if given[0].shape[0] > more_than:
@@ -190,5 +190,5 @@ def fail(engine: I2VGenXLEngine, path: str, error: Exception) -> None:
 
 
 def spoil(engine: I2VGenXLEngine, part: str, value: float) -> None:
-    """Have a part give numbers that are not finite, of weights that are."""
+    """Make a part return numbers that are not finite, although its weights are."""
     module(engine, part).register_forward_hook(lambda part, inputs, output: output * value)

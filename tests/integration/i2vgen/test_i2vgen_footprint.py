@@ -1,4 +1,4 @@
-"""What a clip is said to take of a card is what its tensors take, counted at full size."""
+"""The estimate of a clip's memory matches its tensors, counted at full size."""
 
 import functools
 from collections.abc import Callable
@@ -29,7 +29,7 @@ CountBytes = Callable[[MemoryUse, int, int, int], int]
 META = torch.device("meta")
 HALF = torch.bfloat16
 GIB = 2**30
-MARGIN = 1.10  # An estimate may say a tenth too much, and never too little.
+MARGIN = 1.10  # An estimate may be a tenth too high, but never too low.
 FIT = 0.05
 WAYS = {way.name: way for way in FOOTPRINT.ways}
 BOTH_WAYS = [
@@ -46,7 +46,7 @@ SMALL_SIZES = [(64, 64, 8), (128, 64, 8), (128, 128, 8), (128, 128, 16), (192, 1
 
 @dataclass(frozen=True)
 class FullSize:
-    """The real model's parts in half precision, without any numbers."""
+    """The real model's parts in half precision, without numbers."""
 
     unet: Any
     vae: Any
@@ -64,7 +64,7 @@ def full_size() -> FullSize:
 
 @pytest.fixture(scope="module")
 def denoising_bytes(full_size: FullSize) -> CountBytes:
-    """Return what counts the bytes that one guided prediction of a size holds at once."""
+    """Return a function that counts the bytes one guided prediction of a size needs at once."""
     return functools.cache(functools.partial(counted_bytes, full_size.unet))
 
 
@@ -141,8 +141,8 @@ def test_real_tensors_are_linear_in_pixels_times_frames(
 
 
 def test_low_memory_takes_a_third_less(denoising_bytes: CountBytes) -> None:
-    # A small model would not show it: its entry, which serves both rows, is as wide as the real
-    # one's and so holds the most at once.
+    # A small model would not show this. Its first layers serve both rows and are as wide as the
+    # real model's, so they would need the most memory.
     normal, low = (denoising_bytes(use, 64, 64, 16) for use in (NORMAL, LOW))
 
     assert low < 0.67 * normal
@@ -191,7 +191,7 @@ def weight_bytes(model: Any) -> int:
 
 
 def counted_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: int) -> int:
-    """Return the bytes of what one guided prediction holds at once, its conditions included."""
+    """Return the most bytes that one guided prediction needs at once, with its conditions."""
     with META:
         conditions = Conditions(
             text=torch.zeros((2, 77, 1024), dtype=HALF),
@@ -201,7 +201,8 @@ def counted_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: in
         )
         latents = torch.zeros((1, 4, frames, height, width))
         denoiser = Denoiser(unet)
-        # Else attention on `meta` comes apart into a matrix that no device's kernel keeps.
+        # Without inference mode, attention on `meta` is split into steps with a matrix that no
+        # device's kernel stores.
         with LiveTensors(unet) as alive, torch.inference_mode():
             constants = denoiser.constants(conditions, [DdimStep(901, 1.0, 0.0)] * 50)
             Guidance(denoiser, 9.0).predict(latents, constants, 0, use)
@@ -209,7 +210,7 @@ def counted_bytes(unet: Any, use: MemoryUse, width: int, height: int, frames: in
 
 
 def rendered_bytes(model: Model, use: MemoryUse, size: tuple[int, int, int]) -> int:
-    """Return the bytes of what the denoising of a small clip of real numbers holds at once."""
+    """Return the most bytes that the denoising of a small clip of real numbers needs at once."""
     width, height, frames = size
     request = asked((width, height), 9.0, num_frames=frames, num_inference_steps=2)
     noise = clip_noise(model, request.parameters)

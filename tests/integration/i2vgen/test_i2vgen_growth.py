@@ -1,6 +1,6 @@
-"""A worker that has rendered a hundred clips holds no more memory than one at its start.
+"""A worker that has rendered a hundred clips uses no more memory than at its start.
 
-GROWTH_RENDERS=2000 makes it as long as `make soak` has it.
+GROWTH_RENDERS=2000 makes the test as long as in `make soak`.
 """
 
 import os
@@ -11,18 +11,19 @@ import pytest
 
 from tests.support.stack import ROOT
 
-BOUND = 100_000  # bytes a render
+BOUND = 100_000  # bytes for each render
 RENDERS = int(os.environ.get("GROWTH_RENDERS", "100"))
-SECONDS = 110 + 3 * RENDERS  # A quarter of a second each where nothing else runs.
+# A render takes a quarter of a second if nothing else runs.
+SECONDS = 110 + 3 * RENDERS
 
 pytestmark = [pytest.mark.extended, pytest.mark.long, pytest.mark.timeout(SECONDS + 10)]
 
 
 @pytest.fixture(scope="module")
 def growth() -> tuple[float, float]:
-    """Return the bytes that a render adds, and one of some that leak twice the bound.
+    """Return the bytes that each render adds, and the same for renders that leak twice the bound.
 
-    A fresh process renders them all (tests/support/growth.py).
+    A fresh process renders all of them (tests/support/growth.py).
     """
     words = [str(number) for number in (20, RENDERS, 40, 2 * BOUND)]
     answer = subprocess.run(

@@ -1,7 +1,7 @@
-"""In half precision ours strays from float32 no further than diffusers' own half precision does.
+"""In half precision, ours strays from float32 no further than diffusers' own half precision.
 
-At every step both are handed the same latents, those that the reference reaches in float32: so
-an error is that step's own, and not what guidance made of the ones before.
+At every step both get the same latents, which the reference reached in float32. Each error is
+therefore that step's own, and guidance has not amplified errors of earlier steps.
 """
 
 from copy import deepcopy
@@ -41,7 +41,7 @@ SQUARES = [((64, 64), 7), ((64, 64), 10)]
 
 @dataclass(frozen=True)
 class Forced:
-    """The reference's way through a clip in float32, and both halves' predictions along it."""
+    """The reference's latents of a clip in float32, and both halves' predictions for them."""
 
     exact: list[torch.Tensor]
     ours: list[torch.Tensor]
@@ -63,7 +63,7 @@ def half(checkpoint: Path) -> Arms:
     return halved(checkpoint)
 
 
-# In each run the whole loop below is held to the same bound.
+# The test of a whole loop below checks the same bound.
 @pytest.mark.extended
 @pytest.mark.parametrize(("size", "seed"), [WIDE, *SQUARES, TALL])
 def test_no_step_strays_further_than_the_references_own(
@@ -147,13 +147,13 @@ def teacher_forced(exact: Arms, half: Arms, size: tuple[int, int], seed: int) ->
 
 
 def ratios(forced: Forced) -> list[float]:
-    """Return each step's error of ours over the error of the stock pipeline."""
+    """Return the error of ours over the error of the stock pipeline, for each step."""
     steps = zip(forced.exact, forced.ours, forced.stocks, strict=True)
     return [distance(ours, true) / distance(stock, true) for true, ours, stock in steps]
 
 
 def whole_ratio(forced: Forced) -> float:
-    """Return the same over all steps together."""
+    """Return the same ratio over all steps together."""
     (ratio,) = ratios(
         Forced(*([torch.cat(each)] for each in (forced.exact, forced.ours, forced.stocks)))
     )

@@ -1,4 +1,4 @@
-"""Low memory gives the same frames from less: the parts come and go, the halves take turns."""
+"""Low memory gives the same frames: parts move on and off the card, and the rows take turns."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +57,8 @@ def test_low_memory_sends_each_encoder_back_to_the_host(checkpoint: Path) -> Non
     rendered(engine, "a cat")
 
     assert [trip[-1] for trip in trips] == ["cpu", "cpu"]
-    assert [len(trip) for trip in trips] == [4, 2]  # Two texts and an image, there and back.
+    # There are two texts and one image, each a move to the device and back.
+    assert [len(trip) for trip in trips] == [4, 2]
 
 
 def test_what_was_encoded_before_brings_no_encoder_back(checkpoint: Path) -> None:
@@ -137,7 +138,8 @@ def test_what_was_computed_before_the_card_was_full_is_kept(
 
     assert fails.times == 1
     assert np.abs(frames.astype(np.int16) - rendered(whole, "a cat")).max() <= 1
-    # A step's two rows are one call in normal memory and two in low; none is done twice.
+    # The two rows of a step are one call in normal memory and two calls in low memory. No row is
+    # computed twice.
     assert calls.images == ([16, 8, 8, 8, 8] if part == "unet" else [16, 16, 16])
 
 
@@ -192,7 +194,7 @@ def test_a_clip_in_low_memory_begins_without_encoders_on_the_card() -> None:
 
 
 class FullCard:
-    """Is out of memory from a module's n-th call on, until another one."""
+    """Runs out of memory from a module's n-th call to a later one."""
 
     def __init__(self, *, at: int, until: int | None = None) -> None:
         self._range = range(at, (until or at) + 1)
@@ -206,7 +208,7 @@ class FullCard:
 
 
 class Calls:
-    """Keeps how many images each call of a module gave."""
+    """Records how many images each call of a module returned."""
 
     def __init__(self) -> None:
         self.images: list[int] = []
@@ -216,7 +218,7 @@ class Calls:
 
 
 class Placed(SimpleNamespace):
-    """Something that is on a device, and can be moved."""
+    """An object that is on a device, and can be moved."""
 
     def __init__(self, device: str) -> None:
         super().__init__(device=torch.device(device))
@@ -226,7 +228,7 @@ class Placed(SimpleNamespace):
 
 
 class Most:
-    """Keeps the most images that a module was given at once."""
+    """Records the most images that a module was given at once."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -236,7 +238,7 @@ class Most:
 
 
 def watched(module: Any) -> list[str]:
-    """Return where the module is moved to, in order, from now on."""
+    """Return a list of the devices that the module is moved to from now on."""
     places: list[str] = []
     move: Callable[..., Any] = module.to
 
@@ -249,7 +251,7 @@ def watched(module: Any) -> list[str]:
 
 
 def module(engine: I2VGenXLEngine, path: str) -> Any:
-    """Return a part by its dotted name; a UNet is met at its last layer: each call runs it."""
+    """Return a part by its dotted name; for a UNet its last layer, because each call runs that."""
     part, _, name = path.partition(".")
     return getattr(engine.model, part).get_submodule("conv_out" if part == "unet" else name)
 

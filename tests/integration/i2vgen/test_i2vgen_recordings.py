@@ -1,6 +1,6 @@
-"""A card that fills up has the memory of recorded launches back, and they are recorded again.
+"""If a card fills up, it frees the memory of recorded launches, and they are recorded again.
 
-Recording needs a card; what stands in for it holds memory as long as a recording does.
+Recording needs a card. The stand-in uses memory for as long as a recording exists.
 """
 
 import weakref
@@ -29,7 +29,7 @@ LARGER: Final = {"width": 320, "height": 256}
 
 
 class Card:
-    """Records into memory of its own, which lives as long as the recording does."""
+    """Records into memory of its own, which exists as long as the recording."""
 
     def __init__(self) -> None:
         self.recorded = 0
@@ -40,7 +40,7 @@ class Card:
         return self._record
 
     def held(self) -> int:
-        """Return how many launches and recordings there still are."""
+        """Return how many launches and recordings still exist."""
         return sum(each() is not None for each in self._held)
 
     def _record(self, work: Work) -> Work:
@@ -59,7 +59,7 @@ class Card:
 
 
 class FullCard:
-    """Is out of memory at a module's n-th call; keeps what was still held at the one after."""
+    """Is out of memory at a module's n-th call, and records what exists at the next call."""
 
     def __init__(self, card: Card, at: int) -> None:
         self.calls = 0
@@ -83,7 +83,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
-    """Return what every engine of the test records on."""
+    """Return the card that every engine of the test records on."""
     found = Card()
     monkeypatch.setattr(compiled, "recorder", found.recorder)
     monkeypatch.setattr(compiled, "whole_graph", lambda run: run)
@@ -195,6 +195,6 @@ def brief(**changed: Any) -> RenderRequest:
 
 
 def other_image(**changed: Any) -> RenderRequest:
-    """Return a request whose image no encoding is kept of."""
+    """Return a request with an image that has no kept encoding."""
     request = brief(**changed)
     return RenderRequest(request.image[::-1].copy(), request.parameters)

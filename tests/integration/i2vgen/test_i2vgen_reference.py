@@ -1,9 +1,9 @@
-"""The own denoising loop gives the latents that diffusers' pipeline gives.
+"""Our own denoising loop gives the latents of diffusers' pipeline.
 
-The stock pipeline is run as it ships, but for three things: it is handed the same starting noise
-(`latents=`) and the same draw from the VAE, because it draws the latter from the global
-generator; and its text encoder is given back the attribute `text_model` that transformers 5
-removed, without which its default call fails. Everything else it computes by itself.
+The stock pipeline runs as it ships, with three exceptions. It gets the same starting noise
+(`latents=`). It gets the same draw from the VAE, because it takes that draw from the global
+generator. Its text encoder gets back the attribute `text_model`, which transformers 5 removed and
+without which its default call fails. It computes everything else by itself.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,8 @@ from worker.engines.i2vgen.denoise import Guidance
 from worker.engines.i2vgen.denoiser import Denoiser
 
 BOUND = 1e-4
-SEEN = 20 * BOUND  # Dropping the image's embedding, the smallest of these, gives 5e-3.
+# The smallest of these errors, without the image's embedding, is 5e-3.
+SEEN = 20 * BOUND
 SIZES = [(64, 64), (128, 64)]
 GUIDANCES = [1.0, 9.0]
 

@@ -1,4 +1,4 @@
-"""The UNet in fewer steps gives what the UNet as it ships gives, and takes fewer steps."""
+"""The rewritten UNet gives the same results as diffusers' UNet in fewer operations."""
 
 from copy import deepcopy
 from typing import Any
@@ -14,7 +14,8 @@ from worker.engines.i2vgen.denoiser import Constants, Denoiser
 from worker.engines.i2vgen.flat_conv import FlatConv3d, flatten_temporal_convolutions
 from worker.engines.i2vgen.weights import prepare
 
-BOUND = 1e-5  # A step's; the tests below of what must not go unseen ask for 20 times that.
+# The bound is for one step. The tests that break something below require 20 times as much.
+BOUND = 1e-5
 FRAMES = 8
 STEPS = (DdimStep(901, 1.0, 0.0), DdimStep(451, 1.0, 0.0))
 
@@ -148,7 +149,7 @@ def test_only_looks_at_the_context_are_replaced(stock: Any) -> None:
 
 
 class Counter:
-    """Keeps how many images, or rows, each call of a module gave."""
+    """Records how many images, or rows, each call of a module returned."""
 
     def __init__(self) -> None:
         self.images: list[int] = []

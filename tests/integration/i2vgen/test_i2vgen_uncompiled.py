@@ -1,4 +1,4 @@
-"""A compiler that fails or strays leaves its shape to eager, and the layout changes no number."""
+"""If a compile fails or strays, its shape stays eager; the layout changes no number."""
 
 import threading
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 @pytest.fixture
 def model(whole: Model) -> Model:
-    """Return a model of the test's own: compiling lays its weights out anew."""
+    """Return a copy of the model, because compiling changes the layout of its weights."""
     return apart(whole)
 
 

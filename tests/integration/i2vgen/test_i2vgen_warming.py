@@ -1,6 +1,6 @@
-"""The engine compiles what WARM_SHAPES names, says which clips were compiled, and never insists.
+"""The engine compiles the shapes in WARM_SHAPES, says which clips were compiled, and may fail.
 
-Torch's compiler takes minutes here; one that returns what it is given stands in for it.
+Torch's compiler takes minutes here. A compiler that returns its input replaces it.
 """
 
 import os
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 
 class Compiler:
-    """Returns what it is given, and counts the calls of it."""
+    """Returns its input, and counts the calls of it."""
 
     def __init__(self, fault: Exception | None = None) -> None:
         self.calls: list[str] = []
@@ -54,7 +54,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compiler(monkeypatch: pytest.MonkeyPatch) -> Compiler:
-    """Return what every engine of the test compiles with."""
+    """Return the compiler that every engine of the test uses."""
     found = Compiler()
     monkeypatch.setattr(compiled, "whole_graph", found)
     monkeypatch.setenv(CACHE_VARIABLE, "/elsewhere")
@@ -189,7 +189,8 @@ def test_what_was_unloaded_is_not_compiled_any_more(checkpoint: Path, compiler: 
     compiler.calls.clear()
     engine.load("cpu", ignore)
     engine.warm(ignore)
-    assert compiler.calls == ["levels", "guided"]  # What was compiled belonged to the old weights.
+    # The old compiled code belonged to the old weights.
+    assert compiler.calls == ["levels", "guided"]
 
     assert engine.plan(brief())["mode"] == "compiled"
     assert len(rendered(engine, brief())) == 8

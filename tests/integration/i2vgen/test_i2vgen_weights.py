@@ -1,4 +1,4 @@
-"""Where the weights come from, and what is refused as weights."""
+"""The places that weights come from, and the files that are refused as weights."""
 
 import shutil
 import subprocess

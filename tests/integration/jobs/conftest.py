@@ -1,4 +1,4 @@
-"""What tests of jobs work with: one desk for all tests of a file, on tables that are empty."""
+"""Fixtures for tests of jobs: one JobFixture for all tests of a file, on empty tables."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""A batch ends once, with its last job, however its jobs end and however many end at once."""
+"""A batch ends once, with its last job, no matter how its jobs end and how many end at once."""
 
 import os
 import random
@@ -24,7 +24,7 @@ from tests.support.outbox import RESULT
 from worker.keeper.purge import Purger
 
 ROUNDS = int(os.environ.get("BATCH_ROUNDS", "3"))
-"""Each with a hundred ends at once; `make soak` has fifty."""
+"""Each round has a hundred ends at once; `make soak` has fifty rounds."""
 
 HOOK = "https://hook.example.org/batches"
 
@@ -55,7 +55,7 @@ def deliveries(job_fixture: JobFixture) -> list[Any]:
 
 
 def ended_in_parallel(job_fixture: JobFixture, jobs: Sequence[Job], rounds: str) -> None:
-    """End all of them from sixteen threads: completed, failed, lost, canceled or deleted."""
+    """End all jobs from sixteen threads: completed, failed, lost, canceled or deleted."""
     draw = random.Random(rounds)
     claims: dict[UUID, Claim] = {}
     while (job := job_fixture.jobs.claim(["noop"], worker=f"w#{len(claims)}")) is not None:

@@ -1,4 +1,4 @@
-"""The bell: how it gets to a worker, and that nothing which lies in Redis can end a listener."""
+"""The bell: how it reaches a worker, and that no content of Redis can end a listener."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ def valkey(url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def bell(url: str) -> Iterator[Bell]:
-    """A bell that waits for a stalled machine, where the shipped one soon falls silent."""
+    """A bell that waits for a stalled machine; the shipped bell soon goes silent."""
     with contextlib.closing(Bell(url, socket_seconds=20)) as bell:
         yield bell
 
@@ -76,7 +76,7 @@ def heard(slot: HeartbeatFile) -> None:
 def test_bells_wait_in_redis_while_the_worker_renders(
     valkey: Redis, bell: Bell, slot: HeartbeatFile, listener: Listener
 ) -> None:
-    """A bell that a busy worker took would be answered by nobody else."""
+    """If a busy worker took a bell, no other worker would answer it."""
     rest(slot)
     bell.ring(ENGINE)
     heard(slot)
@@ -114,7 +114,7 @@ def test_no_more_bells_are_kept_than_workers_could_answer(valkey: Redis, bell: B
 def test_a_bell_overtakes_what_is_announced(url: str, valkey: Redis) -> None:
     bell_of_patience = contextlib.closing(Bell(url, socket_seconds=20))
     with bell_of_patience as bell, valkey.monitor() as seen:
-        # The first announcement is held up on its way, so that all others meet in the queue.
+        # The first announcement is delayed, so that all others are together in the queue.
         valkey.client_pause(20_000, all=False)
         for version in (1, 2, 3):
             bell.publish_change(new_id(), version, new_id())
@@ -209,7 +209,7 @@ def test_an_announcement_is_read_as_it_was_sent(url: str, bell: Bell, valkey: Re
 def test_a_waiter_hears_of_its_job_although_garbage_was_announced(
     module_stack: Stack, valkey: Redis, bell: Bell
 ) -> None:
-    """The floor is an hour away: only the announcement can tell."""
+    """The next look is an hour away, so only the announcement can tell the waiter."""
     with contextlib.closing(JobFixture(module_stack.settings(), bell)) as desk:
         job = desk.submit()
         url = module_stack.settings().redis_url.get_secret_value()

@@ -1,4 +1,4 @@
-"""How many jobs one owner may have running, exactly, and who gets on meanwhile."""
+"""The exact number of jobs that one owner may have running, and who continues meanwhile."""
 
 import contextlib
 import threading
@@ -29,7 +29,7 @@ def job_fixture(stack: Stack) -> Iterator[JobFixture]:
 
 @pytest.fixture
 def crowded(job_fixture: JobFixture) -> Iterator[JobFixture]:
-    """The same with a connection for each of many threads."""
+    """The same fixture, with a connection for each of many threads."""
     db = Database(
         job_fixture.settings.database_url.get_secret_value(),
         deadline=timedelta(seconds=30),
@@ -117,7 +117,7 @@ def test_without_a_cap_everything_starts(stack: Stack) -> None:
 
 
 def test_claims_at_the_same_moment_never_start_one_too_many(crowded: JobFixture) -> None:
-    """Owners with caps of 1 to 3 and the setting's, hands that take and give back."""
+    """Owners have caps of 1 to 3 or the setting's; workers claim jobs and hand them back."""
     caps = {key(crowded, max_running=cap): cap or 2 for cap in (1, 2, 3, None)}
     for owner in caps:
         for _ in range(12):
@@ -143,7 +143,8 @@ def test_claims_at_the_same_moment_never_start_one_too_many(crowded: JobFixture)
         total = sum(pool.map(work, range(THREADS)))
     for found in seen:
         assert all(found[owner] <= cap for owner, cap in caps.items()), found
-    assert total >= 8 * 6  # All but a claim or two of each round find their job.
+    # In each round all workers but one or two get a job.
+    assert total >= 8 * 6
     assert max(found.total() for found in seen) == sum(caps.values())
 
 
@@ -161,5 +162,5 @@ def test_submits_at_the_same_moment_never_queue_one_too_many(crowded: JobFixture
         list(pool.map(send, range(THREADS)))
     rows = crowded.run("SELECT owner_id, claim_at FROM jobs")
     assert Counter(row["owner_id"] for row in rows) == dict.fromkeys(owners, 5)
-    # Nor do two jobs of one owner stand in one place.
+    # No two jobs of one owner have the same place.
     assert len({(row["owner_id"], row["claim_at"]) for row in rows}) == len(rows)

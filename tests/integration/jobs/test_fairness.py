@@ -1,4 +1,4 @@
-"""Whose job starts next: turns between owners, held while one has a thousand jobs waiting."""
+"""The order in which jobs start: owners take turns, even if one has a thousand jobs waiting."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,7 +36,7 @@ def end(job_fixture: JobFixture, job: Job) -> None:
 
 
 def render(job_fixture: JobFixture, count: int) -> list[UUID]:
-    """Have one worker render so many jobs; return their owners in order."""
+    """Have one worker render that many jobs; return their owners in order."""
     owners = []
     for _ in range(count):
         job = start(job_fixture)
@@ -59,7 +59,7 @@ def renders_before(job_fixture: JobFixture, newcomer: Job) -> int:
 def test_a_crowd_that_came_at_once_delays_a_newcomer_by_one_render_at_most(
     job_fixture: JobFixture, rendered: int, minutes: int
 ) -> None:
-    """However long it has waited: a night without a worker, or slow renders."""
+    """This holds however long the crowd has waited: a night without a worker, or slow renders."""
     flood(job_fixture, uuid4(), 80)
     render(job_fixture, rendered)
     job_fixture.run(AGE, age=minutes)
@@ -99,7 +99,7 @@ def test_three_owners_take_turns_however_much_each_has_sent(job_fixture: JobFixt
 def test_owners_who_send_one_by_one_do_not_keep_a_thousand_from_their_turn(
     job_fixture: JobFixture,
 ) -> None:
-    """Two of them, one always running while the other's next arrives."""
+    """There are two such owners: while one's job runs, the other's next job arrives."""
     many, one, two = uuid4(), uuid4(), uuid4()
     flood(job_fixture, many, 60)
     running = start(job_fixture)
@@ -123,7 +123,7 @@ def test_owners_who_send_one_by_one_do_not_keep_a_thousand_from_their_turn(
         (Priority.HIGH, Priority.HIGH, 1),
         (Priority.LOW, Priority.LOW, 1),
         (Priority.LOW, Priority.NORMAL, 1),
-        # Ten minutes of priority are five turns of two.
+        # A priority of ten minutes equals five turns of two minutes.
         (Priority.HIGH, Priority.NORMAL, 6),
         (Priority.NORMAL, Priority.LOW, 6),
     ],

@@ -1,4 +1,4 @@
-"""A job's inputs are rows: what expires, is purged, or was never a job's goes with all of them."""
+"""A job's inputs are rows; expiry, a purge and the removal of orphans apply to each of them."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -90,7 +90,8 @@ def test_the_rows_of_inputs_end_with_their_job(job_fixture: JobFixture) -> None:
 
 def test_inputs_that_no_job_came_to_own_are_removed(job_fixture: JobFixture) -> None:
     owned, unowned = with_inputs(job_fixture), with_inputs(job_fixture)
-    older = job_fixture.submit()  # Of a gateway of the last release, which wrote no row.
+    # This job is of a gateway of the last release, which wrote no row.
+    older = job_fixture.submit()
     job_fixture.storage.put(input_key(older.id), b"image", content_type="image/png")
     job_fixture.run("DELETE FROM inputs WHERE job_id = :id", id=older.id)
     job_fixture.run("DELETE FROM jobs WHERE id = :id", id=unowned.id)
@@ -136,7 +137,7 @@ def uploaded(job_fixture: JobFixture, *, ago: timedelta, is_ended: bool = False)
 def test_unused_uploads_expire(job_fixture: JobFixture) -> None:
     live = uploaded(job_fixture, ago=LIVES - timedelta(minutes=1))
     in_grace = uploaded(job_fixture, ago=LIVES + GRACE / 2)
-    # Its form may still be used at a store that is public.
+    # A client may still use its form at a public store.
     deleted = uploaded(job_fixture, ago=GRACE * 2, is_ended=True)
     uploaded(job_fixture, ago=LIVES + GRACE * 2)
     uploaded(job_fixture, ago=LIVES + GRACE * 2, is_ended=True)
@@ -149,7 +150,7 @@ def test_unused_uploads_expire(job_fixture: JobFixture) -> None:
 
 
 def test_an_engine_gives_the_length_it_makes() -> None:
-    """What makes 4n + 1 frames, as some models do, is asked for the nearest of them."""
+    """An engine that makes 4n + 1 frames, as some do, is asked for the nearest such number."""
     spec = MOVES.model_copy(
         update={"num_frames": MOVES.num_frames.model_copy(update={"low": 9, "step": 4})}
     )

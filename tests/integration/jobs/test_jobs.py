@@ -1,4 +1,4 @@
-"""The transitions on a real Postgres: who may do what to a job, and what is written with it."""
+"""The transitions on a real Postgres: who may change a job, and what is written with it."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -300,7 +300,7 @@ def test_a_worker_that_lost_its_lease_cannot_fail_the_job_that_waits_again(
 
 
 def shift(job_fixture: JobFixture, hours: int) -> None:
-    """Move every time of jobs and deliveries, as a clock that is set moves the present."""
+    """Move all times of jobs and deliveries, which has the effect of a clock that was set."""
     job_fixture.run(
         "UPDATE jobs SET created_at = created_at + :by, due_at = due_at + :by,"
         " lease_until = lease_until + :by",
@@ -342,10 +342,12 @@ def test_a_dead_workers_lease_ends_once_the_living_have_renewed_theirs(
     watch = ClockWatch(job_fixture.db, job_fixture.settings, steady=lambda: steady[0])
     watch.look()
     shift(job_fixture, hours=5)
-    steady[0] = 3600  # An hour passed, and the database's clock did not move: it was set back.
+    # An hour passed, but the database's clock did not move: somebody set it back.
+    steady[0] = 3600
     watch.look()
     assert job_fixture.jobs.reap(max_attempts=3) == []
-    for _ in range(3):  # A lease of 60 s passes, in steps that look like no jump of the clock.
+    # A lease of 60 s passes, in steps too small to look like a jump of the clock.
+    for _ in range(3):
         steady[0] += 20
         watch.look()
     assert len(job_fixture.jobs.reap(max_attempts=3)) == 1

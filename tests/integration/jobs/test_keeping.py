@@ -1,4 +1,4 @@
-"""What the keeper mends: expiry, deleted jobs' files, leftovers of lost attempts."""
+"""The keeper's repairs: expiry, files of deleted jobs, leftovers of lost attempts."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -36,7 +36,7 @@ def sweeper(job_fixture: JobFixture) -> Sweeper:
 
 
 def rendered(job_fixture: JobFixture) -> Job:
-    """Return a succeeded job with its files, and a leftover of a lost first attempt."""
+    """Return a succeeded job with its files, and with a leftover of a lost first attempt."""
     job = job_fixture.submit()
     for attempt in (1, 2):
         key = output_key(job.id, attempt, ".mp4")
@@ -162,10 +162,10 @@ def test_an_object_that_cannot_be_deleted_stops_no_other(
     store.kept = {key}
     sweeper = Sweeper(job_fixture.db, stubborn, job_fixture.settings)
     assert sweeper.sweep() == 3
-    assert store.objects == {key}  # Of the same job the other file went.
+    assert store.objects == {key}  # The job's other file was deleted.
     assert all(job_fixture.get(job).expired_at for job in others)
     assert job_fixture.get(first).expired_at is None  # Its row does not say that it is swept.
-    assert sweeper.sweep() == 0  # Put off.
+    assert sweeper.sweep() == 0  # The job is put off.
     (wait,) = job_fixture.run(
         "SELECT sweep_at - clock_timestamp() AS so FROM jobs WHERE id = :id", id=first.id
     )
@@ -254,7 +254,7 @@ def test_a_store_that_is_away_ends_the_walk_for_orphans_where_it_is(
 
 
 def drawn(age: timedelta) -> UUID:
-    """Return a uuid7 as it was drawn this long ago."""
+    """Return a uuid7 that looks this old."""
     fresh = new_id()
     return UUID(int=fresh.int - (int(age.total_seconds() * 1000) << 80))
 

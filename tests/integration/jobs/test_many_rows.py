@@ -27,11 +27,11 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 MOST_PAGES: Final = 200
 MOST_SEARCHED_PAGES: Final = 3000
-"""Of a search that finds less than a page: it reads 5,000 rows, or all 2,600 pages of the smaller
-table. By ids of all statuses it read 27,000."""
+"""The limit for a search that finds less than a page. It reads 5,000 rows, or all 2,600 pages of
+the smaller table. When it went by the ids of all statuses, it read 27,000 pages."""
 
 FEW: Final = 20_000
-"""Jobs enough that a statement without its index reads ten times as many pages as it may."""
+"""With this many jobs, a statement without its index reads ten times as many pages as it may."""
 
 MANY: Final = 100_000
 OWNER: Final = UUID(int=7)
@@ -40,7 +40,7 @@ ENGINE: Final = NoopEngine.spec.name
 
 @pytest.fixture(scope="module", params=[FEW, pytest.param(MANY, marks=pytest.mark.extended)])
 def table(module_stack: Stack, request: pytest.FixtureRequest) -> Iterator[tuple[JobFixture, Job]]:
-    """Yield a desk on a full table, and the owner's newest job."""
+    """Yield a fixture on a full table, and the owner's newest job."""
     settings = module_stack.settings()
     with contextlib.closing(JobFixture(settings)) as desk:
         desk.run("TRUNCATE jobs CASCADE")
@@ -114,7 +114,7 @@ A_SUBMIT: Final = {
     "bonus": BONUS[Priority.NORMAL],
     "max_running": 1,
 }
-"""What a submit gives to find the place of its job."""
+"""The values with which a submit finds the place of its job."""
 
 
 def _now(desk: JobFixture) -> Any:
@@ -153,7 +153,7 @@ def test_one_who_is_full_costs_others_few_pages(table: tuple[JobFixture, Job]) -
     desk, _ = table
     full = JobFixture(desk.settings.model_copy(update={"max_running_per_key": 1}))
     with contextlib.closing(full):
-        full.jobs.claim([ENGINE], worker="w")  # Takes none where another test has claimed one.
+        full.jobs.claim([ENGINE], worker="w")  # It claims nothing if another test has claimed one.
         running = full.run("SELECT DISTINCT owner_id FROM jobs WHERE status = 'running'")
         assert [row["owner_id"] for row in running] == [OWNER]
         late = full.submit(owner_id=new_id(), spec=NoopEngine.spec)

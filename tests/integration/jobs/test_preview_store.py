@@ -1,4 +1,4 @@
-"""Previews lie in Redis for minutes: whatever becomes of it, the images alone are lost."""
+"""Redis keeps previews for minutes; if it fails, only the previews are lost."""
 
 from collections.abc import Iterator
 

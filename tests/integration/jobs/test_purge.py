@@ -1,4 +1,4 @@
-"""Rows end too: words of deleted jobs, jobs long after their files, and what figures keep."""
+"""Rows end too: the texts of deleted jobs, jobs long after their files, and what is counted."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -64,7 +64,7 @@ def waiting_for_locks(job_fixture: JobFixture) -> int:
 
 
 def wordy(job_fixture: JobFixture) -> Job:
-    """Return a canceled job that has what a client can write in each of its fields."""
+    """Return a canceled job with a client's text in each field that may have one."""
     asked = RequestedParameters(prompt=SECRET_WORDS[0], negative_prompt=SECRET_WORDS[1])
     return job_fixture.jobs.cancel(
         job_fixture.submit(
@@ -81,7 +81,7 @@ def wordy(job_fixture: JobFixture) -> Job:
 
 
 def gone(job_fixture: JobFixture, *, ago: timedelta, only: UUID | None = None) -> None:
-    """Make the jobs' files gone this long ago, and all that came before with them."""
+    """Make the jobs' files end this long ago, and all their earlier times too."""
     job_fixture.run(
         "UPDATE jobs SET sweep_at = NULL, created_at = created_at - :ago,"
         " finished_at = finished_at - :ago, expired_at = clock_timestamp() - :ago,"
@@ -163,7 +163,7 @@ def test_a_job_with_a_pending_delivery_is_kept(job_fixture: JobFixture, purger: 
 def test_a_replay_that_began_before_the_purge_is_kept(
     job_fixture: JobFixture, purger: Purger
 ) -> None:
-    """Its delivery is pending by the time that the purge has locked it."""
+    """The delivery is pending by the time that the purge has locked it."""
     wordy(job_fixture)
     delivered(job_fixture)
     gone(job_fixture, ago=YEAR)
@@ -225,7 +225,7 @@ def test_test_deliveries_end_too(job_fixture: JobFixture, purger: Purger) -> Non
 
 
 def everything(job_fixture: JobFixture) -> str:
-    """Return all that the database holds of jobs and deliveries, as text."""
+    """Return all that the database has of jobs and deliveries, as text."""
     return str(
         job_fixture.run(
             "SELECT (SELECT json_agg(j) FROM jobs j)::text AS jobs,"
@@ -240,7 +240,7 @@ def test_the_words_of_a_deleted_job_go_when_its_last_webhook_has_ended(
 ) -> None:
     job = wordy(job_fixture)
     job_fixture.jobs.delete(job.id, owner_id=ANONYMOUS)
-    assert purger.blank() == 0  # Its body is still to be sent.
+    assert purger.blank() == 0  # Its webhook's body is still to be sent.
     delivered(job_fixture)
     job_fixture.run(
         "INSERT INTO delivery_attempts (delivery_id, latency_ms, error, excerpt)"

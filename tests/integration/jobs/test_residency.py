@@ -1,4 +1,4 @@
-"""Whose job a worker takes whose card holds a model: a swap has to be worth its minutes."""
+"""Which job a worker claims if its card has a model: a swap has to be worth its minutes."""
 
 import contextlib
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ def job_fixture(stack: Stack) -> Iterator[JobFixture]:
 def queue(
     desk: JobFixture, engine: str, *, waited: float = 0, priority: Priority = Priority.NORMAL
 ) -> Job:
-    """Queue a job of an owner of its own, which waits for so many seconds already."""
+    """Queue a job of a new owner, which has already waited for this many seconds."""
     spec = NoopEngine.spec.model_copy(update={"name": engine})
     job = desk.submit(spec=spec, owner_id=uuid4(), priority=priority)
     desk.run(
@@ -41,7 +41,7 @@ def queue(
 
 
 def taken(desk: JobFixture, lasting: timedelta | None = LONG) -> str | None:
-    """Return the engine of the job that is claimed beside a model on the card since `lasting`."""
+    """Return the engine of the claimed job, if a model has been on the card for `lasting`."""
     residency = None if lasting is None else Residency("resident", lasting, OTHERS)
     job = desk.jobs.claim(SERVED, worker="w#1", residency=residency)
     return None if job is None else job.engine
@@ -78,7 +78,7 @@ def test_of_two_that_waited_long_the_earlier_turn_is_first(job_fixture: JobFixtu
 
 
 def test_a_model_that_came_just_now_stays_a_while(job_fixture: JobFixture) -> None:
-    """Else two crowded queues would swap with every job."""
+    """Otherwise two crowded queues would swap models with every job."""
     queue(job_fixture, "other", waited=300)
     queue(job_fixture, "resident", waited=100)
 

@@ -1,4 +1,4 @@
-"""The transitions in any order that chance finds, on a real Postgres, held to the promises."""
+"""Transitions in random order, on a real Postgres, keep every promise."""
 
 import contextlib
 import os
@@ -190,7 +190,7 @@ class Lives(RuleBasedStateMachine):
 
     @contextlib.contextmanager
     def _only_the_newest(self, claim: Claim) -> Iterator[None]:
-        """Expect LeaseLost exactly where the claim is no longer the running attempt."""
+        """Expect LeaseLost exactly if the claim is no longer the running attempt."""
         before = self._before[claim.job_id]
         is_ours = _is_running(before) and before.attempt == claim.attempt
         try:

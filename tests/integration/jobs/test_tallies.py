@@ -1,4 +1,4 @@
-"""Figures go on growing when rows are purged, and no scrape reads whole tables."""
+"""Totals keep growing when rows are purged, and no scrape reads whole tables."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -43,7 +43,7 @@ def completed(job_fixture: JobFixture, seconds: float) -> Job:
 
 
 def later(job_fixture: JobFixture, by: timedelta = LATELY) -> None:
-    """Let time pass for what the tallies look at."""
+    """Make all times that the tallies read this much older."""
     job_fixture.run("UPDATE jobs SET finished_at = finished_at - :by", by=by)
     job_fixture.run("UPDATE tally_marks SET until_at = until_at - :by", by=by)
 
@@ -83,7 +83,8 @@ def test_what_may_still_be_committed_is_not_counted_yet(
 ) -> None:
     job_fixture.run("UPDATE tally_marks SET until_at = until_at - interval '1 hour'")
     assert not tallies.count()
-    completed(job_fixture, 1.0)  # As if it had ended before the count, and was committed after it.
+    # This job looks as if it had ended before the count and was committed after it.
+    completed(job_fixture, 1.0)
     job_fixture.run("UPDATE jobs SET finished_at = finished_at - interval '50 s'")
     assert ended(tallies) == {"succeeded": (1, 1.0)}
     later(job_fixture)
@@ -125,7 +126,7 @@ def test_tries_are_told_at_once_and_counted_once(
 def test_a_try_committed_after_a_later_one_is_counted(
     job_fixture: JobFixture, tallies: Tallies
 ) -> None:
-    """Ids are drawn in order and committed in any: a mark at the newest would pass one by."""
+    """Ids are drawn in order but committed in any: a mark at the newest id would skip one."""
     completed(job_fixture, 1.0)
     later(job_fixture)
     with job_fixture.db.begin() as slow:
@@ -147,7 +148,8 @@ def test_two_keepers_count_a_try_once(job_fixture: JobFixture, tallies: Tallies)
     later(job_fixture)
     tried(job_fixture, None)
     for _ in range(5):
-        tallies.count()  # Within a minute of the first.
+        # All these counts are within a minute of the first.
+        tallies.count()
     assert tallies.tries() == {"delivered": 1}
     later(job_fixture)
     for _ in range(5):
@@ -174,7 +176,7 @@ def test_an_outage_of_the_keeper_is_counted_day_by_day(
 def test_figures_cost_the_same_however_many_jobs_have_ended(
     job_fixture: JobFixture, tallies: Tallies
 ) -> None:
-    """What is read is counted in rows, of a history that is a hundred times as long."""
+    """The cost is the number of rows read, with a history a hundred times as long."""
     completed(job_fixture, 1.0)
     job_fixture.run("UPDATE deliveries SET status = 'delivered', next_at = NULL")
     few = rows_read(job_fixture, tallies)
@@ -184,11 +186,12 @@ def test_figures_cost_the_same_however_many_jobs_have_ended(
     job_fixture.run("ANALYZE")
     many = rows_read(job_fixture, tallies)
     assert sum(each.count for each in tallies.jobs()) == 3001
-    assert many <= few + 600, (few, many)  # The newest 500 tell how long a render takes.
+    # The time of a render is computed from the newest 500 jobs.
+    assert many <= few + 600, (few, many)
 
 
 def copies(job_fixture: JobFixture, count: int) -> None:
-    """Copy the one ended job, its delivery and a try of it, so many times."""
+    """Copy the one ended job, its delivery and a try of it, this many times."""
     (columns,) = job_fixture.run(
         "SELECT string_agg(column_name, ',') AS names FROM information_schema.columns"
         " WHERE table_name = 'jobs' AND column_name <> 'id'"
@@ -214,7 +217,7 @@ def copies(job_fixture: JobFixture, count: int) -> None:
 
 
 def rows_read(job_fixture: JobFixture, tallies: Tallies) -> int:
-    """Return how many rows a scrape reads of the tables that grow."""
+    """Return how many rows a scrape reads from the tables that grow."""
     before = _read(job_fixture)
     tallies.jobs(), tallies.tries(), tallies.deliveries()
     job_fixture.queries.live_counts()

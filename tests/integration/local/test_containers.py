@@ -1,4 +1,4 @@
-"""What the containers start, started here: the servers' own commands, and our small programs."""
+"""The containers' commands, run without containers: the servers' own and our small programs."""
 
 import contextlib
 import http.server
@@ -39,7 +39,7 @@ from tests.support.stack import Stack, open_database
 pytestmark = pytest.mark.long
 
 S3_ADDRESS = "127.0.0.2"
-"""Stands for all addresses of the container: what else listens must be on 127.0.0.1."""
+"""It stands for the container's public addresses; other ports must listen on 127.0.0.1 only."""
 S3_PORTS = ("s3.port", "s3.port.grpc")
 OTHER_PORTS = (
     *("master.port", "master.port.grpc", "volume.port", "volume.port.grpc"),
@@ -58,7 +58,7 @@ def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def command(service: str, tmp_path: Path) -> list[str]:
-    """Return what a container starts, with the volumes' paths replaced by ours."""
+    """Return the command of a container, with this test's paths in place of the volumes'."""
     shutil.copy(ROOT / "docker-compose.yml", tmp_path)
     (tmp_path / "data").mkdir()
     words: list[str] = resolved(tmp_path)[service]["command"]
@@ -94,7 +94,7 @@ def test_seaweedfs_serves_s3_to_our_key_alone_and_nothing_else_to_anybody(
     argv += [f"-{name}={number}" for name, number in port.items()]
     argv += [f"-s3.ip.bind={S3_ADDRESS}"]
     address = f"http://{S3_ADDRESS}:{port['s3.port']}"
-    # Its working folder, where it finds security.toml, as the compose file names it.
+    # This is its working folder, as the compose file names it; security.toml is there.
     inside = tmp_path / resolved(tmp_path)["s3"]["working_dir"].removeprefix("/")
     before = sorted(inside.iterdir())
     ours = stranger.with_certificate(inside / AUTHORITY, inside / PAIR)
@@ -115,7 +115,8 @@ def test_seaweedfs_serves_s3_to_our_key_alone_and_nothing_else_to_anybody(
         assert storage.get("kept") == b"yes"
         heard = psutil.Process(weed.pid).net_connections("tcp")
         listening = {c.laddr for c in heard if c.status == psutil.CONN_LISTEN}
-    assert sorted(inside.iterdir()) == before  # The volume is mounted read-only.
+    # The volume is mounted read-only, so the server must write nothing there.
+    assert sorted(inside.iterdir()) == before
     assert {a.port for a in listening if a.ip == S3_ADDRESS} == {port[n] for n in S3_PORTS}
     assert {a.ip for a in listening} == {S3_ADDRESS, "127.0.0.1"}
 
@@ -190,7 +191,7 @@ def test_a_gateway_is_healthy_when_it_says_so(status: int, is_ready: bool) -> No
             self.end_headers()
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: the test's output is not a log."""
+            """Log nothing, because the test's output is not a log."""
 
     with http.server.HTTPServer(("127.0.0.1", 0), Readyz) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -242,7 +243,7 @@ def card(name: str, host: str) -> WorkerInfo:
 
 
 def silence(db: Database, worker: str) -> None:
-    """Have a worker's last beat be just too long ago."""
+    """Make a worker's last beat just too old."""
     statement = "UPDATE workers SET beat_at = beat_at - interval '61 s' WHERE name = :name"
     with db.begin() as connection:
         connection.execute(text(statement), {"name": worker})

@@ -86,7 +86,7 @@ def advance_until(crew: Crew, is_so: Callable[[], object]) -> None:
 
 
 def has_ended(process: psutil.Process) -> bool:
-    """Say whether it has; a zombie may be reaped between one look and the next."""
+    """Return whether it has ended; a zombie may be reaped between two looks."""
     with contextlib.suppress(psutil.NoSuchProcess):
         return not process.is_running() or bool(process.status() == psutil.STATUS_ZOMBIE)
     return True
@@ -161,7 +161,7 @@ def test_a_part_whose_settings_are_wrong_is_not_tried_again(
 def test_a_server_that_crashed_with_the_status_of_a_refusal_is_started_again(
     part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
 ) -> None:
-    """As SeaweedFS does: a Go program that panics ends with status 2."""
+    """SeaweedFS does so, because a Go program that panics ends with status 2."""
     it = crew_of(part(script=REFUSES, ready=lambda: False))
     advance_until(it, lambda: said)
     assert said == ["  part      ended with status 2; starting it again in 0.25 s"]
@@ -275,12 +275,12 @@ def test_a_part_with_a_death_signal_does_not_outlive_its_launcher(
 def test_only_what_was_started_from_the_folder_is_ended_as_a_leftover(
     part: Callable[..., Part], tmp_path: Path
 ) -> None:
-    """Not a process that merely names the folder, nor one started from another."""
+    """A process that only names the folder is left alone, and so is one of another folder."""
     ours = Process(part())
     watcher = subprocess.Popen([sys.executable, "-c", SLEEP, str(tmp_path)], cwd=tmp_path)
     other = subprocess.Popen([sys.executable, "-c", SLEEP], env={MARK: f"{tmp_path}2"})
     try:
-        # One that is only being started has no environment to know it by.
+        # A process that has only just started has no environment yet to recognise it by.
         names = until(lambda: stray_processes.end_leftovers(tmp_path), "it is found")
         assert names == [psutil.Process(watcher.pid).name()]
         assert ours.exit_status == -signal.SIGTERM
@@ -321,7 +321,7 @@ def _text(path: Path) -> str:
 def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
     part: Callable[..., Part], crew_of: Callable[..., Crew], said: list[str]
 ) -> None:
-    """As the store's certificates are renewed while it runs, be the disk full or not."""
+    """The store's certificates are renewed in this way while it runs, even if the disk is full."""
     calls: list[float] = []
 
     def upkeep() -> None:
@@ -337,7 +337,7 @@ def test_a_part_that_serves_is_kept_up_now_and_then_and_told_of_what_fails(
 
 
 def test_a_data_folder_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path) -> None:
-    """SeaweedFS never served there, and initdb's answer was a traceback of ours."""
+    """SeaweedFS never served in such a folder, and initdb failed with a traceback of ours."""
     with pytest.raises(CannotStart, match="is not UTF-8, and SeaweedFS needs that; set STILLREEL"):
         make_folder(tmp_path / os.fsdecode(b"clips\xff"))
     assert not list(tmp_path.iterdir())
@@ -346,7 +346,7 @@ def test_a_data_folder_whose_name_is_not_utf8_is_refused_by_name(tmp_path: Path)
 def test_why_a_server_ended_is_the_line_that_it_marked_fatal_in_its_last_run(
     part: Callable[..., Part], crew_of: Callable[..., Crew], tmp_path: Path
 ) -> None:
-    """Its last line was "database system is shut down", which is no reason."""
+    """The last line was "database system is shut down", which is no reason."""
     (tmp_path / "part.log").write_text("FATAL:  an old run\n")
     script = "print('FATAL:  no room in /dev/shm'); print('LOG:  shut down'); raise SystemExit(1)"
     it = crew_of(part(script=script, ready=lambda: False), first_restart_seconds=0.001)

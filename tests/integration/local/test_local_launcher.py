@@ -1,4 +1,4 @@
-"""`make run` on real servers: what a person can rely on, whoever they are and however it ends."""
+"""`make run` on real servers: what any user can rely on, no matter how the run ends."""
 
 import contextlib
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.long
 
 T = TypeVar("T")
 
-READY_SECONDS = 60  # A hang, on a machine however busy.
+READY_SECONDS = 60  # A launcher that takes longer has hung, even on a busy machine.
 ORDINARY = (
     ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
     ("unshare", "--user", "--map-user=1000", "--map-group=1000"),
@@ -40,7 +40,7 @@ ORDINARY = (
 
 
 class Launched:
-    """A launcher in a process of its own; what it says is collected in a file."""
+    """A launcher in a process of its own; its output goes to a file."""
 
     def __init__(self, folder: Path, port: int, *, as_user: tuple[str, ...] = ()) -> None:
         self.folder = folder
@@ -67,7 +67,7 @@ class Launched:
             time.sleep(0.05)
 
     def refusal(self) -> str:
-        """Return its one sentence."""
+        """Return the one sentence of its refusal."""
         assert self.process.wait(READY_SECONDS) == 1
         return self.said.strip()
 
@@ -78,7 +78,7 @@ class Launched:
     def end(self) -> None:
         self.process.kill()
         self.process.wait()
-        # What the launcher's death ends anyway may be gone before it is killed.
+        # Some processes end with the launcher, and may be gone before this kills them.
         seen(processes_of(self.folder), psutil.Process.kill)
         self._said.unlink()
 
@@ -88,7 +88,7 @@ Launch: TypeAlias = Callable[..., Launched]
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that any user may enter, which pytest's own are not."""
+    """A folder that any user may enter, unlike pytest's own folders."""
     parent = Path(tempfile.mkdtemp(prefix="stillreel-run-")).resolve()
     parent.chmod(0o711)
     yield parent / "data"
@@ -110,7 +110,7 @@ def launch(folder: Path) -> Iterator[Launch]:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Return what runs for this data folder; Postgres is known by where it works."""
+    """Return the processes of this data folder; Postgres is recognised by its working folder."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -120,7 +120,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def seen(processes: list[psutil.Process], look: Callable[[psutil.Process], T]) -> list[T]:
-    """Return what a look at each gives; some end in between, as Postgres' backends do."""
+    """Return the results of looks at processes that still exist; Postgres' backends end often."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -134,12 +134,12 @@ def modes(folder: Path) -> dict[Path, tuple[int, int]]:
 
 
 def ordinary_user() -> tuple[str, ...]:
-    """Return what runs a command as an ordinary user here; nothing if this is one."""
+    """Return the command that runs another as an ordinary user; nothing if this user is one."""
     if os.geteuid() != 0:
         return ()
     python = f"exec {sys.executable} -c 'import local.processes.process'"
     for way in ORDINARY:
-        # Through a shell, because setpriv itself still reaches what only root may.
+        # A shell is between them, because setpriv itself can still read what only root may.
         if subprocess.call([*way, "sh", "-c", python], cwd=ROOT, stderr=subprocess.DEVNULL) == 0:
             return way
     raise AssertionError("no way to be an ordinary user here")
@@ -153,9 +153,9 @@ def test_it_starts_refuses_a_second_one_and_stops_without_a_trace(
     launch: Launch, folder: Path
 ) -> None:
     folder.mkdir(mode=0o755)
-    (folder / "pg.new").mkdir()  # what a killed initdb leaves
+    (folder / "pg.new").mkdir()  # A killed initdb leaves this.
     (folder / "pg.new" / "PG_VERSION").write_text("18")
-    (folder / TEMPORARY).mkdir()  # and a killed worker
+    (folder / TEMPORARY).mkdir()  # A killed worker leaves this.
     (folder / TEMPORARY / "left").touch()
     before = modes(folder)
     first = launch()
@@ -205,7 +205,8 @@ def test_a_killed_launcher_is_cleaned_up_after_by_the_next_and_nothing_is_lost(
 
     assert not set(before) & set(processes_of(folder))
     assert seen(processes_of(folder), psutil.Process.name).count("weed") == 1
-    after = State.load(folder)  # Another run's servers may have taken a port meanwhile.
+    # Another run's servers may have taken a port meanwhile.
+    after = State.load(folder)
     assert replace(after, ports=state.ports, gateway=state.gateway) == state
     with connect(after, "stillreel") as connection:
         assert connection.execute("SELECT number FROM kept").fetchone() == (7,)
@@ -264,7 +265,8 @@ def test_an_address_of_another_machine_is_not_called_a_busy_port(
     launch: Launch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOST", "192.0.2.1")
-    monkeypatch.setenv("STILLREEL_ALLOW_ANONYMOUS", "1")  # Looked at before the port is.
+    # The launcher checks this setting before it checks the port.
+    monkeypatch.setenv("STILLREEL_ALLOW_ANONYMOUS", "1")
     assert launch(port=7860).refusal() == (
         "the gateway cannot listen on 192.0.2.1, port 7860 (Cannot assign requested address);"
         " choose others with HOST and PORT"

@@ -1,4 +1,4 @@
-"""The embedded servers keep what they were given, and each test finds them whole and empty."""
+"""The embedded servers keep their data, and each test finds them whole and empty."""
 
 import shutil
 import socket
@@ -92,7 +92,7 @@ def test_each_test_starts_from_nothing(stack: Stack, valkey: Redis, turn: str) -
 def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
     tmp_path: Path, damage: Callable[[Path], object]
 ) -> None:
-    """It holds nothing of value, and stopped everything else for good."""
+    """Valkey has no data of value, but its damaged log once stopped everything for good."""
     (tmp_path / "logs").mkdir()
     part = valkey_part(tmp_path, State(ports={"valkey": free_port()}))
     first = Process(part)
@@ -111,7 +111,7 @@ def test_a_valkey_whose_log_is_damaged_starts_again_without_it(
 def test_a_state_that_does_not_belong_to_the_data_is_told_at_once(
     stack: Stack, tmp_path: Path
 ) -> None:
-    """Postgres was started five times for a minute each, and the password was not mentioned."""
+    """Once Postgres was started five times for a minute each, and no error named the password."""
     of_others = replace(stack.servers.state, postgres_password="0" * 48)
     ready = postgres(tmp_path, of_others, is_durable=False).ready
     assert ready
@@ -163,7 +163,7 @@ def test_a_folder_that_a_killed_run_left_is_removed_by_the_next_and_one_in_use_i
 def test_postgres_keeps_its_data_where_root_loses_its_user_namespaces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a container started with other rights: no `unshare`, so another user takes over."""
+    """A container with other rights has no `unshare`, so Postgres runs as another user."""
     folder = Path(tempfile.mkdtemp(prefix="stillreel-pg-"))
     folder.chmod(0o711)
     (folder / "logs").mkdir()

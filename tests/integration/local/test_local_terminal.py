@@ -1,4 +1,4 @@
-"""`make run` and what surrounds it: terminal, environment, logs, data of other versions."""
+"""`make run` and its surroundings: terminal, environment, logs, data of other versions."""
 
 import contextlib
 import fcntl
@@ -61,7 +61,7 @@ def folder() -> Iterator[Path]:
 
 
 class Terminal:
-    """A launcher and what it writes to: a terminal of its own, or a pipe."""
+    """A launcher and the place of its output: a terminal of its own, or a pipe."""
 
     def __init__(self, folder: Path, port: int, *, is_pipe: bool, ignores_hangup: bool) -> None:
         self.said = b""
@@ -136,8 +136,8 @@ def test_when_nobody_can_read_it_any_more_every_part_is_stopped(
     assert (folder / "drained").exists()
 
 
-# In each run the next test sees what is kept of a proxy, and test_foreign_store.py that the store
-# is never asked through one.
+# In `make test`, the next test checks what parts keep of a proxy, and test_foreign_store.py checks
+# that the store is never asked through a proxy.
 @pytest.mark.extended
 def test_an_ignored_hangup_stays_so_and_no_part_hears_of_a_proxy(
     folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -160,7 +160,8 @@ def test_an_ignored_hangup_stays_so_and_no_part_hears_of_a_proxy(
         try:
             until(lambda: b"ready:" in said.read_bytes(), "it is ready", within=READY_SECONDS)
             process.send_signal(signal.SIGHUP)
-            time.sleep(2)  # It looks every twentieth of a second.
+            # The launcher checks for signals every twentieth of a second.
+            time.sleep(2)
             assert process.poll() is None
             assert b"stopping" not in said.read_bytes()
             assert answers(f"http://127.0.0.1:{port}")
@@ -238,7 +239,7 @@ def test_a_log_stays_bounded_while_its_part_writes_it(
     sizes: list[int] = []
 
     def look() -> None:
-        """End the run after the second time that the log was emptied."""
+        """End the run after the log was emptied twice."""
         sizes.append(log.stat().st_size)
         shrunk = sum(after < before for before, after in itertools.pairwise(sizes))
         if shrunk >= 2 or time.monotonic() > deadline:
@@ -255,14 +256,15 @@ def test_a_log_stays_bounded_while_its_part_writes_it(
 def test_a_log_is_emptied_even_where_the_disk_takes_no_more(tmp_path: Path) -> None:
     log = tmp_path / "part.log"
     log.write_bytes(b"x" * 100 + b"\n")
-    (tmp_path / "part.log.1").mkdir()  # It cannot be removed as a file, nor written.
+    # As a folder, it can be neither removed as a file nor written.
+    (tmp_path / "part.log.1").mkdir()
     rotate(log, 50)
     assert log.stat().st_size == 0
     rotate(tmp_path / "missing.log")
 
 
 def refusal(folder: Path, **env: str) -> str:
-    """Return the sentence with which a start is refused; nothing has been started for it."""
+    """Return the sentence that refuses a start, and check that no server was started."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.support.launch"],
         cwd=ROOT,

@@ -1,4 +1,4 @@
-"""A worker that buys from a provider: what is answered, and what a cancel becomes."""
+"""A worker that buys from a provider: how its answers end a job, and how a cancel does."""
 
 import contextlib
 from collections import Counter
@@ -76,12 +76,12 @@ class Shop:
 
     @property
     def bought(self) -> dict[str, int]:
-        """How many tasks there are for each prompt."""
+        """Return the number of tasks for each prompt."""
         tasks = list(self.provider.tasks.values())
         return dict(Counter(task.body["promptText"] for task in tasks))
 
     def spent(self) -> tuple[int, int]:
-        """Return what is reserved and what was spent, in millionths."""
+        """Return the reserved and the spent money, in millionths of a dollar."""
         (row,) = self.desk.run(
             "SELECT sum(reserved_micros)::int AS reserved, sum(cost_micros)::int AS cost"
             " FROM usage_days"

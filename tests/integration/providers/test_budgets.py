@@ -1,4 +1,4 @@
-"""What a key may spend on hosted models a day: taken with the submit, settled with the end."""
+"""A key's daily budget for hosted models: a submit reserves the price, an end settles it."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -28,7 +28,7 @@ DONE = Result(
 
 
 class Till:
-    """One owner's jobs, and what of the day's money is taken and spent."""
+    """One owner's jobs, and the money of the day that is reserved and spent."""
 
     def __init__(self, settings: Any) -> None:
         self.desk = JobFixture(settings)
@@ -55,7 +55,7 @@ class Till:
         self.checkpoints.write(claim, "remote", {"reached": reached})
 
     def days(self) -> list[tuple[int, int]]:
-        """Return what was reserved and spent each day, the first day first."""
+        """Return the money reserved and spent each day, the first day first."""
         rows = self.desk.run(
             "SELECT reserved_micros, cost_micros FROM usage_days WHERE owner_id = :owner"
             " ORDER BY day",
@@ -92,7 +92,8 @@ def test_a_day_holds_under_parallel_submits(till: Till) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sorted(pool.map(attempt, range(12))) == [False] * 9 + [True] * 3
     assert till.taken() == (LIMIT, 0)
-    till.submit(price=None)  # Who is not paid is not counted.
+    # A job without a price costs nothing, and so it is not counted.
+    till.submit(price=None)
 
 
 def test_a_refusal_says_what_is_taken_and_when_the_day_ends(till: Till) -> None:
@@ -134,7 +135,7 @@ def test_an_end_gives_back_what_was_not_spent(
 def test_a_day_ends_at_midnight_by_utc_and_what_ends_later_is_given_back_to_its_own(
     till: Till,
 ) -> None:
-    """A submit of yesterday takes nothing of today; its end counts today."""
+    """A submit of yesterday takes nothing of today's budget, but its cost counts today."""
     jobs = [till.submit() for _ in range(3)]
     with pytest.raises(QuotaExceeded):
         till.submit()

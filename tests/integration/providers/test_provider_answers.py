@@ -1,4 +1,4 @@
-"""Each answer of a provider, good or bad, in the words of the port: over real sockets."""
+"""Over real sockets, each answer of a provider becomes a result or an error of the port."""
 
 import base64
 import io
@@ -61,7 +61,7 @@ def test_a_task_goes_from_create_to_its_film(case: Case, tmp_path: Path) -> None
     case.provider.download(created.task, look, tmp_path / "film", lambda *told: heard.append(told))
     assert (tmp_path / "film").read_bytes() == FILM
     assert heard == [(len(FILM), len(FILM))]
-    # The link is the provider's store's: the key does not go there.
+    # The link leads to the provider's store, so the key is not sent there.
     assert all("authorization" not in each.headers for each in case.service.asked("GET", "/films"))
 
 
@@ -247,7 +247,7 @@ def test_a_refused_request_is_told_in_the_providers_words(case: Case) -> None:
 def test_a_result_that_is_an_error_is_the_requests_whatever_its_status(
     fal: Case, reply: Reply, error: type[Exception]
 ) -> None:
-    """A failure of a model or its runner is what fal keeps as the result; waiting is vain."""
+    """fal keeps the failure of a model or its runner as the result, so waiting does not help."""
     fal.service.at_result.append(reply)
     _, look = fal.finished()
     assert look.state is TaskState.FAILED

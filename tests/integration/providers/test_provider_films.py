@@ -1,4 +1,4 @@
-"""The link to a finished film: what it may lead to, and what comes of what does not."""
+"""The link to a finished film: which links are followed, and which error each bad one gives."""
 
 from pathlib import Path
 

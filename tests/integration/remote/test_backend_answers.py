@@ -1,4 +1,4 @@
-"""Each answer of a back end of `/v1/videos`, good or bad, in the words of the port."""
+"""Each answer of a back end of `/v1/videos` becomes a result or an error of the port."""
 
 import contextlib
 import json
@@ -35,7 +35,7 @@ MP4: Final = {"Content-Type": "video/mp4"}
 
 
 class Shop:
-    """A back end that says what a test has written down, and our place that asks it."""
+    """A back end whose answers a test writes, and our client of it."""
 
     def __init__(self, service: ScriptedService) -> None:
         self.service = service
@@ -108,7 +108,7 @@ def test_a_create_says_what_became_of_it(
 
 
 def check_words(error: AppError) -> None:
-    """Hold an error to what a row and a log take."""
+    """Check that a row and a log can store the error."""
     assert KEY not in error.message
     assert error.message.isprintable()
     assert len(error.message) < 400
@@ -144,7 +144,7 @@ def test_a_look_that_says_nothing_of_the_video_is_asked_again(
 
 
 def test_an_error_at_a_look_that_repeats_itself_is_the_videos(shop: Shop) -> None:
-    """vLLM-Omni answers so for a video that failed; a server that stumbles once does not."""
+    """vLLM-Omni answers so for a failed video. A passing error of a server comes only once."""
     shop.says(Line(500, ECHO), Line(200, {"status": "queued"}))
     assert shop.place.look("v1").state is TaskState.WAITING
     shop.says(Line(500, ECHO))

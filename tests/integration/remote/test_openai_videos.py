@@ -106,7 +106,7 @@ def test_the_plan_names_who_renders_and_the_spec_that_it_is_generated(omni: Vide
 
 @pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 def test_what_the_official_client_sends_is_what_we_send(omni: VideoServer) -> None:
-    """And the stand-in answers in the shapes that the client reads."""
+    """The stand-in also answers in the form that the official client reads."""
     rendered(engine(omni))
     client = openai.OpenAI(
         base_url=omni.base, api_key="x", max_retries=0, _strict_response_validation=True
@@ -123,7 +123,8 @@ def test_what_the_official_client_sends_is_what_we_send(omni: VideoServer) -> No
     assert omni.images[0] == omni.images[1]
     assert omni.headers[0]["content-type"].startswith("multipart/form-data; boundary=")
     assert client.videos.retrieve(made.id).status == "completed"
-    omni.tasks[made.id]["form"] = ours  # Small, so that it is made in a moment.
+    # This form is small, so its clip is made quickly.
+    omni.tasks[made.id]["form"] = ours
     assert client.videos.download_content(made.id).read() == omni.clip(ours)
     assert client.videos.delete(made.id).deleted is True
 

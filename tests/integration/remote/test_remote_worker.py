@@ -1,4 +1,4 @@
-"""One process renders many jobs elsewhere; where it dies: `tests/chaos/test_elsewhere.py`."""
+"""One process renders many jobs elsewhere; `tests/chaos/test_elsewhere.py` kills such ones."""
 
 import contextlib
 from collections.abc import Iterator
@@ -129,7 +129,7 @@ def leases(desk: Desk) -> dict[Any, Any]:
 
 
 def expired(desk: Desk) -> dict[Any, Any]:
-    """Return when the leases would have ended that were held so long ago; a live one is later."""
+    """Return each lease's end minus 8 s, which passes the first end if the lease is renewed."""
     rows = desk.run(
         "SELECT id, lease_until - interval '8 seconds' AS renewed FROM jobs"
         " WHERE status = 'running' AND engine = 'wan-fast'"
@@ -139,7 +139,7 @@ def expired(desk: Desk) -> dict[Any, Any]:
 
 
 def check_finish(desk: Desk, done: Job) -> None:
-    """A clip from elsewhere is finished as every other is, and says what made it."""
+    """Check that a clip from elsewhere is finished like any other, and says what made it."""
     assert done.result is not None
     assert done.result.ai_generated
     assert set(done.result.artifacts) == {Variant.VIDEO, Variant.POSTER, Variant.GIF}

@@ -1,4 +1,4 @@
-"""SVD's clips are those of diffusers' own pipeline."""
+"""SVD's clips equal those of diffusers' own pipeline."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def svd(folder: Path) -> SvdEngine:
 def stock(folder: Path) -> Any:
     pipeline = StableVideoDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    # Only so that numpy 2 has nothing to warn of: the same numbers, as an array.
+    # The array has the same numbers. It only avoids a warning of numpy 2.
     pipeline.scheduler.alphas_cumprod = pipeline.scheduler.alphas_cumprod.numpy()
     return pipeline
 

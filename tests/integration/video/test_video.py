@@ -1,4 +1,4 @@
-"""The MP4 writer against the real ffmpeg, read back by another decoder."""
+"""The MP4 writer with the real ffmpeg; another decoder reads the clips."""
 
 import struct
 from fractions import Fraction

@@ -144,7 +144,8 @@ def test_a_clip_with_one_frame_of_image_is_not_blank(tmp_path: Path) -> None:
 
 def test_a_clip_with_image_only_in_its_colours_is_not_blank(tmp_path: Path) -> None:
     frames = flat_clip([0] * 8, width=128, height=96)
-    frames[:, :, :64], frames[:, :, 64:] = (203, 64, 64), (64, 91, 203)  # Of equal luma.
+    # The two colours have equal luma.
+    frames[:, :, :64], frames[:, :, 64:] = (203, 64, 64), (64, 91, 203)
 
     assert _check(write_clip(tmp_path / "clip.mp4", frames)).num_frames == 8
 

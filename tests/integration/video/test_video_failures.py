@@ -1,4 +1,4 @@
-"""Whatever becomes of ffmpeg, a clip ends in an error in bounded time and leaves no file."""
+"""If ffmpeg fails in any way, the clip ends in an error in bounded time and leaves no file."""
 
 import os
 import signal
@@ -93,7 +93,7 @@ def test_an_ffmpeg_that_never_ends_is_ended(tmp_path: Path, children: set[psutil
     )
     (ffmpeg,) = set(psutil.Process().children()) - children
     ffmpeg.suspend()
-    writer.write(flat_clip([128]))  # The pipe alone holds so small a frame.
+    writer.write(flat_clip([128]))  # The frame is small enough for the pipe's buffer.
 
     with pytest.raises(BadVideo, match=r"no progress for 0\.2 s"):
         writer.close()
@@ -196,7 +196,8 @@ def test_the_message_is_the_cause_without_addresses(tmp_path: Path) -> None:
 
 
 def test_a_long_clip_is_never_held_twice(tmp_path: Path) -> None:
-    frames = moving_clip(16, width=511, height=383)[:, :, ::-1]  # Neither even nor contiguous.
+    # The sides are odd, and the array is not contiguous.
+    frames = moving_clip(16, width=511, height=383)[:, :, ::-1]
     tracemalloc.start()
     try:
         with Mp4Writer(
@@ -217,7 +218,7 @@ def _writer(path: Path, *, stall_seconds: float = 20) -> Mp4Writer:
 
 
 def _noise() -> Frames:
-    """Return frames that neither a pipe nor a small file can hold."""
+    """Return frames that are too large for a pipe's buffer or a small file."""
     return np.random.default_rng(0).integers(0, 256, (4, HEIGHT, WIDTH, 3), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""What a client wrote comes back from the MP4 exactly, and is nowhere else."""
+"""A client's texts come back from the MP4 exactly, and appear nowhere else."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is Wan's own of a clip: the lengths it makes, its two experts, its memory."""
+"""Tests of Wan alone: the lengths of its clips, its two experts, its memory."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_the_spec_says_what_the_folder_holds(tmp_path: Path) -> None:
     assert one.footprint is not None
     assert two.footprint.ways[0].weights_bytes > 2 * one.footprint.ways[0].weights_bytes
     assert (one.revision, two.defaults.fps) == ("local", 16)
-    # TI2V-5B takes a last frame and does nothing with it.
+    # TI2V-5B accepts a last frame but ignores it.
     assert (Honours.LAST_FRAME in one.honours, Honours.LAST_FRAME in two.honours) == (False, True)
 
 

@@ -1,4 +1,4 @@
-"""Compiled blocks give the eager clip, serve the clips that were warmed, and may fail."""
+"""Compiled blocks give the eager clip, serve only warmed clips, and may fail."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Have what returns what it is given stand in for the compiler; note the calls of its code."""
+    """Replace the compiler by one that returns its input, and return the calls of its code."""
     made: list[str] = []
     compile_as(monkeypatch, lambda block: made.append(type(block).__name__))
     return made
@@ -53,7 +53,7 @@ def test_compiled_blocks_serve_the_clips_that_were_warmed_and_no_others(
     eager, compiled = small_wan(folder), warmed(folder)
 
     assert [wan.plan(asked())["mode"] for wan in (eager, compiled)] == ["eager", "compiled"]
-    # Two blocks, two rows; the first step is the warming's, then three of the clip.
+    # There are two blocks and two rows. Warming runs one step, and the clip runs three.
     assert calls == ["WanTransformerBlock"] * 4
     assert np.array_equal(rendered(compiled, asked()), rendered(eager, asked()))
     assert len(calls) == 4 + 3 * 4
@@ -94,7 +94,7 @@ def test_nothing_is_compiled_unasked_without_a_card_or_in_low_memory(
 def test_what_torch_makes_of_the_blocks_gives_the_eager_clip(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its graphs are run as they are traced: no C compiler has to be there."""
+    """The traced graphs run as they are, so no C compiler is needed."""
     blocks = compiled_blocks.CompiledBlocks.__init__
 
     def traced(self: Any, transformers: Any, **options: Any) -> None:

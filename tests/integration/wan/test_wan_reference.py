@@ -1,8 +1,8 @@
-"""Wan's clips are those of diffusers' own pipeline, loaded by itself from the same folder.
+"""Wan's clips equal those of diffusers' own pipeline, loaded from the same folder.
 
-The stock arm is run as it ships, but for one thing: ftfy, which it wants for cleaning prompts and
-which is not installed, is stood in for by nothing. What it does to a prompt in clean Unicode is
-nothing too.
+The stock arm runs as it ships, with one exception: the pipeline cleans prompts with ftfy, which is
+not installed, and a function that changes nothing replaces it. ftfy changes nothing in a prompt of
+clean Unicode either.
 """
 
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_a_last_frame_is_what_the_reference_makes_of_it(arms: tuple[WanEngine, A
 
 
 def test_frames_match_the_reference(arms: tuple[WanEngine, Any]) -> None:
-    """So the decode one latent frame at a time is the whole one."""
+    """This shows that decoding one latent frame at a time equals decoding the whole clip."""
     ours, stock = arms
     request = asked()
 

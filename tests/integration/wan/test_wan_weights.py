@@ -1,4 +1,4 @@
-"""A checkpoint of Wan is what its configs say, or it is refused with a sentence."""
+"""A checkpoint of Wan matches its configs, or a sentence says why it is refused."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`batch.finished` on its way: signed, tried, logged and replayed as the events of jobs are."""
+"""`batch.finished` is signed, tried, logged and replayed like the events of jobs."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,8 +1,8 @@
-"""No spelling of a private address is connected to, by whatever way a client's URL is followed.
+"""No spelling of a private address is connected to, on any way that follows a client's URL.
 
-Canaries listen on every address of this machine, on a port of their own and on those where our
-services usually are; a witness hears every connect, also to addresses where nobody listens. Names
-are resolved by a stub below the code under test, so that no lookup leaves the machine.
+Canaries listen on every address of this machine, on a port of their own and on the usual ports of
+our services. A witness records every connect, even to addresses where nobody listens. A stub below
+the code under test resolves names, so that no lookup leaves the machine.
 """
 
 import socket
@@ -25,10 +25,10 @@ from tests.support.receiver import Receiver
 
 LEAST = 500
 BLIND_PORT = 40_000
-"""Names the kinds before the canaries have a port; no request is made with it."""
+"""This port names the kinds before the canaries have a port; no request uses it."""
 
 REDIRECTOR = "127.77.0.1"
-"""The one address that is allowed: it answers with a redirect to the spelling."""
+"""The only allowed address. It answers with a redirect to the spelling."""
 
 Ask = Callable[[str], object]
 
@@ -78,9 +78,10 @@ def door() -> Outbound:
 
 @pytest.fixture
 def ways(door: Outbound, redirector: Receiver) -> Mapping[str, Ask]:
-    """Every way by which a client's URL is followed.
+    """Return every way in which a client's URL is followed.
 
-    A redirect to what is no whole URL leads back to the redirector, and may be followed there.
+    A redirect to something that is no whole URL leads back to the redirector, and may be followed
+    there.
     """
 
     def redirected(url: str) -> object:
@@ -136,7 +137,7 @@ def test_no_spelling_is_connected_to(
 def test_what_leads_to_an_address_is_refused_for_that_address(
     kind: str, canaries: Canaries, resolver: Resolver, ways: Mapping[str, Ask]
 ) -> None:
-    # What fails for another reason would prove nothing of the table.
+    # A failure for another reason would prove nothing about the table.
     for url in by_kind(canaries.port)[kind]:
         for ask in (ways["check"], ways["webhook"], ways["image"]):
             error = refusal(ask, url)
@@ -168,7 +169,8 @@ def test_a_name_that_turns_private_after_its_check_is_not_connected_to(
         ways["check"](url)
         assert "not at a public address" in refusal(ways[way], url).message
     assert attempts == []
-    assert resolver.asked[f"rebinding-{number}.example.org"] == 2  # Once for each request.
+    # There is one for each request.
+    assert resolver.asked[f"rebinding-{number}.example.org"] == 2
 
 
 def test_no_error_shows_where_a_name_leads(resolver: Resolver, ways: Mapping[str, Ask]) -> None:
@@ -209,7 +211,7 @@ def test_without_the_table_the_canaries_are_woken(
     ways: Mapping[str, Ask],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Not of every address: connects that leave this machine are nobody's to try.
+    # Other addresses stay refused, because a test must not connect beyond this machine.
     monkeypatch.setattr(pinned_connection, "is_public", lambda address, allow: address.is_loopback)
     heard = 0
     try:
@@ -238,7 +240,7 @@ def test_no_spelling_gets_a_job_made(
     assert canaries.woken == 0
 
 
-# None of these leads to loopback, as Python's own property has it.
+# According to Python's own property, none of these leads to loopback.
 NEVER_LOOPBACK = {
     "mapped",
     "mapped in hexadecimal",

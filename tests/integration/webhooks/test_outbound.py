@@ -1,4 +1,4 @@
-"""The outgoing door: who may be reached, for how long, and how much of the answer is read."""
+"""Outgoing requests: which hosts they may reach, for how long, and how much answer is read."""
 
 import contextlib
 import itertools
@@ -26,7 +26,8 @@ LOOPBACK = ip_network("127.0.0.0/8")
 MAX_BYTES = 8192
 DEADLINE = timedelta(seconds=0.5)
 PATIENCE = 15.0
-"""Thirty deadlines, and less than a receiver waits: what is slower hangs, however busy we are."""
+"""Thirty deadlines, and less than a receiver waits. A slower request hangs, even on a busy
+machine."""
 
 
 def door(
@@ -48,7 +49,7 @@ def door(
 
 
 class Ticks:
-    """A clock that goes on by four seconds whenever it is asked, however slow the machine is."""
+    """A clock that advances four seconds at each look, so the machine's speed does not matter."""
 
     def __init__(self) -> None:
         self._asked = itertools.count()
@@ -58,7 +59,7 @@ class Ticks:
 
 
 def answers(*addresses: str) -> Resolve:
-    """Resolve every name to these."""
+    """Return a resolver that gives these addresses for every name."""
     return lambda host, port: [ip_address(address) for address in addresses]
 
 
@@ -127,7 +128,7 @@ def test_only_plain_http_urls_are_followed(url: str) -> None:
 
 
 def test_a_name_is_refused_when_any_of_its_addresses_is_private(receiver: Receiver) -> None:
-    # The loopback address is allowed, the other one is not: together they are refused.
+    # The loopback address is allowed and the other is not, so both together are refused.
     outbound = door(resolve=answers("127.0.0.1", "10.0.0.1"))
 
     with pytest.raises(OutboundRefused, match="not at a public address"):
@@ -174,7 +175,8 @@ def test_the_next_address_is_tried_when_one_takes_no_connection() -> None:
 def test_a_host_that_takes_no_connection_costs_less_than_the_deadline() -> None:
     with contextlib.ExitStack() as opened, Receiver("127.0.0.2", port=free_port()) as receiver:
         dead = opened.enter_context(socket.create_server(("127.0.0.1", receiver.port), backlog=0))
-        for _ in range(4):  # A full backlog drops what comes, as a firewall does.
+        # A full backlog drops connections, as a firewall does.
+        for _ in range(4):
             waiting = opened.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(dead.getsockname())

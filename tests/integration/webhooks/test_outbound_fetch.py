@@ -1,4 +1,4 @@
-"""Fetching a client's image: each redirect passes the same door, and all of it or nothing."""
+"""Fetching a client's image: each redirect is checked again, and the image comes whole or not."""
 
 import ssl
 import time
@@ -256,7 +256,7 @@ def test_a_port_of_our_own_is_closed_even_in_an_allowed_network(
 
 
 def test_an_inner_ports_number_is_open_on_a_public_host() -> None:
-    """The store's filer has 8888, and so may a stranger's receiver."""
+    """The store's filer has port 8888, and a stranger's receiver may have it too."""
     public = ip_address("93.184.215.14")
     outbound = door(inner_ports=[8888], resolve=lambda host, port: [public])
     outbound.check("http://receiver.example:8888/")

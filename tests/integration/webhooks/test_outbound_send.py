@@ -1,4 +1,4 @@
-"""What engines that render elsewhere ask and fetch goes through the same door, bounded."""
+"""Requests of engines that render elsewhere pass the same checks, and are bounded."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Webhooks on a real Postgres: what arrives at a receiver, and what its answer means."""
+"""Webhooks on a real Postgres: what reaches a receiver, and what its answer means."""
 
 import json
 import ssl
@@ -36,7 +36,7 @@ def seen(job: Job) -> Any:
 
 
 def without_link(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a job's body with its clip's address as it is before it is signed."""
+    """Return a job's body with the unsigned address of its clip."""
     video = body["output"]["video"]
     return {**body, "output": {"video": {**video, "url": video["url"].partition("&link=")[0]}}}
 
@@ -205,7 +205,8 @@ def test_a_receiver_without_an_answer_is_left_at_the_deadline(
 
     (attempt,) = outbox.attempts()
     assert (attempt["status_code"], attempt["error"]) == (None, "no answer within 0.5 s")
-    assert 400 < attempt["latency_ms"] < 30_000  # It drips for ever.
+    # This receiver sends its head in drips for ever.
+    assert 400 < attempt["latency_ms"] < 30_000
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""However many deliveries of one owner are due, a claim reads few of them."""
+"""A claim reads few deliveries, no matter how many of one owner are due."""
 
 from datetime import timedelta
 from typing import Final

@@ -1,4 +1,4 @@
-"""Other people's clients and verifiers on our webhooks, unchanged."""
+"""Other people's clients and verifiers, unchanged, with our webhooks."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ def by_standardwebhooks(body: bytes, headers: Mapping[str, str], key: str) -> ob
 
 
 def by_svix(body: bytes, headers: Mapping[str, str], key: str) -> None:
-    # Imported here, because it would take half a second of each process of each run.
+    # It is imported here, because it would take half a second in each process of each run.
     from svix.webhooks import Webhook
 
     Webhook(key).verify(body, dict(headers))
@@ -49,7 +49,7 @@ VERIFIERS = [
 
 @pytest.fixture
 def client(webhook_gateway: Gateway) -> Iterator[OpenAI]:
-    """OpenAI's client, which raises where an answer is not exactly OpenAI's."""
+    """OpenAI's client, which raises an error if an answer is not exactly OpenAI's."""
     with OpenAI(
         api_key=ADMIN_KEY,
         base_url=f"{webhook_gateway.url}/v1",
@@ -60,7 +60,7 @@ def client(webhook_gateway: Gateway) -> Iterator[OpenAI]:
 
 
 def register(client: OpenAI, receiver: Receiver, *events: str) -> Any:
-    types: Any = list(events)  # Their types list their own events only.
+    types: Any = list(events)  # OpenAI's types list only OpenAI's events.
     return client.webhooks.create(name="mine", url=receiver.url("/hook"), event_types=types)
 
 
@@ -74,7 +74,8 @@ def test_a_delivery_verifies_before_during_and_after_a_rotation(
     receiver: Receiver,
 ) -> None:
     def delivered() -> Received:
-        count = len(receiver.requests) + 1  # Before the end, which is told at once.
+        # The count is taken before the job ends, because the end is sent at once.
+        count = len(receiver.requests) + 1
         outbox.finish()
         return receiver.wait_for(count, "/hook")[-1]
 
@@ -181,5 +182,5 @@ def test_a_test_send_tells_what_the_receiver_answered(
     (request,) = receiver.wait_for(1, "/hook")
     body: Any = by_standardwebhooks(request.body, request.headers, made.signing_secret)
     assert (body["type"], body["data"]["status"]) == ("job.failed", "failed")
-    assert outbox.row()["status"] == "dead"  # It is made once.
+    assert outbox.row()["status"] == "dead"  # A test is sent only once.
     assert outbox.endpoint_row()["failing_since"] is None

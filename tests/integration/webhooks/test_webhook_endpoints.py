@@ -1,4 +1,4 @@
-"""Endpoints that are gone, deleted or failing for days; one-off URLs have none to lose."""
+"""Endpoints that are gone, deleted or failing for days; one-off URLs have no endpoint to lose."""
 
 import pytest
 

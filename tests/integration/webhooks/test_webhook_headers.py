@@ -1,4 +1,4 @@
-"""A receiver behind a token: what is sent along with each try, to whom, and where it shows."""
+"""Headers for a receiver that needs a token: which tries send them, and where they appear."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A keeper that dies with a webhook in its hands, as a process."""
+"""A keeper process that dies while it sends a webhook."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,7 +41,7 @@ def test_a_keeper_that_dies_after_the_answer_sends_again_under_the_same_id(
     assert_sent_again(outbox, receiver, keepers)
 
 
-# In each run the test above kills one after the answer, when more is lost.
+# In `make test`, the test above kills a keeper after the answer, when more is lost.
 @pytest.mark.extended
 def test_a_keeper_that_is_killed_before_the_answer_sends_again_under_the_same_id(
     outbox: Outbox, receiver: Receiver, keepers: Crew

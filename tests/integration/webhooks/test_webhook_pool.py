@@ -1,4 +1,4 @@
-"""Senders that die, freeze or work side by side, and dead receivers that delay no other."""
+"""Senders that die, freeze or work side by side; dead receivers delay no others."""
 
 import threading
 import time
@@ -69,7 +69,7 @@ def test_a_sender_that_dies_between_send_and_record_sends_again(
     assert send(sender.outbound, message).status_code == 200
 
     sender.step()
-    assert len(receiver.requests) == 1  # Its lease still holds.
+    assert len(receiver.requests) == 1  # The dead sender's lease has not ended.
     outbox.end_leases()
     sender.tried(1)
 
@@ -100,7 +100,8 @@ def test_a_sender_whose_lease_ran_out_cannot_overwrite_the_record(
 
 def test_two_keepers_send_each_delivery_once(outbox: Outbox, receiver: Receiver) -> None:
     def answer(peer: Peer) -> None:
-        # One keeper alone has no more in flight: else a quick one could be done before the other.
+        # One keeper alone never has more in flight. Otherwise a quick keeper could finish before
+        # the other starts.
         until(lambda: len(receiver.requests) > PER_LANE, "both keepers send")
         peer.send(b"HTTP/1.1 204 Fine\r\n\r\n")
 
@@ -136,7 +137,7 @@ def test_a_delivery_that_cannot_be_prepared_holds_up_nobody(
 
     sender = outbox.sender()
     sender.tried(1)
-    sender.deliverer.close()  # Waits for the broken one too.
+    sender.deliverer.close()  # This waits for the broken delivery too.
     assert [request.path for request in receiver.requests] == ["/whole"]
 
     outbox.run("UPDATE jobs SET parameters = parameters || CAST('{\"fps\": 8}' AS jsonb)")
@@ -152,7 +153,8 @@ def test_no_transaction_is_open_while_a_receiver_thinks(
     stepped, looked = threading.Event(), threading.Event()
 
     def look(peer: Peer) -> None:
-        assert stepped.wait(PATIENCE)  # A claim is a transaction too.
+        # A claim is a transaction too, so the look waits for its end.
+        assert stepped.wait(PATIENCE)
         (found,) = outbox.run(
             "SELECT count(*) AS n FROM pg_stat_activity WHERE datname = current_database()"
             " AND xact_start IS NOT NULL AND pid <> pg_backend_pid() AND backend_type = :kind",
@@ -187,12 +189,13 @@ def test_a_dead_receiver_delays_no_other(outbox: Outbox, receiver: Receiver) -> 
 
         assert len(receiver.requests) == 20
         assert dead.peak["/"] == PER_LANE
-        assert took < 10.0  # Ten times the promise: one second for them all.
+        # The limit is ten times the promise of one second for all.
+        assert took < 10.0
 
 
 @pytest.fixture
 def dead() -> Iterator[Receiver]:
-    """Hosts at every loopback address; what is sent to a path with a number is never answered."""
+    """Hosts at every loopback address, which never answer a path that is a number."""
     with Receiver("0.0.0.0") as dead:  # noqa: S104 (each loopback address is a host here)
         for number in range(100):
             dead.script(f"/{number}", twin.hang())
@@ -200,7 +203,7 @@ def dead() -> Iterator[Receiver]:
 
 
 def fill(outbox: Outbox, dead: Receiver, hosts: int, *, owner_id: UUID = ANONYMOUS) -> None:
-    """Make two deliveries to one-off URLs of each of so many dead hosts."""
+    """Make two deliveries to one-off URLs at each of this many dead hosts."""
     for number in range(hosts):
         for _ in range(PER_LANE):
             url = dead.url(f"/{number}", host=f"127.0.1.{number + 1}")
@@ -225,7 +228,7 @@ def test_thirty_dead_hosts_heard_of_for_the_first_time_delay_nobody(
     took = time.monotonic() - began
 
     assert len(dead.at("/alive")) == 3
-    assert took < 10.0  # Ten times the promise.
+    assert took < 10.0  # The limit is ten times the promise.
     sender.until(lambda: dead.connects == 30 * PER_LANE + 3)
 
 
@@ -331,7 +334,7 @@ def test_of_two_owners_the_one_with_less_in_flight_comes_first(outbox: Outbox) -
 def test_one_endpoint_is_asked_by_two_at_a_time(outbox: Outbox, receiver: Receiver) -> None:
     def answer(peer: Peer) -> None:
         until(lambda: len(receiver.requests) >= PER_LANE, "two ask at a time")
-        peer.pause(0.05)  # In which a third would be seen.
+        peer.pause(0.05)  # A third request would be seen in this time.
         peer.send(b"HTTP/1.1 204 Fine\r\n\r\n")
 
     outbox.endpoint(receiver.url("/mine"))

@@ -1,4 +1,4 @@
-"""The receivers of docs/receivers, each run as its page says and sent real deliveries."""
+"""The receivers of docs/receivers run as their pages say, and get real deliveries."""
 
 import contextlib
 import fcntl
@@ -39,7 +39,7 @@ STARTS_WITHIN: Final = 60.0
 
 
 def needs(program: str) -> str:
-    """Return a program's path; .ci/run installs what a machine may lack."""
+    """Return a program's path; .ci/run installs programs that a machine may lack."""
     found = shutil.which(program)
     if found is None:
         pytest.skip(f"{program} is not installed")
@@ -57,7 +57,7 @@ def fastapi(port: int, folder: Path) -> Sequence[str]:
 
 
 def express(port: int, folder: Path) -> Sequence[str]:
-    """Install what package.json names, once per environment; a copy of the page runs beside it."""
+    """Install the modules in package.json once; a copy of the page runs beside them."""
     MODULES.mkdir(exist_ok=True)
     with (MODULES / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -84,7 +84,7 @@ def wordpress(port: int, folder: Path) -> Sequence[str]:
 
 @dataclass(frozen=True)
 class Site:
-    """A receiver that runs, and what it has kept."""
+    """A running receiver, and the files that it has kept."""
 
     url: str
     secret: str
@@ -100,7 +100,7 @@ class Site:
         return json.loads(file.read_text())["version"] if file.exists() else None
 
     def published(self, job: Job) -> list[str]:
-        """Return the links it has published for a job, one for each time it did."""
+        """Return the links that it published for a job, one for each publication."""
         if self.is_wordpress:
             assert self._meta()["_stillreel_job"]["id"] == job.public_id
             writes = (self.clips / "writes.txt").read_text().split().count("_stillreel_video")
@@ -123,7 +123,8 @@ def running(
 ) -> Iterator[Site]:
     command: Callable[[int, Path], Sequence[str]] = request.param
     folder, port = tmp_path_factory.mktemp("receiver"), free_port()
-    clips = folder / "clips"  # The pages make it themselves; WordPress keeps things elsewhere.
+    # The pages make this folder themselves, except for WordPress, which keeps its data elsewhere.
+    clips = folder / "clips"
     if command is wordpress:
         clips.mkdir()
     path = "/wp-json/stillreel/v1/webhook" if command is wordpress else "/stillreel"
@@ -166,7 +167,7 @@ def _wait_until_open(port: int, process: subprocess.Popen[bytes], log: Path) -> 
 
 
 def told(outbox: Outbox, site: Site) -> Job:
-    """Finish a job whose endpoint is the receiver, and deliver."""
+    """Finish a job whose endpoint is the receiver, and deliver the event."""
     endpoint_id = outbox.endpoint(site.url)
     outbox.run(
         "UPDATE webhook_endpoints SET secret = :secret WHERE id = :id",

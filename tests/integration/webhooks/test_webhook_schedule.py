@@ -1,4 +1,4 @@
-"""WEBHOOK_SCHEDULE holds the seconds before each try, the first one too."""
+"""WEBHOOK_SCHEDULE lists the seconds before each try, including the first."""
 
 from collections.abc import Iterator
 from datetime import timedelta

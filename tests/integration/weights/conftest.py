@@ -42,7 +42,7 @@ Puller = Callable[..., Manifest]
 
 @pytest.fixture(autouse=True)
 def no_own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep whatever this machine's user has of the hub out of the tests."""
+    """Hide this machine's own settings, token and cache of the hub from the tests."""
     import huggingface_hub.constants as constants
 
     for name in ("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "MODELSCOPE_API_TOKEN"):
@@ -52,7 +52,7 @@ def no_own_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def make_repository(folder: Path, *, unet_bytes: int = 300_000) -> Path:
-    """Write a repository as the hub has them: more in it than is wanted."""
+    """Write a repository like those of the hub, with more files than are wanted."""
     draw = Random(5)
     for name, size in {
         UNET: unet_bytes,
@@ -105,7 +105,7 @@ def get(
     on_progress: OnProgress = lambda fraction, what: None,
     layout: Layout = TOY,
 ) -> Manifest:
-    """Pull without the pauses that a real hub is given."""
+    """Pull with shorter pauses than for a real hub."""
     source = (
         ModelScope(pauses=QUICK)
         if settings.model_source == "modelscope"

@@ -1,4 +1,4 @@
-"""`python -m worker.weights` as a person meets it."""
+"""`python -m worker.weights` as a person uses it."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from shared.errors import InvalidRequest
 from shared.settings import Settings
 from tests.integration.weights.conftest import TOY, UNET, get
-from tests.support.checkpoints import small_i2vgen_xl  # One thread for torch.
+from tests.support.checkpoints import small_i2vgen_xl  # The import makes torch use one thread.
 from tests.support.weights_hub import COMMIT, WeightsHub, weights_hub
 from worker.download.hub import Hub
 from worker.download.manifest import read_manifest
@@ -27,12 +27,12 @@ from worker.weights.__main__ import main
 
 ONE_THREAD = small_i2vgen_xl
 KNOWN = {TOY.name: TOY}
-"""The toy, as the one engine whose weights are known."""
+"""The toy is the only engine whose weights are known."""
 
 
 @pytest.fixture
 def named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Name the settings in the environment, as a shell does."""
+    """Set the settings in the environment, as a shell does."""
     monkeypatch.setenv("STILLREEL_HF_ENDPOINT", str(settings.hf_endpoint))
     monkeypatch.setenv("STILLREEL_WEIGHTS_DIR", str(settings.weights_dir))
     monkeypatch.setenv("STILLREEL_MIN_FREE_BYTES", "0")
@@ -163,7 +163,7 @@ def wan_hub(tmp_path: Path) -> Iterator[WeightsHub]:
 def test_float32_transformers_are_kept_in_half_the_bytes_and_are_the_same_on_a_card(
     tmp_path: Path, wan_hub: WeightsHub
 ) -> None:
-    """What a card loads of the rewritten file is bit for bit what it would of the published."""
+    """A card loads exactly the same bits from the rewritten file as from the published file."""
     from diffusers import WanTransformer3DModel
 
     published = wan_hub.repositories[WAN.hub_id] / "transformer"
@@ -197,7 +197,7 @@ def test_float32_transformers_are_kept_in_half_the_bytes_and_are_the_same_on_a_c
 
 
 def test_three_repositories_make_one_folder(tmp_path: Path, hub: WeightsHub) -> None:
-    """AnimateDiff's base has folders, the motion module and SparseCtrl have none."""
+    """AnimateDiff's base has folders; the motion module and SparseCtrl have none."""
     base = hub.repositories["maker/toy"]
     for name in ("motion", "control"):
         folder = tmp_path / name

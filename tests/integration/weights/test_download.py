@@ -1,4 +1,4 @@
-"""Weights arrive whole, once, and as listed; what stands in the way is said in a sentence."""
+"""Weights arrive whole, once, and as listed; a sentence names each obstacle."""
 
 import hashlib
 import os
@@ -220,7 +220,7 @@ def test_killed_at_70_percent_30_percent_is_fetched(tmp_path: Path, hub: Weights
 
     first, *later = hub.starts[UNET]
     assert first == 0
-    # Once more where the machine had no time for the answer, and never from before what is held.
+    # A slow machine may cause another request, but none begins before the bytes that are there.
     assert later[0] == held
     assert later == sorted(later)
     assert pulled(TOY, settings) is not None
@@ -289,7 +289,8 @@ def test_a_download_stops_when_its_owner_does_and_keeps_what_came(
     def drain(fraction: float, what: str) -> None:
         if arrived(settings) >= some:
             hub.faults.hold_after = None
-            threading.Timer(0.5, hub.go.set).start()  # By then it has been told to stop.
+            # By then the download has been told to stop.
+            threading.Timer(0.5, hub.go.set).start()
             raise Drained("stopping")
 
     with pytest.raises(Drained):

@@ -1,4 +1,4 @@
-"""What stands in the way of weights is said in a sentence, with the way out."""
+"""Each obstacle to weights is named in a sentence, together with its remedy."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A worker says how its weights stand, gets them where it may, and the gateway shows it."""
+"""A worker reports its weights and downloads them if it may, and the gateway shows the state."""
 
 import threading
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import pytest
 from shared.engines.weights import WeightsState, WeightsView
 from shared.errors import MissingWeights
 from tests.integration.weights.conftest import settings_for
-from tests.support.checkpoints import small_i2vgen_xl  # One thread for torch.
+from tests.support.checkpoints import small_i2vgen_xl  # The import makes torch use one thread.
 from tests.support.gateway import MODEL, FakeWorker, Gateway
 from tests.support.processes import until
 from tests.support.weights_hub import WeightsHub, weights_hub

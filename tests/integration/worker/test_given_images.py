@@ -1,4 +1,4 @@
-"""A worker gives its engine every image that a job has, each for its frame."""
+"""A worker gives its engine every image of a job, each with its frame."""
 
 import io
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Keyframes over HTTP to a model, and a folder of diffusers as a model, through a real worker."""
+"""A real worker renders keyframes with a model, and a folder of diffusers as a model."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,7 +72,7 @@ def png(photo: Photo) -> bytes:
 
 
 def clip(gateway: Gateway, **given: str | bytes) -> dict[str, Any]:
-    """Return the job of a clip, ended well."""
+    """Return the job of a clip, which has succeeded."""
     files = {name: each for name, each in given.items() if isinstance(each, bytes)}
     fields = {name: each for name, each in given.items() if isinstance(each, str)}
     answer = gateway.post(

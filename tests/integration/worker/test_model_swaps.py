@@ -1,4 +1,4 @@
-"""One worker serves several models: what needs none is rendered while one is loaded."""
+"""One worker serves several models: while one is loaded, jobs without a model are rendered."""
 
 import contextlib
 import time
@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 120.0
 
 
 class Desk(JobFixture):
-    """A worker whose second model is loaded when a test lets it."""
+    """A worker whose second model is loaded when a test allows it."""
 
     def __init__(self, stack: Stack, folder: Path, worker: Program) -> None:
         settings = stack.settings(**SETTINGS)
@@ -103,7 +103,8 @@ def test_camera_never_waits_for_a_load_and_the_swap_is_in_the_metrics(desk: Desk
         return card if card["resident_engine"] == "held" else None
 
     card = until(shown, "the worker shows its model", within=30)
-    assert card["model_loads"] == 3  # Camera's counts, which loads nothing.
+    # The count includes camera, which loads nothing.
+    assert card["model_loads"] == 3
     assert card["load_seconds"] >= done.metrics["load_seconds"] * 0.5
 
 
@@ -117,7 +118,7 @@ def test_a_job_canceled_while_its_model_loads_is_not_rendered(desk: Desk) -> Non
     assert desk.get(held).status is Status.CANCELED
 
 
-# In each run test_worker.py sees a drain hand back a job that is rendered.
+# In `make test`, test_worker.py checks that a drain hands back a job that is being rendered.
 @pytest.mark.extended
 def test_a_drain_hands_back_a_job_whose_model_is_being_loaded(desk: Desk) -> None:
     held = desk.loading(desk.queue(HeldLoadEngine.spec))

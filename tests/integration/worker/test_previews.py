@@ -1,4 +1,4 @@
-"""From a model's steps to an image that whoever waits can see, through a real worker."""
+"""A model's steps become an image that a waiting client can see, through a real worker."""
 
 import io
 import json

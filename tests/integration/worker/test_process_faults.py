@@ -1,4 +1,4 @@
-"""The faults of one worker process: each ends in the right code, and restarts what it must."""
+"""Each fault of a worker process ends with the right code, and restarts only what it must."""
 
 import os
 import resource
@@ -25,7 +25,8 @@ def bench(stack: Stack, tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
-HEADROOM = 2**30  # Threads and ffmpeg's pipes still fit; the four gigabytes of `hoard` do not.
+# Threads and ffmpeg's pipes still fit into this, but not the four gigabytes of `hoard`.
+HEADROOM = 2**30
 
 
 def child(bench: Bench) -> psutil.Process:

@@ -1,4 +1,4 @@
-"""A draft is asked for, taken where the model has one, and named for what it is."""
+"""A draft is requested, accepted if the model has one, and shown as a draft."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Redis frozen, gone, read-only or full: jobs start within two seconds, and a drain is a drain."""
+"""With Redis frozen, gone, read-only or full, jobs start within two seconds and drains work."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 PROMISED = timedelta(seconds=2)
 LATE = timedelta(seconds=1.5)
-"""What a busy machine may add: the tests of a whole run share two cores."""
+"""The delay that a busy machine may add, because the tests of a whole run share two cores."""
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def bench(stack: Stack, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture(scope="module")
 def served(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One worker, for the tests that leave it whole."""
+    """One worker, for tests that do not harm it."""
     with open_bench(module_stack, tmp_path_factory.mktemp("served")) as bench:
         up(bench)
         yield bench
 
 
 def hearing(bench: Bench) -> Program:
-    """Return the worker once it hears of bells, also after the outage of an earlier test."""
+    """Return the worker once it hears bells again, if an earlier test had an outage."""
     worker = bench.people.first
 
     def hears() -> bool:
@@ -111,7 +111,7 @@ def waited(job: Job) -> timedelta:
     "kind",
     [
         "freeze",
-        # Another error, to the same end; each storm of a run has a Redis that is read-only.
+        # These give another error with the same result. Each storm also has a read-only Redis.
         *(
             pytest.param(kind, marks=pytest.mark.extended)
             for kind in ("kill", "read-only", "no replica to write to", "full")
@@ -128,7 +128,8 @@ def test_a_job_starts_within_two_seconds_while_redis_is_away(served: Bench, kind
         assert max(waited(job) for job in jobs) < PROMISED + LATE
     lines = worker.text()[before:].splitlines()
     events = [json.loads(line)["event"] for line in lines if line[:1] == "{"]
-    assert events.count("bells_lost") <= 1  # One line for an outage, not one a second.
+    # There is one line for an outage, and not one for each second.
+    assert events.count("bells_lost") <= 1
 
 
 @pytest.mark.extended
@@ -146,7 +147,7 @@ def test_bells_are_heard_again_when_redis_is_back(served: Bench) -> None:
 
 
 def everybody(*programs: Program) -> list[psutil.Process]:
-    """Return these programs and all that they have started, as a service manager sees them."""
+    """Return these programs and all processes that they started, as a service manager would."""
     mains = [psutil.Process(program.pid) for program in programs]
     return [process for main in mains for process in (main, *main.children(recursive=True))]
 
@@ -159,7 +160,7 @@ def end_at_once(*programs: Program) -> None:
         assert program.process.wait(60) == 0
 
 
-# In each run test_worker.py drains one worker by its own signal.
+# In `make test`, test_worker.py drains one worker by a signal to it alone.
 @pytest.mark.extended
 @pytest.mark.parametrize("redis", ["frozen", "there"])
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def end_at_once(*programs: Program) -> None:
     [
         ("steps=3000 pause=0.05", 5, Status.QUEUED),
         ("steps=40 pause=0.05", 40, Status.SUCCEEDED),
-        # A step of minutes ends with the process that runs it, and is charged to nobody.
+        # A step of minutes ends with its process, and no failure is charged.
         ("steps=2 pause=600", 1, Status.QUEUED),
     ],
 )
@@ -204,7 +205,7 @@ def test_a_signal_to_celery_alone_drains_its_child_and_another_comes_up(bench: B
 
 
 def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
-    """Ten thousand ended jobs and as many of another engine cost it nothing."""
+    """Ten thousand ended jobs, and as many of another engine, do not slow it down."""
     from shared.jobs import sql
 
     job = bench.submit()
@@ -233,7 +234,7 @@ def test_an_idle_worker_looks_with_one_indexed_query(bench: Bench) -> None:
     }
     [row] = bench.run(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql.CLAIM.text}", **asked)
     [plan] = row["QUERY PLAN"]
-    # Of the few rows of pauses and keys a scan is the quickest look.
+    # A scan of the few rows of pauses and keys is allowed, because it is the quickest way.
     assert [node for node in nodes(plan["Plan"]) if is_scan_of_jobs(node)] == []
     assert plan["Plan"]["Shared Hit Blocks"] + plan["Plan"]["Shared Read Blocks"] < 200
 

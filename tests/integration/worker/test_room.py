@@ -1,4 +1,4 @@
-"""Nothing is accepted that there is no room for: disks, stores and workers that are full."""
+"""Jobs are refused if there is no room for them: on full disks, stores and workers."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ def test_a_data_folder_on_another_machine_is_not_judged(
 
 
 def say(fake_worker: FakeWorker, name: str, free_bytes: int | None) -> None:
-    """Show a live worker that serves `moves` and has so much room."""
+    """Show a live worker that serves `moves` and has this much room."""
     fake_worker.registry.beat(
         WorkerInfo(
             name=name,
@@ -96,7 +96,7 @@ def test_one_worker_with_room_is_enough(
 
 
 class FullStore(BaseHTTPRequestHandler):
-    """An S3 store that refuses every PUT as it is told to."""
+    """An S3 store that refuses every PUT with a given status and code."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -110,7 +110,7 @@ class FullStore(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -157,12 +157,12 @@ def test_a_store_that_says_it_is_full_is_heard_before_the_job_is_accepted(
 
 @pytest.fixture
 def tiny_store(tmp_path: Path) -> Iterator[Settings]:
-    """The settings of a SeaweedFS that may have one volume of a mebibyte, and has filled it."""
+    """The settings of a SeaweedFS with one volume of a mebibyte, which is full."""
     (tmp_path / "logs").mkdir()
     state = State(ports=service_ports())
     part = seaweed(tmp_path, state)
     limits = ("-volume.max=1", "-master.volumeSizeLimitMB=1")
-    # Its own probe would wait for room that never comes.
+    # The store's own probe would wait for room that never comes.
     process = Process(replace(part, argv=part.argv + limits, ready=lambda: True))
     try:
         settings = settings_from(
@@ -182,7 +182,7 @@ def tiny_store(tmp_path: Path) -> Iterator[Settings]:
 
 
 def is_full(store: Storage) -> bool:
-    """Fill it, and say whether it refuses small things too, as one that is only slow would not."""
+    """Fill the store, and return whether it refuses small objects too; a slow store would not."""
     sizes = (300_000, 1000, 1000)
     return not any(holds(store, os.urandom(4).hex(), size) for size in sizes)
 
@@ -198,7 +198,7 @@ def holds(store: Storage, key: str, size: int) -> bool:
 def test_a_seaweedfs_without_room_takes_no_job(
     module_stack: Stack, fake_worker: FakeWorker, tiny_store: Settings
 ) -> None:
-    """It says InternalError and no more, so that this is 503 and not 507."""
+    """SeaweedFS says only InternalError, so the answer is 503 and not 507."""
     settings = module_stack.settings(
         s3_endpoint=tiny_store.s3_endpoint,
         s3_access_key=tiny_store.s3_access_key.get_secret_value(),

@@ -1,4 +1,4 @@
-"""What a worker does with its files when it hears that its job has moved on."""
+"""What a worker does with its files after it hears that its job has moved on."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The worker as real processes: what it does with jobs, and what is left when it is killed."""
+"""The worker as real processes: what it does with jobs, and what is left after a kill."""
 
 import contextlib
 import io
@@ -28,7 +28,7 @@ from tests.support.stack import Stack
 pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 PATIENCE_SECONDS = 180.0
-"""For what starts processes again and again: each imports for seconds of a busy core."""
+"""The seconds for tests that start processes repeatedly; each start imports for seconds."""
 
 SETTINGS = {
     "engines": "scripted=tests.support.engines:ScriptedEngine",
@@ -41,16 +41,17 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 
 
 class Bench(JobFixture):
-    """A desk that rings, with the stack's processes at hand."""
+    """A JobFixture that rings the bell, and the processes of the stack."""
 
     def __init__(self, settings: Settings, people: Crew) -> None:
-        # A bell that takes longer mutes those after it; most of these tests have no keeper.
+        # If a ring takes longer, the next ones are dropped, and most of these tests have no
+        # keeper.
         self.bell = Bell(settings.redis_url.get_secret_value(), socket_seconds=20)
         super().__init__(settings, self.bell)
         self.people = people
 
     def render(self, script: str = "", **fields: Any) -> Job:
-        """Submit a job that the scripted engine renders as told, and ring."""
+        """Submit a job whose script the scripted engine follows, and ring."""
         asked = RequestedParameters(
             prompt=script, width=96, height=64, num_frames=4, seed=fields.pop("seed", 7)
         )
@@ -72,7 +73,7 @@ class Bench(JobFixture):
         )
 
     def let_go(self, name: str) -> None:
-        """End what a script's `hold=NAME` waits for."""
+        """Release a script that waits at `hold=NAME`."""
         Path(os.environ["STILLREEL_TEST_MARKS"], name).touch()
 
     def when(self, job: Job, is_so: Any) -> Job | None:
@@ -97,16 +98,17 @@ def open_bench(stack: Stack, folder: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def bench(stack: Stack, tmp_path: Path) -> Iterator[Bench]:
-    """For the tests that end their workers."""
+    """A bench for tests that end their workers."""
     with open_bench(stack, tmp_path) as bench:
         yield bench
 
 
 @pytest.fixture(scope="module")
 def served(module_stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
-    """One worker and a keeper, for the tests that leave them whole.
+    """One worker and a keeper, for tests that do not harm them.
 
-    A lease of ten minutes: whatever these tests see taken back was not waited for.
+    The lease lasts ten minutes, so a job that comes back in these tests did not wait for its lease
+    to end.
     """
     folder = tmp_path_factory.mktemp("served")
     with pytest.MonkeyPatch.context() as patch, open_bench(module_stack, folder) as bench:
@@ -141,7 +143,7 @@ def test_every_line_of_a_running_workers_log_is_an_event(served: Bench) -> None:
 
 
 def logged(bench: Bench) -> list[dict[str, Any]]:
-    """Return what the first worker logged; its last line may still be written."""
+    """Return the first worker's log without its last line, which may be incomplete."""
     return [json.loads(line) for line in bench.people.first.text().splitlines(keepends=True)[:-1]]
 
 
@@ -171,7 +173,8 @@ def test_a_worker_killed_while_rendering_still_ends_in_one_success(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STILLREEL_TEST_MARKS", str(tmp_path))
-    patient = SETTINGS | {"lease_seconds": 600}  # No lease is lost to a busy machine.
+    # With this lease a busy machine loses no job.
+    patient = SETTINGS | {"lease_seconds": 600}
     worker = bench.people.worker(**patient)
     bench.people.keeper(**SETTINGS)
     job = bench.render("steps=3000 pause=0.1 again=0")
@@ -247,7 +250,7 @@ def test_a_drain_hands_a_long_job_back_uncharged(bench: Bench) -> None:
     assert (now.status, now.failures) == (Status.QUEUED, 0)
 
 
-# In each run the storm stops all processes in turn, and counts what became of their jobs.
+# In `make test`, a small storm ends all processes at once, and counts the results of their jobs.
 @pytest.mark.extended
 def test_a_drain_lets_a_short_job_finish(bench: Bench) -> None:
     worker = bench.people.worker(**SETTINGS | {"drain_seconds": 40})
@@ -312,7 +315,7 @@ for index in 0 1; do echo "$index, Fake H200, 143771"; done
 """
 
 
-# In each run tests/integration/test_lost_cards.py ends one of two and sees the other go on.
+# tests/integration/test_lost_cards.py ends one of two workers, and checks that the other goes on.
 @pytest.mark.extended
 def test_each_gpu_has_its_own_child_and_only_a_dead_one_restarts(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -71,7 +71,7 @@ SMALL = {"runway": small_models.RUNWAY, "fal": small_models.FAL}
 
 @pytest.fixture
 def case(real: Case) -> Case:
-    """A case whose model takes small images: to encode large ones is most of a create."""
+    """A case whose model takes small images, because a create mostly encodes large ones."""
     real.provider._model = SMALL[real.kind]  # type: ignore[attr-defined]
     return real
 
@@ -100,5 +100,5 @@ def unheard(received: int, total: int | None) -> None:
 
 
 def named(value: object) -> str | None:
-    """Return how a case is called that has such a reply."""
+    """Return the name of a case with such a reply."""
     return f"{value.status}-{value.content[:12]!r}" if isinstance(value, Reply) else None

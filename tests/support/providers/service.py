@@ -24,7 +24,7 @@ class Reply:
     body: Any = None
     headers: Mapping[str, str] = field(default_factory=dict)
     missing: int = 0
-    """How many bytes more it promises than it brings."""
+    """The number of bytes that it promises but does not send."""
 
     @property
     def content(self) -> bytes:
@@ -37,7 +37,7 @@ LOST: Final = Reply(status=0)
 """The request takes effect, but the answer never comes."""
 
 CUT: Final = Reply(status=-2)
-"""What was asked for is done, and its answer ends in the middle."""
+"""The request takes effect, but its answer ends in the middle."""
 
 ENDLESS: Final = Reply(status=-1)
 """A body without an end."""
@@ -74,11 +74,11 @@ class Heard:
 
 
 class ProviderService:
-    """What all stand-ins share; `answer` of each says the provider's own words.
+    """The common part of all stand-ins; `answer` of each gives the provider's own answers.
 
-    A task ends once it was looked at `looks_needed` times and `may_end` is set; one with `hold`
-    in its prompt never does, one with `fail` ends with `failure`. The replies in `at_create`,
-    `at_look`, `at_result`, `at_cancel` and `at_film` are given first, one for each request; where
+    A task ends once it was looked at `looks_needed` times and `may_end` is set. A task with `hold`
+    in its prompt never ends, and one with `fail` ends with `failure`. The replies in `at_create`,
+    `at_look`, `at_result`, `at_cancel` and `at_film` are given first, one for each request. If
     such a create is LOST, the task exists all the same.
     """
 
@@ -229,4 +229,4 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Be quiet: whoever asked was killed, or trusted nobody, which is what is tested."""
+        """Print nothing: a test killed the client, or the client trusted no certificate."""

@@ -1,4 +1,4 @@
-"""A small model of each provider: what is said and done for it is as for the real ones."""
+"""A small model of each provider, which is treated like the provider's real models."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,13 +22,13 @@ ENTRIES: Final = (
 
 
 def add_to_catalogues() -> None:
-    """Let this process offer them; what reads the catalogues must not have been imported yet."""
+    """Let this process offer them. No module that reads the catalogues may be imported before."""
     runway.MODELS = MappingProxyType({**runway.MODELS, RUNWAY.name: RUNWAY})  # type: ignore[misc]
     fal.MODELS = MappingProxyType({**fal.MODELS, FAL.name: FAL})  # type: ignore[misc]
 
 
 def specs() -> dict[str, EngineSpec]:
-    """Return what the engines of `ENTRIES` say of themselves."""
+    """Return the specs of the engines of `ENTRIES`."""
     from worker.engines.remote.hosted.offer import HostedOffer  # It reads the catalogues.
     from worker.engines.remote.hosted.spec import spec_of
 

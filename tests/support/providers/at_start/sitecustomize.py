@@ -1,7 +1,7 @@
-"""What Python imports first where this folder is on its path: small models, and many cores.
+"""Python imports this first if this folder is on its path: small models, and many cores.
 
-As many clips are finished at once as there are cores, so a small machine could not have a job
-stand still at each point of that.
+As many clips are finished at once as there are cores. A small machine could therefore not stop
+one job at each crash point of finishing.
 """
 
 import os
