@@ -74,8 +74,8 @@ def test_a_form_without_a_boundary_is_told_who_writes_one(gateway: Gateway) -> N
 
 @pytest.mark.parametrize(
     ("boundary", "body"),
-    [("y", b"--x\r\n"), ('""', b"--x\r\n"), ("x", b"before\r\n--x\r\n"), ("x", b"--x\n\n")],
-    ids=["another boundary", "an empty boundary", "words before it", "bare line ends"],
+    [("y", b"--x\r\n"), ('""', b"--x\r\n"), ("x", b"--x\n\n")],
+    ids=["another boundary", "an empty boundary", "bare line ends"],
 )
 def test_a_form_that_cannot_be_taken_apart_is_told_what_may_be_wrong(
     gateway: Gateway, boundary: str, body: bytes

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,8 @@ def test_settings_that_would_believe_anybody_are_refused(given: dict[str, str], 
         Settings(_env_file=None, **given)  # type: ignore[arg-type]  # pydantic parses strings
 
 
-def test_a_line_that_ends_at_its_sign_trusts_nobody() -> None:
-    settings = Settings(_env_file=None, trusted_header="", trusted_proxy="")
+def test_a_line_that_ends_at_its_sign_trusts_nobody(tmp_path: Path) -> None:
+    lines = tmp_path / ".env"
+    lines.write_text("STILLREEL_TRUSTED_HEADER=\nSTILLREEL_TRUSTED_PROXY=\n")
+    settings = Settings(_env_file=lines)
     assert (settings.trusted_header, settings.trusted_networks) == (None, ())
