@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.support.clips import moving_clip, probe, write_clip
+from tests.support.processes import until
 from worker.video.metadata import Tags
 from worker.video.writer import Mp4Writer
 
@@ -74,7 +75,8 @@ def test_neither_prompt_nor_path_nor_secret_shows_in_the_process_list(
 
     with Mp4Writer(path, width=128, height=96, fps=8, tags=tags) as writer:
         (ffmpeg,) = set(psutil.Process().children()) - before
-        shown = " ".join(ffmpeg.cmdline() + list(ffmpeg.environ().values()))
+        argv = until(ffmpeg.cmdline, "the kernel shows what was started")
+        shown = " ".join(argv + list(ffmpeg.environ().values()))
         writer.write(moving_clip())
 
     assert "clip.mp4" in shown
